@@ -1,0 +1,104 @@
+/**
+ * The kernels every backend has, on typed array views. One truth for what they compute is
+ * `reference/`; `cpu/` runs the same on WASM SIMD, bit for bit where a kernel is *exact*.
+ *
+ * A matrix is `rows x cols`, row-major, contiguous. Scales belong to *groups*: rectangles of
+ * `groupRows x groupCols` elements that tile the matrix, `groupRows` dividing rows and `groupCols`
+ * dividing cols; their scales are stored row-major as `[rows / groupRows, cols / groupCols]`. Row
+ * scaling is `1 x cols`, a 2-D block `bs x bs`, row-by-group `1 x g`, one scale for all `rows x cols`.
+ *
+ * Views given to the CPU backend must lie in its WebAssembly memory: take them from its `Arena`.
+ */
+
+import type { FloatDType } from "../core/dtype.ts";
+
+/** A matrix and how its scales tile it. All sizes in elements. */
+export interface Grid {
+  readonly rows: number;
+  readonly cols: number;
+  readonly groupRows: number;
+  readonly groupCols: number;
+}
+
+/** Number of scales of a grid. */
+export function groupCount(grid: Grid): number {
+  return (grid.rows / grid.groupRows) * (grid.cols / grid.groupCols);
+}
+
+/** Slots of the f64 accumulator that `errorStats` adds to. */
+export const STATS = Object.freeze({
+  /** Sum of (x - xhat)^2. */
+  squaredError: 0,
+  /** Sum of x^2. */
+  squaredSignal: 1,
+  /** Sum of xhat^2. */
+  squaredDequantized: 2,
+  /** Sum of x * xhat. */
+  dot: 3,
+  /** Largest |x - xhat| (a maximum, not a sum). */
+  maxAbsError: 4,
+  /** Number of elements. */
+  count: 5,
+});
+
+/** Length of the `errorStats` accumulator. */
+export const STATS_LENGTH = 6;
+
+/** Where values that cannot be quantized are. */
+export interface NonFinite {
+  /** How many elements are NaN or infinite. */
+  count: number;
+  /** Flat index of the first one, -1 where there is none. */
+  first: number;
+}
+
+/** The operations that differ between devices. Output first, then inputs, sizes, scalars. */
+export interface Kernels {
+  readonly name: "reference" | "wasm";
+
+  /** out[i] = f32(source[i]); `source` holds `out.length` elements of `dtype`, little-endian. Exact. */
+  decode(out: Float32Array, source: Uint8Array, dtype: FloatDType): void;
+
+  /** Counts NaN and infinities of `x`. Exact. */
+  countNonFinite(x: Float32Array): NonFinite;
+
+  /** out[g] = max |x| over group g; NaN is ignored. Exact. */
+  absmax(out: Float32Array, x: Float32Array, grid: Grid): void;
+
+  /** scales[g] = max(absmax[g] / 127, 1e-30), in f32 with a true division. `scales` may be `absmax`. Exact. */
+  scaleFromAbsmax(scales: Float32Array, absmax: Float32Array): void;
+
+  /** codes = clamp(roundHalfEven(x / scale), -127, 127), a true f32 division. Exact. */
+  quantize(codes: Int8Array, x: Float32Array, scales: Float32Array, grid: Grid): void;
+
+  /** out = f32(code) * scale, one f32 multiplication. Exact. */
+  dequantize(out: Float32Array, codes: Int8Array, scales: Float32Array, grid: Grid): void;
+
+  /**
+   * Shrinks each scale to the candidate of least squared error (see `asm/search_scale.ts` for the
+   * candidates); never to one whose error, with the codes `quantize` gives, exceeds that of the scale
+   * on entry. In place. Exact.
+   */
+  searchScale(scales: Float32Array, x: Float32Array, grid: Grid): void;
+
+  /**
+   * x = x · R for every run of `groupSize` elements, R the normalised regular Hadamard matrix of that
+   * size (a power of 4); symmetric and its own inverse. `x.length` is a multiple of `groupSize`. Exact.
+   */
+  rotate(x: Float32Array, groupSize: number): void;
+
+  /** counts[min(floor(|x| * binsPerUnit), counts.length - 1)] += 1 for every element. Exact. */
+  histogram(counts: Uint32Array, x: Float32Array, binsPerUnit: number): void;
+
+  /**
+   * out[i] = binary16(x[i]), ties to even. Returns the flat index of the first finite value that
+   * becomes infinite, or -1. Exact.
+   */
+  castF16(out: Uint16Array, x: Float32Array): number;
+
+  /**
+   * Adds the error of `xhat` against `x` (both `length` long) to `stats` (see STATS). Close: sums run in f32 lanes
+   * over short runs, then in f64; 1e-6 relative.
+   */
+  errorStats(stats: Float64Array, x: Float32Array, xhat: Float32Array): void;
+}

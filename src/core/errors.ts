@@ -1,0 +1,83 @@
+/**
+ * The error classes a caller acts on. Everything else is a built-in class and exits 1.
+ *
+ * Messages follow one form: the action, a colon, the facts, no final period:
+ * `Cannot read tensor "a.weight": data_offsets span 512 bytes, shape [16, 16] as F32 needs 1024`.
+ */
+
+/** The command line or an option object is wrong. Exit code 2. */
+export class UsageError extends Error {
+  override readonly name: string = "UsageError";
+}
+
+/** A documented part of the product that this build does not have yet. Exit code 2. */
+export class NotYetError extends UsageError {
+  override readonly name = "NotYetError";
+  constructor(what: string) {
+    super(`${what} is not there yet in this version of quantsmith`);
+  }
+}
+
+/** Where in a file a {@link FormatError} was found. */
+export interface FormatErrorPlace {
+  /** Path of the file, as the user gave it. */
+  path: string;
+  /** Tensor name, where one is concerned. */
+  tensor?: string;
+  /** Absolute offset in the file, in bytes. */
+  offsetBytes?: number;
+  /** What the user can do about it. */
+  hint?: string;
+  cause?: unknown;
+}
+
+/** A file breaks a rule of its format. Exit code 1. Names file, tensor, offset, rule and what to do. */
+export class FormatError extends Error {
+  override readonly name = "FormatError";
+  readonly path: string;
+  readonly tensor: string | undefined;
+  readonly offsetBytes: number | undefined;
+  /** The rule that is broken, without the place. */
+  readonly rule: string;
+  readonly hint: string | undefined;
+
+  constructor(rule: string, place: FormatErrorPlace) {
+    const tensor = place.tensor === undefined ? "" : `, tensor ${JSON.stringify(place.tensor)}`;
+    const offset = place.offsetBytes === undefined ? "" : `, at byte ${place.offsetBytes}`;
+    const hint = place.hint === undefined ? "" : `; ${place.hint}`;
+    super(
+      `Cannot read ${JSON.stringify(place.path)}${tensor}${offset}: ${rule}${hint}`,
+      place.cause === undefined ? undefined : { cause: place.cause },
+    );
+    this.path = place.path;
+    this.tensor = place.tensor;
+    this.offsetBytes = place.offsetBytes;
+    this.rule = rule;
+    this.hint = place.hint;
+  }
+}
+
+/** The input is valid, but this conversion of it makes no sense or no working file. Exit code 1. */
+export class UnsupportedError extends Error {
+  override readonly name = "UnsupportedError";
+}
+
+/** A compute device failed: lost, out of memory, a shader that does not compile. */
+export class DeviceError extends Error {
+  override readonly name = "DeviceError";
+}
+
+/** The user interrupted the run. Exit code 130. */
+export class InterruptedError extends Error {
+  override readonly name = "InterruptedError";
+  constructor() {
+    super("Interrupted: no output was written");
+  }
+}
+
+/** Returns the process exit code for `error`: 2 usage, 130 interrupted, 1 everything else. */
+export function exitCodeOf(error: unknown): 1 | 2 | 130 {
+  if (error instanceof UsageError) return 2;
+  if (error instanceof InterruptedError) return 130;
+  return 1;
+}

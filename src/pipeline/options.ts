@@ -1,0 +1,70 @@
+/** What a conversion is asked to do. Made once by the command line or the library, then frozen. */
+
+/** Which layers are candidates and which are kept. */
+export type PresetChoice =
+  /** Detect the family from the header; the official rule where none is known. */
+  | { readonly kind: "auto" }
+  /** No keep-list: every 2-D `*.weight` but embeddings and norms. */
+  | { readonly kind: "none" }
+  /** A family of the registry by its id. */
+  | { readonly kind: "family"; readonly id: string }
+  /** Documented preset flags (`--flux2`, ...), combined. */
+  | { readonly kind: "documented"; readonly names: readonly string[] }
+  /** The layers, groups and formats of an existing quantized file. */
+  | { readonly kind: "like"; readonly path: string };
+
+/** How much of a family is kept in the source dtype. `minimal` is the official rule. */
+export type Tier = "minimal" | "balanced" | "conservative";
+
+/** Options of one conversion. `null` means: not asked for, use the default of the mode. */
+export interface ConvertOptions {
+  readonly target: "comfyui" | "ctq";
+  /** `fp16` casts what would be quantized. */
+  readonly output: "int8" | "fp16";
+  readonly scaling: "tensor" | "row" | "block" | null;
+  readonly blockSize: number;
+  readonly convrot: "auto" | "off" | number | null;
+  readonly scaleSearch: "off" | "mse" | null;
+  readonly method: "auto" | "simple";
+  /** Keep layers that the mode cannot take, instead of falling to row scaling. */
+  readonly heur: boolean;
+  /** Write `comfy_quant` markers; false: the old `scale_weight` layout. */
+  readonly comfyQuant: boolean;
+  readonly saveQuantMetadata: boolean;
+  readonly fullPrecisionMatrixMult: boolean;
+  /** Write `input_scale` (F32 scalar 1) beside each quantized weight. */
+  readonly inputScale: boolean;
+  /** Scalar scales have shape `[]`; false: `[1]`. */
+  readonly normalizeScales: boolean;
+  readonly excludeLayers: RegExp | null;
+  readonly nonfinite: "error" | "keep";
+  readonly preset: PresetChoice;
+  readonly tier: Tier;
+  /** Dequantize an already quantized input first; otherwise it is refused. */
+  readonly requantize: boolean;
+  /** Quantize `lora_A/B/up/down` too. */
+  readonly lora: boolean;
+}
+
+/** The documented defaults. */
+export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze({
+  target: "comfyui",
+  output: "int8",
+  scaling: null,
+  blockSize: 128,
+  convrot: null,
+  scaleSearch: null,
+  method: "auto",
+  heur: false,
+  comfyQuant: true,
+  saveQuantMetadata: false,
+  fullPrecisionMatrixMult: false,
+  inputScale: false,
+  normalizeScales: true,
+  excludeLayers: null,
+  nonfinite: "error",
+  preset: { kind: "auto" },
+  tier: "balanced",
+  requantize: false,
+  lora: false,
+});

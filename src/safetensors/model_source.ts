@@ -1,0 +1,20 @@
+/**
+ * A model as one set of tensors, whether it lies in one safetensors file or in shards.
+ * Only headers are read here; values are read where they are used, by offset.
+ */
+
+import type { SourceTensor } from "../core/tensor.ts";
+
+/** The headers of a model. */
+export interface ModelSource {
+  /** What the user named: a file, a folder or an index. */
+  readonly path: string;
+  /** The safetensors files, in the order that `SourceTensor.file` counts. */
+  readonly paths: readonly string[];
+  /** All tensors, in file order, then in offset order. */
+  readonly tensors: readonly SourceTensor[];
+  /** The `__metadata__` map: of the one file, or of all shards merged; null where there is none. */
+  readonly metadata: Readonly<Record<string, string>> | null;
+  /** Size of all files together. */
+  readonly inputBytes: number;
+}
