@@ -47,7 +47,7 @@ export interface ConvertOptions {
 }
 
 /** The documented defaults. */
-export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze({
+export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOptions>({
   target: "comfyui",
   output: "int8",
   scaling: null,
