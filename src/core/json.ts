@@ -97,6 +97,11 @@ export function offsetOfKey(text: string, key: string): number {
   return scanJson(text, key).wantedAt;
 }
 
+/** Whether a JSON value is an object: not null, not an array. */
+export function isJsonObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
 function syntaxError(text: string, scan: Scan, cause: unknown): JsonError {
   if (scan.end >= 0 && isJson(text.slice(0, scan.end))) {
     return new JsonError(

@@ -1,0 +1,74 @@
+/** Names files that are not safetensors by how they begin, so that an error can say what to do. */
+
+/** What a file is instead of safetensors. */
+export interface ForeignFormat {
+  /** With its article: `a GGUF file`. */
+  readonly what: string;
+  readonly hint: string;
+}
+
+const CONVERT = "save the model as .safetensors first";
+const FAILED_DOWNLOAD = "the download saved an error or login page: download the file again";
+
+const MAGICS: readonly { readonly magic: string; readonly format: ForeignFormat }[] = [
+  {
+    magic: "PK\x03\x04",
+    format: {
+      what: "a zip archive, most likely a PyTorch pickle (.ckpt, .pt, .bin)",
+      hint: CONVERT,
+    },
+  },
+  ...[2, 3, 4, 5].map((protocol) => ({
+    magic: `\x80${String.fromCharCode(protocol)}`,
+    format: { what: "a Python pickle (.ckpt, .pt, .bin)", hint: CONVERT },
+  })),
+  {
+    magic: "GGUF",
+    format: {
+      what: "a GGUF file",
+      hint: "GGUF weights are already quantized: start from the .safetensors they were made from",
+    },
+  },
+  { magic: "\x93NUMPY", format: { what: "a NumPy array", hint: CONVERT } },
+  { magic: "\x89HDF", format: { what: "an HDF5 file", hint: CONVERT } },
+  { magic: "\x1f\x8b", format: { what: "a gzip archive", hint: "unpack it first" } },
+  { magic: "7z\xbc\xaf", format: { what: "a 7z archive", hint: "unpack it first" } },
+  {
+    magic: "version https://git-lfs",
+    format: {
+      what: "a git-lfs pointer, not the file it points to",
+      hint: "run `git lfs pull`, or download the file itself",
+    },
+  },
+  { magic: "<!doctype", format: { what: "a web page (HTML)", hint: FAILED_DOWNLOAD } },
+  { magic: "<html", format: { what: "a web page (HTML)", hint: FAILED_DOWNLOAD } },
+  { magic: "<?xml", format: { what: "an XML document", hint: FAILED_DOWNLOAD } },
+];
+
+/** How many bytes at the start of a text file are quoted. */
+const QUOTED_BYTES = 40;
+
+/**
+ * Returns what a file is that begins with `start`, or null where nothing is recognised. Only for files
+ * that are not safetensors: a header length can happen to spell a magic.
+ *
+ * @param start the first bytes of the file; 64 are enough.
+ */
+export function identifyForeign(start: Uint8Array): ForeignFormat | null {
+  const text = String.fromCharCode(...start.subarray(0, QUOTED_BYTES));
+  // HTML may open in any case and after blank lines; a binary magic starts at the first byte.
+  const folded = text.trimStart().toLowerCase();
+  for (const { magic, format } of MAGICS) {
+    if (text.startsWith(magic) || (magic.startsWith("<") && folded.startsWith(magic))) {
+      return format;
+    }
+  }
+  if (!/^[\t\n\r\x20-\x7e]{2,}$/.test(text)) return null;
+  if (folded.startsWith("{")) {
+    return {
+      what: "a JSON text",
+      hint: "for a model in shards, give its folder or its *.safetensors.index.json",
+    };
+  }
+  return { what: `a text that begins ${JSON.stringify(text)}`, hint: FAILED_DOWNLOAD };
+}

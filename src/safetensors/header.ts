@@ -1,0 +1,207 @@
+/**
+ * The header of a safetensors file: bytes <-> tensors. Pure; every rule of the format that a reader
+ * must enforce has its own error here (docs/format.md lists them in the same order).
+ */
+
+import { FormatError } from "../core/errors.ts";
+import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
+import { identifyForeign } from "./foreign.ts";
+import {
+  DAMAGED,
+  DOWNLOAD_AGAIN,
+  HeaderChecker,
+  type HeaderPlace,
+  LENGTH_BYTES,
+  METADATA_KEY,
+} from "./header_checker.ts";
+
+export { type HeaderPlace, LENGTH_BYTES, METADATA_KEY } from "./header_checker.ts";
+
+/** The longest JSON that readers accept, in bytes. */
+export const MAX_HEADER_BYTES = 100_000_000;
+
+/** What a file says of itself. */
+export interface Header {
+  /** In offset order. */
+  readonly tensors: readonly SourceTensor[];
+  /** The `__metadata__` map; null where there is none. */
+  readonly metadata: Readonly<Record<string, string>> | null;
+  /** Absolute offset of the data: length bytes and JSON, padding included. */
+  readonly dataOffsetBytes: number;
+}
+
+/** A tensor and where its bytes lie, relative to the data, as the JSON says it. */
+export interface HeaderEntry extends TensorInfo {
+  readonly begin: number;
+  readonly end: number;
+}
+
+const OPEN_BRACE = 0x7b;
+const SPACE = 0x20;
+
+/**
+ * Returns the absolute offset of the data: how many bytes {@link parseHeader} needs.
+ *
+ * @param start the first bytes of the file, at least 64 or all of it.
+ * @throws FormatError where the file cannot be safetensors: too short, another format, a length of 0,
+ *   above {@link MAX_HEADER_BYTES} or beyond the end of the file, or no `{` after it.
+ */
+export function headerEnd(start: Uint8Array, { path, fileBytes }: HeaderPlace): number {
+  if (fileBytes === 0) {
+    throw new FormatError("the file is empty (0 bytes)", { path, hint: DOWNLOAD_AGAIN });
+  }
+  if (start[LENGTH_BYTES] !== OPEN_BRACE) {
+    const foreign = identifyForeign(start);
+    if (foreign !== null) {
+      throw new FormatError(`it is ${foreign.what}, not a safetensors file`, {
+        path,
+        hint: foreign.hint,
+      });
+    }
+  }
+  if (fileBytes < LENGTH_BYTES) {
+    throw new FormatError(
+      `the file has ${fileBytes} bytes, a safetensors file begins with a header length of 8`,
+      { path, hint: DOWNLOAD_AGAIN },
+    );
+  }
+  const length = new DataView(start.buffer, start.byteOffset).getBigUint64(0, true);
+  const at = { path, offsetBytes: 0 };
+  if (length === 0n) {
+    throw new FormatError("the header length is 0", {
+      ...at,
+      hint: "the file is not safetensors, or a download that has not begun: download it again",
+    });
+  }
+  if (length > BigInt(MAX_HEADER_BYTES)) {
+    throw new FormatError(
+      `the header length is ${length}, more than the ${MAX_HEADER_BYTES} that are allowed`,
+      { ...at, hint: "the file is not safetensors, or its beginning is damaged" },
+    );
+  }
+  const end = LENGTH_BYTES + Number(length);
+  if (end > fileBytes) {
+    throw new FormatError(`the file ends at byte ${fileBytes}, its header needs ${end}`, {
+      ...at,
+      hint: DOWNLOAD_AGAIN,
+    });
+  }
+  if (start[LENGTH_BYTES] !== OPEN_BRACE) {
+    throw new FormatError(
+      `the header does not start with "{" but with byte 0x${hex(start[LENGTH_BYTES]!)}`,
+      { path, offsetBytes: LENGTH_BYTES, hint: "the file is not safetensors, or it is damaged" },
+    );
+  }
+  return end;
+}
+
+/**
+ * Returns what the header of a file says, every rule checked against the size of the file.
+ *
+ * @param bytes the file from its first byte, at least up to {@link headerEnd}.
+ * @throws FormatError naming the rule that is broken; RangeError where `bytes` is too short.
+ */
+export function parseHeader(bytes: Uint8Array, place: HeaderPlace): Header {
+  const dataOffsetBytes = headerEnd(bytes, place);
+  if (bytes.length < dataOffsetBytes) {
+    throw new RangeError(`Header bytes: got ${bytes.length}, the header needs ${dataOffsetBytes}`);
+  }
+  const text = decodeText(bytes.subarray(LENGTH_BYTES, dataOffsetBytes), place.path);
+  const checker = new HeaderChecker(text, place, dataOffsetBytes);
+  const json = checker.parseText();
+  const tensors: SourceTensor[] = [];
+  let metadata: Header["metadata"] = null;
+  for (const name of Object.keys(json)) {
+    if (name === METADATA_KEY) metadata = checker.metadata(json[name]);
+    else tensors.push(checker.tensor(name, json[name]));
+  }
+  // Ties are tensors of size zero and the one that begins where they are: those come first.
+  tensors.sort((a, b) => a.offsetBytes - b.offsetBytes || a.byteLength - b.byteLength);
+  checker.coverage(tensors);
+  return { tensors, metadata, dataOffsetBytes };
+}
+
+/**
+ * Returns the first bytes of a safetensors file: the length, then the JSON (`__metadata__` first, then
+ * the entries as given), padded with spaces so that the data starts 8-byte aligned.
+ *
+ * @param entries checked for nothing but their names: `layoutTensors` makes them fit.
+ * @throws RangeError where a name occurs twice, is `__metadata__` or is not well-formed Unicode, or
+ *   where the JSON exceeds {@link MAX_HEADER_BYTES}.
+ */
+export function encodeHeader(
+  entries: readonly HeaderEntry[],
+  metadata: Readonly<Record<string, string>> | null,
+): Uint8Array {
+  const parts: string[] = [];
+  if (metadata !== null) parts.push(`"${METADATA_KEY}":${JSON.stringify(metadata)}`);
+  const names = new Set<string>([METADATA_KEY]);
+  for (const { name, dtype, shape, begin, end } of entries) {
+    if (names.has(name)) throw headerFault(`the name ${JSON.stringify(name)} is already taken`);
+    if (!name.isWellFormed()) {
+      throw headerFault(`the name ${JSON.stringify(name)} is not well-formed Unicode`);
+    }
+    names.add(name);
+    parts.push(
+      `${
+        JSON.stringify(name)
+      }:{"dtype":"${dtype}","shape":[${shape}],"data_offsets":[${begin},${end}]}`,
+    );
+  }
+  const json = new TextEncoder().encode(`{${parts.join(",")}}`);
+  const padded = Math.ceil(json.length / 8) * 8;
+  if (padded > MAX_HEADER_BYTES) {
+    throw headerFault(`its JSON has ${padded} bytes, readers accept ${MAX_HEADER_BYTES}`);
+  }
+  const bytes = new Uint8Array(LENGTH_BYTES + padded).fill(SPACE);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(padded), true);
+  bytes.set(json, LENGTH_BYTES);
+  return bytes;
+}
+
+function headerFault(fact: string): RangeError {
+  return new RangeError(`Cannot write a safetensors header: ${fact}`);
+}
+
+/** Returns the JSON text without the padding of spaces. */
+function decodeText(json: Uint8Array, path: string): string {
+  let end = json.length;
+  while (json[end - 1] === SPACE) end--;
+  const trimmed = json.subarray(0, end);
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(trimmed);
+  } catch (cause) {
+    throw new FormatError("the header is not valid UTF-8", {
+      path,
+      offsetBytes: LENGTH_BYTES + firstInvalidUtf8(trimmed),
+      hint: DAMAGED,
+      cause,
+    });
+  }
+}
+
+/** Returns the offset of the first byte that cannot continue the text; all of it for a cut character. */
+function firstInvalidUtf8(bytes: Uint8Array): number {
+  let valid = 0;
+  let invalid = bytes.length + 1;
+  while (invalid - valid > 1) {
+    const middle = (valid + invalid) >>> 1;
+    if (startsAsUtf8(bytes.subarray(0, middle))) valid = middle;
+    else invalid = middle;
+  }
+  return valid;
+}
+
+function startsAsUtf8(bytes: Uint8Array): boolean {
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(bytes, { stream: true });
+    return true;
+  } catch (error) {
+    if (error instanceof TypeError) return false;
+    throw error;
+  }
+}
+
+function hex(byte: number): string {
+  return byte.toString(16).padStart(2, "0");
+}

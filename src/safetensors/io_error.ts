@@ -1,0 +1,45 @@
+/** What the operating system says, in words. Pure. */
+
+const REASONS: Readonly<Record<string, string>> = Object.freeze({
+  ENOENT: "no such file or folder",
+  ENOTDIR: "a part of the path is not a folder",
+  EISDIR: "it is a folder",
+  EACCES: "permission denied",
+  EPERM: "permission denied",
+  EROFS: "the file system is read-only",
+  ENOSPC: "the disk is full",
+  EDQUOT: "the disk quota is used up",
+  EFBIG: "the file system cannot hold a file of this size",
+  EIO: "the disk reports an error",
+  EMFILE: "too many files are open",
+  ENFILE: "too many files are open",
+  ENAMETOOLONG: "the file name is too long",
+  ELOOP: "its symbolic links form a circle",
+});
+
+/** Returns the `code` of an error of `node:fs` (`ENOENT`, ...), or null where it has none. */
+export function codeOf(error: unknown): string | null {
+  return error instanceof Error && "code" in error && typeof error.code === "string"
+    ? error.code
+    : null;
+}
+
+/** Returns why a file operation failed, for the end of a message: `no such file or folder`. */
+export function ioReason(error: unknown): string {
+  const known = REASONS[codeOf(error) ?? ""];
+  return known ?? (error instanceof Error ? error.message : String(error));
+}
+
+/**
+ * Returns `action` done, its failure reworded: `Cannot open "model.safetensors": permission denied`.
+ *
+ * @param what the first half of the message: `Cannot open "model.safetensors"`.
+ * @throws Error with the original as its cause.
+ */
+export function explained<T>(what: string, action: () => T): T {
+  try {
+    return action();
+  } catch (cause) {
+    throw new Error(`${what}: ${ioReason(cause)}`, { cause });
+  }
+}

@@ -1,0 +1,276 @@
+/**
+ * A file that appears under its name only when it is complete: written beside it under a name of its
+ * own, synced, then renamed. Whatever happens before, a file of that name stays as it was.
+ */
+
+import {
+  accessSync,
+  closeSync,
+  constants,
+  fsyncSync,
+  ftruncateSync,
+  lstatSync,
+  openSync,
+  renameSync,
+  statfsSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import process from "node:process";
+import { UnsupportedError } from "../core/errors.ts";
+import { codeOf, explained, ioReason } from "./io_error.ts";
+import { MAX_IO_BYTES } from "./reader.ts";
+
+/** What an output is to be. */
+export interface OutputOptions {
+  /** Its first bytes: length and JSON. */
+  readonly header: Uint8Array;
+  /** Size of the whole file. */
+  readonly totalBytes: number;
+  /** Replace an existing file. */
+  readonly force: boolean;
+}
+
+/** File systems limit names to 255 bytes; the ends added to a name must fit too. */
+const MAX_STEM_BYTES = 200;
+
+/**
+ * Writes all of `view` to a file from `positionBytes` on.
+ *
+ * @param fd a file open for writing.
+ * @param view any length, 0 included; may lie in shared memory.
+ * @throws what `node:fs` throws where writing fails (`ENOSPC`: the disk is full).
+ */
+export function writeExactly(fd: number, view: Uint8Array, positionBytes: number): void {
+  let done = 0;
+  while (done < view.length) {
+    const wanted = Math.min(view.length - done, MAX_IO_BYTES);
+    done += writeSync(fd, view, done, wanted, positionBytes + done);
+  }
+}
+
+/**
+ * Refuses an output that cannot become a file: it is a folder, its folder is missing or cannot be
+ * written, or it exists and `force` is not set. Touches nothing.
+ *
+ * @throws UnsupportedError where it exists; Error otherwise.
+ */
+export function checkOutputPath(path: string, { force }: { force: boolean }): void {
+  const what = `Cannot write ${JSON.stringify(path)}`;
+  if (basename(path) === "" || /[/\\]$/.test(path)) throw new Error(`${what}: it names no file`);
+  const folder = dirname(resolve(path));
+  const inFolder = `${what}: its folder ${JSON.stringify(folder)}`;
+  if (!explained(inFolder, () => statSync(folder)).isDirectory()) {
+    throw new Error(`${inFolder}: it is not a folder`);
+  }
+  const existing = existingAt(path);
+  if (existing === "folder") throw new Error(`${what}: it is a folder; name a file in it`);
+  if (existing === "special") {
+    throw new Error(`${what}: it is a device or a pipe, and would be replaced by a file`);
+  }
+  if (existing === "file" && !force) {
+    throw new UnsupportedError(`${what}: it exists; \`--force\` replaces it`);
+  }
+  explained(inFolder, () => accessSync(folder, constants.W_OK));
+}
+
+/**
+ * Refuses an output that is one of the inputs: the same path, or another name of the same file.
+ *
+ * @throws UnsupportedError naming both.
+ */
+export function refuseSameFile(outputPath: string, inputPaths: readonly string[]): void {
+  const output = fileId(outputPath);
+  for (const input of inputPaths) {
+    const same = resolve(outputPath) === resolve(input) ||
+      (output !== null && output === fileId(input));
+    if (same) {
+      throw new UnsupportedError(
+        `Cannot write ${JSON.stringify(outputPath)}: it is the input ${JSON.stringify(input)}; ` +
+          "name another output",
+      );
+    }
+  }
+}
+
+/** An output while it is written. Dispose it (`using`): what is not committed then is removed. */
+export class OutputFile implements Disposable {
+  /** The name it will have. */
+  readonly path: string;
+  /** The name it has while it is written; workers may open it too. */
+  readonly partialPath: string;
+  /** Size of the whole file. */
+  readonly totalBytes: number;
+  readonly #force: boolean;
+  readonly #fd: number;
+  #state: "open" | "closed" | "done" = "open";
+
+  private constructor(path: string, partial: { path: string; fd: number }, options: OutputOptions) {
+    this.path = path;
+    this.partialPath = partial.path;
+    this.totalBytes = options.totalBytes;
+    this.#force = options.force;
+    this.#fd = partial.fd;
+  }
+
+  /**
+   * Returns an output at its full size, its header written, the rest zero bytes.
+   *
+   * @param path where it will appear.
+   * @throws UnsupportedError where it exists and `force` is not set; Error where the folder cannot take
+   *   it: missing, not writable, or too little free space. Nothing is left behind then.
+   */
+  static create(path: string, options: OutputOptions): OutputFile {
+    checkOutputPath(path, options);
+    const what = `Cannot write ${JSON.stringify(path)}`;
+    checkFreeSpace(path, options.totalBytes);
+    const output = new OutputFile(path, explained(what, () => openPartial(path)), options);
+    try {
+      output.write(options.header, 0);
+      explained(what, () => ftruncateSync(output.fd, options.totalBytes));
+    } catch (error) {
+      output.discard();
+      throw error;
+    }
+    return output;
+  }
+
+  /** The open file, for positional writes. */
+  get fd(): number {
+    if (this.#state !== "open") throw new Error(`${this.#what()}: it is closed already`);
+    return this.#fd;
+  }
+
+  /**
+   * Writes all of `view` at an absolute offset.
+   *
+   * @throws RangeError where it would end after `totalBytes`; Error where writing fails.
+   */
+  write(view: Uint8Array, positionBytes: number): void {
+    const end = positionBytes + view.length;
+    if (!(positionBytes >= 0 && end <= this.totalBytes)) {
+      throw new RangeError(
+        `${this.#what()}: bytes ${positionBytes} to ${end} are not within its ${this.totalBytes}`,
+      );
+    }
+    const fd = this.fd;
+    explained(this.#what(), () => writeExactly(fd, view, positionBytes));
+  }
+
+  /**
+   * Makes the file appear under its name, durable: syncs it, renames it, syncs its folder.
+   *
+   * @throws UnsupportedError where a file of that name has come up meanwhile and `force` is not set;
+   *   Error where syncing or renaming fails. The output stays a partial one then.
+   */
+  commit(): void {
+    const fd = this.fd;
+    explained(this.#what(), () => fsyncSync(fd));
+    this.#close();
+    if (!this.#force && existingAt(this.path) !== null) {
+      throw new UnsupportedError(
+        `${this.#what()}: it has come up meanwhile; \`--force\` replaces it`,
+      );
+    }
+    explained(this.#what(), () => renameSync(this.partialPath, this.path));
+    this.#state = "done";
+    syncFolder(dirname(resolve(this.path)), this.#what());
+  }
+
+  /** Removes the partial file. Idempotent; nothing to do after {@link commit}. */
+  discard(): void {
+    if (this.#state === "done") return;
+    this.#close();
+    this.#state = "done";
+    try {
+      unlinkSync(this.partialPath);
+    } catch (cause) {
+      if (codeOf(cause) === "ENOENT") return; // gone already: what was wanted
+      throw new Error(`Cannot remove ${JSON.stringify(this.partialPath)}: ${ioReason(cause)}`, {
+        cause,
+      });
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.discard();
+  }
+
+  #close(): void {
+    if (this.#state !== "open") return;
+    this.#state = "closed";
+    closeSync(this.#fd);
+  }
+
+  #what(): string {
+    return `Cannot write ${JSON.stringify(this.path)}`;
+  }
+}
+
+/**
+ * Opens a new file `.<name>.<pid>.partial` beside `path`. A name that is taken, by a killed process of
+ * the same id or, on a shared disk, by a live one of another machine, is left alone: the next is tried.
+ */
+function openPartial(path: string): { path: string; fd: number } {
+  let stem = basename(path);
+  while (new TextEncoder().encode(stem).length > MAX_STEM_BYTES) stem = stem.slice(0, -1);
+  for (let attempt = 1;; attempt++) {
+    const owner = attempt === 1 ? `${process.pid}` : `${process.pid}-${attempt}`;
+    const partial = join(dirname(path), `.${stem}.${owner}.partial`);
+    try {
+      return { path: partial, fd: openSync(partial, "wx+") };
+    } catch (error) {
+      if (codeOf(error) !== "EEXIST" || attempt === 100) throw error;
+    }
+  }
+}
+
+function checkFreeSpace(path: string, totalBytes: number): void {
+  const what = `Cannot write ${JSON.stringify(path)}`;
+  const disk = explained(what, () => statfsSync(dirname(resolve(path))));
+  const free = disk.bavail * disk.bsize;
+  if (totalBytes > free) {
+    throw new Error(
+      `${what}: it needs ${totalBytes} bytes (${gigabytes(totalBytes)}), ` +
+        `the disk has ${free} free (${gigabytes(free)})`,
+    );
+  }
+}
+
+function gigabytes(bytes: number): string {
+  return `${(bytes / 1e9).toFixed(2)} GB`;
+}
+
+/** Makes a rename durable. The output is complete already: only a disk error is one here. */
+function syncFolder(folder: string, what: string): void {
+  if (process.platform === "win32") return; // folders cannot be opened there
+  const fd = explained(what, () => openSync(folder, "r"));
+  try {
+    fsyncSync(fd);
+  } catch (cause) {
+    // Network and FUSE file systems that know no such call say EINVAL or ENOTSUP.
+    if (codeOf(cause) === "EIO") throw new Error(`${what}: ${ioReason(cause)}`, { cause });
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Returns what stands where the output is to be; null where there is nothing. */
+function existingAt(path: string): "file" | "folder" | "special" | null {
+  return explained(`Cannot write ${JSON.stringify(path)}`, () => {
+    const entry = lstatSync(path, { throwIfNoEntry: false });
+    if (entry === undefined) return null;
+    // A link counts as what it points to; one that points nowhere would still be replaced.
+    const target = entry.isSymbolicLink() ? statSync(path, { throwIfNoEntry: false }) : entry;
+    if (target === undefined || target.isFile()) return "file";
+    return target.isDirectory() ? "folder" : "special";
+  });
+}
+
+/** Returns device and number of a file, links followed; null where there is none. */
+function fileId(path: string): string | null {
+  const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stats === undefined || stats.ino === 0n ? null : `${stats.dev}:${stats.ino}`;
+}

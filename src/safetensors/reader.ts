@@ -1,0 +1,216 @@
+/**
+ * Reads safetensors files by position: the headers of a model, then the bytes of single tensors.
+ * Opening a model of any size reads a few hundred kilobytes.
+ */
+
+import {
+  closeSync,
+  fstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readSync,
+  statSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { FormatError } from "../core/errors.ts";
+import type { SourceTensor } from "../core/tensor.ts";
+import { type Header, headerEnd, MAX_HEADER_BYTES, parseHeader } from "./header.ts";
+import { codeOf, explained } from "./io_error.ts";
+import type { ModelSource } from "./model_source.ts";
+import { mergeShards, parseIndex } from "./shards.ts";
+
+/** One read or write call takes fewer than 2^31 bytes in every runtime. */
+export const MAX_IO_BYTES = 2 ** 30;
+
+/** Read at once when a file is opened: most headers fit, and need no second read. */
+const FIRST_READ_BYTES = 256 * 1024;
+
+const INDEX_ENDING = ".safetensors.index.json";
+const MODEL_ENDING = ".safetensors";
+
+/** Most names that a message lists. */
+const LISTED_NAMES = 8;
+
+/**
+ * Fills `view` with the bytes of a file from `positionBytes` on.
+ *
+ * @param fd an open file.
+ * @param view any length, 0 included; may lie in shared memory.
+ * @throws RangeError where the file ends before; what `node:fs` throws where reading fails.
+ */
+export function readExactly(fd: number, view: Uint8Array, positionBytes: number): void {
+  let done = 0;
+  while (done < view.length) {
+    const wanted = Math.min(view.length - done, MAX_IO_BYTES);
+    const got = readSync(fd, view, done, wanted, positionBytes + done);
+    if (got === 0) {
+      throw new RangeError(
+        `Cannot read bytes ${positionBytes} to ${positionBytes + view.length}: ` +
+          `the file ends at byte ${positionBytes + done}`,
+      );
+    }
+    done += got;
+  }
+}
+
+/**
+ * Returns the headers of a model, checked in full: no values are read.
+ *
+ * @param path a safetensors file; a folder that holds one, or shards and their index; or an index
+ *   (`*.safetensors.index.json`).
+ * @throws FormatError where a header or the index breaks a rule of its format; Error where the path is
+ *   missing, unreadable or ambiguous.
+ */
+export function openModel(path: string): ModelSource {
+  const stats = explained(`Cannot open ${JSON.stringify(path)}`, () => statSync(path));
+  return openPath(path, stats.isDirectory() ? modelInFolder(path) : path);
+}
+
+/** Reads tensors of one model, keeping its files open in between. Dispose it: `using`. */
+export class TensorReader implements Disposable {
+  readonly #source: ModelSource;
+  readonly #fds: (number | null)[];
+
+  constructor(source: ModelSource) {
+    this.#source = source;
+    this.#fds = source.paths.map(() => null);
+  }
+
+  /**
+   * Returns the bytes of one tensor of the model, newly allocated.
+   *
+   * @throws Error naming file and tensor where they cannot be read.
+   */
+  read(tensor: SourceTensor): Uint8Array<ArrayBuffer> {
+    const path = this.#source.paths[tensor.file];
+    if (path === undefined) throw new RangeError(`The model has no file number ${tensor.file}`);
+    return explained(
+      `Cannot read tensor ${JSON.stringify(tensor.name)} of ${JSON.stringify(path)}`,
+      () => {
+        const bytes = new Uint8Array(tensor.byteLength);
+        const fd = this.#fds[tensor.file] ??= openSync(path, "r");
+        readExactly(fd, bytes, tensor.offsetBytes);
+        return bytes;
+      },
+    );
+  }
+
+  /** Closes the files; a later {@link read} opens them again. */
+  close(): void {
+    this.#fds.forEach((fd, file) => {
+      this.#fds[file] = null;
+      if (fd !== null) closeSync(fd);
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+/** Opens `file`, which is what the user's `path` stands for. */
+function openPath(path: string, file: string): ModelSource {
+  if (file.endsWith(".index.json")) return openShards(path, file);
+  const { header, fileBytes } = readHeader(file, 0);
+  return {
+    path,
+    paths: [file],
+    tensors: header.tensors,
+    metadata: header.metadata,
+    inputBytes: fileBytes,
+  };
+}
+
+function openShards(path: string, indexPath: string): ModelSource {
+  const index = parseIndex(readIndex(indexPath), indexPath);
+  const folder = dirname(indexPath);
+  const missing = index.files.filter((name) => !isFile(join(folder, name)));
+  if (missing.length > 0) {
+    throw new FormatError(
+      `${missing.length} of the ${index.files.length} files that it names are missing: ${
+        listNames(missing)
+      }`,
+      { path: indexPath, hint: `download them into ${JSON.stringify(folder)}` },
+    );
+  }
+  const paths = index.files.map((name) => join(folder, name));
+  const opened = paths.map((shard, file) => readHeader(shard, file));
+  return mergeShards(opened.map(({ header }) => header), {
+    path,
+    indexPath,
+    index,
+    paths,
+    inputBytes: opened.reduce((sum, { fileBytes }) => sum + fileBytes, 0),
+  });
+}
+
+/** Returns the one file of a folder that stands for its model: an index, or the only safetensors file. */
+function modelInFolder(folder: string): string {
+  const what = `Cannot open the folder ${JSON.stringify(folder)}`;
+  // Hidden names are another program's: resource forks of macOS (`._model.safetensors`), half files.
+  const names = explained(what, () => readdirSync(folder))
+    .filter((name) => !name.startsWith(".")).sort();
+  const indexes = names.filter((name) => name.endsWith(INDEX_ENDING));
+  const models = names.filter((name) => name.endsWith(MODEL_ENDING));
+  const found = indexes.length > 0 ? indexes : models;
+  if (found.length === 1) return join(folder, found[0]!);
+  if (found.length === 0) {
+    const seen = names.length === 0 ? "it is empty" : `it has ${listNames(names)}`;
+    throw new Error(`${what}: no .safetensors file is in it; ${seen}`);
+  }
+  const kind = indexes.length > 0 ? "indexes" : ".safetensors files and no index";
+  throw new Error(`${what}: it has ${found.length} ${kind}; name one: ${listNames(found)}`);
+}
+
+function readHeader(path: string, file: number): { header: Header; fileBytes: number } {
+  const what = `Cannot open ${JSON.stringify(path)}`;
+  // Before opening: opening a pipe waits for its writer.
+  if (!explained(what, () => statSync(path)).isFile()) {
+    throw new Error(`${what}: it is not a regular file, and it must be read at positions`);
+  }
+  const fd = explained(what, () => openSync(path, "r"));
+  try {
+    const fileBytes = fstatSync(fd).size;
+    const place = { path, fileBytes, file };
+    let bytes = new Uint8Array(Math.min(fileBytes, FIRST_READ_BYTES));
+    explained(what, () => readExactly(fd, bytes, 0));
+    const end = headerEnd(bytes, place);
+    if (end > bytes.length) {
+      const whole = new Uint8Array(end);
+      whole.set(bytes);
+      explained(what, () => readExactly(fd, whole.subarray(bytes.length), bytes.length));
+      bytes = whole;
+    }
+    return { header: parseHeader(bytes, place), fileBytes };
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function readIndex(path: string): Uint8Array {
+  const what = `Cannot open ${JSON.stringify(path)}`;
+  const { size } = explained(what, () => statSync(path));
+  if (size > MAX_HEADER_BYTES) {
+    throw new FormatError(`the index has ${size} bytes, more than ${MAX_HEADER_BYTES}`, {
+      path,
+      hint: "it is not an index of shards",
+    });
+  }
+  return explained(what, () => readFileSync(path));
+}
+
+function isFile(path: string): boolean {
+  try {
+    return statSync(path).isFile();
+  } catch (error) {
+    if (codeOf(error) === "ENOENT") return false;
+    throw new Error(`Cannot open ${JSON.stringify(path)}`, { cause: error });
+  }
+}
+
+function listNames(names: readonly string[]): string {
+  const shown = names.slice(0, LISTED_NAMES).map((name) => JSON.stringify(basename(name)));
+  const more = names.length - shown.length;
+  return shown.join(", ") + (more > 0 ? ` and ${more} more` : "");
+}
