@@ -2,19 +2,37 @@
 
 import type { TensorInfo } from "../core/tensor.ts";
 
+/** Which layers are candidates and which are kept. */
+export type PresetChoice =
+  /** Detect the family from the header; the official rule where none is known. */
+  | { readonly kind: "auto" }
+  /** No keep-list: every 2-D `*.weight` but embeddings and norms. */
+  | { readonly kind: "none" }
+  /** A family of the registry by its id. */
+  | { readonly kind: "family"; readonly id: string }
+  /** Documented preset flags (`--flux2`, ...), combined. */
+  | { readonly kind: "documented"; readonly names: readonly string[] }
+  /** The layers, groups and formats of an existing quantized file. */
+  | { readonly kind: "like"; readonly path: string };
+
+/** How much of a family is kept in the source dtype. `minimal` is the official rule. */
+export type Tier = "minimal" | "balanced" | "conservative";
+
 /** How a checkpoint of a family is recognised, by tensor names after the prefix is stripped. */
 export interface DetectRule {
-  /** Every key must be there (a full name, or a prefix of names up to a dot). */
+  /** Every key must be there: a full name, or the path of at least one name up to a dot. */
   readonly all?: readonly string[];
   /** At least one must be there. */
   readonly any?: readonly string[];
   /** None may be there. */
   readonly not?: readonly string[];
-  /** `name[axis]` -> required size. */
+  /** `name[axis]` -> required size; all must hold. */
   readonly shape?: Readonly<Record<string, number>>;
+  /** Look-alikes: the rule fails where all sizes of one entry hold. */
+  readonly notShape?: readonly Readonly<Record<string, number>>[];
 }
 
-/** One model family. Patterns are matched on whole path segments, in sequence. */
+/** One model family. Patterns follow `pattern.ts`: whole path segments in sequence, `*` inside one. */
 export interface Family {
   readonly id: string;
   /** What a person calls it. */
@@ -24,12 +42,29 @@ export interface Family {
   /** Kept in the conservative tier on top of `keepBalanced`. */
   readonly keepConservative?: readonly string[];
   /** First and last blocks kept in the conservative tier. */
-  readonly edges?: { readonly first: number; readonly last: number };
-  /** Dropped from the output. */
+  readonly edges?: Edges;
+  /** Dropped from the output, in every tier. */
   readonly remove?: readonly string[];
   /** Set where stock ComfyUI has no quantized path: converting is refused with this sentence. */
   readonly refuse?: string;
   readonly notes?: string;
+}
+
+/** How many blocks at both ends of a stack are kept. */
+export interface Edges {
+  readonly first: number;
+  readonly last: number;
+}
+
+/** A run of numbered blocks (`double_blocks.0` ... `double_blocks.18`) and its share of the model. */
+export interface Stack {
+  /** The path before the number, prefix stripped: `double_blocks`, `model.layers`. */
+  readonly path: string;
+  /** Smallest and largest block number. */
+  readonly firstIndex: number;
+  readonly lastIndex: number;
+  /** Elements of its 2-D `*.weight` tensors. */
+  readonly elements: number;
 }
 
 /** What the header says the file is. */
@@ -41,6 +76,18 @@ export interface Detection {
   readonly layout: "native" | "diffusers" | "lora" | "unknown";
   /** The tensor names the decision rests on. */
   readonly evidence: readonly string[];
+  /** The numbered stacks of blocks, largest first. */
+  readonly stacks: readonly Stack[];
+}
+
+/** How an existing file quantized a layer; the plan copies it where the shape allows. */
+export interface LayerWish {
+  /** `format` of its `comfy_quant` marker. */
+  readonly format: string;
+  readonly convrotGroupSize: number | null;
+  readonly scaling: "tensor" | "row" | "block";
+  /** Tile or group size where `scaling` is `block`. */
+  readonly blockSize?: number;
 }
 
 /** What to do with one tensor, and why. */
@@ -48,6 +95,8 @@ export interface LayerDecision {
   readonly action: "quantize" | "keep" | "remove";
   /** A short reason for people: `keep-list "final_layer" of flux2`, `not 2-D`, ... */
   readonly reason: string;
+  /** Only from `--like`: how the reference file quantized this layer. */
+  readonly wish?: LayerWish;
 }
 
 /** Decides for one tensor; pure. */

@@ -1,0 +1,136 @@
+/**
+ * Says from a header alone what a file is: a model of a known family, a model in the diffusers
+ * layout, a LoRA, or something unknown. Names decide, and shapes where two families share all names.
+ */
+
+import type { TensorInfo } from "../core/tensor.ts";
+import { CONTROLNET_KEYS, DIFFUSERS_LAYOUTS } from "./diffusers_layouts.ts";
+import { isAdapterCompanion, isAdapterKey } from "./lora_keys.ts";
+import { MODEL_PREFIXES, TELLING_PREFIXES } from "./names.ts";
+import type { Detection, DetectRule } from "./preset.ts";
+import { listFamilies } from "./registry.ts";
+import { stacksOf } from "./stacks.ts";
+
+/** A file is an adapter from this share of adapter tensors on; some models carry a few. */
+const ADAPTER_SHARE = 0.5;
+
+/** As many names as a person wants to read. */
+const MAX_EVIDENCE = 4;
+
+/** Below this a prefix is an accident, not a model. */
+const MIN_PREFIXED = 6;
+
+/** The names of a model behind one prefix. */
+class NameIndex {
+  readonly #tensors = new Map<string, TensorInfo>();
+  /** Every name and every path up to a dot -> the first full name below it. */
+  readonly #paths = new Map<string, string>();
+
+  constructor(tensors: readonly TensorInfo[], prefix: string) {
+    for (const tensor of tensors) {
+      if (!tensor.name.startsWith(prefix)) continue;
+      const name = tensor.name.slice(prefix.length);
+      this.#tensors.set(name, tensor);
+      for (let dot = name.indexOf("."); dot >= 0; dot = name.indexOf(".", dot + 1)) {
+        const path = name.slice(0, dot);
+        if (!this.#paths.has(path)) this.#paths.set(path, tensor.name);
+      }
+      this.#paths.set(name, tensor.name);
+    }
+  }
+
+  get size(): number {
+    return this.#tensors.size;
+  }
+
+  /** The full name of a tensor that satisfies `key`, or undefined. */
+  find(key: string): string | undefined {
+    return this.#paths.get(key);
+  }
+
+  /** Whether every `name[axis]` of `sizes` has that size. */
+  hasSizes(sizes: Readonly<Record<string, number>>): boolean {
+    return Object.entries(sizes).every(([place, size]) => {
+      const open = place.lastIndexOf("[");
+      const tensor = this.#tensors.get(place.slice(0, open));
+      return tensor?.shape[Number(place.slice(open + 1, -1))] === size;
+    });
+  }
+
+  /** The names that satisfy `rule`, or null where it does not hold. */
+  match(rule: DetectRule): string[] | null {
+    const all = (rule.all ?? []).map((key) => this.find(key));
+    if (all.includes(undefined)) return null;
+    const any = (rule.any ?? []).map((key) => this.find(key)).filter((name) => name !== undefined);
+    if (rule.any !== undefined && any.length === 0) return null;
+    if ((rule.not ?? []).some((key) => this.find(key) !== undefined)) return null;
+    if (rule.shape !== undefined && !this.hasSizes(rule.shape)) return null;
+    if ((rule.notShape ?? []).some((sizes) => this.hasSizes(sizes))) return null;
+    return [...new Set([...all, ...any] as string[])].slice(0, MAX_EVIDENCE);
+  }
+}
+
+/**
+ * Returns what a file with these tensors is.
+ *
+ * A LoRA is recognised first, then ControlNets (unknown: no quantized path), then the families in
+ * registry order and the diffusers layouts, each behind every known prefix. Tensors of an already
+ * quantized model (`weight_scale`, `comfy_quant`, ...) do not disturb.
+ */
+export function detect(tensors: readonly TensorInfo[]): Detection {
+  const adapter = adapterEvidence(tensors);
+  if (adapter !== null) {
+    return found(tensors, { family: null, prefix: "", layout: "lora", evidence: adapter });
+  }
+  // A prefix counts only where something matches behind it, so `model.` can be tried before the bare
+  // names although text encoders' own names start with it.
+  const indexes = [...MODEL_PREFIXES, ""]
+    .map((prefix) => ({ prefix, index: new NameIndex(tensors, prefix) }))
+    .filter(({ index }) => index.size > 0);
+
+  for (const { prefix, index } of indexes) {
+    const evidence = controlNetEvidence(index);
+    if (evidence !== null) {
+      return found(tensors, { family: null, prefix, layout: "unknown", evidence });
+    }
+  }
+  for (const { prefix, index } of indexes) {
+    for (const family of listFamilies()) {
+      const evidence = index.match(family.detect);
+      if (evidence !== null) {
+        return found(tensors, { family: family.id, prefix, layout: "native", evidence });
+      }
+    }
+  }
+  for (const { prefix, index } of indexes) {
+    for (const layout of DIFFUSERS_LAYOUTS) {
+      const evidence = index.match(layout);
+      if (evidence !== null) {
+        return found(tensors, { family: null, prefix, layout: "diffusers", evidence });
+      }
+    }
+  }
+  const telling = indexes.find(({ prefix, index }) =>
+    TELLING_PREFIXES.includes(prefix) && index.size >= MIN_PREFIXED
+  );
+  const prefix = telling?.prefix ?? "";
+  return found(tensors, { family: null, prefix, layout: "unknown", evidence: [] });
+}
+
+function found(tensors: readonly TensorInfo[], what: Omit<Detection, "stacks">): Detection {
+  return { ...what, stacks: stacksOf(tensors, what.prefix) };
+}
+
+/** Names of adapter tensors where they make up most of the file, else null. */
+function adapterEvidence(tensors: readonly TensorInfo[]): string[] | null {
+  const keys = tensors.filter(({ name }) => isAdapterKey(name));
+  if (keys.length === 0) return null;
+  const companions = tensors.filter(({ name }) => !isAdapterKey(name) && isAdapterCompanion(name));
+  if (keys.length + companions.length < ADAPTER_SHARE * tensors.length) return null;
+  return keys.slice(0, 2).map(({ name }) => name);
+}
+
+function controlNetEvidence(index: NameIndex): string[] | null {
+  const name = CONTROLNET_KEYS.map((key) => index.find(key)).find((match) => match !== undefined);
+  return name === undefined ? null : [name];
+}

@@ -1,0 +1,22 @@
+/** MiniMax H3: how it is recognised and what is kept. */
+
+import type { Family } from "../preset.ts";
+
+export const MINIMAX_H3: Family = {
+  id: "minimax_h3",
+  title: "MiniMax H3",
+  detect: {
+    all: ["video_patch_proj.weight", "audio_patch_proj.weight"],
+  },
+  keepBalanced: [
+    "video_patch_proj",
+    "audio_patch_proj",
+    "condition_proj",
+    "time_embedder",
+    "token_refiner",
+    "adaln_proj",
+    "final_layer",
+  ],
+  edges: { "first": 2, "last": 2 },
+  notes: "200 layers; the official full file also quantizes adaln_proj in groups of 64 (250).",
+};

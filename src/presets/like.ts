@@ -1,0 +1,61 @@
+/** `--like FILE`: quantizes the layers that an existing file quantized, in the way it did. */
+
+import type { TensorInfo } from "../core/tensor.ts";
+import { structuralReason } from "./candidates.ts";
+import { layerOf, withoutModelPrefix } from "./names.ts";
+import type { LayerRule, LayerWish } from "./preset.ts";
+
+/** A quantized layer of the reference file. */
+export interface ReferenceLayer extends LayerWish {
+  /** Full name without `.weight`, as in the reference file. */
+  readonly layer: string;
+}
+
+/** The rule of a reference file for one model. */
+export interface LikeRule {
+  /** Its `quantize` decisions carry the {@link LayerWish}. */
+  readonly rule: LayerRule;
+  /** Layers of the reference that the model lacks, in the reference's order. */
+  readonly missing: readonly string[];
+}
+
+/**
+ * Returns the rule that quantizes exactly the layers of `reference` among `tensors`, embeddings
+ * included where the reference has them, and keeps all else. Names match as they are, or without a
+ * known prefix (`model.diffusion_model.`, ...) on either side where that is unambiguous.
+ *
+ * @param reference the quantized layers of the reference file
+ * @param tensors the model's tensors, in any order
+ * @param options `excludeLayers` keeps the tensors whose name it finds
+ */
+export function likeRule(
+  reference: readonly ReferenceLayer[],
+  tensors: readonly TensorInfo[],
+  options: { readonly excludeLayers?: RegExp | null } = {},
+): LikeRule {
+  const excludeLayers = options.excludeLayers ?? null;
+  const exact = new Map(reference.map((layer) => [layer.layer, layer]));
+  const bare = new Map(reference.map((layer) => [withoutModelPrefix(layer.layer), layer]));
+  const find = (name: string) =>
+    exact.get(layerOf(name)) ?? bare.get(withoutModelPrefix(layerOf(name)));
+  const present = new Set(
+    tensors.filter(({ name }) => name.endsWith(".weight")).map(({ name }) => find(name)?.layer),
+  );
+  const rule: LayerRule = (tensor) => {
+    const layer = tensor.name.endsWith(".weight") ? find(tensor.name) : undefined;
+    if (layer === undefined) {
+      return { action: "keep", reason: "not quantized in the reference file" };
+    }
+    const barred = structuralReason(tensor, { lora: true });
+    if (barred !== null) return { action: "keep", reason: barred };
+    if (excludeLayers !== null && tensor.name.search(excludeLayers) >= 0) {
+      return { action: "keep", reason: `--exclude-layers ${excludeLayers.source}` };
+    }
+    const { layer: _, ...wish } = layer;
+    return { action: "quantize", reason: "quantized in the reference file", wish };
+  };
+  return {
+    rule,
+    missing: reference.map(({ layer }) => layer).filter((layer) => !present.has(layer)),
+  };
+}

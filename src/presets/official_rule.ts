@@ -1,0 +1,99 @@
+/**
+ * The rule by which the official INT8 files choose their layers: large matrices inside numbered
+ * blocks, minus modules whose names tell that they steer the model rather than carry it. It is the
+ * tier `minimal` of every family, and all there is for an unknown model.
+ */
+
+import type { TensorInfo } from "../core/tensor.ts";
+import { isIndex, layerOf } from "./names.ts";
+
+const MIN_ROWS = 8;
+const MIN_SIZE = 256;
+
+/** ComfyUI's fused kernel is for 256; the smaller groups serve layers it does not divide. */
+const CONVROT_GROUPS = [256, 64, 16] as const;
+
+const TOKEN_EMBEDDINGS: ReadonlySet<string> = new Set([
+  "embed_tokens",
+  "embed_tokens_per_layer",
+  "token_embedding",
+  "word_embeddings",
+  "tok_embeddings",
+  "wte",
+  "shared",
+]);
+
+const KEPT_IF_SEGMENT_CONTAINS = [
+  "scale_shift",
+  "rope",
+  "rotary",
+  "rel_pos",
+  "pos_embed",
+  "posembed",
+  "embedder",
+  "gate_logits",
+  "router",
+  "routing",
+  "logit",
+  "temperature",
+  "temb",
+  "t_emb",
+  "guidance",
+  "register",
+  "refiner_blocks",
+  "adapter",
+] as const;
+
+const KEPT_IF_WORD_STARTS_WITH = ["time"] as const;
+
+/** Runs of whole words: `proj_out` also matches the segment `audio_proj_out`. */
+const KEPT_IF_WORDS_ARE = ["final", "head", "proj_out", "out_layer"] as const;
+
+/**
+ * Returns why the official rule keeps `tensor`, a 2-D `*.weight` `[rows, cols]`, or null where it
+ * quantizes it.
+ */
+export function officialKeepReason(tensor: TensorInfo): string | null {
+  const [rows = 0, cols = 0] = tensor.shape;
+  const segments = layerOf(tensor.name).split(".");
+  if (rows < MIN_ROWS || Math.min(rows, cols) < MIN_SIZE) {
+    return `official rule: a side below ${MIN_SIZE}`;
+  }
+  if (convrotGroupFor(cols, "auto") === null) {
+    return "official rule: no rotation group divides the columns";
+  }
+  if (!segments.slice(0, -1).some(isIndex)) return "official rule: outside the numbered blocks";
+  for (const segment of segments) {
+    const word = keptWordOf(segment);
+    if (word !== null) return `official rule: keeps "${word}"`;
+  }
+  return null;
+}
+
+function keptWordOf(segment: string): string | null {
+  if (TOKEN_EMBEDDINGS.has(segment)) return segment;
+  const words = segment.split("_");
+  const spaced = `_${segment}_`;
+  return KEPT_IF_SEGMENT_CONTAINS.find((part) => segment.includes(part)) ??
+    KEPT_IF_WORD_STARTS_WITH.find((start) => words.some((word) => word.startsWith(start))) ??
+    KEPT_IF_WORDS_ARE.find((run) => spaced.includes(`_${run}_`)) ??
+    null;
+}
+
+/**
+ * Returns the size of the rotation groups for a layer of `cols` columns: with `auto` the largest of
+ * 256, 64 and 16 that divides them, else `wanted` itself; null where it does not divide.
+ *
+ * Throws `RangeError` where `wanted` is not a power of 4 (regular Hadamard matrices exist for those).
+ */
+export function convrotGroupFor(cols: number, wanted: "auto" | number): number | null {
+  if (wanted === "auto") return CONVROT_GROUPS.find((size) => cols % size === 0) ?? null;
+  if (!isPowerOfFour(wanted)) {
+    throw new RangeError(`Cannot rotate in groups of ${wanted}: the size must be a power of 4`);
+  }
+  return cols % wanted === 0 ? wanted : null;
+}
+
+function isPowerOfFour(value: number): boolean {
+  return Number.isInteger(value) && value >= 4 && Number.isInteger(Math.log2(value) / 2);
+}
