@@ -1,0 +1,50 @@
+/**
+ * errorStats: adds to six f64 what tells how far xhat is from x (slots: STATS in backend.ts): the sums
+ * of (x - xhat)^2, x^2, xhat^2 and x * xhat, the largest |x - xhat|, the number of values.
+ *
+ * Layout: x, xhat n f32, any alignment; stats 6 f64, added to. Tail: one by one, in f64.
+ * NaN and infinity spread into the sums. Squares are f32: magnitudes should stay within 1e-16..1e16.
+ * Class: close, 1e-6 of the sum of squares: f32 lanes over runs of 1024 values, added up in f64.
+ */
+
+import { maxLanesF32, sumLanesF64 } from "./lib/lanes";
+
+const RUN: usize = 1024;
+
+export function errorStats(stats: usize, x: usize, xhat: usize, n: usize): void {
+  for (let i: usize = 0; i < n; i += RUN) {
+    errorRun(stats, x + (i << 2), xhat + (i << 2), min(RUN, n - i));
+  }
+}
+
+function errorRun(stats: usize, x: usize, xhat: usize, n: usize): void {
+  let error = i64x2.splat(0), signal = error, output = error, dot = error, largest = error;
+  let i: usize = 0;
+  for (; i + 4 <= n; i += 4) {
+    const a = v128.load(x + (i << 2)), b = v128.load(xhat + (i << 2));
+    const e = f32x4.sub(a, b);
+    error = f32x4.add(error, f32x4.mul(e, e));
+    signal = f32x4.add(signal, f32x4.mul(a, a));
+    output = f32x4.add(output, f32x4.mul(b, b));
+    dot = f32x4.add(dot, f32x4.mul(a, b));
+    largest = f32x4.pmax(largest, f32x4.abs(e));
+  }
+  let errorSum = sumLanesF64(error), signalSum = sumLanesF64(signal);
+  let outputSum = sumLanesF64(output), dotSum = sumLanesF64(dot);
+  let most = maxLanesF32(largest);
+  for (; i < n; i++) {
+    const a = load<f32>(x + (i << 2)), b = load<f32>(xhat + (i << 2));
+    const e = a - b;
+    errorSum += <f64>e * <f64>e;
+    signalSum += <f64>a * <f64>a;
+    outputSum += <f64>b * <f64>b;
+    dotSum += <f64>a * <f64>b;
+    if (abs(e) > most) most = abs(e);
+  }
+  store<f64>(stats, load<f64>(stats) + errorSum);
+  store<f64>(stats, load<f64>(stats, 8) + signalSum, 8);
+  store<f64>(stats, load<f64>(stats, 16) + outputSum, 16);
+  store<f64>(stats, load<f64>(stats, 24) + dotSum, 24);
+  store<f64>(stats, max(load<f64>(stats, 32), <f64>most), 32);
+  store<f64>(stats, load<f64>(stats, 40) + <f64>n, 40);
+}

@@ -1,0 +1,23 @@
+/**
+ * The CPU kernels: one per file, under the same stem as `src/backend/reference` and `wgsl`.
+ * `src/backend/cpu/wasm_kernels.ts` calls these exports; sizes are in elements, addresses in bytes.
+ */
+
+export { absmax } from "./absmax";
+export { castF16 } from "./cast_f16";
+export { countNonFinite, firstNonFinite } from "./count_non_finite";
+export {
+  decodeBf16,
+  decodeF16,
+  decodeF32,
+  decodeF64,
+  decodeF8E4m3,
+  decodeF8E5m2,
+} from "./decode";
+export { dequantize } from "./dequantize";
+export { errorStats } from "./error_stats";
+export { histogram } from "./histogram";
+export { quantize } from "./quantize";
+export { rotate } from "./rotate";
+export { scaleFromAbsmax } from "./scale_from_absmax";
+export { searchScale } from "./search_scale";

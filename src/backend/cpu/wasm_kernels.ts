@@ -1,0 +1,201 @@
+/**
+ * The kernels on WebAssembly SIMD. Views are passed as addresses, so they must lie in the memory the
+ * module was instantiated on: take them from an `Arena` of it. One instance per worker; instances on
+ * one memory work at the same time.
+ */
+
+import { DTYPE_BITS, type FloatDType } from "../../core/dtype.ts";
+import type { Grid, Kernels, NonFinite } from "../backend.ts";
+import {
+  checkDecode,
+  checkErrorStats,
+  checkGrid,
+  checkHistogram,
+  checkRotate,
+  checkSameLength,
+} from "../kernel_checks.ts";
+import { instantiate, type KernelExports } from "./wasm_module.ts";
+
+/**
+ * Elements per call into the module (a power of 4, so that every smaller rotation divides it). The
+ * engine first compiles a function without optimising it and replaces it between calls, never within
+ * one: a long first call would run some five times slower to its end.
+ */
+const CHUNK = 1 << 16;
+
+/** Calls `run` for runs of at most `size` elements of `total`. */
+function forChunks(total: number, size: number, run: (start: number, count: number) => void): void {
+  for (let start = 0; start < total; start += size) run(start, Math.min(size, total - start));
+}
+
+/**
+ * Calls `run` for bands of whole groups, of about CHUNK elements: their number of rows, the index of
+ * their first element, that of their first scale.
+ */
+function forBands(
+  grid: Grid,
+  run: (rows: number, element: number, group: number) => void,
+): void {
+  const { rows, cols, groupRows, groupCols } = grid;
+  const bandGroups = Math.max(1, Math.floor(CHUNK / Math.max(1, cols * groupRows)));
+  forChunks(rows / groupRows, bandGroups, (start, count) => {
+    run(count * groupRows, start * groupRows * cols, start * (cols / groupCols));
+  });
+}
+
+type View = Float32Array | Float64Array | Uint8Array | Int8Array | Uint16Array | Uint32Array;
+
+/** {@link Kernels} on WebAssembly. */
+export class WasmKernels implements Kernels {
+  readonly name = "wasm";
+  readonly memory: WebAssembly.Memory;
+  readonly #exports: KernelExports;
+  readonly #buffer: ArrayBufferLike;
+
+  /** `module` is that of `compileKernels()`; `memory` is shared and does not grow. */
+  constructor(module: WebAssembly.Module, memory: WebAssembly.Memory) {
+    this.memory = memory;
+    this.#buffer = memory.buffer;
+    this.#exports = instantiate<KernelExports>(module, memory);
+  }
+
+  decode(out: Float32Array, source: Uint8Array, dtype: FloatDType): void {
+    checkDecode(out, source, dtype);
+    const to = this.#address("decode", out), from = this.#address("decode", source);
+    const decode = this.#decoder(dtype);
+    const elementBytes = DTYPE_BITS[dtype] / 8;
+    forChunks(out.length, CHUNK, (start, count) => {
+      decode(to + start * 4, from + start * elementBytes, count);
+    });
+  }
+
+  countNonFinite(x: Float32Array): NonFinite {
+    const from = this.#address("countNonFinite", x);
+    const count = this.#exports.countNonFinite(from, x.length);
+    return { count, first: count === 0 ? -1 : this.#exports.firstNonFinite(from, x.length) };
+  }
+
+  absmax(out: Float32Array, x: Float32Array, grid: Grid): void {
+    checkGrid("absmax", grid, { x }, { out });
+    const to = this.#address("absmax", out), from = this.#address("absmax", x);
+    forBands(grid, (rows, at, group) => {
+      const { cols, groupRows, groupCols } = grid;
+      this.#exports.absmax(to + group * 4, from + at * 4, rows, cols, groupRows, groupCols);
+    });
+  }
+
+  scaleFromAbsmax(scales: Float32Array, absmax: Float32Array): void {
+    checkSameLength("scaleFromAbsmax", scales, absmax);
+    const to = this.#address("scaleFromAbsmax", scales);
+    const from = this.#address("scaleFromAbsmax", absmax);
+    this.#exports.scaleFromAbsmax(to, from, scales.length);
+  }
+
+  quantize(codes: Int8Array, x: Float32Array, scales: Float32Array, grid: Grid): void {
+    checkGrid("quantize", grid, { codes, x }, { scales });
+    const to = this.#address("quantize", codes), from = this.#address("quantize", x);
+    const by = this.#address("quantize", scales);
+    forBands(grid, (rows, at, group) => {
+      const { cols, groupRows, groupCols } = grid;
+      this.#exports.quantize(
+        to + at,
+        from + at * 4,
+        by + group * 4,
+        rows,
+        cols,
+        groupRows,
+        groupCols,
+      );
+    });
+  }
+
+  dequantize(out: Float32Array, codes: Int8Array, scales: Float32Array, grid: Grid): void {
+    checkGrid("dequantize", grid, { out, codes }, { scales });
+    const to = this.#address("dequantize", out), from = this.#address("dequantize", codes);
+    const by = this.#address("dequantize", scales);
+    forBands(grid, (rows, at, group) => {
+      const { cols, groupRows, groupCols } = grid;
+      this.#exports.dequantize(
+        to + at * 4,
+        from + at,
+        by + group * 4,
+        rows,
+        cols,
+        groupRows,
+        groupCols,
+      );
+    });
+  }
+
+  searchScale(scales: Float32Array, x: Float32Array, grid: Grid): void {
+    checkGrid("searchScale", grid, { x }, { scales });
+    const to = this.#address("searchScale", scales), from = this.#address("searchScale", x);
+    forBands(grid, (rows, at, group) => {
+      const { cols, groupRows, groupCols } = grid;
+      this.#exports.searchScale(to + group * 4, from + at * 4, rows, cols, groupRows, groupCols);
+    });
+  }
+
+  rotate(x: Float32Array, groupSize: number): void {
+    checkRotate(x, groupSize);
+    const at = this.#address("rotate", x);
+    forChunks(x.length, Math.max(groupSize, CHUNK), (start, count) => {
+      this.#exports.rotate(at + start * 4, count, groupSize);
+    });
+  }
+
+  histogram(counts: Uint32Array, x: Float32Array, binsPerUnit: number): void {
+    checkHistogram(counts);
+    const to = this.#address("histogram", counts), from = this.#address("histogram", x);
+    forChunks(x.length, CHUNK, (start, count) => {
+      this.#exports.histogram(to, from + start * 4, count, counts.length, binsPerUnit);
+    });
+  }
+
+  castF16(out: Uint16Array, x: Float32Array): number {
+    checkSameLength("castF16", out, x);
+    const to = this.#address("castF16", out), from = this.#address("castF16", x);
+    let first = -1;
+    forChunks(x.length, CHUNK, (start, count) => {
+      const at = this.#exports.castF16(to + start * 2, from + start * 4, count);
+      if (at >= 0 && first < 0) first = start + at;
+    });
+    return first;
+  }
+
+  errorStats(stats: Float64Array, x: Float32Array, xhat: Float32Array): void {
+    checkErrorStats(stats, x, xhat);
+    const to = this.#address("errorStats", stats), from = this.#address("errorStats", x);
+    const other = this.#address("errorStats", xhat);
+    forChunks(x.length, CHUNK, (start, count) => {
+      this.#exports.errorStats(to, from + start * 4, other + start * 4, count);
+    });
+  }
+
+  #decoder(dtype: FloatDType): KernelExports["decodeF32"] {
+    switch (dtype) {
+      case "F64":
+        return this.#exports.decodeF64;
+      case "F32":
+        return this.#exports.decodeF32;
+      case "F16":
+        return this.#exports.decodeF16;
+      case "BF16":
+        return this.#exports.decodeBf16;
+      case "F8_E4M3":
+        return this.#exports.decodeF8E4m3;
+      case "F8_E5M2":
+        return this.#exports.decodeF8E5m2;
+    }
+  }
+
+  /** The address of `view`; as an i32 parameter one beyond 2 GiB wraps to the same bits. */
+  #address(kernel: string, view: View): number {
+    if (view.buffer !== this.#buffer) {
+      throw new RangeError(
+        `Cannot run ${kernel}: an array does not lie in the memory of the kernels`,
+      );
+    }
+    return view.byteOffset;
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * Turns the base64 text of a kernel module (`scripts/build_asm.ts` writes it) into a compiled one, and
+ * that into an instance on a shared memory. Kernel modules own no memory: several of them, in several
+ * workers, share one.
+ */
+
+import kernelsBase64 from "./kernels.wasm.b64" with { type: "text" };
+
+/** Bytes of one page of WebAssembly memory. */
+export const PAGE_BYTES = 65536;
+
+/** Most bytes that a WebAssembly memory holds: 4 GiB. */
+export const MEMORY_MAX_BYTES = 65536 * PAGE_BYTES;
+
+/** What `asm/index.ts` exports. Addresses are bytes, counts elements; results are i32. */
+export interface KernelExports {
+  absmax(
+    out: number,
+    x: number,
+    rows: number,
+    cols: number,
+    groupRows: number,
+    groupCols: number,
+  ): void;
+  castF16(out: number, x: number, count: number): number;
+  countNonFinite(x: number, count: number): number;
+  firstNonFinite(x: number, count: number): number;
+  decodeBf16(out: number, source: number, count: number): void;
+  decodeF16(out: number, source: number, count: number): void;
+  decodeF32(out: number, source: number, count: number): void;
+  decodeF64(out: number, source: number, count: number): void;
+  decodeF8E4m3(out: number, source: number, count: number): void;
+  decodeF8E5m2(out: number, source: number, count: number): void;
+  dequantize(
+    out: number,
+    codes: number,
+    scales: number,
+    rows: number,
+    cols: number,
+    groupRows: number,
+    groupCols: number,
+  ): void;
+  errorStats(stats: number, x: number, xhat: number, count: number): void;
+  histogram(counts: number, x: number, count: number, bins: number, binsPerUnit: number): void;
+  quantize(
+    codes: number,
+    x: number,
+    scales: number,
+    rows: number,
+    cols: number,
+    groupRows: number,
+    groupCols: number,
+  ): void;
+  rotate(x: number, count: number, groupSize: number): void;
+  scaleFromAbsmax(scales: number, absmax: number, count: number): void;
+  searchScale(
+    scales: number,
+    x: number,
+    rows: number,
+    cols: number,
+    groupRows: number,
+    groupCols: number,
+  ): void;
+}
+
+/** Returns the module whose bytes `base64` holds (white space is ignored). Costs some milliseconds. */
+export function compileModule(base64: string): WebAssembly.Module {
+  return new WebAssembly.Module(Uint8Array.fromBase64(base64));
+}
+
+/**
+ * Returns the compiled kernels. Compile once per process and post the module to the workers, which
+ * share its code.
+ */
+export function compileKernels(): WebAssembly.Module {
+  return compileModule(kernelsBase64);
+}
+
+/**
+ * Returns the exports of `module` working on `memory`, which must be shared. The caller names their
+ * type: `instantiate<KernelExports>(compileKernels(), memory)`.
+ */
+export function instantiate<Exports>(
+  module: WebAssembly.Module,
+  memory: WebAssembly.Memory,
+): Exports {
+  const instance = new WebAssembly.Instance(module, { env: { memory } });
+  return instance.exports as unknown as Exports;
+}

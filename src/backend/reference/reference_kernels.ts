@@ -1,0 +1,30 @@
+/** The kernels in plain TypeScript: what every backend is measured against. Slow, and meant to be. */
+
+import type { Kernels } from "../backend.ts";
+import { absmax } from "./absmax.ts";
+import { castF16 } from "./cast_f16.ts";
+import { countNonFinite } from "./count_non_finite.ts";
+import { decode } from "./decode.ts";
+import { dequantize } from "./dequantize.ts";
+import { errorStats } from "./error_stats.ts";
+import { histogram } from "./histogram.ts";
+import { quantize } from "./quantize.ts";
+import { rotate } from "./rotate.ts";
+import { scaleFromAbsmax } from "./scale_from_absmax.ts";
+import { searchScale } from "./search_scale.ts";
+
+/** {@link Kernels} that define what is correct. Views may lie in any buffer. */
+export const referenceKernels: Kernels = Object.freeze({
+  name: "reference",
+  absmax,
+  castF16,
+  countNonFinite,
+  decode,
+  dequantize,
+  errorStats,
+  histogram,
+  quantize,
+  rotate,
+  scaleFromAbsmax,
+  searchScale,
+});
