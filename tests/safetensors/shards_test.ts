@@ -69,11 +69,11 @@ Deno.test("parseIndex() keeps tensor names such as constructor", () => {
 Deno.test("parseIndex() refuses what is not an index", () => {
   refusesIndex("{", /not valid JSON/);
   refusesIndex('{"weight_map":{},"weight_map":{}}', /"weight_map" occurs twice/);
-  refusesIndex([], /not an index of shards/);
-  refusesIndex({}, /not an index of shards: "weight_map"/);
-  refusesIndex({ weight_map: [] }, /"weight_map" is not an object of file names/);
-  refusesIndex({ weight_map: { a: 5 } }, /"weight_map" is not an object of file names/);
-  refusesIndex('{"weight_map":{"constructor":5}}', /"weight_map" is not an object of file names/);
+  refusesIndex([], /has no "weight_map" of tensor names/);
+  refusesIndex({}, /has no "weight_map" of tensor names/);
+  refusesIndex({ weight_map: [] }, /has no "weight_map" of tensor names/);
+  refusesIndex({ weight_map: { a: 5 } }, /has no "weight_map" of tensor names/);
+  refusesIndex('{"weight_map":{"constructor":5}}', /has no "weight_map" of tensor names/);
   refusesIndex({ weight_map: {} }, /"weight_map" is empty/);
   assert.throws(() => parseIndex(Uint8Array.of(0x7b, 0xff), PATH), /not valid UTF-8/);
 });
