@@ -17,6 +17,7 @@ const TABLE_MODULES: ReadonlySet<string> = new Set([
   "wte",
   "wpe",
   "shared",
+  "embed", // the token table of llm_adapter
   "embedding_table",
   "embed_image_indicator",
   "relative_attention_bias",

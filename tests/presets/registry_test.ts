@@ -1,0 +1,45 @@
+import { deepStrictEqual, ok, strictEqual, throws } from "node:assert/strict";
+import { UsageError } from "../../src/core/errors.ts";
+import { compilePatterns } from "../../src/presets/pattern.ts";
+import { familyById, listFamilies, presetByName } from "../../src/presets/registry.ts";
+
+Deno.test("listFamilies() holds 25 families with unique ids, titles and valid patterns", () => {
+  const families = listFamilies();
+  strictEqual(families.length, 25);
+  strictEqual(new Set(families.map(({ id }) => id)).size, 25);
+  strictEqual(new Set(families.map(({ title }) => title)).size, 25);
+  for (const { id, keepBalanced, keepConservative, remove, detect } of families) {
+    ok(keepBalanced.length > 0, id);
+    compilePatterns([...keepBalanced, ...keepConservative ?? [], ...remove ?? []]);
+    ok((detect.all?.length ?? 0) + (detect.any?.length ?? 0) > 0, `${id} is detected by something`);
+    for (const sizes of [detect.shape ?? {}, ...detect.notShape ?? []]) {
+      ok(Object.keys(sizes).every((place) => /^[\w.]+\[\d\]$/.test(place)), id);
+    }
+  }
+});
+
+Deno.test("listFamilies() marks CLIP, and only CLIP, as not to be converted", () => {
+  const refused = listFamilies().filter(({ refuse }) => refuse !== undefined);
+  deepStrictEqual(refused.map(({ id }) => id), ["te_clip_l_g"]);
+});
+
+Deno.test("familyById() finds ids in both spellings and names the nearest for an unknown one", () => {
+  strictEqual(familyById("z_image").title, "Z-Image");
+  strictEqual(familyById("Z-Image").id, "z_image");
+  throws(() => familyById("flux3"), (error) => {
+    ok(error instanceof UsageError);
+    ok(/Unknown model family "flux3": the nearest is "flux\d"/.test(error.message), error.message);
+    return true;
+  });
+});
+
+Deno.test("presetByName() prefers a family to the documented preset of the same name", () => {
+  deepStrictEqual(presetByName("auto"), { kind: "auto" });
+  deepStrictEqual(presetByName("none"), { kind: "none" });
+  deepStrictEqual(presetByName("wan"), { kind: "family", id: "wan" });
+  deepStrictEqual(presetByName("zimage-refiner"), {
+    kind: "documented",
+    names: ["zimage_refiner"],
+  });
+  throws(() => presetByName("wann"), /Unknown preset "wann": the nearest is "wan"$/);
+});
