@@ -27,7 +27,7 @@ import { TE_LLAMA_QWEN_GEMMA_MISTRAL } from "./families/te_llama_qwen_gemma_mist
 import { TE_T5 } from "./families/te_t5.ts";
 import { WAN } from "./families/wan.ts";
 import { Z_IMAGE } from "./families/z_image.ts";
-import type { Family, PresetChoice } from "./preset.ts";
+import type { Detection, Family, PresetChoice } from "./preset.ts";
 import { suggestion } from "./suggest.ts";
 
 /** The families in detection order: of two look-alikes the more particular one comes first. */
@@ -94,6 +94,15 @@ export function presetByName(name: string): PresetChoice {
   if (DOCUMENTED_NAMES.includes(wanted)) return { kind: "documented", names: [wanted] };
   const known = ["auto", "none", ...FAMILIES.map((family) => family.id), ...DOCUMENTED_NAMES];
   throw new UsageError(`Unknown preset ${JSON.stringify(name)}${suggestion(wanted, known)}`);
+}
+
+/**
+ * Returns why a model must not be converted, as a sentence without its subject, or null: stock ComfyUI
+ * could not load the result.
+ */
+export function refusalOf(detection: Detection, preset: PresetChoice): string | null {
+  const id = preset.kind === "family" ? preset.id : detection.family;
+  return id === null ? null : familyById(id).refuse ?? null;
 }
 
 function normalized(name: string): string {

@@ -1,7 +1,8 @@
 import { deepStrictEqual, ok, strictEqual, throws } from "node:assert/strict";
 import { UsageError } from "../../src/core/errors.ts";
 import { compilePatterns } from "../../src/presets/pattern.ts";
-import { familyById, listFamilies, presetByName } from "../../src/presets/registry.ts";
+import { familyById, listFamilies, presetByName, refusalOf } from "../../src/presets/registry.ts";
+import { detected } from "./model_names.ts";
 
 Deno.test("listFamilies() holds 25 families with unique ids, titles and valid patterns", () => {
   const families = listFamilies();
@@ -42,4 +43,13 @@ Deno.test("presetByName() prefers a family to the documented preset of the same 
     names: ["zimage_refiner"],
   });
   throws(() => presetByName("wann"), /Unknown preset "wann": the nearest is "wan"$/);
+});
+
+Deno.test("refusalOf() tells why CLIP is not converted, detected or named", () => {
+  const reason = "stock ComfyUI has no quantized path for CLIP text encoders";
+  strictEqual(refusalOf(detected("te_clip_l_g"), { kind: "auto" }), reason);
+  strictEqual(refusalOf(detected("te_clip_l_g"), { kind: "none" }), reason);
+  strictEqual(refusalOf(detected(null), { kind: "family", id: "te_clip_l_g" }), reason);
+  strictEqual(refusalOf(detected("wan"), { kind: "auto" }), null);
+  strictEqual(refusalOf(detected(null), { kind: "auto" }), null);
 });

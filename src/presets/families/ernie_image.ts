@@ -10,5 +10,5 @@ export const ERNIE_IMAGE: Family = {
   },
   // final_norm and final_linear; adaLN_modulation is one layer shared by all blocks
   keepBalanced: ["time_embedding", "time_*", "x_embedder", "adaLN_*", "final_*", "text_proj"],
-  edges: { "first": 1, "last": 1 },
+  edges: { first: 1, last: 1 },
 };

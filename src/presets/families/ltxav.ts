@@ -29,7 +29,7 @@ export const LTXAV: Family = {
     "vocoder",
   ],
   keepConservative: ["to_gate_logits"],
-  edges: { "first": 2, "last": 2 },
+  edges: { first: 2, last: 2 },
   notes:
     "Edges as in the developer's own FP8 files. Converters disagree on to_gate_logits. The header metadata holds the model's config and must be kept.",
 };

@@ -17,6 +17,6 @@ export const MINIMAX_H3: Family = {
     "adaln_proj",
     "final_layer",
   ],
-  edges: { "first": 2, "last": 2 },
+  edges: { first: 2, last: 2 },
   notes: "200 layers; the official full file also quantizes adaln_proj in groups of 64 (250).",
 };

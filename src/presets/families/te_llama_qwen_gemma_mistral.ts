@@ -32,5 +32,5 @@ export const TE_LLAMA_QWEN_GEMMA_MISTRAL: Family = {
     "in_proj_a",
     "in_proj_b",
   ],
-  edges: { "first": 1, "last": 1 },
+  edges: { first: 1, last: 1 },
 };

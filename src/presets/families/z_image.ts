@@ -21,7 +21,7 @@ export const Z_IMAGE: Family = {
     "siglip_embedder",
   ],
   keepConservative: ["context_refiner", "noise_refiner"],
-  edges: { "first": 1, "last": 3 },
+  edges: { first: 1, last: 3 },
   notes:
     "The official INT8 file quantizes adaLN and the refiners too (202 layers); without any keep-list images are visibly worse.",
 };
