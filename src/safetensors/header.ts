@@ -39,6 +39,9 @@ export interface HeaderEntry extends TensorInfo {
 const OPEN_BRACE = 0x7b;
 const SPACE = 0x20;
 
+/** How much text is tried at once where the first bad byte is looked for. */
+const SEARCH_BYTES = 65_536;
+
 /**
  * Returns the absolute offset of the data: how many bytes {@link parseHeader} needs.
  *
@@ -180,13 +183,22 @@ function decodeText(json: Uint8Array, path: string): string {
   }
 }
 
-/** Returns the offset of the first byte that cannot continue the text; all of it for a cut character. */
+/**
+ * Returns the offset of the first byte that cannot continue the text; the length of all for a character
+ * that is cut at the end. Only for text that is not valid.
+ */
 function firstInvalidUtf8(bytes: Uint8Array): number {
-  let valid = 0;
-  let invalid = bytes.length + 1;
+  let start = 0; // all before is valid, and a character begins here
+  while (startsAsUtf8(bytes.subarray(start, start + SEARCH_BYTES))) {
+    if (start + SEARCH_BYTES >= bytes.length) return bytes.length;
+    start += SEARCH_BYTES - 1; // into the last character tried: it may be cut there, or broken
+    while ((bytes[start]! & 0xc0) === 0x80) start--;
+  }
+  let valid = start;
+  let invalid = Math.min(start + SEARCH_BYTES, bytes.length);
   while (invalid - valid > 1) {
     const middle = (valid + invalid) >>> 1;
-    if (startsAsUtf8(bytes.subarray(0, middle))) valid = middle;
+    if (startsAsUtf8(bytes.subarray(start, middle))) valid = middle;
     else invalid = middle;
   }
   return valid;

@@ -55,8 +55,7 @@ export class HeaderChecker {
     }
     // JSON.parse lets line ends and tabs follow; the format pads with spaces only.
     if (!this.#text.endsWith("}")) {
-      const end = this.#text.trimEnd().length;
-      throw this.#textFault("something other than spaces follows the JSON of the header", end);
+      throw this.#trailingFault(this.#text.trimEnd().length);
     }
     return json as Record<string, unknown>; // it starts with "{"
   }
@@ -173,11 +172,7 @@ export class HeaderChecker {
           error,
         );
       case "trailing":
-        return this.#textFault(
-          "something other than spaces follows the JSON of the header",
-          error.offset,
-          error,
-        );
+        return this.#trailingFault(error.offset!, error);
       case "number":
         return this.#textFault(
           "the header has a number that is not an integer",
@@ -193,6 +188,12 @@ export class HeaderChecker {
           error,
         );
     }
+  }
+
+  #trailingFault(jsonEnd: number, cause?: unknown): FormatError {
+    const rule = "something other than spaces follows the JSON of the header";
+    const spaces = this.#text.slice(jsonEnd).search(/[^ ]/);
+    return this.#textFault(rule, jsonEnd + spaces, cause);
   }
 
   #entryFault(tensor: string, rule: string): FormatError {
