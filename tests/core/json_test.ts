@@ -62,6 +62,7 @@ Deno.test("parseJsonStrict() names a repeated key and where it is, at every dept
     ['{"":1,"":2}', "", 6],
     ['{"a":1,"\\u0061":2}', "a", 7],
     ['{"\\"":1,"b":2,"\\u0022":2}', '"', 14],
+    ['{"x\\\\":1,"b":2,"b":3}', "b", 15],
     ['{"__proto__":1,"__proto__":2}', "__proto__", 15],
     ['[{"a":{"a":{"a":1}}},{"k":1, "k" :1}]', "k", 29],
   ];

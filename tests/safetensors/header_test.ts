@@ -370,6 +370,7 @@ Deno.test("parseHeader() refuses holes between tensors and before the first", ()
 Deno.test("parseHeader() refuses bytes after the last tensor", () => {
   const { file, data } = placed({ a: [0, 10] }, 13);
   refuses(file, { rule: /3 bytes follow the last tensor/, offsetBytes: data + 10 });
+  refuses(rawFile("{}", 1), { rule: /1 bytes follow the last tensor/, offsetBytes: 10 });
   refuses(rawFile("{}", 5), { rule: /5 bytes follow the last tensor/, offsetBytes: 10 });
 });
 
