@@ -5,10 +5,12 @@
  * The position is a second kernel, for a scan that only a broken tensor needs.
  */
 
+import { keepI32 } from "./lib/constants";
+
 const EXPONENT: i32 = 0x7f800000;
 
 export function countNonFinite(x: usize, n: usize): i32 {
-  const exponent = i32x4.splat(EXPONENT);
+  const exponent = keepI32(EXPONENT);
   let c0 = i64x2.splat(0), c1 = c0;
   let i: usize = 0;
   for (; i + 8 <= n; i += 8) {

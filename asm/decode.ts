@@ -13,6 +13,8 @@
  * unlike a multiplication by a power of two it meets no f32 subnormal, which some CPUs handle slowly.
  */
 
+import { keepI32 } from "./lib/constants";
+
 export function decodeF32(out: usize, source: usize, n: usize): void {
   memory.copy(out, source, n << 2);
 }
@@ -53,98 +55,100 @@ function bf16x8(out: usize, source: usize): void {
 }
 
 export function decodeF16(out: usize, source: usize, n: usize): void {
+  const rebias = keepI32((127 - 15) << 23), one = keepI32(1 << 23);
+  const normal = keepI32((127 - 14) << 23); // 2^-14, the smallest normal
+  const special = keepI32((31 << 23) - 1), infinite = keepI32(0x7f800000);
   if (n < 8) {
     for (let i: usize = 0; i < n; i++) {
       const v = i32x4.splat(<i32>load<u16>(source + (i << 1)));
-      v128.store32_lane(out + (i << 2), f16ToF32(v), 0);
+      v128.store32_lane(out + (i << 2), widen(v, 17, 4, rebias, one, normal, special, infinite), 0);
     }
     return;
   }
-  let i: usize = 0;
-  for (; i + 8 <= n; i += 8) f16x8(out + (i << 2), v128.load(source + (i << 1)));
-  if (i < n) f16x8(out + ((n - 8) << 2), v128.load(source + ((n - 8) << 1)));
+  // The last step repeats values of the one before where n is not a multiple of 8.
+  for (let i: usize = 0; i < n; i += 8) {
+    const at = min(i, n - 8);
+    const v = v128.load(source + (at << 1)), p = out + (at << 2);
+    const a = i32x4.extend_low_i16x8_u(v), b = i32x4.extend_high_i16x8_u(v);
+    v128.store(p, widen(a, 17, 4, rebias, one, normal, special, infinite));
+    v128.store(p, widen(b, 17, 4, rebias, one, normal, special, infinite), 16);
+  }
 }
 
-// @ts-ignore: decorator
-@inline
-function f16x8(out: usize, v: v128): void {
-  v128.store(out, f16ToF32(i32x4.extend_low_i16x8_u(v)));
-  v128.store(out, f16ToF32(i32x4.extend_high_i16x8_u(v)), 16);
-}
-
-/** Four binary16 in the low halves of i32 lanes. Exponent bias 15, 10 mantissa bits. */
-// @ts-ignore: decorator
-@inline
-function f16ToF32(v: v128): v128 {
-  const magnitude = i32x4.shl(v128.and(v, i32x4.splat(0x7fff)), 13);
-  const normal = i32x4.add(magnitude, i32x4.splat((127 - 15) << 23));
-  const subnormal = f32x4.sub(
-    i32x4.add(magnitude, i32x4.splat((127 - 14) << 23)),
-    f32x4.splat(<f32>6.103515625e-5), // 2^-14, the smallest normal
-  );
-  let bits = v128.bitselect(subnormal, normal, i32x4.lt_s(magnitude, i32x4.splat(1 << 23)));
-  // Exponent 31: infinity and NaN take the largest f32 exponent, the mantissa stays.
-  const special = i32x4.gt_s(magnitude, i32x4.splat((31 << 23) - 1));
-  bits = v128.or(bits, v128.and(special, i32x4.splat(0x7f800000)));
-  return v128.or(bits, i32x4.shl(v128.and(v, i32x4.splat(0x8000)), 16));
-}
-
+/** F8_E5M2: the upper byte of a binary16, so 8 more bits to shift. */
 export function decodeF8E5m2(out: usize, source: usize, n: usize): void {
-  if (n < 16) {
-    for (let i: usize = 0; i < n; i++) {
-      const v = i32x4.splat(<i32>load<u8>(source + i) << 8);
-      v128.store32_lane(out + (i << 2), f16ToF32(v), 0);
-    }
-    return;
-  }
-  let i: usize = 0;
-  for (; i + 16 <= n; i += 16) f8e5m2x16(out + (i << 2), v128.load(source + i));
-  if (i < n) f8e5m2x16(out + ((n - 16) << 2), v128.load(source + n - 16));
+  const rebias = keepI32((127 - 15) << 23), one = keepI32(1 << 23);
+  const normal = keepI32((127 - 14) << 23); // 2^-14
+  const special = keepI32((31 << 23) - 1), infinite = keepI32(0x7f800000);
+  bytes(out, source, n, 4, rebias, one, normal, special, infinite);
 }
 
-/** An F8_E5M2 is the upper byte of a binary16. */
+/** F8_E4M3: one special magnitude, all bits set, which `infinite` turns into a NaN. */
+export function decodeF8E4m3(out: usize, source: usize, n: usize): void {
+  const rebias = keepI32((127 - 7) << 23), one = keepI32(1 << 23);
+  const normal = keepI32((127 - 6) << 23); // 2^-6
+  const special = keepI32((0x7f << 20) - 1), infinite = keepI32(0x7fc00000);
+  bytes(out, source, n, 5, rebias, one, normal, special, infinite);
+}
+
 // @ts-ignore: decorator
 @inline
-function f8e5m2x16(out: usize, v: v128): void {
-  f16x8(out, i16x8.shl(i16x8.extend_low_i8x16_u(v), 8));
-  f16x8(out + 32, i16x8.shl(i16x8.extend_high_i8x16_u(v), 8));
-}
-
-export function decodeF8E4m3(out: usize, source: usize, n: usize): void {
+function bytes(
+  out: usize,
+  source: usize,
+  n: usize,
+  right: i32,
+  rebias: v128,
+  one: v128,
+  normal: v128,
+  special: v128,
+  infinite: v128,
+): void {
   if (n < 16) {
     for (let i: usize = 0; i < n; i++) {
       const v = i32x4.splat(<i32>load<u8>(source + i));
-      v128.store32_lane(out + (i << 2), f8e4m3ToF32(v), 0);
+      const value = widen(v, 25, right, rebias, one, normal, special, infinite);
+      v128.store32_lane(out + (i << 2), value, 0);
     }
     return;
   }
-  let i: usize = 0;
-  for (; i + 16 <= n; i += 16) f8e4m3x16(out + (i << 2), v128.load(source + i));
-  if (i < n) f8e4m3x16(out + ((n - 16) << 2), v128.load(source + n - 16));
+  for (let i: usize = 0; i < n; i += 16) {
+    const at = min(i, n - 16);
+    const v = v128.load(source + at), p = out + (at << 2);
+    const low = i16x8.extend_low_i8x16_u(v), high = i16x8.extend_high_i8x16_u(v);
+    const a = i32x4.extend_low_i16x8_u(low), b = i32x4.extend_high_i16x8_u(low);
+    const c = i32x4.extend_low_i16x8_u(high), d = i32x4.extend_high_i16x8_u(high);
+    v128.store(p, widen(a, 25, right, rebias, one, normal, special, infinite));
+    v128.store(p, widen(b, 25, right, rebias, one, normal, special, infinite), 16);
+    v128.store(p, widen(c, 25, right, rebias, one, normal, special, infinite), 32);
+    v128.store(p, widen(d, 25, right, rebias, one, normal, special, infinite), 48);
+  }
 }
 
+/**
+ * Four numbers of a small format in the low bits of i32 lanes, as f32.
+ *
+ * left: shifts out the sign and all above it. right: then places exponent and mantissa where f32 has
+ * them. rebias: difference of the exponent biases, and one: 1, both in the exponent field. normal: the
+ * smallest normal, as f32. special: magnitudes above it get all bits of `infinite`.
+ */
 // @ts-ignore: decorator
 @inline
-function f8e4m3x16(out: usize, v: v128): void {
-  const low = i16x8.extend_low_i8x16_u(v), high = i16x8.extend_high_i8x16_u(v);
-  v128.store(out, f8e4m3ToF32(i32x4.extend_low_i16x8_u(low)));
-  v128.store(out, f8e4m3ToF32(i32x4.extend_high_i16x8_u(low)), 16);
-  v128.store(out, f8e4m3ToF32(i32x4.extend_low_i16x8_u(high)), 32);
-  v128.store(out, f8e4m3ToF32(i32x4.extend_high_i16x8_u(high)), 48);
-}
-
-/** Four F8_E4M3 in the low bytes of i32 lanes. Exponent bias 7, 3 mantissa bits. */
-// @ts-ignore: decorator
-@inline
-function f8e4m3ToF32(v: v128): v128 {
-  const field = v128.and(v, i32x4.splat(0x7f));
-  const magnitude = i32x4.shl(field, 20);
-  const normal = i32x4.add(magnitude, i32x4.splat((127 - 7) << 23));
-  const subnormal = f32x4.sub(
-    i32x4.add(magnitude, i32x4.splat((127 - 6) << 23)),
-    f32x4.splat(0.015625), // 2^-6, the smallest normal
-  );
-  let bits = v128.bitselect(subnormal, normal, i32x4.lt_s(magnitude, i32x4.splat(1 << 23)));
-  bits = v128.bitselect(i32x4.splat(0x7fc00000), bits, i32x4.eq(field, i32x4.splat(0x7f)));
-  return v128.or(bits, i32x4.shl(v128.and(v, i32x4.splat(0x80)), 24));
+function widen(
+  v: v128,
+  left: i32,
+  right: i32,
+  rebias: v128,
+  one: v128,
+  normal: v128,
+  special: v128,
+  infinite: v128,
+): v128 {
+  const magnitude = i32x4.shr_u(i32x4.shl(v, left), right);
+  const sign = i32x4.shl(i32x4.shr_u(v, 32 - left), 31);
+  const large = i32x4.add(magnitude, rebias);
+  const small = f32x4.sub(i32x4.add(large, one), normal);
+  const bits = v128.bitselect(small, large, i32x4.lt_s(magnitude, one));
+  const overlay = v128.and(i32x4.gt_s(magnitude, special), infinite);
+  return v128.or(v128.or(bits, sign), overlay);
 }

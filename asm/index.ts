@@ -19,5 +19,6 @@ export { errorStats } from "./error_stats";
 export { histogram } from "./histogram";
 export { quantize } from "./quantize";
 export { rotate } from "./rotate";
+export { opaqueZero } from "./lib/constants";
 export { scaleFromAbsmax } from "./scale_from_absmax";
 export { searchScale } from "./search_scale";

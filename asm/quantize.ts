@@ -8,6 +8,8 @@
  * Class: exact. The division is a true one (x * (1 / scale) gives other codes now and then).
  */
 
+import { keepF32, keepI32 } from "./lib/constants";
+
 /** 1.5 * 2^23: floats around it are integers, so adding it rounds to an integer, ties to even. */
 const ROUNDER: f32 = 12582912;
 /** The bits of ROUNDER; those of ROUNDER + q are larger by q. */
@@ -39,9 +41,16 @@ function quantizeSegment(codes: usize, x: usize, scale: f32, n: usize): void {
     return;
   }
   const divisor = f32x4.splat(scale);
+  const lowest = keepF32(-127), rounder = keepF32(ROUNDER), rounderBits = keepI32(ROUNDER_BITS);
+  const lowestCodes = keepI32(0x81818181);
   let i: usize = 0;
-  for (; i + 16 <= n; i += 16) codes16(codes + i, x + (i << 2), divisor);
-  if (i < n) codes16(codes + n - 16, x + ((n - 16) << 2), divisor);
+  for (; i + 16 <= n; i += 16) {
+    codes16(codes + i, x + (i << 2), divisor, lowest, rounder, rounderBits, lowestCodes);
+  }
+  if (i < n) {
+    const p = x + ((n - 16) << 2);
+    codes16(codes + n - 16, p, divisor, lowest, rounder, rounderBits, lowestCodes);
+  }
 }
 
 // @ts-ignore: decorator
@@ -54,13 +63,21 @@ function codeOf(x: f32, scale: f32): i8 {
 
 // @ts-ignore: decorator
 @inline
-function codes16(codes: usize, x: usize, divisor: v128): void {
-  const low = i16x8.narrow_i32x4_s(rounded(v128.load(x), divisor), rounded(v128.load(x, 16), divisor));
-  const high = i16x8.narrow_i32x4_s(
-    rounded(v128.load(x, 32), divisor),
-    rounded(v128.load(x, 48), divisor),
-  );
-  v128.store(codes, i8x16.max_s(i8x16.narrow_i16x8_s(low, high), i8x16.splat(-127)));
+function codes16(
+  codes: usize,
+  x: usize,
+  divisor: v128,
+  lowest: v128,
+  rounder: v128,
+  rounderBits: v128,
+  lowestCodes: v128,
+): void {
+  const a = rounded(f32x4.div(v128.load(x), divisor), lowest, rounder, rounderBits);
+  const b = rounded(f32x4.div(v128.load(x, 16), divisor), lowest, rounder, rounderBits);
+  const c = rounded(f32x4.div(v128.load(x, 32), divisor), lowest, rounder, rounderBits);
+  const d = rounded(f32x4.div(v128.load(x, 48), divisor), lowest, rounder, rounderBits);
+  const low = i16x8.narrow_i32x4_s(a, b), high = i16x8.narrow_i32x4_s(c, d);
+  v128.store(codes, i8x16.max_s(i8x16.narrow_i16x8_s(low, high), lowestCodes));
 }
 
 /**
@@ -70,9 +87,8 @@ function codes16(codes: usize, x: usize, divisor: v128): void {
  */
 // @ts-ignore: decorator
 @inline
-function rounded(x: v128, divisor: v128): v128 {
-  const t = f32x4.div(x, divisor);
+function rounded(t: v128, lowest: v128, rounder: v128, rounderBits: v128): v128 {
   const numbers = v128.and(t, f32x4.eq(t, t)); // NaN -> +0
-  const shifted = f32x4.add(f32x4.pmax(f32x4.splat(-127), numbers), f32x4.splat(ROUNDER));
-  return i32x4.sub(shifted, i32x4.splat(ROUNDER_BITS));
+  // pmax(a, b) is a < b ? b : a: one instruction, where max has to look after NaN and -0.
+  return i32x4.sub(f32x4.add(f32x4.pmax(lowest, numbers), rounder), rounderBits);
 }

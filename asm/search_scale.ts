@@ -40,6 +40,7 @@
  * scale stays as it is. Class: exact.
  */
 
+import { keepF32 } from "./lib/constants";
 import { loadPartF32, sumLanesF32 } from "./lib/lanes";
 
 const RUN: usize = 64;
@@ -115,14 +116,14 @@ function costsOf(x: usize, stride: usize, rows: usize, cols: usize, s0: f32, fac
 
 /** The sum of squared rounding errors of a group, in steps, for one reciprocal scale. */
 function squaredError(x: usize, stride: usize, rows: usize, cols: usize, inverse: f32): f32 {
-  const i0 = f32x4.splat(inverse);
+  const i0 = f32x4.splat(inverse), most = keepF32(QMAX);
   let total = i64x2.splat(0);
   for (let r: usize = 0; r < rows; r++) {
     for (let left: usize = 0; left < cols; left += RUN) {
       const p = x + (left << 2), n = min(RUN, cols - left);
       let sum = i64x2.splat(0), j: usize = 0;
-      for (; j + 4 <= n; j += 4) sum = addError(sum, f32x4.abs(v128.load(p + (j << 2))), i0);
-      if (j < n) sum = addError(sum, f32x4.abs(loadPartF32(p + (j << 2), n - j)), i0);
+      for (; j + 4 <= n; j += 4) sum = addError(sum, f32x4.abs(v128.load(p + (j << 2))), i0, most);
+      if (j < n) sum = addError(sum, f32x4.abs(loadPartF32(p + (j << 2), n - j)), i0, most);
       total = f32x4.add(total, sum);
     }
     x += stride;
@@ -136,7 +137,7 @@ function squaredErrors(x: usize, stride: usize, rows: usize, cols: usize, invers
   const i1 = v128.shuffle<f32>(inverses, inverses, 1, 1, 1, 1);
   const i2 = v128.shuffle<f32>(inverses, inverses, 2, 2, 2, 2);
   const i3 = v128.shuffle<f32>(inverses, inverses, 3, 3, 3, 3);
-  const zero = i64x2.splat(0);
+  const zero = i64x2.splat(0), most = keepF32(QMAX);
   let t0 = zero, t1 = zero, t2 = zero, t3 = zero;
   for (let r: usize = 0; r < rows; r++) {
     for (let left: usize = 0; left < cols; left += RUN) {
@@ -144,17 +145,17 @@ function squaredErrors(x: usize, stride: usize, rows: usize, cols: usize, invers
       let s0 = zero, s1 = zero, s2 = zero, s3 = zero, j: usize = 0;
       for (; j + 4 <= n; j += 4) {
         const a = f32x4.abs(v128.load(p + (j << 2)));
-        s0 = addError(s0, a, i0);
-        s1 = addError(s1, a, i1);
-        s2 = addError(s2, a, i2);
-        s3 = addError(s3, a, i3);
+        s0 = addError(s0, a, i0, most);
+        s1 = addError(s1, a, i1, most);
+        s2 = addError(s2, a, i2, most);
+        s3 = addError(s3, a, i3, most);
       }
       if (j < n) {
         const a = f32x4.abs(loadPartF32(p + (j << 2), n - j));
-        s0 = addError(s0, a, i0);
-        s1 = addError(s1, a, i1);
-        s2 = addError(s2, a, i2);
-        s3 = addError(s3, a, i3);
+        s0 = addError(s0, a, i0, most);
+        s1 = addError(s1, a, i1, most);
+        s2 = addError(s2, a, i2, most);
+        s3 = addError(s3, a, i3, most);
       }
       t0 = f32x4.add(t0, s0);
       t1 = f32x4.add(t1, s1);
@@ -169,8 +170,8 @@ function squaredErrors(x: usize, stride: usize, rows: usize, cols: usize, invers
 /** sum + (t - min(roundHalfEven(t), 127))^2 with t = magnitude * inverse. */
 // @ts-ignore: decorator
 @inline
-function addError(sum: v128, magnitude: v128, inverse: v128): v128 {
+function addError(sum: v128, magnitude: v128, inverse: v128, most: v128): v128 {
   const t = f32x4.mul(magnitude, inverse);
-  const e = f32x4.sub(t, f32x4.pmin(f32x4.splat(QMAX), f32x4.nearest(t)));
+  const e = f32x4.sub(t, f32x4.pmin(most, f32x4.nearest(t)));
   return f32x4.add(sum, f32x4.mul(e, e));
 }

@@ -1,0 +1,79 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { STATS, STATS_LENGTH } from "../../src/backend/backend.ts";
+import { BACKENDS, testEachBackend, withSubject } from "./subject.ts";
+import { LENGTHS, seeds, values } from "./values.ts";
+import { type Packed, readVectors, unpack } from "./vectors.ts";
+
+interface Case {
+  x: Packed<"f32">;
+  xhat: Packed<"f32">;
+  stats: Packed<"f64">;
+}
+
+/** Fails where a sum differs by 1e-6 of its own scale, or where maximum or count differ at all. */
+function assertClose(got: Float64Array, want: Float64Array, context: string): void {
+  const sums = ["squaredError", "squaredSignal", "squaredDequantized", "dot"] as const;
+  for (const name of sums) {
+    const i = STATS[name];
+    const scale = name === "dot"
+      ? Math.sqrt(want[STATS.squaredSignal]! * want[STATS.squaredDequantized]!)
+      : want[i]!;
+    const difference = Math.abs(got[i]! - want[i]!);
+    assert(difference <= 1e-6 * scale, `${context}: ${name} want ${want[i]}, got ${got[i]}`);
+  }
+  assert.equal(got[STATS.maxAbsError], want[STATS.maxAbsError], `${context}: maxAbsError`);
+  assert.equal(got[STATS.count], want[STATS.count], `${context}: count`);
+}
+
+for (const { name, x, xhat, stats } of readVectors<Case>("error_stats")) {
+  testEachBackend(`errorStats() gives the golden sums of ${name}`, async (subject) => {
+    const got = subject.inOut(new Float64Array(STATS_LENGTH));
+    await subject.kernels.errorStats(got, subject.input(unpack(x)), subject.input(unpack(xhat)));
+    assertClose(got, unpack(stats), name);
+  });
+}
+
+testEachBackend("errorStats() adds up over calls and keeps the largest error", async (subject) => {
+  const stats = subject.inOut(new Float64Array(STATS_LENGTH));
+  const add = (x: number[], xhat: number[]) =>
+    subject.kernels.errorStats(
+      stats,
+      subject.input(new Float32Array(x)),
+      subject.input(new Float32Array(xhat)),
+    );
+  await add([1, -2, 3], [1, 2, 3]);
+  await add([1, 1, 1, 1, 8], [0, 0, 0, 0, 10]);
+  await add([], []);
+  assert.deepEqual([...stats], [16 + 8, 14 + 68, 14 + 100, 6 + 80, 4, 8]);
+});
+
+Deno.test("errorStats() is close on every backend to f64 sums", async () => {
+  const lengths = fc.constantFrom(...LENGTHS, 70_001);
+  await fc.assert(
+    fc.asyncProperty(seeds, lengths, async (seed, length) => {
+      const x = values(seed, length, "outlier"), noise = values(seed + 2, length, "plain");
+      const xhat = x.map((value, i) => value + noise[i]! * 0.01);
+      const want = new Float64Array(STATS_LENGTH);
+      x.forEach((a, i) => {
+        const b = xhat[i]!;
+        want[STATS.squaredError]! += (a - b) ** 2;
+        want[STATS.squaredSignal]! += a * a;
+        want[STATS.squaredDequantized]! += b * b;
+        want[STATS.dot]! += a * b;
+        const error = Math.abs(Math.fround(a - b));
+        want[STATS.maxAbsError] = Math.max(want[STATS.maxAbsError]!, error);
+      });
+      want[STATS.count] = length;
+      for (const backend of BACKENDS) {
+        const context = `${backend.name}, seed ${seed}, ${length}`;
+        await withSubject(backend, context, async (subject) => {
+          const got = subject.inOut(new Float64Array(STATS_LENGTH));
+          await subject.kernels.errorStats(got, subject.input(x), subject.input(xhat));
+          assertClose(got, want, context);
+        });
+      }
+    }),
+    { numRuns: 40 },
+  );
+});
