@@ -1,0 +1,46 @@
+/** What one layer is to be instead of what the command line says for all. */
+
+/** The documented names of the methods of `--optimizer`. */
+export const OPTIMIZERS = ["original", "adamw", "radam", "gptq", "quip"] as const;
+
+/** A method of `--optimizer`. */
+export type Optimizer = typeof OPTIMIZERS[number];
+
+/** The settings of one layer. null: as the command line says. */
+export interface LayerOverride {
+  /** Keep the layer in its source dtype; the other settings then count for nothing. */
+  readonly skip: boolean;
+  /**
+   * `int8`: quantized, `fp16`: cast, in both cases also where a preset keeps the layer. null: kept or
+   * not as without the override.
+   */
+  readonly output: "int8" | "fp16" | null;
+  /** The format to write, where one was named; it always agrees with `scaling`. */
+  readonly format: "int8_tensorwise" | "int8_axiswise" | "int8_blockwise" | null;
+  /** Where it is set and `convrot` is null, the layer is not rotated: as for `--scaling_mode`. */
+  readonly scaling: "tensor" | "row" | "block" | null;
+  /** Of block scaling, in elements. */
+  readonly blockSize: number | null;
+  readonly convrot: "auto" | "off" | number | null;
+  readonly simple: boolean | null;
+  readonly optimizer: Optimizer | null;
+  readonly fullPrecisionMatrixMult: boolean | null;
+  /** Keep the layer where its shape does not suit the scaling. */
+  readonly heur: boolean | null;
+  /** Who says so, for the plan: `layer config "blocks\\.0"`, `--custom-layers`, `--fallback`. */
+  readonly origin: string;
+}
+
+/** An override that changes nothing, to spread the settings of one over. */
+export const NO_OVERRIDE: Omit<LayerOverride, "origin"> = Object.freeze({
+  skip: false,
+  output: null,
+  format: null,
+  scaling: null,
+  blockSize: null,
+  convrot: null,
+  simple: null,
+  optimizer: null,
+  fullPrecisionMatrixMult: null,
+  heur: null,
+});

@@ -1,0 +1,168 @@
+/**
+ * The overrides of a conversion, from all that can ask for one. For a layer the first counts that has
+ * something to say: the patterns of the layer config; `--custom-layers`; for layers that would be kept
+ * `--fallback`, for the others the config's `_default`.
+ */
+
+import { UsageError } from "../core/errors.ts";
+import type { LayerConfig } from "./layer_config.ts";
+import { type LayerOverride, NO_OVERRIDE } from "./layer_override.ts";
+import { compileLayerPattern, type LayerPattern } from "./layer_pattern.ts";
+import { resolveLayerConfig, type UnusedPattern } from "./resolve_layer_config.ts";
+
+/** The flags of the `--custom-layers` and `--fallback` families. null: not given. */
+export interface LayerFlags {
+  readonly customLayers: string | null;
+  readonly customType: "int8" | "fp16" | null;
+  readonly customBlockSize: number | null;
+  readonly customScalingMode: "tensor" | "axis" | "row" | "block" | null;
+  readonly customSimple: boolean;
+  readonly customHeur: boolean;
+  readonly fallback: "int8" | "fp16" | null;
+  readonly fallbackBlockSize: number | null;
+  readonly fallbackSimple: boolean;
+}
+
+/** No flag of the families given. */
+export const NO_LAYER_FLAGS: LayerFlags = Object.freeze<LayerFlags>({
+  customLayers: null,
+  customType: null,
+  customBlockSize: null,
+  customScalingMode: null,
+  customSimple: false,
+  customHeur: false,
+  fallback: null,
+  fallbackBlockSize: null,
+  fallbackSimple: false,
+});
+
+/** The flags, read. */
+export interface LayerFlagOverrides {
+  readonly custom: { readonly pattern: LayerPattern; readonly override: LayerOverride } | null;
+  /** For layers that would be kept. */
+  readonly fallback: LayerOverride | null;
+  /** Flags that change nothing here, as sentences. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Returns what the flags ask for.
+ *
+ * @throws UsageError for a bad pattern or block size.
+ */
+export function readLayerFlags(flags: LayerFlags): LayerFlagOverrides {
+  const notes: string[] = [];
+  checkBlockSize("--custom-block-size", flags.customBlockSize);
+  checkBlockSize("--fallback-block-size", flags.fallbackBlockSize);
+  const idle = (given: readonly (readonly [string, unknown])[], without: string) => {
+    for (const [flag, value] of given) {
+      if (value !== null && value !== false) {
+        notes.push(`${flag} changes nothing without ${without}`);
+      }
+    }
+  };
+
+  let custom: LayerFlagOverrides["custom"] = null;
+  if (flags.customLayers === null) {
+    idle([
+      ["--custom-type", flags.customType],
+      ["--custom-block-size", flags.customBlockSize],
+      ["--custom-scaling-mode", flags.customScalingMode],
+      ["--custom-simple", flags.customSimple],
+      ["--custom-heur", flags.customHeur],
+    ], "--custom-layers");
+  } else {
+    const mode = flags.customScalingMode;
+    custom = {
+      pattern: compileLayerPattern(flags.customLayers, { place: "--custom-layers" }),
+      override: {
+        ...NO_OVERRIDE,
+        // Naming layers without a type asks for them to be quantized.
+        output: flags.customType ?? "int8",
+        scaling: mode === "axis" ? "row" : mode,
+        blockSize: flags.customBlockSize,
+        simple: flags.customSimple ? true : null,
+        heur: flags.customHeur ? true : null,
+        origin: `--custom-layers ${JSON.stringify(flags.customLayers)}`,
+      },
+    };
+    if (flags.customType === "fp16") {
+      idle([
+        ["--custom-block-size", flags.customBlockSize],
+        ["--custom-scaling-mode", mode],
+        ["--custom-simple", flags.customSimple],
+        ["--custom-heur", flags.customHeur],
+      ], "--custom-type int8");
+    }
+  }
+
+  let fallback: LayerOverride | null = null;
+  const fallbackDetails = [
+    ["--fallback-block-size", flags.fallbackBlockSize],
+    ["--fallback-simple", flags.fallbackSimple],
+  ] as const;
+  if (flags.fallback === null) idle(fallbackDetails, "--fallback");
+  else {
+    if (flags.fallback === "fp16") idle(fallbackDetails, "--fallback int8");
+    fallback = {
+      ...NO_OVERRIDE,
+      output: flags.fallback,
+      blockSize: flags.fallbackBlockSize,
+      simple: flags.fallbackSimple ? true : null,
+      origin: `--fallback ${flags.fallback}`,
+    };
+  }
+  return { custom, fallback, notes };
+}
+
+/** Answers what is asked for each layer of one model. */
+export interface LayerOverrides {
+  /**
+   * Returns the override of a layer, or null where nothing asks for one.
+   *
+   * @param layer its name, without `.weight`.
+   * @param kept whether it would be kept otherwise: by a preset, a rule or `--exclude-layers`.
+   */
+  of(layer: string, kept: boolean): LayerOverride | null;
+  /** Patterns that match no layer. */
+  readonly unused: readonly UnusedPattern[];
+}
+
+/** What {@link layerOverrides} draws from. */
+export interface OverrideSources {
+  readonly config: LayerConfig | null;
+  /** `--fullmatch`: the patterns of the config match whole names. */
+  readonly fullmatch: boolean;
+  readonly flags: LayerFlagOverrides;
+}
+
+/**
+ * Returns the overrides for the layers of a model.
+ *
+ * @param layers the names of its layers, each once, without `.weight`.
+ */
+export function layerOverrides(
+  layers: readonly string[],
+  { config, fullmatch, flags }: OverrideSources,
+): LayerOverrides {
+  const resolved = config === null ? null : resolveLayerConfig(config, layers, { fullmatch });
+  const custom = new Set(layers.filter((layer) => flags.custom?.pattern.test(layer)));
+  const unused = [...resolved?.unused ?? []];
+  if (flags.custom !== null && custom.size === 0) {
+    unused.push({ pattern: flags.custom.pattern.source, nearest: null });
+  }
+  return {
+    unused,
+    of: (layer, kept) => {
+      const fromConfig = resolved?.overrides.get(layer);
+      if (fromConfig !== undefined) return fromConfig;
+      if (flags.custom !== null && custom.has(layer)) return flags.custom.override;
+      return kept ? flags.fallback : resolved?.default ?? null;
+    },
+  };
+}
+
+function checkBlockSize(flag: string, value: number | null): void {
+  if (value === null || (Number.isInteger(value) && value > 0)) return;
+  throw new UsageError(`Cannot use ${flag} ${value}: a positive integer is needed`);
+}
