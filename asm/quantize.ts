@@ -42,14 +42,13 @@ function quantizeSegment(codes: usize, x: usize, scale: f32, n: usize): void {
   }
   const divisor = f32x4.splat(scale);
   const lowest = keepF32(-127), rounder = keepF32(ROUNDER), rounderBits = keepI32(ROUNDER_BITS);
-  const lowestCodes = keepI32(0x81818181);
   let i: usize = 0;
   for (; i + 16 <= n; i += 16) {
-    codes16(codes + i, x + (i << 2), divisor, lowest, rounder, rounderBits, lowestCodes);
+    codes16(codes + i, x + (i << 2), divisor, lowest, rounder, rounderBits);
   }
   if (i < n) {
     const p = x + ((n - 16) << 2);
-    codes16(codes + n - 16, p, divisor, lowest, rounder, rounderBits, lowestCodes);
+    codes16(codes + n - 16, p, divisor, lowest, rounder, rounderBits);
   }
 }
 
@@ -70,20 +69,19 @@ function codes16(
   lowest: v128,
   rounder: v128,
   rounderBits: v128,
-  lowestCodes: v128,
 ): void {
   const a = rounded(f32x4.div(v128.load(x), divisor), lowest, rounder, rounderBits);
   const b = rounded(f32x4.div(v128.load(x, 16), divisor), lowest, rounder, rounderBits);
   const c = rounded(f32x4.div(v128.load(x, 32), divisor), lowest, rounder, rounderBits);
   const d = rounded(f32x4.div(v128.load(x, 48), divisor), lowest, rounder, rounderBits);
   const low = i16x8.narrow_i32x4_s(a, b), high = i16x8.narrow_i32x4_s(c, d);
-  v128.store(codes, i8x16.max_s(i8x16.narrow_i16x8_s(low, high), lowestCodes));
+  v128.store(codes, i8x16.narrow_i16x8_s(low, high));
 }
 
 /**
- * Rounded quotients as i32, right within -127..127 and beyond that only as far as the saturating
- * narrowing needs: above 2^22 the difference of bits is still large and positive; the lower clamp keeps
- * it from wrapping around below.
+ * Rounded quotients as i32, right up to 2^22; what is larger is still large and positive, and saturates
+ * to 127 when narrowed. The lower end is clamped here: at -127, not -128, and before the difference of
+ * bits could wrap around.
  */
 // @ts-ignore: decorator
 @inline

@@ -52,11 +52,15 @@ export interface NonFinite {
   first: number;
 }
 
-/** The operations that differ between devices. Output first, then inputs, sizes, scalars. */
+/**
+ * The operations that differ between devices. Output first, then inputs, sizes, scalars. All throw a
+ * RangeError, before they write, where sizes do not fit together. *Exact*: the same bits on every
+ * backend for any input, except that a NaN may be any NaN.
+ */
 export interface Kernels {
   readonly name: "reference" | "wasm";
 
-  /** out[i] = f32(source[i]); `source` holds `out.length` elements of `dtype`, little-endian. Exact. */
+  /** out[i] = f32(source[i]); `source` holds `out.length` elements of `dtype`, little-endian. F64 rounds. Exact. */
   decode(out: Float32Array, source: Uint8Array, dtype: FloatDType): void;
 
   /** Counts NaN and infinities of `x`. Exact. */
@@ -68,7 +72,10 @@ export interface Kernels {
   /** scales[g] = max(absmax[g] / 127, 1e-30), in f32 with a true division. `scales` may be `absmax`. Exact. */
   scaleFromAbsmax(scales: Float32Array, absmax: Float32Array): void;
 
-  /** codes = clamp(roundHalfEven(x / scale), -127, 127), a true f32 division. Exact. */
+  /**
+   * codes = clamp(roundHalfEven(x / scale), -127, 127), a true f32 division. NaN, also that of 0 / 0 or
+   * inf / inf, becomes 0. Exact.
+   */
   quantize(codes: Int8Array, x: Float32Array, scales: Float32Array, grid: Grid): void;
 
   /** out = f32(code) * scale, one f32 multiplication. Exact. */
@@ -77,7 +84,8 @@ export interface Kernels {
   /**
    * Shrinks each scale to the candidate of least squared error (see `asm/search_scale.ts` for the
    * candidates); never to one whose error, with the codes `quantize` gives, exceeds that of the scale
-   * on entry. In place. Exact.
+   * on entry. A scale stays where its group is all zero or has a NaN or infinity. In place. For groups up
+   * to some 2^17 values; larger ones: `quant/scale_search.ts`. Exact.
    */
   searchScale(scales: Float32Array, x: Float32Array, grid: Grid): void;
 
@@ -87,7 +95,10 @@ export interface Kernels {
    */
   rotate(x: Float32Array, groupSize: number): void;
 
-  /** counts[min(floor(|x| * binsPerUnit), counts.length - 1)] += 1 for every element. Exact. */
+  /**
+   * counts[min(floor(|x| * binsPerUnit), counts.length - 1)] += 1 for every element; NaN counts in bin 0.
+   * Exact.
+   */
   histogram(counts: Uint32Array, x: Float32Array, binsPerUnit: number): void;
 
   /**
@@ -97,8 +108,8 @@ export interface Kernels {
   castF16(out: Uint16Array, x: Float32Array): number;
 
   /**
-   * Adds the error of `xhat` against `x` (both `length` long) to `stats` (see STATS). Close: sums run in f32 lanes
-   * over short runs, then in f64; 1e-6 relative.
+   * Adds the error of `xhat` against `x` (of equal length) to `stats` (see STATS). Close: 1e-6 of the sums
+   * of squares, which run in f32 lanes over short runs, then in f64; maximum and count are exact.
    */
   errorStats(stats: Float64Array, x: Float32Array, xhat: Float32Array): void;
 }

@@ -36,12 +36,17 @@ Deno.test("absmax() gives the same on every backend for any grid and values", as
   );
 });
 
-Deno.test("absmax() finds the maximum at every place of a row of every length", async () => {
+testEachBackend("absmax() finds a value at every place, among zeros and among NaN", async (s) => {
   for (const cols of LENGTHS.filter((length) => length > 0 && length <= 64)) {
     const grid = { rows: cols, cols, groupRows: 1, groupCols: cols };
-    const x = new Float32Array(cols * cols);
-    for (let r = 0; r < cols; r++) x[r * cols + r] = -1 - r;
-    await compare(cols, grid, x);
+    for (const others of [0, NaN]) {
+      const x = new Float32Array(cols * cols).fill(others);
+      for (let r = 0; r < cols; r++) x[r * cols + r] = -1 - r;
+      const out = s.output(x, cols);
+      await s.kernels.absmax(out, s.input(x), grid);
+      const want = Float32Array.from(out, (_, r) => 1 + r);
+      assertSameBits(out, want, `rows of ${cols} among ${others}`);
+    }
   }
 });
 
