@@ -1,20 +1,8 @@
 /** What a conversion is asked to do. Made once by the command line or the library, then frozen. */
 
-/** Which layers are candidates and which are kept. */
-export type PresetChoice =
-  /** Detect the family from the header; the official rule where none is known. */
-  | { readonly kind: "auto" }
-  /** No keep-list: every 2-D `*.weight` but embeddings and norms. */
-  | { readonly kind: "none" }
-  /** A family of the registry by its id. */
-  | { readonly kind: "family"; readonly id: string }
-  /** Documented preset flags (`--flux2`, ...), combined. */
-  | { readonly kind: "documented"; readonly names: readonly string[] }
-  /** The layers, groups and formats of an existing quantized file. */
-  | { readonly kind: "like"; readonly path: string };
+import type { PresetChoice, Tier } from "../presets/preset.ts";
 
-/** How much of a family is kept in the source dtype. `minimal` is the official rule. */
-export type Tier = "minimal" | "balanced" | "conservative";
+export type { PresetChoice, Tier };
 
 /** Options of one conversion. `null` means: not asked for, use the default of the mode. */
 export interface ConvertOptions {

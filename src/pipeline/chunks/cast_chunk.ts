@@ -1,0 +1,36 @@
+/** Casts a chunk to another float type: `--fp16`, `dequantize`. */
+
+import { f32ToBf16 } from "../../core/dtype.ts";
+import type { CastTask, Rect } from "../tasks.ts";
+import { elementBytes } from "../tasks.ts";
+import { bytesOf, type ChunkContext, SLOT } from "./chunk_context.ts";
+import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
+import { scanValues } from "./scan_chunk.ts";
+
+/** Largest finite F16. */
+export const F16_MAX = 65504;
+
+/** Reads, casts and writes `rect`. Stops, leaving the slot to tell, at a value that F16 cannot hold. */
+export function castChunk(context: ChunkContext, task: CastTask, rect: Rect): void {
+  const { kernels, scratch } = context;
+  const count = rect.rows * rect.cols;
+  const raw = scratch.u8(rawBytes(task.source, rect));
+  const x = scratch.f32(count);
+  readRect(context, raw, task.source, rect);
+  decodeRect(context, x, raw, task.source, rect);
+  const at = task.outOffsetBytes +
+    (rect.row * task.source.cols + rect.col) * elementBytes(task.dtype);
+  if (task.dtype === "F32") {
+    context.write(bytesOf(x), at);
+    return;
+  }
+  const out = scratch.u16(count);
+  if (task.dtype === "BF16") {
+    for (let i = 0; i < count; i++) out[i] = f32ToBf16(x[i]!);
+  } else {
+    scanValues(context, x, { limit: F16_MAX, rect, cols: task.source.cols });
+    if (context.slot[SLOT.nonFinite]! > 0) return;
+    kernels.castF16(out, x);
+  }
+  context.write(bytesOf(out), at);
+}

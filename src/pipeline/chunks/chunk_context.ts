@@ -1,0 +1,39 @@
+/** What a chunk has at hand: kernels, memory, files, and a slot for its numbers. */
+
+import type { Kernels } from "../../backend/backend.ts";
+import { STATS_LENGTH } from "../../backend/backend.ts";
+
+/** Slot entries behind the error sums: values that cannot be quantized. */
+export const SLOT = Object.freeze({ nonFinite: STATS_LENGTH, firstNonFinite: STATS_LENGTH + 1 });
+
+/** f64 numbers that every chunk reports. */
+export const SLOT_LENGTH = STATS_LENGTH + 2;
+
+/** Memory that the kernels can work on; `Arena` of the CPU backend is one. */
+export interface Scratch {
+  f32(count: number): Float32Array;
+  f64(count: number): Float64Array;
+  i8(count: number): Int8Array;
+  u8(count: number): Uint8Array;
+  u16(count: number): Uint16Array;
+  u32(count: number): Uint32Array;
+  mark(): number;
+  release(mark: number): void;
+}
+
+/** The surroundings of one chunk. */
+export interface ChunkContext {
+  readonly kernels: Kernels;
+  readonly scratch: Scratch;
+  /** Fills `view` from input file number `file`. */
+  read(file: number, view: Uint8Array, positionBytes: number): void;
+  /** Writes `view` to the output. */
+  write(view: Uint8Array, positionBytes: number): void;
+  /** SLOT_LENGTH numbers, zero on entry. */
+  readonly slot: Float64Array;
+}
+
+/** Returns the bytes of a typed array, without copying. */
+export function bytesOf(view: ArrayBufferView): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+}

@@ -1,0 +1,90 @@
+/** Reads a rectangle of a matrix as f32 values in original space, from whatever the file stores. */
+
+import type { FloatDType } from "../../core/dtype.ts";
+import { elementBytes, type MatrixSource, type Rect, type SourceScale } from "../tasks.ts";
+import type { ChunkContext } from "./chunk_context.ts";
+
+/** Bytes of scratch that `readRect` takes for a rectangle. */
+export function rawBytes(matrix: MatrixSource, rect: Rect): number {
+  return rect.rows * rect.cols * elementBytes(matrix.dtype);
+}
+
+/** Reads the stored bytes of `rect` into `raw`: one read where rows are whole, else one per row. */
+export function readRect(
+  context: ChunkContext,
+  raw: Uint8Array,
+  matrix: MatrixSource,
+  rect: Rect,
+): void {
+  const size = elementBytes(matrix.dtype);
+  const at = (row: number) => matrix.offsetBytes + (row * matrix.cols + rect.col) * size;
+  if (rect.cols === matrix.cols) {
+    context.read(matrix.file, raw, at(rect.row));
+    return;
+  }
+  const width = rect.cols * size;
+  for (let row = 0; row < rect.rows; row++) {
+    context.read(matrix.file, raw.subarray(row * width, (row + 1) * width), at(rect.row + row));
+  }
+}
+
+/**
+ * Decodes `raw`, the stored bytes of `rect` of `matrix`, to `x` (rect.rows x rect.cols): applies the
+ * stored scales and undoes the rotation, so that `x` is what the model computes with.
+ */
+export function decodeRect(
+  context: ChunkContext,
+  x: Float32Array,
+  raw: Uint8Array,
+  matrix: MatrixSource,
+  rect: Rect,
+): void {
+  if (matrix.dtype === "I8") decodeCodes(x, raw);
+  else context.kernels.decode(x, raw, matrix.dtype);
+  if (matrix.scale !== null) applyScales(context, x, matrix, matrix.scale, rect);
+  if (matrix.convrotGroupSize !== null) context.kernels.rotate(x, matrix.convrotGroupSize);
+}
+
+function decodeCodes(x: Float32Array, raw: Uint8Array): void {
+  const codes = new Int8Array(raw.buffer, raw.byteOffset, raw.length);
+  for (let i = 0; i < codes.length; i++) x[i] = codes[i]!;
+}
+
+function applyScales(
+  context: ChunkContext,
+  x: Float32Array,
+  matrix: MatrixSource,
+  scale: SourceScale,
+  rect: Rect,
+): void {
+  const { scratch } = context;
+  const across = Math.ceil(matrix.cols / scale.groupCols);
+  const firstBand = Math.floor(rect.row / scale.groupRows);
+  const bands = Math.floor((rect.row + rect.rows - 1) / scale.groupRows) - firstBand + 1;
+  const mark = scratch.mark();
+  const scales = scratch.f32(bands * across);
+  const raw = scratch.u8(scales.length * elementBytes(scale.dtype));
+  const position = scale.offsetBytes + firstBand * across * elementBytes(scale.dtype);
+  context.read(scale.file, raw, position);
+  context.kernels.decode(scales, raw, scale.dtype as FloatDType);
+  for (let r = 0; r < rect.rows; r++) {
+    const band = Math.floor((rect.row + r) / scale.groupRows) - firstBand;
+    let c = 0;
+    while (c < rect.cols) {
+      const group = Math.floor((rect.col + c) / scale.groupCols);
+      const end = Math.min(rect.cols, (group + 1) * scale.groupCols - rect.col);
+      const factor = scales[band * across + group]!;
+      for (let i = r * rect.cols + c; i < r * rect.cols + end; i++) x[i] = x[i]! * factor;
+      c = end;
+    }
+  }
+  scratch.release(mark);
+}
+
+/** Bytes of scratch that the scales of `rect` take. */
+export function scaleScratchBytes(matrix: MatrixSource, rows: number): number {
+  if (matrix.scale === null) return 0;
+  const across = Math.ceil(matrix.cols / matrix.scale.groupCols);
+  const bands = Math.ceil(rows / matrix.scale.groupRows) + 1;
+  return bands * across * (4 + elementBytes(matrix.scale.dtype)) + 128;
+}

@@ -1,0 +1,146 @@
+/**
+ * Quantizes one chunk: a rectangle that holds whole scale groups. The bytes of the chunk are read at
+ * once; the arithmetic runs on tiles that stay in the cache; codes and scales are written at once.
+ */
+
+import type { Grid } from "../../backend/backend.ts";
+import { groupCount } from "../../backend/backend.ts";
+import type { QuantizeTask, Rect } from "../tasks.ts";
+import { elementBytes, TILE_ELEMENTS } from "../tasks.ts";
+import { bytesOf, type ChunkContext, SLOT } from "./chunk_context.ts";
+import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
+
+/** Rows of the tiles that a rectangle is worked on in: whole groups, about TILE_ELEMENTS. */
+export function tileRows(task: QuantizeTask, rect: Rect): number {
+  const bands = Math.floor(TILE_ELEMENTS / (task.groupRows * rect.cols));
+  return Math.min(rect.rows, Math.max(1, bands) * task.groupRows);
+}
+
+/** Reads, quantizes and writes `rect`. Stops early, leaving the slot to tell, at NaN or infinity. */
+export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: Rect): void {
+  const { scratch } = context;
+  const { source, groupRows, groupCols } = task;
+  const across = rect.cols / groupCols;
+  const raw = scratch.u8(rawBytes(source, rect));
+  const codes = scratch.i8(rect.rows * rect.cols);
+  const scales = scratch.f32((rect.rows / groupRows) * across);
+  const step = tileRows(task, rect);
+  const x = scratch.f32(step * rect.cols);
+  const xhat = scratch.f32(step * rect.cols);
+  const stats = scratch.f64(SLOT.nonFinite);
+  stats.fill(0);
+
+  readRect(context, raw, source, rect);
+  const rowBytes = rect.cols * elementBytes(source.dtype);
+  for (let row = 0; row < rect.rows; row += step) {
+    const rows = Math.min(step, rect.rows - row);
+    const tile = { ...rect, row: rect.row + row, rows };
+    const grid: Grid = { rows, cols: rect.cols, groupRows, groupCols };
+    const values = x.subarray(0, rows * rect.cols);
+    const tileRaw = raw.subarray(row * rowBytes, (row + rows) * rowBytes);
+    decodeRect(context, values, tileRaw, source, tile);
+    if (reportNonFinite(context, values, tile, source.cols)) return;
+    const firstGroup = (row / groupRows) * across;
+    quantizeTile(context, task, {
+      x: values,
+      xhat: xhat.subarray(0, values.length),
+      codes: codes.subarray(row * rect.cols, row * rect.cols + values.length),
+      scales: scales.subarray(firstGroup, firstGroup + groupCount(grid)),
+      grid,
+      stats,
+      // Errors are told in original space: decode once more instead of keeping a second tile.
+      restore: () => decodeRect(context, values, tileRaw, source, tile),
+    });
+  }
+  context.slot.set(stats);
+  writeCodes(context, task, rect, codes);
+  writeScales(context, task, rect, scales);
+}
+
+/** One cache-sized part of a chunk. */
+export interface Tile {
+  /** In: values in original space; left undefined. */
+  readonly x: Float32Array;
+  readonly xhat: Float32Array;
+  readonly codes: Int8Array;
+  readonly scales: Float32Array;
+  readonly grid: Grid;
+  readonly stats: Float64Array;
+  /** Puts the original values back into `x`. */
+  restore(): void;
+}
+
+function quantizeTile(context: ChunkContext, task: QuantizeTask, tile: Tile): void {
+  const { kernels } = context;
+  const { x, codes, scales, grid } = tile;
+  if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
+  kernels.absmax(scales, x, grid);
+  kernels.scaleFromAbsmax(scales, scales);
+  if (task.scaleSearch) kernels.searchScale(scales, x, grid);
+  kernels.quantize(codes, x, scales, grid);
+  addErrors(context, task, tile);
+}
+
+/** Adds the errors of what will be in the file, as the model sees it: dequantized, rotated back. */
+export function addErrors(context: ChunkContext, task: QuantizeTask, tile: Tile): void {
+  const { kernels } = context;
+  kernels.dequantize(tile.xhat, tile.codes, tile.scales, tile.grid);
+  if (task.convrotGroupSize !== null) {
+    kernels.rotate(tile.xhat, task.convrotGroupSize);
+    tile.restore();
+  }
+  kernels.errorStats(tile.stats, tile.x, tile.xhat);
+}
+
+/** Whether `values`, the rectangle `rect` of a matrix of `cols` columns, hold NaN or infinity. */
+export function reportNonFinite(
+  context: ChunkContext,
+  values: Float32Array,
+  rect: Rect,
+  cols: number,
+): boolean {
+  const found = context.kernels.countNonFinite(values);
+  if (found.count === 0) return false;
+  const row = rect.row + Math.floor(found.first / rect.cols);
+  context.slot[SLOT.nonFinite] = found.count;
+  context.slot[SLOT.firstNonFinite] = row * cols + rect.col + (found.first % rect.cols);
+  return true;
+}
+
+/** Writes the codes of `rect` where the plan put them. */
+export function writeCodes(
+  context: ChunkContext,
+  task: QuantizeTask,
+  rect: Rect,
+  codes: Int8Array,
+): void {
+  const { cols } = task.source;
+  const at = (row: number) => task.codesOffsetBytes + (rect.row + row) * cols + rect.col;
+  if (rect.cols === cols) {
+    context.write(bytesOf(codes), at(0));
+    return;
+  }
+  for (let row = 0; row < rect.rows; row++) {
+    context.write(bytesOf(codes.subarray(row * rect.cols, (row + 1) * rect.cols)), at(row));
+  }
+}
+
+function writeScales(
+  context: ChunkContext,
+  task: QuantizeTask,
+  rect: Rect,
+  scales: Float32Array,
+): void {
+  const { groupRows, groupCols } = task;
+  const across = task.source.cols / groupCols;
+  const width = rect.cols / groupCols;
+  const at = (band: number) =>
+    task.scalesOffsetBytes + 4 * ((rect.row / groupRows + band) * across + rect.col / groupCols);
+  if (width === across) {
+    context.write(bytesOf(scales), at(0));
+    return;
+  }
+  for (let band = 0; band < rect.rows / groupRows; band++) {
+    context.write(bytesOf(scales.subarray(band * width, (band + 1) * width)), at(band));
+  }
+}

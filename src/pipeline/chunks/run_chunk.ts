@@ -1,0 +1,126 @@
+/** Runs one chunk of any task, and says how much scratch memory that takes. */
+
+import { HISTOGRAM_BINS } from "../../quant/scale_search.ts";
+import {
+  type ChunkGrid,
+  chunkRect,
+  type CompareBytesTask,
+  type CompareTask,
+  COPY_BYTES,
+  type CopyTask,
+  elementBytes,
+  type MatrixSource,
+  type QuantizeTask,
+  type Rect,
+  segmentGrid,
+  type Task,
+} from "../tasks.ts";
+import { castChunk } from "./cast_chunk.ts";
+import { type ChunkContext, SLOT } from "./chunk_context.ts";
+import { decodeRect, rawBytes, readRect, scaleScratchBytes } from "./load_rect.ts";
+import { quantizeChunk, tileRows } from "./quantize_chunk.ts";
+import { scanChunk } from "./scan_chunk.ts";
+import { streamGroup } from "./stream_group.ts";
+
+/** Carries out chunk `index` of `task`; its numbers are in `context.slot` afterwards. */
+export function runChunk(context: ChunkContext, task: Task, grid: ChunkGrid, index: number): void {
+  const rect = chunkRect(grid, index);
+  const mark = context.scratch.mark();
+  switch (task.kind) {
+    case "copy":
+      copyChunk(context, task, rect);
+      break;
+    case "compareBytes":
+      compareBytes(context, task, rect);
+      break;
+    case "quantize":
+      if (grid.streamed) streamGroup(context, task, rect);
+      else quantizeChunk(context, task, rect);
+      break;
+    case "cast":
+      castChunk(context, task, rect);
+      break;
+    case "scan":
+      scanChunk(context, task, rect);
+      break;
+    case "compare":
+      compareChunk(context, task, rect);
+      break;
+  }
+  context.scratch.release(mark);
+}
+
+function copyChunk(context: ChunkContext, task: CopyTask, rect: Rect): void {
+  const bytes = context.scratch.u8(rect.cols);
+  context.read(task.file, bytes, task.offsetBytes + rect.col);
+  context.write(bytes, task.outOffsetBytes + rect.col);
+}
+
+/** Slot 0: how many bytes differ. */
+function compareBytes(context: ChunkContext, task: CompareBytesTask, rect: Rect): void {
+  const a = context.scratch.u8(rect.cols);
+  const b = context.scratch.u8(rect.cols);
+  context.read(task.file, a, task.offsetBytes + rect.col);
+  context.read(task.otherFile, b, task.otherOffsetBytes + rect.col);
+  let different = 0;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) different++;
+  context.slot[0] = different;
+}
+
+function compareChunk(context: ChunkContext, task: CompareTask, rect: Rect): void {
+  const { kernels, scratch } = context;
+  const load = (matrix: MatrixSource): Float32Array => {
+    const x = scratch.f32(rect.rows * rect.cols);
+    const raw = scratch.u8(rawBytes(matrix, rect));
+    readRect(context, raw, matrix, rect);
+    decodeRect(context, x, raw, matrix, rect);
+    return x;
+  };
+  const x = load(task.reference);
+  const xhat = load(task.stored);
+  const stats = scratch.f64(SLOT.nonFinite);
+  stats.fill(0);
+  kernels.errorStats(stats, x, xhat);
+  context.slot.set(stats);
+}
+
+/** Room for the alignment of the few arrays a chunk takes. */
+const SLACK_BYTES = 2048;
+
+/** Bytes of scratch memory that the largest chunk of `task` takes. */
+export function scratchBytes(task: Task, grid: ChunkGrid): number {
+  const elements = grid.rowStep * grid.colStep;
+  switch (task.kind) {
+    case "copy":
+      return Math.min(COPY_BYTES, task.byteLength) + SLACK_BYTES;
+    case "compareBytes":
+      return 2 * Math.min(COPY_BYTES, task.byteLength) + SLACK_BYTES;
+    case "quantize":
+      return (grid.streamed ? streamBytes(task) : quantizeBytes(task, grid)) + SLACK_BYTES;
+    case "cast":
+    case "scan":
+      return elements * (elementBytes(task.source.dtype) + 4 + 2) +
+        scaleScratchBytes(task.source, grid.rowStep) + SLACK_BYTES;
+    case "compare": {
+      const { reference, stored } = task;
+      return elements * (8 + elementBytes(reference.dtype) + elementBytes(stored.dtype)) +
+        scaleScratchBytes(reference, grid.rowStep) + scaleScratchBytes(stored, grid.rowStep) +
+        SLACK_BYTES;
+    }
+  }
+}
+
+function quantizeBytes(task: QuantizeTask, grid: ChunkGrid): number {
+  const rect = chunkRect(grid, 0);
+  const elements = rect.rows * rect.cols;
+  const scales = elements / (task.groupRows * task.groupCols);
+  return elements * (elementBytes(task.source.dtype) + 1) + 4 * scales +
+    8 * tileRows(task, rect) * rect.cols + scaleScratchBytes(task.source, grid.rowStep);
+}
+
+function streamBytes(task: QuantizeTask): number {
+  const grid = segmentGrid(task);
+  const elements = grid.rowStep * grid.colStep;
+  return elements * (elementBytes(task.source.dtype) + 9) + 4 * HISTOGRAM_BINS +
+    scaleScratchBytes(task.source, grid.rowStep);
+}

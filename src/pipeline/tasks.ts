@@ -1,0 +1,275 @@
+/**
+ * Tasks and chunks: what the workers carry out. A task concerns one tensor; a chunk is the part of it
+ * that one worker reads, computes and writes in one go. Everything here is plain data (it crosses to
+ * the workers by structured clone) and pure geometry.
+ */
+
+import { type DType, DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
+
+/** Elements of one chunk: 2 MiB of BF16. Large enough for the disk, small enough for a cache. */
+export const CHUNK_ELEMENTS = 1 << 20;
+
+/** Elements that are worked on at a time: an f32 tile of 256 KiB stays in a core's second-level cache. */
+export const TILE_ELEMENTS = 1 << 16;
+
+/** Bytes of one chunk of a plain copy. */
+export const COPY_BYTES = 2 << 20;
+
+/** The stored scales of an already quantized source: F32, row-major over groups. */
+export interface SourceScale {
+  readonly file: number;
+  readonly offsetBytes: number;
+  readonly dtype: FloatDType;
+  readonly groupRows: number;
+  readonly groupCols: number;
+}
+
+/** Where the values of a matrix come from, and how its bytes become f32 values in original space. */
+export interface MatrixSource {
+  readonly name: string;
+  readonly file: number;
+  readonly offsetBytes: number;
+  readonly dtype: FloatDType | "I8";
+  readonly rows: number;
+  readonly cols: number;
+  /** Null: the values are as they stand. */
+  readonly scale: SourceScale | null;
+  /** Regular-Hadamard group the stored values are rotated by, null if not. */
+  readonly convrotGroupSize: number | null;
+}
+
+/** Bytes are moved as they are. */
+export interface CopyTask {
+  readonly kind: "copy";
+  readonly name: string;
+  readonly file: number;
+  readonly offsetBytes: number;
+  readonly byteLength: number;
+  readonly outOffsetBytes: number;
+}
+
+/** A float matrix becomes codes and scales. */
+export interface QuantizeTask {
+  readonly kind: "quantize";
+  readonly name: string;
+  readonly source: MatrixSource;
+  readonly groupRows: number;
+  readonly groupCols: number;
+  readonly convrotGroupSize: number | null;
+  readonly scaleSearch: boolean;
+  readonly codesOffsetBytes: number;
+  readonly scalesOffsetBytes: number;
+}
+
+/** A matrix (any shape, as one row per outer index) becomes F16, BF16 or F32. */
+export interface CastTask {
+  readonly kind: "cast";
+  readonly name: string;
+  readonly source: MatrixSource;
+  readonly dtype: "F16" | "BF16" | "F32";
+  readonly outOffsetBytes: number;
+}
+
+/** Counts what cannot be quantized or cast: NaN, infinities, magnitudes above `limit`. */
+export interface ScanTask {
+  readonly kind: "scan";
+  readonly name: string;
+  readonly source: MatrixSource;
+  readonly limit: number;
+}
+
+/** Errors of a stored matrix against its source, in original space. */
+export interface CompareTask {
+  readonly kind: "compare";
+  readonly name: string;
+  readonly reference: MatrixSource;
+  readonly stored: MatrixSource;
+}
+
+/** Counts bytes that differ between two byte ranges of the same length. */
+export interface CompareBytesTask {
+  readonly kind: "compareBytes";
+  readonly name: string;
+  readonly file: number;
+  readonly offsetBytes: number;
+  readonly otherFile: number;
+  readonly otherOffsetBytes: number;
+  readonly byteLength: number;
+}
+
+/** Work on one tensor. */
+export type Task =
+  | CopyTask
+  | QuantizeTask
+  | CastTask
+  | ScanTask
+  | CompareTask
+  | CompareBytesTask;
+
+/** A rectangle of a matrix, in elements; for byte tasks one row of bytes. */
+export interface Rect {
+  readonly row: number;
+  readonly col: number;
+  readonly rows: number;
+  readonly cols: number;
+}
+
+/** How a task is cut: `rowStep x colStep` rectangles, the last ones shorter. */
+export interface ChunkGrid {
+  readonly rows: number;
+  readonly cols: number;
+  readonly rowStep: number;
+  readonly colStep: number;
+  /** The rectangle is one whole scale group that is streamed in segments, because it is too large. */
+  readonly streamed: boolean;
+}
+
+function rowGrid(rows: number, cols: number, elements: number): ChunkGrid {
+  if (cols > elements) return { rows, cols, rowStep: 1, colStep: elements, streamed: false };
+  const rowStep = Math.max(1, Math.floor(elements / Math.max(1, cols)));
+  return {
+    rows,
+    cols,
+    rowStep: Math.min(rowStep, Math.max(1, rows)),
+    colStep: cols,
+    streamed: false,
+  };
+}
+
+function quantizeGrid(task: QuantizeTask): ChunkGrid {
+  const { rows, cols } = task.source;
+  const { groupRows, groupCols } = task;
+  if (groupRows === rows && groupCols === cols && rows > 1) {
+    return { rows, cols, rowStep: rows, colStep: cols, streamed: true };
+  }
+  if (groupRows === 1 && cols > CHUNK_ELEMENTS && groupCols === cols) {
+    return { rows, cols, rowStep: 1, colStep: cols, streamed: true };
+  }
+  if (groupRows === 1) {
+    const grid = rowGrid(rows, cols, CHUNK_ELEMENTS);
+    if (grid.colStep === cols) return grid;
+    const unit = lcm(groupCols, task.convrotGroupSize ?? 1);
+    return { ...grid, colStep: Math.max(unit, Math.floor(grid.colStep / unit) * unit) };
+  }
+  const tiles = Math.max(1, Math.floor(CHUNK_ELEMENTS / (groupRows * groupCols)));
+  const colStep = Math.min(cols, tiles * groupCols);
+  const bands = colStep === cols ? Math.max(1, Math.floor(CHUNK_ELEMENTS / (groupRows * cols))) : 1;
+  return { rows, cols, rowStep: Math.min(rows, bands * groupRows), colStep, streamed: false };
+}
+
+function lcm(a: number, b: number): number {
+  let [x, y] = [a, b];
+  while (y > 0) [x, y] = [y, x % y];
+  return (a / x) * b;
+}
+
+/** Elements of the segments in which a group too large for a chunk is streamed. */
+export const SEGMENT_ELEMENTS = 1 << 18;
+
+/** The segments of a streamed group: whole rows, or parts of a row of whole rotation groups. */
+export function segmentGrid(task: QuantizeTask): ChunkGrid {
+  return alignedRowGrid([task.source, task], SEGMENT_ELEMENTS);
+}
+
+/** The rows of a chunk must hold whole rotation groups of everything it is read or stored as. */
+function alignedRowGrid(
+  matrices: readonly [MatrixSource, ...{ readonly convrotGroupSize: number | null }[]],
+  elements: number = CHUNK_ELEMENTS,
+): ChunkGrid {
+  const { rows, cols } = matrices[0];
+  const grid = rowGrid(rows, cols, elements);
+  if (grid.colStep === cols) return grid;
+  const unit = matrices.reduce((unit, m) => lcm(unit, m.convrotGroupSize ?? 1), 1);
+  return { ...grid, colStep: Math.max(unit, Math.floor(grid.colStep / unit) * unit) };
+}
+
+/** Returns how `task` is cut into chunks. Depends on the task alone, so results do not depend on who runs it. */
+export function chunkGrid(task: Task): ChunkGrid {
+  switch (task.kind) {
+    case "copy":
+    case "compareBytes":
+      return rowGrid(1, task.byteLength, COPY_BYTES);
+    case "quantize":
+      return quantizeGrid(task);
+    case "cast":
+    case "scan":
+      return alignedRowGrid([task.source]);
+    case "compare":
+      return alignedRowGrid([task.reference, task.stored]);
+  }
+}
+
+/** Number of chunks of a grid; 0 for an empty tensor. */
+export function chunkCount(grid: ChunkGrid): number {
+  if (grid.rows === 0 || grid.cols === 0) return 0;
+  return Math.ceil(grid.rows / grid.rowStep) * Math.ceil(grid.cols / grid.colStep);
+}
+
+/** Returns chunk `index` of a grid, row-major. */
+export function chunkRect(grid: ChunkGrid, index: number): Rect {
+  const across = Math.ceil(grid.cols / grid.colStep);
+  const row = Math.floor(index / across) * grid.rowStep;
+  const col = (index % across) * grid.colStep;
+  return {
+    row,
+    col,
+    rows: Math.min(grid.rowStep, grid.rows - row),
+    cols: Math.min(grid.colStep, grid.cols - col),
+  };
+}
+
+/** Bytes of one element of `dtype`; float dtypes and I8 are never below one byte. */
+export function elementBytes(dtype: DType): number {
+  return DTYPE_BITS[dtype] / 8;
+}
+
+/** Bytes a task reads once: what progress counts. */
+export function inputBytesOf(task: Task): number {
+  switch (task.kind) {
+    case "copy":
+    case "compareBytes":
+      return task.byteLength;
+    case "quantize":
+    case "cast":
+    case "scan":
+      return matrixBytes(task.source);
+    case "compare":
+      return matrixBytes(task.reference) + matrixBytes(task.stored);
+  }
+}
+
+function matrixBytes(matrix: MatrixSource): number {
+  return matrix.rows * matrix.cols * elementBytes(matrix.dtype);
+}
+
+/** All tasks of a run with the numbers of their chunks: chunk n of the run belongs to one task. */
+export class TaskList {
+  readonly tasks: readonly Task[];
+  readonly grids: readonly ChunkGrid[];
+  /** `firstChunk[i]` is the run-wide number of task i's first chunk; one entry more than tasks. */
+  readonly firstChunk: readonly number[];
+
+  constructor(tasks: readonly Task[]) {
+    this.tasks = tasks;
+    this.grids = tasks.map(chunkGrid);
+    const first = [0];
+    for (const grid of this.grids) first.push(first[first.length - 1]! + chunkCount(grid));
+    this.firstChunk = first;
+  }
+
+  get chunkCount(): number {
+    return this.firstChunk[this.tasks.length]!;
+  }
+
+  /** Index of the task that run-wide chunk `chunk` belongs to. */
+  taskOf(chunk: number): number {
+    let low = 0;
+    let high = this.tasks.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.firstChunk[middle]! <= chunk) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+}

@@ -1,0 +1,37 @@
+/** What the main thread and its workers say to one another. Plain data only. */
+
+import type { Task } from "../tasks.ts";
+
+/** Int32 cells of the control block; the rest counts the open chunks of each task. */
+export const CONTROL = Object.freeze({ nextChunk: 0, stop: 1, openChunks: 2 });
+
+/** A run, as each worker gets it. */
+export interface RunMessage {
+  readonly module: WebAssembly.Module;
+  readonly memory: WebAssembly.Memory;
+  /** This worker's region of the memory. */
+  readonly arenaBase: number;
+  readonly arenaBytes: number;
+  readonly inputPaths: readonly string[];
+  /** The partial file, which exists; null where nothing is written. */
+  readonly outputPath: string | null;
+  readonly tasks: readonly Task[];
+  /** Int32: see CONTROL. */
+  readonly control: SharedArrayBuffer;
+  /** Float64: SLOT_LENGTH numbers per chunk. */
+  readonly slots: SharedArrayBuffer;
+}
+
+/** What a worker reports. */
+export type WorkerMessage =
+  | { readonly kind: "taskDone"; readonly task: number }
+  /** A value that cannot be quantized was met in this task; the run stops. */
+  | { readonly kind: "nonFinite"; readonly task: number }
+  /** The worker has left the run. */
+  | { readonly kind: "finished" }
+  | {
+    readonly kind: "failed";
+    readonly task: number;
+    readonly message: string;
+    readonly code: string;
+  };

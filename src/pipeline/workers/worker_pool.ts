@@ -1,0 +1,242 @@
+/**
+ * Runs tasks on web workers. The workers share one compiled kernel module and one WebAssembly memory,
+ * in which each has an arena of its own; they take chunks from an atomic counter, so no one waits.
+ */
+
+import { compileKernels } from "../../backend/cpu/wasm_module.ts";
+import { createSharedMemory } from "../../backend/cpu/arena.ts";
+import { STATS, STATS_LENGTH } from "../../backend/backend.ts";
+import { InterruptedError } from "../../core/errors.ts";
+import { SLOT, SLOT_LENGTH } from "../chunks/chunk_context.ts";
+import { scratchBytes } from "../chunks/run_chunk.ts";
+import { inputBytesOf, type Task, TaskList } from "../tasks.ts";
+import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
+
+/** Arenas start at multiples of this. */
+const ARENA_UNIT = 1 << 16;
+
+/** The first bytes of the memory belong to the kernels' constants. */
+const STATICS_BYTES = 1 << 16;
+
+/** How often progress is reported. */
+const PROGRESS_MS = 100;
+
+/** How far a run is. */
+export interface Progress {
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  /** Name of the tensor that was last begun. */
+  readonly current: string;
+}
+
+/** One run. */
+export interface PoolRun {
+  readonly inputPaths: readonly string[];
+  readonly outputPath: string | null;
+  readonly tasks: readonly Task[];
+  readonly signal?: AbortSignal | undefined;
+  /** Called on the main thread when the last chunk of a task is done, with its numbers. */
+  readonly onTaskDone?: ((task: number, numbers: TaskNumbers) => void) | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+/** The numbers of all chunks of a task, added in chunk order. */
+export interface TaskNumbers {
+  /** See STATS. */
+  readonly stats: Float64Array;
+  readonly nonFinite: number;
+  /** Flat index of the first; -1 where there is none. */
+  readonly firstNonFinite: number;
+}
+
+/** A tensor that is to be quantized or cast holds values that cannot be. */
+export class NonFiniteError extends Error {
+  override readonly name = "NonFiniteError";
+  /** Index of the task. */
+  readonly task: number;
+  constructor(task: number, name: string) {
+    super(
+      `Cannot quantize tensor ${JSON.stringify(name)}: it holds NaN, infinite or too large values`,
+    );
+    this.task = task;
+  }
+}
+
+/** Returns the bytes of memory that each worker's arena takes for `tasks`. */
+export function arenaBytesFor(tasks: readonly Task[]): number {
+  const list = new TaskList(tasks);
+  const most = list.tasks.reduce(
+    (most, task, index) => Math.max(most, scratchBytes(task, list.grids[index]!)),
+    0,
+  );
+  return Math.ceil(most / ARENA_UNIT) * ARENA_UNIT;
+}
+
+/** Web workers that are started once and serve several runs. Close it, or the process stays. */
+export class WorkerPool {
+  readonly #module = compileKernels();
+  readonly #workers: Worker[];
+
+  /**
+   * @param workerUrl URL of `src/pipeline/workers/worker.ts`, built in the main module.
+   * @param count how many workers, 1 or more.
+   */
+  constructor(workerUrl: URL, count: number) {
+    this.#workers = Array.from(
+      { length: count },
+      () => new Worker(workerUrl, { type: "module" }),
+    );
+  }
+
+  get size(): number {
+    return this.#workers.length;
+  }
+
+  /**
+   * Runs all tasks and returns their numbers.
+   *
+   * @throws InterruptedError where `signal` aborts; NonFiniteError where a value cannot be quantized;
+   * Error where reading or writing fails. All workers have left the run by then.
+   */
+  async run(run: PoolRun): Promise<TaskNumbers[]> {
+    const list = new TaskList(run.tasks);
+    if (list.chunkCount > 0x7fff0000) throw new RangeError("Cannot run: too many chunks");
+    const arenaBytes = arenaBytesFor(run.tasks);
+    const memory = createSharedMemory(STATICS_BYTES + arenaBytes * this.size);
+    const control = new Int32Array(
+      new SharedArrayBuffer(4 * (CONTROL.openChunks + run.tasks.length)),
+    );
+    for (let i = 0; i < run.tasks.length; i++) {
+      control[CONTROL.openChunks + i] = list.firstChunk[i + 1]! - list.firstChunk[i]!;
+    }
+    const slots = new Float64Array(
+      new SharedArrayBuffer(8 * SLOT_LENGTH * Math.max(1, list.chunkCount)),
+    );
+    const numbers: (TaskNumbers | undefined)[] = run.tasks.map(() => undefined);
+    const finish = (task: number): void => {
+      const sums = sumTask(list, slots, task);
+      numbers[task] = sums;
+      run.onTaskDone?.(task, sums);
+    };
+    const stop = (): void => void Atomics.store(control, CONTROL.stop, 1);
+    run.signal?.addEventListener("abort", stop);
+    const ticker = run.onProgress === undefined
+      ? undefined
+      : setInterval(() => run.onProgress!(progressOf(list, control)), PROGRESS_MS);
+    try {
+      // An empty tensor has no chunk, so no worker would report it.
+      for (let i = 0; i < run.tasks.length; i++) {
+        if (control[CONTROL.openChunks + i] === 0) finish(i);
+      }
+      if (run.signal?.aborted) stop();
+      await this.#runWorkers(finish, list, (index) => ({
+        module: this.#module,
+        memory,
+        arenaBase: STATICS_BYTES + index * arenaBytes,
+        arenaBytes,
+        inputPaths: run.inputPaths,
+        outputPath: run.outputPath,
+        tasks: run.tasks,
+        control: control.buffer as SharedArrayBuffer,
+        slots: slots.buffer as SharedArrayBuffer,
+      }));
+      if (run.signal?.aborted) throw new InterruptedError();
+      run.onProgress?.(progressOf(list, control));
+      return numbers as TaskNumbers[];
+    } finally {
+      clearInterval(ticker);
+      run.signal?.removeEventListener("abort", stop);
+    }
+  }
+
+  /** Waits until every worker has left the run; then throws the first failure. */
+  async #runWorkers(
+    onTaskDone: (task: number) => void,
+    list: TaskList,
+    messageFor: (index: number) => RunMessage,
+  ): Promise<void> {
+    let failure: Error | undefined;
+    await Promise.all(this.#workers.map((worker, index) =>
+      new Promise<void>((resolve) => {
+        const message = messageFor(index);
+        worker.onmessage = (event: MessageEvent<WorkerMessage>) => {
+          const report = event.data;
+          switch (report.kind) {
+            case "taskDone":
+              onTaskDone(report.task);
+              break;
+            case "nonFinite":
+              failure ??= new NonFiniteError(report.task, list.tasks[report.task]!.name);
+              break;
+            case "failed":
+              failure ??= failureOf(report, list);
+              break;
+            case "finished":
+              resolve();
+          }
+        };
+        worker.onerror = (event) => {
+          event.preventDefault();
+          Atomics.store(new Int32Array(message.control), CONTROL.stop, 1);
+          failure ??= new Error(`Cannot run worker: ${event.message}`);
+          resolve();
+        };
+        worker.postMessage(message);
+      })
+    ));
+    if (failure !== undefined) throw failure;
+  }
+
+  /** Ends the workers. */
+  close(): void {
+    for (const worker of this.#workers) worker.terminate();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function failureOf(report: { task: number; message: string; code: string }, list: TaskList): Error {
+  const where = report.task < 0
+    ? ""
+    : ` of tensor ${JSON.stringify(list.tasks[report.task]!.name)}`;
+  const reason = report.code === "ENOSPC" ? "the disk is full" : report.message;
+  return new Error(`Cannot do the work${where}: ${reason}`);
+}
+
+function sumTask(list: TaskList, slots: Float64Array, task: number): TaskNumbers {
+  const stats = new Float64Array(STATS_LENGTH);
+  let nonFinite = 0;
+  let firstNonFinite = -1;
+  for (let chunk = list.firstChunk[task]!; chunk < list.firstChunk[task + 1]!; chunk++) {
+    const slot = slots.subarray(chunk * SLOT_LENGTH, (chunk + 1) * SLOT_LENGTH);
+    for (let i = 0; i < STATS_LENGTH; i++) {
+      stats[i] = i === STATS.maxAbsError ? Math.max(stats[i]!, slot[i]!) : stats[i]! + slot[i]!;
+    }
+    if (slot[SLOT.nonFinite]! > 0) {
+      const first = slot[SLOT.firstNonFinite]!;
+      firstNonFinite = firstNonFinite < 0 ? first : Math.min(firstNonFinite, first);
+      nonFinite += slot[SLOT.nonFinite]!;
+    }
+  }
+  return { stats, nonFinite, firstNonFinite };
+}
+
+function progressOf(list: TaskList, control: Int32Array): Progress {
+  let doneBytes = 0;
+  let totalBytes = 0;
+  for (let i = 0; i < list.tasks.length; i++) {
+    const bytes = inputBytesOf(list.tasks[i]!);
+    const chunks = list.firstChunk[i + 1]! - list.firstChunk[i]!;
+    totalBytes += bytes;
+    if (chunks > 0) {
+      doneBytes += bytes * (1 - Atomics.load(control, CONTROL.openChunks + i) / chunks);
+    }
+  }
+  const next = Atomics.load(control, CONTROL.nextChunk);
+  const current = list.tasks.length === 0
+    ? ""
+    : list.tasks[list.taskOf(Math.min(next, list.chunkCount - 1))]!.name;
+  return { doneBytes, totalBytes, current };
+}
