@@ -1,0 +1,157 @@
+/**
+ * Who may import whom, as data and as a pure check over a module graph.
+ *
+ *     main -> cli -> pipeline -> {quant, lora, presets, safetensors, config}
+ *          -> {backend/backend.ts, linalg} -> core
+ *
+ * The same rules hold for imports of types: a type names an idea, and ideas have layers too.
+ */
+
+/** An import as written, and what it resolves to. Paths are relative to the root, with `/`. */
+export interface ModuleImport {
+  readonly specifier: string;
+  /** A path for files of the project; otherwise the resolved specifier (`node:fs`, `npm:...`). */
+  readonly target: string;
+}
+
+/** A module of the project and what it imports. */
+export interface ModuleNode {
+  readonly path: string;
+  readonly imports: readonly ModuleImport[];
+}
+
+/** Layers that share a rank and do not know one another. */
+const MIDDLE = ["quant", "lora", "presets", "safetensors", "config"];
+
+/** The layers that a layer may import, besides itself. */
+const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  main: ["cli", "pipeline", ...MIDDLE, "backend", "linalg", "core"],
+  mod: ["pipeline", ...MIDDLE, "backend", "linalg", "core"],
+  cli: ["pipeline", ...MIDDLE, "backend", "backend/select", "linalg", "core"],
+  pipeline: [...MIDDLE, "backend", "linalg", "core"],
+  ...Object.fromEntries(MIDDLE.map((layer) => [layer, ["backend", "linalg", "core"]])),
+  linalg: ["backend", "core"],
+  backend: ["core"],
+  "backend/reference": ["backend", "core"],
+  "backend/cpu": ["backend", "core"],
+  "backend/webgpu": ["backend", "core"],
+  "backend/select": ["backend", "backend/reference", "backend/cpu", "backend/webgpu", "core"],
+  kernels: ["kernels"],
+  core: [],
+};
+
+/** Imports beyond the layers: where a thing is put together from its parts. `/` at the end: a folder. */
+const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
+  { from: "src/pipeline/workers/worker.ts", to: "src/backend/cpu/" },
+  { from: "src/pipeline/workers/worker_pool.ts", to: "src/backend/cpu/" },
+  { from: "src/lora/", to: "src/safetensors/loader.ts" },
+  { from: "src/backend/webgpu/", to: "wgsl/" },
+];
+
+/** Modules that touch files, processes, threads, devices or the network. */
+const OUTSIDE_WORLD = new Set(
+  ["fs", "fs/promises", "child_process", "process", "os", "net", "http", "https", "worker_threads"]
+    .map((name) => `node:${name}`),
+);
+
+/** Where they may be used. */
+const MAY_TOUCH_THE_WORLD = [
+  "main.ts",
+  "src/cli/",
+  "src/safetensors/reader.ts",
+  "src/safetensors/output_file.ts",
+  "src/safetensors/loader.ts",
+  "src/config/load_layer_config.ts",
+  "src/backend/cpu/",
+  "src/backend/webgpu/",
+  "src/pipeline/workers/",
+];
+
+function matches(path: string, pattern: string): boolean {
+  return pattern.endsWith("/") ? path.startsWith(pattern) : path === pattern;
+}
+
+/** Returns the layer that a file of the project belongs to, null where it has none. */
+export function layerOf(path: string): string | null {
+  if (path === "main.ts") return "main";
+  if (path === "mod.ts") return "mod";
+  if (path.startsWith("wgsl/")) return "kernels";
+  if (path === "src/backend/select.ts") return "backend/select";
+  const [, layer] = /^src\/(backend\/(?:reference|cpu|webgpu)|[^/]+)\//.exec(path) ?? [];
+  return layer !== undefined && Object.hasOwn(ALLOWED, layer) ? layer : null;
+}
+
+function layerFault(from: string, to: string): string | null {
+  const layer = layerOf(from);
+  const other = layerOf(to);
+  if (/^(tests|scripts)\//.test(to)) return "nothing imports tests or scripts";
+  if (layer === null) return `"${from}" lies in no layer`;
+  if (other === null) return `"${to}" lies in no layer`;
+  if (layer === other || ALLOWED[layer]!.includes(other)) return null;
+  if (EXCEPTIONS.some((rule) => matches(from, rule.from) && matches(to, rule.to))) return null;
+  return `${layer} may not import ${other}`;
+}
+
+function outsideFault(
+  from: string,
+  { specifier, target }: ModuleImport,
+  bareNames: ReadonlySet<string>,
+): string | null {
+  if (target.startsWith("node:")) {
+    if (!OUTSIDE_WORLD.has(target)) return null;
+    if (MAY_TOUCH_THE_WORLD.some((pattern) => matches(from, pattern))) return null;
+    return "files and processes are touched at the edge only";
+  }
+  return bareNames.has(specifier) ? null : "it is not in the import map of deno.json";
+}
+
+/**
+ * Returns one line per broken rule, `FILE imports SPECIFIER: RULE`, in the order of the modules.
+ *
+ * @param modules every module of the project that is shipped.
+ * @param bareNames the keys of the import map.
+ */
+export function layerViolations(
+  modules: readonly ModuleNode[],
+  bareNames: ReadonlySet<string>,
+): string[] {
+  const faults: string[] = [];
+  const paths = new Set(modules.map((module) => module.path));
+  for (const module of modules) {
+    for (const item of module.imports) {
+      const isOwn = paths.has(item.target) || /^[^:]+\.[a-z0-9]+$/i.test(item.target);
+      const fault = isOwn
+        ? layerFault(module.path, item.target)
+        : outsideFault(module.path, item, bareNames);
+      if (fault !== null) faults.push(`${module.path} imports "${item.specifier}": ${fault}`);
+    }
+  }
+  const cycle = findCycle(modules);
+  if (cycle !== null) faults.push(`Modules import one another: ${cycle.join(" -> ")}`);
+  return faults;
+}
+
+/** Returns the paths of a cycle, its first repeated at the end; null where there is none. */
+export function findCycle(modules: readonly ModuleNode[]): string[] | null {
+  const importsOf = new Map(modules.map((module) => [module.path, module.imports]));
+  const done = new Set<string>();
+  const open: string[] = [];
+  function visit(path: string): string[] | null {
+    if (done.has(path)) return null;
+    const at = open.indexOf(path);
+    if (at >= 0) return [...open.slice(at), path];
+    open.push(path);
+    for (const { target } of importsOf.get(path) ?? []) {
+      const cycle = visit(target);
+      if (cycle !== null) return cycle;
+    }
+    open.pop();
+    done.add(path);
+    return null;
+  }
+  for (const { path } of modules) {
+    const cycle = visit(path);
+    if (cycle !== null) return cycle;
+  }
+  return null;
+}
