@@ -1,0 +1,82 @@
+/** The plan for people and for programs: what `--dry-run analyze` prints. */
+
+import type { Plan, PlannedTensor } from "../pipeline/plan.ts";
+import { explain } from "../presets/explain.ts";
+import { formatBytes } from "./format.ts";
+
+/** The stable JSON shape of a plan (SPEC, section 2). */
+export function planJson(plan: Plan): Record<string, unknown> {
+  const { totals } = plan;
+  return {
+    family: plan.detection.family,
+    target: plan.target,
+    totals: {
+      quantize: totals.quantize,
+      keep: totals.keep,
+      cast: totals.cast,
+      remove: totals.remove,
+      input_bytes: totals.inputBytes,
+      output_bytes: totals.outputBytes,
+    },
+    layout: plan.detection.layout,
+    prefix: plan.detection.prefix,
+    fallbacks: plan.fallbacks,
+    tensors: plan.tensors.map(tensorJson),
+  };
+}
+
+function tensorJson({ source, action, reason, scheme }: PlannedTensor): Record<string, unknown> {
+  return {
+    name: source.name,
+    action,
+    reason,
+    format: scheme?.format ?? null,
+    convrot_groupsize: scheme?.convrotGroupSize ?? null,
+    method: scheme?.method ?? null,
+    scaling: scheme?.scaling.kind ?? null,
+    scale_search: scheme?.scaleSearch ?? null,
+    dtype: source.dtype,
+    shape: source.shape,
+  };
+}
+
+/** The plan as lines of text: totals, then tensors grouped by what happens to them and why. */
+export function planLines(plan: Plan): string[] {
+  const { totals } = plan;
+  const lines = [
+    `family    ${explain(plan.detection)}`,
+    `target    ${plan.target}`,
+    `quantize  ${totals.quantize} tensors`,
+    `keep      ${totals.keep} tensors`,
+  ];
+  if (totals.cast > 0) lines.push(`cast      ${totals.cast} tensors`);
+  if (totals.remove > 0) lines.push(`remove    ${totals.remove} tensors`);
+  lines.push(
+    `size      ${formatBytes(totals.inputBytes)} -> ${formatBytes(totals.outputBytes)}`,
+    "",
+  );
+  for (const [title, tensors] of groups(plan)) {
+    lines.push(`${title}: ${tensors.length}`);
+    for (const { source } of tensors) {
+      lines.push(`  ${source.name}  ${source.dtype} [${source.shape.join(", ")}]`);
+    }
+  }
+  return lines;
+}
+
+function groups(plan: Plan): Map<string, PlannedTensor[]> {
+  const byTitle = new Map<string, PlannedTensor[]>();
+  for (const tensor of plan.tensors) {
+    const title = `${tensor.action} (${recipe(tensor)}${tensor.reason})`;
+    const group = byTitle.get(title);
+    if (group === undefined) byTitle.set(title, [tensor]);
+    else group.push(tensor);
+  }
+  return byTitle;
+}
+
+function recipe({ scheme }: PlannedTensor): string {
+  if (scheme === null) return "";
+  const convrot = scheme.convrotGroupSize === null ? "" : ` convrot ${scheme.convrotGroupSize}`;
+  return `${scheme.scaling.kind}${convrot}; `;
+}

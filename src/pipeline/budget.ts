@@ -1,0 +1,46 @@
+/**
+ * Memory by planning: how many workers a run may have under `--memory-limit`, from what a worker's arena
+ * takes for the tasks at hand. Pure arithmetic over measured constants.
+ */
+
+import { UnsupportedError } from "../core/errors.ts";
+
+/** Resident memory of the runtime with the program loaded, in bytes (Deno 2.9 on Linux: 70 to 78 MB). */
+export const RUNTIME_BYTES = 80e6;
+
+/** Resident memory of a worker without its arena (12 MB measured), in bytes. */
+export const WORKER_BYTES = 14e6;
+
+/** What planning, headers and events take per tensor, in bytes. */
+export const TENSOR_BYTES = 4e3;
+
+/** What a run needs. */
+export interface Needs {
+  readonly arenaBytes: number;
+  readonly tensorCount: number;
+}
+
+/** Returns the resident bytes that `workers` workers are expected to take in all. */
+export function expectedBytes({ arenaBytes, tensorCount }: Needs, workers: number): number {
+  return RUNTIME_BYTES + TENSOR_BYTES * tensorCount + workers * (WORKER_BYTES + arenaBytes);
+}
+
+/**
+ * Returns the number of workers, at most `wanted`, that fit `limitBytes` (null: no limit).
+ *
+ * @throws UnsupportedError where not even one fits, with the number it would need.
+ */
+export function workersWithin(
+  needs: Needs,
+  { wanted, limitBytes }: { wanted: number; limitBytes: number | null },
+): number {
+  if (limitBytes === null) return wanted;
+  for (let workers = wanted; workers >= 1; workers--) {
+    if (expectedBytes(needs, workers) <= limitBytes) return workers;
+  }
+  const megabytes = Math.ceil(expectedBytes(needs, 1) / 1e6);
+  throw new UnsupportedError(
+    `Cannot convert within --memory-limit ${Math.floor(limitBytes / 1e6)}MB: ` +
+      `this needs ${megabytes}MB with one worker`,
+  );
+}

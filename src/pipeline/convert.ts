@@ -1,0 +1,205 @@
+/**
+ * Converts a model: plan, run, rename. The output appears under its name only when it is complete and
+ * synced; whatever fails before leaves no trace of it.
+ */
+
+import {
+  NonFiniteError,
+  type Progress,
+  type TaskNumbers,
+  WorkerPool,
+} from "./workers/worker_pool.ts";
+import { arenaBytesFor } from "./workers/worker_pool.ts";
+import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
+import { workersWithin } from "./budget.ts";
+import { F16_MAX } from "./chunks/cast_chunk.ts";
+import { type LayerErrors, layerErrors } from "./layer_errors.ts";
+import { makeTasks } from "./make_tasks.ts";
+import type { ConvertOptions } from "./options.ts";
+import type { Plan } from "./plan.ts";
+import { prepare, type Prepared } from "./prepare.ts";
+import type { ScanTask, Task } from "./tasks.ts";
+
+/** A conversion to be done. */
+export interface ConvertRequest {
+  /** A safetensors file, an index, or a folder of shards. */
+  readonly input: string;
+  /** Path of the output, or how it is named after what it will hold. */
+  readonly output: string | ((plan: Plan) => string);
+  readonly options: ConvertOptions;
+  /** Replace an existing output. */
+  readonly force?: boolean;
+  /** URL of `src/pipeline/workers/worker.ts`, built in the main module. */
+  readonly workerUrl: URL;
+  /** Most workers. */
+  readonly workers: number;
+  /** Resident bytes that the run must stay under; null: no limit. */
+  readonly memoryLimitBytes?: number | null;
+  readonly signal?: AbortSignal;
+  /** Called before the work begins. */
+  readonly onPlan?: (start: ConvertStart) => void;
+  readonly onLayer?: (layer: LayerResult) => void;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
+/** What is about to be done. */
+export interface ConvertStart {
+  readonly plan: Plan;
+  readonly output: string;
+  /** Things a user should know, one sentence each. */
+  readonly notes: readonly string[];
+  readonly workers: number;
+}
+
+/** What became of one quantized layer. */
+export interface LayerResult {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Errors of what is in the file against its source. */
+  readonly errors: LayerErrors;
+  /** The sums behind them, see STATS. */
+  readonly stats: Float64Array;
+}
+
+/** What a conversion did. */
+export interface ConvertResult {
+  readonly plan: Plan;
+  readonly output: string;
+  /** In the order of the input. */
+  readonly layers: readonly LayerResult[];
+  readonly workers: number;
+  readonly elapsedMs: number;
+}
+
+/**
+ * Converts `request.input` to `request.output`.
+ *
+ * @throws FormatError for a broken input; UnsupportedError where it is refused; UsageError where options
+ * contradict one another; InterruptedError where `signal` aborts; Error where reading or writing fails
+ * or a value cannot be quantized. No output is left behind.
+ */
+export async function convertModel(request: ConvertRequest): Promise<ConvertResult> {
+  const started = performance.now();
+  const { force = false } = request;
+  if (typeof request.output === "string") checkOutputPath(request.output, { force });
+  const prepared = prepare(request.input, request.options);
+  const output = typeof request.output === "string"
+    ? request.output
+    : request.output(prepared.plan);
+  refuseSameFile(output, prepared.model.paths);
+  checkOutputPath(output, { force });
+  const firstTasks = makeTasks(prepared.plan, prepared.matrixOf).tasks;
+  const workers = workersFor(request, firstTasks, prepared.model.tensors.length);
+  using pool = new WorkerPool(request.workerUrl, workers);
+  const plan = request.options.nonfinite === "keep"
+    ? await planAround(prepared, pool, request)
+    : prepared.plan;
+  request.onPlan?.({ plan, output, notes: prepared.notes, workers });
+  const layers = await execute(request, prepared, { plan, pool, output });
+  return {
+    plan,
+    output,
+    layers,
+    workers,
+    elapsedMs: performance.now() - started,
+  };
+}
+
+/** Writes the output of `plan` and returns its quantized layers. */
+async function execute(
+  request: ConvertRequest,
+  prepared: Prepared,
+  { plan, pool, output: path }: { plan: Plan; pool: WorkerPool; output: string },
+): Promise<LayerResult[]> {
+  const { tasks, inline } = makeTasks(plan, prepared.matrixOf);
+  using output = OutputFile.create(path, {
+    header: plan.header,
+    totalBytes: plan.totals.outputBytes,
+    force: request.force ?? false,
+  });
+  for (const { bytes, offsetBytes } of inline) output.write(bytes, offsetBytes);
+  const results = new Map<string, LayerResult>();
+  try {
+    await pool.run({
+      inputPaths: prepared.model.paths,
+      outputPath: output.partialPath,
+      tasks,
+      signal: request.signal,
+      onTaskDone: (index, numbers) => {
+        const layer = layerResult(tasks[index]!, numbers);
+        if (layer === null || numbers.nonFinite > 0) return;
+        results.set(layer.name, layer);
+        request.onLayer?.(layer);
+      },
+      onProgress: request.onProgress,
+    });
+  } catch (error) {
+    if (error instanceof NonFiniteError) {
+      throw await explainNonFinite(tasks[error.task]!, prepared, pool);
+    }
+    throw error;
+  }
+  output.commit();
+  return plan.tensors.flatMap(({ source }) => results.get(source.name) ?? []);
+}
+
+function layerResult(task: Task, numbers: TaskNumbers): LayerResult | null {
+  if (task.kind !== "quantize") return null;
+  const { rows, cols } = task.source;
+  const { stats } = numbers;
+  return { name: task.name, shape: [rows, cols], errors: layerErrors(stats), stats };
+}
+
+function workersFor(request: ConvertRequest, tasks: readonly Task[], tensorCount: number): number {
+  const needs = { arenaBytes: arenaBytesFor(tasks), tensorCount };
+  return workersWithin(needs, {
+    wanted: request.workers,
+    limitBytes: request.memoryLimitBytes ?? null,
+  });
+}
+
+/** Returns the tasks that look for values which `task` cannot take. */
+function scanOf(task: Task): ScanTask[] {
+  if (task.kind !== "quantize" && task.kind !== "cast") return [];
+  const limit = task.kind === "cast" && task.dtype === "F16" ? F16_MAX : Infinity;
+  return [{ kind: "scan", name: task.name, source: task.source, limit }];
+}
+
+/** Reads the input once more than usual, to know which tensors `--nonfinite keep` keeps. */
+async function planAround(
+  prepared: Prepared,
+  pool: WorkerPool,
+  request: ConvertRequest,
+): Promise<Plan> {
+  const scans = makeTasks(prepared.plan, prepared.matrixOf).tasks.flatMap(scanOf);
+  const numbers = await pool.run({
+    inputPaths: prepared.model.paths,
+    outputPath: null,
+    tasks: scans,
+    signal: request.signal,
+  });
+  const bad = scans.filter((_, index) => numbers[index]!.nonFinite > 0).map(({ name }) => name);
+  return bad.length === 0 ? prepared.plan : prepared.replan(new Set(bad));
+}
+
+/** Counts what stopped the run, over the whole tensor. */
+async function explainNonFinite(task: Task, prepared: Prepared, pool: WorkerPool): Promise<Error> {
+  const scans = scanOf(task);
+  const [found] = await pool.run({
+    inputPaths: prepared.model.paths,
+    outputPath: null,
+    tasks: scans,
+  });
+  const { nonFinite = 0, firstNonFinite = -1 } = found ?? {};
+  const isCast = task.kind === "cast";
+  const values = isCast
+    ? `${nonFinite} values that F16 cannot hold (NaN, infinite or beyond ${F16_MAX})`
+    : `${nonFinite} NaN or infinite values`;
+  return new Error(
+    `Cannot ${isCast ? "cast" : "quantize"} tensor ${JSON.stringify(task.name)} of ` +
+      `${
+        JSON.stringify(prepared.model.path)
+      }: it holds ${values}, the first at index ${firstNonFinite}; ` +
+      "`--nonfinite keep` keeps such tensors in their dtype",
+  );
+}

@@ -1,0 +1,117 @@
+/** Cuts tasks from a plan: what the workers do, and what the main thread writes itself. */
+
+import { isFloatDType } from "../core/dtype.ts";
+import { UnsupportedError } from "../core/errors.ts";
+import type { SourceTensor } from "../core/tensor.ts";
+import { groupShape } from "./mode.ts";
+import type { Plan, PlannedOutput } from "./plan.ts";
+import type { MatrixSource, Task } from "./tasks.ts";
+
+/** Bytes that are known without reading: markers. */
+export interface InlineWrite {
+  readonly bytes: Uint8Array;
+  readonly offsetBytes: number;
+}
+
+/** The work of a plan. */
+export interface Work {
+  readonly tasks: readonly Task[];
+  readonly inline: readonly InlineWrite[];
+}
+
+/** Returns how the values of a float tensor are read: 2-D as it is, other ranks as one row. */
+export function floatMatrix(source: SourceTensor): MatrixSource {
+  if (!isFloatDType(source.dtype)) {
+    throw new UnsupportedError(
+      `Cannot quantize tensor ${JSON.stringify(source.name)}: ${source.dtype} holds no floats`,
+    );
+  }
+  const [first = 1, second = 1] = source.shape;
+  const count = source.shape.reduce((product, size) => product * size, 1);
+  const [rows, cols] = source.shape.length === 2 ? [first, second] : [1, count];
+  return {
+    name: source.name,
+    file: source.file,
+    offsetBytes: source.offsetBytes,
+    dtype: source.dtype,
+    rows,
+    cols,
+    scale: null,
+    convrotGroupSize: null,
+  };
+}
+
+/**
+ * Returns the tasks of a plan in the order of its input, so that the disk is read forwards, those under
+ * one scale first: one worker streams each of them, and they should not come last.
+ *
+ * @param matrixOf how the values of a source tensor are read.
+ */
+export function makeTasks(
+  plan: Plan,
+  matrixOf: (source: SourceTensor) => MatrixSource = floatMatrix,
+): Work {
+  const scalesAt = new Map<string, number>();
+  for (const { content, offsetBytes } of plan.outputs) {
+    if (content.kind === "scales") scalesAt.set(content.source.name, offsetBytes);
+  }
+  const inline: InlineWrite[] = [];
+  const placed: { task: Task; source: SourceTensor; first: boolean }[] = [];
+  for (const output of plan.outputs) {
+    const { content, offsetBytes } = output;
+    if (content.kind === "inline") inline.push({ bytes: content.bytes, offsetBytes });
+    const task = taskOf(output, matrixOf, scalesAt);
+    if (task === null || content.kind === "inline") continue;
+    const first = content.kind === "codes" && content.scheme.scaling.kind === "tensor";
+    placed.push({ task, source: content.source, first });
+  }
+  placed.sort((a, b) =>
+    Number(b.first) - Number(a.first) || a.source.file - b.source.file ||
+    a.source.offsetBytes - b.source.offsetBytes
+  );
+  return { tasks: placed.map(({ task }) => task), inline };
+}
+
+function taskOf(
+  output: PlannedOutput,
+  matrixOf: (source: SourceTensor) => MatrixSource,
+  scalesAt: ReadonlyMap<string, number>,
+): Task | null {
+  const { content, name, offsetBytes } = output;
+  switch (content.kind) {
+    case "copy": {
+      const { file, byteLength } = content.source;
+      return {
+        kind: "copy",
+        name,
+        file,
+        offsetBytes: content.source.offsetBytes,
+        byteLength,
+        outOffsetBytes: offsetBytes,
+      };
+    }
+    case "cast":
+      return {
+        kind: "cast",
+        name,
+        source: matrixOf(content.source),
+        dtype: content.dtype,
+        outOffsetBytes: offsetBytes,
+      };
+    case "codes": {
+      const source = matrixOf(content.source);
+      return {
+        kind: "quantize",
+        name,
+        source,
+        ...groupShape(content.scheme, source),
+        convrotGroupSize: content.scheme.convrotGroupSize,
+        scaleSearch: content.scheme.scaleSearch === "mse",
+        codesOffsetBytes: offsetBytes,
+        scalesOffsetBytes: scalesAt.get(content.source.name)!,
+      };
+    }
+    default:
+      return null;
+  }
+}

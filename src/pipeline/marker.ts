@@ -1,0 +1,36 @@
+/** The `comfy_quant` marker of a layer, and the same in the header's `_quantization_metadata`. */
+
+import type { Scheme } from "../quant/scheme.ts";
+
+/** What a marker says; keys in the order the official files write them. */
+export type Marker = Record<string, string | number | boolean>;
+
+/** Returns the marker object of a scheme. */
+export function markerOf(scheme: Scheme, { fullPrecisionMatrixMult }: {
+  fullPrecisionMatrixMult: boolean;
+}): Marker {
+  const marker: Marker = { format: scheme.format };
+  if (scheme.scaling.kind === "block") marker["group_size"] = scheme.scaling.blockSize;
+  if (scheme.convrotGroupSize !== null) {
+    marker["convrot"] = true;
+    marker["convrot_groupsize"] = scheme.convrotGroupSize;
+  }
+  if (fullPrecisionMatrixMult) marker["full_precision_matrix_mult"] = true;
+  return marker;
+}
+
+/**
+ * Returns the bytes of a marker as Python's `json.dumps` writes it, which the official files hold: a
+ * space after `:` and `,`. 72 bytes for the default, no padding.
+ */
+export function markerBytes(marker: Marker): Uint8Array {
+  const members = Object.entries(marker).map(([key, value]) =>
+    `${JSON.stringify(key)}: ${JSON.stringify(value)}`
+  );
+  return new TextEncoder().encode(`{${members.join(", ")}}`);
+}
+
+/** Returns the value of the `_quantization_metadata` key for the markers of all layers. */
+export function quantizationMetadata(markers: ReadonlyMap<string, Marker>): string {
+  return JSON.stringify({ format_version: "1.0", layers: Object.fromEntries(markers) });
+}

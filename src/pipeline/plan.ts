@@ -1,0 +1,249 @@
+/**
+ * The plan: from headers and options alone, what becomes of every input tensor and why, and every
+ * output tensor with its place in the file. Pure. `--dry-run` prints it; tasks are cut from it.
+ */
+
+import { UnsupportedError } from "../core/errors.ts";
+import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
+import type { Detection, LayerDecision, LayerRule } from "../presets/preset.ts";
+import type { Scheme } from "../quant/scheme.ts";
+import { layoutTensors, type PlacedTensor } from "../safetensors/layout.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
+import { QUANTIZATION_METADATA_KEY } from "../safetensors/quant_layers.ts";
+import { type Marker, markerBytes, markerOf, quantizationMetadata } from "./marker.ts";
+import { resolveMode, scaleShape, schemeFor } from "./mode.ts";
+import type { ConvertOptions } from "./options.ts";
+
+/** What happens to an input tensor. */
+export type Action = "quantize" | "keep" | "cast" | "remove";
+
+/** One input tensor and its fate. */
+export interface PlannedTensor {
+  readonly source: SourceTensor;
+  readonly action: Action;
+  readonly reason: string;
+  /** Set for `quantize`. */
+  readonly scheme: Scheme | null;
+}
+
+/** What an output tensor is filled with. */
+export type Content =
+  | { readonly kind: "copy"; readonly source: SourceTensor }
+  | { readonly kind: "cast"; readonly source: SourceTensor; readonly dtype: "F16" | "BF16" }
+  | { readonly kind: "codes"; readonly source: SourceTensor; readonly scheme: Scheme }
+  | { readonly kind: "scales"; readonly source: SourceTensor }
+  | { readonly kind: "inline"; readonly bytes: Uint8Array };
+
+/** An output tensor in its place. */
+export interface PlannedOutput extends PlacedTensor {
+  readonly content: Content;
+}
+
+/** Counts and sizes of a plan. */
+export interface PlanTotals {
+  readonly quantize: number;
+  readonly keep: number;
+  readonly cast: number;
+  readonly remove: number;
+  /** Size of the input files. */
+  readonly inputBytes: number;
+  /** Exact size of the output file. */
+  readonly outputBytes: number;
+}
+
+/** Everything that is decided before a value is read. */
+export interface Plan {
+  readonly detection: Detection;
+  readonly target: ConvertOptions["target"];
+  /** One per input tensor, in input order. */
+  readonly tensors: readonly PlannedTensor[];
+  /** In file order. */
+  readonly outputs: readonly PlannedOutput[];
+  /** First bytes of the output: length and JSON. */
+  readonly header: Uint8Array;
+  readonly totals: PlanTotals;
+  /** Layers that could not take the mode, `name: why`. */
+  readonly fallbacks: readonly string[];
+}
+
+/** What {@link makePlan} decides by. */
+export interface PlanInput {
+  readonly model: ModelSource;
+  readonly detection: Detection;
+  readonly rule: LayerRule;
+  readonly options: ConvertOptions;
+  /**
+   * Already quantized weights as what they dequantize to, by name, and the tensors that belong to them
+   * (markers, scales) and go. Empty for a float model.
+   */
+  readonly requantized?: {
+    readonly weights: ReadonlyMap<string, TensorInfo>;
+    readonly parts: ReadonlySet<string>;
+  };
+  /** Names that are kept because they hold NaN or infinity (`--nonfinite keep`). */
+  readonly keepNonFinite?: ReadonlySet<string>;
+}
+
+/**
+ * Returns the plan.
+ *
+ * @throws UsageError where options contradict one another; UnsupportedError where an output name is
+ * taken twice.
+ */
+export function makePlan(input: PlanInput): Plan {
+  const { model, options } = input;
+  const mode = resolveMode(options);
+  const fallbacks: string[] = [];
+  const markers = new Map<string, Marker>();
+  const wanted: { info: TensorInfo; content: Content }[] = [];
+  const tensors = model.tensors.map((source): PlannedTensor => {
+    const decision = decide(input, source);
+    if (decision.action === "remove") {
+      return { source, action: "remove", reason: decision.reason, scheme: null };
+    }
+    if (decision.action === "quantize" && options.output === "fp16") {
+      return planCast(wanted, source, decision.reason);
+    }
+    if (decision.action === "quantize") {
+      const [rows = 0, cols = 0] = source.shape;
+      const { heur } = options;
+      const choice = schemeFor(mode, { rows, cols, heur, wish: decision.wish });
+      if (choice.fellBack !== null) fallbacks.push(`${source.name}: ${choice.fellBack}`);
+      if (choice.scheme !== null) {
+        planQuantize(wanted, markers, { source, scheme: choice.scheme, options });
+        const reason = choice.fellBack === null
+          ? decision.reason
+          : `${decision.reason}; ${choice.fellBack}`;
+        return { source, action: "quantize", reason, scheme: choice.scheme };
+      }
+      return planRest(input, wanted, source, `--heur: ${choice.fellBack}`);
+    }
+    return planRest(input, wanted, source, decision.reason);
+  });
+  const layout = layoutOutputs(wanted, metadataOf(input, markers), model.path);
+  const count = (action: Action) => tensors.filter((t) => t.action === action).length;
+  return {
+    detection: input.detection,
+    target: options.target,
+    tensors,
+    outputs: layout.outputs,
+    header: layout.header,
+    totals: {
+      quantize: count("quantize"),
+      keep: count("keep"),
+      cast: count("cast"),
+      remove: count("remove"),
+      inputBytes: model.inputBytes,
+      outputBytes: layout.totalBytes,
+    },
+    fallbacks,
+  };
+}
+
+function decide(input: PlanInput, source: SourceTensor): LayerDecision {
+  if (input.requantized?.parts.has(source.name)) {
+    return { action: "remove", reason: "replaced by requantization" };
+  }
+  const logical = input.requantized?.weights.get(source.name) ?? source;
+  const decision = input.rule(logical);
+  if (decision.action === "quantize" && input.keepNonFinite?.has(source.name)) {
+    return { action: "keep", reason: "holds values that cannot be quantized (--nonfinite keep)" };
+  }
+  return decision;
+}
+
+type Wanted = { info: TensorInfo; content: Content }[];
+
+function planKeep(wanted: Wanted, source: SourceTensor, reason: string): PlannedTensor {
+  wanted.push({ info: source, content: { kind: "copy", source } });
+  return { source, action: "keep", reason, scheme: null };
+}
+
+function planCast(wanted: Wanted, source: SourceTensor, reason: string): PlannedTensor {
+  const { name, shape } = source;
+  if (source.dtype === "F16") return planKeep(wanted, source, `${reason}; F16 already`);
+  wanted.push({
+    info: { name, dtype: "F16", shape },
+    content: { kind: "cast", source, dtype: "F16" },
+  });
+  return { source, action: "cast", reason, scheme: null };
+}
+
+/** Keeps a tensor; codes whose scales go are written as the values they stand for. */
+function planRest(
+  { requantized }: PlanInput,
+  wanted: Wanted,
+  source: SourceTensor,
+  reason: string,
+): PlannedTensor {
+  if (!requantized?.weights.has(source.name)) return planKeep(wanted, source, reason);
+  const { name, shape } = source;
+  const content: Content = { kind: "cast", source, dtype: "BF16" };
+  wanted.push({ info: { name, dtype: "BF16", shape }, content });
+  return { source, action: "cast", reason: `dequantized: ${reason}`, scheme: null };
+}
+
+function planQuantize(
+  wanted: Wanted,
+  markers: Map<string, Marker>,
+  { source, scheme, options }: { source: SourceTensor; scheme: Scheme; options: ConvertOptions },
+): void {
+  const [rows = 0, cols = 0] = source.shape;
+  const base = source.name.replace(/weight$/, "");
+  const add = (info: TensorInfo, content: Content) => wanted.push({ info, content });
+  if (options.comfyQuant) {
+    const marker = markerOf(scheme, options);
+    const bytes = markerBytes(marker);
+    markers.set(base.replace(/\.$/, ""), marker);
+    add({ name: `${base}comfy_quant`, dtype: "U8", shape: [bytes.length] }, {
+      kind: "inline",
+      bytes,
+    });
+  }
+  add({ name: source.name, dtype: "I8", shape: source.shape }, { kind: "codes", source, scheme });
+  add({
+    name: `${base}${options.comfyQuant ? "weight_scale" : "scale_weight"}`,
+    dtype: "F32",
+    shape: scaleShape(scheme, { rows, cols, normalizeScales: options.normalizeScales }),
+  }, { kind: "scales", source });
+  if (options.inputScale) {
+    const one = new Uint8Array(new Float32Array([1]).buffer);
+    const shape = options.normalizeScales ? [] : [1];
+    add({ name: `${base}input_scale`, dtype: "F32", shape }, { kind: "inline", bytes: one });
+  }
+}
+
+function metadataOf(
+  { model, options, requantized }: PlanInput,
+  markers: ReadonlyMap<string, Marker>,
+): Record<string, string> | null {
+  const metadata = { ...model.metadata };
+  if (requantized !== undefined) delete metadata[QUANTIZATION_METADATA_KEY];
+  if (options.saveQuantMetadata && markers.size > 0) {
+    metadata[QUANTIZATION_METADATA_KEY] = quantizationMetadata(markers);
+  }
+  return model.metadata === null && Object.keys(metadata).length === 0 ? null : metadata;
+}
+
+function layoutOutputs(
+  wanted: Wanted,
+  metadata: Record<string, string> | null,
+  path: string,
+): { outputs: PlannedOutput[]; header: Uint8Array; totalBytes: number } {
+  const contents = new Map<string, Content>();
+  for (const { info, content } of wanted) {
+    if (contents.has(info.name)) {
+      throw new UnsupportedError(
+        `Cannot plan ${JSON.stringify(path)}: the output would hold ` +
+          `${JSON.stringify(info.name)} twice; the source has a tensor of that name already`,
+      );
+    }
+    contents.set(info.name, content);
+  }
+  const layout = layoutTensors(wanted.map(({ info }) => info), metadata);
+  return {
+    header: layout.header,
+    totalBytes: layout.totalBytes,
+    outputs: layout.entries.map((entry) => ({ ...entry, content: contents.get(entry.name)! })),
+  };
+}

@@ -1,0 +1,173 @@
+/** Everything before the first value is read: open, recognise, refuse, decide, plan. */
+
+import { UnsupportedError } from "../core/errors.ts";
+import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
+import { detect } from "../presets/detect.ts";
+import { likeRule, type ReferenceLayer } from "../presets/like.ts";
+import type { Detection, LayerRule } from "../presets/preset.ts";
+import { refusalOf } from "../presets/registry.ts";
+import { layerRule } from "../presets/rule.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
+import { isAlreadyQuantized, type QuantizedLayer } from "../safetensors/quant_layers.ts";
+import { openModel, TensorReader } from "../safetensors/reader.ts";
+import { floatMatrix } from "./make_tasks.ts";
+import type { ConvertOptions } from "./options.ts";
+import { makePlan, type Plan, type PlanInput } from "./plan.ts";
+import { storedMatrix } from "./stored_matrix.ts";
+import type { MatrixSource } from "./tasks.ts";
+
+/** A model with its plan. */
+export interface Prepared {
+  readonly model: ModelSource;
+  readonly plan: Plan;
+  /** How the values of a tensor are read. */
+  matrixOf(source: SourceTensor): MatrixSource;
+  /** The plan once more, with tensors kept for the values they hold. */
+  replan(keepNonFinite: ReadonlySet<string>): Plan;
+  /** Things a user should know, one sentence each. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Opens `path` and plans its conversion. Milliseconds: only headers are read.
+ *
+ * @param dryRun plans what a real run would refuse for its layout, and says so in the notes.
+ * @throws FormatError, UnsupportedError, UsageError; Error for missing files.
+ */
+export function prepare(
+  path: string,
+  options: ConvertOptions,
+  { dryRun = false }: { dryRun?: boolean } = {},
+): Prepared {
+  const model = openModel(path);
+  const layers = quantizedLayersOf(model, options);
+  const requantized = layers.length === 0 ? undefined : logicalWeights(model, layers);
+  const logical = model.tensors
+    .filter(({ name }) => !requantized?.parts.has(name))
+    .map((tensor) => requantized?.weights.get(tensor.name) ?? tensor);
+  const detection = detect(logical);
+  const notes: string[] = [];
+  const refusal = refusalFor(model, detection, options);
+  if (refusal !== null) {
+    if (!dryRun) throw new UnsupportedError(`Cannot convert ${JSON.stringify(path)}: ${refusal}`);
+    notes.push(`a real run would be refused: ${refusal}`);
+  }
+  const { rule, missing } = ruleFor(detection, options, logical);
+  for (const layer of missing) {
+    notes.push(`the --like file quantizes "${layer}", which is not here`);
+  }
+  const input: PlanInput = {
+    model,
+    detection,
+    rule,
+    options,
+    ...(requantized === undefined ? {} : { requantized }),
+  };
+  const byWeight = new Map(layers.map((layer) => [layer.weightName, layer]));
+  return {
+    model,
+    plan: makePlan(input),
+    matrixOf: (source) => {
+      const layer = byWeight.get(source.name);
+      return layer === undefined ? floatMatrix(source) : storedMatrix(model, source, layer);
+    },
+    replan: (keepNonFinite) => makePlan({ ...input, keepNonFinite }),
+    notes,
+  };
+}
+
+function quantizedLayersOf(model: ModelSource, options: ConvertOptions): readonly QuantizedLayer[] {
+  using reader = new TensorReader(model);
+  const state = isAlreadyQuantized(model, (tensor) => reader.read(tensor));
+  if (!state.quantized) return [];
+  if (!options.requantize) {
+    throw new UnsupportedError(
+      `Cannot convert ${JSON.stringify(model.path)}: it is already quantized (${state.found}); ` +
+        "use the original file, or `--requantize` to dequantize it first, which adds its errors to the new ones",
+    );
+  }
+  return state.layers.filter(({ weightName }) => weightName !== null);
+}
+
+/** Names that belong to a quantized layer beside its weight. */
+const PARTS = [
+  "comfy_quant",
+  "weight_scale",
+  "weight_scale_2",
+  "scale_weight",
+  "scale_input",
+  "input_scale",
+];
+
+function logicalWeights(
+  model: ModelSource,
+  layers: readonly QuantizedLayer[],
+): NonNullable<PlanInput["requantized"]> {
+  const shapes = new Map(model.tensors.map((tensor) => [tensor.name, tensor.shape]));
+  const weights = new Map<string, TensorInfo>();
+  const parts = new Set<string>(["scaled_fp8"]);
+  for (const { layer, weightName } of layers) {
+    const shape = shapes.get(weightName!)!;
+    weights.set(weightName!, { name: weightName!, dtype: "BF16", shape });
+    for (const part of PARTS) parts.add(layer === "" ? part : `${layer}.${part}`);
+  }
+  return { weights, parts };
+}
+
+/** Why converting this file would not give a file that works; null where nothing speaks against it. */
+function refusalFor(
+  model: ModelSource,
+  detection: Detection,
+  options: ConvertOptions,
+): string | null {
+  const { preset } = options;
+  const refused = refusalOf(detection, preset);
+  if (refused !== null) return refused;
+  const loraAsked = options.lora || (preset.kind === "documented" && preset.names.includes("lora"));
+  if (detection.layout === "lora" && !loraAsked) {
+    return `it is a LoRA (${
+      detection.evidence[0] ?? "by its names"
+    }); \`--lora\` quantizes the LoRA itself`;
+  }
+  if (detection.layout === "diffusers" && preset.kind === "auto") {
+    return "it has the diffusers layout, whose quantized form stock ComfyUI does not load; use the " +
+      "single-file checkpoint of the model, or `--preset none` to convert it all the same";
+  }
+  if (model.tensors.length === 0) return "it holds no tensors";
+  return null;
+}
+
+function ruleFor(
+  detection: Detection,
+  options: ConvertOptions,
+  tensors: readonly TensorInfo[],
+): { rule: LayerRule; missing: readonly string[] } {
+  const { preset, excludeLayers, tier, lora } = options;
+  if (preset.kind === "like") {
+    return likeRule(referenceLayers(preset.path), tensors, { excludeLayers });
+  }
+  return { rule: layerRule({ tier, detection, preset, excludeLayers, lora }), missing: [] };
+}
+
+function referenceLayers(path: string): ReferenceLayer[] {
+  const model = openModel(path);
+  using reader = new TensorReader(model);
+  const { layers, quantized } = isAlreadyQuantized(model, (tensor) => reader.read(tensor));
+  if (!quantized) {
+    throw new UnsupportedError(
+      `Cannot copy the layers of ${JSON.stringify(path)}: it is not quantized`,
+    );
+  }
+  return layers.map(({ layer, format, marker, scaleShape, convrotGroupSize }) => {
+    const blockSize = marker?.["group_size"];
+    const isBlock = format === "int8_blockwise";
+    const scales = (scaleShape ?? []).reduce((product, size) => product * size, 1);
+    return {
+      layer,
+      format: format ?? "int8_tensorwise",
+      convrotGroupSize,
+      scaling: isBlock ? "block" : scales > 1 || format?.startsWith("float8") ? "row" : "tensor",
+      ...(isBlock && typeof blockSize === "number" ? { blockSize } : {}),
+    };
+  });
+}
