@@ -1,0 +1,264 @@
+/**
+ * Measures the converter against its targets, in one run: wall time beside `cp` + sync of the same file,
+ * peak memory, start-up. Prints a table with PASS or MISS; exits 1 where a target is missed.
+ *
+ *     deno task bench [--gb 4.3] [--rounds 3] [--dir FOLDER] [--only speed,tensor,start,layers] [--markdown]
+ *
+ * Takes twice `--gb` of disk, in a temporary folder or in FOLDER; there the checkpoint stays for the next
+ * run. All else that it writes is deleted.
+ */
+
+import { execFileSync } from "node:child_process";
+import fs from "node:fs";
+import os from "node:os";
+import path from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { type SyntheticTensor, writeSyntheticModel } from "../tests/support/synthetic_model.ts";
+import {
+  fluxLikeOfBytes,
+  manyLayers,
+  MODEL_SIZES,
+  weight,
+} from "../tests/support/synthetic_shapes.ts";
+import { hasGnuTime, measure, type Measurement, median, NO_GNU_TIME } from "./support/measure.ts";
+import { renderMarkdown, renderTable } from "./support/table.ts";
+
+const SECTIONS = ["speed", "tensor", "start", "layers"];
+const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
+const RTN = ["--simple", "--scaling_mode", "row"];
+const MB = 1e6;
+
+/** The targets. */
+const LIMITS = {
+  rtnRatio: 1.3,
+  defaultRatio: 4,
+  peakBytes: 150 * 2 ** 20,
+  startSeconds: 0.15,
+  firstTensorSeconds: 1,
+};
+
+const { values: flags } = parseArgs({
+  options: {
+    gb: { type: "string", default: "4.3" },
+    rounds: { type: "string", default: "3" },
+    dir: { type: "string" },
+    only: { type: "string", default: SECTIONS.join(",") },
+    markdown: { type: "boolean", default: false },
+  },
+});
+
+/** Ends the program: the command line is wrong. */
+function refuse(message: string): never {
+  console.error(message);
+  process.exit(2);
+}
+
+/** Returns a positive number that a flag holds. */
+function positive(flag: "gb" | "rounds"): number {
+  const value = Number(flags[flag]);
+  return value > 0 && value < Infinity ? value : refuse(`Cannot read --${flag}: "${flags[flag]}"`);
+}
+
+const sections = flags.only.split(",");
+for (const name of sections) {
+  if (!SECTIONS.includes(name)) refuse(`Cannot run "${name}": there are ${SECTIONS.join(", ")}`);
+}
+const modelBytes = positive("gb") * 1e9;
+const rounds = Math.ceil(positive("rounds"));
+
+/** Rows of the result: what, figure, target, verdict. */
+const results: string[][] = [["what", "measured", "target", "verdict"]];
+let missed = 0;
+
+/** Adds a figure that has no target. */
+function note(what: string, figure: string): void {
+  results.push([what, figure, "", ""]);
+}
+
+/** Adds a figure and its verdict. */
+function judge(what: string, figure: string, target: string, holds: boolean): void {
+  if (!holds) missed++;
+  results.push([what, figure, target, holds ? "PASS" : "MISS"]);
+}
+
+function seconds(values: readonly number[]): string {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  return `${median(values).toFixed(2)} s (${low.toFixed(2)}-${high.toFixed(2)})`;
+}
+
+function quantsmith(args: readonly string[], options?: Parameters<typeof measure>[2]) {
+  return measure(process.execPath, ["run", "-A", MAIN, ...args], options);
+}
+
+/** Converts `source`, deletes the output and leaves nothing for the disk to do. */
+async function convert(source: string, args: readonly string[]): Promise<Measurement> {
+  const out = `${source}.out.safetensors`;
+  execFileSync("sync");
+  try {
+    return await quantsmith([source, out, "--no-progress", "--workers", "2", ...args], {
+      memory: true,
+    });
+  } finally {
+    fs.rmSync(out, { force: true });
+  }
+}
+
+async function copyAndSync(source: string): Promise<number> {
+  const out = `${source}.copy`;
+  execFileSync("sync");
+  try {
+    return (await measure("sh", ["-c", 'cp "$1" "$2" && sync "$2"', "sh", source, out])).seconds;
+  } finally {
+    fs.rmSync(out, { force: true });
+  }
+}
+
+/** Writes a checkpoint, unless a file of that size is there already. */
+function prepare(file: string, tensors: readonly SyntheticTensor[], data: number): string {
+  if (fs.existsSync(file) && fs.statSync(file).size >= data) return file;
+  const { bavail, bsize } = fs.statfsSync(path.dirname(file));
+  const needed = 2.05 * data + 1e8;
+  if (bavail * bsize < needed) {
+    throw new Error(
+      `Cannot write "${file}": ${(needed / 1e9).toFixed(1)} GB are needed, ` +
+        `${(bavail * bsize / 1e9).toFixed(1)} GB are free`,
+    );
+  }
+  console.error(`Writing ${file}`);
+  writeSyntheticModel(`${file}.part`, tensors);
+  fs.renameSync(`${file}.part`, file);
+  return file;
+}
+
+function judgePeak(what: string, runs: readonly Measurement[]): void {
+  const peak = Math.max(...runs.map((run) => run.peakBytes));
+  const limit = LIMITS.peakBytes;
+  judge(what, `${(peak / 2 ** 20).toFixed(0)} MiB`, `<= ${limit / 2 ** 20} MiB`, peak <= limit);
+}
+
+/** Wall time beside cp + sync, interleaved, with a warm cache. */
+async function benchSpeed(model: string): Promise<void> {
+  execFileSync("sh", ["-c", 'cat "$1" > /dev/null', "sh", model]);
+  const copies: number[] = [];
+  const rtn: Measurement[] = [];
+  const byDefault: Measurement[] = [];
+  for (let round = 1; round <= rounds; round++) {
+    copies.push(await copyAndSync(model));
+    rtn.push(await convert(model, RTN));
+    byDefault.push(await convert(model, []));
+    console.error(
+      `Round ${round} of ${rounds}: cp+sync ${copies.at(-1)!.toFixed(2)} s, ` +
+        `RTN ${rtn.at(-1)!.seconds.toFixed(2)} s, default ${
+          byDefault.at(-1)!.seconds.toFixed(2)
+        } s`,
+    );
+  }
+  const copy = median(copies);
+  const size = `${(fs.statSync(model).size / 1e9).toFixed(2)} GB`;
+  note(`cp + sync of ${size}`, seconds(copies));
+  for (
+    const [what, runs, limit] of [
+      ["RTN per row", rtn, LIMITS.rtnRatio],
+      ["default mode", byDefault, LIMITS.defaultRatio],
+    ] as const
+  ) {
+    const times = runs.map((run) => run.seconds);
+    const ratio = median(times) / copy;
+    note(`${what}: wall time`, seconds(times));
+    judge(`${what}: wall / cp+sync`, ratio.toFixed(2), `<= ${limit}`, ratio <= limit);
+    judgePeak(`${what}: peak memory`, runs);
+  }
+}
+
+/** A single tensor of 2 GiB: memory must not follow the size of a tensor either. */
+async function benchTensor(folder: string): Promise<void> {
+  const side = 32768;
+  const file = path.join(folder, "quantsmith-bench-tensor.safetensors");
+  prepare(file, [weight("blocks.0.linear", side, side)], 2 * side * side);
+  try {
+    for (
+      const [what, args] of [
+        ["RTN per row", RTN],
+        ["RTN, one scale", ["--simple", "--scaling_mode", "tensor"]],
+        ["default mode", []],
+      ] as const
+    ) {
+      const run = await convert(file, args);
+      note(`2 GiB tensor, ${what}: wall time`, `${run.seconds.toFixed(2)} s`);
+      judgePeak(`2 GiB tensor, ${what}: peak memory`, [run]);
+    }
+  } finally {
+    fs.rmSync(file, { force: true });
+  }
+}
+
+async function benchStart(model: string): Promise<void> {
+  for (const [what, args] of [["--help", ["--help"]], ["inspect", ["inspect", model]]] as const) {
+    await quantsmith(args); // the first run fills the runtime's cache
+    const times: number[] = [];
+    for (let k = 0; k < 9; k++) times.push((await quantsmith(args)).seconds);
+    const limit = LIMITS.startSeconds;
+    const typical = median(times);
+    judge(
+      `${what}: median of ${times.length}`,
+      `${(typical * 1000).toFixed(0)} ms`,
+      `< ${limit * 1000} ms`,
+      typical < limit,
+    );
+  }
+}
+
+/** Time until the first tensor of a model of many layers is done. */
+async function benchLayers(folder: string): Promise<void> {
+  const count = 1000;
+  const file = path.join(folder, "quantsmith-bench-layers.safetensors");
+  prepare(file, manyLayers(count), count * 2 * 256 * 256);
+  const out = `${file}.out.safetensors`;
+  try {
+    const run = await quantsmith([file, out, "--json"], {
+      isFirst: (line) => JSON.parse(line).event === "tensor",
+    });
+    const limit = LIMITS.firstTensorSeconds;
+    const first = run.firstSeconds;
+    judge(
+      `${count} layers: first tensor done`,
+      `${first.toFixed(2)} s`,
+      `< ${limit} s`,
+      first < limit,
+    );
+    note(`${count} layers: wall time`, `${run.seconds.toFixed(2)} s`);
+  } finally {
+    fs.rmSync(out, { force: true });
+    fs.rmSync(file, { force: true });
+  }
+}
+
+const temporary = flags.dir === undefined;
+if (flags.dir !== undefined) fs.mkdirSync(flags.dir, { recursive: true });
+const folder = flags.dir ?? fs.mkdtempSync(path.join(os.tmpdir(), "quantsmith-bench-"));
+try {
+  if (!hasGnuTime()) console.error(NO_GNU_TIME);
+  if (sections.includes("speed") || sections.includes("start")) {
+    const tensors = fluxLikeOfBytes(MODEL_SIZES.bench, modelBytes);
+    const name = `quantsmith-bench-${modelBytes / MB}mb.safetensors`;
+    const model = prepare(path.join(folder, name), tensors, modelBytes);
+    if (sections.includes("speed")) await benchSpeed(model);
+    if (sections.includes("start")) await benchStart(model);
+  }
+  if (sections.includes("tensor")) await benchTensor(folder);
+  if (sections.includes("layers")) await benchLayers(folder);
+} finally {
+  if (temporary) fs.rmSync(folder, { recursive: true, force: true });
+}
+const [cpu] = os.cpus();
+console.log(
+  `${cpu?.model ?? "unknown CPU"}, ${os.cpus().length} cores, ` +
+    `${(os.totalmem() / 2 ** 30).toFixed(0)} GiB, ${os.type()} ${os.release()}, ` +
+    `Deno ${process.versions["deno"]}, ${
+      new Date().toISOString().slice(0, 10)
+    }; 2 workers, warm cache\n`,
+);
+console.log((flags.markdown ? renderMarkdown : renderTable)(results));
+process.exitCode = missed > 0 ? 1 : 0;
