@@ -46,6 +46,12 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
   { from: "src/pipeline/workers/worker_pool.ts", to: "src/backend/cpu/" },
   { from: "src/lora/", to: "src/safetensors/loader.ts" },
   { from: "src/backend/webgpu/", to: "wgsl/" },
+  // The interface of the matrix kernels stands in linalg, as that of the others does in backend.ts.
+  ...["reference", "cpu", "webgpu"].flatMap((device) =>
+    ["linalg_kernels", "linalg_checks", "matrix"].map((name) => (
+      { from: `src/backend/${device}/`, to: `src/linalg/${name}.ts` }
+    ))
+  ),
 ];
 
 /** Modules that touch files, processes, threads, devices or the network. */
