@@ -1,0 +1,143 @@
+/** The flags of data-driven methods, LoRA merging and editing. */
+
+import { BOOL, type Flag, oneOf, section } from "./flag.ts";
+
+const CALIBRATION = "calibration data";
+
+export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
+  ...section({ page: "experimental", theme: "Calibration", notYet: CALIBRATION }, [
+    {
+      name: "calibration-data",
+      type: { kind: "string", place: "FILE" },
+      help: "activation statistics: safetensors or JSON",
+    },
+    {
+      name: "calibration-lora",
+      type: { kind: "string", place: "FILE" },
+      help: "steer the rounding by the directions of a LoRA",
+    },
+    {
+      name: "static-activations",
+      type: BOOL,
+      help: "write the input_scale of the calibration data",
+    },
+    {
+      name: "calib_samples",
+      type: { kind: "int", min: 1 },
+      help: "number of synthetic activations",
+    },
+  ]),
+  ...section({ page: "experimental", theme: "SmoothQuant", notYet: "SmoothQuant" }, [
+    {
+      name: "smoothquant",
+      type: BOOL,
+      help: "move the difficulty of activations into the weights",
+    },
+    {
+      name: "smoothquant-alpha",
+      type: { kind: "float", min: 0, max: 1 },
+      default: "0.5",
+      help: "share moved into the weights: 1 is all of it",
+    },
+  ]),
+  ...section({ page: "experimental", theme: "GPTQ", notYet: "GPTQ error compensation" }, [
+    { name: "gptq-actorder", type: BOOL, help: "columns in the order of their activations" },
+    { name: "gptq-fast", type: BOOL, help: "larger blocks; the result is the same" },
+    { name: "gptq-turbo", type: BOOL, help: "the largest blocks; the result is the same" },
+  ]),
+  ...section({ page: "experimental", theme: "QuIP", notYet: "QuIP" }, [
+    {
+      name: "quip-actorder",
+      type: BOOL,
+      default: "on",
+      help: "columns in the order of their activations",
+    },
+    {
+      name: "quip-hadamard",
+      type: BOOL,
+      default: "on",
+      help: "Hadamard transform; off: random orthogonal matrices",
+    },
+    {
+      name: "quip-seed",
+      type: { kind: "int", min: 0 },
+      help: "seed of the random signs",
+    },
+    {
+      name: "quip-store-transformed",
+      type: BOOL,
+      help: "store the transformed weights, in a layout that needs its own loader",
+    },
+    {
+      name: "quip-requant-scheme",
+      type: oneOf("tensor", "block"),
+      default: "tensor",
+      help: "scales of weights stored in original space",
+    },
+    {
+      name: "quip-requant-tensor-per-row",
+      type: BOOL,
+      default: "on",
+      help: "one scale per row instead of one per tensor",
+    },
+    {
+      name: "quip-checkpointed",
+      type: BOOL,
+      help: "bound the memory of large layers by working in segments",
+    },
+    {
+      name: "quip-checkpoint-threshold",
+      type: { kind: "int", min: 1 },
+      default: "8192",
+      help: "layer dimension from which segments are used",
+    },
+    {
+      name: "quip-checkpoint-segments",
+      type: { kind: "int", min: 1 },
+      default: "4",
+      help: "number of segments",
+    },
+  ]),
+  ...section({ page: "experimental", theme: "LoRA merging", notYet: "LoRA merging" }, [
+    {
+      name: "merge-lora",
+      type: { kind: "string", place: "FILE" },
+      help: "merge a LoRA before quantizing",
+    },
+    {
+      name: "merge-loras",
+      type: { kind: "list", place: "FILE..." },
+      help: "merge several LoRAs, in this order",
+    },
+    {
+      name: "merge-lora-scale",
+      type: { kind: "float" },
+      default: "1",
+      help: "strength of the merged LoRAs",
+    },
+    {
+      name: "merge-lora-dampen",
+      type: BOOL,
+      default: "on",
+      help: "weaken the n-th of several LoRAs by 0.9^(n-1)",
+    },
+  ]),
+  ...section({ page: "experimental", theme: "Editing", notYet: "editing of quantized files" }, [
+    { name: "edit-quant", type: BOOL, help: "edit the markers of a quantized file" },
+    {
+      name: "remove-keys",
+      type: { kind: "string", place: "KEYS" },
+      help: "marker keys to remove, separated by commas",
+    },
+    {
+      name: "add-keys",
+      type: { kind: "string", place: "KEYS" },
+      help: 'marker keys to add: "key":value, separated by commas',
+    },
+    {
+      name: "quant-filter",
+      type: { kind: "string", place: "REGEX" },
+      help: "edit only the layers that match",
+    },
+  ]),
+]);

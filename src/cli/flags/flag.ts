@@ -1,0 +1,86 @@
+/** The types of the flag table: one row says how a flag is parsed, helped and completed. */
+
+/** The subcommands, `convert` being the one without a name. */
+export const COMMANDS = Object.freeze(
+  [
+    "convert",
+    "inspect",
+    "verify",
+    "dequantize",
+    "calibrate",
+    "batch",
+    "edit",
+    "migrate",
+    "presets",
+    "doctor",
+    "completions",
+  ] as const,
+);
+
+export type CommandName = typeof COMMANDS[number];
+
+/** The help page that a flag of the conversion stands on. */
+export type HelpPage = "standard" | "filters" | "experimental" | "advanced";
+
+/** How the text after a flag is read. */
+export type FlagType =
+  /** `--x`, `--no-x`, `--x=False|True|0|1|yes|no`. */
+  | { readonly kind: "bool" }
+  /** Any text; `place` names it in the help. */
+  | { readonly kind: "string"; readonly place: string }
+  | { readonly kind: "int" | "float"; readonly min?: number; readonly max?: number }
+  /** Bytes, with or without a unit: `500MB`, `2GiB`. */
+  | { readonly kind: "size" }
+  | { readonly kind: "enum"; readonly words: readonly string[] }
+  /** One or more values, up to the next flag. */
+  | { readonly kind: "list"; readonly place: string }
+  /** A value may follow: one of `words`, or a whole number where `digits` names it. */
+  | {
+    readonly kind: "optional";
+    readonly words: readonly string[];
+    readonly digits?: string;
+    /** What the flag means alone. */
+    readonly alone: string;
+  };
+
+/** One flag. */
+export interface Flag {
+  /** Canonical name in the documents' spelling, without dashes: `scaling_mode`. */
+  readonly name: string;
+  /** Other names, with their dashes: `-i`. */
+  readonly aliases?: readonly string[];
+  readonly type: FlagType;
+  /** The default in words; absent where the flag is off, or unset, by default. */
+  readonly default?: string;
+  readonly page: HelpPage;
+  /** Heading on the help page. */
+  readonly theme: string;
+  /** One line, no final period. */
+  readonly help: string;
+  readonly commands: readonly CommandName[];
+  /** The part of the product that it needs and that this version lacks. */
+  readonly notYet?: string;
+  /** The same for single values of the flag. */
+  readonly notYetValues?: Readonly<Record<string, string>>;
+  /** Concerns computing on a GPU only. */
+  readonly gpuOnly?: boolean;
+}
+
+/** The type of a switch, for the tables. */
+export const BOOL: FlagType = Object.freeze({ kind: "bool" });
+
+/** Returns the type of a choice, for the tables. */
+export function oneOf(...words: readonly string[]): FlagType {
+  return { kind: "enum", words };
+}
+
+/** Returns `flags` as rows that share a page, a theme and commands. */
+export function section(
+  shared: Pick<Flag, "page" | "theme"> & Partial<Pick<Flag, "commands" | "notYet" | "gpuOnly">>,
+  flags: readonly (
+    & Omit<Flag, "page" | "theme" | "commands">
+    & Partial<Pick<Flag, "commands">>
+  )[],
+): Flag[] {
+  return flags.map((flag) => ({ commands: ["convert"], ...shared, ...flag }));
+}

@@ -1,0 +1,257 @@
+/** The flags of everyday use: files, mode, what is kept, checks, and how to run. */
+
+import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
+
+const WORKING: readonly CommandName[] = ["convert", "verify", "dequantize"];
+const RUNNING: readonly CommandName[] = ["convert", "inspect", "verify", "dequantize", "presets"];
+const EVERY: readonly CommandName[] = [...RUNNING, "completions"];
+
+const LEARNED = "learned rounding";
+
+export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
+  ...section({ page: "standard", theme: "Files" }, [
+    {
+      name: "input",
+      aliases: ["-i"],
+      type: { kind: "string", place: "FILE" },
+      help: "model to read: a safetensors file, a folder of shards, or their index",
+      commands: RUNNING,
+    },
+    {
+      name: "output",
+      aliases: ["-o"],
+      type: { kind: "string", place: "FILE" },
+      default: "named after the input and the mode",
+      help: "file to write",
+      commands: ["convert", "dequantize"],
+    },
+    {
+      name: "force",
+      type: BOOL,
+      help: "replace an output that exists",
+      commands: ["convert", "dequantize"],
+    },
+    {
+      name: "resume",
+      type: BOOL,
+      help: "go on after a kill from what was finished",
+      notYet: "resuming",
+    },
+    {
+      name: "requantize",
+      type: BOOL,
+      help: "take an already quantized input: dequantize it first",
+    },
+    {
+      name: "output-dtype",
+      type: oneOf("BF16", "F16", "F32"),
+      default: "BF16",
+      help: "dtype of the dequantized weights",
+      commands: ["dequantize"],
+    },
+    {
+      name: "source",
+      type: { kind: "string", place: "FILE" },
+      help: "the model that the file was made from: tells the error of every layer",
+      commands: ["verify"],
+    },
+  ]),
+  ...section({ page: "standard", theme: "Mode" }, [
+    { name: "int8", type: BOOL, default: "on", help: "quantize to INT8" },
+    { name: "fp16", type: BOOL, help: "cast to FP16 instead" },
+    {
+      name: "target",
+      type: oneOf("comfyui", "ctq"),
+      default: "comfyui",
+      help: "write what stock ComfyUI loads, or what convert_to_quant writes",
+    },
+    {
+      name: "scaling_mode",
+      type: oneOf("tensor", "axis", "row", "block"),
+      default: "row; block with --target ctq",
+      help: "weights that share a scale: all, a row (axis means the same), a square block",
+    },
+    {
+      name: "block_size",
+      type: { kind: "int", min: 1, max: 65536 },
+      default: "128",
+      help: "edge of a block in weights, for --scaling_mode block",
+    },
+    {
+      name: "convrot",
+      type: { kind: "optional", words: ["auto", "off"], digits: "GROUP", alone: "auto" },
+      default: "auto; off with an explicit --scaling_mode",
+      help:
+        "rotate groups of a row before rounding, as ComfyUI runs it natively; GROUP is a power " +
+        "of 4, auto the largest of 256, 64, 16 that fits",
+    },
+    {
+      name: "simple",
+      type: BOOL,
+      help: "plain round to nearest, without scale search",
+    },
+    {
+      name: "scale-search",
+      type: oneOf("off", "mse"),
+      default: "mse; off with --simple",
+      help: "shrink each scale where that lowers the squared error",
+    },
+    {
+      name: "optimizer",
+      type: oneOf("original", "adamw", "radam", "gptq", "quip"),
+      default: "none; original with --target ctq",
+      help: "how codes are chosen beyond rounding to the nearest",
+      notYetValues: {
+        original: LEARNED,
+        adamw: LEARNED,
+        radam: LEARNED,
+        gptq: "GPTQ error compensation",
+        quip: "QuIP",
+      },
+    },
+  ]),
+  ...section({ page: "standard", theme: "Layers" }, [
+    {
+      name: "preset",
+      type: { kind: "string", place: "NAME" },
+      default: "auto",
+      help: "which layers to keep: auto (detected), none, or a name of `quantsmith presets list`",
+    },
+    {
+      name: "tier",
+      type: oneOf("minimal", "balanced", "conservative"),
+      default: "balanced",
+      help: "how many layers of a model family are kept",
+    },
+    {
+      name: "like",
+      type: { kind: "string", place: "FILE" },
+      help: "quantize the layers that this quantized file has quantized, in its formats",
+    },
+    {
+      name: "exclude-layers",
+      type: { kind: "string", place: "REGEX" },
+      help: "keep the tensors whose name matches",
+    },
+    {
+      name: "heur",
+      type: BOOL,
+      help: "keep layers that the mode does not fit, instead of plain row scaling",
+    },
+    {
+      name: "nonfinite",
+      type: oneOf("error", "keep"),
+      default: "error",
+      help: "NaN, infinity or overflow in a weight: stop, or keep that tensor as it is",
+    },
+  ]),
+  ...section({ page: "standard", theme: "Checks" }, [
+    {
+      name: "dry-run",
+      type: { kind: "optional", words: ["analyze", "create-template"], alone: "analyze" },
+      help: "plan only: print it, or write a layer configuration to edit",
+    },
+    {
+      name: "report-quality",
+      type: BOOL,
+      help: "print the error of every layer",
+    },
+    {
+      name: "quality-threshold",
+      type: { kind: "float", min: -1000, max: 1000 },
+      default: "30",
+      help: "SQNR in dB below which --report-quality warns",
+    },
+    {
+      name: "report",
+      type: { kind: "string", place: "FILE.json" },
+      help: "write plan and errors to a file",
+    },
+    {
+      name: "verify",
+      type: BOOL,
+      help: "read the output back and check it as the loader would",
+    },
+    {
+      name: "strict",
+      type: BOOL,
+      help: "exit 1 where a layer is below the quality threshold",
+      commands: ["convert", "verify"],
+    },
+  ]),
+  ...section({ page: "standard", theme: "Running" }, [
+    {
+      name: "device",
+      type: oneOf("auto", "cpu", "gpu"),
+      default: "auto",
+      help: "where to compute",
+      notYetValues: { gpu: "the WebGPU backend" },
+      commands: WORKING,
+    },
+    {
+      name: "workers",
+      type: { kind: "int", min: 1, max: 64 },
+      default: "the number of cores, at most 8",
+      help: "threads; the output does not depend on it",
+      commands: WORKING,
+    },
+    {
+      name: "memory-limit",
+      type: { kind: "size" },
+      help: "most memory to plan for: bytes, 500MB, 2GiB",
+      commands: WORKING,
+    },
+    {
+      name: "low-memory",
+      type: BOOL,
+      help: "the CPU, one chunk at a time",
+      commands: WORKING,
+    },
+    {
+      name: "json",
+      type: BOOL,
+      help: "JSON on stdout, one event per line for a conversion",
+      commands: RUNNING,
+    },
+    {
+      name: "progress",
+      type: BOOL,
+      default: "on",
+      help: "show progress on stderr",
+      commands: WORKING,
+    },
+    {
+      name: "verbose",
+      type: {
+        kind: "optional",
+        words: ["MINIMAL", "NORMAL", "VERBOSE", "DEBUG"],
+        alone: "VERBOSE",
+      },
+      default: "NORMAL",
+      help: "how much to say on stderr",
+      commands: EVERY,
+    },
+    { name: "version", type: BOOL, help: "print the version", commands: EVERY },
+  ]),
+  ...section({ page: "standard", theme: "Help", commands: EVERY }, [
+    { name: "help", aliases: ["-h"], type: BOOL, help: "this page" },
+    {
+      name: "help-filters",
+      aliases: ["-hf"],
+      type: BOOL,
+      help: "layers by model and by pattern",
+    },
+    {
+      name: "help-experimental",
+      aliases: ["-he"],
+      type: BOOL,
+      help: "calibration, GPTQ, QuIP, LoRA merging, editing",
+    },
+    {
+      name: "help-advanced",
+      aliases: ["-ha"],
+      type: BOOL,
+      help: "details of the format, learned rounding, GPU memory",
+    },
+  ]),
+]);

@@ -1,0 +1,69 @@
+/** All flags, and how one is found by what was typed. */
+
+import { ADVANCED_FLAGS } from "./advanced.ts";
+import { EXPERIMENTAL_FLAGS } from "./experimental.ts";
+import { FILTER_FLAGS } from "./filters.ts";
+import type { Flag } from "./flag.ts";
+import { STANDARD_FLAGS } from "./standard.ts";
+
+/** Every flag of every command. */
+export const FLAGS: readonly Flag[] = Object.freeze([
+  ...STANDARD_FLAGS,
+  ...FILTER_FLAGS,
+  ...EXPERIMENTAL_FLAGS,
+  ...ADVANCED_FLAGS,
+]);
+
+/** The documented preset flags: each is a preset of its own name. */
+export const PRESET_FLAGS: readonly string[] = Object.freeze(
+  FILTER_FLAGS.filter(({ type, notYet }) => type.kind === "bool" && notYet === undefined)
+    .map(({ name }) => name),
+);
+
+const BY_NAME: ReadonlyMap<string, Flag> = new Map(
+  FLAGS.flatMap((flag) => [
+    [spelling(`--${flag.name}`), flag] as const,
+    ...(flag.aliases ?? []).map((alias) => [alias, flag] as const),
+  ]),
+);
+
+/** Returns the one spelling that `-` and `_` share: `--scaling-mode`. The leading dashes stay. */
+export function spelling(typed: string): string {
+  return typed.startsWith("--") ? `--${typed.slice(2).replaceAll("_", "-")}` : typed;
+}
+
+/** A flag as typed: `negated` for `--no-x` of `--x`, and for `--x` of `--no-x`. */
+export interface FoundFlag {
+  readonly flag: Flag;
+  readonly negated: boolean;
+}
+
+/** Returns the flag typed as `--some-name` or `-s`, or undefined. */
+export function findFlag(typed: string): FoundFlag | undefined {
+  const name = spelling(typed);
+  const flag = BY_NAME.get(name);
+  if (flag !== undefined) return { flag, negated: false };
+  if (!name.startsWith("--")) return undefined;
+  const opposite = BY_NAME.get(
+    name.startsWith("--no-") ? `--${name.slice("--no-".length)}` : `--no-${name.slice(2)}`,
+  );
+  return opposite?.type.kind === "bool" && !isHelp(opposite)
+    ? { flag: opposite, negated: true }
+    : undefined;
+}
+
+/** Returns the flag of this canonical name. Throws RangeError for a name that no flag has. */
+export function flagByName(name: string): Flag {
+  const flag = BY_NAME.get(spelling(`--${name}`));
+  if (flag === undefined) throw new RangeError(`No flag has the name ${JSON.stringify(name)}`);
+  return flag;
+}
+
+/** Returns all that can be typed for a flag, in the documents' spelling. */
+export function typedForms(flag: Flag): string[] {
+  return [...(flag.aliases ?? []), `--${flag.name}`];
+}
+
+function isHelp(flag: Flag): boolean {
+  return flag.theme === "Help" || flag.name === "version";
+}

@@ -1,0 +1,26 @@
+/** Sizes and times in words. */
+
+const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
+
+/** Returns a size in bytes as `12.3 GB`, in powers of 1000. */
+export function formatBytes(bytes: number): string {
+  let value = bytes;
+  let unit = 0;
+  while (value >= 999.5 && unit < UNITS.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  const digits = unit === 0 || value >= 99.95 ? 0 : value >= 9.995 ? 1 : 2;
+  return `${value.toFixed(digits)} ${UNITS[unit]}`;
+}
+
+/** Returns a time in milliseconds as `850 ms`, `12.3 s`, `4 min 05 s` or `1 h 02 min`. */
+export function formatSeconds(elapsedMs: number): string {
+  if (elapsedMs < 999.5) return `${Math.round(elapsedMs)} ms`;
+  if (elapsedMs < 59_950) return `${(elapsedMs / 1000).toFixed(1)} s`;
+  const seconds = Math.round(elapsedMs / 1000);
+  const minutes = Math.floor(seconds / 60);
+  if (minutes < 60) return `${minutes} min ${String(seconds % 60).padStart(2, "0")} s`;
+  const rounded = Math.round(seconds / 60);
+  return `${Math.floor(rounded / 60)} h ${String(rounded % 60).padStart(2, "0")} min`;
+}
