@@ -12,11 +12,11 @@ export interface ModelSize {
   readonly text: number;
 }
 
-/** `tiny`: some MB, for tests. `demo`: some 300 MB. `bench`: the blocks of FLUX.2 klein 4B, by depth. */
+/** `tiny`: some MB, for tests. `demo`: some 300 MB. `bench`: the blocks of FLUX.2 klein 4B, a few of them. */
 export const MODEL_SIZES: Readonly<Record<"tiny" | "demo" | "bench", ModelSize>> = {
   tiny: { hidden: 256, doubleBlocks: 1, singleBlocks: 1, text: 512 },
   demo: { hidden: 1024, doubleBlocks: 2, singleBlocks: 6, text: 2048 },
-  bench: { hidden: 3072, doubleBlocks: 5, singleBlocks: 8, text: 7680 },
+  bench: { hidden: 3072, doubleBlocks: 3, singleBlocks: 4, text: 7680 },
 };
 
 const HEAD = 128;
