@@ -53,7 +53,7 @@ export function storedMatrix(
   layer: QuantizedLayer | null,
   { fileOffset = 0 }: StoredMatrixOptions = {},
 ): MatrixSource {
-  const { name, offsetBytes, dtype } = tensor;
+  const { name, offsetBytes } = tensor;
   const file = tensor.file + fileOffset;
   if (layer === null) {
     return {
@@ -211,9 +211,9 @@ function codesShape(shape: readonly number[]): { rows: number; cols: number } {
   return { rows: shape.slice(0, -1).reduce((product, size) => product * size, 1), cols };
 }
 
-/** Returns the name of a tensor that belongs to `layer`, which may be the root. */
+/** Returns the name of a tensor that belongs to `layer`. */
 export function partName(layer: string, part: string): string {
-  return layer === "" ? part : `${layer}.${part}`;
+  return `${layer}.${part}`;
 }
 
 const INDEXES = new WeakMap<ModelSource, ReadonlyMap<string, SourceTensor>>();
