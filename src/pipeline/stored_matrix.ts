@@ -25,6 +25,16 @@ const FOREIGN_PARTS: Readonly<Record<string, string>> = {
   pre_quant_scale: "its columns are multiplied by pre_quant_scale",
 };
 
+/** Tensors beside a weight that say how it is stored, and mean nothing without that. */
+export const LAYER_PARTS: readonly string[] = Object.freeze([
+  "comfy_quant",
+  "weight_scale",
+  "weight_scale_2",
+  "scale_weight",
+  "scale_input",
+  "input_scale",
+]);
+
 /** What the values of each format are stored as; a format that is not here has a layout of its own. */
 const FORMAT_DTYPES: Readonly<Record<string, DType>> = {
   int8_tensorwise: "I8",

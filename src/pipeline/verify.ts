@@ -17,6 +17,7 @@ import {
   readQuantizationMetadata,
 } from "../safetensors/quant_layers.ts";
 import { TensorReader } from "../safetensors/reader.ts";
+import { countFormats } from "./quantized_formats.ts";
 import { tensorsByName } from "./stored_matrix.ts";
 import type { MatrixSource, ScanTask } from "./tasks.ts";
 import { modelProblems } from "./verify_model_rules.ts";
@@ -85,27 +86,6 @@ export function isError({ severity }: Problem): boolean {
 /** Returns the problems with the errors first, otherwise in their order. */
 export function errorsFirst(problems: readonly Problem[]): Problem[] {
   return [...problems.filter(isError), ...problems.filter((problem) => !isError(problem))];
-}
-
-/** Returns how many layers with a weight each format has, in order of appearance. */
-export function countFormats(
-  source: ModelSource,
-  layers: readonly QuantizedLayer[],
-): Record<string, number> {
-  const tensors = tensorsByName(source);
-  const counts = new Map<string, number>();
-  for (const layer of layers) {
-    if (layer.weightName === null) continue;
-    const kind = kindOf(layer, tensors.get(layer.weightName)!);
-    counts.set(kind, (counts.get(kind) ?? 0) + 1);
-  }
-  return Object.fromEntries(counts);
-}
-
-function kindOf({ origin, format }: QuantizedLayer, { dtype }: SourceTensor): string {
-  if (origin === "scale_weight") return `${dtype} scale_weight`;
-  if (origin === "bare") return `${dtype} weight_scale`;
-  return format ?? "malformed marker";
 }
 
 /** The problems that names, dtypes, shapes and markers show; milliseconds. */

@@ -1,0 +1,282 @@
+/**
+ * Holds a file against the model it was made from: the errors of every quantized layer, every kept
+ * tensor byte by byte, and what is missing, new or of another shape.
+ */
+
+import { type DType, isFloatDType } from "../core/dtype.ts";
+import { FormatError, UnsupportedError } from "../core/errors.ts";
+import type { SourceTensor } from "../core/tensor.ts";
+import { detect } from "../presets/detect.ts";
+import { layerRule } from "../presets/rule.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
+import { findQuantizedLayers, type QuantizedLayer } from "../safetensors/quant_layers.ts";
+import { TensorReader } from "../safetensors/reader.ts";
+import { type LayerErrors, layerErrors, sumStats, worstLayersFirst } from "./layer_errors.ts";
+import { LAYER_PARTS, partName, storedMatrix, tensorsByName } from "./stored_matrix.ts";
+import type { MatrixSource, Task } from "./tasks.ts";
+import type { VerifyOptions } from "./verify.ts";
+import type { Problem } from "./verify_rules.ts";
+import type { TaskNumbers, WorkerPool } from "./workers/worker_pool.ts";
+
+/** Errors of one stored weight against its source. */
+export interface ComparedLayer {
+  /** Name of the weight. */
+  readonly name: string;
+  readonly shape: readonly number[];
+  readonly errors: LayerErrors;
+}
+
+/** What the comparison found. */
+export interface SourceReport {
+  /** Whether nothing but the rounding of quantized and cast tensors differs. */
+  readonly matches: boolean;
+  readonly problems: readonly Problem[];
+  /** Quantized layers, worst first. */
+  readonly layers: readonly ComparedLayer[];
+  /** All quantized layers as one; null where there is none. */
+  readonly overall: LayerErrors | null;
+  /** Float tensors of another dtype than in the source. */
+  readonly cast: readonly ComparedLayer[];
+  /** Tensors whose bytes are the source's. */
+  readonly identical: number;
+}
+
+/** From this relative error on, the codes are of other weights, or are read in a wrong way. */
+const FOREIGN_ERROR = 0.5;
+
+/** Relative errors that rounding to a dtype stays below: half a unit in the last place. */
+const CAST_ERRORS: Readonly<Partial<Record<DType, number>>> = {
+  F64: 1e-6,
+  F32: 1e-6,
+  F16: 2 ** -10,
+  BF16: 2 ** -8,
+  F8_E4M3: 2 ** -4,
+  F8_E5M2: 2 ** -3,
+};
+
+/** A model with its quantized layers by the name of their weight. */
+interface Side {
+  readonly model: ModelSource;
+  readonly tensors: ReadonlyMap<string, SourceTensor>;
+  readonly layers: ReadonlyMap<string | null, QuantizedLayer>;
+  /** Markers and scales: what belongs to a weight. */
+  readonly parts: ReadonlySet<string>;
+  readonly fileOffset: number;
+}
+
+/** One tensor's comparison: what to run, and what its numbers mean. */
+interface Comparison {
+  readonly task: Task;
+  readonly kind: "quantized" | "cast" | "kept";
+  readonly tensor: SourceTensor;
+}
+
+/**
+ * Compares `stored` with `source`, which may be quantized itself.
+ *
+ * @throws InterruptedError where the signal aborts; Error where a tensor cannot be read.
+ */
+export async function verifyAgainstSource(
+  stored: ModelSource,
+  source: ModelSource,
+  { pool, ...options }: VerifyOptions & { readonly pool: WorkerPool },
+): Promise<SourceReport> {
+  const ours = sideOf(stored, 0);
+  const theirs = sideOf(source, stored.paths.length);
+  const problems: Problem[] = [...missingProblems(ours, theirs), ...addedProblems(ours, theirs)];
+  const comparisons: Comparison[] = [];
+  for (const tensor of stored.tensors) {
+    const original = theirs.tensors.get(tensor.name);
+    if (original === undefined || ours.parts.has(tensor.name)) continue;
+    const found = compareOne({ ours, theirs }, tensor, original);
+    if ("rule" in found) problems.push(found);
+    else comparisons.push(found);
+  }
+  const numbers = await pool.run({
+    ...options,
+    inputPaths: [...stored.paths, ...source.paths],
+    outputPath: null,
+    tasks: comparisons.map(({ task }) => task),
+  });
+  return conclude(comparisons, numbers, problems);
+}
+
+function sideOf(model: ModelSource, fileOffset: number): Side {
+  using reader = new TensorReader(model);
+  const found = findQuantizedLayers(model, (tensor) => reader.read(tensor));
+  const layers = new Map<string | null, QuantizedLayer>();
+  const parts = new Set<string>();
+  for (const layer of found) {
+    if (layer.weightName !== null) layers.set(layer.weightName, layer);
+    for (const part of LAYER_PARTS) parts.add(partName(layer.layer, part));
+  }
+  for (const { name } of model.tensors) if (/(^|\.)scaled_fp8$/.test(name)) parts.add(name);
+  return { model, tensors: tensorsByName(model), layers, parts, fileOffset };
+}
+
+function missingProblems(ours: Side, theirs: Side): Problem[] {
+  const detection = detect(theirs.model.tensors);
+  const rule = layerRule({
+    tier: "balanced",
+    detection,
+    preset: { kind: "auto" },
+    excludeLayers: null,
+    lora: false,
+  });
+  return theirs.model.tensors
+    .filter((tensor) =>
+      !ours.tensors.has(tensor.name) && !theirs.parts.has(tensor.name) &&
+      rule(tensor).action !== "remove" // what the family does not use may go
+    )
+    .map(({ name }) =>
+      problem(name, "tensor-missing", {
+        effect: "a missing key at load, or weights that are not the model's",
+        detail: "the source has this tensor and the file does not",
+      })
+    );
+}
+
+function addedProblems(ours: Side, theirs: Side): Problem[] {
+  return ours.model.tensors
+    .filter(({ name }) => !theirs.tensors.has(name) && !ours.parts.has(name))
+    .map(({ name }) => ({
+      ...problem(name, "tensor-added", {
+        effect: "loads, ignores it or reports an unexpected key",
+        detail: "the file has this tensor and the source does not",
+      }),
+      severity: "warning" as const,
+    }));
+}
+
+/** Returns how one tensor is compared, or why it cannot be. */
+function compareOne(
+  { ours, theirs }: { ours: Side; theirs: Side },
+  tensor: SourceTensor,
+  original: SourceTensor,
+): Comparison | Problem {
+  const { name } = tensor;
+  const layer = ours.layers.get(name) ?? null;
+  const sourceLayer = theirs.layers.get(name) ?? null;
+  if (!sameShape(tensor.shape, original.shape)) {
+    return problem(name, "shape-differs", {
+      effect: "a size mismatch at load",
+      detail: `it is [${tensor.shape.join(", ")}], the source has [${original.shape.join(", ")}]`,
+    });
+  }
+  if (layer === null && sourceLayer === null && tensor.dtype === original.dtype) {
+    return { kind: "kept", tensor, task: bytesTask(tensor, original, theirs.fileOffset) };
+  }
+  const readable = (side: QuantizedLayer | null, dtype: DType): boolean =>
+    side !== null || isFloatDType(dtype);
+  if (!readable(layer, tensor.dtype) || !readable(sourceLayer, original.dtype)) {
+    return problem(name, "dtype-differs", {
+      effect: "loads other values than the source's, or fails",
+      detail: `it is ${tensor.dtype}, the source has ${original.dtype}`,
+    });
+  }
+  try {
+    const stored = storedMatrix(ours.model, tensor, layer);
+    const reference = storedMatrix(theirs.model, original, sourceLayer, theirs);
+    return {
+      kind: layer === null ? "cast" : "quantized",
+      tensor,
+      task: { kind: "compare", name, ...alike(reference, stored) },
+    };
+  } catch (error) {
+    if (!(error instanceof FormatError || error instanceof UnsupportedError)) throw error;
+    return problem(name, "not-comparable", {
+      effect: "nothing is known of its error",
+      detail: error.message,
+    });
+  }
+}
+
+/** Gives both matrices the rows and columns of the one whose scales or rotation need them. */
+function alike(
+  reference: MatrixSource,
+  stored: MatrixSource,
+): { reference: MatrixSource; stored: MatrixSource } {
+  const isPlain = (matrix: MatrixSource) =>
+    matrix.scale === null && matrix.convrotGroupSize === null;
+  const { rows, cols } = isPlain(stored) ? reference : stored;
+  const shaped = (matrix: MatrixSource): MatrixSource =>
+    isPlain(matrix) ? { ...matrix, rows, cols } : matrix;
+  return { reference: shaped(reference), stored: shaped(stored) };
+}
+
+function bytesTask(tensor: SourceTensor, original: SourceTensor, fileOffset: number): Task {
+  return {
+    kind: "compareBytes",
+    name: tensor.name,
+    file: tensor.file,
+    offsetBytes: tensor.offsetBytes,
+    otherFile: original.file + fileOffset,
+    otherOffsetBytes: original.offsetBytes,
+    byteLength: tensor.byteLength,
+  };
+}
+
+function conclude(
+  comparisons: readonly Comparison[],
+  numbers: readonly TaskNumbers[],
+  problems: Problem[],
+): SourceReport {
+  const layers: ComparedLayer[] = [];
+  const cast: ComparedLayer[] = [];
+  const sums: Float64Array[] = [];
+  let identical = 0;
+  comparisons.forEach(({ kind, tensor }, index) => {
+    const { stats } = numbers[index]!;
+    const { name, shape, dtype } = tensor;
+    if (kind === "kept") {
+      const different = stats[0]!; // what compareBytes counts
+      if (different === 0) identical++;
+      else problems.push(keptProblem(tensor, different));
+      return;
+    }
+    const errors = layerErrors(stats);
+    (kind === "quantized" ? layers : cast).push({ name, shape, errors });
+    if (kind === "quantized") sums.push(stats);
+    const limit = kind === "quantized" ? FOREIGN_ERROR : CAST_ERRORS[dtype] ?? 0;
+    if (errors.relativeError > limit) problems.push(valuesProblem(tensor, errors, kind));
+  });
+  return {
+    matches: !problems.some(({ severity }) => severity === "error"),
+    problems,
+    layers: worstLayersFirst(layers),
+    overall: sums.length === 0 ? null : layerErrors(sumStats(sums)),
+    cast: worstLayersFirst(cast),
+    identical,
+  };
+}
+
+function keptProblem({ name, byteLength }: SourceTensor, different: number): Problem {
+  return problem(name, "kept-differs", {
+    effect: "loads, computes with other values than the source's",
+    detail: `${different} of its ${byteLength} bytes are not the source's`,
+  });
+}
+
+function valuesProblem(
+  { name }: SourceTensor,
+  errors: LayerErrors,
+  kind: "quantized" | "cast",
+): Problem {
+  return problem(name, kind === "cast" ? "cast-differs" : "weights-differ", {
+    effect: "loads, computes with other values than the source's",
+    detail: `its relative error is ${errors.relativeError.toPrecision(3)}, ` +
+      `more than ${kind === "cast" ? "its dtype" : "any rounding"} explains`,
+  });
+}
+
+function problem(
+  layer: string,
+  rule: string,
+  { effect, detail }: { effect: string; detail: string },
+): Problem {
+  return { layer, rule, effect, severity: "error", detail };
+}
+
+function sameShape(a: readonly number[], b: readonly number[]): boolean {
+  return a.length === b.length && a.every((size, axis) => size === b[axis]);
+}
