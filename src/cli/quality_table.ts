@@ -1,29 +1,21 @@
 /** The quality of a conversion as a table: the worst layers first. */
 
-import { STATS } from "../backend/backend.ts";
 import type { LayerResult } from "../pipeline/convert.ts";
-import { type LayerErrors, layerErrors } from "../pipeline/layer_errors.ts";
+import {
+  type LayerErrors,
+  layerErrors,
+  sumStats,
+  worstLayersFirst,
+} from "../pipeline/layer_errors.ts";
 
 /** Errors of all layers taken together: the sums are added, not the ratios. */
 export function overallOf(layers: readonly LayerResult[]): LayerErrors | null {
-  if (layers.length === 0) return null;
-  const sums = new Float64Array(layers[0]!.stats.length);
-  for (const { stats } of layers) {
-    for (let i = 0; i < sums.length; i++) {
-      sums[i] = i === STATS.maxAbsError ? Math.max(sums[i]!, stats[i]!) : sums[i]! + stats[i]!;
-    }
-  }
-  return layerErrors(sums);
+  return layers.length === 0 ? null : layerErrors(sumStats(layers.map(({ stats }) => stats)));
 }
 
 /** Returns `42.57`, or `exact` for a layer without error. */
 export function formatSqnr(sqnrDb: number | null): string {
   return sqnrDb === null ? "exact" : sqnrDb.toFixed(2);
-}
-
-/** Returns the layers by falling error. */
-export function worstFirst(layers: readonly LayerResult[]): LayerResult[] {
-  return [...layers].sort((a, b) => b.errors.relativeError - a.errors.relativeError);
 }
 
 /**
@@ -38,7 +30,7 @@ export function qualityTable(
 ): string[] {
   const overall = overallOf(layers);
   if (overall === null) return ["No layer was quantized."];
-  const rows = worstFirst(layers).map(({ name, errors }) => row(name, errors, thresholdDb));
+  const rows = worstLayersFirst(layers).map(({ name, errors }) => row(name, errors, thresholdDb));
   rows.push(row(`all ${layers.length} layers`, overall, thresholdDb));
   const header = ["SQNR dB", "rel error", "cosine", "max error", "layer"];
   const widths = header.map((title, i) => Math.max(title.length, ...rows.map((r) => r[i]!.length)));

@@ -13,7 +13,7 @@ import { openModel, TensorReader } from "../safetensors/reader.ts";
 import { floatMatrix } from "./make_tasks.ts";
 import type { ConvertOptions } from "./options.ts";
 import { makePlan, type Plan, type PlanInput } from "./plan.ts";
-import { storedMatrix } from "./stored_matrix.ts";
+import { LAYER_PARTS, storedMatrix } from "./stored_matrix.ts";
 import type { MatrixSource } from "./tasks.ts";
 
 /** A model with its plan. */
@@ -89,16 +89,6 @@ function quantizedLayersOf(model: ModelSource, options: ConvertOptions): readonl
   return state.layers.filter(({ weightName }) => weightName !== null);
 }
 
-/** Names that belong to a quantized layer beside its weight. */
-const PARTS = [
-  "comfy_quant",
-  "weight_scale",
-  "weight_scale_2",
-  "scale_weight",
-  "scale_input",
-  "input_scale",
-];
-
 function logicalWeights(
   model: ModelSource,
   layers: readonly QuantizedLayer[],
@@ -109,7 +99,7 @@ function logicalWeights(
   for (const { layer, weightName } of layers) {
     const shape = shapes.get(weightName!)!;
     weights.set(weightName!, { name: weightName!, dtype: "BF16", shape });
-    for (const part of PARTS) parts.add(layer === "" ? part : `${layer}.${part}`);
+    for (const part of LAYER_PARTS) parts.add(layer === "" ? part : `${layer}.${part}`);
   }
   return { weights, parts };
 }
