@@ -1,0 +1,147 @@
+/** Flags that cannot change anything in the chosen mode, told once each, never silently. */
+
+import process from "node:process";
+import type { ConvertOptions } from "../pipeline/options.ts";
+import { FLAGS } from "./flags/table.ts";
+import type { ConvertIo } from "./options.ts";
+import type { Parsed } from "./parse.ts";
+
+/** The documented environment variables; all of them concern computing on a GPU. */
+const GPU_VARIABLES = [
+  "ENABLE_MIXED_HADAMARD",
+  "MIXED_HADAMARD_DTYPE",
+  "STREAMING_AGGRESSIVENESS",
+] as const;
+
+/** What only matters to quantized tensors. */
+const INT8_FLAGS = [
+  "scaling_mode",
+  "block_size",
+  "convrot",
+  "scale-search",
+  "simple",
+  "heur",
+  "comfy_quant",
+  "full_precision_matrix_mult",
+  "save-quant-metadata",
+  "no-normalize-scales",
+  "input_scale",
+  "report-quality",
+  "quality-threshold",
+] as const;
+
+/** What only matters to a file that is written. */
+const WRITING_FLAGS = [
+  "verify",
+  "report",
+  "report-quality",
+  "quality-threshold",
+  "strict",
+  "workers",
+  "memory-limit",
+  "low-memory",
+] as const;
+
+/** One reason, and the flags that it makes idle. */
+interface Rule {
+  readonly when: boolean;
+  readonly names: readonly string[];
+  readonly why: string;
+}
+
+/**
+ * Returns one sentence per reason for the given flags that change nothing.
+ *
+ * @param parsed what was given.
+ * @param options what it resolved to; `io` likewise.
+ */
+export function idleFlags(parsed: Parsed, options: ConvertOptions, io: ConvertIo): string[] {
+  const told = new Set<string>();
+  const warnings: string[] = [];
+  for (const { when, names, why } of rules(options, io)) {
+    const idle = when ? names.filter((name) => parsed.has(name) && !told.has(name)) : [];
+    if (idle.length === 0) continue;
+    for (const name of idle) told.add(name);
+    warnings.push(sentence(idle.map((name) => `--${name}`), why));
+  }
+  const variables = GPU_VARIABLES.filter((name) => readVariable(name) !== null);
+  if (variables.length > 0) warnings.push(sentence(variables, ON_CPU));
+  return warnings;
+}
+
+const ON_CPU = "on the CPU: it concerns computing on a GPU";
+
+function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
+  const scaling = options.scaling ?? (options.target === "ctq" ? "block" : "row");
+  const rotates = options.convrot !== "off" && scaling === "row" && options.comfyQuant &&
+    (options.convrot !== null || options.scaling === null);
+  const copiesModes = options.preset.kind === "like";
+  const isInt8 = options.output === "int8";
+  return [
+    { when: !isInt8, names: INT8_FLAGS, why: "with --fp16, which quantizes nothing" },
+    {
+      when: io.dryRun !== null,
+      names: WRITING_FLAGS,
+      why: "with --dry-run, which converts nothing",
+    },
+    {
+      when: io.dryRun === "analyze",
+      names: ["output", "force"],
+      why: "with --dry-run analyze, which writes nothing",
+    },
+    {
+      when: scaling !== "block" && !copiesModes,
+      names: ["block_size"],
+      why: `with ${scaling} scaling: it is the size of --scaling_mode block`,
+    },
+    {
+      when: scaling !== "block" && !rotates && !copiesModes,
+      names: ["heur"],
+      why: `with ${scaling} scaling without rotation, which fits every shape`,
+    },
+    {
+      when: scaling !== "tensor" && !options.inputScale && !copiesModes,
+      names: ["no-normalize-scales"],
+      why: `with ${scaling} scaling, which has no scalar scales`,
+    },
+    {
+      when: !options.comfyQuant,
+      names: ["full_precision_matrix_mult"],
+      why: "with --no-comfy-quant: it is an entry of the marker",
+    },
+    {
+      when: !io.reportQuality && !io.json,
+      names: ["quality-threshold"],
+      why: "without --report-quality",
+    },
+    { when: !io.reportQuality, names: ["strict"], why: "without --report-quality" },
+    {
+      when: options.preset.kind === "none" || options.preset.kind === "documented" || copiesModes,
+      names: ["tier"],
+      why: "without a model family: the layers to keep are chosen another way",
+    },
+    { when: io.lowMemory, names: ["workers"], why: "with --low-memory, which takes one" },
+    { when: true, names: ["manual_seed"], why: "with round to nearest, which is not random" },
+    {
+      when: true,
+      names: FLAGS.filter(({ gpuOnly }) => gpuOnly === true).map(({ name }) => name),
+      why: ON_CPU,
+    },
+  ];
+}
+
+function sentence(names: readonly string[], why: string): string {
+  const verb = names.length === 1 ? "changes" : "change";
+  return `${names.join(", ")} ${verb} nothing ${why}`;
+}
+
+/** Returns an environment variable, or null where it is unset or may not be read. */
+function readVariable(name: string): string | null {
+  try {
+    return process.env[name] ?? null;
+  } catch (error) {
+    // Without permission to read it there is nothing to tell about it.
+    if (error instanceof Error) return null;
+    throw error;
+  }
+}

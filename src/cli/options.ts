@@ -1,0 +1,272 @@
+/**
+ * From a parsed command line to the options of one conversion. Contradictions are refused here, with
+ * what to change; flags that cannot change anything are told by `idle_flags.ts`.
+ */
+
+import { statSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { NotYetError, UsageError } from "../core/errors.ts";
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../pipeline/options.ts";
+import { presetByName } from "../presets/registry.ts";
+import { PRESET_FLAGS } from "./flags/table.ts";
+import { idleFlags } from "./idle_flags.ts";
+import type { Verbosity } from "./log.ts";
+import { type Parsed, refuseNotYet } from "./parse.ts";
+
+/** What a conversion is asked beside its options: files, checks, how it runs and reports. */
+export interface ConvertIo {
+  readonly input: string;
+  /** Null: named after the input and the mode. */
+  readonly output: string | null;
+  readonly force: boolean;
+  readonly dryRun: null | "analyze" | "create-template";
+  readonly json: boolean;
+  readonly verify: boolean;
+  /** Null: as many as the machine has cores. */
+  readonly workers: number | null;
+  readonly memoryLimitBytes: number | null;
+  readonly lowMemory: boolean;
+  readonly reportQuality: boolean;
+  /** SQNR in dB. */
+  readonly qualityThreshold: number;
+  readonly strict: boolean;
+  readonly progress: boolean;
+  readonly verbosity: Verbosity;
+  readonly reportPath: string | null;
+}
+
+/** A conversion as asked for. */
+export interface ConvertRequest {
+  readonly options: ConvertOptions;
+  readonly io: ConvertIo;
+  /** Flags that change nothing, one sentence each. */
+  readonly warnings: readonly string[];
+}
+
+const DEFAULT_QUALITY_THRESHOLD_DB = 30;
+
+/**
+ * Returns what `parsed` asks for.
+ *
+ * @throws UsageError where flags contradict one another or the input is missing; NotYetError for what
+ * this version lacks.
+ */
+export function toConvertRequest(parsed: Parsed): ConvertRequest {
+  refuseContradictions(parsed);
+  refuseNotYet(parsed);
+  const options = optionsOf(parsed);
+  if (options.target === "ctq" && options.output === "int8" && options.method !== "simple") {
+    throw new NotYetError(
+      "Learned rounding (--optimizer original), the default of --target ctq (add --simple for " +
+        "round to nearest),",
+    );
+  }
+  const io = ioOf(parsed);
+  return { options, io, warnings: idleFlags(parsed, options, io) };
+}
+
+/** Returns how much is said on stderr, by default `NORMAL`. */
+export function verbosityOf(parsed: Parsed): Verbosity {
+  return (parsed.string("verbose") ?? "NORMAL") as Verbosity;
+}
+
+/** Returns the files of a command that reads one and writes one: `SRC [DST]`, or `-i SRC -o DST`. */
+export function filesOf(parsed: Parsed): { input: string; output: string | null } {
+  const [source, destination, extra] = parsed.positionals;
+  const input = parsed.string("input");
+  if (extra !== undefined) {
+    throw new UsageError(`Unexpected argument ${JSON.stringify(extra)}: SRC and DST are given`);
+  }
+  if (input !== null && source !== undefined) {
+    throw new UsageError(
+      `Cannot use --input ${JSON.stringify(input)} with ${
+        JSON.stringify(source)
+      }: name the model once`,
+    );
+  }
+  const output = parsed.command === "convert" || parsed.command === "dequantize"
+    ? parsed.string("output")
+    : null;
+  if (output !== null && destination !== undefined) {
+    throw new UsageError(
+      `Cannot use --output ${JSON.stringify(output)} with ${
+        JSON.stringify(destination)
+      }: name the output once`,
+    );
+  }
+  const model = input ?? source;
+  if (model === undefined) {
+    const command = parsed.command === "convert" ? "" : ` ${parsed.command}`;
+    throw new UsageError(
+      `Missing model: \`quantsmith${command} model.safetensors\`; --help tells more`,
+    );
+  }
+  return { input: model, output: output ?? destination ?? null };
+}
+
+function optionsOf(parsed: Parsed): ConvertOptions {
+  const target = (parsed.string("target") ?? "comfyui") as ConvertOptions["target"];
+  const scaling = parsed.string("scaling_mode");
+  const scaleSearch = parsed.string("scale-search") as ConvertOptions["scaleSearch"];
+  const flags = PRESET_FLAGS.filter((name) => parsed.bool(name));
+  return Object.freeze<ConvertOptions>({
+    target,
+    output: parsed.bool("fp16") ? "fp16" : "int8",
+    scaling: (scaling === "axis" ? "row" : scaling) as ConvertOptions["scaling"],
+    blockSize: parsed.number("block_size") ?? DEFAULT_CONVERT_OPTIONS.blockSize,
+    convrot: convrotOf(parsed),
+    scaleSearch,
+    method: parsed.bool("simple") ? "simple" : "auto",
+    heur: parsed.bool("heur"),
+    comfyQuant: parsed.bool("comfy_quant", true),
+    saveQuantMetadata: parsed.bool("save-quant-metadata"),
+    fullPrecisionMatrixMult: parsed.bool("full_precision_matrix_mult"),
+    inputScale: parsed.bool("input_scale"),
+    normalizeScales: !parsed.bool("no-normalize-scales"),
+    excludeLayers: excludeOf(parsed),
+    nonfinite: (parsed.string("nonfinite") ?? "error") as ConvertOptions["nonfinite"],
+    preset: presetOf(parsed, { flags, target }),
+    tier: (parsed.string("tier") ?? "balanced") as ConvertOptions["tier"],
+    requantize: parsed.bool("requantize"),
+    lora: flags.includes("lora"),
+  });
+}
+
+function ioOf(parsed: Parsed): ConvertIo {
+  return Object.freeze({
+    ...filesOf(parsed),
+    force: parsed.bool("force"),
+    dryRun: parsed.string("dry-run") as ConvertIo["dryRun"],
+    json: parsed.bool("json"),
+    verify: parsed.bool("verify"),
+    workers: parsed.number("workers"),
+    memoryLimitBytes: parsed.number("memory-limit"),
+    lowMemory: parsed.bool("low-memory"),
+    reportQuality: parsed.bool("report-quality"),
+    qualityThreshold: parsed.number("quality-threshold") ?? DEFAULT_QUALITY_THRESHOLD_DB,
+    strict: parsed.bool("strict"),
+    progress: parsed.bool("progress", true),
+    verbosity: verbosityOf(parsed),
+    reportPath: reportPathOf(parsed),
+  });
+}
+
+function refuseContradictions(parsed: Parsed): void {
+  if (parsed.bool("int8") && parsed.bool("fp16")) {
+    throw new UsageError("Cannot use --int8 with --fp16: choose one");
+  }
+  if (parsed.has("int8") && !parsed.bool("int8") && !parsed.bool("fp16")) {
+    throw new UsageError("Cannot use --no-int8 without --fp16: nothing would be converted");
+  }
+  if (parsed.bool("simple") && parsed.has("optimizer")) {
+    throw new UsageError(
+      `Cannot use --simple with --optimizer ${parsed.string("optimizer")}: ` +
+        "--simple is plain round to nearest",
+    );
+  }
+  const convrot = convrotOf(parsed);
+  const scaling = parsed.string("scaling_mode") ??
+    (parsed.string("target") === "ctq" ? "block" : "row");
+  if (convrot !== null && convrot !== "off" && !parsed.bool("fp16")) {
+    if (scaling === "tensor" || scaling === "block") {
+      throw new UsageError(
+        `Cannot use --convrot with --scaling_mode ${scaling}: rotation needs row scaling`,
+      );
+    }
+    if (!parsed.bool("comfy_quant", true)) {
+      throw new UsageError(
+        "Cannot use --convrot with --no-comfy-quant: only the marker tells a loader of the rotation",
+      );
+    }
+  }
+  const choices = [
+    ...(parsed.has("preset") ? ["--preset"] : []),
+    ...(parsed.has("like") ? ["--like"] : []),
+    ...PRESET_FLAGS.filter((name) => parsed.bool(name)).slice(0, 1).map((name) => `--${name}`),
+  ];
+  if (choices.length > 1) {
+    throw new UsageError(`Cannot use ${choices.join(" with ")}: each says which layers to keep`);
+  }
+}
+
+function convrotOf(parsed: Parsed): ConvertOptions["convrot"] {
+  const word = parsed.string("convrot");
+  if (word === null || word === "auto" || word === "off") return word;
+  const group = Number(word);
+  // A power of 4 is a power of 2 whose exponent is even; 1 would rotate nothing.
+  if (group >= 4 && Number.isInteger(Math.log2(group) / 2)) return group;
+  throw new UsageError(
+    `Cannot use ${word} for --convrot: a group is a power of 4 from 4 on: 16, 64, 256, 1024`,
+  );
+}
+
+function excludeOf(parsed: Parsed): RegExp | null {
+  const source = parsed.string("exclude-layers");
+  if (source === null) return null;
+  try {
+    return new RegExp(source);
+  } catch (cause) {
+    throw new UsageError(
+      `Cannot use ${JSON.stringify(source)} for --exclude-layers: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
+}
+
+function presetOf(
+  parsed: Parsed,
+  { flags, target }: { flags: readonly string[]; target: ConvertOptions["target"] },
+): ConvertOptions["preset"] {
+  if (flags.length > 0) return { kind: "documented", names: flags };
+  const path = parsed.string("like");
+  if (path !== null) return { kind: "like", path };
+  const name = parsed.string("preset");
+  if (name !== null) return presetByName(name);
+  return target === "ctq" ? { kind: "none" } : { kind: "auto" };
+}
+
+function reportPathOf(parsed: Parsed): string | null {
+  const path = parsed.string("report");
+  if (path === null || /\.json$/i.test(path)) return path;
+  if (/\.html?$/i.test(path)) throw new NotYetError("--report FILE.html (the report with charts)");
+  throw new UsageError(`Cannot write --report ${JSON.stringify(path)}: its name ends with .json`);
+}
+
+/**
+ * Returns the name of an output that says what it holds, beside the input:
+ * `model_int8_row_convrot256_mse.safetensors`. A folder or an index gives its own name.
+ *
+ * @param input a file, a folder or an index, as the user gave it.
+ * @param options `convrotGroup` is the largest rotation group of the plan, null where none rotates.
+ */
+export function autoOutputName(
+  input: string,
+  options: Pick<
+    ConvertOptions,
+    "target" | "output" | "scaling" | "blockSize" | "scaleSearch" | "method"
+  >,
+  { convrotGroup }: { convrotGroup: number | null },
+): string {
+  const path = resolve(input);
+  const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  const stem = isFolder
+    ? basename(path)
+    : basename(path).replace(/\.safetensors(\.index\.json)?$/, "");
+  const folder = dirname(isFolder ? path : input);
+  return join(folder, `${stem}_${modeName(options, convrotGroup)}.safetensors`);
+}
+
+function modeName(
+  options: Parameters<typeof autoOutputName>[1],
+  convrotGroup: number | null,
+): string {
+  if (options.output === "fp16") return "fp16";
+  const scaling = options.scaling ?? (options.target === "ctq" ? "block" : "row");
+  const search = options.scaleSearch ?? (options.method === "simple" ? "off" : "mse");
+  return [
+    "int8",
+    scaling === "block" ? `block${options.blockSize}` : scaling,
+    ...(convrotGroup === null ? [] : [`convrot${convrotGroup}`]),
+    ...(search === "mse" ? ["mse"] : []),
+  ].join("_");
+}

@@ -1,0 +1,169 @@
+/**
+ * The command line, parsed by the flag table: `--flag value`, `--flag=value`, `-` and `_` alike,
+ * switches with `--no-` or `=False`, lists, optional values. What a flag means is `options.ts`.
+ */
+
+import { existsSync } from "node:fs";
+import { distance } from "fastest-levenshtein";
+import { NotYetError, UsageError } from "../core/errors.ts";
+import { type CommandName, COMMANDS, type Flag } from "./flags/flag.ts";
+import { findFlag, flagByName, FLAGS, typedForms } from "./flags/table.ts";
+import { type FlagValue, takeValue } from "./values.ts";
+
+/** Subcommands that are documented and that this version lacks, with the part they need. */
+const NOT_YET_COMMANDS: Readonly<Partial<Record<CommandName, string>>> = {
+  calibrate: "synthetic calibration",
+  batch: "batch conversion",
+  edit: "editing of quantized files",
+  migrate: "migration of old layouts",
+  doctor: "the report on devices",
+};
+
+/** A parsed command line. Flags are named as the table names them; `-` and `_` are the same. */
+export class Parsed {
+  readonly command: CommandName;
+  readonly positionals: readonly string[];
+  /** Canonical names of the flags that were given. */
+  readonly given: ReadonlySet<string>;
+  readonly #values: ReadonlyMap<string, FlagValue>;
+
+  constructor(
+    command: CommandName,
+    positionals: readonly string[],
+    values: ReadonlyMap<string, FlagValue>,
+  ) {
+    this.command = command;
+    this.positionals = positionals;
+    this.#values = values;
+    this.given = new Set(values.keys());
+  }
+
+  /** Whether the flag was given. */
+  has(name: string): boolean {
+    return this.#get(name) !== undefined;
+  }
+
+  /** The switch, or `fallback` where it was not given. */
+  bool(name: string, fallback = false): boolean {
+    const value = this.#get(name);
+    return value === undefined ? fallback : value === true;
+  }
+
+  /** The text of a string, enum or optional flag; null where it was not given. */
+  string(name: string): string | null {
+    const value = this.#get(name);
+    return typeof value === "string" ? value : null;
+  }
+
+  /** The number, or the size in bytes; null where it was not given. */
+  number(name: string): number | null {
+    const value = this.#get(name);
+    return typeof value === "number" ? value : null;
+  }
+
+  /** The values of a list; empty where it was not given. */
+  list(name: string): readonly string[] {
+    const value = this.#get(name);
+    return Array.isArray(value) ? value : [];
+  }
+
+  #get(name: string): FlagValue | undefined {
+    return this.#values.get(flagByName(name).name);
+  }
+}
+
+/**
+ * Parses `argv`, the arguments without program and script. Every value is checked by its type; what is
+ * documented but missing is refused by `refuseNotYet`, except whole subcommands, which are refused here.
+ *
+ * @throws UsageError for an unknown flag, value or subcommand, naming it and the nearest; NotYetError
+ * for a subcommand that is not there yet.
+ */
+export function parseArgs(argv: readonly string[]): Parsed {
+  const command = commandOf(argv[0]);
+  const rest = command === null ? argv : argv.slice(1);
+  const notYet = command === null ? undefined : NOT_YET_COMMANDS[command];
+  if (notYet !== undefined) throw new NotYetError(`\`quantsmith ${command}\` (${notYet})`);
+  const positionals: string[] = [];
+  const values = new Map<string, FlagValue>();
+  for (let i = 0; i < rest.length;) {
+    const word = rest[i]!;
+    if (word === "--") {
+      positionals.push(...rest.slice(i + 1));
+      break;
+    }
+    if (!word.startsWith("-") || word === "-") {
+      positionals.push(word);
+      i++;
+      continue;
+    }
+    const { flag, negated, typed, inline } = lookUp(word);
+    if (!flag.commands.includes(command ?? "convert")) throw misplaced(flag, typed, command);
+    const taken = takeValue(flag, { typed, negated, inline, rest: rest.slice(i + 1) });
+    values.set(flag.name, taken.value);
+    i += 1 + taken.words;
+  }
+  if (command === null) checkFirst(positionals[0]);
+  return new Parsed(command ?? "convert", positionals, values);
+}
+
+/**
+ * Refuses what is documented and not there yet.
+ *
+ * @throws NotYetError naming the flag and the part of the product that it needs.
+ */
+export function refuseNotYet(parsed: Parsed): void {
+  for (const name of parsed.given) {
+    const flag = flagByName(name);
+    const value = parsed.string(name);
+    if (flag.notYet !== undefined) throw new NotYetError(`--${name} (${flag.notYet})`);
+    const part = value === null ? undefined : flag.notYetValues?.[value];
+    if (part !== undefined) throw new NotYetError(`--${name} ${value} (${part})`);
+  }
+}
+
+/** Returns the entry of `names` that is nearest to `wanted`. */
+export function nearest(wanted: string, names: readonly string[]): string {
+  const score = (name: string) => distance(wanted.toLowerCase(), name.toLowerCase());
+  return names.reduce((best, name) => score(name) < score(best) ? name : best);
+}
+
+function commandOf(word: string | undefined): CommandName | null {
+  return COMMANDS.find((name) => name === word) ?? null;
+}
+
+/** A first word that is no file is a subcommand in the wrong place, or a misspelled one. */
+function checkFirst(first: string | undefined): void {
+  if (first === undefined || /[./\\]/.test(first) || existsSync(first)) return;
+  if (commandOf(first) !== null) {
+    throw new UsageError(
+      `Cannot read the command line: the subcommand comes first, \`quantsmith ${first} ...\``,
+    );
+  }
+  throw new UsageError(
+    `Unknown subcommand or missing file ${JSON.stringify(first)}: ` +
+      `the nearest subcommand is ${nearest(first, COMMANDS)}`,
+  );
+}
+
+function lookUp(
+  word: string,
+): { flag: Flag; negated: boolean; typed: string; inline: string | null } {
+  const equals = word.indexOf("=");
+  const typed = equals < 0 ? word : word.slice(0, equals);
+  const inline = equals < 0 ? null : word.slice(equals + 1);
+  const found = findFlag(typed);
+  if (found !== undefined) return { ...found, typed, inline };
+  throw new UsageError(
+    `Unknown flag ${typed}: the nearest is ${nearest(typed, FLAGS.flatMap(typedForms))}`,
+  );
+}
+
+function misplaced(flag: Flag, typed: string, command: CommandName | null): UsageError {
+  const takers = flag.commands.map((name) => name === "convert" ? "a conversion" : name);
+  return new UsageError(
+    `Cannot use ${typed} with ${
+      command === null || command === "convert" ? "a conversion" : `\`quantsmith ${command}\``
+    }: it belongs to ${takers.join(", ")}`,
+  );
+}
