@@ -63,8 +63,8 @@ const faults: string[] = [];
 const modules: ModuleNode[] = [];
 for (const module of moduleGraph(files).modules) {
   const from = toPath(module.specifier);
-  if (!files.includes(from)) continue;
   if (module.error !== undefined) faults.push(`${from}: ${module.error}`);
+  if (!files.includes(from)) continue;
   const imports = (module.dependencies ?? []).flatMap(({ specifier, code, type }) => {
     const resolved = code ?? type;
     if (resolved?.specifier !== undefined) {

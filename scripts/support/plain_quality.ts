@@ -9,18 +9,22 @@ import {
   dequantized,
   type ErrorSums,
   errorSums,
-  outputError,
+  outputErrors,
   rotationGroup,
   roundToNearest,
   sqnrDb,
   syntheticActivations,
 } from "./plain_math.ts";
 
-/** Rows of a layer that are looked at: each row has a scale of its own, so they stand for the rest. */
-const SAMPLE_ROWS = 192;
+/**
+ * Rows of a layer that are looked at: each row has a scale of its own, so they stand for the rest. Many,
+ * because a few outlier channels make up most of the activations: what the error of a layer's output
+ * averages over is its rows.
+ */
+const SAMPLE_ROWS = 512;
 
 /** Rows of activations for the output error. */
-const TOKENS = 48;
+const TOKENS = 32;
 
 /** The errors of one way to store one kind of layer. */
 export interface Score {
@@ -28,7 +32,7 @@ export interface Score {
   readonly sqnrDb: number;
   /** |W - Ŵ| / |W|, over all layers of the kind. */
   readonly relativeError: number;
-  /** |XWᵀ - Y| / |XWᵀ|, Y with activations and weights in int8, for the first layer of the kind. */
+  /** |XWᵀ - Y| / |XWᵀ|, Y with activations and weights in int8: geometric mean over the layers. */
   readonly outputError: number;
 }
 
@@ -59,6 +63,10 @@ function storedCodes(file: PlainFile, layer: string, indices: readonly number[])
   return { rows, cols, codes: values, scales, group };
 }
 
+function geometricMean(values: readonly number[]): number {
+  return Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
+}
+
 function score(weight: Rows, candidates: readonly Codes[]): ErrorSums[] {
   return candidates.map((codes) => errorSums(weight.values, dequantized(codes)));
 }
@@ -71,6 +79,12 @@ function score(weight: Rows, candidates: readonly Codes[]): ErrorSums[] {
 export function scoreFiles(sourcePath: string, convertedPaths: readonly string[]): KindScores[] {
   using source = new PlainFile(sourcePath);
   const files = convertedPaths.map((path) => new PlainFile(path));
+  const activations = new Map<number, Rows>();
+  const activationsFor = (cols: number): Rows => {
+    const known = activations.get(cols) ?? syntheticActivations(TOKENS, cols);
+    activations.set(cols, known);
+    return known;
+  };
   try {
     const kinds = new Map<string, string[]>();
     for (const name of source.entries.keys()) {
@@ -82,7 +96,7 @@ export function scoreFiles(sourcePath: string, convertedPaths: readonly string[]
       kinds.set(kind, [...kinds.get(kind) ?? [], layer]);
     }
     return [...kinds].map(([kind, layers]) => {
-      const perLayer = layers.map((layer, index) => {
+      const perLayer = layers.map((layer) => {
         const rowCount = source.entry(`${layer}.weight`).shape[0]!;
         const indices = evenly(rowCount, SAMPLE_ROWS);
         const weight = source.rows(`${layer}.weight`, indices);
@@ -90,11 +104,8 @@ export function scoreFiles(sourcePath: string, convertedPaths: readonly string[]
           ...files.map((file) => storedCodes(file, layer, indices)),
           roundToNearest(weight, rotationGroup(weight.cols)),
         ];
-        const outputs = index === 0
-          ? candidates.map((codes) =>
-            outputError(syntheticActivations(TOKENS, weight.cols), weight, codes)
-          )
-          : [];
+        const activations = activationsFor(weight.cols);
+        const outputs = outputErrors(activations, weight, candidates);
         return { sums: score(weight, candidates), outputs };
       });
       const scores = [...files, null].map((_, which): Score => {
@@ -104,7 +115,7 @@ export function scoreFiles(sourcePath: string, convertedPaths: readonly string[]
         return {
           sqnrDb: sums.reduce((sum, one) => sum + sqnrDb(one), 0) / sums.length,
           relativeError: Math.sqrt(error / signal),
-          outputError: perLayer[0]!.outputs[which]!,
+          outputError: geometricMean(perLayer.map((layer) => layer.outputs[which]!)),
         };
       });
       return { kind, layers: layers.length, scores };
