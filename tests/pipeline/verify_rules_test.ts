@@ -5,6 +5,7 @@ import { headerProblems } from "../../src/pipeline/verify.ts";
 import type { Problem } from "../../src/pipeline/verify_rules.ts";
 import { findQuantizedLayers } from "../../src/safetensors/quant_layers.ts";
 import { openModel, TensorReader } from "../../src/safetensors/reader.ts";
+import { HEADER_NAMES, headerFacts, writeSparseModel } from "../support/header_files.ts";
 import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
 import { markerTensor } from "./encode.ts";
 
@@ -368,4 +369,17 @@ Deno.test("headerProblems() says that tensors which models read raw must not be 
 Deno.test("headerProblems() names who reads a format that stock ComfyUI rejects", () => {
   const [problem] = problemsOf(CASES["the format int8_blockwise"]!.tensors);
   assert.match(problem!.hint!, /convert_to_quant/);
+});
+
+Deno.test("headerProblems() finds nothing in the quantized files that are in use", () => {
+  const names = HEADER_NAMES.filter((name) => headerFacts(name).quantized > 0);
+  assert(names.length >= 11);
+  for (const name of names) {
+    using folder = temporaryFolder();
+    const model = openModel(writeSparseModel(name, folder.path));
+    using reader = new TensorReader(model);
+    const readBytes = (tensor: Parameters<typeof reader.read>[0]) => reader.read(tensor);
+    const layers = findQuantizedLayers(model, readBytes);
+    assert.deepEqual(headerProblems(model, layers, readBytes), [], name);
+  }
 });
