@@ -1,10 +1,10 @@
 /** Flags that cannot change anything in the chosen mode, told once each, never silently. */
 
-import process from "node:process";
 import type { ConvertOptions } from "../pipeline/options.ts";
 import { FLAGS } from "./flags/table.ts";
 import type { ConvertIo } from "./options.ts";
 import type { Parsed } from "./parse.ts";
+import { readVariable } from "./terminal.ts";
 
 /** The documented environment variables; all of them concern computing on a GPU. */
 const GPU_VARIABLES = [
@@ -64,7 +64,7 @@ export function idleFlags(parsed: Parsed, options: ConvertOptions, io: ConvertIo
     for (const name of idle) told.add(name);
     warnings.push(sentence(idle.map((name) => `--${name}`), why));
   }
-  const variables = GPU_VARIABLES.filter((name) => readVariable(name) !== null);
+  const variables = GPU_VARIABLES.filter((name) => readVariable(name) !== "");
   if (variables.length > 0) warnings.push(sentence(variables, ON_CPU));
   return warnings;
 }
@@ -133,15 +133,4 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
 function sentence(names: readonly string[], why: string): string {
   const verb = names.length === 1 ? "changes" : "change";
   return `${names.join(", ")} ${verb} nothing ${why}`;
-}
-
-/** Returns an environment variable, or null where it is unset or may not be read. */
-function readVariable(name: string): string | null {
-  try {
-    return process.env[name] ?? null;
-  } catch (error) {
-    // Without permission to read it there is nothing to tell about it.
-    if (error instanceof Error) return null;
-    throw error;
-  }
 }

@@ -3,6 +3,7 @@
 import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
 
 const WORKING: readonly CommandName[] = ["convert", "verify", "dequantize"];
+const READING: readonly CommandName[] = [...WORKING, "inspect"];
 const RUNNING: readonly CommandName[] = ["convert", "inspect", "verify", "dequantize", "presets"];
 const EVERY: readonly CommandName[] = [...RUNNING, "completions"];
 
@@ -15,7 +16,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       aliases: ["-i"],
       type: { kind: "string", place: "FILE" },
       help: "model to read: a safetensors file, a folder of shards, or their index",
-      commands: RUNNING,
+      commands: READING,
     },
     {
       name: "output",

@@ -1,0 +1,80 @@
+/** `quantsmith presets list|show|detect`: the families, and which one a file is. */
+
+import { UsageError } from "../../core/errors.ts";
+import { detect } from "../../presets/detect.ts";
+import { DOCUMENTED_NAMES, documentedPreset } from "../../presets/documented.ts";
+import { explain } from "../../presets/explain.ts";
+import { familyById, listFamilies } from "../../presets/registry.ts";
+import { openModel } from "../../safetensors/reader.ts";
+import type { CommandContext } from "../context.ts";
+import { nearest, type Parsed } from "../parse.ts";
+
+const ACTIONS = ["list", "show", "detect"];
+
+/** Runs the subcommand; returns the exit code. */
+export function presetsCommand(parsed: Parsed, context: CommandContext): number {
+  const [action = "list", operand, ...more] = parsed.positionals;
+  if (!ACTIONS.includes(action)) {
+    throw new UsageError(
+      `Unknown action "${action}" of \`quantsmith presets\`; did you mean ${
+        nearest(action, ACTIONS)
+      }?`,
+    );
+  }
+  if (more.length > 0) throw new UsageError(`Cannot take so many names: ${more.join(" ")}`);
+  if (action === "list") return list(parsed, context);
+  if (operand === undefined) {
+    throw new UsageError(
+      `Missing ${action === "show" ? "NAME" : "FILE"}: quantsmith presets ${action} ...`,
+    );
+  }
+  return action === "show" ? show(operand, parsed, context) : detectFile(operand, parsed, context);
+}
+
+function list(parsed: Parsed, context: CommandContext): number {
+  const families = listFamilies();
+  if (parsed.bool("json")) {
+    const rows = families.map(({ id, title }) => ({ id, title }));
+    context.stdout(JSON.stringify({ families: rows, documented: DOCUMENTED_NAMES }));
+    return 0;
+  }
+  const width = Math.max(...families.map(({ id }) => id.length));
+  context.stdout("Families, detected from the header (--preset NAME forces one):");
+  for (const { id, title, refuse } of families) {
+    context.stdout(`  ${id.padEnd(width)}  ${title}${refuse === undefined ? "" : "  (refused)"}`);
+  }
+  context.stdout("");
+  context.stdout("Documented presets (flags):");
+  context.stdout(`  ${DOCUMENTED_NAMES.map((name) => `--${name}`).join(" ")}`);
+  return 0;
+}
+
+function show(name: string, parsed: Parsed, context: CommandContext): number {
+  const isDocumented = name.startsWith("--") ||
+    (DOCUMENTED_NAMES as readonly string[]).includes(name) &&
+      !listFamilies().some(({ id }) => id === name);
+  const preset: object = isDocumented
+    ? documentedPreset(name.replace(/^--/, ""))
+    : familyById(name);
+  if (parsed.bool("json")) {
+    context.stdout(JSON.stringify(preset));
+    return 0;
+  }
+  for (const [key, value] of Object.entries(preset)) {
+    if (Array.isArray(value)) context.stdout(`${key}:\n  ${value.join("\n  ")}`);
+    else context.stdout(`${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`);
+  }
+  return 0;
+}
+
+function detectFile(path: string, parsed: Parsed, context: CommandContext): number {
+  const detection = detect(openModel(path).tensors);
+  const { family, prefix, layout, evidence } = detection;
+  if (parsed.bool("json")) {
+    context.stdout(JSON.stringify({ family, prefix, layout, evidence }));
+    return 0;
+  }
+  context.stdout(explain(detection));
+  for (const name of evidence) context.stdout(`  by ${name}`);
+  return 0;
+}

@@ -1,0 +1,178 @@
+/** The help pages, made from the flag table. */
+
+import { styleText } from "node:util";
+import type { CommandName, Flag, HelpPage } from "./flags/flag.ts";
+import { FLAGS } from "./flags/table.ts";
+import { operand } from "./values.ts";
+
+/** How a page is laid out. */
+export interface HelpLayout {
+  readonly columns: number;
+  readonly color: boolean;
+}
+
+const MAX_COLUMNS = 100;
+const MIN_COLUMNS = 50;
+
+/** Where the help of a flag begins; longer flags get a line of their own. */
+const HELP_COLUMN = 34;
+
+/** The subcommands in the order of the help: arguments, and what they do. */
+const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = [
+  ["inspect", "FILE", "what is in a file"],
+  ["verify", "FILE [--source SRC]", "does it load in stock ComfyUI, how close is it to its source"],
+  ["dequantize", "FILE [DST]", "back to BF16, F16 or F32"],
+  ["presets", "list | show NAME | detect FILE", "the model families, and which one a file is"],
+  ["completions", "bash | zsh | fish", "completions for a shell"],
+  ["calibrate", "", "synthetic calibration data (not yet)"],
+  ["batch", "", "convert many models (not yet)"],
+  ["edit", "", "edit the markers of a quantized file (not yet)"],
+  ["migrate", "", "bring old layouts up to date (not yet)"],
+  ["doctor", "", "devices, features, memory (not yet)"],
+];
+
+const EXAMPLES: readonly (readonly [string, string])[] = [
+  ["quantsmith model.safetensors", "INT8 that stock ComfyUI loads, the family detected"],
+  ["quantsmith model.safetensors --dry-run", "say what would be done to each tensor, and why"],
+  [
+    "quantsmith model.safetensors out.safetensors --scaling_mode tensor --report-quality",
+    "one scale per tensor, and the error of every layer",
+  ],
+];
+
+const PAGE_TITLES: Readonly<Record<HelpPage, string>> = {
+  standard: "",
+  filters: "Flags that choose layers",
+  experimental: "Flags of calibration, GPTQ, QuIP, LoRA merging and editing",
+  advanced: "Flags of the format, learned rounding and GPU memory",
+};
+
+/** Returns the lines of a help page. Each flag of a conversion stands on exactly one. */
+export function helpPage(page: HelpPage, layout: HelpLayout): string[] {
+  const print = new Printer(layout);
+  if (page === "standard") {
+    print.text("quantsmith turns safetensors model weights into INT8 that ComfyUI loads.");
+    print.heading("Usage");
+    print.verbatim("  quantsmith SRC [DST] [flags]");
+    print.verbatim("  quantsmith SUBCOMMAND ...");
+    print.heading("Examples");
+    for (const [command, what] of EXAMPLES) print.example(command, what);
+    print.heading("Subcommands (`quantsmith SUBCOMMAND --help` tells more)");
+    for (const [name, words, what] of SUBCOMMANDS) print.entry(`${name} ${words}`.trim(), what);
+  } else {
+    print.text(PAGE_TITLES[page]);
+  }
+  print.flags(FLAGS.filter((flag) => flag.page === page && flag.commands.includes("convert")));
+  print.blank();
+  print.text(
+    page === "standard"
+      ? "More flags: --help-filters (-hf), --help-experimental (-he), --help-advanced (-ha)."
+      : "`quantsmith --help` lists the standard flags.",
+  );
+  print.text("`-` and `_` are the same in flags; a switch takes --no-x and =False.");
+  return print.lines;
+}
+
+/** Returns the lines of the help of one subcommand. */
+export function commandHelp(command: CommandName, layout: HelpLayout): string[] {
+  const print = new Printer(layout);
+  const [, words, what] = SUBCOMMANDS.find(([name]) => name === command) ?? [command, "", ""];
+  print.text(`quantsmith ${command}: ${what}`);
+  print.heading("Usage");
+  print.verbatim(`  quantsmith ${`${command} ${words}`.trim()} [flags]`);
+  print.flags(FLAGS.filter((flag) => flag.commands.includes(command)));
+  return print.lines;
+}
+
+/** Collects the lines of a page, wrapped to the width of the terminal. */
+class Printer {
+  readonly lines: string[] = [];
+  readonly #width: number;
+  readonly #color: boolean;
+
+  constructor({ columns, color }: HelpLayout) {
+    this.#width = Math.max(MIN_COLUMNS, Math.min(columns, MAX_COLUMNS));
+    this.#color = color;
+  }
+
+  blank(): void {
+    this.lines.push("");
+  }
+
+  verbatim(line: string): void {
+    this.lines.push(line);
+  }
+
+  text(text: string): void {
+    this.lines.push(...wrap(text, this.#width));
+  }
+
+  heading(title: string): void {
+    this.blank();
+    this.lines.push(this.#style("bold", `${title}:`));
+  }
+
+  example(command: string, what: string): void {
+    this.lines.push(`  ${this.#style("cyan", command)}`);
+    this.lines.push(...wrap(what, this.#width - 6).map((line) => `      ${line}`));
+  }
+
+  entry(left: string, right: string): void {
+    const [first = "", ...more] = wrap(right, this.#width - HELP_COLUMN);
+    const painted = this.#style("cyan", left);
+    const pad = " ".repeat(HELP_COLUMN);
+    if (left.length + 4 > HELP_COLUMN) {
+      this.lines.push(`  ${painted}`, `${pad}${first}`);
+    } else {
+      this.lines.push(`  ${painted}${" ".repeat(HELP_COLUMN - 2 - left.length)}${first}`);
+    }
+    this.lines.push(...more.map((line) => pad + line));
+  }
+
+  flags(flags: readonly Flag[]): void {
+    for (const [theme, rows] of Map.groupBy(flags, (flag) => flag.theme)) {
+      const missing = rows.every(({ notYet }) => notYet !== undefined);
+      this.heading(missing ? `${theme} (not yet in this version)` : theme);
+      for (const flag of rows) {
+        this.entry(leftOf(flag), rightOf(flag, { marked: !missing }));
+      }
+    }
+  }
+
+  #style(format: "bold" | "cyan", text: string): string {
+    // Whether colour is wanted was decided for the whole run.
+    return this.#color ? styleText(format, text, { validateStream: false }) : text;
+  }
+}
+
+function leftOf(flag: Flag): string {
+  // A switch that is on by default is only ever typed to turn it off.
+  const off = flag.type.kind === "bool" && flag.default === "on" && flag.name !== "int8";
+  const name = off ? `--[no-]${flag.name}` : `--${flag.name}`;
+  return `${[...(flag.aliases ?? []), name].join(", ")}${operand(flag.type)}`;
+}
+
+function rightOf(flag: Flag, { marked }: { marked: boolean }): string {
+  const notYet = marked && flag.notYet !== undefined ? " (not yet)" : "";
+  const missing = Object.keys(flag.notYetValues ?? {});
+  const values = missing.length > 0 ? ` (not yet: ${missing.join(", ")})` : "";
+  const fallback = flag.default === undefined ? "" : ` [${flag.default}]`;
+  return `${flag.help}${fallback}${notYet}${values}`;
+}
+
+/** Returns `text` in lines of at most `width` characters, broken at spaces. */
+export function wrap(text: string, width: number): string[] {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of text.split(" ")) {
+    const longer = line === "" ? word : `${line} ${word}`;
+    if (longer.length > width && line !== "") {
+      lines.push(line);
+      line = word;
+    } else {
+      line = longer;
+    }
+  }
+  lines.push(line);
+  return lines;
+}

@@ -1,0 +1,140 @@
+/** One run of the program: arguments in, exit code out. Loads only what the command needs. */
+
+import process from "node:process";
+import { exitCodeOf, InterruptedError, NotYetError } from "../core/errors.ts";
+import type { CommandContext } from "./context.ts";
+import { COMMANDS } from "./flags/flag.ts";
+import { spelling } from "./flags/table.ts";
+import type { Parsed } from "./parse.ts";
+import { openTerminal, type Terminal } from "./terminal.ts";
+
+export type { CommandContext } from "./context.ts";
+
+/** What only the root module knows. */
+export interface RunEnvironment {
+  /** URL of `src/pipeline/workers/worker.ts`. */
+  readonly workerUrl: URL;
+}
+
+const HELP_PAGES = {
+  "--help": "standard",
+  "-h": "standard",
+  "--help-filters": "filters",
+  "-hf": "filters",
+  "--help-experimental": "experimental",
+  "-he": "experimental",
+  "--help-advanced": "advanced",
+  "-ha": "advanced",
+} as const;
+
+const INTERRUPTED = 130;
+
+/**
+ * Runs the command that `args` ask for and returns the exit code: 0 done, 1 failed, 2 usage,
+ * 130 interrupted. Errors are told on stderr in one line each; nothing is thrown.
+ *
+ * @param args the arguments without program and script.
+ */
+export async function run(args: readonly string[], env: RunEnvironment): Promise<number> {
+  const terminal = openTerminal();
+  const controller = new AbortController();
+  const interrupt = () => {
+    // The first one lets the run clean up; who asks twice does not want to wait for that.
+    if (controller.signal.aborted) process.exit(INTERRUPTED);
+    controller.abort(new InterruptedError());
+  };
+  process.on("SIGINT", interrupt);
+  process.on("SIGTERM", interrupt);
+  const context: CommandContext = {
+    ...terminal,
+    signal: controller.signal,
+    workerUrl: env.workerUrl,
+  };
+  try {
+    return await dispatch(args, context);
+  } catch (error) {
+    report(error, { terminal, isDebug: wantsDebug(args) });
+    return exitCodeOf(error);
+  } finally {
+    process.off("SIGINT", interrupt);
+    process.off("SIGTERM", interrupt);
+  }
+}
+
+async function dispatch(args: readonly string[], context: CommandContext): Promise<number> {
+  const end = args.indexOf("--");
+  const flags = (end < 0 ? args : args.slice(0, end)).map(spelling);
+  const page = flags.find((word) => Object.hasOwn(HELP_PAGES, word)) as
+    | keyof typeof HELP_PAGES
+    | undefined;
+  if (page !== undefined) {
+    const { commandHelp, helpPage } = await import("./help.ts");
+    const command = COMMANDS.find((name) => name === args[0]);
+    const lines = command === undefined || command === "convert" || HELP_PAGES[page] !== "standard"
+      ? helpPage(HELP_PAGES[page], context)
+      : commandHelp(command, context);
+    for (const line of lines) context.stdout(line);
+    return 0;
+  }
+  if (flags.includes("--version")) {
+    const { default: manifest } = await import("../../deno.json", { with: { type: "json" } });
+    context.stdout(`quantsmith ${manifest.version}`);
+    return 0;
+  }
+  const { parseArgs, refuseNotYet } = await import("./parse.ts");
+  const parsed = parseArgs(args);
+  // A conversion looks for contradictions first.
+  if (parsed.command !== "convert") refuseNotYet(parsed);
+  return await runCommand(parsed, context);
+}
+
+async function runCommand(parsed: Parsed, context: CommandContext): Promise<number> {
+  switch (parsed.command) {
+    case "convert": {
+      const { convertCommand } = await import("./commands/convert.ts");
+      return await convertCommand(parsed, context);
+    }
+    case "inspect": {
+      const { inspectCommand } = await import("./commands/inspect.ts");
+      return await inspectCommand(parsed, context);
+    }
+    case "verify": {
+      const { verifyCommand } = await import("./commands/verify.ts");
+      return await verifyCommand(parsed, context);
+    }
+    case "dequantize": {
+      const { dequantizeCommand } = await import("./commands/dequantize.ts");
+      return await dequantizeCommand(parsed, context);
+    }
+    case "presets": {
+      const { presetsCommand } = await import("./commands/presets.ts");
+      return presetsCommand(parsed, context);
+    }
+    case "completions": {
+      const { completionsCommand } = await import("./completions.ts");
+      return completionsCommand(parsed, context);
+    }
+    default:
+      throw new NotYetError(`\`quantsmith ${parsed.command}\``);
+  }
+}
+
+/** Looked for in the raw arguments: the error may be that they cannot be parsed. */
+function wantsDebug(args: readonly string[]): boolean {
+  return args.some((word, i) =>
+    /^--verbose=debug$/i.test(word) ||
+    (word === "--verbose" && args[i + 1]?.toUpperCase() === "DEBUG")
+  );
+}
+
+function report(
+  error: unknown,
+  { terminal, isDebug }: { terminal: Terminal; isDebug: boolean },
+): void {
+  const message = error instanceof Error ? error.message : String(error);
+  terminal.stderr(`error: ${message.replace(/\s*\n\s*/g, " ")}`);
+  if (!isDebug) return;
+  for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
+    terminal.stderr(cause.stack ?? `${cause.name}: ${cause.message}`);
+  }
+}
