@@ -46,6 +46,7 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
   { from: "src/pipeline/workers/worker_pool.ts", to: "src/backend/cpu/" },
   { from: "src/lora/", to: "src/safetensors/loader.ts" },
   { from: "src/backend/webgpu/", to: "wgsl/" },
+  { from: "src/cli/", to: "deno.json" }, // its version
   // The interface of the matrix kernels stands in linalg, as that of the others does in backend.ts.
   ...["reference", "cpu", "webgpu"].flatMap((device) =>
     ["linalg_kernels", "linalg_checks", "matrix"].map((name) => (
@@ -91,10 +92,11 @@ function layerFault(from: string, to: string): string | null {
   const layer = layerOf(from);
   const other = layerOf(to);
   if (/^(tests|scripts)\//.test(to)) return "nothing imports tests or scripts";
+  const isException = EXCEPTIONS.some((rule) => matches(from, rule.from) && matches(to, rule.to));
+  if (isException) return null;
   if (layer === null) return `"${from}" lies in no layer`;
   if (other === null) return `"${to}" lies in no layer`;
   if (layer === other || ALLOWED[layer]!.includes(other)) return null;
-  if (EXCEPTIONS.some((rule) => matches(from, rule.from) && matches(to, rule.to))) return null;
   return `${layer} may not import ${other}`;
 }
 

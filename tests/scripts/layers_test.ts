@@ -22,6 +22,7 @@ const GOOD: readonly (readonly [string, string])[] = [
   ["src/cli/run.ts", "src/pipeline/convert.ts"],
   ["src/cli/run.ts", "src/backend/select.ts"],
   ["src/cli/run.ts", "node:fs"],
+  ["src/cli/run.ts", "deno.json"],
   ["src/pipeline/plan.ts", "src/presets/rule.ts"],
   ["src/pipeline/chunks/run_chunk.ts", "src/backend/backend.ts"],
   ["src/pipeline/workers/worker.ts", "src/backend/cpu/arena.ts"],
