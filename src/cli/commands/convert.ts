@@ -1,0 +1,255 @@
+/** `quantsmith SRC [DST]`: the conversion, and the dry runs that only plan it. */
+
+import { existsSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { basename, dirname, join } from "node:path";
+import { UnsupportedError, UsageError } from "../../core/errors.ts";
+import { layerConfigTemplate, type TemplateLayer } from "../../config/layer_template.ts";
+import { convertModel, type ConvertResult, type ConvertStart } from "../../pipeline/convert.ts";
+import type { ConvertOptions } from "../../pipeline/options.ts";
+import type { Plan } from "../../pipeline/plan.ts";
+import { prepare } from "../../pipeline/prepare.ts";
+import { explain } from "../../presets/explain.ts";
+import { EventWriter } from "../events.ts";
+import { formatBytes, formatSeconds } from "../format.ts";
+import { createLog, type Log } from "../log.ts";
+import { autoOutputName, type ConvertIo, toConvertRequest } from "../options.ts";
+import type { Parsed } from "../parse.ts";
+import { planJson, planLines } from "../plan_report.ts";
+import { createProgress } from "../progress.ts";
+import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
+import { formatSqnr, overallOf, qualityTable } from "../quality_table.ts";
+import { conversionReport } from "../report_json.ts";
+import type { CommandContext } from "../context.ts";
+import { verifyOutput } from "../verify_output.ts";
+
+/** Most workers without `--workers`: beyond this the disk is what limits. */
+const MAX_DEFAULT_WORKERS = 8;
+
+/** Runs the conversion or dry run that `parsed` asks for; returns the exit code. */
+export async function convertCommand(parsed: Parsed, context: CommandContext): Promise<number> {
+  const { options, io, warnings } = toConvertRequest(parsed);
+  const log = createLog(io.verbosity, context);
+  for (const warning of warnings) log.warn(warning);
+  if (io.dryRun === "analyze") return analyze({ options, io, context, log });
+  if (io.dryRun === "create-template") return createTemplate({ options, io, context, log });
+  return await convert({ options, io, context, log });
+}
+
+/** What every part of the command needs. */
+interface Request {
+  readonly options: ConvertOptions;
+  readonly io: ConvertIo;
+  readonly context: CommandContext;
+  readonly log: Log;
+}
+
+function analyze({ options, io, context, log }: Request): number {
+  const { plan, notes } = prepare(io.input, options, { dryRun: true });
+  for (const note of notes) log.warn(note);
+  if (io.json) context.stdout(JSON.stringify(planJson(plan)));
+  else for (const line of planLines(plan)) context.stdout(line);
+  return 0;
+}
+
+function createTemplate({ options, io, context, log }: Request): number {
+  const { plan, notes } = prepare(io.input, options, { dryRun: true });
+  for (const note of notes) log.warn(note);
+  const stem = basename(io.input).replace(/(\.safetensors)?(\.index\.json)?$/, "");
+  const path = io.output ?? join(dirname(io.input), `${stem}_layer_config.json`);
+  if (existsSync(path) && !io.force) {
+    throw new UnsupportedError(
+      `Cannot write ${JSON.stringify(path)}: it exists; \`--force\` replaces it`,
+    );
+  }
+  writeFileSync(path, layerConfigTemplate(templateLayers(plan)));
+  if (io.json) context.stdout(JSON.stringify({ template: path }));
+  else context.stdout(`Wrote ${path}`);
+  return 0;
+}
+
+function templateLayers(plan: Plan): TemplateLayer[] {
+  return plan.tensors.flatMap(({ source, action, scheme }): TemplateLayer[] => {
+    if (!source.name.endsWith(".weight") || source.shape.length !== 2) return [];
+    const name = source.name.replace(/\.weight$/, "");
+    if (action === "cast") return [{ name, entry: { format: "fp16" as const } }];
+    if (scheme === null) return [{ name, entry: { skip: true } }];
+    const { scaling, convrotGroupSize } = scheme;
+    return [{
+      name,
+      entry: {
+        format: "int8" as const,
+        scaling_mode: scaling.kind,
+        ...(scaling.kind === "block" ? { block_size: scaling.blockSize } : {}),
+        convrot: convrotGroupSize ?? "off" as const,
+      },
+    }];
+  });
+}
+
+async function convert({ options, io, context, log }: Request): Promise<number> {
+  const events = io.json ? new EventWriter(context.stdout) : null;
+  const progress = await createProgress({
+    enabled: io.progress && !io.json && io.verbosity !== "MINIMAL",
+    context,
+  });
+  const recipes = new Map<string, Record<string, unknown>>();
+  let result: ConvertResult;
+  try {
+    result = await convertModel({
+      input: io.input,
+      output: io.output ?? ((plan) => autoOutputName(io.input, options, nameFacts(plan))),
+      options,
+      force: io.force,
+      workerUrl: context.workerUrl,
+      workers: io.lowMemory ? 1 : io.workers ??
+        Math.min(MAX_DEFAULT_WORKERS, availableParallelism()),
+      memoryLimitBytes: io.memoryLimitBytes,
+      signal: context.signal,
+      onPlan: (start) => {
+        announce(start, { options, io, context, log });
+        for (const tensor of planJson(start.plan)["tensors"] as Record<string, unknown>[]) {
+          recipes.set(String(tensor["name"]), tensor);
+        }
+        events?.start({
+          input: io.input,
+          output: start.output,
+          device: "cpu",
+          workers: start.workers,
+          family: start.plan.detection.family,
+          target: start.plan.target,
+          totals: totalsJson(start.plan),
+        });
+      },
+      onLayer: (layer) => {
+        events?.tensor({ ...recipes.get(layer.name), name: layer.name, errors: layer.errors });
+      },
+      onProgress: (now) => progress.update(now),
+    });
+  } finally {
+    progress.stop();
+  }
+  return await conclude(result, { options, io, context, log }, events);
+}
+
+/** The largest rotation group of a plan, for the name of the output. */
+function nameFacts(plan: Plan): { convrotGroup: number | null } {
+  const groups = plan.tensors.map(({ scheme }) => scheme?.convrotGroupSize ?? 0);
+  const largest = groups.reduce((most, group) => Math.max(most, group), 0);
+  return { convrotGroup: largest === 0 ? null : largest };
+}
+
+function totalsJson(plan: Plan): unknown {
+  return planJson(plan)["totals"];
+}
+
+/** Says before the work what will be done, on what, and what the user should know. */
+function announce({ plan, output, notes, workers }: ConvertStart, request: Request): void {
+  const { log, options } = request;
+  log.info(`device: cpu (${workers} ${workers === 1 ? "worker" : "workers"})`);
+  log.info(`model: ${explain(plan.detection)}`);
+  if (options.method === "auto" && options.output === "int8") {
+    log.info("method: auto, round to nearest with scale search (no calibration data was given)");
+  }
+  const { totals } = plan;
+  const parts = [
+    `${totals.quantize} quantized`,
+    `${totals.keep} kept`,
+    ...(totals.cast > 0 ? [`${totals.cast} cast`] : []),
+    ...(totals.remove > 0 ? [`${totals.remove} removed`] : []),
+  ];
+  log.info(
+    `plan: ${parts.join(", ")}; ${formatBytes(totals.inputBytes)} -> ${
+      formatBytes(totals.outputBytes)
+    }`,
+  );
+  log.info(`output: ${output}`);
+  for (const note of notes) log.warn(note);
+  for (const fallback of plan.fallbacks) log.verbose(`falls back: ${fallback}`);
+  if (plan.fallbacks.length > 0) {
+    log.info(
+      `${plan.fallbacks.length} layers fall back to plain row scaling (--verbose VERBOSE lists them)`,
+    );
+  }
+  for (const warning of targetWarnings(plan, options)) log.warn(warning);
+}
+
+/** What stock ComfyUI will not load, said loudly before it is written. */
+function targetWarnings(plan: Plan, options: ConvertOptions): string[] {
+  const formats = new Set(plan.tensors.flatMap(({ scheme }) => scheme?.format ?? []));
+  const warnings: string[] = [];
+  if (plan.totals.quantize === 0 && plan.totals.cast === 0) {
+    warnings.push(
+      "nothing will be quantized: the output is a copy (`--dry-run` tells why per tensor)",
+    );
+  }
+  for (const format of formats) {
+    if (format === "int8_tensorwise") continue;
+    warnings.push(
+      `stock ComfyUI does not load ${format} (KeyError); convert_to_quant's own loader and its forks do`,
+    );
+  }
+  if (!options.comfyQuant && plan.totals.quantize > 0) {
+    warnings.push(
+      "without comfy_quant markers stock ComfyUI does not see that the file is quantized; " +
+        "loaders of the old scale_weight layout do",
+    );
+  }
+  return warnings;
+}
+
+async function conclude(
+  result: ConvertResult,
+  request: Request,
+  events: EventWriter | null,
+): Promise<number> {
+  const { io, context, log } = request;
+  const overall = overallOf(result.layers);
+  if (io.reportPath !== null) {
+    writeFileSync(io.reportPath, `${JSON.stringify(conversionReport(result), null, 2)}\n`);
+  }
+  const low = result.layers.filter(({ errors }) =>
+    errors.sqnrDb !== null && errors.sqnrDb < io.qualityThreshold
+  );
+  if (io.reportQuality && !io.json) {
+    for (const line of qualityTable(result.layers, { thresholdDb: io.qualityThreshold })) {
+      context.stdout(line);
+    }
+  }
+  if (io.reportQuality && low.length > 0) {
+    log.warn(`${low.length} layers are below ${io.qualityThreshold} dB SQNR`);
+  }
+  const { totals } = result.plan;
+  const rate = totals.inputBytes / Math.max(result.elapsedMs, 1) / 1e6;
+  log.info(
+    `done: ${formatBytes(totals.outputBytes)} in ${formatSeconds(result.elapsedMs)} ` +
+      `(${rate.toFixed(2)} GB/s)${
+        overall === null ? "" : `, ${qualityLine(result, overall.sqnrDb)}`
+      }`,
+  );
+  const check = io.verify
+    ? await verifyOutput(result.output, { source: io.input, context, workers: result.workers })
+    : null;
+  for (const line of check?.lines ?? []) log.info(line);
+  events?.done({
+    output: result.output,
+    totals: totalsJson(result.plan),
+    quality: overall,
+    below_threshold: low.map(({ name }) => name),
+    verified: check === null ? null : {
+      loads: check.loads,
+      matches: check.matches,
+      problems: check.problems,
+    },
+    elapsed_ms: Math.round(result.elapsedMs),
+  });
+  if (check !== null && !(check.loads && check.matches)) return 1;
+  return io.strict && io.reportQuality && low.length > 0 ? 1 : 0;
+}
+
+function qualityLine(result: ConvertResult, sqnrDb: number | null): string {
+  const worst = worstLayersFirst(result.layers)[0]!;
+  return `SQNR ${formatSqnr(sqnrDb)} dB overall, worst ${
+    formatSqnr(worst.errors.sqnrDb)
+  } dB (${worst.name})`;
+}

@@ -1,0 +1,84 @@
+/** `quantsmith verify FILE [--source SRC]`: does it load in stock ComfyUI, and is it its source. */
+
+import { FormatError } from "../../core/errors.ts";
+import { verifyModel, type VerifyReport } from "../../pipeline/verify.ts";
+import { verifyAgainstSource } from "../../pipeline/verify_source.ts";
+import { WorkerPool } from "../../pipeline/workers/worker_pool.ts";
+import type { ModelSource } from "../../safetensors/model_source.ts";
+import { openModel } from "../../safetensors/reader.ts";
+import type { CommandContext } from "../context.ts";
+import { filesOf } from "../options.ts";
+import type { Parsed } from "../parse.ts";
+import { poolSize } from "../pool_size.ts";
+import { createProgress } from "../progress.ts";
+import { type Verified, verifiedJson, verifiedLines } from "../verify_report.ts";
+
+/** SQNR in dB below which a layer is marked, and fails under `--strict`. */
+const DEFAULT_THRESHOLD_DB = 30;
+
+/** Runs the subcommand; returns the exit code: 1 where the file does not work or is not its source. */
+export async function verifyCommand(parsed: Parsed, context: CommandContext): Promise<number> {
+  const { input } = filesOf(parsed);
+  const thresholdDb = DEFAULT_THRESHOLD_DB;
+  const verified = await verify(input, parsed, context);
+  if (parsed.bool("json")) context.stdout(JSON.stringify(verifiedJson(verified)));
+  else for (const line of verifiedLines(verified, { thresholdDb })) context.stdout(line);
+  const { report, comparison } = verified;
+  const isLow = parsed.bool("strict") &&
+    comparison?.layers.some(({ errors }) => errors.sqnrDb !== null && errors.sqnrDb < thresholdDb);
+  return report.loads && comparison?.matches !== false && isLow !== true ? 0 : 1;
+}
+
+async function verify(
+  input: string,
+  parsed: Parsed,
+  context: CommandContext,
+): Promise<Verified> {
+  const sourcePath = parsed.string("source");
+  const source = sourcePath === null ? null : openModel(sourcePath);
+  const stored = openOrReport(input);
+  if ("loads" in stored) return { path: input, report: stored, comparison: null };
+  const tensorCount = stored.tensors.length + (source?.tensors.length ?? 0);
+  using pool = new WorkerPool(context.workerUrl, poolSize(parsed, tensorCount));
+  const progress = await createProgress({
+    enabled: parsed.bool("progress", true) && !parsed.bool("json") &&
+      parsed.string("verbose") !== "MINIMAL",
+    context,
+  });
+  const options = {
+    signal: context.signal,
+    onProgress: (now: Parameters<typeof progress.update>[0]) => progress.update(now),
+  };
+  try {
+    const report = await verifyModel(stored, pool, options);
+    const comparison = source === null
+      ? null
+      : await verifyAgainstSource(stored, source, { pool, ...options });
+    return { path: input, report, comparison };
+  } finally {
+    progress.stop();
+  }
+}
+
+/** Opens a model; a file that breaks its format is an answer here, not a failure. */
+function openOrReport(path: string): ModelSource | VerifyReport {
+  try {
+    return openModel(path);
+  } catch (error) {
+    if (!(error instanceof FormatError)) throw error;
+    return {
+      loads: false,
+      problems: [{
+        layer: error.tensor ?? "",
+        rule: "file-format",
+        effect: "fails at load: not a valid safetensors file",
+        severity: "error",
+        detail: error.rule,
+        ...(error.hint === undefined ? {} : { hint: error.hint }),
+      }],
+      quantized: {},
+      tensors: 0,
+      checkedBytes: 0,
+    };
+  }
+}

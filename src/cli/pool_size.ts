@@ -1,0 +1,24 @@
+/** How many workers a command that only reads or restores gets. */
+
+import { availableParallelism } from "node:os";
+import { workersWithin } from "../pipeline/budget.ts";
+import type { Parsed } from "./parse.ts";
+
+/** Most workers without `--workers`: beyond this the disk is what limits. */
+const MAX_DEFAULT_WORKERS = 8;
+
+/** Arena of the largest chunk that is only decoded, compared or cast: two F64 matrices as f32, in bytes. */
+const ARENA_BYTES = 28 << 20;
+
+/**
+ * Returns the number of workers for a model of `tensorCount` tensors.
+ *
+ * @throws UnsupportedError where `--memory-limit` is too small for one.
+ */
+export function poolSize(parsed: Parsed, tensorCount: number): number {
+  const wanted = parsed.bool("low-memory")
+    ? 1
+    : parsed.number("workers") ?? Math.min(MAX_DEFAULT_WORKERS, availableParallelism());
+  const limitBytes = parsed.number("memory-limit");
+  return workersWithin({ arenaBytes: ARENA_BYTES, tensorCount }, { wanted, limitBytes });
+}

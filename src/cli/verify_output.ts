@@ -1,0 +1,42 @@
+/** `--verify`: checks a file that was just written, against the loader's rules and its source. */
+
+import { type Problem, verifyModel } from "../pipeline/verify.ts";
+import { verifyAgainstSource } from "../pipeline/verify_source.ts";
+import { WorkerPool } from "../pipeline/workers/worker_pool.ts";
+import { openModel } from "../safetensors/reader.ts";
+import type { CommandContext } from "./context.ts";
+
+/** What the check found. */
+export interface OutputCheck {
+  readonly loads: boolean;
+  readonly matches: boolean;
+  readonly problems: readonly Problem[];
+  /** For people. */
+  readonly lines: readonly string[];
+}
+
+/** Reads `output` and its `source` again, every byte, and compares them. */
+export async function verifyOutput(
+  output: string,
+  { source, context, workers }: { source: string; context: CommandContext; workers: number },
+): Promise<OutputCheck> {
+  using pool = new WorkerPool(context.workerUrl, workers);
+  const stored = openModel(output);
+  const { signal } = context;
+  const report = await verifyModel(stored, pool, { signal });
+  const compared = await verifyAgainstSource(stored, openModel(source), { pool, signal });
+  const problems = [...report.problems, ...compared.problems];
+  const verdict = report.loads ? "loads in stock ComfyUI" : "does NOT load in stock ComfyUI";
+  const match = compared.matches
+    ? "everything that was kept is equal to the source"
+    : "it differs from its source beyond rounding";
+  return {
+    loads: report.loads,
+    matches: compared.matches,
+    problems,
+    lines: [
+      `verified: ${verdict}; ${match}`,
+      ...problems.map(({ layer, rule, effect }) => `  ${layer}: ${rule}: ${effect}`),
+    ],
+  };
+}

@@ -1,0 +1,94 @@
+/** What `verify` found, as lines for people and as JSON. */
+
+import type { LayerErrors } from "../pipeline/layer_errors.ts";
+import type { Problem, VerifyReport } from "../pipeline/verify.ts";
+import type { ComparedLayer, SourceReport } from "../pipeline/verify_source.ts";
+import { formatBytes } from "./format.ts";
+import { qualityTable } from "./quality_table.ts";
+
+/** Layers with the same problem are named up to this many. */
+const NAMED_LAYERS = 4;
+
+/** A verified file, with or without its source. */
+export interface Verified {
+  readonly path: string;
+  readonly report: VerifyReport;
+  /** Null: no source was given. */
+  readonly comparison: SourceReport | null;
+}
+
+/** Returns the stable JSON shape (SPEC of the command line). */
+export function verifiedJson({ path, report, comparison }: Verified): Record<string, unknown> {
+  return {
+    path,
+    loads: report.loads,
+    problems: [...report.problems, ...comparison?.problems ?? []],
+    quantized: report.quantized,
+    tensors: report.tensors,
+    checked_bytes: report.checkedBytes,
+    ...(comparison === null ? {} : {
+      matches_source: comparison.matches,
+      identical: comparison.identical,
+      cast: comparison.cast.map(layerJson),
+      layers: comparison.layers.map(layerJson),
+      overall: comparison.overall,
+    }),
+  };
+}
+
+function layerJson(
+  { name, shape, errors }: ComparedLayer,
+): { name: string; shape: readonly number[]; errors: LayerErrors } {
+  return { name, shape, errors };
+}
+
+/** Returns the lines of `verify`. */
+export function verifiedLines(verified: Verified, options: { thresholdDb: number }): string[] {
+  const { path, report, comparison } = verified;
+  const formats = Object.entries(report.quantized).map(([format, count]) => `${count} ${format}`);
+  const quantized = formats.length === 0 ? "no quantized layers" : `${formats.join(", ")} layers`;
+  const verdict = report.loads ? "loads in stock ComfyUI" : "does NOT work in stock ComfyUI";
+  const lines = [
+    visible(`${path}: ${verdict}`),
+    visible(`  ${quantized}; ${report.tensors} tensors, ${formatBytes(report.checkedBytes)} read`),
+    ...problemLines(report.problems),
+  ];
+  if (comparison === null) return lines;
+  const { matches, identical, cast, layers } = comparison;
+  lines.push(
+    "",
+    matches ? "matches its source" : "does NOT match its source",
+    `  ${layers.length} quantized, ${cast.length} cast, ${identical} identical tensors`,
+    ...problemLines(comparison.problems),
+  );
+  if (layers.length > 0) lines.push("", ...qualityTable(layers, options).map(visible));
+  return lines;
+}
+
+/** Problems of one rule and effect are told together, with the layers they concern. */
+function problemLines(problems: readonly Problem[]): string[] {
+  const groups = new Map<string, Problem[]>();
+  for (const problem of problems) {
+    const key = `${problem.severity} ${problem.rule} ${problem.effect}`;
+    groups.set(key, [...groups.get(key) ?? [], problem]);
+  }
+  return [...groups.values()].flatMap((group) => {
+    const { severity, rule, effect, detail, hint } = group[0]!;
+    const named = group.slice(0, NAMED_LAYERS).map(({ layer }) => layer).filter((l) => l !== "");
+    const more = group.length - NAMED_LAYERS;
+    const layers = named.join(", ") + (more > 0 ? ` and ${more} more` : "");
+    return [
+      "",
+      `  ${severity}: ${rule}`,
+      ...(layers === "" ? [] : [`    where   ${layers}`]),
+      `    what    ${detail}`,
+      `    effect  ${effect}`,
+      ...(hint === undefined ? [] : [`    note    ${hint}`]),
+    ].map(visible);
+  });
+}
+
+/** A stranger's text without control characters, which a terminal would obey. */
+function visible(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, "?");
+}
