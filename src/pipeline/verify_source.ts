@@ -24,6 +24,8 @@ export interface ComparedLayer {
   readonly name: string;
   readonly shape: readonly number[];
   readonly errors: LayerErrors;
+  /** The sums behind the errors, see STATS. */
+  readonly stats: Float64Array;
 }
 
 /** What the comparison found. */
@@ -223,7 +225,6 @@ function conclude(
 ): SourceReport {
   const layers: ComparedLayer[] = [];
   const cast: ComparedLayer[] = [];
-  const sums: Float64Array[] = [];
   let identical = 0;
   comparisons.forEach(({ kind, tensor }, index) => {
     const { stats } = numbers[index]!;
@@ -235,8 +236,7 @@ function conclude(
       return;
     }
     const errors = layerErrors(stats);
-    (kind === "quantized" ? layers : cast).push({ name, shape, errors });
-    if (kind === "quantized") sums.push(stats);
+    (kind === "quantized" ? layers : cast).push({ name, shape, errors, stats });
     const limit = kind === "quantized" ? FOREIGN_ERROR : CAST_ERRORS[dtype] ?? 0;
     if (errors.relativeError > limit) problems.push(valuesProblem(tensor, errors, kind));
   });
@@ -244,7 +244,7 @@ function conclude(
     matches: !problems.some(({ severity }) => severity === "error"),
     problems,
     layers: worstLayersFirst(layers),
-    overall: sums.length === 0 ? null : layerErrors(sumStats(sums)),
+    overall: layers.length === 0 ? null : layerErrors(sumStats(layers.map(({ stats }) => stats))),
     cast: worstLayersFirst(cast),
     identical,
   };
