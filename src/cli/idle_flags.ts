@@ -2,8 +2,8 @@
 
 import type { ConvertOptions } from "../pipeline/options.ts";
 import { FLAGS } from "./flags/table.ts";
-import type { ConvertIo } from "./options.ts";
 import type { Parsed } from "./parse.ts";
+import type { ConvertIo } from "./request.ts";
 import { readVariable } from "./terminal.ts";
 
 /** The documented environment variables; all of them concern computing on a GPU. */

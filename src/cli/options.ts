@@ -12,36 +12,9 @@ import { PRESET_FLAGS } from "./flags/table.ts";
 import { idleFlags } from "./idle_flags.ts";
 import type { Verbosity } from "./log.ts";
 import { type Parsed, refuseNotYet } from "./parse.ts";
+import type { ConvertIo, ConvertRequest } from "./request.ts";
 
-/** What a conversion is asked beside its options: files, checks, how it runs and reports. */
-export interface ConvertIo {
-  readonly input: string;
-  /** Null: named after the input and the mode. */
-  readonly output: string | null;
-  readonly force: boolean;
-  readonly dryRun: null | "analyze" | "create-template";
-  readonly json: boolean;
-  readonly verify: boolean;
-  /** Null: as many as the machine has cores. */
-  readonly workers: number | null;
-  readonly memoryLimitBytes: number | null;
-  readonly lowMemory: boolean;
-  readonly reportQuality: boolean;
-  /** SQNR in dB. */
-  readonly qualityThreshold: number;
-  readonly strict: boolean;
-  readonly progress: boolean;
-  readonly verbosity: Verbosity;
-  readonly reportPath: string | null;
-}
-
-/** A conversion as asked for. */
-export interface ConvertRequest {
-  readonly options: ConvertOptions;
-  readonly io: ConvertIo;
-  /** Flags that change nothing, one sentence each. */
-  readonly warnings: readonly string[];
-}
+export type { ConvertIo, ConvertRequest } from "./request.ts";
 
 const DEFAULT_QUALITY_THRESHOLD_DB = 30;
 

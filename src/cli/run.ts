@@ -7,6 +7,7 @@ import { COMMANDS } from "./flags/flag.ts";
 import { spelling } from "./flags/table.ts";
 import type { Parsed } from "./parse.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";
+import { VERSION } from "./version.ts";
 
 export type { CommandContext } from "./context.ts";
 
@@ -77,8 +78,7 @@ async function dispatch(args: readonly string[], context: CommandContext): Promi
     return 0;
   }
   if (flags.includes("--version")) {
-    const { default: manifest } = await import("../../deno.json", { with: { type: "json" } });
-    context.stdout(`quantsmith ${manifest.version}`);
+    context.stdout(`quantsmith ${VERSION}`);
     return 0;
   }
   const { parseArgs, refuseNotYet } = await import("./parse.ts");
