@@ -1,0 +1,99 @@
+import { deepStrictEqual, match, ok, strictEqual } from "node:assert/strict";
+import { fileURLToPath } from "node:url";
+import manifest from "../../deno.json" with { type: "json" };
+import { VERSION } from "../../src/cli/version.ts";
+import { bytesOfFile, temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
+
+const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
+
+/** Runs the program. */
+async function quantsmith(
+  ...args: string[]
+): Promise<{ code: number; stdout: string; stderr: string }> {
+  const output = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-check", MAIN, ...args],
+    env: { NO_COLOR: "1" },
+  }).output();
+  const decoder = new TextDecoder();
+  return {
+    code: output.code,
+    stdout: decoder.decode(output.stdout),
+    stderr: decoder.decode(output.stderr),
+  };
+}
+
+Deno.test("VERSION is the version of deno.json", () => {
+  strictEqual(VERSION, manifest.version);
+});
+
+Deno.test("run() exits 2 with one line on stderr for a wrong command line", async () => {
+  const lines: readonly (readonly [string[], RegExp])[] = [
+    [["--simpel", "m.safetensors"], /^error: Unknown flag --simpel: the nearest is --simple\n$/],
+    [["m.safetensors", "--gptq-turbo"], /^error: --gptq-turbo \(GPTQ error compensation\).*\n$/],
+    [["m.safetensors", "--int8", "--fp16"], /^error: Cannot use --int8 with --fp16.*\n$/],
+    [["presets", "detekt"], /^error: .*detect.*\n$/],
+  ];
+  for (const [args, pattern] of lines) {
+    const { code, stdout, stderr } = await quantsmith(...args);
+    strictEqual(code, 2, stderr);
+    strictEqual(stdout, "");
+    match(stderr, pattern);
+  }
+});
+
+Deno.test("run() prints help and version on stdout, even beside a wrong flag", async () => {
+  const help = await quantsmith("--help");
+  strictEqual(help.code, 0);
+  ok(help.stdout.includes("quantsmith model.safetensors"));
+  const mixed = await quantsmith("--nonsense", "-he");
+  strictEqual(mixed.code, 0);
+  ok(mixed.stdout.includes("--gptq-turbo"));
+  deepStrictEqual(await quantsmith("--version"), {
+    code: 0,
+    stdout: `quantsmith ${VERSION}\n`,
+    stderr: "",
+  });
+});
+
+Deno.test("run() tells causes and the stack under --verbose DEBUG only", async () => {
+  const plain = await quantsmith("/nowhere/m.safetensors");
+  strictEqual(plain.code, 1);
+  strictEqual(plain.stderr.trimEnd().split("\n").length, 1, plain.stderr);
+  const debug = await quantsmith("/nowhere/m.safetensors", "--verbose", "DEBUG");
+  strictEqual(debug.code, 1);
+  match(debug.stderr, /\n\s+at /);
+});
+
+Deno.test("presets detect --json prints exactly the stable shape", async () => {
+  using folder = temporaryFolder();
+  const path = `${folder.path}/model.safetensors`;
+  writeModel(path, [tensorOf("a.weight", "F32", [2, 2], new Float32Array(4))]);
+  const { code, stdout, stderr } = await quantsmith("presets", "detect", path, "--json");
+  strictEqual(code, 0, stderr);
+  deepStrictEqual(JSON.parse(stdout), {
+    family: null,
+    prefix: "",
+    layout: "unknown",
+    evidence: [],
+  });
+});
+
+Deno.test("run() exits 1 and changes nothing where a conversion is refused", async () => {
+  using folder = temporaryFolder();
+  const path = `${folder.path}/model.safetensors`;
+  writeModel(path, [tensorOf("a.weight", "F32", [64, 64], new Float32Array(4096).fill(1))]);
+  const before = bytesOfFile(path);
+  const { code, stderr } = await quantsmith(path, path, "--force");
+  strictEqual(code, 1);
+  match(stderr, /^error: .*it is the input.*\n$/);
+  deepStrictEqual(bytesOfFile(path), before);
+});
+
+Deno.test("run() is quiet where nobody reads its output any more", async () => {
+  const command = `"${Deno.execPath()}" run -A --no-check "${MAIN}" --help | true`;
+  const { stderr, code } = await new Deno.Command("bash", {
+    args: ["-c", `set -o pipefail; ${command}`],
+  }).output();
+  strictEqual(new TextDecoder().decode(stderr), "");
+  strictEqual(code, 0);
+});
