@@ -30,6 +30,7 @@ export function verifiedJson({ path, report, comparison }: Verified): Record<str
       matches_source: comparison.matches,
       identical: comparison.identical,
       cast: comparison.cast.map(layerJson),
+      changed: comparison.changed.map(layerJson),
       layers: comparison.layers.map(layerJson),
       overall: comparison.overall,
     }),
@@ -54,14 +55,16 @@ export function verifiedLines(verified: Verified, options: { thresholdDb: number
     ...problemLines(report.problems),
   ];
   if (comparison === null) return lines;
-  const { matches, identical, cast, layers } = comparison;
+  const { matches, identical, cast, changed, layers } = comparison;
   lines.push(
     "",
     matches ? "matches its source" : "does NOT match its source",
-    `  ${layers.length} quantized, ${cast.length} cast, ${identical} identical tensors`,
+    `  ${layers.length} quantized, ${cast.length} cast, ${changed.length} changed, ` +
+      `${identical} identical tensors`,
     ...problemLines(comparison.problems),
   );
-  if (layers.length > 0) lines.push("", ...qualityTable(layers, options).map(visible));
+  const measured = [...layers, ...changed];
+  if (measured.length > 0) lines.push("", ...qualityTable(measured, options).map(visible));
   return lines;
 }
 

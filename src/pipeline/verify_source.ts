@@ -39,6 +39,8 @@ export interface SourceReport {
   readonly overall: LayerErrors | null;
   /** Float tensors of another dtype than in the source. */
   readonly cast: readonly ComparedLayer[];
+  /** Float tensors of the source's dtype that hold other values, with how far they are from it. */
+  readonly changed: readonly ComparedLayer[];
   /** Tensors whose bytes are the source's. */
   readonly identical: number;
 }
@@ -94,13 +96,24 @@ export async function verifyAgainstSource(
     if ("rule" in found) problems.push(found);
     else comparisons.push(found);
   }
-  const numbers = await pool.run({
-    ...options,
-    inputPaths: [...stored.paths, ...source.paths],
-    outputPath: null,
-    tasks: comparisons.map(({ task }) => task),
-  });
-  return conclude(comparisons, numbers, problems);
+  const inputPaths = [...stored.paths, ...source.paths];
+  const run = (tasks: readonly Task[]) =>
+    pool.run({ ...options, inputPaths, outputPath: null, tasks });
+  const report = conclude(comparisons, await run(comparisons.map(({ task }) => task)), problems);
+  // Only where bytes differ it is worth reading twice: by how much is the next question.
+  const changed = report.problems.filter(({ rule }) => rule === "kept-differs")
+    .map(({ layer }) => ours.tensors.get(layer)!).filter(({ dtype }) => isFloatDType(dtype));
+  const numbers = await run(changed.map((tensor): Task => ({
+    kind: "compare",
+    name: tensor.name,
+    reference: storedMatrix(source, theirs.tensors.get(tensor.name)!, null, theirs),
+    stored: storedMatrix(stored, tensor, null),
+  })));
+  return { ...report, changed: worstLayersFirst(changed.map((t, i) => compared(t, numbers[i]!))) };
+}
+
+function compared({ name, shape }: SourceTensor, { stats }: TaskNumbers): ComparedLayer {
+  return { name, shape, errors: layerErrors(stats), stats };
 }
 
 function sideOf(model: ModelSource, fileOffset: number): Side {
@@ -222,23 +235,24 @@ function conclude(
   comparisons: readonly Comparison[],
   numbers: readonly TaskNumbers[],
   problems: Problem[],
-): SourceReport {
+): Omit<SourceReport, "changed"> {
   const layers: ComparedLayer[] = [];
   const cast: ComparedLayer[] = [];
   let identical = 0;
   comparisons.forEach(({ kind, tensor }, index) => {
     const { stats } = numbers[index]!;
-    const { name, shape, dtype } = tensor;
     if (kind === "kept") {
       const different = stats[0]!; // what compareBytes counts
       if (different === 0) identical++;
       else problems.push(keptProblem(tensor, different));
       return;
     }
-    const errors = layerErrors(stats);
-    (kind === "quantized" ? layers : cast).push({ name, shape, errors, stats });
-    const limit = kind === "quantized" ? FOREIGN_ERROR : CAST_ERRORS[dtype] ?? 0;
-    if (errors.relativeError > limit) problems.push(valuesProblem(tensor, errors, kind));
+    const layer = compared(tensor, numbers[index]!);
+    (kind === "quantized" ? layers : cast).push(layer);
+    const limit = kind === "quantized" ? FOREIGN_ERROR : CAST_ERRORS[tensor.dtype] ?? 0;
+    if (layer.errors.relativeError > limit) {
+      problems.push(valuesProblem(tensor, layer.errors, kind));
+    }
   });
   return {
     matches: !problems.some(({ severity }) => severity === "error"),

@@ -231,3 +231,38 @@ Deno.test("verifyAgainstSource() lets go what a family does not use", async () =
   const { matches, problems } = await compare(t5, [...t5, head]);
   assert.deepEqual([matches, problems], [true, []]);
 });
+
+Deno.test("verifyAgainstSource() tells how far a changed float tensor is from its source", async () => {
+  const half = tensorOf("l.weight", "F32", [ROWS, COLS], VALUES.map((value) => value * 0.5));
+  const { matches, changed, layers } = await compare([half, NORM], SOURCE);
+  assert.deepEqual([matches, layers.length, changed.map(({ name }) => name)], [
+    false,
+    0,
+    ["l.weight"],
+  ]);
+  assert(Math.abs(changed[0]!.errors.relativeError - 0.5) < 1e-6);
+});
+
+Deno.test("verifyAgainstSource() compares expert banks [E, N, K]", async () => {
+  const { encoded } = int8Layer("l", VALUES, { rows: ROWS, cols: COLS, convrot: 4 });
+  const stored = [
+    tensorOf("l.weight", "I8", [2, ROWS / 2, COLS], encoded.codes),
+    tensorOf("l.weight_scale", "F32", [2, ROWS / 2, 1], encoded.scales),
+    markerTensor("l", { format: "int8_tensorwise", convrot: true, convrot_groupsize: 4 }),
+  ];
+  const source = [tensorOf("l.weight", "F32", [2, ROWS / 2, COLS], VALUES)];
+  const { matches, layers } = await compare(stored, source);
+  assert(matches);
+  assert(layers[0]!.errors.relativeError > 0 && layers[0]!.errors.relativeError < 0.01);
+});
+
+Deno.test("verifyAgainstSource() says why a layer cannot be compared", async () => {
+  const { tensors } = int8Layer("l", VALUES, { rows: ROWS, cols: COLS });
+  const factors = tensorOf("l.smooth_factors", "F32", [COLS], new Float32Array(COLS));
+  const { matches, problems } = await compare([...tensors, NORM, factors], SOURCE);
+  assert.deepEqual([matches, problems.map(({ rule }) => rule)], [
+    false,
+    ["tensor-added", "not-comparable"],
+  ]);
+  assert.match(problems[1]!.detail, /smooth_factors/);
+});
