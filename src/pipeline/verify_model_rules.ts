@@ -5,7 +5,7 @@ import { detect } from "../presets/detect.ts";
 import type { Detection } from "../presets/preset.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { type QuantizedLayer, readQuantizationMetadata } from "../safetensors/quant_layers.ts";
-import type { Problem } from "./verify_rules.ts";
+import type { Problem } from "./problem.ts";
 
 /** Why a part of a model must not be quantized, by the names of its layers. */
 const UNSUPPORTED_PARTS: readonly { rule: string; names: RegExp; what: string; effect: string }[] =

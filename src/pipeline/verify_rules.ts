@@ -7,23 +7,11 @@ import type { DType } from "../core/dtype.ts";
 import { isJsonObject } from "../core/json.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { QuantizedLayer } from "../safetensors/quant_layers.ts";
+import { type Problem, RAW_CODES, type Report, reporter } from "./problem.ts";
 import { partName } from "./stored_matrix.ts";
+import { int8Problems, isOneValue } from "./verify_int8_rules.ts";
 
-/** One rule that a file breaks. */
-export interface Problem {
-  /** Name of the layer or tensor; empty where the file as a whole is concerned. */
-  readonly layer: string;
-  /** Stable id of the rule, in kebab case. */
-  readonly rule: string;
-  /** What stock ComfyUI does. */
-  readonly effect: string;
-  /** `error`: it does not load, fails in use, or computes something else. `warning`: it works. */
-  readonly severity: "error" | "warning";
-  /** What is there and what should be, as a sentence without its period. */
-  readonly detail: string;
-  /** What to do, or what reads it. */
-  readonly hint?: string;
-}
+export type { Problem };
 
 /** What the rules look at beside the layer itself. */
 export interface RuleContext {
@@ -37,8 +25,6 @@ export interface RuleContext {
 }
 
 const GARBAGE = "loads, computes garbage";
-const FIRST_FORWARD = "loads, ValueError at the first forward";
-const RAW_CODES = "not recognised as quantized: loads the raw codes as weights, computes garbage";
 
 /** The formats of stock ComfyUI and the dtypes their weights have. */
 const FORMATS: Readonly<Record<string, readonly DType[]>> = {
@@ -54,25 +40,6 @@ const OTHER_READERS: Readonly<Record<string, string>> = {
   int8_blockwise: "convert_to_quant's own loader and its forks read it",
   int8_axiswise: "convert_to_quant's own loader and its forks read it",
 };
-
-/** Tensors beside an INT8 weight that say its codes are of other values than the layer's weight. */
-const IGNORED_TRANSFORMS: readonly { rule: string; parts: readonly string[]; means: string }[] = [
-  {
-    rule: "smooth-factors",
-    parts: ["smooth_factors"],
-    means: "its columns are multiplied by smooth_factors, which are ignored",
-  },
-  {
-    rule: "pre-quant-scale",
-    parts: ["pre_quant_scale"],
-    means: "its inputs need pre_quant_scale, which is ignored for INT8",
-  },
-  {
-    rule: "hadamard-quip",
-    parts: ["hadamard_quip", "sign_row", "sign_col", "hadamard_size_in", "hadamard_size_out"],
-    means: "its codes are in the space of a Hadamard transform, which is ignored",
-  },
-];
 
 /** Tensors that models read by shape or value, around the layers that know of quantization. */
 const READ_RAW =
@@ -104,7 +71,7 @@ export function layerProblems(layer: QuantizedLayer, context: RuleContext): Prob
   if (READ_RAW.test(layer.layer)) {
     report("read-raw", RAW_CODES, "the model reads this tensor itself, not through a linear layer");
   }
-  if (format === "int8_tensorwise") checkInt8(report, layer, { weight, context });
+  if (format === "int8_tensorwise") int8Problems(report, layer, { weight, byName: context.byName });
   else checkOtherFormat(report, layer, context);
   return problems;
 }
@@ -126,14 +93,6 @@ export function bareWeightProblems(
     );
   }
   return problems;
-}
-
-type Report = (rule: string, effect: string, detail: string, more?: Partial<Problem>) => void;
-
-function reporter(problems: Problem[], layer: string): Report {
-  return (rule, effect, detail, more = {}) => {
-    problems.push({ layer, rule, effect, severity: "error", detail, ...more });
-  };
 }
 
 function checkUnmarked(report: Report, layer: QuantizedLayer, context: RuleContext): void {
@@ -236,86 +195,6 @@ function checkMarker(report: Report, layer: QuantizedLayer): boolean {
   return true;
 }
 
-function checkInt8(
-  report: Report,
-  layer: QuantizedLayer,
-  { weight, context }: { weight: SourceTensor; context: RuleContext },
-): void {
-  const { name, shape } = weight;
-  if (shape.length !== 2 && shape.length !== 3) {
-    report(
-      "weight-rank",
-      RAW_CODES,
-      `${name} is I8 [${shape.join(", ")}]; only [N, K] linears, ` +
-        "[E, N, K] expert banks and [V, D] embeddings have a quantized path",
-    );
-  }
-  checkInt8Scale(report, layer, { weight, context });
-  checkConvrot(report, layer, weight);
-  for (const { rule, parts, means } of IGNORED_TRANSFORMS) {
-    const there = parts.filter((part) => context.byName.has(partName(layer.layer, part)));
-    if (there.length > 0) report(rule, "loads, ignores it, computes garbage", means);
-  }
-}
-
-function checkInt8Scale(
-  report: Report,
-  layer: QuantizedLayer,
-  { weight, context }: { weight: SourceTensor; context: RuleContext },
-): void {
-  const scale = context.byName.get(partName(layer.layer, "weight_scale"));
-  if (scale === undefined) {
-    const old = layer.scaleName === null ? "" : `; ${layer.scaleName} is not looked for`;
-    const effect = "fails at load or at the first forward: no scale";
-    report("scale-missing", effect, `it has no weight_scale${old}`);
-    return;
-  }
-  if (scale.dtype !== "F32") {
-    const effect = "fails at the first forward or computes with another precision";
-    report("scale-dtype", effect, `${scale.name} is ${scale.dtype}, must be F32`);
-  }
-  const leading = weight.shape.slice(0, -1);
-  const cols = weight.shape[weight.shape.length - 1] ?? 1;
-  if (isOneValue(scale.shape) || sameShape(scale.shape, [...leading, 1])) return;
-  const wanted = `must be [${[...leading, 1].join(", ")}] or []`;
-  const shown = `${scale.name} is [${scale.shape.join(", ")}]`;
-  if (weight.shape.length === 2 && sameShape(scale.shape, leading)) {
-    report(
-      "scale-1d",
-      leading[0] === cols
-        ? "loads; silently wrong wherever the weight is dequantized (LoRA, full precision)"
-        : "loads; fails wherever the weight is dequantized (LoRA, full precision)",
-      `${shown}, ${wanted}`,
-    );
-  } else if (weight.shape.length === 2 && sameShape(scale.shape, [1, ...leading])) {
-    report("scale-shape", "loads, fails or computes garbage", `${shown}, transposed: ${wanted}`);
-  } else {
-    const tiles = scale.shape.length >= 2 ? ", scales of blocks" : "";
-    report("scale-shape", "loads, fails or computes garbage", `${shown}${tiles}: ${wanted}`);
-  }
-}
-
-function checkConvrot(report: Report, layer: QuantizedLayer, weight: SourceTensor): void {
-  const marker = layer.marker!;
-  if (marker["convrot"] !== true) return;
-  if (layer.convrotGroupSize === null) {
-    const group = JSON.stringify(marker["convrot_groupsize"]);
-    report("convrot-group-size", FIRST_FORWARD, `convrot_groupsize is ${group}, no power of 4`);
-    return;
-  }
-  const cols = weight.shape[weight.shape.length - 1] ?? 1;
-  if (cols % layer.convrotGroupSize !== 0) {
-    const detail = `the group ${layer.convrotGroupSize} does not divide its ${cols} columns`;
-    report("convrot-group-divides", FIRST_FORWARD, detail);
-  }
-  const { scaleShape } = layer;
-  // One row has one scale: [1, 1] is per row there, [] is not.
-  const perRow = scaleShape !== null && sameShape(scaleShape, [...weight.shape.slice(0, -1), 1]);
-  if (scaleShape !== null && isOneValue(scaleShape) && !perRow) {
-    report("convrot-scalar-scale", FIRST_FORWARD, "a rotated weight needs one scale per row");
-  }
-}
-
 function checkOtherFormat(report: Report, layer: QuantizedLayer, context: RuleContext): void {
   const scale = context.byName.get(partName(layer.layer, "weight_scale"));
   const effect = "fails at load or at the first forward: no scale";
@@ -333,12 +212,4 @@ function checkOtherFormat(report: Report, layer: QuantizedLayer, context: RuleCo
       { severity: "warning" },
     );
   }
-}
-
-function isOneValue(shape: readonly number[]): boolean {
-  return shape.every((size) => size === 1);
-}
-
-function sameShape(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((size, axis) => size === b[axis]);
 }

@@ -15,7 +15,7 @@ import { type LayerErrors, layerErrors, sumStats, worstLayersFirst } from "./lay
 import { LAYER_PARTS, partName, storedMatrix, tensorsByName } from "./stored_matrix.ts";
 import type { MatrixSource, Task } from "./tasks.ts";
 import type { VerifyOptions } from "./verify.ts";
-import type { Problem } from "./verify_rules.ts";
+import type { Problem } from "./problem.ts";
 import type { TaskNumbers, WorkerPool } from "./workers/worker_pool.ts";
 
 /** Errors of one stored weight against its source. */

@@ -4,7 +4,7 @@ import { bf16ToF32, f16ToF32, f8e4m3ToF32, f8e5m2ToF32 } from "../core/dtype.ts"
 import type { DType } from "../core/dtype.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { QuantizedLayer, ReadBytes } from "../safetensors/quant_layers.ts";
-import type { Problem } from "./verify_rules.ts";
+import type { Problem } from "./problem.ts";
 
 /** What is odd about the values of one scale tensor. */
 interface OddScales {

@@ -3,7 +3,7 @@
 import { existsSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
-import { UnsupportedError, UsageError } from "../../core/errors.ts";
+import { UnsupportedError } from "../../core/errors.ts";
 import { layerConfigTemplate, type TemplateLayer } from "../../config/layer_template.ts";
 import { convertModel, type ConvertResult, type ConvertStart } from "../../pipeline/convert.ts";
 import type { ConvertOptions } from "../../pipeline/options.ts";

@@ -1,0 +1,36 @@
+/**
+ * quantsmith as a library: INT8 models for ComfyUI from safetensors, on Deno and Bun.
+ *
+ * @module
+ */
+
+export { convertToInt8, type ConvertToInt8Options } from "./src/pipeline/convert_to_int8.ts";
+export type { ConvertResult, LayerResult } from "./src/pipeline/convert.ts";
+export type { LayerErrors } from "./src/pipeline/layer_errors.ts";
+export { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "./src/pipeline/options.ts";
+export type { Plan, PlannedTensor } from "./src/pipeline/plan.ts";
+
+export { UnifiedSafetensorsLoader } from "./src/safetensors/loader.ts";
+export { openModel } from "./src/safetensors/reader.ts";
+export type { ModelSource } from "./src/safetensors/model_source.ts";
+export type { DType } from "./src/core/dtype.ts";
+export type { SourceTensor, Tensor, TensorInfo } from "./src/core/tensor.ts";
+
+export { loadLoraForMerging, loadLoraTensors } from "./src/lora/load_lora.ts";
+export { LORA_DAMPENING, mergeLoraIntoWeight, mergeMultipleLoras } from "./src/lora/merge.ts";
+export { loadLayerConfig } from "./src/config/load_layer_config.ts";
+
+export { detect } from "./src/presets/detect.ts";
+export type { Detection } from "./src/presets/preset.ts";
+/** The documented presets: what each keeps and removes, by substring. */
+export { DOCUMENTED_PRESETS as MODEL_FILTERS } from "./src/presets/documented.ts";
+export { INT8_SYMMETRIC_MAX, SCALE_MIN, type Scheme } from "./src/quant/scheme.ts";
+
+export {
+  DeviceError,
+  FormatError,
+  InterruptedError,
+  NotYetError,
+  UnsupportedError,
+  UsageError,
+} from "./src/core/errors.ts";

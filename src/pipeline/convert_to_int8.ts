@@ -1,0 +1,69 @@
+/**
+ * The conversion as a function: what `convert_to_int8` is in the documents, in this language's idiom.
+ */
+
+import { convertModel, type ConvertResult } from "./convert.ts";
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "./options.ts";
+
+/** Options of {@link convertToInt8}: files, machine, and any {@link ConvertOptions}. */
+export interface ConvertToInt8Options extends Partial<ConvertOptions> {
+  /** A safetensors file, an index, or a folder of shards. */
+  readonly input: string;
+  /** Path of the file to write. */
+  readonly outputPath: string;
+  /** Replace an existing output. Default: false. */
+  readonly force?: boolean;
+  /** Parallel workers. Default: one per core, at most 8. */
+  readonly workers?: number;
+  /** Resident bytes to stay under. Default: no limit. */
+  readonly memoryLimitBytes?: number | null;
+  /** Aborts the conversion; no output is left. */
+  readonly signal?: AbortSignal;
+  /** Called with bytes done and in all. */
+  readonly onProgress?: (
+    progress: { doneBytes: number; totalBytes: number; current: string },
+  ) => void;
+  /** URL of the worker script, where a bundler has moved it. */
+  readonly workerUrl?: URL;
+}
+
+/**
+ * Converts a model to INT8 that ComfyUI loads and returns the plan and the errors of every layer.
+ *
+ * @throws FormatError for a broken input; UnsupportedError where it is refused; UsageError where options
+ * contradict one another; InterruptedError where `signal` aborts.
+ *
+ * @example
+ * ```ts ignore
+ * const { layers } = await convertToInt8({
+ *   input: "model.safetensors",
+ *   outputPath: "model_int8.safetensors",
+ * });
+ * console.log(layers.map(({ name, errors }) => `${name}: ${errors.sqnrDb} dB`));
+ * ```
+ */
+export function convertToInt8(request: ConvertToInt8Options): Promise<ConvertResult> {
+  const {
+    input,
+    outputPath,
+    force,
+    workers,
+    memoryLimitBytes,
+    signal,
+    onProgress,
+    workerUrl,
+    ...rest
+  } = request;
+  const options: ConvertOptions = Object.freeze({ ...DEFAULT_CONVERT_OPTIONS, ...rest });
+  return convertModel({
+    input,
+    output: outputPath,
+    options,
+    force: force ?? false,
+    workers: workers ?? Math.min(8, navigator.hardwareConcurrency),
+    memoryLimitBytes: memoryLimitBytes ?? null,
+    workerUrl: workerUrl ?? new URL("./workers/worker.ts", import.meta.url),
+    ...(signal === undefined ? {} : { signal }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+  });
+}

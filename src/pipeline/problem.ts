@@ -1,0 +1,36 @@
+/** What a verification reports. */
+
+/** One rule that a file breaks. */
+export interface Problem {
+  /** Name of the layer or tensor; empty where the file as a whole is concerned. */
+  readonly layer: string;
+  /** Stable id of the rule, in kebab case. */
+  readonly rule: string;
+  /** What stock ComfyUI does. */
+  readonly effect: string;
+  /** `error`: it does not load, fails in use, or computes something else. `warning`: it works. */
+  readonly severity: "error" | "warning";
+  /** What is there and what should be, as a sentence without its period. */
+  readonly detail: string;
+  /** What to do, or what reads it. */
+  readonly hint?: string;
+}
+
+/** The effect of codes that reach a model as if they were weights. */
+export const RAW_CODES =
+  "not recognised as quantized: loads the raw codes as weights, computes garbage";
+
+/** Adds an error to a list of problems, or with `severity` a warning. */
+export type Report = (
+  rule: string,
+  effect: string,
+  detail: string,
+  more?: Partial<Problem>,
+) => void;
+
+/** Returns how problems of `layer` are added to `problems`. */
+export function reporter(problems: Problem[], layer: string): Report {
+  return (rule, effect, detail, more = {}) => {
+    problems.push({ layer, rule, effect, severity: "error", detail, ...more });
+  };
+}
