@@ -53,11 +53,11 @@ function megabytes(file: string): string {
 function printQuality(kinds: readonly KindScores[]): boolean {
   const cells = (scores: readonly Score[]): string[] => [
     ...scores.map((score) => score.sqnrDb.toFixed(2)),
-    ...scores.map((score) => `${(100 * score.relativeError).toFixed(2)}%`),
+    ...scores.map((score) => (100 * score.relativeError).toFixed(2)),
     ...scores.map((score) => score.outputError.toFixed(4)),
   ];
   const names = ["default", "row", "rot"];
-  const heading = ["dB", "err", "W8A8"].flatMap((unit) => names.map((name) => `${name} ${unit}`));
+  const heading = ["dB", "row", "rot", "err%", "row", "rot", "W8A8", "row", "rot"];
   const total = names.map((_, which) => overall(kinds, which));
   console.log(renderTable([
     ["layers", "n", ...heading],
@@ -76,22 +76,26 @@ function main(folder: string): boolean {
   console.log("1. A checkpoint with FLUX.2's layer names and the statistics of real weights");
   show(folder, "scripts/make_model.ts", source, "--size", flags.size);
 
+  // Without a terminal, progress would fill the page with lines.
+  const quiet = process.stderr.isTTY ? [] : ["--no-progress"];
+
   console.log("\n2. Converted as it would be for ComfyUI, without any flag");
-  const defaultSeconds = show(folder, "main.ts", source, byDefault);
+  const defaultSeconds = show(folder, "main.ts", source, byDefault, ...quiet);
 
   console.log("\n3. Would ComfyUI load it, and how close is it to its source?");
-  show(folder, "main.ts", "verify", byDefault, "--source", source);
+  show(folder, "main.ts", "verify", byDefault, "--source", source, ...quiet);
 
   console.log("\n4. For comparison: plain rounding to nearest, one scale per row, no rotation");
-  const rowSeconds = show(folder, "main.ts", source, byRow, "--simple", "--scaling_mode", "row");
+  const rowFlags = ["--simple", "--scaling_mode", "row"];
+  const rowSeconds = show(folder, "main.ts", source, byRow, ...rowFlags, ...quiet);
 
   console.log(`
 5. Quality, scored by plain code that shares nothing with the converter
-   default  the file of step 2     row  the file of step 4
-   rot      rotation + rounding to nearest on absmax, computed here from the source
-   dB       signal over error of the weights: more is better
-   err      |W - W'| / |W|: less is better
-   W8A8     error of a layer's output with int8 activations, as ComfyUI runs it: less is better
+   dB    signal over error of the weights: more is better
+   err%  |W - W'| / |W| in percent: less is better
+   W8A8  error of a layer's output with int8 activations, as ComfyUI runs it: less is better
+   For each: the file of step 2, by the default mode; row: the file of step 4; rot: rotation + rounding
+   to nearest on absmax, computed here from the source.
 `);
   const holds = printQuality(scoreFiles(source, [byDefault, byRow]));
   console.log(
