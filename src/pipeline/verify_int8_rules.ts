@@ -33,7 +33,7 @@ const IGNORED_TRANSFORMS: readonly { rule: string; parts: readonly string[]; mea
 ];
 
 /** Reports what the loader makes of an `int8_tensorwise` layer other than what it says. */
-export function int8Problems(
+export function checkInt8(
   report: Report,
   layer: QuantizedLayer,
   { weight, byName }: Int8Context,

@@ -9,7 +9,7 @@ import type { SourceTensor } from "../core/tensor.ts";
 import type { QuantizedLayer } from "../safetensors/quant_layers.ts";
 import { type Problem, RAW_CODES, type Report, reporter } from "./problem.ts";
 import { partName } from "./stored_matrix.ts";
-import { int8Problems, isOneValue } from "./verify_int8_rules.ts";
+import { checkInt8, isOneValue } from "./verify_int8_rules.ts";
 
 export type { Problem };
 
@@ -71,7 +71,7 @@ export function layerProblems(layer: QuantizedLayer, context: RuleContext): Prob
   if (READ_RAW.test(layer.layer)) {
     report("read-raw", RAW_CODES, "the model reads this tensor itself, not through a linear layer");
   }
-  if (format === "int8_tensorwise") int8Problems(report, layer, { weight, byName: context.byName });
+  if (format === "int8_tensorwise") checkInt8(report, layer, { weight, byName: context.byName });
   else checkOtherFormat(report, layer, context);
   return problems;
 }
