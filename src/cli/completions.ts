@@ -4,7 +4,8 @@ import { UsageError } from "../core/errors.ts";
 import type { CommandContext } from "./context.ts";
 import { COMMANDS, type Flag } from "./flags/flag.ts";
 import { FLAGS, typedForms } from "./flags/table.ts";
-import { nearest, type Parsed } from "./parse.ts";
+import { nearest } from "../core/nearest.ts";
+import type { Parsed } from "./parse.ts";
 
 const SHELLS = Object.freeze({ bash: bashScript, zsh: zshScript, fish: fishScript });
 

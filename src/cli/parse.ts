@@ -4,8 +4,8 @@
  */
 
 import { existsSync } from "node:fs";
-import { distance } from "fastest-levenshtein";
 import { NotYetError, UsageError } from "../core/errors.ts";
+import { nearest } from "../core/nearest.ts";
 import { type CommandName, COMMANDS, type Flag } from "./flags/flag.ts";
 import { findFlag, flagByName, FLAGS, typedForms } from "./flags/table.ts";
 import { type FlagValue, takeValue } from "./values.ts";
@@ -120,12 +120,6 @@ export function refuseNotYet(parsed: Parsed): void {
     const part = value === null ? undefined : flag.notYetValues?.[value];
     if (part !== undefined) throw new NotYetError(`--${name} ${value} (${part})`);
   }
-}
-
-/** Returns the entry of `names` that is nearest to `wanted`. */
-export function nearest(wanted: string, names: readonly string[]): string {
-  const score = (name: string) => distance(wanted.toLowerCase(), name.toLowerCase());
-  return names.reduce((best, name) => score(name) < score(best) ? name : best);
 }
 
 function commandOf(word: string | undefined): CommandName | null {

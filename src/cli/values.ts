@@ -1,7 +1,7 @@
 /** The value of one flag, read from the words after it and checked by the flag's type. */
 
-import { distance } from "fastest-levenshtein";
 import { UsageError } from "../core/errors.ts";
+import { nearest } from "../core/nearest.ts";
 import type { Flag, FlagType } from "./flags/flag.ts";
 
 /** A value of a flag. Sizes are numbers of bytes. */
@@ -50,8 +50,12 @@ export function takeValue(flag: Flag, place: ValuePlace): { value: FlagValue; wo
   const { type } = flag;
   const next = rest[0];
   switch (type.kind) {
-    case "bool":
-      return { value: readSwitch(typed, inline) !== negated, words: 0 };
+    case "bool": {
+      // Python's `--flag False`: no one names a file so, and an output of that name would surprise.
+      const isWord = inline === null && next !== undefined && /^(true|false)$/i.test(next);
+      const word = isWord ? next : inline;
+      return { value: readSwitch(typed, word) !== negated, words: isWord ? 1 : 0 };
+    }
     case "optional": {
       if (inline !== null) {
         const word = optionalWord(type, inline);
@@ -178,8 +182,7 @@ function readSize(typed: string, word: string): number {
 
 function unknownWord(typed: string, word: string, type: Choice): UsageError {
   const words = type.kind === "optional" ? optionalWords(type) : type.words;
-  const score = (known: string) => distance(word.toLowerCase(), known.toLowerCase());
-  const near = type.words.reduce((best, known) => score(known) < score(best) ? known : best);
+  const near = nearest(word, type.words);
   return new UsageError(
     `Cannot use ${JSON.stringify(word)} for ${typed}: it takes ${words.join(", ")}; ` +
       `the nearest is ${near}`,

@@ -10,7 +10,7 @@
  * match is decided in `resolve_layer_config.ts`.
  */
 
-import { closest } from "fastest-levenshtein";
+import { nearest } from "../core/nearest.ts";
 import * as v from "valibot";
 import { UsageError } from "../core/errors.ts";
 import { JsonError, parseJsonStrict } from "../core/json.ts";
@@ -95,7 +95,7 @@ export function parseLayerConfig(text: string, path: string): LayerConfig {
       if (key.startsWith("_")) {
         if (!(SPECIAL_KEYS as readonly string[]).includes(key)) {
           throw new UsageError(
-            `${at}: unknown key; the nearest is ${JSON.stringify(closest(key, [...SPECIAL_KEYS]))}`,
+            `${at}: unknown key; the nearest is ${JSON.stringify(nearest(key, [...SPECIAL_KEYS]))}`,
           );
         }
         if (special.has(key)) throw new UsageError(`${at}: it is there twice`);
@@ -183,7 +183,7 @@ function readEntry(value: unknown, { at, origin }: { at: string; origin: string 
     if (FIELDS.includes(field)) continue;
     throw new UsageError(
       `${at}, field ${JSON.stringify(field)}: unknown field; the nearest is ${
-        JSON.stringify(closest(field, FIELDS))
+        JSON.stringify(nearest(field, FIELDS))
       }`,
     );
   }

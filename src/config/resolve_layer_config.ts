@@ -8,7 +8,7 @@
  *    layer does.
  */
 
-import { closest } from "fastest-levenshtein";
+import { nearest } from "../core/nearest.ts";
 import { UsageError } from "../core/errors.ts";
 import type { LayerConfig } from "./layer_config.ts";
 import { type LayerOverride, NO_OVERRIDE } from "./layer_override.ts";
@@ -95,7 +95,7 @@ export function resolveLayerConfig(
     default: config.default,
     unused: unused.map((pattern, i) => ({
       pattern,
-      nearest: i < LISTED && layers.length > 0 ? closest(pattern, layers) : null,
+      nearest: i < LISTED && layers.length > 0 ? nearest(pattern, layers) : null,
     })),
   };
 }

@@ -40,7 +40,7 @@ export function workersWithin(
   }
   const megabytes = Math.ceil(expectedBytes(needs, 1) / 1e6);
   throw new UnsupportedError(
-    `Cannot convert within --memory-limit ${Math.floor(limitBytes / 1e6)}MB: ` +
+    `Cannot work within --memory-limit ${Math.floor(limitBytes / 1e6)}MB: ` +
       `this needs ${megabytes}MB with one worker`,
   );
 }

@@ -1,6 +1,6 @@
 /** Tensors of a model by name, for programs that use this project as a library. */
 
-import { closest } from "fastest-levenshtein";
+import { nearest } from "../core/nearest.ts";
 import type { DType } from "../core/dtype.ts";
 import type { SourceTensor, Tensor } from "../core/tensor.ts";
 import type { ModelSource } from "./model_source.ts";
@@ -121,7 +121,7 @@ export class UnifiedSafetensorsLoader implements Disposable {
     const path = JSON.stringify(this.#source.path);
     const hint = this.#tensors.size === 0
       ? "it has no tensors"
-      : `did you mean ${JSON.stringify(closest(name, [...this.#tensors.keys()]))}?`;
+      : `did you mean ${JSON.stringify(nearest(name, [...this.#tensors.keys()]))}?`;
     throw new RangeError(`No tensor ${JSON.stringify(name)} in ${path}: ${hint}`);
   }
 

@@ -83,7 +83,7 @@ Deno.test("toConvertRequest() carries each ready flag into its option", () => {
 Deno.test("toConvertRequest() resolves presets", () => {
   deepStrictEqual(request("--wan", "--lora").options.preset, {
     kind: "documented",
-    names: ["lora", "wan"],
+    names: ["wan", "lora"],
   });
   strictEqual(request("--lora").options.lora, true);
   deepStrictEqual(request("--preset", "none").options.preset, { kind: "none" });

@@ -2,7 +2,8 @@ import { deepStrictEqual, match, ok, strictEqual, throws } from "node:assert/str
 import { NotYetError, UsageError } from "../../src/core/errors.ts";
 import { PRESET_FLAGS } from "../../src/cli/flags/table.ts";
 import { toConvertRequest } from "../../src/cli/options.ts";
-import { nearest, parseArgs } from "../../src/cli/parse.ts";
+import { parseArgs } from "../../src/cli/parse.ts";
+import { nearest } from "../../src/core/nearest.ts";
 import { DOCUMENTED_NAMES } from "../../src/presets/documented.ts";
 import { NOT_YET, SWITCHES, VALUED } from "./documented_flags.ts";
 

@@ -7,7 +7,8 @@ import { explain } from "../../presets/explain.ts";
 import { familyById, listFamilies } from "../../presets/registry.ts";
 import { openModel } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
-import { nearest, type Parsed } from "../parse.ts";
+import { nearest } from "../../core/nearest.ts";
+import type { Parsed } from "../parse.ts";
 
 const ACTIONS = ["list", "show", "detect"];
 

@@ -39,7 +39,7 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "advanced", theme: "Learned rounding", notYet: LEARNED }, [
     {
       name: "num_iter",
-      type: { kind: "int", min: 1 },
+      type: { kind: "int", min: 0 },
       default: "1000",
       help: "most steps per tensor",
     },

@@ -194,16 +194,19 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: { kind: "int", min: 1, max: 64 },
       default: "the number of cores, at most 8",
       help: "threads; the output does not depend on it",
+      commands: WORKING,
     },
     {
       name: "memory-limit",
       type: { kind: "size" },
       help: "most memory to plan for: bytes, 500MB, 2GiB",
+      commands: WORKING,
     },
     {
       name: "low-memory",
       type: BOOL,
       help: "the CPU, one chunk at a time",
+      commands: WORKING,
     },
     {
       name: "json",

@@ -4,6 +4,7 @@ import { ADVANCED_FLAGS } from "./advanced.ts";
 import { EXPERIMENTAL_FLAGS } from "./experimental.ts";
 import { FILTER_FLAGS } from "./filters.ts";
 import type { Flag } from "./flag.ts";
+import { DOCUMENTED_NAMES } from "../../presets/documented.ts";
 import { STANDARD_FLAGS } from "./standard.ts";
 
 /** Every flag of every command. */
@@ -15,10 +16,7 @@ export const FLAGS: readonly Flag[] = Object.freeze([
 ]);
 
 /** The documented preset flags: each is a preset of its own name. */
-export const PRESET_FLAGS: readonly string[] = Object.freeze(
-  FILTER_FLAGS.filter(({ type, notYet }) => type.kind === "bool" && notYet === undefined)
-    .map(({ name }) => name),
-);
+export const PRESET_FLAGS: readonly string[] = DOCUMENTED_NAMES;
 
 const BY_NAME: ReadonlyMap<string, Flag> = new Map(
   FLAGS.flatMap((flag) => [
