@@ -43,7 +43,7 @@ Deno.test("parseLora() groups a pair whatever its spelling", () => {
       tensor(`blocks.0.q.${down}`, [4, 8]),
       tensor(`blocks.0.q.${up}`, [16, 4]),
     ]);
-    assert.deepEqual([problems, unknown], [[], []], down);
+    assert.deepEqual([problems, unknown], [[], []], down ?? "");
     const [module] = modules;
     assert.deepEqual(
       [module!.key, module!.kind, module!.rank, module!.rows, module!.cols, module!.alpha],
