@@ -1,0 +1,13 @@
+/**
+ * The linear algebra kernels: one idea per file, under the same stem as
+ * `src/backend/reference/linalg`. `src/backend/cpu/wasm_linalg.ts` calls these exports; sizes and strides
+ * are in elements, addresses in bytes. What is large is built from them in `src/linalg`.
+ */
+
+export { choleskyBlock } from "./cholesky_block";
+export { gemmF32, gemmF32F64, gemmF64, gemmWorkspaceBytes } from "./gemm";
+export { gemmI8 } from "./gemm_i8";
+export { ldlqBlock } from "./ldlq_block";
+export { rotateColumnsF64, rotateRowsF64 } from "./rotate_f64";
+export { solveBlock } from "./solve_block";
+export { unitLowerPanel } from "./unit_lower_panel";

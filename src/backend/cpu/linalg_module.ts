@@ -1,0 +1,73 @@
+/** The compiled linear algebra module, and what it exports. */
+
+import linalgBase64 from "./linalg.wasm.b64" with { type: "text" };
+import { compileModule } from "./wasm_module.ts";
+
+/** What `asm/linalg/index.ts` exports. Addresses are bytes, sizes and strides elements. */
+export interface LinalgExports {
+  choleskyBlock(a: number, n: number, aRow: number, minPivot: number): number;
+  gemmF32: GemmExport;
+  gemmF32F64: GemmExport;
+  gemmF64: GemmExport;
+  gemmI8(
+    out: number,
+    a: number,
+    b: number,
+    m: number,
+    n: number,
+    k: number,
+    workspace: number,
+  ): void;
+  gemmWorkspaceBytes(): number;
+  ldlqBlock(
+    codes: number,
+    x: number,
+    feedback: number,
+    panel: number,
+    scales: number,
+    columnGroups: number,
+    rows: number,
+    width: number,
+    codesRow: number,
+    xRow: number,
+    feedbackRow: number,
+    panelRow: number,
+    firstRow: number,
+    groupRows: number,
+    scaleCols: number,
+  ): void;
+  rotateColumnsF64(x: number, rows: number, cols: number, xRow: number, groupSize: number): void;
+  rotateRowsF64(x: number, rows: number, cols: number, xRow: number, groupSize: number): void;
+  solveBlock(x: number, l: number, rows: number, n: number, xRow: number, lRow: number): void;
+  unitLowerPanel(
+    out: number,
+    l: number,
+    diagonal: number,
+    rows: number,
+    cols: number,
+    outRow: number,
+    lRow: number,
+  ): void;
+}
+
+/** `mode`: 0 set, 1 add, 2 subtract. */
+export type GemmExport = (
+  c: number,
+  a: number,
+  b: number,
+  m: number,
+  n: number,
+  k: number,
+  cRow: number,
+  aRow: number,
+  aCol: number,
+  bRow: number,
+  bCol: number,
+  mode: number,
+  workspace: number,
+) => void;
+
+/** Returns the compiled module. Compile once per process and post it to the workers, which share its code. */
+export function compileLinalg(): WebAssembly.Module {
+  return compileModule(linalgBase64);
+}

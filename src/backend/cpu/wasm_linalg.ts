@@ -1,0 +1,177 @@
+/**
+ * The linear algebra kernels on WebAssembly SIMD. Views are passed as addresses, so they must lie in the
+ * memory the module was instantiated on: take them from an `Arena` of it. One instance per worker, each
+ * with a workspace of its own; instances on one memory work at the same time.
+ */
+
+import {
+  checkGemm,
+  checkGemmI8,
+  checkLdlqBlock,
+  checkRotateF64,
+  checkSolveBlock,
+  checkSquare,
+  checkUnitLowerPanel,
+} from "../../linalg/linalg_checks.ts";
+import type { GemmMode, LdlqBlock, LinalgKernels } from "../../linalg/linalg_kernels.ts";
+import type { Matrix, MatrixF32, MatrixF64 } from "../../linalg/matrix.ts";
+import type { Arena } from "./arena.ts";
+import type { GemmExport, LinalgExports } from "./linalg_module.ts";
+import { instantiate } from "./wasm_module.ts";
+
+/** Bytes that every instance takes from its arena for packed blocks: 2.2 MiB. */
+export const LINALG_WORKSPACE_BYTES = 128 + 768 * 256 + 1024 * 256 * 8;
+
+/** Rows per call of the kernels that go row by row: see CHUNK in wasm_kernels.ts. */
+const BAND_ROWS = 64;
+
+const MODE: Readonly<Record<GemmMode, number>> = Object.freeze({ set: 0, add: 1, subtract: 2 });
+
+type View = Float32Array | Float64Array | Int8Array | Int32Array;
+
+/** {@link LinalgKernels} on WebAssembly. */
+export class WasmLinalg implements LinalgKernels {
+  readonly name = "wasm";
+  readonly #buffer: ArrayBufferLike;
+  readonly #exports: LinalgExports;
+  readonly #workspace: number;
+
+  /**
+   * `module` is that of `compileLinalg()`; `arena` lies in a shared memory that does not grow, and gives
+   * LINALG_WORKSPACE_BYTES for as long as the instance is used.
+   */
+  constructor(module: WebAssembly.Module, arena: Arena) {
+    this.#buffer = arena.memory.buffer;
+    this.#exports = instantiate<LinalgExports>(module, arena.memory);
+    this.#workspace = arena.u8(LINALG_WORKSPACE_BYTES).byteOffset;
+  }
+
+  gemmF32(c: MatrixF32, a: MatrixF32, b: MatrixF32, mode: GemmMode): void {
+    this.#gemm("gemmF32", this.#exports.gemmF32, c, a, b, mode);
+  }
+
+  gemmF64(c: MatrixF64, a: MatrixF64, b: MatrixF64, mode: GemmMode): void {
+    this.#gemm("gemmF64", this.#exports.gemmF64, c, a, b, mode);
+  }
+
+  gemmF32F64(c: MatrixF64, a: MatrixF32, b: MatrixF32, mode: GemmMode): void {
+    this.#gemm("gemmF32F64", this.#exports.gemmF32F64, c, a, b, mode);
+  }
+
+  gemmI8(out: Int32Array, a: Int8Array, b: Int8Array, m: number, n: number, k: number): void {
+    checkGemmI8(out, a, b, m, n, k);
+    const to = this.#address("gemmI8", out), left = this.#address("gemmI8", a);
+    this.#exports.gemmI8(to, left, this.#address("gemmI8", b), m, n, k, this.#workspace);
+  }
+
+  choleskyBlock(a: MatrixF64, minPivot: number): number {
+    checkSquare("choleskyBlock", "a", a);
+    const at = this.#address("choleskyBlock", a.data);
+    return this.#exports.choleskyBlock(at, a.rows, a.rowStride, minPivot);
+  }
+
+  solveBlock(x: MatrixF64, l: MatrixF64): void {
+    checkSolveBlock(x, l);
+    const to = this.#address("solveBlock", x.data), factor = this.#address("solveBlock", l.data);
+    forBands(x.rows, (row, rows) => {
+      const at = to + row * x.rowStride * 8;
+      this.#exports.solveBlock(at, factor, rows, x.cols, x.rowStride, l.rowStride);
+    });
+  }
+
+  unitLowerPanel(out: MatrixF32, l: MatrixF64, diagonal: Float64Array): void {
+    checkUnitLowerPanel(out, l, diagonal);
+    const name = "unitLowerPanel", to = this.#address(name, out.data);
+    const from = this.#address(name, l.data), divisors = this.#address(name, diagonal);
+    const { rows, cols, rowStride } = l;
+    this.#exports.unitLowerPanel(to, from, divisors, rows, cols, out.rowStride, rowStride);
+  }
+
+  ldlqBlock(args: LdlqBlock): void {
+    checkLdlqBlock(args);
+    const name = "ldlqBlock", { weights, feedback, panel } = args;
+    const codes = this.#address(name, args.codes), x = this.#address(name, weights.data);
+    const fed = this.#address(name, feedback.data), factor = this.#address(name, panel.data);
+    const scales = this.#address(name, args.scales);
+    const columnGroups = this.#address(name, args.columnGroups);
+    forBands(weights.rows, (row, rows) => {
+      this.#exports.ldlqBlock(
+        codes + row * args.codesRowStride,
+        x + row * weights.rowStride * 4,
+        fed + row * feedback.rowStride * 4,
+        factor,
+        scales,
+        columnGroups,
+        rows,
+        weights.cols,
+        args.codesRowStride,
+        weights.rowStride,
+        feedback.rowStride,
+        panel.rowStride,
+        args.firstRow + row,
+        args.groupRows,
+        args.scaleCols,
+      );
+    });
+  }
+
+  rotateRowsF64(x: MatrixF64, groupSize: number): void {
+    checkRotateF64("rotateRowsF64", x, groupSize, x.cols);
+    const at = this.#address("rotateRowsF64", x.data);
+    forBands(x.rows, (row, rows) => {
+      const from = at + row * x.rowStride * 8;
+      this.#exports.rotateRowsF64(from, rows, x.cols, x.rowStride, groupSize);
+    });
+  }
+
+  rotateColumnsF64(x: MatrixF64, groupSize: number): void {
+    checkRotateF64("rotateColumnsF64", x, groupSize, x.rows);
+    const at = this.#address("rotateColumnsF64", x.data);
+    forBands(x.cols, (col, cols) => {
+      this.#exports.rotateColumnsF64(at + col * 8, x.rows, cols, x.rowStride, groupSize);
+    });
+  }
+
+  #gemm(
+    kernel: string,
+    run: GemmExport,
+    c: Matrix<View>,
+    a: Matrix<View>,
+    b: Matrix<View>,
+    mode: GemmMode,
+  ): void {
+    checkGemm(kernel, c, a, b);
+    run(
+      this.#address(kernel, c.data),
+      this.#address(kernel, a.data),
+      this.#address(kernel, b.data),
+      c.rows,
+      c.cols,
+      a.cols,
+      c.rowStride,
+      a.rowStride,
+      a.colStride,
+      b.rowStride,
+      b.colStride,
+      MODE[mode],
+      this.#workspace,
+    );
+  }
+
+  /** Address of `view`. Of an array elsewhere the offset would mean other bytes of this memory. */
+  #address(kernel: string, view: View): number {
+    if (view.buffer !== this.#buffer) {
+      throw new RangeError(
+        `Cannot run ${kernel}: an array does not lie in the memory of the kernels`,
+      );
+    }
+    return view.byteOffset;
+  }
+}
+
+/** Calls `run` for bands of at most BAND_ROWS of `count` rows (or columns). */
+function forBands(count: number, run: (start: number, count: number) => void): void {
+  for (let start = 0; start < count; start += BAND_ROWS) {
+    run(start, Math.min(BAND_ROWS, count - start));
+  }
+}

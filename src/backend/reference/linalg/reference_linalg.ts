@@ -1,0 +1,25 @@
+/** The linear algebra kernels in plain TypeScript: what every backend is measured against. */
+
+import type { LinalgKernels } from "../../../linalg/linalg_kernels.ts";
+import { choleskyBlock } from "./cholesky_block.ts";
+import { gemmF32, gemmF32F64, gemmF64 } from "./gemm.ts";
+import { gemmI8 } from "./gemm_i8.ts";
+import { ldlqBlock } from "./ldlq_block.ts";
+import { rotateColumnsF64, rotateRowsF64 } from "./rotate_f64.ts";
+import { solveBlock } from "./solve_block.ts";
+import { unitLowerPanel } from "./unit_lower_panel.ts";
+
+/** {@link LinalgKernels} on any typed arrays. */
+export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
+  name: "reference",
+  choleskyBlock,
+  gemmF32,
+  gemmF32F64,
+  gemmF64,
+  gemmI8,
+  ldlqBlock,
+  rotateColumnsF64,
+  rotateRowsF64,
+  solveBlock,
+  unitLowerPanel,
+});

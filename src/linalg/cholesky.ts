@@ -1,0 +1,141 @@
+/**
+ * Cholesky factorisation H = L·Lᵀ of a large symmetric matrix in f64, in place, by a team.
+ *
+ * Left-looking, in block columns of {@link CHOLESKY_BLOCK}: each is updated by one product with all
+ * columns to its left, its diagonal block is factored by member 0, the rows below are solved by all. So
+ * the work is nearly all matrix products, and a block column, once done, is only read: with the parts
+ * exported here it may come from anywhere, a file too. The strict upper triangle is never touched, so the
+ * matrix can be put back from it ({@link restoreLower}) for another attempt with more damping.
+ *
+ * Bits do not depend on the size of the team: every element is made by the same operations in the same
+ * order, whoever makes it.
+ */
+
+import type { LinalgContext } from "./context.ts";
+import type { LinalgKernels } from "./linalg_kernels.ts";
+import { block, type MatrixF64, transpose } from "./matrix.ts";
+import { shareOf } from "./team.ts";
+
+/** Columns per step: enough for efficient products, few enough for the part that one worker does alone. */
+export const CHOLESKY_BLOCK = 128;
+
+/** Columns that the small kernels take at once; within a block the rest is products again. */
+const SMALL_BLOCK = 16;
+
+/** Rows are split in units of a register tile. */
+const ROW_UNIT = 4;
+
+/**
+ * Replaces the lower triangle of `h` by its Cholesky factor L.
+ *
+ * @param h f64 `[n, n]`; only the lower triangle is read and written. Shared by the team.
+ * @param minPivot pivots must be above this: 0, or what rounding errors amount to.
+ * @returns to every member, -1, or the index of the first column whose pivot is not above `minPivot`, or
+ * is NaN or infinite (`h` is then neither H nor L).
+ * @throws RangeError where `h` is not square.
+ */
+export function cholesky(context: LinalgContext, h: MatrixF64, minPivot: number): number {
+  const { kernels, team } = context;
+  const n = h.rows;
+  for (let first = 0; first < n; first += CHOLESKY_BLOCK) {
+    const width = Math.min(CHOLESKY_BLOCK, n - first);
+    const done = block(h, first, 0, n - first, first);
+    const column = block(h, first, first, n - first, width);
+    const rows = shareOf(team, 0, n - first, ROW_UNIT);
+    updateBlockColumn(kernels, column, done, rows.start, rows.end);
+    team.barrier();
+
+    const diagonal = block(column, 0, 0, width, width);
+    const failed = team.max(team.index === 0 ? factorDiagonal(kernels, diagonal, minPivot) : -1);
+    if (failed >= 0) return first + failed;
+
+    const below = shareOf(team, width, n - first, ROW_UNIT);
+    solveRows(kernels, block(column, below.start, 0, below.end - below.start, width), diagonal);
+    team.barrier();
+  }
+  return -1;
+}
+
+/**
+ * column -= done·(its first rows)ᵀ, for rows `start .. end`: takes from a block column what the columns
+ * to its left explain.
+ *
+ * @param column f64 `[m, width]`, a block column from its diagonal down.
+ * @param done f64 `[m, k]`, the same rows of finished columns of L. More columns than GEMM_DEPTH can be
+ * given in several calls, cut at multiples of it, with the same bits.
+ */
+export function updateBlockColumn(
+  kernels: LinalgKernels,
+  column: MatrixF64,
+  done: MatrixF64,
+  start: number,
+  end: number,
+): void {
+  if (done.cols === 0 || start >= end) return;
+  const factors = block(done, 0, 0, column.cols, done.cols);
+  kernels.gemmF64(
+    block(column, start, 0, end - start, column.cols),
+    block(done, start, 0, end - start, done.cols),
+    transpose(factors),
+    "subtract",
+  );
+}
+
+/** Factors one diagonal block in place; returns -1 or the index of the first unusable pivot. */
+export function factorDiagonal(kernels: LinalgKernels, a: MatrixF64, minPivot: number): number {
+  const n = a.rows;
+  for (let first = 0; first < n; first += SMALL_BLOCK) {
+    const width = Math.min(SMALL_BLOCK, n - first), rows = n - first;
+    const column = block(a, first, first, rows, width);
+    updateBlockColumn(kernels, column, block(a, first, 0, rows, first), 0, rows);
+    const diagonal = block(column, 0, 0, width, width);
+    const failed = kernels.choleskyBlock(diagonal, minPivot);
+    if (failed >= 0) return first + failed;
+    kernels.solveBlock(block(column, width, 0, rows - width, width), diagonal);
+  }
+  return -1;
+}
+
+/**
+ * Replaces `x` by the solution X of X·Lᵀ = x. Rows are independent of each other.
+ *
+ * @param x f64 `[rows, n]`.
+ * @param l f64 `[n, n]`, lower triangular with a nonzero diagonal; what is above it is not read.
+ */
+export function solveRows(kernels: LinalgKernels, x: MatrixF64, l: MatrixF64): void {
+  if (x.rows === 0) return;
+  for (let first = 0; first < l.rows; first += SMALL_BLOCK) {
+    const width = Math.min(SMALL_BLOCK, l.rows - first);
+    const columns = block(x, 0, first, x.rows, width);
+    if (first > 0) {
+      const done = block(x, 0, 0, x.rows, first);
+      kernels.gemmF64(columns, done, transpose(block(l, first, 0, width, first)), "subtract");
+    }
+    kernels.solveBlock(columns, block(l, first, first, width, width));
+  }
+}
+
+/**
+ * Puts back the lower triangle of a symmetric matrix from its upper one, and the diagonal from
+ * `diagonal`. This member's rows only; barriers are the caller's.
+ */
+export function restoreLower(
+  h: MatrixF64,
+  diagonal: Float64Array,
+  start: number,
+  end: number,
+): void {
+  const { data, rowStride } = h;
+  const TILE = 32; // squares that fit the cache: one side of a transposition is read across rows
+  for (let top = start; top < end; top += TILE) {
+    const bottom = Math.min(end, top + TILE);
+    for (let left = 0; left < bottom; left += TILE) {
+      for (let i = top; i < bottom; i++) {
+        for (let j = left; j < Math.min(left + TILE, i); j++) {
+          data[i * rowStride + j] = data[j * rowStride + i]!;
+        }
+      }
+    }
+    for (let i = top; i < bottom; i++) data[i * rowStride + i] = diagonal[i]!;
+  }
+}

@@ -1,0 +1,74 @@
+/**
+ * Damping: H + lambda * I, so that the factorisation exists and rounding does not chase directions in
+ * which the calibration data happened to have no energy.
+ *
+ * lambda is a fraction of the mean diagonal element. Where a pivot falls below half of lambda, which only
+ * an indefinite matrix brings about (or one that is far from symmetric positive definite by rounding),
+ * the fraction is raised tenfold and the factorisation starts again, up to {@link DAMPING_MAX}. So a factor
+ * that is accepted has bounded entries: its condition is at most 2 n / fraction.
+ */
+
+import { cholesky, restoreLower } from "./cholesky.ts";
+import { type LinalgContext, withScratch } from "./context.ts";
+import type { MatrixF64 } from "./matrix.ts";
+import { shareOf } from "./team.ts";
+
+/** The smallest pivot without damping, relative to the mean: what rounding errors of f64 may leave. */
+const PIVOT_MIN = 1e-12;
+
+/** The default fraction. */
+export const DAMPING_DEFAULT = 0.1;
+
+/** The largest fraction that is tried: rounding is then next to plain rounding to nearest. */
+export const DAMPING_MAX = 10;
+
+/** The factor on the fraction between attempts, and the fraction after 0. */
+const STEP = 10, AFTER_ZERO = 0.01;
+
+/** Returns the fractions that are tried one after the other, `first` (0 or more) at least. */
+export function dampingsFrom(first: number): number[] {
+  const dampings = [first];
+  while (dampings.at(-1)! < DAMPING_MAX) {
+    dampings.push(Math.min(DAMPING_MAX, Math.max(dampings.at(-1)! * STEP, AFTER_ZERO)));
+  }
+  return dampings;
+}
+
+/**
+ * Replaces the lower triangle of `h` by the Cholesky factor of H + damping * mean * I, with the first of
+ * `dampings` that is enough. A channel without any energy gets the mean, so that its weights are rounded
+ * plainly.
+ *
+ * @param h f64 `[n, n]`, symmetric, both triangles filled; the upper one stays. Shared by the team.
+ * @param mean the mean diagonal element that fractions refer to; above 0.
+ * @returns the index of the damping, or the number of dampings where none was enough.
+ */
+export function dampedCholesky(
+  context: LinalgContext,
+  h: MatrixF64,
+  dampings: readonly number[],
+  mean: number,
+): number {
+  const { memory, team } = context;
+  const n = h.rows;
+  return withScratch(context, () => {
+    const diagonal = memory.f64(n);
+    for (let i = 0; i < n; i++) {
+      const energy = h.data[i * h.rowStride + i]!;
+      diagonal[i] = energy === 0 ? mean : energy;
+    }
+    team.barrier(); // everyone has read the diagonal before anyone changes it
+    const rows = shareOf(team, 0, n);
+    for (let attempt = 0; attempt < dampings.length; attempt++) {
+      if (attempt > 0) restoreLower(h, diagonal, rows.start, rows.end);
+      const lambda = dampings[attempt]! * mean;
+      for (let i = rows.start; i < rows.end; i++) {
+        h.data[i * h.rowStride + i] = diagonal[i]! + lambda;
+      }
+      team.barrier();
+      const failed = cholesky(context, h, Math.max(lambda / 2, PIVOT_MIN * mean));
+      if (failed < 0) return attempt;
+    }
+    return dampings.length;
+  });
+}

@@ -1,0 +1,123 @@
+/** Hessians from what users have: activation rows, a matrix, statistics of channels. */
+
+import type { LinalgContext } from "./context.ts";
+import {
+  addGram,
+  finishGram,
+  type Hessian,
+  hessianBlock,
+  shrinkageOf,
+  shrinkToDiagonal,
+} from "./hessian.ts";
+import type { MatrixF32 } from "./matrix.ts";
+
+/** Relative difference of mirrored elements that rounding to F32 or BF16 along the way may explain. */
+const SYMMETRY_TOLERANCE = 1e-2;
+
+/**
+ * Returns XᵀX / T, shrunk toward its diagonal by T / (T + K).
+ *
+ * @param x f32 `[T, K]`, at least one row, finite. Shared by the team.
+ * @param values f64 `[K * K]` for the result, shared by the team.
+ * @throws RangeError where there is no row, or a value is not finite.
+ */
+export function hessianFromActivations(
+  context: LinalgContext,
+  x: MatrixF32,
+  values: Float64Array,
+): Hessian {
+  const size = x.cols;
+  requireLength("activations", values, size * size);
+  if (x.rows === 0) throw new RangeError("Cannot make Hessian: activations have no rows");
+  for (let r = 0; r < x.rows; r++) {
+    const row = x.data.subarray(r * x.rowStride, r * x.rowStride + size);
+    const bad = row.findIndex((value) => !Number.isFinite(value));
+    if (bad >= 0) {
+      throw new RangeError(`Cannot make Hessian: activations[${r}, ${bad}] is ${row[bad]}`);
+    }
+  }
+  const hessian: Hessian = { size, blockSize: size, values, source: "activations" };
+  const h = hessianBlock(hessian, 0);
+  if (context.team.index === 0) values.fill(0);
+  context.team.barrier();
+  addGram(context, h, x);
+  finishGram(context, h, x.rows);
+  shrinkToDiagonal(context, h, shrinkageOf(x.rows, size));
+  return hessian;
+}
+
+/**
+ * Checks a given matrix and makes it exactly symmetric, in place. Whether it is positive definite, the
+ * factorisation tells.
+ *
+ * @param values f64 `[size * size]`.
+ * @throws RangeError where the length is wrong, a value is not finite, a diagonal element is negative,
+ * mirrored elements differ by more than {@link SYMMETRY_TOLERANCE}, or an element is larger than its
+ * diagonal elements allow in a positive semidefinite matrix.
+ */
+export function hessianFromMatrix(values: Float64Array, size: number): Hessian {
+  requireLength("hessian", values, size * size);
+  for (let i = 0; i < size; i++) {
+    const diagonal = values[i * size + i]!;
+    if (!(diagonal >= 0 && diagonal < Infinity)) {
+      throw new RangeError(
+        `Cannot use Hessian: hessian[${i}, ${i}] is ${diagonal}, needs a finite number, 0 or more`,
+      );
+    }
+  }
+  for (let i = 0; i < size; i++) {
+    for (let j = 0; j < i; j++) {
+      const below = values[i * size + j]!, above = values[j * size + i]!;
+      const largest = Math.sqrt(values[i * size + i]! * values[j * size + j]!);
+      if (!Number.isFinite(below) || !Number.isFinite(above)) {
+        throw new RangeError(`Cannot use Hessian: hessian[${i}, ${j}] is ${below + above}`);
+      }
+      if (Math.abs(below - above) > SYMMETRY_TOLERANCE * largest) {
+        throw new RangeError(
+          `Cannot use Hessian: it is not symmetric, hessian[${i}, ${j}] is ${below}, ` +
+            `hessian[${j}, ${i}] is ${above}`,
+        );
+      }
+      const mean = (below + above) / 2;
+      if (Math.abs(mean) > (1 + SYMMETRY_TOLERANCE) * largest) {
+        throw new RangeError(
+          `Cannot use Hessian: it is not positive semidefinite, hessian[${i}, ${j}] is ${mean}, ` +
+            `at most ${largest} fits its diagonal`,
+        );
+      }
+      values[i * size + j] = mean;
+      values[j * size + i] = mean;
+    }
+  }
+  return { size, blockSize: size, values, source: "hessian" };
+}
+
+/**
+ * Returns the diagonal Hessian of squared channel magnitudes.
+ *
+ * @param magnitudes per channel a finite number, 0 or more: its maximum, mean absolute value or root mean
+ * square. Only ratios between channels matter.
+ * @throws RangeError naming the first magnitude that is not one.
+ */
+export function hessianFromChannels(magnitudes: ArrayLike<number>, values: Float64Array): Hessian {
+  const size = magnitudes.length;
+  requireLength("channels", values, size);
+  for (let i = 0; i < size; i++) {
+    const magnitude = magnitudes[i]!;
+    if (!(magnitude >= 0 && magnitude < Infinity)) {
+      throw new RangeError(
+        `Cannot make Hessian: channel ${i} is ${magnitude}, needs a finite number, 0 or more`,
+      );
+    }
+    values[i] = magnitude * magnitude;
+  }
+  return { size, blockSize: 1, values, source: "channels" };
+}
+
+function requireLength(what: string, values: Float64Array, need: number): void {
+  if (values.length !== need) {
+    throw new RangeError(
+      `Cannot make Hessian: ${what} has ${values.length} elements, needs ${need}`,
+    );
+  }
+}

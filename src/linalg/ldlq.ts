@@ -1,0 +1,150 @@
+/**
+ * LDLQ: rounds the rows of W to a given grid so that tr((W - Ŵ) H (W - Ŵ)ᵀ) is small, by feeding the
+ * error of every column, once rounded, into those still to come. The same as GPTQ (Frantar et al., 2022)
+ * in another order of operations (Chee et al., QuIP, 2023): with H = L·Lᵀ and L̃ = L·diag(L)⁻¹,
+ *
+ *     code[:, j] = round((W[:, j] + E[:, j+1:] · L̃[j+1:, j]) / scale),   E = W - code * scale
+ *
+ * from the last column to the first. One factorisation, no inverse. Where H is diagonal L̃ is the identity
+ * and this is rounding to nearest.
+ *
+ * Columns go in blocks of {@link LDLQ_BLOCK}: what all blocks to the right feed back is one product of E
+ * with a block column of L̃, within a block it is done column by column (`ldlqBlock`). Every column is fed
+ * the errors of all columns after it, so that blocking changes nothing but the order of additions in f32.
+ *
+ * Memory. Only one block column of L is needed at a time, from right to left ({@link FactorColumns}): it
+ * may be a view of the whole factor, 8 n² bytes, or be read from a file. Besides it, for `rows` rows at a
+ * time of n columns, this takes
+ *
+ *     rows * (4 n + n + 4 * LDLQ_BLOCK) + 4 n * LDLQ_BLOCK   bytes
+ *
+ * for weights that become errors, codes, feedback, and the block column of L̃. Rows are independent:
+ * chunks and workers may split them as they like, with the same bits.
+ */
+
+import type { LinalgContext } from "./context.ts";
+import { withScratch } from "./context.ts";
+import { block, matrix, type MatrixF32, type MatrixF64 } from "./matrix.ts";
+
+/** Columns that are rounded between two products. A multiple of 4, as `ldlqBlock` needs. */
+export const LDLQ_BLOCK = 128;
+
+/** A Cholesky factor, given by block columns. */
+export interface FactorColumns {
+  /** Order of the matrix. */
+  readonly size: number;
+  /**
+   * Returns rows `first .. size` of columns `first .. first + width` of L. Called from right to left; the
+   * view is used until the next call.
+   */
+  column(first: number, width: number): MatrixF64;
+}
+
+/** The factor that the lower triangle of `l` is. */
+export function wholeFactor(l: MatrixF64): FactorColumns {
+  return {
+    size: l.rows,
+    column: (first, width) => block(l, first, first, l.rows - first, width),
+  };
+}
+
+/** Some rows of a layer. */
+export interface LdlqRows {
+  /** In: the weights, columns in the order of the factor. Out: `w - code * scale`. f32 `[rows, n]`. */
+  readonly weights: MatrixF32;
+  /** Out: the codes, rows `codesRowStride` apart. */
+  readonly codes: Int8Array;
+  readonly codesRowStride: number;
+  /** All scales of the layer, f32 `[row groups, scaleCols]`. */
+  readonly scales: Float32Array;
+  readonly scaleCols: number;
+  /** Rows of the layer that share a scale. */
+  readonly groupRows: number;
+  /** Row of the layer that the first of these is. */
+  readonly firstRow: number;
+  /** For each column, which of the `scaleCols` scales it has. In the order of the factor. */
+  readonly columnGroups: Int32Array;
+}
+
+/**
+ * Rounds some rows. Takes scratch from the context; does not use its team: members call it on rows of
+ * their own.
+ *
+ * @throws RangeError where sizes do not fit together, or the memory is exhausted.
+ */
+export function ldlq(context: LinalgContext, factor: FactorColumns, layer: LdlqRows): void {
+  const { kernels, memory } = context;
+  const { weights } = layer;
+  const n = factor.size, rows = weights.rows;
+  if (weights.cols !== n || layer.columnGroups.length !== n) {
+    throw new RangeError(
+      `Cannot round rows: weights have ${weights.cols} columns, columnGroups ` +
+        `${layer.columnGroups.length}, the factor ${n}`,
+    );
+  }
+  if (n === 0 || rows === 0) return;
+  withScratch(context, () => {
+    const feedback = matrix(memory.f32(rows * LDLQ_BLOCK), rows, LDLQ_BLOCK);
+    const panelData = memory.f32(n * LDLQ_BLOCK), diagonalData = memory.f64(LDLQ_BLOCK);
+    for (
+      let first = (Math.ceil(n / LDLQ_BLOCK) - 1) * LDLQ_BLOCK;
+      first >= 0;
+      first -= LDLQ_BLOCK
+    ) {
+      const width = Math.min(LDLQ_BLOCK, n - first), later = n - first - width;
+      const column = factor.column(first, width);
+      const diagonal = diagonalData.subarray(0, width);
+      for (let j = 0; j < width; j++) diagonal[j] = column.data[j * column.rowStride + j]!;
+      const panel = matrix(panelData, n - first, width, LDLQ_BLOCK);
+      kernels.unitLowerPanel(panel, column, diagonal);
+      const fed = block(feedback, 0, 0, rows, width);
+      kernels.gemmF32(
+        fed,
+        block(weights, 0, first + width, rows, later),
+        block(panel, width, 0, later, width),
+        "set",
+      );
+      kernels.ldlqBlock({
+        ...layer,
+        codes: layer.codes.subarray(first),
+        weights: block(weights, 0, first, rows, width),
+        feedback: fed,
+        panel: block(panel, 0, 0, width, width),
+        columnGroups: layer.columnGroups.subarray(first, first + width),
+      });
+    }
+  });
+}
+
+/**
+ * Rounds some rows to nearest: what {@link ldlq} does where the Hessian is diagonal, without the work.
+ * `weights` become errors here too.
+ */
+export function roundRows(context: LinalgContext, layer: LdlqRows): void {
+  const { kernels, memory } = context;
+  const { weights } = layer;
+  const n = weights.cols, rows = weights.rows;
+  if (n === 0 || rows === 0) return;
+  withScratch(context, () => {
+    const width = Math.min(n, IDENTITY_BLOCK);
+    const identity = matrix(memory.f32(IDENTITY_BLOCK ** 2), width, width, IDENTITY_BLOCK);
+    identity.data.fill(0);
+    for (let j = 0; j < width; j++) identity.data[j * (IDENTITY_BLOCK + 1)] = 1;
+    const feedback = matrix(memory.f32(rows * IDENTITY_BLOCK), rows, width, IDENTITY_BLOCK);
+    for (let first = 0; first < n; first += IDENTITY_BLOCK) {
+      const cols = Math.min(IDENTITY_BLOCK, n - first);
+      feedback.data.fill(0);
+      kernels.ldlqBlock({
+        ...layer,
+        codes: layer.codes.subarray(first),
+        weights: block(weights, 0, first, rows, cols),
+        feedback: block(feedback, 0, 0, rows, cols),
+        panel: block(identity, 0, 0, cols, cols),
+        columnGroups: layer.columnGroups.subarray(first, first + cols),
+      });
+    }
+  });
+}
+
+/** Columns that plain rounding takes at once: little is fed back in vain. */
+const IDENTITY_BLOCK = 16;

@@ -1,0 +1,136 @@
+/** What every backend checks before a linear algebra kernel runs: sizes that fit together. */
+
+import { GEMM_I8_TERMS_MAX, type LdlqBlock } from "./linalg_kernels.ts";
+import { extentOf, type Matrix } from "./matrix.ts";
+
+type View = Matrix<ArrayLike<number>>;
+
+function fail(kernel: string, fact: string): never {
+  throw new RangeError(`Cannot run ${kernel}: ${fact}`);
+}
+
+/** Checks that the elements of `m` lie in its array. */
+function checkMatrix(kernel: string, name: string, m: View): void {
+  const sizes = [m.rows, m.cols, m.rowStride, m.colStride];
+  if (!sizes.every((size) => Number.isSafeInteger(size) && size >= 0)) {
+    fail(kernel, `${name} has sizes and strides ${JSON.stringify(sizes)}, needs whole numbers`);
+  }
+  if (extentOf(m) > m.data.length) {
+    fail(kernel, `${name} reaches over ${extentOf(m)} elements, has ${m.data.length}`);
+  }
+}
+
+/** The same, for a matrix that is written or read by whole rows: they are contiguous and apart. */
+function checkRows(kernel: string, name: string, m: View): void {
+  checkMatrix(kernel, name, m);
+  if (m.colStride !== 1 || (m.rows > 1 && m.rowStride < m.cols)) {
+    fail(kernel, `${name} must be row-major, has strides ${m.rowStride} and ${m.colStride}`);
+  }
+}
+
+function checkShape(kernel: string, name: string, m: View, rows: number, cols: number): void {
+  if (m.rows !== rows || m.cols !== cols) {
+    fail(kernel, `${name} is ${m.rows} x ${m.cols}, needs ${rows} x ${cols}`);
+  }
+}
+
+/** Checks C [m, n], A [m, k], B [k, n]. @throws RangeError */
+export function checkGemm(kernel: string, c: View, a: View, b: View): void {
+  checkRows(kernel, "C", c);
+  checkMatrix(kernel, "A", a);
+  checkMatrix(kernel, "B", b);
+  checkShape(kernel, "A", a, c.rows, a.cols);
+  checkShape(kernel, "B", b, a.cols, c.cols);
+}
+
+/** Checks the lengths, and that sums cannot overflow. @throws RangeError */
+export function checkGemmI8(
+  out: Int32Array,
+  a: Int8Array,
+  b: Int8Array,
+  m: number,
+  n: number,
+  k: number,
+): void {
+  checkMatrix("gemmI8", "a", { data: a, rows: m, cols: k, rowStride: k, colStride: 1 });
+  checkMatrix("gemmI8", "b", { data: b, rows: n, cols: k, rowStride: k, colStride: 1 });
+  checkMatrix("gemmI8", "out", { data: out, rows: m, cols: n, rowStride: n, colStride: 1 });
+  if (k > GEMM_I8_TERMS_MAX) {
+    fail("gemmI8", `${k} terms may overflow, at most ${GEMM_I8_TERMS_MAX} cannot`);
+  }
+}
+
+/** Checks that `a` is square. @throws RangeError */
+export function checkSquare(kernel: string, name: string, a: View): void {
+  checkRows(kernel, name, a);
+  checkShape(kernel, name, a, a.rows, a.rows);
+}
+
+/** Checks x [rows, n] and l [n, n]. @throws RangeError */
+export function checkSolveBlock(x: View, l: View): void {
+  checkRows("solveBlock", "x", x);
+  checkSquare("solveBlock", "l", l);
+  checkShape("solveBlock", "l", l, x.cols, x.cols);
+}
+
+/** Checks out and l [rows, cols], rows >= cols, diagonal [cols]. @throws RangeError */
+export function checkUnitLowerPanel(out: View, l: View, diagonal: Float64Array): void {
+  checkRows("unitLowerPanel", "out", out);
+  checkRows("unitLowerPanel", "l", l);
+  checkShape("unitLowerPanel", "out", out, l.rows, l.cols);
+  if (l.rows < l.cols) fail("unitLowerPanel", `l has ${l.rows} rows, needs ${l.cols} or more`);
+  if (diagonal.length !== l.cols) {
+    fail("unitLowerPanel", `diagonal has ${diagonal.length} elements, needs ${l.cols}`);
+  }
+}
+
+/** Checks everything that `ldlqBlock` reads and writes, the scale of every element too. @throws RangeError */
+export function checkLdlqBlock(args: LdlqBlock): void {
+  const { codes, codesRowStride, weights, feedback, panel, scales, scaleCols } = args;
+  const { rows, cols: width } = weights;
+  const name = "ldlqBlock";
+  checkRows(name, "weights", weights);
+  checkRows(name, "codes", {
+    data: codes,
+    rows,
+    cols: width,
+    rowStride: codesRowStride,
+    colStride: 1,
+  });
+  for (const [what, m] of [["feedback", feedback], ["panel", panel]] as const) {
+    checkRows(name, what, m);
+    checkShape(name, what, m, what === "panel" ? width : rows, width);
+    // Rows are updated in whole vectors.
+    const padded = Math.ceil(width / 4) * 4;
+    if (m.rowStride % 4 !== 0 || m.rowStride < padded || m.data.length < m.rows * padded) {
+      fail(name, `rows of ${what} must have room for a multiple of 4 values`);
+    }
+    if (m.rows > 0 && (m.rows - 1) * m.rowStride + padded > m.data.length) {
+      fail(name, `${what} has ${m.data.length} elements, its last row needs room for ${padded}`);
+    }
+  }
+  const { groupRows, firstRow, columnGroups } = args;
+  if (
+    !Number.isSafeInteger(groupRows) || groupRows < 1 || !Number.isSafeInteger(firstRow) ||
+    firstRow < 0
+  ) {
+    fail(name, `groups of ${groupRows} rows from row ${firstRow} are not whole numbers`);
+  }
+  if (columnGroups.length !== width) {
+    fail(name, `columnGroups has ${columnGroups.length} elements, needs ${width}`);
+  }
+  if (columnGroups.some((group) => group < 0 || group >= scaleCols)) {
+    fail(name, `columnGroups must be within 0 to ${scaleCols - 1}`);
+  }
+  const need = rows === 0 ? 0 : (Math.floor((firstRow + rows - 1) / groupRows) + 1) * scaleCols;
+  if (scales.length < need) fail(name, `scales has ${scales.length} elements, needs ${need}`);
+}
+
+/** Checks that `groupSize`, a power of 4, divides `length`. @throws RangeError */
+export function checkRotateF64(kernel: string, x: View, groupSize: number, length: number): void {
+  checkRows(kernel, "x", x);
+  const isPowerOfFour = Number.isInteger(groupSize) && groupSize > 0 && groupSize < 2 ** 31 &&
+    (groupSize & (groupSize - 1)) === 0 && (groupSize & 0x55555555) !== 0;
+  if (!isPowerOfFour) fail(kernel, `group size ${groupSize} is not a power of 4`);
+  if (length % groupSize !== 0) fail(kernel, `group size ${groupSize} does not divide ${length}`);
+}

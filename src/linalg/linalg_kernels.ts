@@ -1,0 +1,90 @@
+/**
+ * The linear algebra every backend has, on matrix views. `backend/reference/linalg` says what the kernels
+ * compute, `backend/cpu` runs the same on WASM SIMD, bit for bit; what is large (factors, Hessians,
+ * rounding of whole layers) is built from them in this folder, once.
+ *
+ * All are *exact*: the same bits on every backend and for every split of the output rows over workers,
+ * except that a NaN may be any NaN. Views given to the CPU backend must lie in its WebAssembly memory.
+ * Outputs may not overlap inputs. All throw a RangeError, before they write, where sizes do not fit.
+ */
+
+import type { MatrixF32, MatrixF64 } from "./matrix.ts";
+
+/** What a product does to C: C = A·B, C += A·B, C -= A·B. */
+export type GemmMode = "set" | "add" | "subtract";
+
+/**
+ * Terms a product adds up before they reach C (`asm/linalg/gemm.ts`). A sum over more terms can be cut
+ * into several products at multiples of this, with the same bits.
+ */
+export const GEMM_DEPTH = 256;
+
+/** Most terms for which `gemmI8` cannot overflow: 128 * 128 * 131071 < 2^31. */
+export const GEMM_I8_TERMS_MAX = 131071;
+
+/** What `ldlqBlock` works on: some rows of one block of neighbouring columns. */
+export interface LdlqBlock {
+  /** Output: the codes. `rows x width`, rows `codesRowStride` apart. */
+  readonly codes: Int8Array;
+  readonly codesRowStride: number;
+  /** In: the weights. Out: what rounding took from them, `w - code * scale`. f32 `[rows, width]`. */
+  readonly weights: MatrixF32;
+  /** In: what blocks already rounded feed back. Contents are used up. f32 `[rows, width]`, stride a multiple of 4. */
+  readonly feedback: MatrixF32;
+  /** The unit lower factor of the block, f32 `[width, width]`, stride a multiple of 4. */
+  readonly panel: MatrixF32;
+  /** All scales of the layer, f32, row-major `[row groups, scaleCols]`. */
+  readonly scales: Float32Array;
+  readonly scaleCols: number;
+  /** Rows of the layer that share a scale. */
+  readonly groupRows: number;
+  /** Row of the layer that the first row of `weights` is. */
+  readonly firstRow: number;
+  /** For each of the `width` columns, which of the `scaleCols` scales it has. */
+  readonly columnGroups: Int32Array;
+}
+
+/** The operations that differ between devices. Outputs first. */
+export interface LinalgKernels {
+  readonly name: "reference" | "wasm";
+
+  /** C = A·B, C += A·B or C -= A·B in f32; any strides for A and B, rows contiguous in C. */
+  gemmF32(c: MatrixF32, a: MatrixF32, b: MatrixF32, mode: GemmMode): void;
+
+  /** The same in f64. */
+  gemmF64(c: MatrixF64, a: MatrixF64, b: MatrixF64, mode: GemmMode): void;
+
+  /** The same with f32 inputs, and products and sums in f64. */
+  gemmF32F64(c: MatrixF64, a: MatrixF32, b: MatrixF32, mode: GemmMode): void;
+
+  /**
+   * out[i, j] = sum over k of a[i, k] * b[j, k]; contiguous row-major `a [m, k]`, `b [n, k]`,
+   * `out [m, n]`, k at most GEMM_I8_TERMS_MAX. Any int8.
+   */
+  gemmI8(out: Int32Array, a: Int8Array, b: Int8Array, m: number, n: number, k: number): void;
+
+  /**
+   * Replaces the lower triangle of a small square `a` by its Cholesky factor. Returns -1, or the first
+   * index whose pivot is not above `minPivot` (or not a number, or infinite). Use
+   * {@link file://./cholesky.ts} for large ones.
+   */
+  choleskyBlock(a: MatrixF64, minPivot: number): number;
+
+  /** Replaces `x` by the solution X of X·Lᵀ = x, for a small lower triangular `l`. */
+  solveBlock(x: MatrixF64, l: MatrixF64): void;
+
+  /**
+   * out = the columns of `l`, divided by their diagonal elements, 1 on the diagonal and 0 above it;
+   * `l` and `out` are a block column from its diagonal down, `diagonal` f64 `[cols]`.
+   */
+  unitLowerPanel(out: MatrixF32, l: MatrixF64, diagonal: Float64Array): void;
+
+  /** Rounds one block of columns from the last to the first, each corrected by the errors of those before. */
+  ldlqBlock(args: LdlqBlock): void;
+
+  /** Every run of `groupSize` values along the rows times the normalised regular Hadamard matrix. */
+  rotateRowsF64(x: MatrixF64, groupSize: number): void;
+
+  /** The same down the columns. */
+  rotateColumnsF64(x: MatrixF64, groupSize: number): void;
+}

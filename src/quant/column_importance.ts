@@ -1,0 +1,38 @@
+/**
+ * The order of columns for grids on which large weights are clipped (tiles, whole tensors).
+ *
+ * Error compensation makes up best for the columns rounded first. By energy alone these are the outlier
+ * channels. But on a grid whose steps suit the many, a few clipped weights may cost as much as all
+ * rounding; their columns should come early too. So a column is as important as the error that rounding
+ * and clipping will bring about in it: energy * sum over rows of (s^2 / 12 + max(0, |w| - 127 s)^2).
+ */
+
+import type { Grid } from "../backend/backend.ts";
+import { searchTileScales } from "./tile_scale.ts";
+
+/**
+ * Returns the importance of every column, f64 `[grid.cols]`, for `GptqOptions.importance`.
+ *
+ * @param weights f32 `[grid.rows, grid.cols]`, row-major, in the space of the codes.
+ * @param energies f64 `[grid.cols]`: the diagonal of the Hessian.
+ */
+export function columnImportance(
+  weights: Float32Array,
+  grid: Grid,
+  energies: Float64Array,
+): Float64Array {
+  const { rows, cols, groupRows, groupCols } = grid;
+  const across = cols / groupCols;
+  // Not the final scales, which depend on the order, but near them.
+  const scales = new Float32Array((rows / groupRows) * across);
+  searchTileScales(scales, weights, grid, energies);
+  const importance = new Float64Array(cols);
+  for (let r = 0; r < rows; r++) {
+    for (let c = 0; c < cols; c++) {
+      const s = scales[Math.floor(r / groupRows) * across + Math.floor(c / groupCols)]!;
+      const over = Math.max(0, Math.abs(weights[r * cols + c]!) - 127 * s);
+      importance[c] = importance[c]! + s * s / 12 + over * over;
+    }
+  }
+  return importance.map((error, c) => error * energies[c]!);
+}

@@ -1,0 +1,262 @@
+/**
+ * GPTQ: rounds a layer to a given grid with error compensation, on the Hessian of its inputs. The grid is
+ * the stored one, in the stored space: one rounding, never two.
+ *
+ * Two steps. {@link prepareGptq} turns the Hessian into a factor, by the whole team; {@link gptqRows}
+ * rounds rows with it, any rows by anybody. {@link gptqQuantize} is both, for one thread.
+ *
+ * Memory, with K columns and blocks of B channels (B = K for a full Hessian): the factor replaces the
+ * Hessian, 8 K B bytes, shared; every member needs some 8 K bytes more while it factors, and what
+ * `linalg/ldlq.ts` says for the rows it rounds, plus rows * 5 K where columns are reordered.
+ */
+
+import type { Grid } from "../backend/backend.ts";
+import { type LinalgContext, withScratch } from "../linalg/context.ts";
+import { dampedCholesky, dampingsFrom } from "../linalg/damping.ts";
+import { diagonalOf, type Hessian, hessianBlock } from "../linalg/hessian.ts";
+import { ldlq, type LdlqRows, roundRows, wholeFactor } from "../linalg/ldlq.ts";
+import { block, matrix } from "../linalg/matrix.ts";
+import { actOrder, gatherColumns, permuteSymmetric, scatterColumns } from "../linalg/permute.ts";
+import { rotateHessian } from "../linalg/rotate_hessian.ts";
+import { shareOf, SOLO } from "../linalg/team.ts";
+
+/** What became of a Hessian. */
+export interface GptqReport {
+  /** Fraction of the mean diagonal that was added to the diagonal; null where nothing was factored. */
+  readonly damping: number | null;
+  /** Channels without energy, rounded plainly. */
+  readonly deadChannels: number;
+  /** Why the layer is rounded to nearest instead; null where it is not. */
+  readonly fallback: string | null;
+}
+
+/** A factored Hessian, ready to round any rows of its layer. Its arrays may be shared by workers. */
+export interface GptqFactor {
+  readonly size: number;
+  readonly blockSize: number;
+  /** Lower triangles hold L, block by block. Not used where `report.fallback` is set. */
+  readonly values: Float64Array;
+  /** Column k of the factor is column `order[k]` of the layer. Null: columns stay in place. */
+  readonly order: Int32Array | null;
+  readonly report: GptqReport;
+}
+
+export interface GptqOptions {
+  /** Round the most important columns first: all others can then make up for their errors. */
+  readonly actOrder: boolean;
+  /** How important each column is, f64 `[K]`. Null: by the energy of its channel. */
+  readonly importance?: Float64Array | null;
+  /** Fraction of the mean diagonal to begin with, 0 or more. */
+  readonly damping: number;
+}
+
+/**
+ * Factors `hessian` in place: its values are used up. The same result for every size of team.
+ *
+ * Never throws for what is in a Hessian: where it cannot be factored, the report says why, and rows will
+ * be rounded to nearest.
+ *
+ * @param hessian in the space of the codes (rotated where they are), shared by the team.
+ */
+export function prepareGptq(
+  context: LinalgContext,
+  hessian: Hessian,
+  options: GptqOptions,
+): GptqFactor {
+  const { size, blockSize, values } = hessian;
+  const diagonal = diagonalOf(hessian);
+  const live = diagonal.filter((energy) => energy !== 0);
+  const deadChannels = size - live.length;
+  const fallback = (reason: string): GptqFactor => {
+    const report = { damping: null, deadChannels, fallback: reason };
+    return { size, blockSize, values, order: null, report };
+  };
+  if (live.some((energy) => !(energy > 0 && energy < Infinity))) {
+    return fallback("the Hessian has a diagonal element that is negative or not finite");
+  }
+  if (live.length === 0) return fallback("the Hessian is zero");
+  if (blockSize === 1) {
+    return fallback("the Hessian is diagonal, so there is nothing to compensate");
+  }
+  const mean = live.reduce((sum, energy) => sum + energy, 0) / live.length;
+  const order = options.actOrder
+    ? orderWithinBlocks(options.importance ?? diagonal, blockSize)
+    : null;
+  if (order !== null) permuteBlocks(context, hessian, order);
+  const dampings = dampingsFrom(options.damping);
+  const attempt = factorBlocks(context, hessian, dampings, mean);
+  const damping = dampings[attempt];
+  if (damping === undefined) {
+    return fallback(`the Hessian is not positive definite, not even damped by ${dampings.at(-1)}`);
+  }
+  return { size, blockSize, values, order, report: { damping, deadChannels, fallback: null } };
+}
+
+/** Which column of the layer is where: least energy first, blocks staying where they are. */
+function orderWithinBlocks(diagonal: Float64Array, blockSize: number): Int32Array {
+  const order = new Int32Array(diagonal.length);
+  for (let first = 0; first < order.length; first += blockSize) {
+    const local = actOrder(diagonal.subarray(first, first + blockSize));
+    for (let k = 0; k < blockSize; k++) order[first + k] = first + local[k]!;
+  }
+  return order;
+}
+
+function permuteBlocks(context: LinalgContext, hessian: Hessian, order: Int32Array): void {
+  const { size, blockSize } = hessian;
+  context.team.barrier(); // everyone has read the diagonal before anyone moves it
+  withScratch(context, () => {
+    const spareRow = context.memory.f64(blockSize);
+    const blocks = shareOf(context.team, 0, size / blockSize);
+    for (let index = blocks.start; index < blocks.end; index++) {
+      const first = index * blockSize;
+      const local = order.slice(first, first + blockSize).map((column) => column - first);
+      permuteSymmetric(hessianBlock(hessian, index), local, spareRow);
+    }
+  });
+  context.team.barrier();
+}
+
+/** Factors one large block by the whole team, small ones each by one member. Returns the last attempt. */
+function factorBlocks(
+  context: LinalgContext,
+  hessian: Hessian,
+  dampings: readonly number[],
+  mean: number,
+): number {
+  const { size, blockSize } = hessian;
+  if (blockSize === size) {
+    return dampedCholesky(context, hessianBlock(hessian, 0), dampings, mean);
+  }
+  context.team.barrier(); // everyone has read the diagonal before anyone changes it
+  const alone: LinalgContext = { ...context, team: SOLO };
+  const blocks = shareOf(context.team, 0, size / blockSize);
+  let attempt = 0;
+  for (let index = blocks.start; index < blocks.end; index++) {
+    const tried = dampedCholesky(alone, hessianBlock(hessian, index), dampings, mean);
+    attempt = Math.max(attempt, tried);
+  }
+  return context.team.max(attempt);
+}
+
+/** Some rows of a layer, and where their codes go. */
+export interface GptqRows {
+  /**
+   * In: the weights in the space of the codes. Out: what rounding took from them, `w - code * scale`. f32
+   * `[rows, K]`, row-major.
+   */
+  readonly weights: Float32Array;
+  /** Out: the codes, i8 `[rows, K]`. */
+  readonly codes: Int8Array;
+  /** Row of the layer that the first of these is. */
+  readonly firstRow: number;
+  /** The grid of the whole layer, and its scales. */
+  readonly grid: Grid;
+  readonly scales: Float32Array;
+}
+
+/**
+ * Rounds some rows of a layer. The same bits however rows are split over calls and workers.
+ *
+ * @throws RangeError where sizes do not fit together, or the memory is exhausted.
+ */
+export function gptqRows(context: LinalgContext, factor: GptqFactor, rows: GptqRows): void {
+  const { size, order } = factor;
+  const { grid, weights, codes } = rows;
+  const count = weights.length / size;
+  if (grid.cols !== size || codes.length !== weights.length || !Number.isInteger(count)) {
+    throw new RangeError(
+      `Cannot round rows: ${weights.length} weights and ${codes.length} codes of ${grid.cols} ` +
+        `columns, the Hessian has ${size} channels`,
+    );
+  }
+  withScratch(context, () => {
+    const { memory } = context;
+    const columnGroups = memory.i32(size);
+    for (let k = 0; k < size; k++) {
+      const column = order === null ? k : order[k]!;
+      columnGroups[k] = Math.floor(column / grid.groupCols);
+    }
+    const shared = {
+      scales: rows.scales,
+      scaleCols: grid.cols / grid.groupCols,
+      groupRows: grid.groupRows,
+      columnGroups,
+      codesRowStride: size,
+    };
+    if (order === null) {
+      const layer = { ...shared, firstRow: rows.firstRow, weights: matrix(weights, count, size) };
+      roundBlocks(context, factor, { ...layer, codes });
+      return;
+    }
+    const chunkRows = Math.min(count, CHUNK_ROWS);
+    const chunkWeights = memory.f32(chunkRows * size), chunkCodes = memory.i8(chunkRows * size);
+    for (let start = 0; start < count; start += chunkRows) {
+      const height = Math.min(chunkRows, count - start), at = start * size;
+      const original = matrix(weights.subarray(at), height, size);
+      const moved = matrix(chunkWeights, height, size);
+      gatherColumns(moved, original, order);
+      const layer = { ...shared, firstRow: rows.firstRow + start, weights: moved };
+      roundBlocks(context, factor, { ...layer, codes: chunkCodes });
+      scatterColumns(original, moved, order);
+      const toCodes = matrix(codes.subarray(at), height, size);
+      scatterColumns(toCodes, matrix(chunkCodes, height, size), order);
+    }
+  });
+}
+
+/** Rows that are reordered at a time: many enough that preparing the factor's columns costs little. */
+const CHUNK_ROWS = 512;
+
+/** Every block of channels by itself: no error crosses from one to another. */
+function roundBlocks(context: LinalgContext, factor: GptqFactor, layer: LdlqRows): void {
+  const { size, blockSize, values, report } = factor;
+  if (report.fallback !== null) {
+    roundRows(context, layer);
+    return;
+  }
+  for (let first = 0; first < size; first += blockSize) {
+    const lower = hessianBlock({ blockSize, values }, first / blockSize);
+    ldlq(context, wholeFactor(lower), {
+      ...layer,
+      weights: block(layer.weights, 0, first, layer.weights.rows, blockSize),
+      codes: layer.codes.subarray(first),
+      columnGroups: layer.columnGroups.subarray(first, first + blockSize),
+    });
+  }
+}
+
+/** A whole layer. */
+export interface GptqProblem extends GptqOptions {
+  /** As {@link GptqRows.weights}: becomes the error. */
+  readonly weights: Float32Array;
+  readonly codes: Int8Array;
+  readonly grid: Grid;
+  readonly scales: Float32Array;
+  /** In the space the weights were in before rotation. Used up. */
+  readonly hessian: Hessian;
+  /** The rotation that `weights` already have; the Hessian gets it here. Null: none. */
+  readonly convrotGroupSize: number | null;
+}
+
+/**
+ * Rounds a whole layer on one thread.
+ *
+ * @returns what became of the Hessian; where it is of no use, `fallback` says why and the codes are those
+ * of rounding to nearest.
+ * @throws RangeError where sizes do not fit together, or the memory is exhausted.
+ */
+export function gptqQuantize(context: LinalgContext, problem: GptqProblem): GptqReport {
+  const { hessian, convrotGroupSize: groupSize } = problem;
+  return withScratch(context, () => {
+    const spare = groupSize !== null && hessian.blockSize < groupSize
+      ? context.memory.f64(hessian.size * groupSize)
+      : null;
+    const rotated = groupSize === null
+      ? hessian
+      : rotateHessian(context, hessian, groupSize, spare);
+    const factor = prepareGptq(context, rotated, problem);
+    gptqRows(context, factor, { ...problem, firstRow: 0 });
+    return factor.report;
+  });
+}
