@@ -69,6 +69,7 @@ const MAY_TOUCH_THE_WORLD = [
   "src/safetensors/output_file.ts",
   "src/safetensors/loader.ts",
   "src/config/load_layer_config.ts",
+  "src/safetensors/calibration_json.ts",
   "src/backend/cpu/",
   "src/backend/webgpu/",
   "src/pipeline/workers/",

@@ -121,6 +121,21 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       why: "without a model family: the layers to keep are chosen another way",
     },
     { when: io.lowMemory, names: ["workers"], why: "with --low-memory, which takes one" },
+    {
+      when: true,
+      names: ["gptq-fast", "gptq-turbo"],
+      why: "here: the blocked kernels are always used and never change the result",
+    },
+    {
+      when: options.method === "simple" || !isInt8,
+      names: ["calibration-data"],
+      why: "with plain round to nearest",
+    },
+    {
+      when: options.calibrationPath === null,
+      names: ["gptq-actorder"],
+      why: "without --calibration-data",
+    },
     { when: true, names: ["manual_seed"], why: "with round to nearest, which is not random" },
     {
       when: true,

@@ -28,7 +28,7 @@ export function toConvertRequest(parsed: Parsed): ConvertRequest {
   refuseContradictions(parsed);
   refuseNotYet(parsed);
   const options = optionsOf(parsed);
-  if (options.target === "ctq" && options.output === "int8" && options.method !== "simple") {
+  if (options.target === "ctq" && options.output === "int8" && options.method === "auto") {
     throw new NotYetError(
       "Learned rounding (--optimizer original), the default of --target ctq (add --simple for " +
         "round to nearest),",
@@ -89,7 +89,13 @@ function optionsOf(parsed: Parsed): ConvertOptions {
     blockSize: parsed.number("block_size") ?? DEFAULT_CONVERT_OPTIONS.blockSize,
     convrot: convrotOf(parsed),
     scaleSearch,
-    method: parsed.bool("simple") ? "simple" : "auto",
+    method: parsed.bool("simple")
+      ? "simple"
+      : parsed.string("optimizer") === "gptq"
+      ? "gptq"
+      : "auto",
+    calibrationPath: parsed.string("calibration-data"),
+    actOrder: parsed.bool("gptq-actorder", true),
     heur: parsed.bool("heur"),
     comfyQuant: parsed.bool("comfy_quant", true),
     saveQuantMetadata: parsed.bool("save-quant-metadata"),
@@ -216,7 +222,7 @@ export function autoOutputName(
   input: string,
   options: Pick<
     ConvertOptions,
-    "target" | "output" | "scaling" | "blockSize" | "scaleSearch" | "method"
+    "target" | "output" | "scaling" | "blockSize" | "scaleSearch" | "method" | "calibrationPath"
   >,
   { convrotGroup }: { convrotGroup: number | null },
 ): string {
@@ -236,10 +242,12 @@ function modeName(
   if (options.output === "fp16") return "fp16";
   const scaling = options.scaling ?? (options.target === "ctq" ? "block" : "row");
   const search = options.scaleSearch ?? (options.method === "simple" ? "off" : "mse");
+  const isCompensated = options.method !== "simple" && options.calibrationPath !== null;
   return [
     "int8",
     scaling === "block" ? `block${options.blockSize}` : scaling,
     ...(convrotGroup === null ? [] : [`convrot${convrotGroup}`]),
     ...(search === "mse" ? ["mse"] : []),
+    ...(isCompensated ? ["gptq"] : []),
   ].join("_");
 }

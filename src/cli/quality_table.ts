@@ -9,9 +9,12 @@ import {
 } from "../pipeline/layer_errors.ts";
 
 /** Errors of all layers taken together: the sums are added, not the ratios. */
-export function overallOf(layers: readonly LayerResult[]): LayerErrors | null {
+export function overallOf(layers: readonly MeasuredLayer[]): LayerErrors | null {
   return layers.length === 0 ? null : layerErrors(sumStats(layers.map(({ stats }) => stats)));
 }
+
+/** What the table says of a layer. */
+export type MeasuredLayer = Pick<LayerResult, "name" | "errors" | "stats">;
 
 /** Returns `42.57`, or `exact` for a layer without error. */
 export function formatSqnr(sqnrDb: number | null): string {
@@ -25,7 +28,7 @@ export function formatSqnr(sqnrDb: number | null): string {
  * @param options `thresholdDb` marks the layers below it
  */
 export function qualityTable(
-  layers: readonly LayerResult[],
+  layers: readonly MeasuredLayer[],
   { thresholdDb }: { thresholdDb: number },
 ): string[] {
   const overall = overallOf(layers);

@@ -11,7 +11,6 @@ export function conversionReport(result: ConvertResult): Record<string, unknown>
     output: result.output,
     elapsed_ms: Math.round(result.elapsedMs),
     workers: result.workers,
-    hessian: "none: no calibration data was given",
     overall: overallOf(result.layers),
     layers: worstLayersFirst(result.layers).map(({ name, shape, errors }) => ({
       name,

@@ -14,7 +14,7 @@ import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/outp
 import { workersWithin } from "./budget.ts";
 import { F16_MAX } from "./chunks/cast_chunk.ts";
 import { type LayerErrors, layerErrors } from "./layer_errors.ts";
-import { makeTasks } from "./make_tasks.ts";
+import { makeTasks, type Work } from "./make_tasks.ts";
 import type { ConvertOptions } from "./options.ts";
 import type { Plan } from "./plan.ts";
 import { prepare, type Prepared } from "./prepare.ts";
@@ -59,6 +59,8 @@ export interface LayerResult {
   readonly errors: LayerErrors;
   /** The sums behind them, see STATS. */
   readonly stats: Float64Array;
+  /** What the method did: damping, or why it fell back; null for rounding to nearest. */
+  readonly note: string | null;
 }
 
 /** What a conversion did. */
@@ -88,7 +90,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
     : request.output(prepared.plan);
   refuseSameFile(output, prepared.model.paths);
   checkOutputPath(output, { force });
-  const firstTasks = makeTasks(prepared.plan, prepared.matrixOf).tasks;
+  const firstTasks = tasksOf(prepared, prepared.plan).tasks;
   const workers = workersFor(request, firstTasks, prepared.model.tensors.length);
   using pool = new WorkerPool(request.workerUrl, workers);
   const plan = request.options.nonfinite === "keep"
@@ -105,13 +107,17 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   };
 }
 
+function tasksOf(prepared: Prepared, plan: Plan): Work {
+  return makeTasks(plan, prepared.matrixOf, prepared.compensationOf);
+}
+
 /** Writes the output of `plan` and returns its quantized layers. */
 async function execute(
   request: ConvertRequest,
   prepared: Prepared,
   { plan, pool, output: path }: { plan: Plan; pool: WorkerPool; output: string },
 ): Promise<LayerResult[]> {
-  const { tasks, inline } = makeTasks(plan, prepared.matrixOf);
+  const { tasks, inline } = tasksOf(prepared, plan);
   using output = OutputFile.create(path, {
     header: plan.header,
     totalBytes: plan.totals.outputBytes,
@@ -119,18 +125,20 @@ async function execute(
   });
   for (const { bytes, offsetBytes } of inline) output.write(bytes, offsetBytes);
   const results = new Map<string, LayerResult>();
+  const notes = new Map<number, string>();
   try {
     await pool.run({
-      inputPaths: prepared.model.paths,
+      inputPaths: prepared.inputPaths,
       outputPath: output.partialPath,
       tasks,
       signal: request.signal,
       onTaskDone: (index, numbers) => {
-        const layer = layerResult(tasks[index]!, numbers);
+        const layer = layerResult(tasks[index]!, numbers, notes.get(index) ?? null);
         if (layer === null || numbers.nonFinite > 0) return;
         results.set(layer.name, layer);
         request.onLayer?.(layer);
       },
+      onNote: (index, text) => notes.set(index, text),
       onProgress: request.onProgress,
     });
   } catch (error) {
@@ -143,11 +151,11 @@ async function execute(
   return plan.tensors.flatMap(({ source }) => results.get(source.name) ?? []);
 }
 
-function layerResult(task: Task, numbers: TaskNumbers): LayerResult | null {
+function layerResult(task: Task, numbers: TaskNumbers, note: string | null): LayerResult | null {
   if (task.kind !== "quantize") return null;
   const { rows, cols } = task.source;
   const { stats } = numbers;
-  return { name: task.name, shape: [rows, cols], errors: layerErrors(stats), stats };
+  return { name: task.name, shape: [rows, cols], errors: layerErrors(stats), stats, note };
 }
 
 function workersFor(request: ConvertRequest, tasks: readonly Task[], tensorCount: number): number {
@@ -171,9 +179,9 @@ async function planAround(
   pool: WorkerPool,
   request: ConvertRequest,
 ): Promise<Plan> {
-  const scans = makeTasks(prepared.plan, prepared.matrixOf).tasks.flatMap(scanOf);
+  const scans = tasksOf(prepared, prepared.plan).tasks.flatMap(scanOf);
   const numbers = await pool.run({
-    inputPaths: prepared.model.paths,
+    inputPaths: prepared.inputPaths,
     outputPath: null,
     tasks: scans,
     signal: request.signal,
@@ -186,7 +194,7 @@ async function planAround(
 async function explainNonFinite(task: Task, prepared: Prepared, pool: WorkerPool): Promise<Error> {
   const scans = scanOf(task);
   const [found] = await pool.run({
-    inputPaths: prepared.model.paths,
+    inputPaths: prepared.inputPaths,
     outputPath: null,
     tasks: scans,
   });

@@ -5,7 +5,7 @@ import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import { groupShape } from "./mode.ts";
 import type { Plan, PlannedOutput } from "./plan.ts";
-import type { MatrixSource, Task } from "./tasks.ts";
+import type { Compensation, MatrixSource, Task } from "./tasks.ts";
 
 /** Bytes that are known without reading: markers. */
 export interface InlineWrite {
@@ -46,10 +46,12 @@ export function floatMatrix(source: SourceTensor): MatrixSource {
  * one scale first: one worker streams each of them, and they should not come last.
  *
  * @param matrixOf how the values of a source tensor are read.
+ * @param compensationOf what is known of the inputs of a layer.
  */
 export function makeTasks(
   plan: Plan,
   matrixOf: (source: SourceTensor) => MatrixSource = floatMatrix,
+  compensationOf: (source: SourceTensor) => Compensation | null = () => null,
 ): Work {
   const scalesAt = new Map<string, number>();
   for (const { content, offsetBytes } of plan.outputs) {
@@ -60,9 +62,10 @@ export function makeTasks(
   for (const output of plan.outputs) {
     const { content, offsetBytes } = output;
     if (content.kind === "inline") inline.push({ bytes: content.bytes, offsetBytes });
-    const task = taskOf(output, matrixOf, scalesAt);
+    const task = taskOf(output, { matrixOf, compensationOf, scalesAt });
     if (task === null || content.kind === "inline") continue;
-    const first = content.kind === "codes" && content.scheme.scaling.kind === "tensor";
+    const first = content.kind === "codes" &&
+      (content.scheme.scaling.kind === "tensor" || content.scheme.method === "gptq");
     placed.push({ task, source: content.source, first });
   }
   placed.sort((a, b) =>
@@ -74,8 +77,11 @@ export function makeTasks(
 
 function taskOf(
   output: PlannedOutput,
-  matrixOf: (source: SourceTensor) => MatrixSource,
-  scalesAt: ReadonlyMap<string, number>,
+  { matrixOf, compensationOf, scalesAt }: {
+    matrixOf: (source: SourceTensor) => MatrixSource;
+    compensationOf: (source: SourceTensor) => Compensation | null;
+    scalesAt: ReadonlyMap<string, number>;
+  },
 ): Task | null {
   const { content, name, offsetBytes } = output;
   switch (content.kind) {
@@ -107,6 +113,7 @@ function taskOf(
         ...groupShape(content.scheme, source),
         convrotGroupSize: content.scheme.convrotGroupSize,
         scaleSearch: content.scheme.scaleSearch === "mse",
+        compensation: content.scheme.method === "gptq" ? compensationOf(content.source) : null,
         codesOffsetBytes: offsetBytes,
         scalesOffsetBytes: scalesAt.get(content.source.name)!,
       };

@@ -13,6 +13,11 @@ export interface Mode {
   /** Wanted rotation; `off` where the mode has none. */
   readonly convrot: "auto" | "off" | number;
   readonly scaleSearch: "off" | "mse";
+  /**
+   * The search where errors are compensated in original space. Off unless asked for: least squared error
+   * of the weights clips the large weights of loud channels, which the outputs need most.
+   */
+  readonly compensatedScaleSearch: "off" | "mse";
   readonly target: "comfyui" | "ctq";
 }
 
@@ -44,13 +49,27 @@ export function resolveMode(options: ConvertOptions): Mode {
     );
   }
   const scaleSearch = options.scaleSearch ?? (options.method === "simple" ? "off" : "mse");
-  return { scaling, blockSize: options.blockSize, convrot, scaleSearch, target: options.target };
+  return {
+    scaling,
+    blockSize: options.blockSize,
+    convrot,
+    scaleSearch,
+    compensatedScaleSearch: options.scaleSearch ?? "off",
+    target: options.target,
+  };
 }
 
 /** Returns the recipe for a layer of `rows x cols`, by `mode` or by the wish of a reference file. */
 export function schemeFor(
   mode: Mode,
-  layer: { rows: number; cols: number; heur: boolean; wish?: LayerWish | undefined },
+  layer: {
+    rows: number;
+    cols: number;
+    heur: boolean;
+    wish?: LayerWish | undefined;
+    /** Whether there is calibration data for it. */
+    calibrated?: boolean;
+  },
 ): SchemeChoice {
   const asked = layer.wish === undefined ? mode : modeOfWish(mode, layer.wish);
   const misfit = misfitOf(asked, layer.rows, layer.cols);
@@ -59,13 +78,16 @@ export function schemeFor(
     ? misfit === null ? { kind: "block", blockSize: asked.blockSize } : { kind: "row" }
     : { kind: asked.scaling };
   const group = asked.convrot === "off" ? null : convrotGroupFor(layer.cols, asked.convrot);
+  const isRotated = scaling.kind === "row" && group !== null;
   return {
     scheme: {
       format: formatOf(scaling, group, mode.target),
       scaling,
-      convrotGroupSize: scaling.kind === "row" ? group : null,
-      scaleSearch: asked.scaleSearch,
-      method: "rtn",
+      convrotGroupSize: isRotated ? group : null,
+      scaleSearch: layer.calibrated === true && !isRotated
+        ? asked.compensatedScaleSearch
+        : asked.scaleSearch,
+      method: layer.calibrated === true ? "gptq" : "rtn",
     },
     fellBack: misfit === null ? null : `plain row scaling: ${misfit}`,
   };

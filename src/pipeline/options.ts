@@ -13,7 +13,12 @@ export interface ConvertOptions {
   readonly blockSize: number;
   readonly convrot: "auto" | "off" | number | null;
   readonly scaleSearch: "off" | "mse" | null;
-  readonly method: "auto" | "simple";
+  /** `auto`: gptq for layers with calibration data, else round to nearest with scale search. */
+  readonly method: "auto" | "simple" | "gptq";
+  /** Statistics of the layers' inputs; null: none. */
+  readonly calibrationPath: string | null;
+  /** Round the columns of most energy first. The documented default is off; measured, on is better. */
+  readonly actOrder: boolean;
   /** Keep layers that the mode cannot take, instead of falling to row scaling. */
   readonly heur: boolean;
   /** Write `comfy_quant` markers; false: the old `scale_weight` layout. */
@@ -43,6 +48,8 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   convrot: null,
   scaleSearch: null,
   method: "auto",
+  calibrationPath: null,
+  actOrder: true,
   heur: false,
   comfyQuant: true,
   saveQuantMetadata: false,

@@ -80,6 +80,8 @@ export interface PlanInput {
     readonly weights: ReadonlyMap<string, TensorInfo>;
     readonly parts: ReadonlySet<string>;
   };
+  /** Names of weights whose errors are compensated. */
+  readonly calibrated?: ReadonlySet<string>;
   /** Names that are kept because they hold NaN or infinity (`--nonfinite keep`). */
   readonly keepNonFinite?: ReadonlySet<string>;
 }
@@ -107,7 +109,8 @@ export function makePlan(input: PlanInput): Plan {
     if (decision.action === "quantize") {
       const [rows = 0, cols = 0] = source.shape;
       const { heur } = options;
-      const choice = schemeFor(mode, { rows, cols, heur, wish: decision.wish });
+      const calibrated = input.calibrated?.has(source.name) ?? false;
+      const choice = schemeFor(mode, { rows, cols, heur, wish: decision.wish, calibrated });
       if (choice.fellBack !== null) fallbacks.push(`${source.name}: ${choice.fellBack}`);
       if (choice.scheme !== null) {
         planQuantize(wanted, markers, { source, scheme: choice.scheme, options });

@@ -10,11 +10,18 @@ import { layerRule } from "../presets/rule.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { isAlreadyQuantized, type QuantizedLayer } from "../safetensors/quant_layers.ts";
 import { openModel, TensorReader } from "../safetensors/reader.ts";
+import {
+  type Calibration,
+  type LayerStatistic,
+  openCalibration,
+  unmatchedLayers,
+} from "./calibration.ts";
+import { DAMPING_DEFAULT } from "../linalg/damping.ts";
 import { floatMatrix } from "./make_tasks.ts";
 import type { ConvertOptions } from "./options.ts";
 import { makePlan, type Plan, type PlanInput } from "./plan.ts";
 import { LAYER_PARTS, storedMatrix } from "./stored_matrix.ts";
-import type { MatrixSource } from "./tasks.ts";
+import type { Compensation, MatrixSource } from "./tasks.ts";
 
 /** A model with its plan. */
 export interface Prepared {
@@ -22,6 +29,10 @@ export interface Prepared {
   readonly plan: Plan;
   /** How the values of a tensor are read. */
   matrixOf(source: SourceTensor): MatrixSource;
+  /** What the errors of a layer are compensated by; null where there is nothing. */
+  compensationOf(source: SourceTensor): Compensation | null;
+  /** The files a run reads: those of the model, then those of the calibration. */
+  readonly inputPaths: readonly string[];
   /** The plan once more, with tensors kept for the values they hold. */
   replan(keepNonFinite: ReadonlySet<string>): Plan;
   /** Things a user should know, one sentence each. */
@@ -56,8 +67,13 @@ export function prepare(
   for (const layer of missing) {
     notes.push(`the --like file quantizes "${layer}", which is not here`);
   }
+  const calibration = calibrationOf(options);
+  if (calibration !== null) notes.push(...unmatchedLayers(calibration, model));
+  const statistics = calibration?.layers ?? new Map<string, LayerStatistic>();
+  const weightNames = model.tensors.map(({ name }) => name);
   const input: PlanInput = {
     model,
+    calibrated: new Set(weightNames.filter((name) => statistics.has(layerName(name)))),
     detection,
     rule,
     options,
@@ -71,9 +87,31 @@ export function prepare(
       const layer = byWeight.get(source.name);
       return layer === undefined ? floatMatrix(source) : storedMatrix(model, source, layer);
     },
+    compensationOf: (source) => {
+      const statistic = statistics.get(layerName(source.name));
+      if (statistic === undefined) return null;
+      const { actOrder } = options;
+      const fallbackScaleSearch = (options.scaleSearch ?? "mse") === "mse";
+      const data = statistic.data.kind === "file"
+        ? { ...statistic.data, file: statistic.data.file + model.paths.length }
+        : statistic.data;
+      return { ...statistic, data, actOrder, damping: DAMPING_DEFAULT, fallbackScaleSearch };
+    },
+    inputPaths: [...model.paths, ...(calibration?.paths ?? [])],
     replan: (keepNonFinite) => makePlan({ ...input, keepNonFinite }),
     notes,
   };
+}
+
+/** The calibration that the method uses. */
+function calibrationOf(options: ConvertOptions): Calibration | null {
+  const { calibrationPath, method, output } = options;
+  if (calibrationPath === null || method === "simple" || output === "fp16") return null;
+  return openCalibration(calibrationPath);
+}
+
+function layerName(weightName: string): string {
+  return weightName.replace(/\.weight$/, "");
 }
 
 function quantizedLayersOf(model: ModelSource, options: ConvertOptions): readonly QuantizedLayer[] {

@@ -4,6 +4,7 @@
  * the workers by structured clone) and pure geometry.
  */
 
+import type { LayerStatistic } from "./calibration.ts";
 import { type DType, DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
 
 /** Elements of one chunk: 2 MiB of BF16. Large enough for the disk, small enough for a cache. */
@@ -48,6 +49,16 @@ export interface CopyTask {
   readonly outOffsetBytes: number;
 }
 
+/** What the errors of a layer are compensated by: statistics of its inputs, and how they are used. */
+export interface Compensation extends LayerStatistic {
+  /** Columns of most energy are rounded first. */
+  readonly actOrder: boolean;
+  /** Fraction of the mean diagonal that is added to the Hessian, to begin with. */
+  readonly damping: number;
+  /** Whether scales are searched where there turns out to be nothing to compensate by. */
+  readonly fallbackScaleSearch: boolean;
+}
+
 /** A float matrix becomes codes and scales. */
 export interface QuantizeTask {
   readonly kind: "quantize";
@@ -57,6 +68,8 @@ export interface QuantizeTask {
   readonly groupCols: number;
   readonly convrotGroupSize: number | null;
   readonly scaleSearch: boolean;
+  /** Null: round to nearest. */
+  readonly compensation: Compensation | null;
   readonly codesOffsetBytes: number;
   readonly scalesOffsetBytes: number;
 }
@@ -139,7 +152,7 @@ function rowGrid(rows: number, cols: number, elements: number): ChunkGrid {
 function quantizeGrid(task: QuantizeTask): ChunkGrid {
   const { rows, cols } = task.source;
   const { groupRows, groupCols } = task;
-  if (groupRows === rows && groupCols === cols && rows > 1) {
+  if (task.compensation !== null || (groupRows === rows && groupCols === cols && rows > 1)) {
     return { rows, cols, rowStep: rows, colStep: cols, streamed: true };
   }
   if (groupRows === 1 && cols > CHUNK_ELEMENTS && groupCols === cols) {

@@ -9,8 +9,8 @@ export type Scaling =
 /** The `format` a `comfy_quant` marker names. */
 export type QuantFormat = "int8_tensorwise" | "int8_axiswise" | "int8_blockwise";
 
-/** Round to nearest; the methods that compensate errors join this union as they come. */
-export type Method = "rtn";
+/** Round to nearest, or feed each column's rounding error into those still to come. */
+export type Method = "rtn" | "gptq";
 
 /** A complete recipe for one tensor. */
 export interface Scheme {

@@ -38,6 +38,7 @@ function quantize(
     groupCols,
     convrotGroupSize,
     scaleSearch: false,
+    compensation: null,
     codesOffsetBytes: 0,
     scalesOffsetBytes: 0,
   };

@@ -122,7 +122,13 @@ async function convert({ options, io, context, log }: Request): Promise<number> 
         });
       },
       onLayer: (layer) => {
-        events?.tensor({ ...recipes.get(layer.name), name: layer.name, errors: layer.errors });
+        events?.tensor({
+          ...recipes.get(layer.name),
+          name: layer.name,
+          errors: layer.errors,
+          note: layer.note,
+        });
+        if (layer.note !== null) log.verbose(`${layer.name}: ${layer.note}`);
       },
       onProgress: (now) => progress.update(now),
     });
@@ -148,9 +154,7 @@ function announce({ plan, output, notes, workers }: ConvertStart, request: Reque
   const { log, options } = request;
   log.info(`device: cpu (${workers} ${workers === 1 ? "worker" : "workers"})`);
   log.info(`model: ${explain(plan.detection)}`);
-  if (options.method === "auto" && options.output === "int8") {
-    log.info("method: auto, round to nearest with scale search (no calibration data was given)");
-  }
+  if (options.method !== "simple" && options.output === "int8") log.info(methodLine(plan, options));
   const { totals } = plan;
   const parts = [
     `${totals.quantize} quantized`,
@@ -167,11 +171,25 @@ function announce({ plan, output, notes, workers }: ConvertStart, request: Reque
   for (const note of notes) log.warn(note);
   for (const fallback of plan.fallbacks) log.verbose(`falls back: ${fallback}`);
   if (plan.fallbacks.length > 0) {
+    const count = plan.fallbacks.length;
     log.info(
-      `${plan.fallbacks.length} layers fall back to plain row scaling (--verbose VERBOSE lists them)`,
+      `${count} ${count === 1 ? "layer falls" : "layers fall"} back to plain row scaling ` +
+        "(--verbose VERBOSE lists them)",
     );
   }
   for (const warning of targetWarnings(plan, options)) log.warn(warning);
+}
+
+/** Which method is used, and why. */
+function methodLine(plan: Plan, { method, calibrationPath }: ConvertOptions): string {
+  const compensated = plan.tensors.filter(({ scheme }) => scheme?.method === "gptq").length;
+  if (calibrationPath === null) {
+    return `method: ${method}, round to nearest with scale search (no calibration data was given` +
+      `${method === "gptq" ? ": there is nothing to compensate by" : ""})`;
+  }
+  const rest = plan.totals.quantize - compensated;
+  return `method: gptq for ${compensated} layers with data in ${calibrationPath}` +
+    (rest > 0 ? `, round to nearest with scale search for the ${rest} others` : "");
 }
 
 /** What stock ComfyUI will not load, said loudly before it is written. */

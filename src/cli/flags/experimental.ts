@@ -5,12 +5,15 @@ import { BOOL, type Flag, oneOf, section } from "./flag.ts";
 const CALIBRATION = "calibration data";
 
 export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
-  ...section({ page: "experimental", theme: "Calibration", notYet: CALIBRATION }, [
+  ...section({ page: "experimental", theme: "Calibration" }, [
     {
       name: "calibration-data",
       type: { kind: "string", place: "FILE" },
-      help: "activation statistics: safetensors or JSON",
+      help: "what is known of each layer's inputs: safetensors or JSON with LAYER.activations, " +
+        "LAYER.hessian or LAYER.channel_max; makes gptq the method of those layers",
     },
+  ]),
+  ...section({ page: "experimental", theme: "Calibration", notYet: CALIBRATION }, [
     {
       name: "calibration-lora",
       type: { kind: "string", place: "FILE" },
@@ -40,10 +43,19 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       help: "share moved into the weights: 1 is all of it",
     },
   ]),
-  ...section({ page: "experimental", theme: "GPTQ", notYet: "GPTQ error compensation" }, [
-    { name: "gptq-actorder", type: BOOL, help: "columns in the order of their activations" },
-    { name: "gptq-fast", type: BOOL, help: "larger blocks; the result is the same" },
-    { name: "gptq-turbo", type: BOOL, help: "the largest blocks; the result is the same" },
+  ...section({ page: "experimental", theme: "GPTQ" }, [
+    {
+      name: "gptq-actorder",
+      type: BOOL,
+      default: "on",
+      help: "round the columns of the largest activations first",
+    },
+    {
+      name: "gptq-fast",
+      type: BOOL,
+      help: "documented; blocks are always large and never change the result",
+    },
+    { name: "gptq-turbo", type: BOOL, help: "documented; the fastest kernels are always used" },
   ]),
   ...section({ page: "experimental", theme: "QuIP", notYet: "QuIP" }, [
     {

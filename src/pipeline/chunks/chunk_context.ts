@@ -2,6 +2,7 @@
 
 import type { Kernels } from "../../backend/backend.ts";
 import { STATS_LENGTH } from "../../backend/backend.ts";
+import type { LinalgContext } from "../../linalg/context.ts";
 
 /** Slot entries behind the error sums: values that cannot be quantized. */
 export const SLOT = Object.freeze({ nonFinite: STATS_LENGTH, firstNonFinite: STATS_LENGTH + 1 });
@@ -17,6 +18,7 @@ export interface Scratch {
   u8(count: number): Uint8Array;
   u16(count: number): Uint16Array;
   u32(count: number): Uint32Array;
+  i32(count: number): Int32Array;
   mark(): number;
   release(mark: number): void;
 }
@@ -24,11 +26,15 @@ export interface Scratch {
 /** The surroundings of one chunk. */
 export interface ChunkContext {
   readonly kernels: Kernels;
+  /** Null where no task of the run compensates errors. */
+  readonly linalg: LinalgContext | null;
   readonly scratch: Scratch;
   /** Fills `view` from input file number `file`. */
   read(file: number, view: Uint8Array, positionBytes: number): void;
   /** Writes `view` to the output. */
   write(view: Uint8Array, positionBytes: number): void;
+  /** Tells people what became of this tensor. */
+  note(text: string): void;
   /** SLOT_LENGTH numbers, zero on entry. */
   readonly slot: Float64Array;
 }

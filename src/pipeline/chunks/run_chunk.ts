@@ -17,6 +17,7 @@ import {
 } from "../tasks.ts";
 import { castChunk } from "./cast_chunk.ts";
 import { type ChunkContext, SLOT } from "./chunk_context.ts";
+import { gptqChunk, gptqScratchBytes } from "./gptq_chunk.ts";
 import { decodeRect, rawBytes, readRect, scaleScratchBytes } from "./load_rect.ts";
 import { quantizeChunk, tileRows } from "./quantize_chunk.ts";
 import { scanChunk } from "./scan_chunk.ts";
@@ -34,7 +35,8 @@ export function runChunk(context: ChunkContext, task: Task, grid: ChunkGrid, ind
       compareBytes(context, task, rect);
       break;
     case "quantize":
-      if (grid.streamed) streamGroup(context, task, rect);
+      if (task.compensation !== null) gptqChunk(context, task, task.compensation);
+      else if (grid.streamed) streamGroup(context, task, rect);
       else quantizeChunk(context, task, rect);
       break;
     case "cast":
@@ -96,7 +98,7 @@ export function scratchBytes(task: Task, grid: ChunkGrid): number {
     case "compareBytes":
       return 2 * Math.min(COPY_BYTES, task.byteLength) + SLACK_BYTES;
     case "quantize":
-      return (grid.streamed ? streamBytes(task) : quantizeBytes(task, grid)) + SLACK_BYTES;
+      return quantizeScratchBytes(task, grid) + SLACK_BYTES;
     case "cast":
     case "scan":
       return elements * (elementBytes(task.source.dtype) + 4 + 2) +
@@ -108,6 +110,13 @@ export function scratchBytes(task: Task, grid: ChunkGrid): number {
         SLACK_BYTES;
     }
   }
+}
+
+function quantizeScratchBytes(task: QuantizeTask, grid: ChunkGrid): number {
+  if (task.compensation !== null) {
+    return Math.max(gptqScratchBytes(task, task.compensation), streamBytes(task));
+  }
+  return grid.streamed ? streamBytes(task) : quantizeBytes(task, grid);
 }
 
 function quantizeBytes(task: QuantizeTask, grid: ChunkGrid): number {

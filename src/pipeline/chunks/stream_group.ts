@@ -18,52 +18,18 @@ import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
 /** Reads, quantizes and writes the group whose rectangle is `group`. */
 export function streamGroup(context: ChunkContext, task: QuantizeTask, group: Rect): void {
   const { kernels, scratch } = context;
-  const segments = segmentsOf(task, group);
-  const largest = Math.max(...segments.map((rect) => rect.rows * rect.cols));
-  const raw = scratch.u8(Math.max(...segments.map((rect) => rawBytes(task.source, rect))));
-  const x = scratch.f32(largest);
-  const xhat = scratch.f32(largest);
-  const codes = scratch.i8(largest);
+  const found = wholeScale(context, task, group);
+  if (found === null) return;
+  const segments = new Segments(context, task, group);
+  const xhat = scratch.f32(segments.largest);
+  const codes = scratch.i8(segments.largest);
   const scale = scratch.f32(1);
+  scale[0] = found;
   const stats = scratch.f64(SLOT.nonFinite);
   stats.fill(0);
-
-  const load = (rect: Rect): Float32Array => {
-    const values = x.subarray(0, rect.rows * rect.cols);
-    const bytes = raw.subarray(0, rawBytes(task.source, rect));
-    readRect(context, bytes, task.source, rect);
-    decodeRect(context, values, bytes, task.source, rect);
-    return values;
-  };
-  const rotate = (values: Float32Array): void => {
-    if (task.convrotGroupSize !== null) kernels.rotate(values, task.convrotGroupSize);
-  };
-
-  let absmax = 0;
-  for (const rect of segments) {
-    const values = load(rect);
-    if (reportNonFinite(context, values, rect, task.source.cols)) return;
-    rotate(values);
-    kernels.absmax(scale, values, wholeGrid(rect));
-    absmax = Math.max(absmax, scale[0]!);
-  }
-  scale[0] = absmax;
-  kernels.scaleFromAbsmax(scale, scale);
-  if (task.scaleSearch) {
-    const counts = scratch.u32(HISTOGRAM_BINS);
-    const total = new Float64Array(HISTOGRAM_BINS);
-    for (const rect of segments) {
-      const values = load(rect);
-      rotate(values);
-      counts.fill(0); // u32 counts of a whole tensor could overflow; those of a segment cannot
-      kernels.histogram(counts, values, histogramBinsPerUnit(absmax));
-      for (let bin = 0; bin < HISTOGRAM_BINS; bin++) total[bin] = total[bin]! + counts[bin]!;
-    }
-    scale[0] = searchScaleFromHistogram(total, absmax);
-  }
-  for (const rect of segments) {
-    const values = load(rect);
-    rotate(values);
+  for (const rect of segments.rects) {
+    const values = segments.load(rect);
+    segments.rotate(values);
     const part = codes.subarray(0, values.length);
     const grid = wholeGrid(rect);
     kernels.quantize(part, values, scale, grid);
@@ -74,20 +40,93 @@ export function streamGroup(context: ChunkContext, task: QuantizeTask, group: Re
       scales: scale,
       grid,
       stats,
-      restore: () =>
-        decodeRect(
-          context,
-          values,
-          raw.subarray(0, rawBytes(task.source, rect)),
-          task.source,
-          rect,
-        ),
+      restore: () => segments.decode(rect),
     });
     writeCodes(context, task, rect, part);
   }
   context.slot.set(stats);
   const index = group.row / task.groupRows;
   context.write(bytesOf(scale), task.scalesOffsetBytes + 4 * index);
+}
+
+/**
+ * Returns the one scale of `group`, in one or two passes over it; null where it holds NaN or infinity,
+ * which the slot then tells. Gives back the memory it takes.
+ */
+export function wholeScale(context: ChunkContext, task: QuantizeTask, group: Rect): number | null {
+  const { kernels, scratch } = context;
+  const mark = scratch.mark();
+  const segments = new Segments(context, task, group);
+  const scale = scratch.f32(1);
+  let absmax = 0;
+  for (const rect of segments.rects) {
+    const values = segments.load(rect);
+    if (reportNonFinite(context, values, rect, task.source.cols)) return null;
+    segments.rotate(values);
+    kernels.absmax(scale, values, wholeGrid(rect));
+    absmax = Math.max(absmax, scale[0]!);
+  }
+  scale[0] = absmax;
+  kernels.scaleFromAbsmax(scale, scale);
+  if (task.scaleSearch) {
+    const counts = scratch.u32(HISTOGRAM_BINS);
+    const total = new Float64Array(HISTOGRAM_BINS);
+    for (const rect of segments.rects) {
+      const values = segments.load(rect);
+      segments.rotate(values);
+      counts.fill(0); // u32 counts of a whole tensor could overflow; those of a segment cannot
+      kernels.histogram(counts, values, histogramBinsPerUnit(absmax));
+      for (let bin = 0; bin < HISTOGRAM_BINS; bin++) total[bin] = total[bin]! + counts[bin]!;
+    }
+    scale[0] = searchScaleFromHistogram(total, absmax);
+  }
+  const found = scale[0]!;
+  scratch.release(mark);
+  return found;
+}
+
+/** The segments of a group, read one after the other into the same memory. */
+class Segments {
+  readonly rects: readonly Rect[];
+  /** Elements of the largest segment. */
+  readonly largest: number;
+  readonly #context: ChunkContext;
+  readonly #task: QuantizeTask;
+  readonly #raw: Uint8Array;
+  readonly #x: Float32Array;
+
+  constructor(context: ChunkContext, task: QuantizeTask, group: Rect) {
+    this.#context = context;
+    this.#task = task;
+    this.rects = segmentsOf(task, group);
+    this.largest = Math.max(...this.rects.map((rect) => rect.rows * rect.cols));
+    this.#raw = context.scratch.u8(
+      Math.max(...this.rects.map((rect) => rawBytes(task.source, rect))),
+    );
+    this.#x = context.scratch.f32(this.largest);
+  }
+
+  /** Reads a segment; returns its values, which stay until the next call. */
+  load(rect: Rect): Float32Array {
+    readRect(this.#context, this.#bytes(rect), this.#task.source, rect);
+    return this.decode(rect);
+  }
+
+  /** Decodes the segment that was read last once more. */
+  decode(rect: Rect): Float32Array {
+    const values = this.#x.subarray(0, rect.rows * rect.cols);
+    decodeRect(this.#context, values, this.#bytes(rect), this.#task.source, rect);
+    return values;
+  }
+
+  rotate(values: Float32Array): void {
+    const { convrotGroupSize } = this.#task;
+    if (convrotGroupSize !== null) this.#context.kernels.rotate(values, convrotGroupSize);
+  }
+
+  #bytes(rect: Rect): Uint8Array {
+    return this.#raw.subarray(0, rawBytes(this.#task.source, rect));
+  }
 }
 
 /** One scale for all of `rect`. */

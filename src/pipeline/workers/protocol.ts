@@ -8,6 +8,8 @@ export const CONTROL = Object.freeze({ nextChunk: 0, stop: 1, openChunks: 2 });
 /** A run, as each worker gets it. */
 export interface RunMessage {
   readonly module: WebAssembly.Module;
+  /** The linear algebra; null where no task compensates errors. */
+  readonly linalgModule: WebAssembly.Module | null;
   readonly memory: WebAssembly.Memory;
   /** This worker's region of the memory. */
   readonly arenaBase: number;
@@ -25,6 +27,8 @@ export interface RunMessage {
 /** What a worker reports. */
 export type WorkerMessage =
   | { readonly kind: "taskDone"; readonly task: number }
+  /** What became of a tensor, for people. Comes before its `taskDone`. */
+  | { readonly kind: "note"; readonly task: number; readonly text: string }
   /** A value that cannot be quantized was met in this task; the run stops. */
   | { readonly kind: "nonFinite"; readonly task: number }
   /** The worker has left the run. */

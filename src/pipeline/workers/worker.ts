@@ -5,6 +5,8 @@
 
 import { closeSync, openSync } from "node:fs";
 import { Arena } from "../../backend/cpu/arena.ts";
+import { WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
+import { soloContext } from "../../linalg/context.ts";
 import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
 import { writeExactly } from "../../safetensors/output_file.ts";
 import { readExactly } from "../../safetensors/reader.ts";
@@ -33,6 +35,9 @@ function runAll(run: RunMessage): void {
     if (run.outputPath !== null) output = openSync(run.outputPath, "r+");
     const kernels = new WasmKernels(run.module, run.memory);
     const scratch = new Arena(run.memory, run.arenaBase, run.arenaBytes);
+    const linalg = run.linalgModule === null
+      ? null
+      : soloContext(new WasmLinalg(run.linalgModule, scratch), scratch);
     while (Atomics.load(control, CONTROL.stop) === 0) {
       const chunk = Atomics.add(control, CONTROL.nextChunk, 1);
       if (chunk >= list.chunkCount) break;
@@ -40,7 +45,9 @@ function runAll(run: RunMessage): void {
       const slot = new Float64Array(run.slots, chunk * SLOT_LENGTH * 8, SLOT_LENGTH);
       const context: ChunkContext = {
         kernels,
+        linalg,
         scratch,
+        note: (text) => scope.postMessage({ kind: "note", task, text }),
         read: (file, view, position) => readExactly(inputs[file]!, view, position),
         write: (view, position) => writeExactly(output, view, position),
         slot,

@@ -4,6 +4,8 @@
  */
 
 import { compileKernels } from "../../backend/cpu/wasm_module.ts";
+import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
+import { LINALG_WORKSPACE_BYTES } from "../../backend/cpu/wasm_linalg.ts";
 import { createSharedMemory } from "../../backend/cpu/arena.ts";
 import { STATS, STATS_LENGTH } from "../../backend/backend.ts";
 import { InterruptedError } from "../../core/errors.ts";
@@ -37,6 +39,8 @@ export interface PoolRun {
   readonly signal?: AbortSignal | undefined;
   /** Called on the main thread when the last chunk of a task is done, with its numbers. */
   readonly onTaskDone?: ((task: number, numbers: TaskNumbers) => void) | undefined;
+  /** Called with what a worker says of a tensor, before its task is done. */
+  readonly onNote?: ((task: number, text: string) => void) | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
@@ -69,7 +73,13 @@ export function arenaBytesFor(tasks: readonly Task[]): number {
     (most, task, index) => Math.max(most, scratchBytes(task, list.grids[index]!)),
     0,
   );
-  return Math.ceil(most / ARENA_UNIT) * ARENA_UNIT;
+  const workspace = needsLinalg(tasks) ? LINALG_WORKSPACE_BYTES + ARENA_UNIT : 0;
+  return Math.ceil((most + workspace) / ARENA_UNIT) * ARENA_UNIT;
+}
+
+/** Whether a task needs more than the kernels. */
+function needsLinalg(tasks: readonly Task[]): boolean {
+  return tasks.some((task) => task.kind === "quantize" && task.compensation !== null);
 }
 
 /** Web workers that are started once and serve several runs. Close it, or the process stays. */
@@ -129,8 +139,10 @@ export class WorkerPool {
         if (control[CONTROL.openChunks + i] === 0) finish(i);
       }
       if (run.signal?.aborted) stop();
-      await this.#runWorkers(finish, list, (index) => ({
+      const note = (task: number, text: string): void => run.onNote?.(task, text);
+      await this.#runWorkers({ finish, note }, list, (index) => ({
         module: this.#module,
+        linalgModule: needsLinalg(run.tasks) ? compileLinalg() : null,
         memory,
         arenaBase: STATICS_BYTES + index * arenaBytes,
         arenaBytes,
@@ -151,7 +163,10 @@ export class WorkerPool {
 
   /** Waits until every worker has left the run; then throws the first failure. */
   async #runWorkers(
-    onTaskDone: (task: number) => void,
+    { finish: onTaskDone, note: onNote }: {
+      finish: (task: number) => void;
+      note: (task: number, text: string) => void;
+    },
     list: TaskList,
     messageFor: (index: number) => RunMessage,
   ): Promise<void> {
@@ -162,6 +177,9 @@ export class WorkerPool {
         worker.onmessage = (event: MessageEvent<WorkerMessage>) => {
           const report = event.data;
           switch (report.kind) {
+            case "note":
+              onNote(report.task, report.text);
+              break;
             case "taskDone":
               onTaskDone(report.task);
               break;

@@ -1,0 +1,183 @@
+/**
+ * Per-layer control: what a layer config, `--custom-layers` and `--fallback` make of the decision that
+ * preset and rule came to, and the options that the layer then has. Pure.
+ */
+
+import type { LayerOverride } from "../config/layer_override.ts";
+import { layerOverrides, type OverrideSources } from "../config/layer_overrides.ts";
+import { NotYetError, UsageError } from "../core/errors.ts";
+import { nearest } from "../core/nearest.ts";
+import type { TensorInfo } from "../core/tensor.ts";
+import { nonCandidateReason, structuralReason } from "../presets/candidates.ts";
+import type { LayerDecision, LayerWish } from "../presets/preset.ts";
+import { type Mode, resolveMode } from "./mode.ts";
+import type { ConvertOptions } from "./options.ts";
+
+/** How one layer is converted. */
+export interface LayerSettings {
+  readonly options: ConvertOptions;
+  readonly mode: Mode;
+}
+
+/** What becomes of one tensor, before its shape has a say. */
+export interface LayerFate extends LayerSettings {
+  readonly action: "quantize" | "cast" | "keep" | "remove";
+  readonly reason: string;
+  /** How the `--like` file has it; unset where an override says otherwise. */
+  readonly wish?: LayerWish | undefined;
+}
+
+/** Decides for one tensor, given what preset and rule decided. */
+export type LayerControl = (tensor: TensorInfo, decision: LayerDecision) => LayerFate;
+
+/** How many unused patterns a message lists. */
+const LISTED = 5;
+
+/**
+ * Returns the control that `options` ask for.
+ *
+ * @param tensors the model's tensors; quantized ones as what they dequantize to.
+ * @throws UsageError where options contradict one another, or a pattern matches no layer; NotYetError
+ * for a method that is not there yet. The control itself throws the same for a layer's settings.
+ */
+export function layerControl(
+  tensors: readonly TensorInfo[],
+  options: ConvertOptions,
+): LayerControl {
+  const base: LayerSettings = { options, mode: resolveMode(options) };
+  const sources = options.layers;
+  if (sources === null) return (_, decision) => fateOf(decision, base);
+  const layers = tensors.filter(isLayer).map(({ name }) => layerName(name));
+  const overrides = layerOverrides(layers, sources);
+  refuseUnused(overrides.unused, layers, sources);
+  const known = new Map<LayerOverride, LayerSettings>();
+  const settingsOf = (override: LayerOverride): LayerSettings => {
+    const settings = known.get(override) ?? settingsWith(options, override);
+    known.set(override, settings);
+    return settings;
+  };
+  return (tensor, decision) => {
+    if (decision.action === "remove" || !isLayer(tensor)) return fateOf(decision, base);
+    const override = overrides.of(layerName(tensor.name), decision.action === "keep");
+    if (override === null) return fateOf(decision, base);
+    // `--fallback` is for what a keep-list names; embeddings and norms are kept unless a pattern asks.
+    if (override === sources.flags.fallback && nonCandidateReason(tensor, options) !== null) {
+      return fateOf(decision, base);
+    }
+    return overriddenFate(tensor, decision, { override, base, settingsOf });
+  };
+}
+
+/** Whether a config may name the tensor: those that {@link layerConfigTemplate} lists. */
+export function isLayer({ name, shape }: TensorInfo): boolean {
+  return name.endsWith(".weight") && shape.length === 2;
+}
+
+function layerName(name: string): string {
+  return name.slice(0, -".weight".length);
+}
+
+function fateOf(decision: LayerDecision, settings: LayerSettings): LayerFate {
+  const { action, reason, wish } = decision;
+  const isCast = action === "quantize" && settings.options.output === "fp16";
+  return { ...settings, action: isCast ? "cast" : action, reason, wish };
+}
+
+function overriddenFate(
+  tensor: TensorInfo,
+  decision: LayerDecision,
+  { override, base, settingsOf }: {
+    override: LayerOverride;
+    base: LayerSettings;
+    settingsOf: (override: LayerOverride) => LayerSettings;
+  },
+): LayerFate {
+  const { origin } = override;
+  if (override.skip) return { ...base, action: "keep", reason: origin };
+  if (override.output === null && decision.action === "keep") return fateOf(decision, base);
+  const barred = structuralReason(tensor, base.options);
+  if (barred !== null) {
+    return { ...base, action: "keep", reason: `${barred}, whatever ${origin} says` };
+  }
+  const settings = settingsOf(override);
+  const reason = override.output === null ? `${decision.reason}; ${origin}` : origin;
+  if (settings.options.output === "fp16") return { ...settings, action: "cast", reason };
+  const speaks = override.scaling !== null || override.convrot !== null ||
+    override.blockSize !== null;
+  return { ...settings, action: "quantize", reason, wish: speaks ? undefined : decision.wish };
+}
+
+/** The options of a layer that `override` speaks of. */
+function settingsWith(options: ConvertOptions, override: LayerOverride): LayerSettings {
+  refuseMethods(options, override);
+  const { format, origin } = override;
+  const isRotated = override.convrot !== null && override.convrot !== "off";
+  if (isRotated && format === "int8_axiswise") {
+    throw new UsageError(`Cannot use ${origin}: format int8_axiswise has no rotation (convrot)`);
+  }
+  const merged: ConvertOptions = {
+    ...options,
+    output: override.output ?? options.output,
+    // Of the formats of one scale per row, the target chooses; a format that was named wins.
+    target: format === "int8_axiswise"
+      ? "ctq"
+      : format === "int8_tensorwise"
+      ? "comfyui"
+      : options.target,
+    // Naming a rotation asks for the one scaling that has it, naming a scaling for none.
+    scaling: override.scaling ?? (isRotated ? "row" : options.scaling),
+    convrot: override.convrot ?? (override.scaling === null ? options.convrot : "off"),
+    blockSize: override.blockSize ?? options.blockSize,
+    heur: override.heur ?? options.heur,
+    method: methodOf(options, override),
+    fullPrecisionMatrixMult: override.fullPrecisionMatrixMult ?? options.fullPrecisionMatrixMult,
+  };
+  if (merged.output === "fp16") return { options: merged, mode: resolveMode(options) };
+  try {
+    return { options: merged, mode: resolveMode(merged) };
+  } catch (cause) {
+    if (!(cause instanceof UsageError)) throw cause;
+    throw new UsageError(`Cannot use ${origin}: ${cause.message}`, { cause });
+  }
+}
+
+function methodOf(
+  { method }: ConvertOptions,
+  { simple, optimizer }: LayerOverride,
+): ConvertOptions["method"] {
+  if (simple === true) return "simple";
+  if (optimizer === "gptq") return "gptq";
+  return simple === false && method === "simple" ? "auto" : method;
+}
+
+function refuseMethods(options: ConvertOptions, override: LayerOverride): void {
+  const { optimizer, simple, origin } = override;
+  if (optimizer !== null && optimizer !== "gptq") {
+    throw new NotYetError(`Optimizer ${JSON.stringify(optimizer)}, which ${origin} asks for,`);
+  }
+  const wantsDefault = simple === false && optimizer === null && options.method === "simple";
+  if (wantsDefault && options.target === "ctq") {
+    throw new NotYetError(
+      `Learned rounding, the default of --target ctq that "simple": false of ${origin} asks for,`,
+    );
+  }
+}
+
+function refuseUnused(
+  unused: readonly { readonly pattern: string; readonly nearest: string | null }[],
+  layers: readonly string[],
+  { config }: OverrideSources,
+): void {
+  if (unused.length === 0) return;
+  const listed = unused.slice(0, LISTED).map(({ pattern, nearest: near }) => {
+    const hint = near ?? (layers.length === 0 ? null : nearest(pattern, layers));
+    return `${JSON.stringify(pattern)}${
+      hint === null ? "" : ` (the nearest is ${JSON.stringify(hint)})`
+    }`;
+  });
+  const more = unused.length > LISTED ? `, and ${unused.length - LISTED} more` : "";
+  const place = config === null ? "--custom-layers" : `layer config ${JSON.stringify(config.path)}`;
+  throw new UsageError(
+    `Cannot use ${place}: no layer of the model matches ${listed.join(", ")}${more}`,
+  );
+}

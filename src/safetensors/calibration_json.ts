@@ -1,0 +1,47 @@
+/** Reads calibration statistics from a JSON file. */
+
+import { readFileSync } from "node:fs";
+import * as v from "valibot";
+import { FormatError } from "../core/errors.ts";
+import { parseJsonStrict } from "../core/json.ts";
+import { explained } from "./io_error.ts";
+
+const NUMBERS = v.array(v.number());
+
+const FILE = v.record(
+  v.string(),
+  v.strictObject({
+    activations: v.optional(v.array(NUMBERS)),
+    hessian: v.optional(v.array(NUMBERS)),
+    channel_max: v.optional(NUMBERS),
+    channel_mean: v.optional(NUMBERS),
+    input_scale: v.optional(v.number()),
+  }),
+);
+
+/** The statistics of one layer, as written. */
+export type CalibrationEntry = v.InferOutput<typeof FILE>[string];
+
+/**
+ * Returns the entries of a calibration file by layer name.
+ *
+ * @throws FormatError naming the place where it is not of the documented form; Error where it cannot be
+ * read.
+ */
+export function readCalibrationJson(path: string): [string, CalibrationEntry][] {
+  const text = explained(`Cannot read ${JSON.stringify(path)}`, () => readFileSync(path, "utf8"));
+  let json: unknown;
+  try {
+    json = parseJsonStrict(text);
+  } catch (cause) {
+    if (!(cause instanceof SyntaxError)) throw cause;
+    throw new FormatError(`it is no valid JSON (${cause.message})`, { path, cause });
+  }
+  const result = v.safeParse(FILE, json);
+  if (!result.success) {
+    const [issue] = result.issues;
+    const place = v.getDotPath(issue) ?? "the file";
+    throw new FormatError(`${place}: ${issue.message}`, { path });
+  }
+  return Object.entries(result.output);
+}

@@ -1,0 +1,153 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { writeFileSync } from "node:fs";
+import { convertModel } from "../../src/pipeline/convert.ts";
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
+import {
+  bytesOfFile,
+  readModel,
+  temporaryFolder,
+  tensorOf,
+  writeModel,
+} from "../support/model_files.ts";
+
+const WORKER = new URL("../../src/pipeline/workers/worker.ts", import.meta.url);
+const ROWS = 128;
+const COLS = 256;
+const TOKENS = 512;
+
+/** Uniform deviates in -1..1 by a seeded LCG. */
+function deviates(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 31 - 1;
+}
+
+/** Inputs of low rank plus noise, some channels 20 times louder: `[count, COLS]`. */
+function activations(count: number, seed: number): Float32Array {
+  const basis = Float32Array.from({ length: 24 * COLS }, deviates(99));
+  const next = deviates(seed);
+  const x = new Float32Array(count * COLS);
+  for (let t = 0; t < count; t++) {
+    const mix = Array.from({ length: 24 }, next);
+    for (let k = 0; k < COLS; k++) {
+      let value = 0.4 * next();
+      for (let r = 0; r < 24; r++) value += mix[r]! * basis[r * COLS + k]! / 3;
+      x[t * COLS + k] = value * (k % 41 === 0 ? 20 : 1);
+    }
+  }
+  return x;
+}
+
+function weights(): Float32Array {
+  const next = deviates(7);
+  return Float32Array.from({ length: ROWS * COLS }, (_, i) => {
+    const u = next();
+    const heavy = 0.03 * u / Math.max(0.05, 1 - Math.abs(u));
+    return heavy * (i % COLS % 41 === 0 ? 8 : 1);
+  });
+}
+
+/** Relative output error of the codes in `path` on inputs `x`, in original space. */
+function outputError(path: string, w: Float32Array, x: Float32Array): number {
+  const model = readModel(path);
+  const codes = new Int8Array(model.get("blocks.0.lin.weight")!.data.slice().buffer);
+  const scaleTensor = model.get("blocks.0.lin.weight_scale")!;
+  const scales = new Float32Array(scaleTensor.data.slice().buffer);
+  const [down = 1, across = 1] = scaleTensor.shape;
+  let error = 0;
+  let signal = 0;
+  for (let t = 0; t < x.length / COLS; t++) {
+    for (let r = 0; r < ROWS; r++) {
+      let y = 0;
+      let e = 0;
+      for (let k = 0; k < COLS; k++) {
+        const value = w[r * COLS + k]!;
+        const group = Math.floor(r * down / ROWS) * across + Math.floor(k * across / COLS);
+        y += x[t * COLS + k]! * value;
+        e += x[t * COLS + k]! * (value - codes[r * COLS + k]! * scales[group]!);
+      }
+      error += e * e;
+      signal += y * y;
+    }
+  }
+  return Math.sqrt(error / signal);
+}
+
+async function withModel(
+  body: (
+    run: (
+      options: Partial<ConvertOptions>,
+      workers?: number,
+    ) => Promise<string>,
+    folder: string,
+  ) => Promise<void>,
+): Promise<void> {
+  using folder = temporaryFolder();
+  const input = join(folder.path, "in.safetensors");
+  writeModel(input, [tensorOf("blocks.0.lin.weight", "F32", [ROWS, COLS], weights())]);
+  const x = activations(TOKENS, 1);
+  writeModel(join(folder.path, "calibration.safetensors"), [
+    tensorOf("blocks.0.lin.activations", "F32", [TOKENS, COLS], x),
+  ]);
+  let count = 0;
+  await body(async (options, workers = 2) => {
+    const output = join(folder.path, `${count++}.safetensors`);
+    await convertModel({
+      input,
+      output,
+      options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" }, ...options },
+      workerUrl: WORKER,
+      workers,
+    });
+    return output;
+  }, folder.path);
+}
+
+Deno.test("convertModel() with activations cuts the held-out output error on every grid", async () => {
+  await withModel(async (run, folder) => {
+    const held = activations(64, 2);
+    const calibrationPath = join(folder, "calibration.safetensors");
+    for (const scaling of ["row", "block", "tensor"] as const) {
+      const plain = await run({ scaling, blockSize: 64, method: "simple" });
+      const compensated = await run({ scaling, blockSize: 64, calibrationPath });
+      const before = outputError(plain, weights(), held);
+      const after = outputError(compensated, weights(), held);
+      assert.ok(after < 0.75 * before, `${scaling}: ${after} against ${before}`);
+    }
+  });
+});
+
+Deno.test("convertModel() with calibration gives the same bytes for any number of workers", async () => {
+  await withModel(async (run, folder) => {
+    const calibrationPath = join(folder, "calibration.safetensors");
+    const [one, three] = [await run({ calibrationPath }, 1), await run({ calibrationPath }, 3)];
+    assert.deepEqual(bytesOfFile(three), bytesOfFile(one));
+  });
+});
+
+Deno.test("convertModel() with a diagonal Hessian in original space equals round to nearest with scale search", async () => {
+  await withModel(async (run, folder) => {
+    const path = join(folder, "channels.json");
+    const channel_max = Array.from({ length: COLS }, (_, k) => 1 + (k % 7));
+    writeFileSync(path, JSON.stringify({ "blocks.0.lin": { channel_max } }));
+    const plain = await run({ scaling: "row" });
+    const diagonal = await run({ scaling: "row", calibrationPath: path });
+    assert.deepEqual(bytesOfFile(diagonal), bytesOfFile(plain));
+  });
+});
+
+Deno.test("convertModel() refuses calibration of another shape, of NaN, and of unknown fields", async () => {
+  await withModel(async (run, folder) => {
+    const cases: readonly [unknown, RegExp][] = [
+      [{ "blocks.0.lin": { channel_max: [1, 2, 3] } }, /3 channels, its weight has 256/],
+      [{ "blocks.0.lin": { channel_maxi: [1] } }, /channel_maxi/],
+      [{ "blocks.0.lin": { hessian: [[1, 2]] } }, /square/],
+      [{ "blocks.0.lin": { channel_max: Array(COLS).fill(-1) } }, /channel 0 is -1/],
+    ];
+    for (const [content, words] of cases) {
+      const path = join(folder, "bad.json");
+      writeFileSync(path, JSON.stringify(content));
+      await assert.rejects(run({ calibrationPath: path }), words);
+    }
+  });
+});
