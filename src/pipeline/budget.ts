@@ -14,6 +14,9 @@ export const WORKER_BYTES = 14e6;
 /** What planning, headers and events take per tensor, in bytes. */
 export const TENSOR_BYTES = 4e3;
 
+/** What the arenas of all workers share at most: a WebAssembly memory less the kernels' constants. */
+export const SHARED_MAX_BYTES = 2 ** 32 - 2 ** 17;
+
 /** What a run needs. */
 export interface Needs {
   readonly arenaBytes: number;
@@ -26,7 +29,8 @@ export function expectedBytes({ arenaBytes, tensorCount }: Needs, workers: numbe
 }
 
 /**
- * Returns the number of workers, at most `wanted`, that fit `limitBytes` (null: no limit).
+ * Returns the number of workers, at most `wanted`, that fit `limitBytes` (null: no limit) and one
+ * WebAssembly memory.
  *
  * @throws UnsupportedError where not even one fits, with the number it would need.
  */
@@ -34,8 +38,16 @@ export function workersWithin(
   needs: Needs,
   { wanted, limitBytes }: { wanted: number; limitBytes: number | null },
 ): number {
-  if (limitBytes === null) return wanted;
-  for (let workers = wanted; workers >= 1; workers--) {
+  if (needs.arenaBytes > SHARED_MAX_BYTES) {
+    throw new UnsupportedError(
+      `Cannot work on the largest layer: it needs ${(needs.arenaBytes / 1e9).toFixed(1)} GB of ` +
+        "WebAssembly memory, and there are 4.3 GB; give it channel statistics instead of activations, " +
+        "or leave it out of the calibration data",
+    );
+  }
+  const most = Math.min(wanted, Math.floor(SHARED_MAX_BYTES / Math.max(1, needs.arenaBytes)));
+  if (limitBytes === null) return most;
+  for (let workers = most; workers >= 1; workers--) {
     if (expectedBytes(needs, workers) <= limitBytes) return workers;
   }
   const megabytes = Math.ceil(expectedBytes(needs, 1) / 1e6);
