@@ -76,7 +76,9 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
   const rotates = options.convrot !== "off" && scaling === "row" && options.comfyQuant &&
     (options.convrot !== null || options.scaling === null);
   const copiesModes = options.preset.kind === "like";
-  const isInt8 = options.output === "int8";
+  // Layers that are named may be quantized, or in blocks, whatever holds for the others.
+  const isMixed = options.layers !== null;
+  const isInt8 = options.output === "int8" || isMixed;
   return [
     { when: !isInt8, names: INT8_FLAGS, why: "with --fp16, which quantizes nothing" },
     {
@@ -90,17 +92,17 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       why: "with --dry-run analyze, which writes nothing",
     },
     {
-      when: scaling !== "block" && !copiesModes,
+      when: scaling !== "block" && !copiesModes && !isMixed,
       names: ["block_size"],
       why: `with ${scaling} scaling: it is the size of --scaling_mode block`,
     },
     {
-      when: scaling !== "block" && !rotates && !copiesModes,
+      when: scaling !== "block" && !rotates && !copiesModes && !isMixed,
       names: ["heur"],
       why: `with ${scaling} scaling without rotation, which fits every shape`,
     },
     {
-      when: scaling !== "tensor" && !options.inputScale && !copiesModes,
+      when: scaling !== "tensor" && !options.inputScale && !copiesModes && !isMixed,
       names: ["no-normalize-scales"],
       why: `with ${scaling} scaling, which has no scalar scales`,
     },
@@ -135,6 +137,11 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       when: options.calibrationPath === null,
       names: ["gptq-actorder"],
       why: "without --calibration-data",
+    },
+    {
+      when: options.layers === null || options.layers.config === null,
+      names: ["fullmatch"],
+      why: "without --layer-config",
     },
     { when: true, names: ["manual_seed"], why: "with round to nearest, which is not random" },
     {

@@ -6,10 +6,12 @@
 import { statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { NotYetError, UsageError } from "../core/errors.ts";
+import { compileLayerPattern } from "../config/layer_pattern.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../pipeline/options.ts";
 import { presetByName } from "../presets/registry.ts";
 import { PRESET_FLAGS } from "./flags/table.ts";
 import { idleFlags } from "./idle_flags.ts";
+import { layersOf } from "./layer_flags.ts";
 import type { Verbosity } from "./log.ts";
 import { type Parsed, refuseNotYet } from "./parse.ts";
 import type { ConvertIo, ConvertRequest } from "./request.ts";
@@ -103,6 +105,7 @@ function optionsOf(parsed: Parsed): ConvertOptions {
     inputScale: parsed.bool("input_scale"),
     normalizeScales: !parsed.bool("no-normalize-scales"),
     excludeLayers: excludeOf(parsed),
+    layers: layersOf(parsed),
     nonfinite: (parsed.string("nonfinite") ?? "error") as ConvertOptions["nonfinite"],
     preset: presetOf(parsed, { flags, target }),
     tier: (parsed.string("tier") ?? "balanced") as ConvertOptions["tier"],
@@ -179,17 +182,9 @@ function convrotOf(parsed: Parsed): ConvertOptions["convrot"] {
   );
 }
 
-function excludeOf(parsed: Parsed): RegExp | null {
+function excludeOf(parsed: Parsed): ConvertOptions["excludeLayers"] {
   const source = parsed.string("exclude-layers");
-  if (source === null) return null;
-  try {
-    return new RegExp(source);
-  } catch (cause) {
-    throw new UsageError(
-      `Cannot use ${JSON.stringify(source)} for --exclude-layers: ${(cause as Error).message}`,
-      { cause },
-    );
-  }
+  return source === null ? null : compileLayerPattern(source, { place: "--exclude-layers" });
 }
 
 function presetOf(

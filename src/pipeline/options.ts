@@ -1,6 +1,7 @@
 /** What a conversion is asked to do. Made once by the command line or the library, then frozen. */
 
-import type { PresetChoice, Tier } from "../presets/preset.ts";
+import type { OverrideSources } from "../config/layer_overrides.ts";
+import type { NamePattern, PresetChoice, Tier } from "../presets/preset.ts";
 
 export type { PresetChoice, Tier };
 
@@ -29,7 +30,10 @@ export interface ConvertOptions {
   readonly inputScale: boolean;
   /** Scalar scales have shape `[]`; false: `[1]`. */
   readonly normalizeScales: boolean;
-  readonly excludeLayers: RegExp | null;
+  /** Layers that it is found in are kept. */
+  readonly excludeLayers: RegExp | NamePattern | null;
+  /** What single layers are to be instead: layer config, custom layers, fallback; null: nothing. */
+  readonly layers: OverrideSources | null;
   readonly nonfinite: "error" | "keep";
   readonly preset: PresetChoice;
   readonly tier: Tier;
@@ -57,6 +61,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   inputScale: false,
   normalizeScales: true,
   excludeLayers: null,
+  layers: null,
   nonfinite: "error",
   preset: { kind: "auto" },
   tier: "balanced",

@@ -11,7 +11,8 @@ import { layoutTensors, type PlacedTensor } from "../safetensors/layout.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { QUANTIZATION_METADATA_KEY } from "../safetensors/quant_layers.ts";
 import { type Marker, markerBytes, markerOf, quantizationMetadata } from "./marker.ts";
-import { resolveMode, scaleShape, schemeFor } from "./mode.ts";
+import { type LayerControl, layerControl, type LayerFate } from "./layer_control.ts";
+import { scaleShape, schemeFor } from "./mode.ts";
 import type { ConvertOptions } from "./options.ts";
 
 /** What happens to an input tensor. */
@@ -94,26 +95,29 @@ export interface PlanInput {
  */
 export function makePlan(input: PlanInput): Plan {
   const { model, options } = input;
-  const mode = resolveMode(options);
+  const logical = model.tensors.map((t) => input.requantized?.weights.get(t.name) ?? t);
+  const control = layerControl(logical, options);
   const fallbacks: string[] = [];
   const markers = new Map<string, Marker>();
   const wanted: { info: TensorInfo; content: Content }[] = [];
   const tensors = model.tensors.map((source): PlannedTensor => {
-    const decision = decide(input, source);
+    const decision = decide(input, control, source);
     if (decision.action === "remove") {
       return { source, action: "remove", reason: decision.reason, scheme: null };
     }
-    if (decision.action === "quantize" && options.output === "fp16") {
-      return planCast(wanted, source, decision.reason);
-    }
+    if (decision.action === "cast") return planCast(wanted, source, decision.reason);
     if (decision.action === "quantize") {
       const [rows = 0, cols = 0] = source.shape;
-      const { heur } = options;
-      const calibrated = input.calibrated?.has(source.name) ?? false;
+      const { mode, options: { heur, method } } = decision;
+      const calibrated = method !== "simple" && (input.calibrated?.has(source.name) ?? false);
       const choice = schemeFor(mode, { rows, cols, heur, wish: decision.wish, calibrated });
       if (choice.fellBack !== null) fallbacks.push(`${source.name}: ${choice.fellBack}`);
       if (choice.scheme !== null) {
-        planQuantize(wanted, markers, { source, scheme: choice.scheme, options });
+        planQuantize(wanted, markers, {
+          source,
+          scheme: choice.scheme,
+          options: decision.options,
+        });
         const reason = choice.fellBack === null
           ? decision.reason
           : `${decision.reason}; ${choice.fellBack}`;
@@ -143,16 +147,20 @@ export function makePlan(input: PlanInput): Plan {
   };
 }
 
-function decide(input: PlanInput, source: SourceTensor): LayerDecision {
-  if (input.requantized?.parts.has(source.name)) {
-    return { action: "remove", reason: "replaced by requantization" };
-  }
+function decide(input: PlanInput, control: LayerControl, source: SourceTensor): LayerFate {
   const logical = input.requantized?.weights.get(source.name) ?? source;
-  const decision = input.rule(logical);
-  if (decision.action === "quantize" && input.keepNonFinite?.has(source.name)) {
-    return { action: "keep", reason: "holds values that cannot be quantized (--nonfinite keep)" };
-  }
-  return decision;
+  const decision: LayerDecision = input.requantized?.parts.has(source.name)
+    ? { action: "remove", reason: "replaced by requantization" }
+    : input.rule(logical);
+  const fate = control(logical, decision);
+  const isChanged = fate.action === "quantize" || fate.action === "cast";
+  return isChanged && input.keepNonFinite?.has(source.name)
+    ? {
+      ...fate,
+      action: "keep",
+      reason: "holds values that cannot be quantized (--nonfinite keep)",
+    }
+    : fate;
 }
 
 type Wanted = { info: TensorInfo; content: Content }[];

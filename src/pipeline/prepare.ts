@@ -57,7 +57,7 @@ export function prepare(
     .filter(({ name }) => !requantized?.parts.has(name))
     .map((tensor) => requantized?.weights.get(tensor.name) ?? tensor);
   const detection = detect(logical);
-  const notes: string[] = [];
+  const notes: string[] = [...options.layers?.flags.notes ?? []];
   const refusal = refusalFor(model, detection, options);
   if (refusal !== null) {
     if (!dryRun) throw new UnsupportedError(`Cannot convert ${JSON.stringify(path)}: ${refusal}`);

@@ -3,7 +3,8 @@
 import type { TensorInfo } from "../core/tensor.ts";
 import { structuralReason } from "./candidates.ts";
 import { layerOf, withoutModelPrefix } from "./names.ts";
-import type { LayerRule, LayerWish } from "./preset.ts";
+import { isFound } from "./pattern.ts";
+import type { LayerRule, LayerWish, NamePattern } from "./preset.ts";
 
 /** A quantized layer of the reference file. */
 export interface ReferenceLayer extends LayerWish {
@@ -31,7 +32,7 @@ export interface LikeRule {
 export function likeRule(
   reference: readonly ReferenceLayer[],
   tensors: readonly TensorInfo[],
-  options: { readonly excludeLayers?: RegExp | null } = {},
+  options: { readonly excludeLayers?: RegExp | NamePattern | null } = {},
 ): LikeRule {
   const excludeLayers = options.excludeLayers ?? null;
   const exact = new Map(reference.map((layer) => [layer.layer, layer]));
@@ -48,7 +49,7 @@ export function likeRule(
     }
     const barred = structuralReason(tensor, { lora: true });
     if (barred !== null) return { action: "keep", reason: barred };
-    if (excludeLayers !== null && tensor.name.search(excludeLayers) >= 0) {
+    if (excludeLayers !== null && isFound(excludeLayers, tensor.name)) {
       return { action: "keep", reason: `--exclude-layers ${excludeLayers.source}` };
     }
     const { layer: _, ...wish } = layer;

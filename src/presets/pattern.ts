@@ -5,6 +5,8 @@
  * segment `*` stands for any run of characters without a dot, so `*` alone matches every name.
  */
 
+import type { NamePattern } from "./preset.ts";
+
 /** A compiled list of patterns. Returns the first pattern that matches `name`, or null. */
 export type PatternMatcher = (name: string) => string | null;
 
@@ -34,4 +36,10 @@ function compile(pattern: string): RegExp {
     segment.split("*").map((literal) => literal.replace(/[\\^$+?()[\]{}|]/g, "\\$&")).join("[^.]*")
   ).join("\\.");
   return new RegExp(`(?:^|\\.)${body}(?:\\.|$)`);
+}
+
+/** Whether `pattern` is found in a tensor's name. */
+export function isFound(pattern: RegExp | NamePattern, name: string): boolean {
+  // `search` ignores the `lastIndex` that a global expression carries from call to call.
+  return pattern instanceof RegExp ? name.search(pattern) >= 0 : pattern.test(name);
 }

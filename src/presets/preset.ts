@@ -101,3 +101,10 @@ export interface LayerDecision {
 
 /** Decides for one tensor; pure. */
 export type LayerRule = (tensor: TensorInfo) => LayerDecision;
+
+/** A pattern of tensor names that is not a `RegExp`, such as one that cannot hang. */
+export interface NamePattern {
+  readonly source: string;
+  /** Whether it is found in `name`. */
+  test(name: string): boolean;
+}

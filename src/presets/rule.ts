@@ -19,13 +19,14 @@ import { nonCandidateReason } from "./candidates.ts";
 import { documentedRule } from "./documented.ts";
 import { isLoraMatrix } from "./lora_keys.ts";
 import { officialKeepReason } from "./official_rule.ts";
-import { compilePatterns } from "./pattern.ts";
+import { compilePatterns, isFound } from "./pattern.ts";
 import type {
   Detection,
   Edges,
   Family,
   LayerDecision,
   LayerRule,
+  NamePattern,
   PresetChoice,
   Tier,
 } from "./preset.ts";
@@ -38,7 +39,7 @@ export interface LayerRuleOptions {
   readonly detection: Detection;
   readonly preset: PresetChoice;
   /** Tensors whose name it finds are kept. */
-  readonly excludeLayers: RegExp | null;
+  readonly excludeLayers: RegExp | NamePattern | null;
   /** The matrices of LoRA pairs are candidates. */
   readonly lora: boolean;
 }
@@ -58,8 +59,7 @@ export function layerRule(options: LayerRuleOptions): LayerRule {
   if (excludeLayers === null) return rule;
   return (tensor) => {
     const decision = rule(tensor);
-    // `search` ignores the `lastIndex` that a global expression carries from call to call.
-    return decision.action === "quantize" && tensor.name.search(excludeLayers) >= 0
+    return decision.action === "quantize" && isFound(excludeLayers, tensor.name)
       ? keep(`--exclude-layers ${excludeLayers.source}`)
       : decision;
   };

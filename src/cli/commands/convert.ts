@@ -6,6 +6,7 @@ import { basename, dirname, join } from "node:path";
 import { UnsupportedError } from "../../core/errors.ts";
 import { layerConfigTemplate, type TemplateLayer } from "../../config/layer_template.ts";
 import { convertModel, type ConvertResult, type ConvertStart } from "../../pipeline/convert.ts";
+import { isLayer } from "../../pipeline/layer_control.ts";
 import type { ConvertOptions } from "../../pipeline/options.ts";
 import type { Plan } from "../../pipeline/plan.ts";
 import { prepare } from "../../pipeline/prepare.ts";
@@ -69,10 +70,13 @@ function createTemplate({ options, io, context, log }: Request): number {
 }
 
 function templateLayers(plan: Plan): TemplateLayer[] {
+  const dtypes = new Map(plan.outputs.map(({ name, dtype }) => [name, dtype]));
   return plan.tensors.flatMap(({ source, action, scheme }): TemplateLayer[] => {
-    if (!source.name.endsWith(".weight") || source.shape.length !== 2) return [];
+    if (!isLayer(source)) return [];
     const name = source.name.replace(/\.weight$/, "");
-    if (action === "cast") return [{ name, entry: { format: "fp16" as const } }];
+    if (action === "cast" && dtypes.get(source.name) === "F16") {
+      return [{ name, entry: { format: "fp16" as const } }];
+    }
     if (scheme === null) return [{ name, entry: { skip: true } }];
     const { scaling, convrotGroupSize } = scheme;
     return [{

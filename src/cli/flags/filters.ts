@@ -2,8 +2,6 @@
 
 import { BOOL, type Flag, oneOf, section } from "./flag.ts";
 
-const CUSTOM = "per-layer types";
-
 export const FILTER_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "filters", theme: "Text encoders" }, [
     { name: "t5xxl", type: BOOL, help: "T5-XXL: drop the decoder, keep norms and embeddings" },
@@ -44,7 +42,7 @@ export const FILTER_FLAGS: readonly Flag[] = Object.freeze([
       help: "Z-Image refiner: keep the context and noise refiners",
     },
   ]),
-  ...section({ page: "filters", theme: "Layers by pattern", notYet: CUSTOM }, [
+  ...section({ page: "filters", theme: "Layers by pattern" }, [
     {
       name: "custom-layers",
       type: { kind: "string", place: "REGEX" },
@@ -79,7 +77,7 @@ export const FILTER_FLAGS: readonly Flag[] = Object.freeze([
     },
     { name: "fallback-simple", type: BOOL, help: "plain round to nearest for the fallback layers" },
   ]),
-  ...section({ page: "filters", theme: "Layer configuration", notYet: "layer configuration" }, [
+  ...section({ page: "filters", theme: "Layer configuration" }, [
     {
       name: "layer-config",
       type: { kind: "string", place: "FILE" },

@@ -1,0 +1,50 @@
+/** The flags of per-layer control: `--layer-config`, and the `--custom-...` and `--fallback` families. */
+
+import {
+  type LayerFlags,
+  NO_LAYER_FLAGS,
+  type OverrideSources,
+  readLayerFlags,
+} from "../config/layer_overrides.ts";
+import { loadLayerConfig } from "../config/load_layer_config.ts";
+import type { Parsed } from "./parse.ts";
+
+/** All flags of the families. */
+const NAMES = [
+  "layer-config",
+  "custom-layers",
+  "custom-type",
+  "custom-block-size",
+  "custom-scaling-mode",
+  "custom-simple",
+  "custom-heur",
+  "fallback",
+  "fallback-block-size",
+  "fallback-simple",
+] as const;
+
+/**
+ * Returns what the flags ask for; null where none is given. Reads the layer config.
+ *
+ * @throws UsageError for a bad pattern, block size or layer config.
+ */
+export function layersOf(parsed: Parsed): OverrideSources | null {
+  if (!NAMES.some((name) => parsed.has(name))) return null;
+  const path = parsed.string("layer-config");
+  return Object.freeze<OverrideSources>({
+    config: path === null ? null : loadLayerConfig(path),
+    fullmatch: parsed.bool("fullmatch"),
+    flags: readLayerFlags({
+      ...NO_LAYER_FLAGS,
+      customLayers: parsed.string("custom-layers"),
+      customType: parsed.string("custom-type") as LayerFlags["customType"],
+      customBlockSize: parsed.number("custom-block-size"),
+      customScalingMode: parsed.string("custom-scaling-mode") as LayerFlags["customScalingMode"],
+      customSimple: parsed.bool("custom-simple"),
+      customHeur: parsed.bool("custom-heur"),
+      fallback: parsed.string("fallback") as LayerFlags["fallback"],
+      fallbackBlockSize: parsed.number("fallback-block-size"),
+      fallbackSimple: parsed.bool("fallback-simple"),
+    }),
+  });
+}
