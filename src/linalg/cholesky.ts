@@ -1,8 +1,8 @@
 /**
  * Cholesky factorisation H = L·Lᵀ of a large symmetric matrix in f64, in place, by a team.
  *
- * Left-looking, in block columns of {@link CHOLESKY_BLOCK}: each is updated by one product with all
- * columns to its left, its diagonal block is factored by member 0, the rows below are solved by all. So
+ * Left-looking, in block columns of {@link CHOLESKY_BLOCK}: each is updated by a product with all columns
+ * to its left, its diagonal block is factored by member 0, the rows below are solved by all. So
  * the work is nearly all matrix products, and a block column, once done, is only read: with the parts
  * exported here it may come from anywhere, a file too. The strict upper triangle is never touched, so the
  * matrix can be put back from it ({@link restoreLower}) for another attempt with more damping.
@@ -11,7 +11,7 @@
  * order, whoever makes it.
  */
 
-import type { LinalgContext } from "./context.ts";
+import { type LinalgContext, withScratch } from "./context.ts";
 import type { LinalgKernels } from "./linalg_kernels.ts";
 import { block, type MatrixF64, transpose } from "./matrix.ts";
 import { shareOf } from "./team.ts";
@@ -28,32 +28,52 @@ const ROW_UNIT = 4;
 /**
  * Replaces the lower triangle of `h` by its Cholesky factor L.
  *
- * @param h f64 `[n, n]`; only the lower triangle is read and written. Shared by the team.
+ * @param h f64 `[n, n]`; only the lower triangle is read, and only it is changed. Shared by the team.
  * @param minPivot pivots must be above this: 0, or what rounding errors amount to.
  * @returns to every member, -1, or the index of the first column whose pivot is not above `minPivot`, or
- * is NaN or infinite (`h` is then neither H nor L).
+ * is NaN or infinite (the lower triangle is then neither H nor L).
  * @throws RangeError where `h` is not square.
  */
 export function cholesky(context: LinalgContext, h: MatrixF64, minPivot: number): number {
-  const { kernels, team } = context;
+  const { kernels, memory, team } = context;
   const n = h.rows;
-  for (let first = 0; first < n; first += CHOLESKY_BLOCK) {
-    const width = Math.min(CHOLESKY_BLOCK, n - first);
-    const done = block(h, first, 0, n - first, first);
-    const column = block(h, first, first, n - first, width);
-    const rows = shareOf(team, 0, n - first, ROW_UNIT);
-    updateBlockColumn(kernels, column, done, rows.start, rows.end);
-    team.barrier();
+  return withScratch(context, () => {
+    const upper = memory.f64(CHOLESKY_BLOCK ** 2);
+    for (let first = 0; first < n; first += CHOLESKY_BLOCK) {
+      const width = Math.min(CHOLESKY_BLOCK, n - first);
+      const done = block(h, first, 0, n - first, first);
+      const column = block(h, first, first, n - first, width);
+      const diagonal = block(column, 0, 0, width, width);
+      let failed = -1;
+      if (team.index === 0) {
+        // Products fill whole rectangles: what lies above the diagonal is kept aside.
+        copyUpper(upper, CHOLESKY_BLOCK, diagonal.data, h.rowStride, width);
+        updateBlockColumn(kernels, column, done, 0, width);
+        failed = factorDiagonal(kernels, diagonal, minPivot);
+        copyUpper(diagonal.data, h.rowStride, upper, CHOLESKY_BLOCK, width);
+      }
+      const below = shareOf(team, width, n - first, ROW_UNIT);
+      updateBlockColumn(kernels, column, done, below.start, below.end);
+      failed = team.max(failed);
+      if (failed >= 0) return first + failed;
+      solveRows(kernels, block(column, below.start, 0, below.end - below.start, width), diagonal);
+      team.barrier();
+    }
+    return -1;
+  });
+}
 
-    const diagonal = block(column, 0, 0, width, width);
-    const failed = team.max(team.index === 0 ? factorDiagonal(kernels, diagonal, minPivot) : -1);
-    if (failed >= 0) return first + failed;
-
-    const below = shareOf(team, width, n - first, ROW_UNIT);
-    solveRows(kernels, block(column, below.start, 0, below.end - below.start, width), diagonal);
-    team.barrier();
+/** Copies what is above the diagonal of an n x n matrix; rows are `toStride` and `fromStride` apart. */
+function copyUpper(
+  to: Float64Array,
+  toStride: number,
+  from: Float64Array,
+  fromStride: number,
+  n: number,
+): void {
+  for (let i = 0; i < n; i++) {
+    to.set(from.subarray(i * fromStride + i + 1, i * fromStride + n), i * toStride + i + 1);
   }
-  return -1;
 }
 
 /**
@@ -81,7 +101,10 @@ export function updateBlockColumn(
   );
 }
 
-/** Factors one diagonal block in place; returns -1 or the index of the first unusable pivot. */
+/**
+ * Factors one diagonal block in place; returns -1 or the index of the first unusable pivot. What lies
+ * above the diagonal is neither kept nor of use afterwards.
+ */
 export function factorDiagonal(kernels: LinalgKernels, a: MatrixF64, minPivot: number): number {
   const n = a.rows;
   for (let first = 0; first < n; first += SMALL_BLOCK) {

@@ -102,7 +102,7 @@ export function checkLdlqBlock(args: LdlqBlock): void {
     checkShape(name, what, m, what === "panel" ? width : rows, width);
     // Rows are updated in whole vectors.
     const padded = Math.ceil(width / 4) * 4;
-    if (m.rowStride % 4 !== 0 || m.rowStride < padded || m.data.length < m.rows * padded) {
+    if (m.rowStride % 4 !== 0 || m.rowStride < padded) {
       fail(name, `rows of ${what} must have room for a multiple of 4 values`);
     }
     if (m.rows > 0 && (m.rows - 1) * m.rowStride + padded > m.data.length) {
