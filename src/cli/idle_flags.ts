@@ -36,7 +36,6 @@ const WRITING_FLAGS = [
   "report",
   "report-quality",
   "quality-threshold",
-  "strict",
   "workers",
   "memory-limit",
   "low-memory",
@@ -87,6 +86,11 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       why: "with --dry-run, which converts nothing",
     },
     {
+      when: io.dryRun !== null && options.merge === null,
+      names: ["strict"],
+      why: "with --dry-run, which converts nothing",
+    },
+    {
       when: io.dryRun === "analyze",
       names: ["output", "force"],
       why: "with --dry-run analyze, which writes nothing",
@@ -116,7 +120,21 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       names: ["quality-threshold"],
       why: "without --report-quality",
     },
-    { when: !io.reportQuality, names: ["strict"], why: "without --report-quality" },
+    {
+      when: !io.reportQuality && options.merge === null,
+      names: ["strict"],
+      why: "without --report-quality or --merge-lora",
+    },
+    {
+      when: options.merge === null,
+      names: ["merge-lora-scale", "merge-lora-dampen"],
+      why: "without --merge-lora",
+    },
+    {
+      when: options.merge?.paths.length === 1,
+      names: ["merge-lora-dampen"],
+      why: "with one LoRA: only those after the first are dampened",
+    },
     {
       when: options.preset.kind === "none" || options.preset.kind === "documented" || copiesModes,
       names: ["tier"],

@@ -1,4 +1,7 @@
-/** The flags of per-layer control: `--layer-config`, and the `--custom-...` and `--fallback` families. */
+/**
+ * The flags that concern single layers: `--layer-config`, the `--custom-...` and `--fallback` families,
+ * and the LoRAs that are merged.
+ */
 
 import {
   type LayerFlags,
@@ -7,6 +10,7 @@ import {
   readLayerFlags,
 } from "../config/layer_overrides.ts";
 import { loadLayerConfig } from "../config/load_layer_config.ts";
+import type { LoraMergeOptions } from "../pipeline/lora_merge.ts";
 import type { Parsed } from "./parse.ts";
 
 /** All flags of the families. */
@@ -46,5 +50,18 @@ export function layersOf(parsed: Parsed): OverrideSources | null {
       fallbackBlockSize: parsed.number("fallback-block-size"),
       fallbackSimple: parsed.bool("fallback-simple"),
     }),
+  });
+}
+
+/** Returns which LoRAs are merged; null where none is: `--merge-lora` first, then `--merge-loras`. */
+export function mergeOf(parsed: Parsed): LoraMergeOptions | null {
+  const single = parsed.string("merge-lora");
+  const paths = [...(single === null ? [] : [single]), ...parsed.list("merge-loras")];
+  if (paths.length === 0) return null;
+  return Object.freeze<LoraMergeOptions>({
+    paths,
+    scale: parsed.number("merge-lora-scale") ?? 1,
+    dampen: parsed.bool("merge-lora-dampen", true),
+    strict: parsed.bool("strict"),
   });
 }

@@ -11,7 +11,7 @@ import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../pipeline/option
 import { presetByName } from "../presets/registry.ts";
 import { PRESET_FLAGS } from "./flags/table.ts";
 import { idleFlags } from "./idle_flags.ts";
-import { layersOf } from "./layer_flags.ts";
+import { layersOf, mergeOf } from "./layer_flags.ts";
 import type { Verbosity } from "./log.ts";
 import { type Parsed, refuseNotYet } from "./parse.ts";
 import type { ConvertIo, ConvertRequest } from "./request.ts";
@@ -106,6 +106,7 @@ function optionsOf(parsed: Parsed): ConvertOptions {
     normalizeScales: !parsed.bool("no-normalize-scales"),
     excludeLayers: excludeOf(parsed),
     layers: layersOf(parsed),
+    merge: mergeOf(parsed),
     nonfinite: (parsed.string("nonfinite") ?? "error") as ConvertOptions["nonfinite"],
     preset: presetOf(parsed, { flags, target }),
     tier: (parsed.string("tier") ?? "balanced") as ConvertOptions["tier"],
@@ -217,7 +218,14 @@ export function autoOutputName(
   input: string,
   options: Pick<
     ConvertOptions,
-    "target" | "output" | "scaling" | "blockSize" | "scaleSearch" | "method" | "calibrationPath"
+    | "target"
+    | "output"
+    | "scaling"
+    | "blockSize"
+    | "scaleSearch"
+    | "method"
+    | "calibrationPath"
+    | "merge"
   >,
   { convrotGroup }: { convrotGroup: number | null },
 ): string {
@@ -234,11 +242,13 @@ function modeName(
   options: Parameters<typeof autoOutputName>[1],
   convrotGroup: number | null,
 ): string {
-  if (options.output === "fp16") return "fp16";
+  const merged = options.merge === null ? [] : ["lora"];
+  if (options.output === "fp16") return [...merged, "fp16"].join("_");
   const scaling = options.scaling ?? (options.target === "ctq" ? "block" : "row");
   const search = options.scaleSearch ?? (options.method === "simple" ? "off" : "mse");
   const isCompensated = options.method !== "simple" && options.calibrationPath !== null;
   return [
+    ...merged,
     "int8",
     scaling === "block" ? `block${options.blockSize}` : scaling,
     ...(convrotGroup === null ? [] : [`convrot${convrotGroup}`]),

@@ -21,11 +21,17 @@ export const SHARED_MAX_BYTES = 2 ** 32 - 2 ** 17;
 export interface Needs {
   readonly arenaBytes: number;
   readonly tensorCount: number;
+  /** What all workers share: the LoRAs that are merged. */
+  readonly sharedBytes?: number;
 }
 
 /** Returns the resident bytes that `workers` workers are expected to take in all. */
-export function expectedBytes({ arenaBytes, tensorCount }: Needs, workers: number): number {
-  return RUNTIME_BYTES + TENSOR_BYTES * tensorCount + workers * (WORKER_BYTES + arenaBytes);
+export function expectedBytes(
+  { arenaBytes, tensorCount, sharedBytes = 0 }: Needs,
+  workers: number,
+): number {
+  return RUNTIME_BYTES + sharedBytes + TENSOR_BYTES * tensorCount +
+    workers * (WORKER_BYTES + arenaBytes);
 }
 
 /**

@@ -10,10 +10,12 @@ import {
   WorkerPool,
 } from "./workers/worker_pool.ts";
 import { arenaBytesFor } from "./workers/worker_pool.ts";
+import type { LoraReport } from "../lora/plan_merge.ts";
 import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
 import { workersWithin } from "./budget.ts";
 import { F16_MAX } from "./chunks/cast_chunk.ts";
 import { type LayerErrors, layerErrors } from "./layer_errors.ts";
+import { deltaBytes } from "./lora_merge.ts";
 import { makeTasks, type Work } from "./make_tasks.ts";
 import type { ConvertOptions } from "./options.ts";
 import type { Plan } from "./plan.ts";
@@ -48,6 +50,8 @@ export interface ConvertStart {
   readonly output: string;
   /** Things a user should know, one sentence each. */
   readonly notes: readonly string[];
+  /** What became of the LoRAs, in the order they are merged. */
+  readonly loras: readonly LoraReport[];
   readonly workers: number;
 }
 
@@ -88,7 +92,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   const output = typeof request.output === "string"
     ? request.output
     : request.output(prepared.plan);
-  refuseSameFile(output, prepared.model.paths);
+  refuseSameFile(output, [...prepared.model.paths, ...request.options.merge?.paths ?? []]);
   checkOutputPath(output, { force });
   const firstTasks = tasksOf(prepared, prepared.plan).tasks;
   const workers = workersFor(request, firstTasks, prepared.model.tensors.length);
@@ -96,7 +100,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   const plan = request.options.nonfinite === "keep"
     ? await planAround(prepared, pool, request)
     : prepared.plan;
-  request.onPlan?.({ plan, output, notes: prepared.notes, workers });
+  request.onPlan?.({ plan, output, notes: prepared.notes, loras: prepared.loras, workers });
   const layers = await execute(request, prepared, { plan, pool, output });
   return {
     plan,
@@ -159,7 +163,9 @@ function layerResult(task: Task, numbers: TaskNumbers, note: string | null): Lay
 }
 
 function workersFor(request: ConvertRequest, tasks: readonly Task[], tensorCount: number): number {
-  const needs = { arenaBytes: arenaBytesFor(tasks), tensorCount };
+  const deltas = tasks.flatMap((task) => "source" in task ? task.source.deltas ?? [] : []);
+  const sharedBytes = deltaBytes(deltas);
+  const needs = { arenaBytes: arenaBytesFor(tasks), tensorCount, sharedBytes };
   return workersWithin(needs, {
     wanted: request.workers,
     limitBytes: request.memoryLimitBytes ?? null,

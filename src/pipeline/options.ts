@@ -1,6 +1,7 @@
 /** What a conversion is asked to do. Made once by the command line or the library, then frozen. */
 
 import type { OverrideSources } from "../config/layer_overrides.ts";
+import type { LoraMergeOptions } from "./lora_merge.ts";
 import type { NamePattern, PresetChoice, Tier } from "../presets/preset.ts";
 
 export type { PresetChoice, Tier };
@@ -34,6 +35,8 @@ export interface ConvertOptions {
   readonly excludeLayers: RegExp | NamePattern | null;
   /** What single layers are to be instead: layer config, custom layers, fallback; null: nothing. */
   readonly layers: OverrideSources | null;
+  /** LoRAs that are merged into the model before everything else; null: none. */
+  readonly merge: LoraMergeOptions | null;
   readonly nonfinite: "error" | "keep";
   readonly preset: PresetChoice;
   readonly tier: Tier;
@@ -62,6 +65,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   normalizeScales: true,
   excludeLayers: null,
   layers: null,
+  merge: null,
   nonfinite: "error",
   preset: { kind: "auto" },
   tier: "balanced",

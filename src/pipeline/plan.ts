@@ -5,6 +5,7 @@
 
 import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
+import { matrixShape } from "../lora/key_map.ts";
 import type { Detection, LayerDecision, LayerRule } from "../presets/preset.ts";
 import type { Scheme } from "../quant/scheme.ts";
 import { layoutTensors, type PlacedTensor } from "../safetensors/layout.ts";
@@ -14,6 +15,7 @@ import { type Marker, markerBytes, markerOf, quantizationMetadata } from "./mark
 import { type LayerControl, layerControl, type LayerFate } from "./layer_control.ts";
 import { scaleShape, schemeFor } from "./mode.ts";
 import type { ConvertOptions } from "./options.ts";
+import { SEGMENT_ELEMENTS } from "./tasks.ts";
 
 /** What happens to an input tensor. */
 export type Action = "quantize" | "keep" | "cast" | "remove";
@@ -30,7 +32,7 @@ export interface PlannedTensor {
 /** What an output tensor is filled with. */
 export type Content =
   | { readonly kind: "copy"; readonly source: SourceTensor }
-  | { readonly kind: "cast"; readonly source: SourceTensor; readonly dtype: "F16" | "BF16" }
+  | { readonly kind: "cast"; readonly source: SourceTensor; readonly dtype: "F16" | "BF16" | "F32" }
   | { readonly kind: "codes"; readonly source: SourceTensor; readonly scheme: Scheme }
   | { readonly kind: "scales"; readonly source: SourceTensor }
   | { readonly kind: "inline"; readonly bytes: Uint8Array };
@@ -83,6 +85,8 @@ export interface PlanInput {
   };
   /** Names of weights whose errors are compensated. */
   readonly calibrated?: ReadonlySet<string>;
+  /** Names of tensors that LoRAs are merged into. */
+  readonly merged?: ReadonlySet<string>;
   /** Names that are kept because they hold NaN or infinity (`--nonfinite keep`). */
   readonly keepNonFinite?: ReadonlySet<string>;
 }
@@ -105,7 +109,7 @@ export function makePlan(input: PlanInput): Plan {
     if (decision.action === "remove") {
       return { source, action: "remove", reason: decision.reason, scheme: null };
     }
-    if (decision.action === "cast") return planCast(wanted, source, decision.reason);
+    if (decision.action === "cast") return planCast(input, wanted, source, decision.reason);
     if (decision.action === "quantize") {
       const [rows = 0, cols = 0] = source.shape;
       const { mode, options: { heur, method } } = decision;
@@ -153,14 +157,24 @@ function decide(input: PlanInput, control: LayerControl, source: SourceTensor): 
     ? { action: "remove", reason: "replaced by requantization" }
     : input.rule(logical);
   const fate = control(logical, decision);
-  const isChanged = fate.action === "quantize" || fate.action === "cast";
-  return isChanged && input.keepNonFinite?.has(source.name)
-    ? {
-      ...fate,
-      action: "keep",
-      reason: "holds values that cannot be quantized (--nonfinite keep)",
-    }
-    : fate;
+  const isMerged = input.merged?.has(source.name) === true && fate.action !== "remove";
+  const isChanged = isMerged || fate.action === "quantize" || fate.action === "cast";
+  if (isChanged && input.keepNonFinite?.has(source.name)) {
+    const what = isMerged ? "merged or quantized" : "quantized";
+    const reason = `holds values that cannot be ${what} (--nonfinite keep)`;
+    return { ...fate, action: "keep", reason };
+  }
+  if (isMerged) refuseLongRows(source);
+  return isMerged ? { ...fate, reason: `${fate.reason} + LoRA` } : fate;
+}
+
+function refuseLongRows({ name, shape }: SourceTensor): void {
+  const [, cols] = matrixShape(shape);
+  if (cols <= SEGMENT_ELEMENTS) return;
+  throw new UnsupportedError(
+    `Cannot merge a LoRA into tensor ${JSON.stringify(name)}: its rows have ${cols} elements, ` +
+      `at most ${SEGMENT_ELEMENTS} are merged`,
+  );
 }
 
 type Wanted = { info: TensorInfo; content: Content }[];
@@ -170,9 +184,16 @@ function planKeep(wanted: Wanted, source: SourceTensor, reason: string): Planned
   return { source, action: "keep", reason, scheme: null };
 }
 
-function planCast(wanted: Wanted, source: SourceTensor, reason: string): PlannedTensor {
+function planCast(
+  { merged }: PlanInput,
+  wanted: Wanted,
+  source: SourceTensor,
+  reason: string,
+): PlannedTensor {
   const { name, shape } = source;
-  if (source.dtype === "F16") return planKeep(wanted, source, `${reason}; F16 already`);
+  if (source.dtype === "F16" && !merged?.has(name)) {
+    return planKeep(wanted, source, `${reason}; F16 already`);
+  }
   wanted.push({
     info: { name, dtype: "F16", shape },
     content: { kind: "cast", source, dtype: "F16" },
@@ -182,16 +203,33 @@ function planCast(wanted: Wanted, source: SourceTensor, reason: string): Planned
 
 /** Keeps a tensor; codes whose scales go are written as the values they stand for. */
 function planRest(
-  { requantized }: PlanInput,
+  { requantized, merged, keepNonFinite }: PlanInput,
   wanted: Wanted,
   source: SourceTensor,
   reason: string,
 ): PlannedTensor {
-  if (!requantized?.weights.has(source.name)) return planKeep(wanted, source, reason);
   const { name, shape } = source;
+  if (!requantized?.weights.has(name)) {
+    // What is kept for its NaN is kept as it is.
+    const isMerged = merged?.has(name) === true && !keepNonFinite?.has(name);
+    return isMerged ? planMerged(wanted, source, reason) : planKeep(wanted, source, reason);
+  }
   const content: Content = { kind: "cast", source, dtype: "BF16" };
   wanted.push({ info: { name, dtype: "BF16", shape }, content });
   return { source, action: "cast", reason: `dequantized: ${reason}`, scheme: null };
+}
+
+/** Writes a kept tensor with its LoRAs merged, in its own dtype. */
+function planMerged(wanted: Wanted, source: SourceTensor, reason: string): PlannedTensor {
+  const { name, shape, dtype } = source;
+  if (dtype !== "F16" && dtype !== "BF16" && dtype !== "F32") {
+    throw new UnsupportedError(
+      `Cannot merge a LoRA into tensor ${JSON.stringify(name)}: it is kept as ${dtype}, ` +
+        "merged tensors are kept as F16, BF16 or F32",
+    );
+  }
+  wanted.push({ info: { name, dtype, shape }, content: { kind: "cast", source, dtype } });
+  return { source, action: "cast", reason, scheme: null };
 }
 
 function planQuantize(

@@ -3,6 +3,8 @@
 import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { detect } from "../presets/detect.ts";
+import { matrixShape } from "../lora/key_map.ts";
+import type { LoraReport } from "../lora/plan_merge.ts";
 import { likeRule, type ReferenceLayer } from "../presets/like.ts";
 import type { Detection, LayerRule } from "../presets/preset.ts";
 import { refusalOf } from "../presets/registry.ts";
@@ -17,6 +19,7 @@ import {
   unmatchedLayers,
 } from "./calibration.ts";
 import { DAMPING_DEFAULT } from "../linalg/damping.ts";
+import { openLoraMerge } from "./lora_merge.ts";
 import { floatMatrix } from "./make_tasks.ts";
 import type { ConvertOptions } from "./options.ts";
 import { makePlan, type Plan, type PlanInput } from "./plan.ts";
@@ -31,6 +34,8 @@ export interface Prepared {
   matrixOf(source: SourceTensor): MatrixSource;
   /** What the errors of a layer are compensated by; null where there is nothing. */
   compensationOf(source: SourceTensor): Compensation | null;
+  /** What became of the LoRAs, in the order they are merged. */
+  readonly loras: readonly LoraReport[];
   /** The files a run reads: those of the model, then those of the calibration. */
   readonly inputPaths: readonly string[];
   /** The plan once more, with tensors kept for the values they hold. */
@@ -67,6 +72,8 @@ export function prepare(
   for (const layer of missing) {
     notes.push(`the --like file quantizes "${layer}", which is not here`);
   }
+  const merge = options.merge === null ? null : openLoraMerge(logical, options.merge);
+  notes.push(...merge?.notes ?? []);
   const calibration = calibrationOf(options);
   if (calibration !== null) notes.push(...unmatchedLayers(calibration, model));
   const statistics = calibration?.layers ?? new Map<string, LayerStatistic>();
@@ -78,6 +85,7 @@ export function prepare(
     rule,
     options,
     ...(requantized === undefined ? {} : { requantized }),
+    ...(merge === null ? {} : { merged: merge.names }),
   };
   const byWeight = new Map(layers.map((layer) => [layer.weightName, layer]));
   return {
@@ -85,7 +93,11 @@ export function prepare(
     plan: makePlan(input),
     matrixOf: (source) => {
       const layer = byWeight.get(source.name);
-      return layer === undefined ? floatMatrix(source) : storedMatrix(model, source, layer);
+      const matrix = layer === undefined ? floatMatrix(source) : storedMatrix(model, source, layer);
+      if (merge === null || !merge.names.has(source.name)) return matrix;
+      // Changes are rows of a matrix, also those of convolutions and biases.
+      const [rows, cols] = matrixShape(source.shape);
+      return { ...matrix, rows, cols, deltas: merge.deltasOf(source.name) };
     },
     compensationOf: (source) => {
       const statistic = statistics.get(layerName(source.name));
@@ -97,6 +109,7 @@ export function prepare(
         : statistic.data;
       return { ...statistic, data, actOrder, damping: DAMPING_DEFAULT, fallbackScaleSearch };
     },
+    loras: merge?.reports ?? [],
     inputPaths: [...model.paths, ...(calibration?.paths ?? [])],
     replan: (keepNonFinite) => makePlan({ ...input, keepNonFinite }),
     notes,

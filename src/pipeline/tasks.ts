@@ -5,6 +5,7 @@
  */
 
 import type { LayerStatistic } from "./calibration.ts";
+import type { LoraDelta } from "../lora/lora_delta.ts";
 import { type DType, DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
 
 /** Elements of one chunk: 2 MiB of BF16. Large enough for the disk, small enough for a cache. */
@@ -37,6 +38,8 @@ export interface MatrixSource {
   readonly scale: SourceScale | null;
   /** Regular-Hadamard group the stored values are rotated by, null if not. */
   readonly convrotGroupSize: number | null;
+  /** LoRAs that are added to the decoded values, in order; every rectangle then has whole rows. */
+  readonly deltas?: readonly LoraDelta[];
 }
 
 /** Bytes are moved as they are. */
@@ -165,7 +168,8 @@ function quantizeGrid(task: QuantizeTask): ChunkGrid {
     return { ...grid, colStep: Math.max(unit, Math.floor(grid.colStep / unit) * unit) };
   }
   const tiles = Math.max(1, Math.floor(CHUNK_ELEMENTS / (groupRows * groupCols)));
-  const colStep = Math.min(cols, tiles * groupCols);
+  // The rows of a LoRA's change are computed whole.
+  const colStep = task.source.deltas === undefined ? Math.min(cols, tiles * groupCols) : cols;
   const bands = colStep === cols ? Math.max(1, Math.floor(CHUNK_ELEMENTS / (groupRows * cols))) : 1;
   return { rows, cols, rowStep: Math.min(rows, bands * groupRows), colStep, streamed: false };
 }

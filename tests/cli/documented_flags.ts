@@ -138,8 +138,6 @@ export const NOT_YET: readonly (readonly [readonly string[], RegExp])[] = [
   [["--num_iter", "10"], /learned rounding/],
   [["--early-stop-stall=5"], /learned rounding/],
   [["--no-quip-hadamard"], /QuIP/],
-  [["--merge-loras", "a", "b"], /LoRA merging/],
-  [["--merge-lora-dampen=False"], /LoRA merging/],
   [["--edit-quant"], /editing/],
   [["--resume"], /resuming/],
   [["--device", "gpu"], /WebGPU/],

@@ -154,11 +154,14 @@ function totalsJson(plan: Plan): unknown {
 }
 
 /** Says before the work what will be done, on what, and what the user should know. */
-function announce({ plan, output, notes, workers }: ConvertStart, request: Request): void {
+function announce({ plan, output, notes, loras, workers }: ConvertStart, request: Request): void {
   const { log, options } = request;
   log.info(`device: cpu (${workers} ${workers === 1 ? "worker" : "workers"})`);
   log.info(`model: ${explain(plan.detection)}`);
   if (options.method !== "simple" && options.output === "int8") log.info(methodLine(plan, options));
+  for (const { path, modules, resolved, strength } of loras) {
+    log.info(`merging: ${path}, ${resolved} of ${modules} layers, strength ${strength}`);
+  }
   const { totals } = plan;
   const parts = [
     `${totals.quantize} quantized`,
@@ -250,7 +253,11 @@ async function conclude(
       }`,
   );
   const check = io.verify
-    ? await verifyOutput(result.output, { source: io.input, context, workers: result.workers })
+    ? await verifyOutput(result.output, {
+      source: request.options.merge === null ? io.input : null,
+      context,
+      workers: result.workers,
+    })
     : null;
   for (const line of check?.lines ?? []) log.info(line);
   events?.done({

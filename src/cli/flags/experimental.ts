@@ -110,11 +110,11 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       help: "number of segments",
     },
   ]),
-  ...section({ page: "experimental", theme: "LoRA merging", notYet: "LoRA merging" }, [
+  ...section({ page: "experimental", theme: "LoRA merging" }, [
     {
       name: "merge-lora",
       type: { kind: "string", place: "FILE" },
-      help: "merge a LoRA before quantizing",
+      help: "merge a LoRA before quantizing; --strict refuses one that does not fit in full",
     },
     {
       name: "merge-loras",

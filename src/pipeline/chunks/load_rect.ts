@@ -1,6 +1,7 @@
 /** Reads a rectangle of a matrix as f32 values in original space, from whatever the file stores. */
 
 import type { FloatDType } from "../../core/dtype.ts";
+import { addLoraDelta } from "../../lora/merge.ts";
 import { elementBytes, type MatrixSource, type Rect, type SourceScale } from "../tasks.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 
@@ -30,7 +31,7 @@ export function readRect(
 
 /**
  * Decodes `raw`, the stored bytes of `rect` of `matrix`, to `x` (rect.rows x rect.cols): applies the
- * stored scales and undoes the rotation, so that `x` is what the model computes with.
+ * stored scales, undoes the rotation and merges the LoRAs, so that `x` is what the model computes with.
  */
 export function decodeRect(
   context: ChunkContext,
@@ -43,6 +44,7 @@ export function decodeRect(
   else context.kernels.decode(x, raw, matrix.dtype);
   if (matrix.scale !== null) applyScales(context, x, matrix, matrix.scale, rect);
   if (matrix.convrotGroupSize !== null) context.kernels.rotate(x, matrix.convrotGroupSize);
+  for (const delta of matrix.deltas ?? []) addLoraDelta(x, delta, { rowStart: rect.row });
 }
 
 function decodeCodes(x: Float32Array, raw: Uint8Array): void {

@@ -16,6 +16,11 @@ export function tileRows(task: QuantizeTask, rect: Rect): number {
   return Math.min(rect.rows, Math.max(1, bands) * task.groupRows);
 }
 
+/** Whether the tile is kept as it was before rotation: merging once more costs more than decoding. */
+export function keepsMerged(task: QuantizeTask): boolean {
+  return task.source.deltas !== undefined && task.convrotGroupSize !== null;
+}
+
 /** Reads, quantizes and writes `rect`. Stops early, leaving the slot to tell, at NaN or infinity. */
 export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: Rect): void {
   const { scratch } = context;
@@ -27,6 +32,7 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
   const step = tileRows(task, rect);
   const x = scratch.f32(step * rect.cols);
   const xhat = scratch.f32(step * rect.cols);
+  const merged = keepsMerged(task) ? scratch.f32(step * rect.cols) : null;
   const stats = scratch.f64(SLOT.nonFinite);
   stats.fill(0);
 
@@ -40,6 +46,8 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
     const tileRaw = raw.subarray(row * rowBytes, (row + rows) * rowBytes);
     decodeRect(context, values, tileRaw, source, tile);
     if (reportNonFinite(context, values, tile, source.cols)) return;
+    const original = merged?.subarray(0, values.length);
+    original?.set(values);
     const firstGroup = (row / groupRows) * across;
     quantizeTile(context, task, {
       x: values,
@@ -49,7 +57,10 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
       grid,
       stats,
       // Errors are told in original space: decode once more instead of keeping a second tile.
-      restore: () => decodeRect(context, values, tileRaw, source, tile),
+      restore: () => {
+        if (original === undefined) decodeRect(context, values, tileRaw, source, tile);
+        else values.set(original);
+      },
     });
   }
   context.slot.set(stats);

@@ -19,7 +19,7 @@ import { castChunk } from "./cast_chunk.ts";
 import { type ChunkContext, SLOT } from "./chunk_context.ts";
 import { gptqChunk, gptqScratchBytes } from "./gptq_chunk.ts";
 import { decodeRect, rawBytes, readRect, scaleScratchBytes } from "./load_rect.ts";
-import { quantizeChunk, tileRows } from "./quantize_chunk.ts";
+import { keepsMerged, quantizeChunk, tileRows } from "./quantize_chunk.ts";
 import { scanChunk } from "./scan_chunk.ts";
 import { streamGroup } from "./stream_group.ts";
 
@@ -124,7 +124,8 @@ function quantizeBytes(task: QuantizeTask, grid: ChunkGrid): number {
   const elements = rect.rows * rect.cols;
   const scales = elements / (task.groupRows * task.groupCols);
   return elements * (elementBytes(task.source.dtype) + 1) + 4 * scales +
-    8 * tileRows(task, rect) * rect.cols + scaleScratchBytes(task.source, grid.rowStep);
+    (keepsMerged(task) ? 12 : 8) * tileRows(task, rect) * rect.cols +
+    scaleScratchBytes(task.source, grid.rowStep);
 }
 
 function streamBytes(task: QuantizeTask): number {
