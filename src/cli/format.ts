@@ -24,3 +24,8 @@ export function formatSeconds(elapsedMs: number): string {
   const rounded = Math.round(seconds / 60);
   return `${Math.floor(rounded / 60)} h ${String(rounded % 60).padStart(2, "0")} min`;
 }
+
+/** A stranger's text without control characters, which a terminal would obey. */
+export function visible(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, "?");
+}

@@ -1,7 +1,7 @@
 /** What is in a model, as lines for people. */
 
 import type { Inspection } from "../pipeline/inspect.ts";
-import { formatBytes } from "./format.ts";
+import { formatBytes, visible } from "./format.ts";
 
 /** Values of metadata are shown up to this many characters. */
 const METADATA_WIDTH = 60;
@@ -96,9 +96,4 @@ function table(rows: readonly string[][], sides: readonly ("left" | "right")[]):
     );
     return `    ${cells.join("  ")}`.trimEnd();
   });
-}
-
-/** A stranger's text without control characters, which a terminal would obey. */
-function visible(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, "?");
 }

@@ -1,5 +1,6 @@
 /** The quality of a conversion as a table: the worst layers first. */
 
+import { visible } from "./format.ts";
 import type { LayerResult } from "../pipeline/convert.ts";
 import {
   type LayerErrors,
@@ -49,6 +50,6 @@ function row(name: string, errors: LayerErrors, thresholdDb: number): string[] {
     errors.relativeError.toExponential(2),
     errors.cosine.toFixed(6),
     errors.maxAbsError.toExponential(2),
-    low ? `${name}  (below ${thresholdDb} dB)` : name,
+    low ? `${visible(name)}  (below ${thresholdDb} dB)` : visible(name),
   ];
 }

@@ -3,7 +3,7 @@
 import type { LayerErrors } from "../pipeline/layer_errors.ts";
 import type { Problem, VerifyReport } from "../pipeline/verify.ts";
 import type { ComparedLayer, SourceReport } from "../pipeline/verify_source.ts";
-import { formatBytes } from "./format.ts";
+import { formatBytes, visible } from "./format.ts";
 import { qualityTable } from "./quality_table.ts";
 
 /** Layers with the same problem are named up to this many. */
@@ -89,9 +89,4 @@ function problemLines(problems: readonly Problem[]): string[] {
       ...(hint === undefined ? [] : [`    note    ${hint}`]),
     ].map(visible);
   });
-}
-
-/** A stranger's text without control characters, which a terminal would obey. */
-function visible(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, "?");
 }

@@ -245,12 +245,10 @@ async function conclude(
     log.warn(`${low.length} layers are below ${io.qualityThreshold} dB SQNR`);
   }
   const { totals } = result.plan;
-  const rate = totals.inputBytes / Math.max(result.elapsedMs, 1) / 1e6;
+  const rate = formatBytes(1000 * totals.inputBytes / Math.max(result.elapsedMs, 1));
   log.info(
     `done: ${formatBytes(totals.outputBytes)} in ${formatSeconds(result.elapsedMs)} ` +
-      `(${rate.toFixed(2)} GB/s)${
-        overall === null ? "" : `, ${qualityLine(result, overall.sqnrDb)}`
-      }`,
+      `(${rate}/s)${overall === null ? "" : `, ${qualityLine(result, overall.sqnrDb)}`}`,
   );
   const check = io.verify
     ? await verifyOutput(result.output, {
