@@ -165,7 +165,7 @@ for (const style of Object.keys(STYLES)) {
     const got = readModel(at("o.safetensors"));
     for (const [name, values] of want) {
       assert.equal(got.get(name)!.dtype, "F32");
-      assert.ok(relativeError(valuesOf(got.get(name)!), values) < 1e-7, name);
+      assert.ok(relativeError(valuesOf(got.get(name)!), values) < 2e-7, name);
     }
     for (const { source, reason } of plan.tensors) {
       assert.equal(reason.endsWith(" + LoRA"), source.name.endsWith(".weight"), reason);
@@ -252,8 +252,8 @@ Deno.test("convertModel() casts merged layers with --fp16 and keeps merged ones 
       dtype === "BF16" ? (x) => bf16ToF32(f32ToBf16(x)) : (x) => f16ToF32(f32ToF16(x)),
     );
     const differing = valuesOf(got).filter((value, i) => value !== expected[i]).length;
-    // f64 sums in another order may fall on the other side of a tie.
-    assert.ok(differing <= 2, `${dtype}: ${differing} differ`);
+    // Sums in f32 may fall on the other side of a tie.
+    assert.ok(differing <= 8, `${dtype}: ${differing} differ`);
   }
   writeFlux(at("m.safetensors"));
   const f64 = [...readModel(at("m.safetensors")).values()].map((tensor) =>

@@ -26,7 +26,7 @@ export interface Scratch {
 /** The surroundings of one chunk. */
 export interface ChunkContext {
   readonly kernels: Kernels;
-  /** Null where no task of the run compensates errors. */
+  /** Null where no task of the run compensates errors or merges LoRAs. */
   readonly linalg: LinalgContext | null;
   readonly scratch: Scratch;
   /** Fills `view` from input file number `file`. */

@@ -20,7 +20,7 @@ import { rotateHessian } from "../../linalg/rotate_hessian.ts";
 import { type GptqFactor, gptqRows, prepareGptq } from "../../quant/gptq.ts";
 import { type Compensation, elementBytes, type QuantizeTask, type Rect } from "../tasks.ts";
 import { bytesOf, type ChunkContext, SLOT } from "./chunk_context.ts";
-import { decodeRect, rawBytes, readRect, scaleScratchBytes } from "./load_rect.ts";
+import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
 import { wholeScale } from "./stream_group.ts";
 
@@ -194,5 +194,5 @@ export function gptqScratchBytes(task: QuantizeTask, compensation: Compensation)
   const rounding = 512 * (5 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols;
   const factoring = 64 * cols;
   return hessian + 4 * scales + Math.max(input + 16 * cols, band + rounding) + factoring +
-    scaleScratchBytes(task.source, step) + (1 << 16);
+    decodeScratchBytes(task.source, step) + (1 << 16);
 }

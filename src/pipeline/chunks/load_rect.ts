@@ -1,9 +1,9 @@
 /** Reads a rectangle of a matrix as f32 values in original space, from whatever the file stores. */
 
 import type { FloatDType } from "../../core/dtype.ts";
-import { addLoraDelta } from "../../lora/merge.ts";
 import { elementBytes, type MatrixSource, type Rect, type SourceScale } from "../tasks.ts";
 import type { ChunkContext } from "./chunk_context.ts";
+import { mergeRect, mergeScratchBytes } from "./merge_rect.ts";
 
 /** Bytes of scratch that `readRect` takes for a rectangle. */
 export function rawBytes(matrix: MatrixSource, rect: Rect): number {
@@ -44,7 +44,7 @@ export function decodeRect(
   else context.kernels.decode(x, raw, matrix.dtype);
   if (matrix.scale !== null) applyScales(context, x, matrix, matrix.scale, rect);
   if (matrix.convrotGroupSize !== null) context.kernels.rotate(x, matrix.convrotGroupSize);
-  for (const delta of matrix.deltas ?? []) addLoraDelta(x, delta, { rowStart: rect.row });
+  mergeRect(context, x, matrix, rect);
 }
 
 function decodeCodes(x: Float32Array, raw: Uint8Array): void {
@@ -83,10 +83,11 @@ function applyScales(
   scratch.release(mark);
 }
 
-/** Bytes of scratch that the scales of `rect` take. */
-export function scaleScratchBytes(matrix: MatrixSource, rows: number): number {
-  if (matrix.scale === null) return 0;
+/** Bytes of scratch that decoding `rows` rows takes: for their scales, then for their LoRAs. */
+export function decodeScratchBytes(matrix: MatrixSource, rows: number): number {
+  const merging = mergeScratchBytes(matrix, rows);
+  if (matrix.scale === null) return merging;
   const across = Math.ceil(matrix.cols / matrix.scale.groupCols);
   const bands = Math.ceil(rows / matrix.scale.groupRows) + 1;
-  return bands * across * (4 + elementBytes(matrix.scale.dtype)) + 128;
+  return Math.max(merging, bands * across * (4 + elementBytes(matrix.scale.dtype)) + 128);
 }

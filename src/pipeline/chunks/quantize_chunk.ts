@@ -12,7 +12,9 @@ import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
 
 /** Rows of the tiles that a rectangle is worked on in: whole groups, about TILE_ELEMENTS. */
 export function tileRows(task: QuantizeTask, rect: Rect): number {
-  const bands = Math.floor(TILE_ELEMENTS / (task.groupRows * rect.cols));
+  // The factors of a LoRA are packed once per tile: larger tiles spread that over more rows.
+  const elements = task.source.deltas === undefined ? TILE_ELEMENTS : 4 * TILE_ELEMENTS;
+  const bands = Math.floor(elements / (task.groupRows * rect.cols));
   return Math.min(rect.rows, Math.max(1, bands) * task.groupRows);
 }
 

@@ -18,7 +18,7 @@ import {
 import { castChunk } from "./cast_chunk.ts";
 import { type ChunkContext, SLOT } from "./chunk_context.ts";
 import { gptqChunk, gptqScratchBytes } from "./gptq_chunk.ts";
-import { decodeRect, rawBytes, readRect, scaleScratchBytes } from "./load_rect.ts";
+import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { keepsMerged, quantizeChunk, tileRows } from "./quantize_chunk.ts";
 import { scanChunk } from "./scan_chunk.ts";
 import { streamGroup } from "./stream_group.ts";
@@ -102,11 +102,11 @@ export function scratchBytes(task: Task, grid: ChunkGrid): number {
     case "cast":
     case "scan":
       return elements * (elementBytes(task.source.dtype) + 4 + 2) +
-        scaleScratchBytes(task.source, grid.rowStep) + SLACK_BYTES;
+        decodeScratchBytes(task.source, grid.rowStep) + SLACK_BYTES;
     case "compare": {
       const { reference, stored } = task;
       return elements * (8 + elementBytes(reference.dtype) + elementBytes(stored.dtype)) +
-        scaleScratchBytes(reference, grid.rowStep) + scaleScratchBytes(stored, grid.rowStep) +
+        decodeScratchBytes(reference, grid.rowStep) + decodeScratchBytes(stored, grid.rowStep) +
         SLACK_BYTES;
     }
   }
@@ -125,12 +125,12 @@ function quantizeBytes(task: QuantizeTask, grid: ChunkGrid): number {
   const scales = elements / (task.groupRows * task.groupCols);
   return elements * (elementBytes(task.source.dtype) + 1) + 4 * scales +
     (keepsMerged(task) ? 12 : 8) * tileRows(task, rect) * rect.cols +
-    scaleScratchBytes(task.source, grid.rowStep);
+    decodeScratchBytes(task.source, grid.rowStep);
 }
 
 function streamBytes(task: QuantizeTask): number {
   const grid = segmentGrid(task);
   const elements = grid.rowStep * grid.colStep;
   return elements * (elementBytes(task.source.dtype) + 9) + 4 * HISTOGRAM_BINS +
-    scaleScratchBytes(task.source, grid.rowStep);
+    decodeScratchBytes(task.source, grid.rowStep);
 }

@@ -8,7 +8,7 @@ export const CONTROL = Object.freeze({ nextChunk: 0, stop: 1, openChunks: 2 });
 /** A run, as each worker gets it. */
 export interface RunMessage {
   readonly module: WebAssembly.Module;
-  /** The linear algebra; null where no task compensates errors. */
+  /** The linear algebra; null where no task compensates errors or merges LoRAs. */
   readonly linalgModule: WebAssembly.Module | null;
   readonly memory: WebAssembly.Memory;
   /** This worker's region of the memory. */

@@ -79,7 +79,10 @@ export function arenaBytesFor(tasks: readonly Task[]): number {
 
 /** Whether a task needs more than the kernels. */
 function needsLinalg(tasks: readonly Task[]): boolean {
-  return tasks.some((task) => task.kind === "quantize" && task.compensation !== null);
+  return tasks.some((task) =>
+    (task.kind === "quantize" && task.compensation !== null) ||
+    ("source" in task && task.source.deltas !== undefined)
+  );
 }
 
 /** Web workers that are started once and serve several runs. Close it, or the process stays. */
