@@ -367,3 +367,39 @@ Deno.test("convertModel() lists what of a LoRA has no place, and refuses it with
     /Cannot write/,
   );
 });
+
+Deno.test("convertModel() merges before it compensates errors", async () => {
+  using folder = temporaryFolder();
+  const at = (name: string) => join(folder.path, name);
+  const want = wide(writeFlux(at("m.safetensors"), "BF16"));
+  writeLora(at("l.safetensors"), "diffusers", 21)(want, 1);
+  writeModel(
+    at("c.safetensors"),
+    NATIVE.map((layer) => {
+      const cols = LAYERS[layer]![1];
+      return tensorOf(`${layer}.activations`, "F32", [96, cols], seededFloats(96 * cols, cols));
+    }),
+  );
+  for (const scaling of ["row", "tensor"] as const) {
+    const { layers } = await convert(at("m.safetensors"), at("o.safetensors"), {
+      merge: merging(at("l.safetensors")),
+      calibrationPath: at("c.safetensors"),
+      scaling,
+    });
+    const got = readModel(at("o.safetensors"));
+    for (const layer of NATIVE) {
+      const cols = LAYERS[layer]![1];
+      const codes = new Int8Array(got.get(`${layer}.weight`)!.data.slice().buffer);
+      const scales = valuesOf(got.get(`${layer}.weight_scale`)!);
+      const stored = Float64Array.from(
+        codes,
+        (code, i) => code * scales[scaling === "row" ? Math.floor(i / cols) : 0]!,
+      );
+      const error = relativeError(stored, want.get(`${layer}.weight`)!);
+      const result = layers.find(({ name }) => name === `${layer}.weight`)!;
+      assert.match(result.note!, /^gptq/);
+      assert.ok(error < 0.03, `${scaling} ${layer}: ${error}`);
+      assert.ok(Math.abs(result.errors.relativeError / error - 1) < 1e-3);
+    }
+  }
+});
