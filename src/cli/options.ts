@@ -9,10 +9,10 @@ import { NotYetError, UsageError } from "../core/errors.ts";
 import { compileLayerPattern } from "../config/layer_pattern.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../pipeline/options.ts";
 import { presetByName } from "../presets/registry.ts";
+import { filesOf, verbosityOf } from "./files.ts";
 import { PRESET_FLAGS } from "./flags/table.ts";
 import { idleFlags } from "./idle_flags.ts";
 import { layersOf, mergeOf } from "./layer_flags.ts";
-import type { Verbosity } from "./log.ts";
 import { type Parsed, refuseNotYet } from "./parse.ts";
 import type { ConvertIo, ConvertRequest } from "./request.ts";
 
@@ -38,45 +38,6 @@ export function toConvertRequest(parsed: Parsed): ConvertRequest {
   }
   const io = ioOf(parsed);
   return { options, io, warnings: idleFlags(parsed, options, io) };
-}
-
-/** Returns how much is said on stderr, by default `NORMAL`. */
-export function verbosityOf(parsed: Parsed): Verbosity {
-  return (parsed.string("verbose") ?? "NORMAL") as Verbosity;
-}
-
-/** Returns the files of a command that reads one and writes one: `SRC [DST]`, or `-i SRC -o DST`. */
-export function filesOf(parsed: Parsed): { input: string; output: string | null } {
-  const [source, destination, extra] = parsed.positionals;
-  const input = parsed.string("input");
-  if (extra !== undefined) {
-    throw new UsageError(`Unexpected argument ${JSON.stringify(extra)}: SRC and DST are given`);
-  }
-  if (input !== null && source !== undefined) {
-    throw new UsageError(
-      `Cannot use --input ${JSON.stringify(input)} with ${
-        JSON.stringify(source)
-      }: name the model once`,
-    );
-  }
-  const output = parsed.command === "convert" || parsed.command === "dequantize"
-    ? parsed.string("output")
-    : null;
-  if (output !== null && destination !== undefined) {
-    throw new UsageError(
-      `Cannot use --output ${JSON.stringify(output)} with ${
-        JSON.stringify(destination)
-      }: name the output once`,
-    );
-  }
-  const model = input ?? source;
-  if (model === undefined) {
-    const command = parsed.command === "convert" ? "" : ` ${parsed.command}`;
-    throw new UsageError(
-      `Missing model: \`quantsmith${command} model.safetensors\`; --help tells more`,
-    );
-  }
-  return { input: model, output: output ?? destination ?? null };
 }
 
 function optionsOf(parsed: Parsed): ConvertOptions {

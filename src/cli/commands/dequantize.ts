@@ -8,7 +8,7 @@ import { openModel } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
 import { formatBytes, formatSeconds } from "../format.ts";
 import { createLog } from "../log.ts";
-import { filesOf, verbosityOf } from "../options.ts";
+import { filesOf, verbosityOf } from "../files.ts";
 import type { Parsed } from "../parse.ts";
 import { poolSize } from "../pool_size.ts";
 import { createProgress } from "../progress.ts";

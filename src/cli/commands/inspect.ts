@@ -4,7 +4,7 @@ import { inspectionJson, inspectModel } from "../../pipeline/inspect.ts";
 import { openModel, TensorReader } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
 import { inspectionLines } from "../inspect_report.ts";
-import { filesOf } from "../options.ts";
+import { filesOf } from "../files.ts";
 import type { Parsed } from "../parse.ts";
 
 /** Runs the subcommand; returns the exit code. */

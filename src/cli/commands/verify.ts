@@ -7,7 +7,7 @@ import { WorkerPool } from "../../pipeline/workers/worker_pool.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
 import { openModel } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
-import { filesOf } from "../options.ts";
+import { filesOf } from "../files.ts";
 import type { Parsed } from "../parse.ts";
 import { poolSize } from "../pool_size.ts";
 import { createProgress } from "../progress.ts";
