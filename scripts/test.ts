@@ -21,7 +21,14 @@ const args = process.argv.slice(2);
 const namesPaths = args.some((arg) => /^[^-].*(\/|\.ts$)/.test(arg));
 const child = spawn(
   process.execPath,
-  ["test", "-A", "--parallel", ...args, ...(namesPaths ? [] : ["tests/"])],
+  [
+    "test",
+    "-A",
+    "--parallel",
+    "--preload=tests/support/fixed_seed.ts",
+    ...args,
+    ...(namesPaths ? [] : ["tests/"]),
+  ],
   {
     cwd: fileURLToPath(new URL("..", import.meta.url)),
     env: { DENO_JOBS: JOBS, ...process.env },

@@ -70,6 +70,24 @@ testEachLinalg(
   },
 );
 
+testEachLinalg("ldlqBlock() has the code -0 for what rounds up to zero", (linalg, subject) => {
+  const weights = subject.inOut(Float32Array.of(-0));
+  linalg.ldlqBlock({
+    codes: subject.output(new Int8Array(), 1),
+    codesRowStride: 1,
+    weights: matrix(weights, 1, 1),
+    feedback: matrix(subject.inOut(Float32Array.of(-0.3, 0, 0, 0)), 1, 1, 4),
+    panel: matrix(subject.input(Float32Array.of(1, 0, 0, 0)), 1, 1, 4),
+    scales: subject.input(Float32Array.of(1)),
+    scaleCols: 1,
+    groupRows: 1,
+    firstRow: 0,
+    columnGroups: subject.input(Int32Array.of(0) as never),
+  });
+  // -0 - (-0 * 1): the sign of a rounded zero decides that of the error.
+  assert(Object.is(weights[0], 0));
+});
+
 Deno.test("ldlqBlock() gives the same on every backend for any shapes and values", () => {
   const shape = fc.record({
     rows: fc.nat(13),
