@@ -10,6 +10,7 @@ import {
   shrinkToDiagonal,
 } from "./hessian.ts";
 import type { MatrixF32 } from "./matrix.ts";
+import { SOLO, type Team, triangleShareOf } from "./team.ts";
 
 /** Relative difference of mirrored elements that rounding to F32 or BF16 along the way may explain. */
 const SYMMETRY_TOLERANCE = 1e-2;
@@ -48,16 +49,21 @@ export function hessianFromActivations(
 
 /**
  * Checks a given matrix and makes it exactly symmetric, in place. Whether it is positive definite, the
- * factorisation tells.
+ * factorisation tells. Ends in a barrier.
  *
- * @param values f64 `[size * size]`.
+ * @param values f64 `[size * size]`, shared by the team.
  * @throws RangeError where the length is wrong, a value is not finite, a diagonal element is negative,
  * mirrored elements differ by more than {@link SYMMETRY_TOLERANCE}, or an element is larger than its
  * diagonal elements allow in a positive semidefinite matrix.
  */
-export function hessianFromMatrix(values: Float64Array, size: number): Hessian {
+export function hessianFromMatrix(
+  values: Float64Array,
+  size: number,
+  team: Team = SOLO,
+): Hessian {
   requireLength("hessian", values, size * size);
-  for (let i = 0; i < size; i++) {
+  const { start, end } = triangleShareOf(team, size);
+  for (let i = start; i < end; i++) {
     const diagonal = values[i * size + i]!;
     if (!(diagonal >= 0 && diagonal < Infinity)) {
       throw new RangeError(
@@ -65,7 +71,8 @@ export function hessianFromMatrix(values: Float64Array, size: number): Hessian {
       );
     }
   }
-  for (let i = 0; i < size; i++) {
+  team.barrier(); // every diagonal element is checked before it is relied on
+  for (let i = start; i < end; i++) {
     for (let j = 0; j < i; j++) {
       const below = values[i * size + j]!, above = values[j * size + i]!;
       const largest = Math.sqrt(values[i * size + i]! * values[j * size + j]!);
@@ -89,6 +96,7 @@ export function hessianFromMatrix(values: Float64Array, size: number): Hessian {
       values[j * size + i] = mean;
     }
   }
+  team.barrier();
   return { size, blockSize: size, values, source: "hessian" };
 }
 

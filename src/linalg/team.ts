@@ -61,6 +61,21 @@ export function createTeamControl(): Int32Array<SharedArrayBuffer> {
   return control;
 }
 
+/** Thrown at a barrier where a member has left its team: it will never arrive. */
+export class TeamAbortedError extends Error {
+  override readonly name = "TeamAbortedError";
+  constructor() {
+    super("Cannot go on: another worker of the team has stopped");
+  }
+}
+
+/** Makes every member that waits at a barrier, or comes to one, throw a {@link TeamAbortedError}. */
+export function abortTeam(control: Int32Array): void {
+  Atomics.store(control, ABORTED, 1);
+  Atomics.add(control, GENERATION, 1);
+  Atomics.notify(control, GENERATION);
+}
+
 /** A member of a team of workers (and perhaps the main thread) that meet in shared memory. */
 export class AtomicsTeam implements Team {
   readonly index: number;
@@ -75,7 +90,7 @@ export class AtomicsTeam implements Team {
     this.size = size;
   }
 
-  /** @throws Error where a member has called {@link abort}: it will never arrive. */
+  /** @throws TeamAbortedError where a member has called {@link abort}. */
   barrier(): void {
     const control = this.#control;
     const generation = Atomics.load(control, GENERATION);
@@ -110,14 +125,10 @@ export class AtomicsTeam implements Team {
 
   /** Makes every member that waits at a barrier, or comes to one, throw. For a member that failed. */
   abort(): void {
-    Atomics.store(this.#control, ABORTED, 1);
-    Atomics.add(this.#control, GENERATION, 1);
-    Atomics.notify(this.#control, GENERATION);
+    abortTeam(this.#control);
   }
 
   #throwIfAborted(): void {
-    if (Atomics.load(this.#control, ABORTED) !== 0) {
-      throw new Error("Cannot go on: another worker of the team has failed");
-    }
+    if (Atomics.load(this.#control, ABORTED) !== 0) throw new TeamAbortedError();
   }
 }

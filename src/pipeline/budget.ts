@@ -20,6 +20,8 @@ export const SHARED_MAX_BYTES = 2 ** 32 - 2 ** 17;
 /** What a run needs. */
 export interface Needs {
   readonly arenaBytes: number;
+  /** What the workers share in their WebAssembly memory, besides their arenas. */
+  readonly teamBytes?: number;
   readonly tensorCount: number;
   /** What all workers share: the LoRAs that are merged. */
   readonly sharedBytes?: number;
@@ -27,10 +29,10 @@ export interface Needs {
 
 /** Returns the resident bytes that `workers` workers are expected to take in all. */
 export function expectedBytes(
-  { arenaBytes, tensorCount, sharedBytes = 0 }: Needs,
+  { arenaBytes, teamBytes = 0, tensorCount, sharedBytes = 0 }: Needs,
   workers: number,
 ): number {
-  return RUNTIME_BYTES + sharedBytes + TENSOR_BYTES * tensorCount +
+  return RUNTIME_BYTES + sharedBytes + teamBytes + TENSOR_BYTES * tensorCount +
     workers * (WORKER_BYTES + arenaBytes);
 }
 
@@ -44,14 +46,18 @@ export function workersWithin(
   needs: Needs,
   { wanted, limitBytes }: { wanted: number; limitBytes: number | null },
 ): number {
-  if (needs.arenaBytes > SHARED_MAX_BYTES) {
+  const { arenaBytes, teamBytes = 0 } = needs;
+  const free = SHARED_MAX_BYTES - teamBytes;
+  if (arenaBytes > free) {
     throw new UnsupportedError(
-      `Cannot work on the largest layer: it needs ${(needs.arenaBytes / 1e9).toFixed(1)} GB of ` +
+      `Cannot work on the largest layer: it needs ${
+        ((arenaBytes + teamBytes) / 1e9).toFixed(1)
+      } GB of ` +
         "WebAssembly memory, and there are 4.3 GB; give it channel statistics instead of activations, " +
         "or leave it out of the calibration data",
     );
   }
-  const most = Math.min(wanted, Math.floor(SHARED_MAX_BYTES / Math.max(1, needs.arenaBytes)));
+  const most = Math.min(wanted, Math.floor(free / Math.max(1, arenaBytes)));
   if (limitBytes === null) return most;
   for (let workers = most; workers >= 1; workers--) {
     if (expectedBytes(needs, workers) <= limitBytes) return workers;

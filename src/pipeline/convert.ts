@@ -9,7 +9,7 @@ import {
   type TaskNumbers,
   WorkerPool,
 } from "./workers/worker_pool.ts";
-import { arenaBytesFor } from "./workers/worker_pool.ts";
+import { arenaBytesFor, teamBytesFor } from "./workers/worker_pool.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
 import { workersWithin } from "./budget.ts";
@@ -164,8 +164,12 @@ function layerResult(task: Task, numbers: TaskNumbers, note: string | null): Lay
 
 function workersFor(request: ConvertRequest, tasks: readonly Task[], tensorCount: number): number {
   const deltas = tasks.flatMap((task) => "source" in task ? task.source.deltas ?? [] : []);
-  const sharedBytes = deltaBytes(deltas);
-  const needs = { arenaBytes: arenaBytesFor(tasks), tensorCount, sharedBytes };
+  const needs = {
+    arenaBytes: arenaBytesFor(tasks),
+    teamBytes: teamBytesFor(tasks),
+    sharedBytes: deltaBytes(deltas),
+    tensorCount,
+  };
   return workersWithin(needs, {
     wanted: request.workers,
     limitBytes: request.memoryLimitBytes ?? null,

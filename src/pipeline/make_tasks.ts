@@ -5,7 +5,7 @@ import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import { groupShape } from "./mode.ts";
 import type { Plan, PlannedOutput } from "./plan.ts";
-import type { Compensation, MatrixSource, Task } from "./tasks.ts";
+import { type Compensation, isTeamTask, type MatrixSource, type Task } from "./tasks.ts";
 
 /** Bytes that are known without reading: markers. */
 export interface InlineWrite {
@@ -42,8 +42,9 @@ export function floatMatrix(source: SourceTensor): MatrixSource {
 }
 
 /**
- * Returns the tasks of a plan in the order of its input, so that the disk is read forwards, those under
- * one scale first: one worker streams each of them, and they should not come last.
+ * Returns the tasks of a plan in the order of its input, so that the disk is read forwards. Before all
+ * others come those that the workers do together, then those under one scale: one worker streams each of
+ * these, and they should not come last.
  *
  * @param matrixOf how the values of a source tensor are read.
  * @param compensationOf what is known of the inputs of a layer.
@@ -58,18 +59,17 @@ export function makeTasks(
     if (content.kind === "scales") scalesAt.set(content.source.name, offsetBytes);
   }
   const inline: InlineWrite[] = [];
-  const placed: { task: Task; source: SourceTensor; first: boolean }[] = [];
+  const placed: { task: Task; source: SourceTensor; rank: number }[] = [];
   for (const output of plan.outputs) {
     const { content, offsetBytes } = output;
     if (content.kind === "inline") inline.push({ bytes: content.bytes, offsetBytes });
     const task = taskOf(output, { matrixOf, compensationOf, scalesAt });
     if (task === null || content.kind === "inline") continue;
-    const first = content.kind === "codes" &&
-      (content.scheme.scaling.kind === "tensor" || content.scheme.method === "gptq");
-    placed.push({ task, source: content.source, first });
+    const isStreamed = content.kind === "codes" && content.scheme.scaling.kind === "tensor";
+    placed.push({ task, source: content.source, rank: isTeamTask(task) ? 0 : isStreamed ? 1 : 2 });
   }
   placed.sort((a, b) =>
-    Number(b.first) - Number(a.first) || a.source.file - b.source.file ||
+    a.rank - b.rank || a.source.file - b.source.file ||
     a.source.offsetBytes - b.source.offsetBytes
   );
   return { tasks: placed.map(({ task }) => task), inline };

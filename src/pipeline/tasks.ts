@@ -152,10 +152,22 @@ function rowGrid(rows: number, cols: number, elements: number): ChunkGrid {
   };
 }
 
+/** Rows of a compensated layer that are rounded in one go: whole scale groups, some 4 MiB as f32. */
+const BAND_ROWS = 256, BAND_ELEMENTS = 1 << 22;
+
+function bandGrid(task: QuantizeTask): ChunkGrid {
+  const { rows, cols } = task.source;
+  const unit = task.groupRows === rows ? 1 : task.groupRows;
+  const bands = Math.floor(Math.min(BAND_ROWS, BAND_ELEMENTS / Math.max(1, cols)) / unit);
+  const rowStep = Math.min(rows, Math.max(1, bands) * unit);
+  return { rows, cols, rowStep, colStep: cols, streamed: false };
+}
+
 function quantizeGrid(task: QuantizeTask): ChunkGrid {
   const { rows, cols } = task.source;
   const { groupRows, groupCols } = task;
-  if (task.compensation !== null || (groupRows === rows && groupCols === cols && rows > 1)) {
+  if (task.compensation !== null) return bandGrid(task);
+  if (groupRows === rows && groupCols === cols && rows > 1) {
     return { rows, cols, rowStep: rows, colStep: cols, streamed: true };
   }
   if (groupRows === 1 && cols > CHUNK_ELEMENTS && groupCols === cols) {
@@ -216,6 +228,11 @@ export function chunkGrid(task: Task): ChunkGrid {
   }
 }
 
+/** Whether all workers prepare the task together before they take its chunks. */
+export function isTeamTask(task: Task): task is QuantizeTask & { compensation: Compensation } {
+  return task.kind === "quantize" && task.compensation !== null;
+}
+
 /** Number of chunks of a grid; 0 for an empty tensor. */
 export function chunkCount(grid: ChunkGrid): number {
   if (grid.rows === 0 || grid.cols === 0) return 0;
@@ -265,6 +282,8 @@ export class TaskList {
   readonly grids: readonly ChunkGrid[];
   /** `firstChunk[i]` is the run-wide number of task i's first chunk; one entry more than tasks. */
   readonly firstChunk: readonly number[];
+  /** How many tasks, the first ones, are done by all workers together, one after the other. */
+  readonly teamCount: number;
 
   constructor(tasks: readonly Task[]) {
     this.tasks = tasks;
@@ -272,6 +291,10 @@ export class TaskList {
     const first = [0];
     for (const grid of this.grids) first.push(first[first.length - 1]! + chunkCount(grid));
     this.firstChunk = first;
+    this.teamCount = tasks.filter(isTeamTask).length;
+    if (!tasks.slice(0, this.teamCount).every(isTeamTask)) {
+      throw new RangeError("Cannot run tasks: those of a team must come first");
+    }
   }
 
   get chunkCount(): number {

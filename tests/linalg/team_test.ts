@@ -59,8 +59,8 @@ Deno.test("AtomicsTeam.barrier() throws where a member has given up", () => {
   const control = createTeamControl();
   new AtomicsTeam(control, 1, 2).abort();
   const team = new AtomicsTeam(control, 0, 2);
-  assert.throws(() => team.barrier(), /another worker of the team has failed/);
-  assert.throws(() => team.max(1), /another worker of the team has failed/);
+  assert.throws(() => team.barrier(), /another worker of the team has stopped/);
+  assert.throws(() => team.max(1), /another worker of the team has stopped/);
 });
 
 /** What member `index` gives to `round`. */
@@ -106,6 +106,6 @@ Deno.test("AtomicsTeam.abort() frees the workers that wait", async () => {
   const reports = await runMembers(3, 4, 1);
   assert.equal(reports[1]!.error, null);
   for (const { error } of [reports[0]!, reports[2]!]) {
-    assert.match(error!, /another worker of the team has failed/);
+    assert.match(error!, /another worker of the team has stopped/);
   }
 });

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
+import { InterruptedError } from "../../src/core/errors.ts";
 import { convertModel } from "../../src/pipeline/convert.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
 import {
@@ -150,4 +151,74 @@ Deno.test("convertModel() refuses calibration of another shape, of NaN, and of u
       await assert.rejects(run({ calibrationPath: path }), words);
     }
   });
+});
+
+/** A model of several layers of a few bands each, with a Hessian of every kind, and one layer without. */
+function writeLayers(folder: string, change: (x: Float32Array, layer: number) => void) {
+  const input = join(folder, "layers.safetensors");
+  const calibrationPath = join(folder, "statistics.safetensors");
+  const rows = 600, names = [0, 1, 2].map((k) => `blocks.${k}.lin`);
+  const w = weights();
+  const many = (count: number) =>
+    Float32Array.from({ length: count }, (_, i) => w[(i * 7) % w.length]!);
+  writeModel(input, [
+    ...names.map((name) => tensorOf(`${name}.weight`, "F32", [rows, COLS], many(rows * COLS))),
+    tensorOf("blocks.3.lin.weight", "F32", [rows, COLS], many(rows * COLS)),
+  ]);
+  writeModel(
+    calibrationPath,
+    names.map((name, k) => {
+      const x = activations(TOKENS, k);
+      change(x, k);
+      return tensorOf(`${name}.activations`, "F32", [TOKENS, COLS], x);
+    }),
+  );
+  return { input, calibrationPath };
+}
+
+function convertLayers(
+  { input, calibrationPath }: { input: string; calibrationPath: string },
+  output: string,
+  more: Partial<Parameters<typeof convertModel>[0]> = {},
+) {
+  const options = {
+    ...DEFAULT_CONVERT_OPTIONS,
+    preset: { kind: "none" },
+    calibrationPath,
+  } as const;
+  return convertModel({ input, output, options, workerUrl: WORKER, workers: 3, ...more });
+}
+
+Deno.test("convertModel() tells of every layer that workers do together, whatever their number", async () => {
+  using folder = temporaryFolder();
+  const model = writeLayers(folder.path, () => {});
+  const [one, four] = await Promise.all([1, 4].map(async (workers) => {
+    const output = join(folder.path, `${workers}.safetensors`);
+    const { layers } = await convertLayers(model, output, { workers });
+    return { layers, bytes: bytesOfFile(output) };
+  }));
+  assert.deepEqual(four, one);
+  assert.deepEqual(one!.layers.map(({ note }) => note === null), [false, false, false, true]);
+});
+
+Deno.test("convertModel() frees all workers where one meets bad calibration data", async () => {
+  using folder = temporaryFolder();
+  const model = writeLayers(folder.path, (x, layer) => {
+    if (layer === 1) x[5 * COLS + 3] = NaN;
+  });
+  const output = join(folder.path, "out.safetensors");
+  await assert.rejects(convertLayers(model, output), /blocks\.1\.lin.*activations\[5, 3\] is NaN/);
+  assert.equal(existsSync(output), false);
+});
+
+Deno.test("convertModel() stops in the middle of what workers do together", async () => {
+  using folder = temporaryFolder();
+  const model = writeLayers(folder.path, () => {});
+  const output = join(folder.path, "out.safetensors");
+  const abort = new AbortController();
+  await assert.rejects(
+    convertLayers(model, output, { signal: abort.signal, onLayer: () => abort.abort() }),
+    InterruptedError,
+  );
+  assert.equal(existsSync(output), false);
 });

@@ -39,6 +39,22 @@ export interface ChunkContext {
   readonly slot: Float64Array;
 }
 
+/** What all workers of a run have in hand while they work on one layer together. */
+export interface TeamContext extends Omit<ChunkContext, "slot" | "linalg"> {
+  /** With the team of all workers; its memory is this worker's own. */
+  readonly linalg: LinalgContext;
+  /**
+   * Memory that all see. Every worker takes the same arrays in the same order, and gets the same ones.
+   */
+  readonly shared: Scratch;
+  /** Takes the next chunk of the layer that nobody has, with a context that has its slot; null: none is left. */
+  nextChunk(): { readonly index: number; readonly context: ChunkContext } | null;
+  /** Tells that a chunk is done. */
+  chunkDone(context: ChunkContext): void;
+  /** The numbers of chunk `index`, for what the team finds before chunks are taken. */
+  contextOf(index: number): ChunkContext;
+}
+
 /** Returns the bytes of a typed array, without copying. */
 export function bytesOf(view: ArrayBufferView): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);

@@ -1,169 +1,234 @@
 /**
- * Quantizes a whole layer with error compensation, by one worker: Hessian from the calibration data,
- * rotated where the codes are, factored, then rows in bands. Layers run beside one another on the workers.
+ * Quantizes a layer with error compensation, by all workers together: the Hessian from the calibration
+ * data, rotated where the codes are and factored by the team; then everybody takes bands of rows.
  *
- * Memory: the Hessian 8 K² bytes (8 K g for channel statistics, g the rotation group), activations
- * 4 T K, and a band of rows; `gptqScratchBytes` has the formula.
+ * Memory. All share the Hessian, 8 K² bytes (8 K g for channel statistics, g the rotation group), which
+ * its factor replaces, and ACTIVATION_ROWS rows of calibration inputs; each worker has a band of rows.
+ * `gptqSharedBytes` and `gptqScratchBytes` have the formulas.
  */
 
 import type { Grid } from "../../backend/backend.ts";
 import { groupCount } from "../../backend/backend.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
-import type { Hessian } from "../../linalg/hessian.ts";
 import {
-  hessianFromActivations,
-  hessianFromChannels,
-  hessianFromMatrix,
-} from "../../linalg/hessian_sources.ts";
+  addGram,
+  finishGram,
+  type Hessian,
+  hessianBlock,
+  shrinkageOf,
+  shrinkToDiagonal,
+} from "../../linalg/hessian.ts";
+import { hessianFromChannels, hessianFromMatrix } from "../../linalg/hessian_sources.ts";
 import { matrix } from "../../linalg/matrix.ts";
 import { rotateHessian } from "../../linalg/rotate_hessian.ts";
+import { shareOf } from "../../linalg/team.ts";
 import { type GptqFactor, gptqRows, prepareGptq } from "../../quant/gptq.ts";
-import { type Compensation, elementBytes, type QuantizeTask, type Rect } from "../tasks.ts";
-import { bytesOf, type ChunkContext, SLOT } from "./chunk_context.ts";
+import {
+  chunkGrid,
+  chunkRect,
+  type Compensation,
+  elementBytes,
+  type QuantizeTask,
+  type Rect,
+} from "../tasks.ts";
+import { bytesOf, type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
 import { wholeScale } from "./stream_group.ts";
 
-/** Elements of a band of rows: 16 MiB as f32. */
-const BAND_ELEMENTS = 1 << 22;
+/** Calibration inputs that are in memory at once. A multiple of GEMM_DEPTH: the bits do not depend on it. */
+const ACTIVATION_ROWS = 1024;
 
-/** Rows of a band: whole groups, at least one. */
-function bandRows(task: QuantizeTask): number {
-  const { rows, cols } = task.source;
-  const unit = task.groupRows === rows ? 1 : task.groupRows;
-  const bands = Math.max(1, Math.floor(Math.min(512, BAND_ELEMENTS / cols) / unit));
-  return Math.min(rows, bands * unit);
-}
-
-/** Reads, quantizes and writes the layer of `task`. */
-export function gptqChunk(
-  context: ChunkContext,
+/** Reads, quantizes and writes the layer of `task`. Every worker of the run calls it, for the same task. */
+export function gptqLayer(
+  team: TeamContext,
   task: QuantizeTask,
   compensation: Compensation,
 ): void {
-  const { scratch, linalg } = context;
-  if (linalg === null) {
-    throw new TypeError("Cannot compensate errors: no linear algebra was loaded");
-  }
-  const { rows, cols } = task.source;
-  const grid: Grid = { rows, cols, groupRows: task.groupRows, groupCols: task.groupCols };
-  const scales = scratch.f32(groupCount(grid));
-  const factor = factorOf(context, linalg, task, compensation);
+  const { linalg, shared } = team;
+  const oneScale = shared.f32(1);
+  const factor = factorOf(team, task, compensation);
   const { damping, deadChannels, fallback } = factor.report;
-  context.note(
-    fallback === null
-      ? `gptq from ${compensation.statistic}, damping ${damping}` +
-        (deadChannels > 0 ? `, ${deadChannels} dead channels` : "")
-      : `rounded to nearest: ${fallback}`,
-  );
-  const scaleSearch = fallback === null ? task.scaleSearch : compensation.fallbackScaleSearch;
-  const isOneScale = task.groupRows === rows && task.groupCols === cols;
-  if (isOneScale) {
-    const mark = scratch.mark();
-    const scale = wholeScale(context, { ...task, scaleSearch }, { row: 0, col: 0, rows, cols });
-    scratch.release(mark);
-    if (scale === null) return;
-    scales[0] = scale;
+  if (linalg.team.index === 0) {
+    team.note(
+      fallback === null
+        ? `gptq from ${compensation.statistic}, damping ${damping}` +
+          (deadChannels > 0 ? `, ${deadChannels} dead channels` : "")
+        : `rounded to nearest: ${fallback}`,
+    );
   }
-  const step = bandRows(task);
-  const raw = scratch.u8(step * cols * elementBytes(task.source.dtype));
-  const x = scratch.f32(step * cols);
-  const xhat = scratch.f32(step * cols);
-  const codes = scratch.i8(step * cols);
+  const scaleSearch = fallback === null ? task.scaleSearch : compensation.fallbackScaleSearch;
+  const layer: Layer = { task: { ...task, scaleSearch }, factor, oneScale };
+  if (!findOneScale(team, layer)) return;
+  for (let chunk = team.nextChunk(); chunk !== null; chunk = team.nextChunk()) {
+    quantizeBand(chunk.context, linalg, layer, chunkRect(chunkGrid(task), chunk.index));
+    team.chunkDone(chunk.context);
+  }
+}
+
+/** What everybody knows of a layer before the bands are taken. */
+interface Layer {
+  readonly task: QuantizeTask;
+  readonly factor: GptqFactor;
+  /** The scale of the whole layer, where there is only one. Shared. */
+  readonly oneScale: Float32Array;
+}
+
+function hasOneScale({ source, groupRows, groupCols }: QuantizeTask): boolean {
+  return groupRows === source.rows && groupCols === source.cols;
+}
+
+/** Fills `layer.oneScale`; false, to everybody, where the weights hold NaN or infinity. */
+function findOneScale(team: TeamContext, { task, oneScale }: Layer): boolean {
+  if (!hasOneScale(task)) return true;
+  const { rows, cols } = task.source;
+  let isBad = 0;
+  if (team.linalg.team.index === 0) {
+    const first = team.contextOf(0);
+    const scale = wholeScale(first, task, { row: 0, col: 0, rows, cols });
+    isBad = scale === null ? 1 : 0;
+    oneScale[0] = scale ?? 0;
+    if (scale === null) team.chunkDone(first);
+    else team.write(bytesOf(oneScale), task.scalesOffsetBytes);
+  }
+  return team.linalg.team.max(isBad) === 0;
+}
+
+/** Reads, rounds and writes the rows of `rect`: whole groups, or a part of the only one. */
+function quantizeBand(
+  context: ChunkContext,
+  linalg: LinalgContext,
+  { task, factor, oneScale }: Layer,
+  rect: Rect,
+): void {
+  const { scratch, kernels } = context;
+  const { cols } = task.source;
+  const count = rect.rows * cols;
+  const isOneScale = hasOneScale(task);
+  const grid: Grid = {
+    rows: rect.rows,
+    cols,
+    groupRows: isOneScale ? rect.rows : task.groupRows,
+    groupCols: task.groupCols,
+  };
+  const mark = scratch.mark();
+  const raw = scratch.u8(rawBytes(task.source, rect));
+  const x = scratch.f32(count), xhat = scratch.f32(count);
+  const codes = scratch.i8(count);
+  const scales = scratch.f32(groupCount(grid));
   const stats = scratch.f64(SLOT.nonFinite);
   stats.fill(0);
-  for (let row = 0; row < rows; row += step) {
-    const rect: Rect = { row, col: 0, rows: Math.min(step, rows - row), cols };
-    const count = rect.rows * cols;
-    const part = {
-      raw: raw.subarray(0, rawBytes(task.source, rect)),
-      x: x.subarray(0, count),
-      codes: codes.subarray(0, count),
-    };
-    readRect(context, part.raw, task.source, rect);
-    const restore = () => decodeRect(context, part.x, part.raw, task.source, rect);
-    restore();
-    if (reportNonFinite(context, part.x, rect, cols)) return;
-    const local = isOneScale
-      ? { ...grid, rows: rect.rows, groupRows: rect.rows }
-      : { ...grid, rows: rect.rows };
-    const across = cols / task.groupCols;
-    const first = isOneScale ? 0 : (row / task.groupRows) * across;
-    const localScales = scales.subarray(first, first + groupCount(local));
-    if (task.convrotGroupSize !== null) context.kernels.rotate(part.x, task.convrotGroupSize);
-    if (!isOneScale) {
-      context.kernels.absmax(localScales, part.x, local);
-      context.kernels.scaleFromAbsmax(localScales, localScales);
-      if (scaleSearch) context.kernels.searchScale(localScales, part.x, local);
+  readRect(context, raw, task.source, rect);
+  const restore = () => decodeRect(context, x, raw, task.source, rect);
+  restore();
+  if (!reportNonFinite(context, x, rect, cols)) {
+    if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
+    if (isOneScale) scales.set(oneScale);
+    else {
+      kernels.absmax(scales, x, grid);
+      kernels.scaleFromAbsmax(scales, scales);
+      if (task.scaleSearch) kernels.searchScale(scales, x, grid);
     }
-    gptqRows(linalg, factor, { weights: part.x, codes: part.codes, firstRow: row, grid, scales });
+    gptqRows(linalg, factor, { weights: x, codes, firstRow: 0, grid, scales });
     if (task.convrotGroupSize === null) restore();
-    addErrors(context, task, {
-      x: part.x,
-      xhat: xhat.subarray(0, count),
-      codes: part.codes,
-      scales: localScales,
-      grid: local,
-      stats,
-      restore,
-    });
-    writeCodes(context, task, rect, part.codes);
+    addErrors(context, task, { x, xhat, codes, scales, grid, stats, restore });
+    writeCodes(context, task, rect, codes);
+    context.slot.set(stats);
+    if (!isOneScale) {
+      const first = (rect.row / task.groupRows) * (cols / task.groupCols);
+      context.write(bytesOf(scales), task.scalesOffsetBytes + 4 * first);
+    }
   }
-  context.slot.set(stats);
-  context.write(bytesOf(scales), task.scalesOffsetBytes);
+  scratch.release(mark);
 }
 
 /** The factored Hessian, in the space of the codes. */
-function factorOf(
-  context: ChunkContext,
-  linalg: LinalgContext,
-  task: QuantizeTask,
-  compensation: Compensation,
-): GptqFactor {
+function factorOf(team: TeamContext, task: QuantizeTask, compensation: Compensation): GptqFactor {
   const { cols } = task.source;
-  const { scratch } = context;
-  const size = compensation.statistic === "channels" ? cols : cols * cols;
-  const values = scratch.f64(size);
+  const { shared, linalg } = team;
+  const isDiagonal = compensation.statistic === "channels";
+  const values = shared.f64(isDiagonal ? cols : cols * cols);
   const group = task.convrotGroupSize;
-  const spare = compensation.statistic === "channels" && group !== null
-    ? scratch.f64(cols * group)
-    : null;
-  const mark = scratch.mark();
-  const hessian = hessianOf(context, linalg, task, { compensation, values });
-  scratch.release(mark);
+  const spare = isDiagonal && group !== null ? shared.f64(cols * group) : null;
+  const hessian = hessianOf(team, cols, compensation, values);
   const rotated = group === null ? hessian : rotateHessian(linalg, hessian, group, spare);
   return prepareGptq(linalg, rotated, compensation);
 }
 
 function hessianOf(
-  context: ChunkContext,
-  linalg: LinalgContext,
-  task: QuantizeTask,
-  { compensation, values }: { compensation: Compensation; values: Float64Array },
+  team: TeamContext,
+  size: number,
+  compensation: Compensation,
+  values: Float64Array,
 ): Hessian {
-  const { cols } = task.source;
-  const { statistic, rows } = compensation;
-  if (statistic === "hessian") {
-    // Row by row: a second copy of the matrix as f32 would be half as large again.
-    const row = context.scratch.f32(cols);
-    for (let i = 0; i < cols; i++) {
-      loadRow(context, compensation, row, i);
-      values.set(row, i * cols);
+  const { linalg, scratch } = team;
+  if (compensation.statistic === "activations") {
+    return hessianFromInputs(team, size, compensation, values);
+  }
+  const mark = scratch.mark();
+  const row = scratch.f32(size);
+  if (compensation.statistic === "channels") {
+    loadRow(team, compensation, row, 0);
+    const own = scratch.f64(size);
+    const hessian = hessianFromChannels(row, own);
+    if (linalg.team.index === 0) values.set(own);
+    linalg.team.barrier();
+    scratch.release(mark);
+    return { ...hessian, values };
+  }
+  const { start, end } = shareOf(linalg.team, 0, size);
+  for (let i = start; i < end; i++) {
+    loadRow(team, compensation, row, i);
+    values.set(row, i * size);
+  }
+  scratch.release(mark);
+  linalg.team.barrier();
+  return hessianFromMatrix(values, size, linalg.team);
+}
+
+/** XᵀX / T, shrunk toward its diagonal, from inputs that are read in parts. */
+function hessianFromInputs(
+  team: TeamContext,
+  size: number,
+  compensation: Compensation,
+  values: Float64Array,
+): Hessian {
+  const { linalg, shared } = team;
+  const hessian: Hessian = { size, blockSize: size, values, source: "activations" };
+  const h = hessianBlock(hessian, 0);
+  const own = shareOf(linalg.team, 0, values.length);
+  values.fill(0, own.start, own.end);
+  const mark = shared.mark();
+  const x = shared.f32(Math.min(ACTIVATION_ROWS, compensation.rows) * size);
+  for (let first = 0; first < compensation.rows; first += ACTIVATION_ROWS) {
+    const rows = Math.min(ACTIVATION_ROWS, compensation.rows - first);
+    const mine = shareOf(linalg.team, 0, rows);
+    for (let i = mine.start; i < mine.end; i++) {
+      const row = x.subarray(i * size, (i + 1) * size);
+      loadRow(team, compensation, row, first + i);
+      refuseNonFinite(row, first + i);
     }
-    return hessianFromMatrix(values, cols);
+    linalg.team.barrier();
+    addGram(linalg, h, matrix(x, rows, size));
+    linalg.team.barrier();
   }
-  const x = context.scratch.f32(rows * cols);
-  for (let i = 0; i < rows; i++) {
-    loadRow(context, compensation, x.subarray(i * cols, (i + 1) * cols), i);
+  shared.release(mark);
+  finishGram(linalg, h, compensation.rows);
+  shrinkToDiagonal(linalg, h, shrinkageOf(compensation.rows, size));
+  return hessian;
+}
+
+function refuseNonFinite(row: Float32Array, index: number): void {
+  for (let k = 0; k < row.length; k++) {
+    if (!Number.isFinite(row[k])) {
+      throw new RangeError(`Cannot make Hessian: activations[${index}, ${k}] is ${row[k]}`);
+    }
   }
-  return statistic === "channels"
-    ? hessianFromChannels(x, values)
-    : hessianFromActivations(linalg, matrix(x, rows, cols), values);
 }
 
 /** Fills `out` (K long) with row `index` of the calibration data. */
 function loadRow(
-  context: ChunkContext,
+  context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
   { data }: Compensation,
   out: Float32Array,
   index: number,
@@ -181,18 +246,28 @@ function loadRow(
   context.scratch.release(mark);
 }
 
-/** Bytes of scratch that {@link gptqChunk} takes. */
-export function gptqScratchBytes(task: QuantizeTask, compensation: Compensation): number {
-  const { rows, cols } = task.source;
-  const scales = (rows / task.groupRows) * (cols / task.groupCols);
+/** Bytes of memory that the workers share in {@link gptqLayer}. */
+export function gptqSharedBytes(task: QuantizeTask, compensation: Compensation): number {
+  const { cols } = task.source;
   const isDiagonal = compensation.statistic === "channels";
   const hessian = isDiagonal ? 8 * cols * (1 + (task.convrotGroupSize ?? 0)) : 8 * cols * cols;
-  const input = compensation.statistic === "activations" ? 4 * compensation.rows * cols : 4 * cols;
-  const step = bandRows(task);
-  const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 1);
-  // Inside gptqRows: reordered rows, their codes, feedback, a block column of the factor.
-  const rounding = 512 * (5 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols;
-  const factoring = 64 * cols;
-  return hessian + 4 * scales + Math.max(input + 16 * cols, band + rounding) + factoring +
-    decodeScratchBytes(task.source, step) + (1 << 16);
+  const inputs = compensation.statistic === "activations"
+    ? 4 * Math.min(ACTIVATION_ROWS, compensation.rows) * cols
+    : 0;
+  return hessian + inputs + SLACK_BYTES;
 }
+
+/** Bytes of scratch that each worker takes in {@link gptqLayer}. */
+export function gptqScratchBytes(task: QuantizeTask): number {
+  const { rows, cols } = task.source;
+  const step = chunkGrid(task).rowStep;
+  const groups = (Math.min(rows, step) / Math.min(task.groupRows, step)) * (cols / task.groupCols);
+  const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 1) + 4 * groups;
+  // Inside gptqRows: reordered rows, their codes, feedback, a block column of the factor.
+  const rounding = step * (5 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols;
+  const factoring = 128 * cols + 8 * 128 * 128;
+  return band + rounding + factoring + decodeScratchBytes(task.source, step) + SLACK_BYTES;
+}
+
+/** Room for the alignment of arrays. */
+const SLACK_BYTES = 1 << 16;

@@ -9,6 +9,7 @@ import {
   COPY_BYTES,
   type CopyTask,
   elementBytes,
+  isTeamTask,
   type MatrixSource,
   type QuantizeTask,
   type Rect,
@@ -17,7 +18,7 @@ import {
 } from "../tasks.ts";
 import { castChunk } from "./cast_chunk.ts";
 import { type ChunkContext, SLOT } from "./chunk_context.ts";
-import { gptqChunk, gptqScratchBytes } from "./gptq_chunk.ts";
+import { gptqScratchBytes, gptqSharedBytes } from "./gptq_chunk.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { keepsMerged, quantizeChunk, tileRows } from "./quantize_chunk.ts";
 import { scanChunk } from "./scan_chunk.ts";
@@ -35,8 +36,8 @@ export function runChunk(context: ChunkContext, task: Task, grid: ChunkGrid, ind
       compareBytes(context, task, rect);
       break;
     case "quantize":
-      if (task.compensation !== null) gptqChunk(context, task, task.compensation);
-      else if (grid.streamed) streamGroup(context, task, rect);
+      if (isTeamTask(task)) throw new TypeError(`Cannot do ${task.name} by one worker`);
+      if (grid.streamed) streamGroup(context, task, rect);
       else quantizeChunk(context, task, rect);
       break;
     case "cast":
@@ -89,6 +90,11 @@ function compareChunk(context: ChunkContext, task: CompareTask, rect: Rect): voi
 /** Room for the alignment of the few arrays a chunk takes. */
 const SLACK_BYTES = 2048;
 
+/** Bytes of memory that all workers share while they do `task` together; 0 where each works alone. */
+export function sharedBytes(task: Task): number {
+  return isTeamTask(task) ? gptqSharedBytes(task, task.compensation) : 0;
+}
+
 /** Bytes of scratch memory that the largest chunk of `task` takes. */
 export function scratchBytes(task: Task, grid: ChunkGrid): number {
   const elements = grid.rowStep * grid.colStep;
@@ -114,7 +120,7 @@ export function scratchBytes(task: Task, grid: ChunkGrid): number {
 
 function quantizeScratchBytes(task: QuantizeTask, grid: ChunkGrid): number {
   if (task.compensation !== null) {
-    return Math.max(gptqScratchBytes(task, task.compensation), streamBytes(task));
+    return Math.max(gptqScratchBytes(task), streamBytes(task));
   }
   return grid.streamed ? streamBytes(task) : quantizeBytes(task, grid);
 }

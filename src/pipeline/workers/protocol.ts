@@ -14,6 +14,14 @@ export interface RunMessage {
   /** This worker's region of the memory. */
   readonly arenaBase: number;
   readonly arenaBytes: number;
+  /** The region that all workers see, for what they do together. */
+  readonly sharedBase: number;
+  readonly sharedBytes: number;
+  /** This worker's place among all of the run. */
+  readonly index: number;
+  readonly workers: number;
+  /** Int32: see `createTeamControl`. */
+  readonly teamControl: SharedArrayBuffer;
   readonly inputPaths: readonly string[];
   /** The partial file, which exists; null where nothing is written. */
   readonly outputPath: string | null;

@@ -1,18 +1,21 @@
 /**
- * The entry point of a worker: takes chunks of a run until none is left. Composes pipeline and kernels
+ * The entry point of a worker: does the tasks of a team together with all others, then takes chunks of
+ * the run until none is left. Composes pipeline and kernels
  * as `main.ts` does for the main thread.
  */
 
 import { closeSync, openSync } from "node:fs";
 import { Arena } from "../../backend/cpu/arena.ts";
 import { WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
-import { soloContext } from "../../linalg/context.ts";
+import { type LinalgContext, soloContext } from "../../linalg/context.ts";
+import { AtomicsTeam, TeamAbortedError } from "../../linalg/team.ts";
 import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
 import { writeExactly } from "../../safetensors/output_file.ts";
 import { readExactly } from "../../safetensors/reader.ts";
-import { type ChunkContext, SLOT, SLOT_LENGTH } from "../chunks/chunk_context.ts";
+import { type ChunkContext, SLOT, SLOT_LENGTH, type TeamContext } from "../chunks/chunk_context.ts";
+import { gptqLayer } from "../chunks/gptq_chunk.ts";
 import { runChunk } from "../chunks/run_chunk.ts";
-import { TaskList } from "../tasks.ts";
+import { isTeamTask, type Task, TaskList } from "../tasks.ts";
 import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
 /** The part of a worker's global scope that is used here. */
@@ -26,49 +29,147 @@ scope.onmessage = (event) => runAll(event.data);
 
 function runAll(run: RunMessage): void {
   const control = new Int32Array(run.control);
-  const list = new TaskList(run.tasks);
-  let task = -1;
-  const inputs: number[] = [];
-  let output = -1;
+  const team = new AtomicsTeam(new Int32Array(run.teamControl), run.index, run.workers);
+  const chunks = new Chunks(run, control, new TaskList(run.tasks), team);
   try {
-    for (const path of run.inputPaths) inputs.push(openSync(path, "r"));
-    if (run.outputPath !== null) output = openSync(run.outputPath, "r+");
-    const kernels = new WasmKernels(run.module, run.memory);
-    const scratch = new Arena(run.memory, run.arenaBase, run.arenaBytes);
-    const linalg = run.linalgModule === null
-      ? null
-      : soloContext(new WasmLinalg(run.linalgModule, scratch), scratch);
-    while (Atomics.load(control, CONTROL.stop) === 0) {
-      const chunk = Atomics.add(control, CONTROL.nextChunk, 1);
-      if (chunk >= list.chunkCount) break;
-      task = list.taskOf(chunk);
-      const slot = new Float64Array(run.slots, chunk * SLOT_LENGTH * 8, SLOT_LENGTH);
-      const context: ChunkContext = {
-        kernels,
-        linalg,
-        scratch,
-        note: (text) => scope.postMessage({ kind: "note", task, text }),
-        read: (file, view, position) => readExactly(inputs[file]!, view, position),
-        write: (view, position) => writeExactly(output, view, position),
-        slot,
-      };
-      runChunk(context, list.tasks[task]!, list.grids[task]!, chunk - list.firstChunk[task]!);
-      if (list.tasks[task]!.kind !== "scan" && slot[SLOT.nonFinite]! > 0) {
-        Atomics.store(control, CONTROL.stop, 1);
-        scope.postMessage({ kind: "nonFinite", task });
-      }
-      if (Atomics.sub(control, CONTROL.openChunks + task, 1) === 1) {
-        scope.postMessage({ kind: "taskDone", task });
-      }
-    }
+    chunks.open();
+    chunks.runTogether();
+    chunks.runApart();
   } catch (error) {
+    // A member that throws because another one left has nothing of its own to report.
+    const isFollowing = error instanceof TeamAbortedError &&
+      Atomics.load(control, CONTROL.stop) !== 0;
     Atomics.store(control, CONTROL.stop, 1);
-    const message = error instanceof Error ? error.message : String(error);
-    const code = error instanceof Error ? (error as NodeJS.ErrnoException).code ?? "" : "";
-    scope.postMessage({ kind: "failed", task, message, code });
+    team.abort();
+    if (!isFollowing) {
+      const message = error instanceof Error ? error.message : String(error);
+      const code = error instanceof Error ? (error as NodeJS.ErrnoException).code ?? "" : "";
+      scope.postMessage({ kind: "failed", task: chunks.task, message, code });
+    }
   } finally {
-    for (const fd of inputs) closeSync(fd);
-    if (output >= 0) closeSync(output);
+    chunks.close();
   }
   scope.postMessage({ kind: "finished" });
+}
+
+/** This worker's part of a run. */
+class Chunks {
+  /** Index of the task at hand, -1 before the first. */
+  task = -1;
+  readonly #run: RunMessage;
+  readonly #control: Int32Array;
+  readonly #list: TaskList;
+  readonly #team: AtomicsTeam;
+  readonly #kernels: WasmKernels;
+  readonly #scratch: Arena;
+  readonly #linalg: LinalgContext | null;
+  readonly #inputs: number[] = [];
+  #output = -1;
+
+  constructor(run: RunMessage, control: Int32Array, list: TaskList, team: AtomicsTeam) {
+    this.#run = run;
+    this.#control = control;
+    this.#list = list;
+    this.#team = team;
+    this.#kernels = new WasmKernels(run.module, run.memory);
+    this.#scratch = new Arena(run.memory, run.arenaBase, run.arenaBytes);
+    this.#linalg = run.linalgModule === null
+      ? null
+      : soloContext(new WasmLinalg(run.linalgModule, this.#scratch), this.#scratch);
+  }
+
+  open(): void {
+    const { inputPaths, outputPath } = this.#run;
+    for (const path of inputPaths) this.#inputs.push(openSync(path, "r"));
+    if (outputPath !== null) this.#output = openSync(outputPath, "r+");
+  }
+
+  close(): void {
+    for (const fd of this.#inputs) closeSync(fd);
+    if (this.#output >= 0) closeSync(this.#output);
+  }
+
+  /** The tasks that all workers do together, one after the other. */
+  runTogether(): void {
+    const { memory, sharedBase, sharedBytes } = this.#run;
+    for (this.task = 0; this.task < this.#list.teamCount && !this.#stops(); this.task++) {
+      const task = this.#list.tasks[this.task]!;
+      if (!isTeamTask(task) || this.#linalg === null) {
+        throw new TypeError(`Cannot do ${task.name} together: no linear algebra was loaded`);
+      }
+      const end = this.#list.firstChunk[this.task + 1]!;
+      const context: TeamContext = {
+        ...this.#contextOf(this.#list.firstChunk[this.task]!),
+        linalg: { ...this.#linalg, team: this.#team },
+        shared: new Arena(memory, sharedBase, sharedBytes),
+        nextChunk: () => this.#takeBefore(end),
+        chunkDone: ({ slot }) => this.#done(task, slot),
+        contextOf: (index) => this.#contextOf(this.#list.firstChunk[this.task]! + index),
+      };
+      gptqLayer(context, task, task.compensation);
+      this.#team.barrier(); // nobody takes shared memory anew while others still use it
+      // By the one whose notes of the task came before.
+      if (this.#team.index === 0 && !this.#stops()) this.#postDone();
+    }
+    if (this.#stops()) this.#team.abort();
+  }
+
+  /** The chunks of all other tasks, in no order. */
+  runApart(): void {
+    while (!this.#stops()) {
+      const chunk = Atomics.add(this.#control, CONTROL.nextChunk, 1);
+      if (chunk >= this.#list.chunkCount) break;
+      this.task = this.#list.taskOf(chunk);
+      const task = this.#list.tasks[this.task]!;
+      const context = this.#contextOf(chunk);
+      const index = chunk - this.#list.firstChunk[this.task]!;
+      runChunk(context, task, this.#list.grids[this.task]!, index);
+      this.#done(task, context.slot);
+    }
+  }
+
+  #stops(): boolean {
+    return Atomics.load(this.#control, CONTROL.stop) !== 0;
+  }
+
+  /** Takes the next chunk of the present task, which ends before chunk `end` of the run. */
+  #takeBefore(end: number): { index: number; context: ChunkContext } | null {
+    if (this.#stops()) return null;
+    let next = Atomics.load(this.#control, CONTROL.nextChunk);
+    while (next < end) {
+      const found = Atomics.compareExchange(this.#control, CONTROL.nextChunk, next, next + 1);
+      if (found === next) {
+        const index = next - this.#list.firstChunk[this.task]!;
+        return { index, context: this.#contextOf(next) };
+      }
+      next = found;
+    }
+    return null;
+  }
+
+  #contextOf(chunk: number): ChunkContext {
+    const task = this.task;
+    return {
+      kernels: this.#kernels,
+      linalg: this.#linalg,
+      scratch: this.#scratch,
+      note: (text) => scope.postMessage({ kind: "note", task, text }),
+      read: (file, view, position) => readExactly(this.#inputs[file]!, view, position),
+      write: (view, position) => writeExactly(this.#output, view, position),
+      slot: new Float64Array(this.#run.slots, chunk * SLOT_LENGTH * 8, SLOT_LENGTH),
+    };
+  }
+
+  #done(task: Task, slot: Float64Array): void {
+    if (task.kind !== "scan" && slot[SLOT.nonFinite]! > 0) {
+      Atomics.store(this.#control, CONTROL.stop, 1);
+      scope.postMessage({ kind: "nonFinite", task: this.task });
+    }
+    const isLast = Atomics.sub(this.#control, CONTROL.openChunks + this.task, 1) === 1;
+    if (isLast && !isTeamTask(task)) this.#postDone();
+  }
+
+  #postDone(): void {
+    scope.postMessage({ kind: "taskDone", task: this.task });
+  }
 }

@@ -9,8 +9,9 @@ import { LINALG_WORKSPACE_BYTES } from "../../backend/cpu/wasm_linalg.ts";
 import { createSharedMemory } from "../../backend/cpu/arena.ts";
 import { STATS, STATS_LENGTH } from "../../backend/backend.ts";
 import { InterruptedError } from "../../core/errors.ts";
+import { abortTeam, createTeamControl } from "../../linalg/team.ts";
 import { SLOT, SLOT_LENGTH } from "../chunks/chunk_context.ts";
-import { scratchBytes } from "../chunks/run_chunk.ts";
+import { scratchBytes, sharedBytes } from "../chunks/run_chunk.ts";
 import { inputBytesOf, type Task, TaskList } from "../tasks.ts";
 import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
@@ -77,6 +78,12 @@ export function arenaBytesFor(tasks: readonly Task[]): number {
   return Math.ceil((most + workspace) / ARENA_UNIT) * ARENA_UNIT;
 }
 
+/** Returns the bytes of memory that the workers share for `tasks`, besides their arenas. */
+export function teamBytesFor(tasks: readonly Task[]): number {
+  const most = tasks.reduce((most, task) => Math.max(most, sharedBytes(task)), 0);
+  return Math.ceil(most / ARENA_UNIT) * ARENA_UNIT;
+}
+
 /** Whether a task needs more than the kernels. */
 function needsLinalg(tasks: readonly Task[]): boolean {
   return tasks.some((task) =>
@@ -115,7 +122,10 @@ export class WorkerPool {
     const list = new TaskList(run.tasks);
     if (list.chunkCount > 0x7fff0000) throw new RangeError("Cannot run: too many chunks");
     const arenaBytes = arenaBytesFor(run.tasks);
-    const memory = createSharedMemory(STATICS_BYTES + arenaBytes * this.size);
+    const teamBytes = teamBytesFor(run.tasks);
+    const firstArena = STATICS_BYTES + teamBytes;
+    const memory = createSharedMemory(firstArena + arenaBytes * this.size);
+    const teamControl = createTeamControl();
     const control = new Int32Array(
       new SharedArrayBuffer(4 * (CONTROL.openChunks + run.tasks.length)),
     );
@@ -131,7 +141,10 @@ export class WorkerPool {
       numbers[task] = sums;
       run.onTaskDone?.(task, sums);
     };
-    const stop = (): void => void Atomics.store(control, CONTROL.stop, 1);
+    const stop = (): void => {
+      Atomics.store(control, CONTROL.stop, 1);
+      abortTeam(teamControl);
+    };
     run.signal?.addEventListener("abort", stop);
     const ticker = run.onProgress === undefined
       ? undefined
@@ -147,8 +160,13 @@ export class WorkerPool {
         module: this.#module,
         linalgModule: needsLinalg(run.tasks) ? compileLinalg() : null,
         memory,
-        arenaBase: STATICS_BYTES + index * arenaBytes,
+        arenaBase: firstArena + index * arenaBytes,
         arenaBytes,
+        sharedBase: STATICS_BYTES,
+        sharedBytes: teamBytes,
+        index,
+        workers: this.size,
+        teamControl: teamControl.buffer,
         inputPaths: run.inputPaths,
         outputPath: run.outputPath,
         tasks: run.tasks,
@@ -199,6 +217,7 @@ export class WorkerPool {
         worker.onerror = (event) => {
           event.preventDefault();
           Atomics.store(new Int32Array(message.control), CONTROL.stop, 1);
+          abortTeam(new Int32Array(message.teamControl));
           failure ??= new Error(`Cannot run worker: ${event.message}`);
           resolve();
         };
