@@ -5,6 +5,7 @@
  */
 
 export { choleskyBlock } from "./cholesky_block";
+export { descendRows } from "./descend_rows";
 export { gemmF32, gemmF32F64, gemmF64, gemmWorkspaceBytes } from "./gemm";
 export { gemmI8 } from "./gemm_i8";
 export { ldlqBlock } from "./ldlq_block";

@@ -1,6 +1,6 @@
 /** What every backend checks before a linear algebra kernel runs: sizes that fit together. */
 
-import { GEMM_I8_TERMS_MAX, type LdlqBlock } from "./linalg_kernels.ts";
+import { type DescendRows, GEMM_I8_TERMS_MAX, type LdlqBlock } from "./linalg_kernels.ts";
 import { extentOf, type Matrix } from "./matrix.ts";
 
 type View = Matrix<ArrayLike<number>>;
@@ -86,7 +86,7 @@ export function checkUnitLowerPanel(out: View, l: View, diagonal: Float64Array):
 
 /** Checks everything that `ldlqBlock` reads and writes, the scale of every element too. @throws RangeError */
 export function checkLdlqBlock(args: LdlqBlock): void {
-  const { codes, codesRowStride, weights, feedback, panel, scales, scaleCols } = args;
+  const { codes, codesRowStride, weights, feedback, panel } = args;
   const { rows, cols: width } = weights;
   const name = "ldlqBlock";
   checkRows(name, "weights", weights);
@@ -109,7 +109,17 @@ export function checkLdlqBlock(args: LdlqBlock): void {
       fail(name, `${what} has ${m.data.length} elements, its last row needs room for ${padded}`);
     }
   }
-  const { groupRows, firstRow, columnGroups } = args;
+  checkScales(name, args, rows, width);
+}
+
+/** Checks that the scale of every element of a tile is there. */
+function checkScales(
+  name: string,
+  args: Pick<LdlqBlock, "scales" | "scaleCols" | "groupRows" | "firstRow" | "columnGroups">,
+  rows: number,
+  width: number,
+): void {
+  const { groupRows, firstRow, columnGroups, scales, scaleCols } = args;
   if (
     !Number.isSafeInteger(groupRows) || groupRows < 1 || !Number.isSafeInteger(firstRow) ||
     firstRow < 0
@@ -124,6 +134,34 @@ export function checkLdlqBlock(args: LdlqBlock): void {
   }
   const need = rows === 0 ? 0 : (Math.floor((firstRow + rows - 1) / groupRows) + 1) * scaleCols;
   if (scales.length < need) fail(name, `scales has ${scales.length} elements, needs ${need}`);
+}
+
+/** Checks everything that `descendRows` reads and writes. @throws RangeError */
+export function checkDescendRows(args: DescendRows): void {
+  const name = "descendRows", { errors, gradient, panel, factors, sums, offset } = args;
+  const { rows, cols } = errors, width = gradient.cols, rank = sums.cols;
+  for (const [what, m] of Object.entries({ errors, gradient, panel, factors, sums })) {
+    checkRows(name, what, m);
+  }
+  checkRows(name, "codes", {
+    data: args.codes,
+    rows,
+    cols,
+    rowStride: args.codesRowStride,
+    colStride: 1,
+  });
+  checkShape(name, "gradient", gradient, rows, width);
+  checkShape(name, "panel", panel, cols, width);
+  checkShape(name, "factors", factors, rows, rank);
+  checkShape(name, "sums", sums, cols, rank);
+  if (!Number.isSafeInteger(offset) || offset < 0 || offset + cols > width) {
+    fail(name, `columns ${offset} to ${offset + cols} are not within ${width}`);
+  }
+  if (args.weights.length < rows) {
+    fail(name, `weights has ${args.weights.length} elements, needs ${rows}`);
+  }
+  if (args.totals.length < 3) fail(name, `totals has ${args.totals.length} elements, needs 3`);
+  checkScales(name, args, rows, cols);
 }
 
 /** Checks that `groupSize`, a power of 4, divides `length`. @throws RangeError */

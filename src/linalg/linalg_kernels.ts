@@ -44,6 +44,38 @@ export interface LdlqBlock {
   readonly columnGroups: Int32Array;
 }
 
+/** What `descendRows` works on: a tile of a layer whose codes are moved where that lowers a loss. */
+export interface DescendRows {
+  /** In and out: the codes. `rows x cols`, rows `codesRowStride` apart. */
+  readonly codes: Int8Array;
+  readonly codesRowStride: number;
+  /** In and out: code * scale - weight. f32 `[rows, cols]`. */
+  readonly errors: MatrixF32;
+  /** In and out: half the gradient of the loss by the errors. f32 `[rows, width]`. */
+  readonly gradient: MatrixF32;
+  /** Column of `gradient` and `panel` that belongs to the first column of the tile. */
+  readonly offset: number;
+  /** How a move in each column changes the gradient of a row of weight 1. f32 `[cols, width]`. */
+  readonly panel: MatrixF32;
+  /** What a move in each row counts. f32 `[rows]`. */
+  readonly weights: Float32Array;
+  /** f32 `[rows, rank]`, rank 0 or more. */
+  readonly factors: MatrixF32;
+  /** In and out: grows by movesᵀ·factors. f32 `[cols, rank]`. */
+  readonly sums: MatrixF32;
+  /** In and out, f64 `[3]`: grows by the number of moves, what they change the loss by, and the squared error. */
+  readonly totals: Float64Array;
+  /** All scales of the layer, as in {@link LdlqBlock}. */
+  readonly scales: Float32Array;
+  readonly scaleCols: number;
+  readonly groupRows: number;
+  readonly firstRow: number;
+  /** For each of the columns, which of the `scaleCols` scales it has. */
+  readonly columnGroups: Int32Array;
+  /** What the squared error counts beside the loss, 0 or more; infinity: nothing moves that adds to it. */
+  readonly penalty: number;
+}
+
 /** The operations that differ between devices. Outputs first. */
 export interface LinalgKernels {
   readonly name: "reference" | "wasm";
@@ -81,6 +113,9 @@ export interface LinalgKernels {
 
   /** Rounds one block of columns from the last to the first, each corrected by the errors of those before. */
   ldlqBlock(args: LdlqBlock): void;
+
+  /** Moves codes to the other side of their weights, one after the other, where that lowers a loss. */
+  descendRows(args: DescendRows): void;
 
   /** Every run of `groupSize` values along the rows times the normalised regular Hadamard matrix. */
   rotateRowsF64(x: MatrixF64, groupSize: number): void;

@@ -6,6 +6,33 @@ import { compileModule } from "./wasm_module.ts";
 /** What `asm/linalg/index.ts` exports. Addresses are bytes, sizes and strides elements. */
 export interface LinalgExports {
   choleskyBlock(a: number, n: number, aRow: number, minPivot: number): number;
+  descendRows(
+    codes: number,
+    errors: number,
+    gradient: number,
+    sums: number,
+    totals: number,
+    panel: number,
+    factors: number,
+    weights: number,
+    scales: number,
+    columnGroups: number,
+    rows: number,
+    cols: number,
+    width: number,
+    rank: number,
+    codesRow: number,
+    errorsRow: number,
+    gradientRow: number,
+    sumsRow: number,
+    panelRow: number,
+    factorsRow: number,
+    offset: number,
+    firstRow: number,
+    groupRows: number,
+    scaleCols: number,
+    penalty: number,
+  ): void;
   gemmF32: GemmExport;
   gemmF32F64: GemmExport;
   gemmF64: GemmExport;

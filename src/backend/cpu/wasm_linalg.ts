@@ -5,6 +5,7 @@
  */
 
 import {
+  checkDescendRows,
   checkGemm,
   checkGemmI8,
   checkLdlqBlock,
@@ -13,7 +14,12 @@ import {
   checkSquare,
   checkUnitLowerPanel,
 } from "../../linalg/linalg_checks.ts";
-import type { GemmMode, LdlqBlock, LinalgKernels } from "../../linalg/linalg_kernels.ts";
+import type {
+  DescendRows,
+  GemmMode,
+  LdlqBlock,
+  LinalgKernels,
+} from "../../linalg/linalg_kernels.ts";
 import type { Matrix, MatrixF32, MatrixF64 } from "../../linalg/matrix.ts";
 import type { Arena } from "./arena.ts";
 import type { GemmExport, LinalgExports } from "./linalg_module.ts";
@@ -111,6 +117,46 @@ export class WasmLinalg implements LinalgKernels {
         args.firstRow + row,
         args.groupRows,
         args.scaleCols,
+      );
+    });
+  }
+
+  descendRows(args: DescendRows): void {
+    checkDescendRows(args);
+    const name = "descendRows", { errors, gradient, panel, factors, sums } = args;
+    const codes = this.#address(name, args.codes), e = this.#address(name, errors.data);
+    const g = this.#address(name, gradient.data), to = this.#address(name, sums.data);
+    const totals = this.#address(name, args.totals), p = this.#address(name, panel.data);
+    const u = this.#address(name, factors.data), weights = this.#address(name, args.weights);
+    const scales = this.#address(name, args.scales);
+    const columnGroups = this.#address(name, args.columnGroups);
+    forBands(errors.rows, (row, rows) => {
+      this.#exports.descendRows(
+        codes + row * args.codesRowStride,
+        e + row * errors.rowStride * 4,
+        g + row * gradient.rowStride * 4,
+        to,
+        totals,
+        p,
+        u + row * factors.rowStride * 4,
+        weights + row * 4,
+        scales,
+        columnGroups,
+        rows,
+        errors.cols,
+        gradient.cols,
+        sums.cols,
+        args.codesRowStride,
+        errors.rowStride,
+        gradient.rowStride,
+        sums.rowStride,
+        panel.rowStride,
+        factors.rowStride,
+        args.offset,
+        args.firstRow + row,
+        args.groupRows,
+        args.scaleCols,
+        args.penalty,
       );
     });
   }

@@ -2,6 +2,7 @@
 
 import type { LinalgKernels } from "../../../linalg/linalg_kernels.ts";
 import { choleskyBlock } from "./cholesky_block.ts";
+import { descendRows } from "./descend_rows.ts";
 import { gemmF32, gemmF32F64, gemmF64 } from "./gemm.ts";
 import { gemmI8 } from "./gemm_i8.ts";
 import { ldlqBlock } from "./ldlq_block.ts";
@@ -13,6 +14,7 @@ import { unitLowerPanel } from "./unit_lower_panel.ts";
 export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   name: "reference",
   choleskyBlock,
+  descendRows,
   gemmF32,
   gemmF32F64,
   gemmF64,
