@@ -107,7 +107,15 @@ export function prepare(
       const data = statistic.data.kind === "file"
         ? { ...statistic.data, file: statistic.data.file + model.paths.length }
         : statistic.data;
-      return { ...statistic, data, actOrder, damping: DAMPING_DEFAULT, fallbackScaleSearch };
+      const weightedScales = options.scaleSearch === null;
+      return {
+        ...statistic,
+        data,
+        actOrder,
+        damping: DAMPING_DEFAULT,
+        weightedScales,
+        fallbackScaleSearch,
+      };
     },
     loras: merge?.reports ?? [],
     inputPaths: [...model.paths, ...(calibration?.paths ?? [])],

@@ -58,6 +58,8 @@ export interface Compensation extends LayerStatistic {
   readonly actOrder: boolean;
   /** Fraction of the mean diagonal that is added to the Hessian, to begin with. */
   readonly damping: number;
+  /** Whether scales are those of least error after compensation, where codes are in original space. */
+  readonly weightedScales: boolean;
   /** Whether scales are searched where there turns out to be nothing to compensate by. */
   readonly fallbackScaleSearch: boolean;
 }

@@ -22,17 +22,28 @@ export function columnImportance(
   energies: Float64Array,
 ): Float64Array {
   const { rows, cols, groupRows, groupCols } = grid;
-  const across = cols / groupCols;
   // Not the final scales, which depend on the order, but near them.
-  const scales = new Float32Array((rows / groupRows) * across);
+  const scales = new Float32Array((rows / groupRows) * (cols / groupCols));
   searchTileScales(scales, weights, grid, energies);
-  const importance = new Float64Array(cols);
+  const errors = new Float64Array(cols);
+  addColumnErrors(errors, weights, grid, scales);
+  return errors.map((error, c) => error * energies[c]!);
+}
+
+/** Adds to f64 `[grid.cols]` the squared error that rounding and clipping are expected to leave in each column. */
+export function addColumnErrors(
+  errors: Float64Array,
+  weights: Float32Array,
+  { rows, cols, groupRows, groupCols }: Grid,
+  scales: Float32Array,
+): void {
+  const across = cols / groupCols;
   for (let r = 0; r < rows; r++) {
+    const scaleRow = Math.floor(r / groupRows) * across;
     for (let c = 0; c < cols; c++) {
-      const s = scales[Math.floor(r / groupRows) * across + Math.floor(c / groupCols)]!;
+      const s = scales[scaleRow + Math.floor(c / groupCols)]!;
       const over = Math.max(0, Math.abs(weights[r * cols + c]!) - 127 * s);
-      importance[c] = importance[c]! + s * s / 12 + over * over;
+      errors[c] = errors[c]! + s * s / 12 + over * over;
     }
   }
-  return importance.map((error, c) => error * energies[c]!);
 }

@@ -75,6 +75,14 @@ export function searchCompensatedScales(
   }
 }
 
+/**
+ * What the channels rounded later cannot make up for, per column of the layer: L[j,j]^2, f64 `[K]`. Not for
+ * the factor of a fallback.
+ */
+export function residualEnergies(factor: GptqFactor): Float64Array {
+  return energiesOf(channelsOf(factor), 0);
+}
+
 function channelsOf(factor: GptqFactor): Channel[] {
   const { size, order } = factor;
   return Array.from({ length: size }, (_, place) => {

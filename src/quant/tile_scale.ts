@@ -18,6 +18,9 @@ const RATIO = 0.98, FACTOR_MIN = 0.1;
 /** Bins of the histogram, from 0 to absmax. */
 const BINS = 1024;
 
+/** The bins, and one for what equals absmax. */
+export const TILE_BINS = BINS + 1;
+
 /**
  * Sets the scale of every group of `grid`.
  *
@@ -49,19 +52,46 @@ export function searchTileScales(
 /** The best scale of one tile, given as its rows; null where it is all zero or next to it. */
 function searchTile(rows: readonly Float32Array[], energies: Float64Array): number | null {
   const absmax = rows.reduce((largest, row) => Math.max(largest, absmaxOf(row)), 0);
+  const bins = new Float64Array(TILE_BINS);
+  for (const row of rows) addToBins(bins, row, energies, absmax);
+  return scaleFromBins(
+    bins,
+    absmax,
+    rows.length * energies.reduce((sum, energy) => sum + energy, 0),
+  );
+}
+
+/**
+ * Adds the energies of the large weights of one row to the bins of their magnitudes.
+ *
+ * @param bins f64 `[TILE_BINS]`.
+ * @param row f32, part of a row of the group; `energies` f64 of its columns.
+ * @param absmax the largest magnitude of the group.
+ */
+export function addToBins(
+  bins: Float64Array,
+  row: Float32Array,
+  energies: Float64Array,
+  absmax: number,
+): void {
+  const perUnit = BINS / absmax, from = absmax * FACTOR_MIN;
+  for (let j = 0; j < row.length; j++) {
+    const magnitude = Math.abs(row[j]!);
+    if (magnitude < from) continue;
+    const bin = Math.floor(magnitude * perUnit);
+    bins[bin] = bins[bin]! + energies[j]!;
+  }
+}
+
+/**
+ * Returns the best scale of a group by its bins; null where it is all zero or next to it.
+ *
+ * @param energy the sum of the energies of all weights of the group, small ones too.
+ */
+export function scaleFromBins(bins: Float64Array, absmax: number, energy: number): number | null {
   const largest = Math.fround(absmax / 127);
   if (!(largest > SCALE_MIN)) return null;
-  const steps = rows.length * energies.reduce((sum, energy) => sum + energy, 0) / 12;
-  const perUnit = BINS / absmax, from = absmax * FACTOR_MIN;
-  const bins = new Float64Array(BINS + 1);
-  for (const row of rows) {
-    for (let j = 0; j < row.length; j++) {
-      const magnitude = Math.abs(row[j]!);
-      if (magnitude < from) continue;
-      const bin = Math.floor(magnitude * perUnit);
-      bins[bin] = bins[bin]! + energies[j]!;
-    }
-  }
+  const steps = energy / 12, perUnit = BINS / absmax;
   let best = largest, least = Infinity;
   for (let factor = 1; factor > FACTOR_MIN; factor *= RATIO) {
     const s = Math.fround(largest * factor), reach = 127 * s * perUnit;

@@ -7,11 +7,11 @@
  * `gptqSharedBytes` and `gptqScratchBytes` have the formulas.
  */
 
-import type { Grid } from "../../backend/backend.ts";
 import { groupCount } from "../../backend/backend.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import {
   addGram,
+  diagonalOf,
   finishGram,
   type Hessian,
   hessianBlock,
@@ -22,6 +22,7 @@ import { hessianFromChannels, hessianFromMatrix } from "../../linalg/hessian_sou
 import { matrix } from "../../linalg/matrix.ts";
 import { rotateHessian } from "../../linalg/rotate_hessian.ts";
 import { shareOf } from "../../linalg/team.ts";
+import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
 import { type GptqFactor, gptqRows, prepareGptq } from "../../quant/gptq.ts";
 import {
   chunkGrid,
@@ -34,7 +35,7 @@ import {
 import { bytesOf, type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
-import { wholeScale } from "./stream_group.ts";
+import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";
 
 /** Calibration inputs that are in memory at once. A multiple of GEMM_DEPTH: the bits do not depend on it. */
 const ACTIVATION_ROWS = 1024;
@@ -45,9 +46,16 @@ export function gptqLayer(
   task: QuantizeTask,
   compensation: Compensation,
 ): void {
-  const { linalg, shared } = team;
-  const oneScale = shared.f32(1);
-  const factor = factorOf(team, task, compensation);
+  const { linalg } = team;
+  const scales = new LayerScales(team, task);
+  const hessian = rotatedHessian(team, task, compensation);
+  // Where large weights are clipped, their columns should come early; rotation leaves few of them.
+  const weighted = compensation.weightedScales && task.convrotGroupSize === null &&
+    hessian.blockSize > 1;
+  const importance = weighted && compensation.actOrder && task.groupRows > 1
+    ? scales.importance(diagonalOf(hessian))
+    : null;
+  const factor = prepareGptq(linalg, hessian, { ...compensation, importance });
   const { damping, deadChannels, fallback } = factor.report;
   if (linalg.team.index === 0) {
     team.note(
@@ -57,9 +65,18 @@ export function gptqLayer(
         : `rounded to nearest: ${fallback}`,
     );
   }
+  const isPlain = fallback !== null || !weighted;
   const scaleSearch = fallback === null ? task.scaleSearch : compensation.fallbackScaleSearch;
-  const layer: Layer = { task: { ...task, scaleSearch }, factor, oneScale };
-  if (!findOneScale(team, layer)) return;
+  const searched = { ...task, scaleSearch };
+  const oneScale = !hasOneScale(task)
+    ? null
+    : isPlain
+    ? scales.plain(searched)
+    : scales.weighted(residualEnergies(factor));
+  const layer: Layer = { task: searched, factor, oneScale, weighted: !isPlain };
+  if (oneScale !== null && linalg.team.index === 0) {
+    team.write(bytesOf(Float32Array.of(oneScale)), task.scalesOffsetBytes);
+  }
   for (let chunk = team.nextChunk(); chunk !== null; chunk = team.nextChunk()) {
     quantizeBand(chunk.context, linalg, layer, chunkRect(chunkGrid(task), chunk.index));
     team.chunkDone(chunk.context);
@@ -70,47 +87,23 @@ export function gptqLayer(
 interface Layer {
   readonly task: QuantizeTask;
   readonly factor: GptqFactor;
-  /** The scale of the whole layer, where there is only one. Shared. */
-  readonly oneScale: Float32Array;
-}
-
-function hasOneScale({ source, groupRows, groupCols }: QuantizeTask): boolean {
-  return groupRows === source.rows && groupCols === source.cols;
-}
-
-/** Fills `layer.oneScale`; false, to everybody, where the weights hold NaN or infinity. */
-function findOneScale(team: TeamContext, { task, oneScale }: Layer): boolean {
-  if (!hasOneScale(task)) return true;
-  const { rows, cols } = task.source;
-  let isBad = 0;
-  if (team.linalg.team.index === 0) {
-    const first = team.contextOf(0);
-    const scale = wholeScale(first, task, { row: 0, col: 0, rows, cols });
-    isBad = scale === null ? 1 : 0;
-    oneScale[0] = scale ?? 0;
-    if (scale === null) team.chunkDone(first);
-    else team.write(bytesOf(oneScale), task.scalesOffsetBytes);
-  }
-  return team.linalg.team.max(isBad) === 0;
+  /** The scale of the whole layer, where there is only one. */
+  readonly oneScale: number | null;
+  /** Whether scales are those of least error after compensation. */
+  readonly weighted: boolean;
 }
 
 /** Reads, rounds and writes the rows of `rect`: whole groups, or a part of the only one. */
 function quantizeBand(
   context: ChunkContext,
   linalg: LinalgContext,
-  { task, factor, oneScale }: Layer,
+  { task, factor, oneScale, weighted }: Layer,
   rect: Rect,
 ): void {
   const { scratch, kernels } = context;
   const { cols } = task.source;
   const count = rect.rows * cols;
-  const isOneScale = hasOneScale(task);
-  const grid: Grid = {
-    rows: rect.rows,
-    cols,
-    groupRows: isOneScale ? rect.rows : task.groupRows,
-    groupCols: task.groupCols,
-  };
+  const grid = bandGrid(task, rect);
   const mark = scratch.mark();
   const raw = scratch.u8(rawBytes(task.source, rect));
   const x = scratch.f32(count), xhat = scratch.f32(count);
@@ -123,18 +116,19 @@ function quantizeBand(
   restore();
   if (!reportNonFinite(context, x, rect, cols)) {
     if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
-    if (isOneScale) scales.set(oneScale);
+    if (oneScale !== null) scales[0] = oneScale;
     else {
       kernels.absmax(scales, x, grid);
       kernels.scaleFromAbsmax(scales, scales);
-      if (task.scaleSearch) kernels.searchScale(scales, x, grid);
+      if (weighted) searchCompensatedScales(factor, scales, x, grid);
+      else if (task.scaleSearch) kernels.searchScale(scales, x, grid);
     }
     gptqRows(linalg, factor, { weights: x, codes, firstRow: 0, grid, scales });
     if (task.convrotGroupSize === null) restore();
     addErrors(context, task, { x, xhat, codes, scales, grid, stats, restore });
     writeCodes(context, task, rect, codes);
     context.slot.set(stats);
-    if (!isOneScale) {
+    if (oneScale === null) {
       const first = (rect.row / task.groupRows) * (cols / task.groupCols);
       context.write(bytesOf(scales), task.scalesOffsetBytes + 4 * first);
     }
@@ -142,8 +136,12 @@ function quantizeBand(
   scratch.release(mark);
 }
 
-/** The factored Hessian, in the space of the codes. */
-function factorOf(team: TeamContext, task: QuantizeTask, compensation: Compensation): GptqFactor {
+/** The Hessian, in the space of the codes. */
+function rotatedHessian(
+  team: TeamContext,
+  task: QuantizeTask,
+  compensation: Compensation,
+): Hessian {
   const { cols } = task.source;
   const { shared, linalg } = team;
   const isDiagonal = compensation.statistic === "channels";
@@ -151,8 +149,7 @@ function factorOf(team: TeamContext, task: QuantizeTask, compensation: Compensat
   const group = task.convrotGroupSize;
   const spare = isDiagonal && group !== null ? shared.f64(cols * group) : null;
   const hessian = hessianOf(team, cols, compensation, values);
-  const rotated = group === null ? hessian : rotateHessian(linalg, hessian, group, spare);
-  return prepareGptq(linalg, rotated, compensation);
+  return group === null ? hessian : rotateHessian(linalg, hessian, group, spare);
 }
 
 function hessianOf(
@@ -254,7 +251,7 @@ export function gptqSharedBytes(task: QuantizeTask, compensation: Compensation):
   const inputs = compensation.statistic === "activations"
     ? 4 * Math.min(ACTIVATION_ROWS, compensation.rows) * cols
     : 0;
-  return hessian + inputs + SLACK_BYTES;
+  return hessian + Math.max(inputs, layerScalesBytes(task)) + SLACK_BYTES;
 }
 
 /** Bytes of scratch that each worker takes in {@link gptqLayer}. */
