@@ -151,7 +151,13 @@ export function shrinkToDiagonal(context: LinalgContext, h: MatrixF64, factor: n
   context.team.barrier();
 }
 
-/** The weight of a Hessian of `count` inputs and `size` channels against its diagonal: n / (n + K). */
+/**
+ * The weight of a Hessian of `count` inputs and `size` channels against its diagonal: n / (n + K / 4).
+ *
+ * Measured on rotated synthetic layers, against n / (n + K): the output error on held-out inputs falls by
+ * 4% with 1,024 inputs and by 5% with 64, and inputs of a wrong distribution do 1.5% more harm. Below K / 10
+ * that harm grows faster than the gain.
+ */
 export function shrinkageOf(count: number, size: number): number {
-  return count / (count + size);
+  return count / (count + size / 4);
 }

@@ -16,7 +16,7 @@ import { SOLO, type Team, triangleShareOf } from "./team.ts";
 const SYMMETRY_TOLERANCE = 1e-2;
 
 /**
- * Returns XᵀX / T, shrunk toward its diagonal by T / (T + K).
+ * Returns XᵀX / T, shrunk toward its diagonal by T / (T + K / 4).
  *
  * @param x f32 `[T, K]`, at least one row, finite. Shared by the team.
  * @param values f64 `[K * K]` for the result, shared by the team.

@@ -22,7 +22,7 @@ import { put, testEachContext } from "./contexts.ts";
 import { positiveDefinite } from "./matrices.ts";
 
 testEachContext(
-  "hessianFromActivations() is the mean of the products, shrunk by T / (T + K)",
+  "hessianFromActivations() is the mean of the products, shrunk by T / (T + K / 4)",
   (context) => {
     const rows = 30, size = 9, x = values(1, rows * size, "plain");
     const out = context.memory.f64(size * size).fill(NaN);
@@ -40,7 +40,7 @@ testEachContext(
       for (let j = 0; j < size; j++) {
         let sum = 0;
         for (let t = 0; t < rows; t++) sum += x[t * size + i]! * x[t * size + j]!;
-        const want = sum / rows * (i === j ? 1 : rows / (rows + size));
+        const want = sum / rows * (i === j ? 1 : rows / (rows + size / 4));
         assert(Math.abs(out[i * size + j]! - want) < 1e-15, `at ${i}, ${j}`);
       }
     }
@@ -145,7 +145,7 @@ testEachContext("shrinkToDiagonal() scales what is off the diagonal", (context) 
   h.forEach((value, i) => {
     assert.equal(value, before[i]! * (i % (size + 1) === 0 ? 1 : 0.25));
   });
-  assert.equal(shrinkageOf(1024, 1024), 0.5);
+  assert.equal(shrinkageOf(1024, 4096), 0.5);
 });
 
 Deno.test("diagonalOf() and hessianBlock() find elements of every kind of blocks", () => {
