@@ -8,6 +8,9 @@ export { choleskyBlock } from "./cholesky_block";
 export { descendRows } from "./descend_rows";
 export { gemmF32, gemmF32F64, gemmF64, gemmWorkspaceBytes } from "./gemm";
 export { gemmI8 } from "./gemm_i8";
+export {
+  hadamardColumnsF32, hadamardColumnsF64, hadamardRowsF32, hadamardRowsF64,
+} from "./hadamard";
 export { ldlqBlock } from "./ldlq_block";
 export { rotateColumnsF64, rotateRowsF64 } from "./rotate_f64";
 export { solveBlock } from "./solve_block";

@@ -172,3 +172,10 @@ export function checkRotateF64(kernel: string, x: View, groupSize: number, lengt
   if (!isPowerOfFour) fail(kernel, `group size ${groupSize} is not a power of 4`);
   if (length % groupSize !== 0) fail(kernel, `group size ${groupSize} does not divide ${length}`);
 }
+
+/** Throws where `length`, that of every line of `x`, is not a power of 2. */
+export function checkHadamard(kernel: string, x: View, length: number): void {
+  checkRows(kernel, "x", x);
+  const isPowerOfTwo = length > 0 && length <= 2 ** 30 && (length & (length - 1)) === 0;
+  if (!isPowerOfTwo) fail(kernel, `a length of ${length} is not a power of 2`);
+}

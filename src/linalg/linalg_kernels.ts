@@ -8,7 +8,7 @@
  * Outputs may not overlap inputs. All throw a RangeError, before they write, where sizes do not fit.
  */
 
-import type { MatrixF32, MatrixF64 } from "./matrix.ts";
+import type { Matrix, MatrixF32, MatrixF64 } from "./matrix.ts";
 
 /** What a product does to C: C = A·B, C += A·B, C -= A·B. */
 export type GemmMode = "set" | "add" | "subtract";
@@ -122,4 +122,13 @@ export interface LinalgKernels {
 
   /** The same down the columns. */
   rotateColumnsF64(x: MatrixF64, groupSize: number): void;
+
+  /**
+   * Every row, a power of 2 long, times the orthonormal Sylvester Hadamard matrix, which is its own
+   * inverse.
+   */
+  hadamardRows(x: Matrix<Float32Array | Float64Array>): void;
+
+  /** The same for every column. */
+  hadamardColumns(x: Matrix<Float32Array | Float64Array>): void;
 }

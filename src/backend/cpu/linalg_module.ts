@@ -63,6 +63,10 @@ export interface LinalgExports {
     groupRows: number,
     scaleCols: number,
   ): void;
+  hadamardColumnsF32(x: number, rows: number, cols: number, xRow: number, norm: number): void;
+  hadamardColumnsF64(x: number, rows: number, cols: number, xRow: number, norm: number): void;
+  hadamardRowsF32(x: number, rows: number, cols: number, xRow: number, norm: number): void;
+  hadamardRowsF64(x: number, rows: number, cols: number, xRow: number, norm: number): void;
   rotateColumnsF64(x: number, rows: number, cols: number, xRow: number, groupSize: number): void;
   rotateRowsF64(x: number, rows: number, cols: number, xRow: number, groupSize: number): void;
   solveBlock(x: number, l: number, rows: number, n: number, xRow: number, lRow: number): void;

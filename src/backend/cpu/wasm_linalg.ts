@@ -8,6 +8,7 @@ import {
   checkDescendRows,
   checkGemm,
   checkGemmI8,
+  checkHadamard,
   checkLdlqBlock,
   checkRotateF64,
   checkSolveBlock,
@@ -158,6 +159,27 @@ export class WasmLinalg implements LinalgKernels {
         args.scaleCols,
         args.penalty,
       );
+    });
+  }
+
+  hadamardRows(x: Matrix<Float32Array | Float64Array>): void {
+    checkHadamard("hadamardRows", x, x.cols);
+    const { hadamardRowsF32, hadamardRowsF64 } = this.#exports;
+    const kernel = x.data instanceof Float32Array ? hadamardRowsF32 : hadamardRowsF64;
+    const at = this.#address("hadamardRows", x.data), norm = 1 / Math.sqrt(x.cols);
+    forBands(x.rows, (row, rows) => {
+      const from = at + row * x.rowStride * x.data.BYTES_PER_ELEMENT;
+      kernel(from, rows, x.cols, x.rowStride, norm);
+    });
+  }
+
+  hadamardColumns(x: Matrix<Float32Array | Float64Array>): void {
+    checkHadamard("hadamardColumns", x, x.rows);
+    const { hadamardColumnsF32, hadamardColumnsF64 } = this.#exports;
+    const kernel = x.data instanceof Float32Array ? hadamardColumnsF32 : hadamardColumnsF64;
+    const at = this.#address("hadamardColumns", x.data), norm = 1 / Math.sqrt(x.rows);
+    forBands(x.cols, (col, cols) => {
+      kernel(at + col * x.data.BYTES_PER_ELEMENT, x.rows, cols, x.rowStride, norm);
     });
   }
 

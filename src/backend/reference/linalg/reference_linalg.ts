@@ -6,6 +6,7 @@ import { descendRows } from "./descend_rows.ts";
 import { gemmF32, gemmF32F64, gemmF64 } from "./gemm.ts";
 import { gemmI8 } from "./gemm_i8.ts";
 import { ldlqBlock } from "./ldlq_block.ts";
+import { hadamardColumns, hadamardRows } from "./hadamard.ts";
 import { rotateColumnsF64, rotateRowsF64 } from "./rotate_f64.ts";
 import { solveBlock } from "./solve_block.ts";
 import { unitLowerPanel } from "./unit_lower_panel.ts";
@@ -20,6 +21,8 @@ export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   gemmF64,
   gemmI8,
   ldlqBlock,
+  hadamardColumns,
+  hadamardRows,
   rotateColumnsF64,
   rotateRowsF64,
   solveBlock,
