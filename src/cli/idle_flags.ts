@@ -1,6 +1,7 @@
 /** Flags that cannot change anything in the chosen mode, told once each, never silently. */
 
 import type { ConvertOptions } from "../pipeline/options.ts";
+import { scalingNameOf } from "../pipeline/mode.ts";
 import { FLAGS } from "./flags/table.ts";
 import type { Parsed } from "./parse.ts";
 import type { ConvertIo } from "./request.ts";
@@ -28,6 +29,16 @@ const INT8_FLAGS = [
   "input_scale",
   "report-quality",
   "quality-threshold",
+] as const;
+
+/** What only matters to `--optimizer quip`. */
+const QUIP_FLAGS = [
+  "quip-actorder",
+  "quip-hadamard",
+  "quip-seed",
+  "quip-store-transformed",
+  "quip-requant-scheme",
+  "quip-requant-tensor-per-row",
 ] as const;
 
 /** What only matters to a file that is written. */
@@ -71,9 +82,10 @@ export function idleFlags(parsed: Parsed, options: ConvertOptions, io: ConvertIo
 const ON_CPU = "on the CPU: it concerns computing on a GPU";
 
 function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
-  const scaling = options.scaling ?? (options.target === "ctq" ? "block" : "row");
+  const scaling = scalingNameOf(options);
+  const isQuip = options.method === "quip";
   const rotates = options.convrot !== "off" && scaling === "row" && options.comfyQuant &&
-    (options.convrot !== null || options.scaling === null);
+    (options.convrot !== null || (options.scaling === null && !isQuip));
   const copiesModes = options.preset.kind === "like";
   // Layers that are named may be quantized, or in blocks, whatever holds for the others.
   const isMixed = options.layers !== null;
@@ -96,12 +108,12 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       why: "with --dry-run analyze, which writes nothing",
     },
     {
-      when: scaling !== "block" && !copiesModes && !isMixed,
+      when: scaling !== "block" && scaling !== "group" && !copiesModes && !isMixed,
       names: ["block_size"],
       why: `with ${scaling} scaling: it is the size of --scaling_mode block`,
     },
     {
-      when: scaling !== "block" && !rotates && !copiesModes && !isMixed,
+      when: (scaling === "row" || scaling === "tensor") && !rotates && !copiesModes && !isMixed,
       names: ["heur"],
       why: `with ${scaling} scaling without rotation, which fits every shape`,
     },
@@ -153,19 +165,59 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
     },
     {
       when: options.calibrationPath === null,
-      names: ["gptq-actorder"],
+      names: ["gptq-actorder", "quip-actorder", "quip-checkpointed"],
       why: "without --calibration-data",
     },
+    ...quipRules(options, scaling),
     {
       when: options.layers === null || options.layers.config === null,
       names: ["fullmatch"],
       why: "without --layer-config",
     },
-    { when: true, names: ["manual_seed"], why: "with round to nearest, which is not random" },
+    {
+      when: !(isQuip && options.quip.storeTransformed),
+      names: ["manual_seed"],
+      why: "with methods that are not random",
+    },
     {
       when: true,
       names: FLAGS.filter(({ gpuOnly }) => gpuOnly === true).map(({ name }) => name),
       why: ON_CPU,
+    },
+  ];
+}
+
+function quipRules(options: ConvertOptions, scaling: string): Rule[] {
+  const { quip, method, segments, convrot } = options;
+  const isRotated = convrot !== null && convrot !== "off";
+  return [
+    { when: method !== "quip", names: QUIP_FLAGS, why: "without --optimizer quip" },
+    { when: method === "quip", names: ["gptq-actorder"], why: "with --optimizer quip" },
+    {
+      when: !quip.storeTransformed,
+      names: ["quip-hadamard", "quip-seed"],
+      why: "without --quip-store-transformed: no transform helps a grid in original space, and " +
+        "--convrot has one of its own",
+    },
+    {
+      when: quip.storeTransformed || options.scaling !== null || isRotated,
+      names: ["quip-requant-scheme", "quip-requant-tensor-per-row"],
+      why: `with ${scaling} scaling, which another flag asks for`,
+    },
+    {
+      when: quip.requantScheme === "block",
+      names: ["quip-requant-tensor-per-row"],
+      why: "with --quip-requant-scheme block",
+    },
+    {
+      when: segments === null,
+      names: ["quip-checkpoint-threshold", "quip-checkpoint-segments"],
+      why: "without --quip-checkpointed",
+    },
+    {
+      when: quip.storeTransformed,
+      names: ["quip-checkpointed", "quip-checkpoint-threshold", "quip-checkpoint-segments"],
+      why: "with --quip-store-transformed, which mixes all columns",
     },
   ];
 }

@@ -8,11 +8,13 @@ import { basename, dirname, join, resolve } from "node:path";
 import { NotYetError, UsageError } from "../core/errors.ts";
 import { compileLayerPattern } from "../config/layer_pattern.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../pipeline/options.ts";
+import { scalingNameOf } from "../pipeline/mode.ts";
 import { presetByName } from "../presets/registry.ts";
 import { filesOf, verbosityOf } from "./files.ts";
 import { PRESET_FLAGS } from "./flags/table.ts";
 import { idleFlags } from "./idle_flags.ts";
 import { layersOf, mergeOf } from "./layer_flags.ts";
+import { quipOf, refuseQuipContradictions, segmentsOf } from "./quip_flags.ts";
 import { type Parsed, refuseNotYet } from "./parse.ts";
 import type { ConvertIo, ConvertRequest } from "./request.ts";
 
@@ -45,6 +47,12 @@ function optionsOf(parsed: Parsed): ConvertOptions {
   const scaling = parsed.string("scaling_mode");
   const scaleSearch = parsed.string("scale-search") as ConvertOptions["scaleSearch"];
   const flags = PRESET_FLAGS.filter((name) => parsed.bool(name));
+  const optimizer = parsed.string("optimizer");
+  const method = parsed.bool("simple")
+    ? "simple"
+    : optimizer === "gptq" || optimizer === "quip"
+    ? optimizer
+    : "auto";
   return Object.freeze<ConvertOptions>({
     target,
     output: parsed.bool("fp16") ? "fp16" : "int8",
@@ -52,13 +60,11 @@ function optionsOf(parsed: Parsed): ConvertOptions {
     blockSize: parsed.number("block_size") ?? DEFAULT_CONVERT_OPTIONS.blockSize,
     convrot: convrotOf(parsed),
     scaleSearch,
-    method: parsed.bool("simple")
-      ? "simple"
-      : parsed.string("optimizer") === "gptq"
-      ? "gptq"
-      : "auto",
+    method,
+    quip: quipOf(parsed),
+    segments: segmentsOf(parsed),
     calibrationPath: parsed.string("calibration-data"),
-    actOrder: parsed.bool("gptq-actorder", true),
+    actOrder: parsed.bool(method === "quip" ? "quip-actorder" : "gptq-actorder", true),
     heur: parsed.bool("heur"),
     comfyQuant: parsed.bool("comfy_quant", true),
     saveQuantMetadata: parsed.bool("save-quant-metadata"),
@@ -108,9 +114,10 @@ function refuseContradictions(parsed: Parsed): void {
         "--simple is plain round to nearest",
     );
   }
+  refuseQuipContradictions(parsed);
   const convrot = convrotOf(parsed);
   const scaling = parsed.string("scaling_mode") ??
-    (parsed.string("target") === "ctq" ? "block" : "row");
+    (parsed.string("target") === "ctq" && parsed.string("optimizer") !== "quip" ? "block" : "row");
   if (convrot !== null && convrot !== "off" && !parsed.bool("fp16")) {
     if (scaling === "tensor" || scaling === "block") {
       throw new UsageError(
@@ -182,6 +189,8 @@ export function autoOutputName(
     | "target"
     | "output"
     | "scaling"
+    | "convrot"
+    | "quip"
     | "blockSize"
     | "scaleSearch"
     | "method"
@@ -205,15 +214,17 @@ function modeName(
 ): string {
   const merged = options.merge === null ? [] : ["lora"];
   if (options.output === "fp16") return [...merged, "fp16"].join("_");
-  const scaling = options.scaling ?? (options.target === "ctq" ? "block" : "row");
+  const scaling = scalingNameOf(options);
+  const isQuip = options.method === "quip";
   const search = options.scaleSearch ?? (options.method === "simple" ? "off" : "mse");
   const isCompensated = options.method !== "simple" && options.calibrationPath !== null;
   return [
     ...merged,
     "int8",
-    scaling === "block" ? `block${options.blockSize}` : scaling,
+    scaling === "block" || scaling === "group" ? `${scaling}${options.blockSize}` : scaling,
     ...(convrotGroup === null ? [] : [`convrot${convrotGroup}`]),
     ...(search === "mse" ? ["mse"] : []),
-    ...(isCompensated ? ["gptq"] : []),
+    ...(isCompensated && !isQuip ? ["gptq"] : []),
+    ...(isQuip ? [options.quip.storeTransformed ? "quip_transformed" : "quip"] : []),
   ].join("_");
 }

@@ -4,6 +4,7 @@ import { isFloatDType } from "../core/dtype.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import { groupShape } from "./mode.ts";
+import type { Scheme } from "../quant/scheme.ts";
 import type { Plan, PlannedOutput } from "./plan.ts";
 import { type Compensation, isTeamTask, type MatrixSource, type Task } from "./tasks.ts";
 
@@ -113,7 +114,10 @@ function taskOf(
         ...groupShape(content.scheme, source),
         convrotGroupSize: content.scheme.convrotGroupSize,
         scaleSearch: content.scheme.scaleSearch === "mse",
-        compensation: content.scheme.method === "gptq" ? compensationOf(content.source) : null,
+        compensation: content.scheme.method === "rtn"
+          ? null
+          : compensationFor(content.scheme, compensationOf(content.source)),
+        ...(content.scheme.transform === undefined ? {} : { transform: content.scheme.transform }),
         codesOffsetBytes: offsetBytes,
         scalesOffsetBytes: scalesAt.get(content.source.name)!,
       };
@@ -121,4 +125,12 @@ function taskOf(
     default:
       return null;
   }
+}
+
+/** QuIP in original space must not lose to rounding to nearest in any measure, so it is held back by row. */
+function compensationFor(scheme: Scheme, found: Compensation | null): Compensation | null {
+  if (found === null || scheme.method !== "quip") return found;
+  const { scaling, convrotGroupSize, transform } = scheme;
+  const guarded = scaling.kind === "row" && convrotGroupSize === null && transform === undefined;
+  return { ...found, guarded, weightedScales: found.weightedScales && !guarded };
 }

@@ -11,6 +11,7 @@ export function markerOf(scheme: Scheme, { fullPrecisionMatrixMult }: {
 }): Marker {
   const marker: Marker = { format: scheme.format };
   if (scheme.scaling.kind === "block") marker["group_size"] = scheme.scaling.blockSize;
+  if (scheme.scaling.kind === "group") marker["group_size"] = scheme.scaling.groupCols;
   if (scheme.convrotGroupSize !== null) {
     marker["convrot"] = true;
     marker["convrot_groupsize"] = scheme.convrotGroupSize;

@@ -3,13 +3,18 @@
 import { UsageError } from "../core/errors.ts";
 import { convrotGroupFor } from "../presets/official_rule.ts";
 import type { LayerWish } from "../presets/preset.ts";
+import { paddedSize } from "../quant/incoherence.ts";
 import type { QuantFormat, Scaling, Scheme } from "../quant/scheme.ts";
 import type { ConvertOptions } from "./options.ts";
 
 /** What the options mean before a shape is known. */
 export interface Mode {
-  readonly scaling: "tensor" | "row" | "block";
+  readonly scaling: "tensor" | "row" | "block" | "group";
   readonly blockSize: number;
+  /** The seed of the random signs where codes are stored transformed; null: they are not. */
+  readonly transformSeed: number | null;
+  /** What compensates errors where there is calibration data. */
+  readonly method: "gptq" | "quip";
   /** Wanted rotation; `off` where the mode has none. */
   readonly convrot: "auto" | "off" | number;
   readonly scaleSearch: "off" | "mse";
@@ -35,8 +40,10 @@ export interface SchemeChoice {
  * @throws UsageError where they contradict one another.
  */
 export function resolveMode(options: ConvertOptions): Mode {
-  const scaling = options.scaling ?? (options.target === "comfyui" ? "row" : "block");
-  const byDefault = options.scaling === null && scaling === "row" && options.comfyQuant;
+  const { quip } = options, isQuip = options.method === "quip";
+  const scaling = scalingNameOf(options);
+  const byDefault = options.scaling === null && scaling === "row" && options.comfyQuant && !isQuip;
+  if (isQuip && quip.storeTransformed) refuseWithTransform(options);
   const convrot = options.convrot ?? (byDefault ? "auto" : "off");
   if (convrot !== "off" && scaling !== "row") {
     throw new UsageError(
@@ -56,7 +63,32 @@ export function resolveMode(options: ConvertOptions): Mode {
     scaleSearch,
     compensatedScaleSearch: options.scaleSearch ?? "off",
     target: options.target,
+    transformSeed: isQuip && quip.storeTransformed ? quip.seed : null,
+    method: isQuip ? "quip" : "gptq",
   };
+}
+
+/** Returns the scaling of layers that nothing is said of, if they fit it. */
+export function scalingNameOf(
+  options: Pick<ConvertOptions, "scaling" | "target" | "method" | "quip" | "convrot">,
+): Mode["scaling"] {
+  const { scaling, target, method, quip, convrot } = options;
+  if (scaling !== null) return scaling;
+  if (method !== "quip") return target === "comfyui" ? "row" : "block";
+  if (quip.storeTransformed || (convrot !== null && convrot !== "off")) return "row";
+  if (quip.requantScheme === "block") return "group";
+  return quip.perRow ? "row" : "tensor";
+}
+
+function refuseWithTransform({ scaling, convrot, comfyQuant }: ConvertOptions): void {
+  const refuse = (flag: string, why: string): never => {
+    throw new UsageError(`Cannot use ${flag} with --quip-store-transformed: ${why}`);
+  };
+  if (scaling !== null && scaling !== "row") {
+    refuse(`--scaling_mode ${scaling}`, "transformed weights have a scale per row");
+  }
+  if (convrot !== null && convrot !== "off") refuse("--convrot", "the weight is rotated already");
+  if (!comfyQuant) refuse("--no-comfy-quant", "only a marker tells a loader of the transform");
 }
 
 /** Returns the recipe for a layer of `rows x cols`, by `mode` or by the wish of a reference file. */
@@ -74,23 +106,43 @@ export function schemeFor(
   const asked = layer.wish === undefined ? mode : modeOfWish(mode, layer.wish);
   const misfit = misfitOf(asked, layer.rows, layer.cols);
   if (misfit !== null && layer.heur) return { scheme: null, fellBack: misfit };
-  const scaling: Scaling = asked.scaling === "block"
-    ? misfit === null ? { kind: "block", blockSize: asked.blockSize } : { kind: "row" }
-    : { kind: asked.scaling };
+  const scaling = misfit === null ? scalingOf(asked) : { kind: "row" } as const;
   const group = asked.convrot === "off" ? null : convrotGroupFor(layer.cols, asked.convrot);
   const isRotated = scaling.kind === "row" && group !== null;
+  // QuIP by row is held to the weight error of rounding to nearest: least squared error suits it.
+  const isHeld = asked.method === "quip" && scaling.kind === "row";
   return {
     scheme: {
       format: formatOf(scaling, group, mode.target),
       scaling,
       convrotGroupSize: isRotated ? group : null,
-      scaleSearch: layer.calibrated === true && !isRotated
+      scaleSearch: layer.calibrated === true && !isRotated && !isHeld
         ? asked.compensatedScaleSearch
         : asked.scaleSearch,
-      method: layer.calibrated === true ? "gptq" : "rtn",
+      method: layer.calibrated === true ? asked.method : "rtn",
+      ...transformOf(asked, layer),
     },
     fellBack: misfit === null ? null : `plain row scaling: ${misfit}`,
   };
+}
+
+function scalingOf({ scaling, blockSize }: Mode): Scaling {
+  switch (scaling) {
+    case "block":
+      return { kind: "block", blockSize };
+    case "group":
+      return { kind: "group", groupCols: blockSize };
+    default:
+      return { kind: scaling };
+  }
+}
+
+function transformOf(
+  { transformSeed: seed }: Mode,
+  { rows, cols, wish }: { rows: number; cols: number; wish?: LayerWish | undefined },
+): Pick<Scheme, "method" | "transform"> | Record<never, never> {
+  if (seed === null || wish !== undefined) return {};
+  return { method: "quip", transform: { rows: paddedSize(rows), cols: paddedSize(cols), seed } };
 }
 
 function modeOfWish(mode: Mode, wish: LayerWish): Mode {
@@ -106,6 +158,9 @@ function misfitOf(mode: Mode, rows: number, cols: number): string | null {
   if (mode.scaling === "block" && (rows % mode.blockSize !== 0 || cols % mode.blockSize !== 0)) {
     return `[${rows}, ${cols}] is not divisible into ${mode.blockSize} x ${mode.blockSize} blocks`;
   }
+  if (mode.scaling === "group" && cols % mode.blockSize !== 0) {
+    return `${cols} columns are not divisible into groups of ${mode.blockSize}`;
+  }
   if (mode.convrot === "off" || convrotGroupFor(cols, mode.convrot) !== null) return null;
   return mode.convrot === "auto"
     ? `no rotation group (256, 64, 16) divides ${cols} columns`
@@ -117,7 +172,7 @@ function formatOf(
   convrotGroupSize: number | null,
   target: Mode["target"],
 ): QuantFormat {
-  if (scaling.kind === "block") return "int8_blockwise";
+  if (scaling.kind === "block" || scaling.kind === "group") return "int8_blockwise";
   if (scaling.kind === "row" && target === "ctq" && convrotGroupSize === null) {
     return "int8_axiswise";
   }
@@ -136,6 +191,8 @@ export function scaleShape(
       return scheme.format === "int8_axiswise" ? [rows] : [rows, 1];
     case "block":
       return [rows / scheme.scaling.blockSize, cols / scheme.scaling.blockSize];
+    case "group":
+      return [rows, cols / scheme.scaling.groupCols, 1];
   }
 }
 
@@ -151,5 +208,7 @@ export function groupShape(
       return { groupRows: 1, groupCols: cols };
     case "block":
       return { groupRows: scheme.scaling.blockSize, groupCols: scheme.scaling.blockSize };
+    case "group":
+      return { groupRows: 1, groupCols: scheme.scaling.groupCols };
   }
 }

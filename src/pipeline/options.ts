@@ -2,9 +2,22 @@
 
 import type { OverrideSources } from "../config/layer_overrides.ts";
 import type { LoraMergeOptions } from "./lora_merge.ts";
+import type { Segments } from "./tasks.ts";
 import type { NamePattern, PresetChoice, Tier } from "../presets/preset.ts";
 
 export type { PresetChoice, Tier };
+
+/** What the method `quip` stores, and how. */
+export interface QuipOptions {
+  /** Store the codes of the transformed weight, which needs a loader of its own. */
+  readonly storeTransformed: boolean;
+  /** In original space without `scaling`: one grid per row or tensor, or one per row and group of columns. */
+  readonly requantScheme: "tensor" | "block";
+  /** With the scheme `tensor`: a scale per row, not one for all. */
+  readonly perRow: boolean;
+  /** Of the random signs. */
+  readonly seed: number;
+}
 
 /** Options of one conversion. `null` means: not asked for, use the default of the mode. */
 export interface ConvertOptions {
@@ -16,7 +29,11 @@ export interface ConvertOptions {
   readonly convrot: "auto" | "off" | number | null;
   readonly scaleSearch: "off" | "mse" | null;
   /** `auto`: gptq for layers with calibration data, else round to nearest with scale search. */
-  readonly method: "auto" | "simple" | "gptq";
+  readonly method: "auto" | "simple" | "gptq" | "quip";
+  /** What `quip` stores. */
+  readonly quip: QuipOptions;
+  /** Cut the columns of large layers when errors are compensated; null: never. */
+  readonly segments: Segments | null;
   /** Statistics of the layers' inputs; null: none. */
   readonly calibrationPath: string | null;
   /** Round the columns of most energy first. The documented default is off; measured, on is better. */
@@ -55,6 +72,13 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   convrot: null,
   scaleSearch: null,
   method: "auto",
+  quip: Object.freeze({
+    storeTransformed: false,
+    requantScheme: "tensor",
+    perRow: true,
+    seed: 0,
+  }),
+  segments: null,
   calibrationPath: null,
   actOrder: true,
   heur: false,

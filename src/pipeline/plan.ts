@@ -3,11 +3,13 @@
  * output tensor with its place in the file. Pure. `--dry-run` prints it; tasks are cut from it.
  */
 
+import type { DType } from "../core/dtype.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { matrixShape } from "../lora/key_map.ts";
 import type { Detection, LayerDecision, LayerRule } from "../presets/preset.ts";
-import type { Scheme } from "../quant/scheme.ts";
+import { randomSigns } from "../quant/incoherence.ts";
+import type { Scheme, Transform } from "../quant/scheme.ts";
 import { layoutTensors, type PlacedTensor } from "../safetensors/layout.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { QUANTIZATION_METADATA_KEY } from "../safetensors/quant_layers.ts";
@@ -232,6 +234,25 @@ function planMerged(wanted: Wanted, source: SourceTensor, reason: string): Plann
   return { source, action: "cast", reason, scheme: null };
 }
 
+/** What the documented layout of transformed codes has beside them. */
+function planTransform(
+  add: (info: TensorInfo, content: Content) => void,
+  base: string,
+  { rows, cols, seed }: Transform,
+  name: string,
+): void {
+  const inline = (part: string, dtype: DType, shape: number[], values: ArrayBufferView) =>
+    add({ name: `${base}${part}`, dtype, shape }, {
+      kind: "inline",
+      bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+    });
+  inline("hadamard_quip", "I8", [], Int8Array.of(1));
+  inline("hadamard_size_out", "I32", [], Int32Array.of(rows));
+  inline("hadamard_size_in", "I32", [], Int32Array.of(cols));
+  inline("sign_row", "F32", [rows], randomSigns(rows, { seed, name, side: "row" }));
+  inline("sign_col", "F32", [cols], randomSigns(cols, { seed, name, side: "col" }));
+}
+
 function planQuantize(
   wanted: Wanted,
   markers: Map<string, Marker>,
@@ -241,7 +262,11 @@ function planQuantize(
   const base = source.name.replace(/weight$/, "");
   const add = (info: TensorInfo, content: Content) => wanted.push({ info, content });
   if (options.comfyQuant) {
-    const marker = markerOf(scheme, options);
+    const marker = {
+      ...markerOf(scheme, options),
+      // The codes have the padded size: a reader must know the weight's own.
+      ...(scheme.transform === undefined ? {} : { out_features: rows, in_features: cols }),
+    };
     const bytes = markerBytes(marker);
     markers.set(base.replace(/\.$/, ""), marker);
     add({ name: `${base}comfy_quant`, dtype: "U8", shape: [bytes.length] }, {
@@ -249,11 +274,15 @@ function planQuantize(
       bytes,
     });
   }
-  add({ name: source.name, dtype: "I8", shape: source.shape }, { kind: "codes", source, scheme });
+  const { transform } = scheme;
+  const stored = transform ?? { rows, cols };
+  const shape = transform === undefined ? source.shape : [stored.rows, stored.cols];
+  add({ name: source.name, dtype: "I8", shape }, { kind: "codes", source, scheme });
+  if (transform !== undefined) planTransform(add, base, transform, source.name);
   add({
     name: `${base}${options.comfyQuant ? "weight_scale" : "scale_weight"}`,
     dtype: "F32",
-    shape: scaleShape(scheme, { rows, cols, normalizeScales: options.normalizeScales }),
+    shape: scaleShape(scheme, { ...stored, normalizeScales: options.normalizeScales }),
   }, { kind: "scales", source });
   if (options.inputScale) {
     const one = new Uint8Array(new Float32Array([1]).buffer);

@@ -114,6 +114,8 @@ export function prepare(
         actOrder,
         damping: DAMPING_DEFAULT,
         weightedScales,
+        guarded: false,
+        segments: options.segments,
         fallbackScaleSearch,
       };
     },

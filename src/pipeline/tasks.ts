@@ -6,6 +6,7 @@
 
 import type { LayerStatistic } from "./calibration.ts";
 import type { LoraDelta } from "../lora/lora_delta.ts";
+import type { Transform } from "../quant/scheme.ts";
 import { type DType, DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
 
 /** Elements of one chunk: 2 MiB of BF16. Large enough for the disk, small enough for a cache. */
@@ -58,10 +59,24 @@ export interface Compensation extends LayerStatistic {
   readonly actOrder: boolean;
   /** Fraction of the mean diagonal that is added to the Hessian, to begin with. */
   readonly damping: number;
+  /**
+   * Rows whose weight error would exceed that of plain rounding are rounded plainly, and damping is so
+   * strong that few do.
+   */
+  readonly guarded: boolean;
+  /** Into how many parts the columns of a large layer are cut, each compensated by itself; null: none. */
+  readonly segments: Segments | null;
   /** Whether scales are those of least error after compensation, where codes are in original space. */
   readonly weightedScales: boolean;
   /** Whether scales are searched where there turns out to be nothing to compensate by. */
   readonly fallbackScaleSearch: boolean;
+}
+
+/** How the columns of large layers are cut to bound the memory of their Hessians. */
+export interface Segments {
+  /** Columns from which layers are cut. */
+  readonly threshold: number;
+  readonly count: number;
 }
 
 /** A float matrix becomes codes and scales. */
@@ -75,6 +90,8 @@ export interface QuantizeTask {
   readonly scaleSearch: boolean;
   /** Null: round to nearest. */
   readonly compensation: Compensation | null;
+  /** Codes are those of the transformed weight. */
+  readonly transform?: Transform;
   readonly codesOffsetBytes: number;
   readonly scalesOffsetBytes: number;
 }
@@ -168,7 +185,7 @@ function bandGrid(task: QuantizeTask): ChunkGrid {
 function quantizeGrid(task: QuantizeTask): ChunkGrid {
   const { rows, cols } = task.source;
   const { groupRows, groupCols } = task;
-  if (task.compensation !== null) return bandGrid(task);
+  if (isTeamTask(task)) return bandGrid(task);
   if (groupRows === rows && groupCols === cols && rows > 1) {
     return { rows, cols, rowStep: rows, colStep: cols, streamed: true };
   }
@@ -231,9 +248,14 @@ export function chunkGrid(task: Task): ChunkGrid {
 }
 
 /** Whether all workers prepare the task together before they take its chunks. */
-export function isTeamTask(task: Task): task is QuantizeTask & { compensation: Compensation } {
-  return task.kind === "quantize" && task.compensation !== null;
+export function isTeamTask(task: Task): task is TeamTask {
+  return task.kind === "quantize" && (task.compensation !== null || task.transform !== undefined);
 }
+
+/** A layer that takes all workers: errors are compensated, or codes are those of the transformed weight. */
+export type TeamTask =
+  & QuantizeTask
+  & ({ readonly compensation: Compensation } | { readonly transform: Transform });
 
 /** Number of chunks of a grid; 0 for an empty tensor. */
 export function chunkCount(grid: ChunkGrid): number {

@@ -4,13 +4,26 @@
 export type Scaling =
   | { readonly kind: "tensor" }
   | { readonly kind: "row" }
-  | { readonly kind: "block"; readonly blockSize: number };
+  | { readonly kind: "block"; readonly blockSize: number }
+  /** Every row has a scale for each `groupCols` columns: `[N, K / groupCols, 1]`. */
+  | { readonly kind: "group"; readonly groupCols: number };
 
 /** The `format` a `comfy_quant` marker names. */
 export type QuantFormat = "int8_tensorwise" | "int8_axiswise" | "int8_blockwise";
 
-/** Round to nearest, or feed each column's rounding error into those still to come. */
-export type Method = "rtn" | "gptq";
+/**
+ * Round to nearest; or feed each column's rounding error into those still to come (gptq); the same after
+ * incoherence processing, or within the weight error of rounding to nearest (quip).
+ */
+export type Method = "rtn" | "gptq" | "quip";
+
+/** Incoherence processing of codes that are stored transformed: see `quant/incoherence.ts`. */
+export interface Transform {
+  /** Padded sizes, powers of 2. */
+  readonly rows: number;
+  readonly cols: number;
+  readonly seed: number;
+}
 
 /** A complete recipe for one tensor. */
 export interface Scheme {
@@ -20,6 +33,8 @@ export interface Scheme {
   readonly convrotGroupSize: number | null;
   readonly scaleSearch: "off" | "mse";
   readonly method: Method;
+  /** Codes are those of the transformed weight, at its padded size. */
+  readonly transform?: Transform;
 }
 
 /** Largest code magnitude: INT8 is used symmetrically, -128 never occurs. */

@@ -83,7 +83,8 @@ function templateLayers(plan: Plan): TemplateLayer[] {
       name,
       entry: {
         format: "int8" as const,
-        scaling_mode: scaling.kind,
+        // What only --optimizer quip stores has no name in a layer config: its flags say it.
+        ...(scaling.kind === "group" ? {} : { scaling_mode: scaling.kind }),
         ...(scaling.kind === "block" ? { block_size: scaling.blockSize } : {}),
         convrot: convrotGroupSize ?? "off" as const,
       },
@@ -188,14 +189,21 @@ function announce({ plan, output, notes, loras, workers }: ConvertStart, request
 }
 
 /** Which method is used, and why. */
-function methodLine(plan: Plan, { method, calibrationPath }: ConvertOptions): string {
-  const compensated = plan.tensors.filter(({ scheme }) => scheme?.method === "gptq").length;
+function methodLine(plan: Plan, { method, calibrationPath, quip }: ConvertOptions): string {
+  const compensated =
+    plan.tensors.filter(({ scheme }) => scheme?.method === "gptq" || scheme?.method === "quip")
+      .length;
+  const name = method === "quip" ? "quip" : "gptq";
   if (calibrationPath === null) {
-    return `method: ${method}, round to nearest with scale search (no calibration data was given` +
-      `${method === "gptq" ? ": there is nothing to compensate by" : ""})`;
+    if (name === "quip" && quip.storeTransformed) {
+      return "method: quip, transformed and rounded to nearest with scale search (no calibration data was given)";
+    }
+    const nothing = method === "auto" ? "" : ": there is nothing to compensate by";
+    return `method: ${method}, round to nearest with scale search (no calibration data was given${nothing})` +
+      (name === "quip" ? "; --convrot lowers the error, whatever the data" : "");
   }
   const rest = plan.totals.quantize - compensated;
-  return `method: gptq for ${compensated} layers with data in ${calibrationPath}` +
+  return `method: ${name} for ${compensated} layers with data in ${calibrationPath}` +
     (rest > 0 ? `, round to nearest with scale search for the ${rest} others` : "");
 }
 

@@ -57,7 +57,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     },
     { name: "gptq-turbo", type: BOOL, help: "documented; the fastest kernels are always used" },
   ]),
-  ...section({ page: "experimental", theme: "QuIP", notYet: "QuIP" }, [
+  ...section({ page: "experimental", theme: "QuIP" }, [
     {
       name: "quip-actorder",
       type: BOOL,
@@ -68,7 +68,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       name: "quip-hadamard",
       type: BOOL,
       default: "on",
-      help: "Hadamard transform; off: random orthogonal matrices",
+      help: "Hadamard transform; the only one of --quip-store-transformed",
     },
     {
       name: "quip-seed",
@@ -84,7 +84,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       name: "quip-requant-scheme",
       type: oneOf("tensor", "block"),
       default: "tensor",
-      help: "scales of weights stored in original space",
+      help: "scales in original space: tensor (see below), or one per row and block_size columns",
     },
     {
       name: "quip-requant-tensor-per-row",
@@ -95,7 +95,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "quip-checkpointed",
       type: BOOL,
-      help: "bound the memory of large layers by working in segments",
+      help: "cut the columns of large layers into segments: 8 K^2 / S bytes for the Hessian",
     },
     {
       name: "quip-checkpoint-threshold",

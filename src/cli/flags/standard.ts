@@ -106,7 +106,6 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
         original: LEARNED,
         adamw: LEARNED,
         radam: LEARNED,
-        quip: "QuIP",
       },
     },
   ]),

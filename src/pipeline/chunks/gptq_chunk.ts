@@ -8,20 +8,9 @@
  */
 
 import { groupCount } from "../../backend/backend.ts";
+import type { Grid } from "../../backend/backend.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
-import {
-  addGram,
-  diagonalOf,
-  finishGram,
-  type Hessian,
-  hessianBlock,
-  shrinkageOf,
-  shrinkToDiagonal,
-} from "../../linalg/hessian.ts";
-import { hessianFromChannels, hessianFromMatrix } from "../../linalg/hessian_sources.ts";
-import { matrix } from "../../linalg/matrix.ts";
-import { rotateHessian } from "../../linalg/rotate_hessian.ts";
-import { shareOf } from "../../linalg/team.ts";
+import { diagonalOf } from "../../linalg/hessian.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
 import { type GptqFactor, gptqRows, prepareGptq } from "../../quant/gptq.ts";
 import {
@@ -34,11 +23,15 @@ import {
 } from "../tasks.ts";
 import { bytesOf, type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
+import { hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
 import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";
 
-/** Calibration inputs that are in memory at once. A multiple of GEMM_DEPTH: the bits do not depend on it. */
-const ACTIVATION_ROWS = 1024;
+/**
+ * The damping of rounding that must not add to the weight error: so strong that what is fed back moves
+ * little but the weights near the middle between two codes, which cost next to nothing to move.
+ */
+const GUARDED_DAMPING = 10;
 
 /** Reads, quantizes and writes the layer of `task`. Every worker of the run calls it, for the same task. */
 export function gptqLayer(
@@ -49,21 +42,19 @@ export function gptqLayer(
   const { linalg } = team;
   const scales = new LayerScales(team, task);
   const hessian = rotatedHessian(team, task, compensation);
+  const { guarded } = compensation;
   // Where large weights are clipped, their columns should come early; rotation leaves few of them.
   const weighted = compensation.weightedScales && task.convrotGroupSize === null &&
     hessian.blockSize > 1;
   const importance = weighted && compensation.actOrder && task.groupRows > 1
     ? scales.importance(diagonalOf(hessian))
     : null;
-  const factor = prepareGptq(linalg, hessian, { ...compensation, importance });
-  const { damping, deadChannels, fallback } = factor.report;
+  const damping = guarded ? GUARDED_DAMPING : compensation.damping;
+  const factor = prepareGptq(linalg, hessian, { ...compensation, damping, importance });
+  const { fallback } = factor.report;
   if (linalg.team.index === 0) {
-    team.note(
-      fallback === null
-        ? `gptq from ${compensation.statistic}, damping ${damping}` +
-          (deadChannels > 0 ? `, ${deadChannels} dead channels` : "")
-        : `rounded to nearest: ${fallback}`,
-    );
+    const what = guarded ? "quip, within the weight error of rounding to nearest," : "gptq";
+    team.note(noteOf(what, compensation, factor));
   }
   const isPlain = fallback !== null || !weighted;
   const scaleSearch = fallback === null ? task.scaleSearch : compensation.fallbackScaleSearch;
@@ -73,7 +64,7 @@ export function gptqLayer(
     : isPlain
     ? scales.plain(searched)
     : scales.weighted(residualEnergies(factor));
-  const layer: Layer = { task: searched, factor, oneScale, weighted: !isPlain };
+  const layer: Layer = { task: searched, factor, oneScale, weighted: !isPlain, guarded };
   if (oneScale !== null && linalg.team.index === 0) {
     team.write(bytesOf(Float32Array.of(oneScale)), task.scalesOffsetBytes);
   }
@@ -91,13 +82,30 @@ interface Layer {
   readonly oneScale: number | null;
   /** Whether scales are those of least error after compensation. */
   readonly weighted: boolean;
+  /** Whether rows are rounded plainly where compensation would add to the weight error. */
+  readonly guarded: boolean;
+}
+
+/** What became of the Hessian, for people. */
+export function noteOf(
+  what: string,
+  { statistic }: Compensation,
+  { size, blockSize, report }: GptqFactor,
+): string {
+  const { damping, deadChannels, fallback } = report;
+  if (fallback !== null) return `rounded to nearest: ${fallback}`;
+  const segments = statistic !== "channels" && blockSize < size
+    ? `, in ${size / blockSize} segments`
+    : "";
+  const dead = deadChannels > 0 ? `, ${deadChannels} dead channels` : "";
+  return `${what} from ${statistic}, damping ${damping}${segments}${dead}`;
 }
 
 /** Reads, rounds and writes the rows of `rect`: whole groups, or a part of the only one. */
 function quantizeBand(
   context: ChunkContext,
   linalg: LinalgContext,
-  { task, factor, oneScale, weighted }: Layer,
+  { task, factor, oneScale, weighted, guarded }: Layer,
   rect: Rect,
 ): void {
   const { scratch, kernels } = context;
@@ -123,8 +131,19 @@ function quantizeBand(
       if (weighted) searchCompensatedScales(factor, scales, x, grid);
       else if (task.scaleSearch) kernels.searchScale(scales, x, grid);
     }
+    const nearest = guarded ? nearestErrors(context, x, xhat, grid) : null;
     gptqRows(linalg, factor, { weights: x, codes, firstRow: 0, grid, scales });
+    const errors = nearest === null ? null : rowEnergies(x, cols);
     if (task.convrotGroupSize === null) restore();
+    if (nearest !== null) {
+      for (let row = 0; row < rect.rows; row++) {
+        if (errors![row]! <= nearest[row]!) continue;
+        const one = { rows: 1, cols, groupRows: 1, groupCols: cols };
+        const part = <T extends Float32Array | Int8Array>(values: T) =>
+          values.subarray(row * cols, (row + 1) * cols) as T;
+        kernels.quantize(part(codes), part(x), scales.subarray(row, row + 1), one);
+      }
+    }
     addErrors(context, task, { x, xhat, codes, scales, grid, stats, restore });
     writeCodes(context, task, rect, codes);
     context.slot.set(stats);
@@ -136,122 +155,38 @@ function quantizeBand(
   scratch.release(mark);
 }
 
-/** The Hessian, in the space of the codes. */
-function rotatedHessian(
-  team: TeamContext,
-  task: QuantizeTask,
-  compensation: Compensation,
-): Hessian {
-  const { cols } = task.source;
-  const { shared, linalg } = team;
-  const isDiagonal = compensation.statistic === "channels";
-  const values = shared.f64(isDiagonal ? cols : cols * cols);
-  const group = task.convrotGroupSize;
-  const spare = isDiagonal && group !== null ? shared.f64(cols * group) : null;
-  const hessian = hessianOf(team, cols, compensation, values);
-  return group === null ? hessian : rotateHessian(linalg, hessian, group, spare);
-}
-
-function hessianOf(
-  team: TeamContext,
-  size: number,
-  compensation: Compensation,
-  values: Float64Array,
-): Hessian {
-  const { linalg, scratch } = team;
-  if (compensation.statistic === "activations") {
-    return hessianFromInputs(team, size, compensation, values);
-  }
+/** Squared error of every row when it is rounded to nearest with the scale of its largest weight. */
+function nearestErrors(
+  { kernels, scratch }: ChunkContext,
+  x: Float32Array,
+  xhat: Float32Array,
+  grid: Grid,
+): Float64Array {
   const mark = scratch.mark();
-  const row = scratch.f32(size);
-  if (compensation.statistic === "channels") {
-    loadRow(team, compensation, row, 0);
-    const own = scratch.f64(size);
-    const hessian = hessianFromChannels(row, own);
-    if (linalg.team.index === 0) values.set(own);
-    linalg.team.barrier();
-    scratch.release(mark);
-    return { ...hessian, values };
-  }
-  const { start, end } = shareOf(linalg.team, 0, size);
-  for (let i = start; i < end; i++) {
-    loadRow(team, compensation, row, i);
-    values.set(row, i * size);
-  }
+  const scales = scratch.f32(groupCount(grid)), codes = scratch.i8(x.length);
+  kernels.absmax(scales, x, grid);
+  kernels.scaleFromAbsmax(scales, scales);
+  kernels.quantize(codes, x, scales, grid);
+  kernels.dequantize(xhat, codes, scales, grid);
+  for (let i = 0; i < x.length; i++) xhat[i] = x[i]! - xhat[i]!;
   scratch.release(mark);
-  linalg.team.barrier();
-  return hessianFromMatrix(values, size, linalg.team);
+  return rowEnergies(xhat, grid.cols);
 }
 
-/** XᵀX / T, shrunk toward its diagonal, from inputs that are read in parts. */
-function hessianFromInputs(
-  team: TeamContext,
-  size: number,
-  compensation: Compensation,
-  values: Float64Array,
-): Hessian {
-  const { linalg, shared } = team;
-  const hessian: Hessian = { size, blockSize: size, values, source: "activations" };
-  const h = hessianBlock(hessian, 0);
-  const own = shareOf(linalg.team, 0, values.length);
-  values.fill(0, own.start, own.end);
-  const mark = shared.mark();
-  const x = shared.f32(Math.min(ACTIVATION_ROWS, compensation.rows) * size);
-  for (let first = 0; first < compensation.rows; first += ACTIVATION_ROWS) {
-    const rows = Math.min(ACTIVATION_ROWS, compensation.rows - first);
-    const mine = shareOf(linalg.team, 0, rows);
-    for (let i = mine.start; i < mine.end; i++) {
-      const row = x.subarray(i * size, (i + 1) * size);
-      loadRow(team, compensation, row, first + i);
-      refuseNonFinite(row, first + i);
-    }
-    linalg.team.barrier();
-    addGram(linalg, h, matrix(x, rows, size));
-    linalg.team.barrier();
+function rowEnergies(x: Float32Array, cols: number): Float64Array {
+  const energies = new Float64Array(x.length / cols);
+  for (let i = 0; i < x.length; i++) {
+    const row = Math.floor(i / cols);
+    energies[row] = energies[row]! + x[i]! * x[i]!;
   }
-  shared.release(mark);
-  finishGram(linalg, h, compensation.rows);
-  shrinkToDiagonal(linalg, h, shrinkageOf(compensation.rows, size));
-  return hessian;
-}
-
-function refuseNonFinite(row: Float32Array, index: number): void {
-  for (let k = 0; k < row.length; k++) {
-    if (!Number.isFinite(row[k])) {
-      throw new RangeError(`Cannot make Hessian: activations[${index}, ${k}] is ${row[k]}`);
-    }
-  }
-}
-
-/** Fills `out` (K long) with row `index` of the calibration data. */
-function loadRow(
-  context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
-  { data }: Compensation,
-  out: Float32Array,
-  index: number,
-): void {
-  const cols = out.length;
-  if (data.kind === "inline") {
-    out.set(data.values.subarray(index * cols, (index + 1) * cols));
-    return;
-  }
-  const mark = context.scratch.mark();
-  const rowBytes = cols * elementBytes(data.dtype);
-  const raw = context.scratch.u8(rowBytes);
-  context.read(data.file, raw, data.offsetBytes + index * rowBytes);
-  context.kernels.decode(out, raw, data.dtype);
-  context.scratch.release(mark);
+  return energies;
 }
 
 /** Bytes of memory that the workers share in {@link gptqLayer}. */
 export function gptqSharedBytes(task: QuantizeTask, compensation: Compensation): number {
   const { cols } = task.source;
-  const isDiagonal = compensation.statistic === "channels";
-  const hessian = isDiagonal ? 8 * cols * (1 + (task.convrotGroupSize ?? 0)) : 8 * cols * cols;
-  const inputs = compensation.statistic === "activations"
-    ? 4 * Math.min(ACTIVATION_ROWS, compensation.rows) * cols
-    : 0;
-  return hessian + Math.max(inputs, layerScalesBytes(task)) + SLACK_BYTES;
+  const hessian = 8 * hessianElements(cols, task.convrotGroupSize, compensation);
+  return hessian + Math.max(inputBytes(cols, compensation), layerScalesBytes(task)) + SLACK_BYTES;
 }
 
 /** Bytes of scratch that each worker takes in {@link gptqLayer}. */
@@ -259,7 +194,7 @@ export function gptqScratchBytes(task: QuantizeTask): number {
   const { rows, cols } = task.source;
   const step = chunkGrid(task).rowStep;
   const groups = (Math.min(rows, step) / Math.min(task.groupRows, step)) * (cols / task.groupCols);
-  const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 1) + 4 * groups;
+  const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 2) + 8 * groups;
   // Inside gptqRows: reordered rows, their codes, feedback, a block column of the factor.
   const rounding = step * (5 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols;
   const factoring = 128 * cols + 8 * 128 * 128;

@@ -15,14 +15,23 @@ import {
   type Rect,
   segmentGrid,
   type Task,
+  type TeamTask,
 } from "../tasks.ts";
 import { castChunk } from "./cast_chunk.ts";
-import { type ChunkContext, SLOT } from "./chunk_context.ts";
-import { gptqScratchBytes, gptqSharedBytes } from "./gptq_chunk.ts";
+import { type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
+import { gptqLayer, gptqScratchBytes, gptqSharedBytes } from "./gptq_chunk.ts";
+import { quipLayer, quipScratchBytes, quipSharedBytes } from "./quip_chunk.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { keepsMerged, quantizeChunk, tileRows } from "./quantize_chunk.ts";
 import { scanChunk } from "./scan_chunk.ts";
 import { streamGroup } from "./stream_group.ts";
+
+/** Carries out a whole task. Every worker of the run calls it, for the same task. */
+export function runTogether(team: TeamContext, task: TeamTask): void {
+  const { transform, compensation } = task;
+  if (transform !== undefined) quipLayer(team, task, transform);
+  else if (compensation !== null) gptqLayer(team, task, compensation);
+}
 
 /** Carries out chunk `index` of `task`; its numbers are in `context.slot` afterwards. */
 export function runChunk(context: ChunkContext, task: Task, grid: ChunkGrid, index: number): void {
@@ -92,7 +101,10 @@ const SLACK_BYTES = 2048;
 
 /** Bytes of memory that all workers share while they do `task` together; 0 where each works alone. */
 export function sharedBytes(task: Task): number {
-  return isTeamTask(task) ? gptqSharedBytes(task, task.compensation) : 0;
+  if (!isTeamTask(task)) return 0;
+  const { transform, compensation } = task;
+  if (transform !== undefined) return quipSharedBytes(task, transform);
+  return gptqSharedBytes(task, compensation!);
 }
 
 /** Bytes of scratch memory that the largest chunk of `task` takes. */
@@ -119,9 +131,8 @@ export function scratchBytes(task: Task, grid: ChunkGrid): number {
 }
 
 function quantizeScratchBytes(task: QuantizeTask, grid: ChunkGrid): number {
-  if (task.compensation !== null) {
-    return Math.max(gptqScratchBytes(task), streamBytes(task));
-  }
+  if (task.transform !== undefined) return quipScratchBytes(task, task.transform);
+  if (task.compensation !== null) return Math.max(gptqScratchBytes(task), streamBytes(task));
   return grid.streamed ? streamBytes(task) : quantizeBytes(task, grid);
 }
 

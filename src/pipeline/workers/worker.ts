@@ -13,8 +13,7 @@ import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
 import { writeExactly } from "../../safetensors/output_file.ts";
 import { readExactly } from "../../safetensors/reader.ts";
 import { type ChunkContext, SLOT, SLOT_LENGTH, type TeamContext } from "../chunks/chunk_context.ts";
-import { gptqLayer } from "../chunks/gptq_chunk.ts";
-import { runChunk } from "../chunks/run_chunk.ts";
+import { runChunk, runTogether } from "../chunks/run_chunk.ts";
 import { isTeamTask, type Task, TaskList } from "../tasks.ts";
 import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
@@ -106,7 +105,7 @@ class Chunks {
         chunkDone: ({ slot }) => this.#done(task, slot),
         contextOf: (index) => this.#contextOf(this.#list.firstChunk[this.task]! + index),
       };
-      gptqLayer(context, task, task.compensation);
+      runTogether(context, task);
       this.#team.barrier(); // nobody takes shared memory anew while others still use it
       // By the one whose notes of the task came before.
       if (this.#team.index === 0 && !this.#stops()) this.#postDone();

@@ -1,0 +1,179 @@
+/**
+ * The Hessian of a layer's inputs, from calibration data that is read in parts by all workers of a run,
+ * into memory that they share.
+ *
+ * 8 K² bytes for K channels; 8 K² / S where the columns are cut into S segments; 8 K for channel
+ * statistics, and 8 K g more once rotated in groups of g. While it is made, at most ACTIVATION_ROWS rows of
+ * inputs besides.
+ */
+
+import {
+  addGram,
+  finishGram,
+  type Hessian,
+  hessianBlock,
+  shrinkageOf,
+  shrinkToDiagonal,
+} from "../../linalg/hessian.ts";
+import { hessianFromChannels, hessianFromMatrix } from "../../linalg/hessian_sources.ts";
+import { block, matrix } from "../../linalg/matrix.ts";
+import { rotateHessian } from "../../linalg/rotate_hessian.ts";
+import { shareOf } from "../../linalg/team.ts";
+import { type Compensation, elementBytes, type QuantizeTask, type Segments } from "../tasks.ts";
+import type { ChunkContext, TeamContext } from "./chunk_context.ts";
+
+/** Calibration inputs that are in memory at once. A multiple of GEMM_DEPTH: the bits do not depend on it. */
+const ACTIVATION_ROWS = 1024;
+
+/** Returns the Hessian of `task`, in the space of its codes: rotated where they are. Shared memory. */
+export function rotatedHessian(
+  team: TeamContext,
+  task: QuantizeTask,
+  compensation: Compensation,
+): Hessian {
+  const { cols } = task.source;
+  const { shared, linalg } = team;
+  const group = task.convrotGroupSize;
+  const isDiagonal = compensation.statistic === "channels";
+  const values = shared.f64(
+    cols * (isDiagonal ? 1 : segmentSize(cols, group, compensation.segments)),
+  );
+  const spare = isDiagonal && group !== null ? shared.f64(cols * group) : null;
+  const hessian = hessianOf(team, compensation, { size: cols, group, values });
+  return group === null ? hessian : rotateHessian(linalg, hessian, group, spare);
+}
+
+/** f64 numbers that {@link rotatedHessian} takes from the shared memory. */
+export function hessianElements(
+  cols: number,
+  group: number | null,
+  { statistic, segments }: Compensation,
+): number {
+  return statistic === "channels"
+    ? cols * (1 + (group ?? 0))
+    : cols * segmentSize(cols, group, segments);
+}
+
+/** Bytes of shared memory for the inputs that a Hessian is made from, while it is made. */
+export function inputBytes(cols: number, { statistic, rows }: Compensation): number {
+  return statistic === "activations" ? 4 * Math.min(ACTIVATION_ROWS, rows) * cols : 0;
+}
+
+/**
+ * Returns the columns of a segment: all of them, or for a large layer the largest part, no larger than
+ * asked for, that divides them and is made of whole rotation groups.
+ */
+export function segmentSize(
+  cols: number,
+  group: number | null,
+  segments: Segments | null,
+): number {
+  if (segments === null || cols < segments.threshold) return cols;
+  for (let count = segments.count; count <= cols / (group ?? 1); count++) {
+    if (cols % count === 0 && (cols / count) % (group ?? 1) === 0) return cols / count;
+  }
+  return cols;
+}
+
+/**
+ * Fills `values` with the Hessian of the inputs, in original space.
+ *
+ * @param into f64 `[size * segment]`, shared; `[size]` for channel statistics.
+ */
+export function hessianOf(
+  team: TeamContext,
+  compensation: Compensation,
+  into: { size: number; group: number | null; values: Float64Array },
+): Hessian {
+  const { linalg, scratch } = team;
+  const { size, group, values } = into;
+  if (compensation.statistic === "activations") return fromInputs(team, compensation, into);
+  const mark = scratch.mark();
+  const row = scratch.f32(size);
+  if (compensation.statistic === "channels") {
+    loadRow(team, compensation, row, 0);
+    const own = scratch.f64(size);
+    const hessian = hessianFromChannels(row, own);
+    if (linalg.team.index === 0) values.set(own);
+    linalg.team.barrier();
+    scratch.release(mark);
+    return { ...hessian, values };
+  }
+  const blockSize = segmentSize(size, group, compensation.segments);
+  const { start, end } = shareOf(linalg.team, 0, size);
+  for (let i = start; i < end; i++) {
+    loadRow(team, compensation, row, i);
+    const first = i - i % blockSize;
+    values.set(row.subarray(first, first + blockSize), i * blockSize);
+  }
+  scratch.release(mark);
+  linalg.team.barrier();
+  for (let first = 0; first < size; first += blockSize) {
+    const segment = values.subarray(first * blockSize, (first + blockSize) * blockSize);
+    hessianFromMatrix(segment, blockSize, linalg.team);
+  }
+  return { size, blockSize, values, source: "hessian" };
+}
+
+/** XᵀX / T, shrunk toward its diagonal, from inputs that are read in parts. */
+function fromInputs(
+  team: TeamContext,
+  compensation: Compensation,
+  { size, group, values }: { size: number; group: number | null; values: Float64Array },
+): Hessian {
+  const { linalg, shared } = team;
+  const blockSize = segmentSize(size, group, compensation.segments);
+  const hessian: Hessian = { size, blockSize, values, source: "activations" };
+  const blocks = Array.from({ length: size / blockSize }, (_, k) => hessianBlock(hessian, k));
+  const own = shareOf(linalg.team, 0, values.length);
+  values.fill(0, own.start, own.end);
+  const mark = shared.mark();
+  const x = shared.f32(Math.min(ACTIVATION_ROWS, compensation.rows) * size);
+  for (let first = 0; first < compensation.rows; first += ACTIVATION_ROWS) {
+    const rows = Math.min(ACTIVATION_ROWS, compensation.rows - first);
+    const mine = shareOf(linalg.team, 0, rows);
+    for (let i = mine.start; i < mine.end; i++) {
+      const row = x.subarray(i * size, (i + 1) * size);
+      loadRow(team, compensation, row, first + i);
+      refuseNonFinite(row, first + i);
+    }
+    linalg.team.barrier();
+    const inputs = matrix(x, rows, size);
+    blocks.forEach((h, k) => addGram(linalg, h, block(inputs, 0, k * blockSize, rows, blockSize)));
+    linalg.team.barrier();
+  }
+  shared.release(mark);
+  for (const h of blocks) {
+    finishGram(linalg, h, compensation.rows);
+    shrinkToDiagonal(linalg, h, shrinkageOf(compensation.rows, size));
+  }
+  return hessian;
+}
+
+function refuseNonFinite(row: Float32Array, index: number): void {
+  for (let k = 0; k < row.length; k++) {
+    if (!Number.isFinite(row[k])) {
+      throw new RangeError(`Cannot make Hessian: activations[${index}, ${k}] is ${row[k]}`);
+    }
+  }
+}
+
+/** Fills `out` (K long) with row `index` of the calibration data. */
+function loadRow(
+  context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
+  { data }: Compensation,
+  out: Float32Array,
+  index: number,
+): void {
+  const cols = out.length;
+  if (data.kind === "inline") {
+    out.set(data.values.subarray(index * cols, (index + 1) * cols));
+    return;
+  }
+  const mark = context.scratch.mark();
+  const rowBytes = cols * elementBytes(data.dtype);
+  const raw = context.scratch.u8(rowBytes);
+  context.read(data.file, raw, data.offsetBytes + index * rowBytes);
+  context.kernels.decode(out, raw, data.dtype);
+  context.scratch.release(mark);
+}

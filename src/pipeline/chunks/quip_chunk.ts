@@ -1,0 +1,248 @@
+/**
+ * Quantizes a layer whose codes are stored transformed (`quant/incoherence.ts`), by all workers together.
+ *
+ * All rows are read, padded and transformed along the columns, then all columns along the rows; the
+ * transformed rows are rounded, with compensation where there is a Hessian; what rounding took is
+ * transformed back in place, so that the reported errors are those of the weight itself.
+ *
+ * Memory. All share the padded weight, 4 P Q bytes, and with calibration data its Hessian, 8 Q² bytes; each
+ * worker has a band of rows. Cost: some 4 P Q log2(P Q) additions besides rounding.
+ */
+
+import { groupCount } from "../../backend/backend.ts";
+import type { Hessian } from "../../linalg/hessian.ts";
+import { block, matrix, type MatrixF32 } from "../../linalg/matrix.ts";
+import { shareOf } from "../../linalg/team.ts";
+import { type GptqFactor, gptqRows, prepareGptq } from "../../quant/gptq.ts";
+import { randomSigns } from "../../quant/incoherence.ts";
+import type { Transform } from "../../quant/scheme.ts";
+import {
+  chunkGrid,
+  chunkRect,
+  type Compensation,
+  elementBytes,
+  type QuantizeTask,
+} from "../tasks.ts";
+import { bytesOf, SLOT, type TeamContext } from "./chunk_context.ts";
+import { noteOf } from "./gptq_chunk.ts";
+import { hessianElements, hessianOf, inputBytes } from "./load_hessian.ts";
+import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
+import { reportNonFinite } from "./quantize_chunk.ts";
+
+/** Transformed rows that are rounded in one go. */
+const BAND_ROWS = 128;
+
+/** Reads, quantizes and writes the layer of `task`. Every worker of the run calls it, for the same task. */
+export function quipLayer(team: TeamContext, task: QuantizeTask, transform: Transform): void {
+  const { rows, cols } = transform;
+  const { seed } = transform, { name } = task;
+  const layer: Layer = {
+    task,
+    weights: matrix(team.shared.f32(rows * cols), rows, cols),
+    signRow: randomSigns(rows, { seed, name, side: "row" }),
+    signCol: randomSigns(cols, { seed, name, side: "col" }),
+  };
+  if (!loadTransformed(team, layer)) return;
+  const factor = task.compensation === null ? null : factorOf(team, layer, task.compensation);
+  if (team.linalg.team.index === 0) {
+    team.note(
+      factor === null
+        ? "quip, stored transformed, rounded to nearest"
+        : noteOf("quip, stored transformed,", task.compensation!, factor),
+    );
+  }
+  roundRows(team, layer, factor);
+  transformBack(team, layer);
+  for (let chunk = team.nextChunk(); chunk !== null; chunk = team.nextChunk()) {
+    addBandErrors(team, layer, chunk);
+    team.chunkDone(chunk.context);
+  }
+}
+
+interface Layer {
+  readonly task: QuantizeTask;
+  /** The padded weight, transformed; then what rounding took from it. Shared. */
+  readonly weights: MatrixF32;
+  readonly signRow: Float32Array;
+  readonly signCol: Float32Array;
+}
+
+/** Fills the padded weight; false, to everybody, where it holds NaN or infinity. */
+function loadTransformed(team: TeamContext, { task, weights, signRow, signCol }: Layer): boolean {
+  const { scratch, linalg } = team;
+  const { rows, cols } = task.source;
+  const grid = chunkGrid(task), bands = Math.ceil(weights.rows / grid.rowStep);
+  const own = shareOf(linalg.team, 0, bands);
+  let isBad = 0;
+  for (let band = own.start; band < own.end && isBad === 0; band++) {
+    const top = band * grid.rowStep, height = Math.min(grid.rowStep, weights.rows - top);
+    const part = block(weights, top, 0, height, weights.cols);
+    part.data.fill(0, 0, height * weights.cols);
+    if (top >= rows) continue;
+    const rect = chunkRect(grid, band);
+    const mark = scratch.mark();
+    const raw = scratch.u8(rawBytes(task.source, rect)), x = scratch.f32(rect.rows * cols);
+    const context = team.contextOf(band);
+    readRect(context, raw, task.source, rect);
+    decodeRect(context, x, raw, task.source, rect);
+    if (reportNonFinite(context, x, rect, cols)) {
+      isBad = 1;
+      team.chunkDone(context);
+    }
+    for (let r = 0; r < rect.rows; r++) {
+      const sign = signRow[rect.row + r]!;
+      for (let k = 0; k < cols; k++) {
+        part.data[r * weights.cols + k] = x[r * cols + k]! * sign * signCol[k]!;
+      }
+    }
+    scratch.release(mark);
+    linalg.kernels.hadamardRows(part);
+  }
+  if (linalg.team.max(isBad) > 0) return false;
+  transformColumns(team, weights);
+  return true;
+}
+
+/** This member's columns; ends in a barrier. */
+function transformColumns({ linalg }: TeamContext, x: MatrixF32): void {
+  const { start, end } = shareOf(linalg.team, 0, x.cols, 16);
+  if (end > start) linalg.kernels.hadamardColumns(block(x, 0, start, x.rows, end - start));
+  linalg.team.barrier();
+}
+
+/** The factored Hessian of the transformed inputs. */
+function factorOf(
+  team: TeamContext,
+  { weights, signCol, task }: Layer,
+  compensation: Compensation,
+): GptqFactor {
+  const { shared, linalg } = team;
+  const size = weights.cols, { cols } = task.source;
+  const whole: Compensation = { ...compensation, segments: null };
+  const values = shared.f64(size * size);
+  const mark = shared.mark();
+  const small = shared.f64(hessianElements(cols, null, whole));
+  const given = hessianOf(team, whole, { size: cols, group: null, values: small });
+  const own = shareOf(linalg.team, 0, size);
+  for (let i = own.start; i < own.end; i++) {
+    const row = values.subarray(i * size, (i + 1) * size).fill(0);
+    if (i >= cols) continue;
+    if (given.blockSize === 1) row[i] = small[i]!;
+    else for (let j = 0; j < cols; j++) row[j] = small[i * cols + j]! * signCol[i]! * signCol[j]!;
+  }
+  if (own.end > own.start) {
+    const mine = values.subarray(own.start * size, own.end * size);
+    linalg.kernels.hadamardRows(matrix(mine, own.end - own.start, size));
+  }
+  linalg.team.barrier();
+  const strip = shareOf(linalg.team, 0, size, 8);
+  if (strip.end > strip.start) {
+    const h = matrix(values, size, size);
+    linalg.kernels.hadamardColumns(block(h, 0, strip.start, size, strip.end - strip.start));
+  }
+  linalg.team.barrier();
+  shared.release(mark);
+  const hessian: Hessian = { size, blockSize: size, values, source: given.source };
+  return prepareGptq(linalg, hessian, compensation);
+}
+
+/** Rounds and writes the transformed rows; leaves what rounding took. Ends in a barrier. */
+function roundRows(team: TeamContext, { task, weights }: Layer, factor: GptqFactor | null): void {
+  const { kernels, linalg, scratch } = team;
+  const { cols } = weights;
+  const own = shareOf(linalg.team, 0, weights.rows, BAND_ROWS);
+  for (let top = own.start; top < own.end; top += BAND_ROWS) {
+    const rows = Math.min(BAND_ROWS, own.end - top);
+    const x = weights.data.subarray(top * cols, (top + rows) * cols);
+    const grid = { rows, cols, groupRows: 1, groupCols: cols };
+    const mark = scratch.mark();
+    const codes = scratch.i8(rows * cols), scales = scratch.f32(groupCount(grid));
+    kernels.absmax(scales, x, grid);
+    kernels.scaleFromAbsmax(scales, scales);
+    if (task.scaleSearch) kernels.searchScale(scales, x, grid);
+    if (factor === null) {
+      const xhat = scratch.f32(rows * cols);
+      kernels.quantize(codes, x, scales, grid);
+      kernels.dequantize(xhat, codes, scales, grid);
+      for (let i = 0; i < x.length; i++) x[i] = x[i]! - xhat[i]!;
+    } else gptqRows(linalg, factor, { weights: x, codes, firstRow: 0, grid, scales });
+    team.write(bytesOf(codes), task.codesOffsetBytes + top * cols);
+    team.write(bytesOf(scales), task.scalesOffsetBytes + 4 * top);
+    scratch.release(mark);
+  }
+  linalg.team.barrier();
+}
+
+/** Brings the errors back to original space. Ends in a barrier. */
+function transformBack(team: TeamContext, { weights, signRow, signCol }: Layer): void {
+  transformColumns(team, weights);
+  untransformRows(team, weights, { signRow, signCol });
+  team.linalg.team.barrier();
+}
+
+/** The last step back, for this member's rows: along the columns, then the signs. */
+function untransformRows(
+  { linalg }: TeamContext,
+  x: MatrixF32,
+  { signRow, signCol }: { signRow: Float32Array; signCol: Float32Array },
+): void {
+  const { start, end } = shareOf(linalg.team, 0, x.rows);
+  if (end === start) return;
+  const mine = block(x, start, 0, end - start, x.cols);
+  linalg.kernels.hadamardRows(mine);
+  for (let r = 0; r < mine.rows; r++) {
+    const sign = signRow[start + r]!;
+    for (let k = 0; k < x.cols; k++) {
+      mine.data[r * x.rowStride + k] = mine.data[r * x.rowStride + k]! * sign * signCol[k]!;
+    }
+  }
+}
+
+/** The errors of one band of the weight, against its source. */
+function addBandErrors(
+  team: TeamContext,
+  { task, weights }: Layer,
+  { index, context }: NonNullable<ReturnType<TeamContext["nextChunk"]>>,
+): void {
+  const { scratch, kernels } = team;
+  const rect = chunkRect(chunkGrid(task), index);
+  const mark = scratch.mark();
+  const raw = scratch.u8(rawBytes(task.source, rect));
+  const x = scratch.f32(rect.rows * rect.cols), xhat = scratch.f32(rect.rows * rect.cols);
+  readRect(context, raw, task.source, rect);
+  decodeRect(context, x, raw, task.source, rect);
+  for (let r = 0; r < rect.rows; r++) {
+    const from = (rect.row + r) * weights.rowStride, to = r * rect.cols;
+    for (let k = 0; k < rect.cols; k++) xhat[to + k] = x[to + k]! - weights.data[from + k]!;
+  }
+  const stats = scratch.f64(SLOT.nonFinite);
+  stats.fill(0);
+  kernels.errorStats(stats, x, xhat);
+  context.slot.set(stats);
+  scratch.release(mark);
+}
+
+/** Bytes of memory that the workers share in {@link quipLayer}. */
+export function quipSharedBytes(task: QuantizeTask, { rows, cols }: Transform): number {
+  const { compensation } = task;
+  const weights = 4 * rows * cols + SLACK_BYTES;
+  if (compensation === null) return weights;
+  const own = task.source.cols;
+  const whole = { ...compensation, segments: null };
+  const making = 8 * hessianElements(own, null, whole) + inputBytes(own, compensation);
+  return weights + 8 * cols * cols + making;
+}
+
+/** Bytes of scratch that each worker takes in {@link quipLayer}. */
+export function quipScratchBytes(task: QuantizeTask, { cols }: Transform): number {
+  const { source } = task;
+  const step = chunkGrid(task).rowStep;
+  const band = step * source.cols * (elementBytes(source.dtype) + 8);
+  // In gptqRows: reordered rows, their codes, feedback, a block column of the factor.
+  const rounding = BAND_ROWS * (9 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols;
+  const factoring = 128 * cols + 8 * 128 * 128;
+  return Math.max(band, rounding + factoring) + decodeScratchBytes(source, step) + SLACK_BYTES;
+}
+
+/** Room for the alignment of arrays. */
+const SLACK_BYTES = 1 << 16;
