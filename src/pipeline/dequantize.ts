@@ -14,7 +14,7 @@ import {
   type QuantizedLayer,
 } from "../safetensors/quant_layers.ts";
 import { TensorReader } from "../safetensors/reader.ts";
-import { LAYER_PARTS, partName, storedMatrix } from "./stored_matrix.ts";
+import { LAYER_PARTS, originalShape, partName, storedMatrix } from "./stored_matrix.ts";
 import type { Task } from "./tasks.ts";
 import { NonFiniteError, type Progress, type WorkerPool } from "./workers/worker_pool.ts";
 
@@ -86,7 +86,7 @@ export function planDequantize(
   const infos = kept.map((tensor): TensorInfo => ({
     name: tensor.name,
     dtype: byWeight.has(tensor.name) ? dtype : tensor.dtype,
-    shape: tensor.shape,
+    shape: originalShape(source, tensor, byWeight.get(tensor.name) ?? null),
   }));
   const { header, totalBytes, entries } = layoutTensors(infos, plainMetadata(source.metadata));
   const outOffsets = new Map(entries.map(({ name, offsetBytes }) => [name, offsetBytes]));

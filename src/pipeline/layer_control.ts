@@ -146,13 +146,13 @@ function methodOf(
   { simple, optimizer }: LayerOverride,
 ): ConvertOptions["method"] {
   if (simple === true) return "simple";
-  if (optimizer === "gptq") return "gptq";
+  if (optimizer === "gptq" || optimizer === "quip") return optimizer;
   return simple === false && method === "simple" ? "auto" : method;
 }
 
 function refuseMethods(options: ConvertOptions, override: LayerOverride): void {
   const { optimizer, simple, origin } = override;
-  if (optimizer !== null && optimizer !== "gptq") {
+  if (optimizer !== null && optimizer !== "gptq" && optimizer !== "quip") {
     throw new NotYetError(`Optimizer ${JSON.stringify(optimizer)}, which ${origin} asks for,`);
   }
   const wantsDefault = simple === false && optimizer === null && options.method === "simple";

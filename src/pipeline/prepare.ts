@@ -94,6 +94,13 @@ export function prepare(
     matrixOf: (source) => {
       const layer = byWeight.get(source.name);
       const matrix = layer === undefined ? floatMatrix(source) : storedMatrix(model, source, layer);
+      if (matrix.transform !== undefined) {
+        throw new UnsupportedError(
+          `Cannot requantize tensor ${JSON.stringify(source.name)} of ${
+            JSON.stringify(model.path)
+          }: its codes are stored transformed; run \`quantsmith dequantize\` first`,
+        );
+      }
       if (merge === null || !merge.names.has(source.name)) return matrix;
       // Changes are rows of a matrix, also those of convolutions and biases.
       const [rows, cols] = matrixShape(source.shape);

@@ -8,7 +8,8 @@ import { FormatError, UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import type { QuantizedLayer } from "../safetensors/quant_layers.ts";
-import type { MatrixSource, SourceScale } from "./tasks.ts";
+import { paddedSize } from "../quant/incoherence.ts";
+import type { MatrixSource, SourceScale, SourceTransform } from "./tasks.ts";
 
 /** How {@link storedMatrix} numbers files. */
 export interface StoredMatrixOptions {
@@ -18,9 +19,6 @@ export interface StoredMatrixOptions {
 
 /** Tensors beside a weight that its stored values depend on, and that no `MatrixSource` can express. */
 const FOREIGN_PARTS: Readonly<Record<string, string>> = {
-  hadamard_quip: "its codes are in a transformed space (hadamard_quip)",
-  sign_row: "its codes are in a transformed space (sign_row)",
-  sign_col: "its codes are in a transformed space (sign_col)",
   smooth_factors: "its columns are multiplied by smooth_factors",
   pre_quant_scale: "its columns are multiplied by pre_quant_scale",
 };
@@ -33,6 +31,11 @@ export const LAYER_PARTS: readonly string[] = Object.freeze([
   "scale_weight",
   "scale_input",
   "input_scale",
+  "hadamard_quip",
+  "hadamard_size_out",
+  "hadamard_size_in",
+  "sign_row",
+  "sign_col",
 ]);
 
 /** What the values of each format are stored as; a format that is not here has a layout of its own. */
@@ -83,7 +86,91 @@ export function storedMatrix(
   if (group !== null && cols % group !== 0) {
     throw fault(model, name, `its rotation group ${group} does not divide its ${cols} columns`);
   }
-  return { name, file, offsetBytes, dtype: codes, rows, cols, scale, convrotGroupSize: group };
+  const matrix = {
+    name,
+    file,
+    offsetBytes,
+    dtype: codes,
+    rows,
+    cols,
+    scale,
+    convrotGroupSize: group,
+  };
+  const transform = transformOf(model, { layer, rows, cols, fileOffset });
+  if (transform === null) return matrix;
+  if (codes !== "I8" || group !== null) {
+    throw fault(
+      model,
+      name,
+      "it has a transform (hadamard_quip) beside a rotation or other codes than I8",
+    );
+  }
+  const [ownRows = rows, ownCols = cols] = originalShape(model, tensor, layer);
+  return { ...matrix, rows: ownRows, cols: ownCols, transform };
+}
+
+/** The transform of the layer's codes, `[rows, cols]` as stored; null where there is none. */
+function transformOf(
+  model: ModelSource,
+  { layer, rows, cols, fileOffset }: {
+    layer: QuantizedLayer;
+    rows: number;
+    cols: number;
+    fileOffset: number;
+  },
+): SourceTransform | null {
+  const tensors = tensorsByName(model);
+  const part = (name: string) => tensors.get(partName(layer.layer, name));
+  const signRow = part("sign_row"), signCol = part("sign_col");
+  if ([signRow, signCol, part("hadamard_quip")].every((tensor) => tensor === undefined)) {
+    return null;
+  }
+  const weight = layer.weightName ?? layer.layer;
+  if (signRow === undefined || signCol === undefined) {
+    throw fault(model, weight, "its codes are transformed, and sign_row or sign_col is missing");
+  }
+  for (const [sign, size] of [[signRow, rows], [signCol, cols]] as const) {
+    if (sign.dtype !== "F32" || !sameShape(sign.shape, [size])) {
+      throw fault(
+        model,
+        sign.name,
+        `it is ${sign.dtype} [${sign.shape.join(", ")}], not F32 [${size}]`,
+      );
+    }
+  }
+  if (paddedSize(rows) !== rows || paddedSize(cols) !== cols) {
+    throw fault(
+      model,
+      weight,
+      `transformed codes have powers of 2 as sizes, not [${rows}, ${cols}]`,
+    );
+  }
+  const at = ({ file, offsetBytes }: SourceTensor) => ({ file: file + fileOffset, offsetBytes });
+  return { rows, cols, signRow: at(signRow), signCol: at(signCol) };
+}
+
+/**
+ * Returns the shape of a weight in original space. Codes that are stored transformed have padded sizes; the
+ * marker says those before, or they are the padded ones.
+ */
+export function originalShape(
+  model: ModelSource,
+  { shape }: SourceTensor,
+  layer: QuantizedLayer | null,
+): readonly number[] {
+  if (layer === null || shape.length !== 2) return shape;
+  if (!tensorsByName(model).has(partName(layer.layer, "sign_row"))) return shape;
+  const [rows = 1, cols = 1] = shape;
+  return [
+    sizeWithin(layer.marker?.["out_features"], rows),
+    sizeWithin(layer.marker?.["in_features"], cols),
+  ];
+}
+
+function sizeWithin(value: unknown, most: number): number {
+  return typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= most
+    ? value
+    : most;
 }
 
 function floatDType(model: ModelSource, tensor: SourceTensor): FloatDType {

@@ -27,6 +27,15 @@ export interface SourceScale {
   readonly groupCols: number;
 }
 
+/** Where the signs of codes that are stored transformed are; codes and scales have the padded sizes. */
+export interface SourceTransform {
+  /** Padded sizes, powers of 2. */
+  readonly rows: number;
+  readonly cols: number;
+  readonly signRow: { readonly file: number; readonly offsetBytes: number };
+  readonly signCol: { readonly file: number; readonly offsetBytes: number };
+}
+
 /** Where the values of a matrix come from, and how its bytes become f32 values in original space. */
 export interface MatrixSource {
   readonly name: string;
@@ -39,6 +48,8 @@ export interface MatrixSource {
   readonly scale: SourceScale | null;
   /** Regular-Hadamard group the stored values are rotated by, null if not. */
   readonly convrotGroupSize: number | null;
+  /** The codes are those of the transformed weight; every rectangle is then all of it. */
+  readonly transform?: SourceTransform;
   /** LoRAs that are added to the decoded values, in order; every rectangle then has whole rows. */
   readonly deltas?: readonly LoraDelta[];
 }
@@ -225,6 +236,9 @@ function alignedRowGrid(
   elements: number = CHUNK_ELEMENTS,
 ): ChunkGrid {
   const { rows, cols } = matrices[0];
+  if (matrices.some((m) => "transform" in m && m.transform !== undefined)) {
+    return { rows, cols, rowStep: rows, colStep: cols, streamed: false };
+  }
   const grid = rowGrid(rows, cols, elements);
   if (grid.colStep === cols) return grid;
   const unit = matrices.reduce((unit, m) => lcm(unit, m.convrotGroupSize ?? 1), 1);

@@ -12,7 +12,13 @@ import type { ModelSource } from "../safetensors/model_source.ts";
 import { findQuantizedLayers, type QuantizedLayer } from "../safetensors/quant_layers.ts";
 import { TensorReader } from "../safetensors/reader.ts";
 import { type LayerErrors, layerErrors, sumStats, worstLayersFirst } from "./layer_errors.ts";
-import { LAYER_PARTS, partName, storedMatrix, tensorsByName } from "./stored_matrix.ts";
+import {
+  LAYER_PARTS,
+  originalShape,
+  partName,
+  storedMatrix,
+  tensorsByName,
+} from "./stored_matrix.ts";
 import type { MatrixSource, Task } from "./tasks.ts";
 import type { VerifyOptions } from "./verify.ts";
 import type { Problem } from "./problem.ts";
@@ -172,10 +178,12 @@ function compareOne(
   const { name } = tensor;
   const layer = ours.layers.get(name) ?? null;
   const sourceLayer = theirs.layers.get(name) ?? null;
-  if (!sameShape(tensor.shape, original.shape)) {
+  const shape = originalShape(ours.model, tensor, layer);
+  const wanted = originalShape(theirs.model, original, sourceLayer);
+  if (!sameShape(shape, wanted)) {
     return problem(name, "shape-differs", {
       effect: "a size mismatch at load",
-      detail: `it is [${tensor.shape.join(", ")}], the source has [${original.shape.join(", ")}]`,
+      detail: `it is [${shape.join(", ")}], the source has [${wanted.join(", ")}]`,
     });
   }
   if (layer === null && sourceLayer === null && tensor.dtype === original.dtype) {

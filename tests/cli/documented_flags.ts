@@ -132,12 +132,10 @@ export const VALUED: Readonly<Record<string, string>> = {
 export const NOT_YET: readonly (readonly [readonly string[], RegExp])[] = [
   [["--optimizer", "original"], /learned rounding/i],
   [["--optimizer=adamw"], /learned rounding/i],
-  [["--optimizer", "quip"], /QuIP/],
   [["--smoothquant"], /SmoothQuant/],
   [["--static-activations"], /calibration/],
   [["--num_iter", "10"], /learned rounding/],
   [["--early-stop-stall=5"], /learned rounding/],
-  [["--no-quip-hadamard"], /QuIP/],
   [["--edit-quant"], /editing/],
   [["--resume"], /resuming/],
   [["--device", "gpu"], /WebGPU/],

@@ -163,6 +163,16 @@ Deno.test("toConvertRequest() tells each flag that changes nothing once", () => 
     [["--scaling_mode=tensor", "--heur"], /fits every shape/],
     [["--no-normalize-scales"], /no scalar scales/],
     [["--no-comfy-quant", "--full_precision_matrix_mult"], /entry of the marker/],
+    [["--quip-seed=3"], /^--quip-seed changes nothing without --optimizer quip/],
+    [["--optimizer=quip", "--quip-seed=3"], /--quip-seed changes nothing without --quip-store/],
+    [
+      ["--optimizer=quip", "--quip-checkpointed"],
+      /--quip-checkpointed .* without --calibration-data/,
+    ],
+    [
+      ["--optimizer=quip", "--convrot", "--quip-requant-scheme=block"],
+      /--quip-requant-scheme changes nothing with row scaling/,
+    ],
     [["--preset=none", "--tier=minimal"], /--tier changes nothing/],
     [["--low-memory", "--workers=4"], /--workers changes nothing with --low-memory/],
     [["--fp16", "--block_size=4"], /^--block_size changes nothing with --fp16/],

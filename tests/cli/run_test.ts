@@ -29,7 +29,10 @@ Deno.test("VERSION is the version of deno.json", () => {
 Deno.test("run() exits 2 with one line on stderr for a wrong command line", async () => {
   const lines: readonly (readonly [string[], RegExp])[] = [
     [["--simpel", "m.safetensors"], /^error: Unknown flag --simpel: the nearest is --simple\n$/],
-    [["m.safetensors", "--no-quip-hadamard"], /^error: --quip-hadamard \(QuIP\).*\n$/],
+    [
+      ["m.safetensors", "--optimizer=quip", "--quip-store-transformed", "--no-quip-hadamard"],
+      /^error: Cannot use --no-quip-hadamard with --quip-store-transformed.*\n$/,
+    ],
     [["m.safetensors", "--int8", "--fp16"], /^error: Cannot use --int8 with --fp16.*\n$/],
     [["presets", "detekt"], /^error: .*detect.*\n$/],
   ];

@@ -227,7 +227,7 @@ Deno.test("quantsmith exits 2 for unknown flags, presets and contradictions, nam
     [["m.safetensors", "--preset", "flux3"], /flux/],
     [["m.safetensors", "--exclude-layers", "("], /exclude-layers/],
     [["m.safetensors", "--scaling_mode", "block", "--convrot", "256"], /convrot/],
-    [["m.safetensors", "--optimizer", "quip"], /not there yet/],
+    [["m.safetensors", "--optimizer", "radam"], /not there yet/],
     [["m.safetensors", "--workers", "0"], /workers/],
     [[], /model\.safetensors|--help/],
   ];

@@ -115,7 +115,7 @@ Deno.test("layerControl() refuses unknown layers, missing methods and contradict
     /l\.json.*"a\.0\.w" \(the nearest is "a\.0\.q"/,
   );
   refuses(sources(null, { customLayers: "heads" }), UsageError, /--custom-layers.*"heads".*"head"/);
-  refuses(sources({ "a": { optimizer: "quip" } }), NotYetError, /"quip".*layer config "a"/);
+  refuses(sources({ "a": { optimizer: "radam" } }), NotYetError, /"radam".*layer config "a"/);
   refuses(
     sources({ "a": { format: "int8_axiswise", convrot: 16 } }),
     UsageError,

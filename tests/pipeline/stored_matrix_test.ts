@@ -126,6 +126,9 @@ Deno.test("storedMatrix() refuses what it cannot restore", () => {
   );
   const factors = tensorOf("l.smooth_factors", "F32", [4], new Float32Array(4));
   refused([...layer, factors], UnsupportedError);
-  const sign = tensorOf("l.hadamard_quip", "I8", [], new Int8Array(1));
-  refused([...layer, sign], UnsupportedError);
+  const flag = tensorOf("l.hadamard_quip", "I8", [], new Int8Array(1));
+  refused([...layer, flag], FormatError);
+  const short = tensorOf("l.sign_row", "F32", [1], new Float32Array(1).fill(1));
+  const long = tensorOf("l.sign_col", "F32", [4], new Float32Array(4).fill(1));
+  refused([...layer, flag, short, long], FormatError);
 });

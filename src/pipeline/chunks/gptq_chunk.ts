@@ -42,18 +42,18 @@ export function gptqLayer(
   const { linalg } = team;
   const scales = new LayerScales(team, task);
   const hessian = rotatedHessian(team, task, compensation);
-  const { guarded } = compensation;
+  const guard = compensation.guarded ? diagonalOf(hessian) : null;
   // Where large weights are clipped, their columns should come early; rotation leaves few of them.
   const weighted = compensation.weightedScales && task.convrotGroupSize === null &&
     hessian.blockSize > 1;
   const importance = weighted && compensation.actOrder && task.groupRows > 1
     ? scales.importance(diagonalOf(hessian))
     : null;
-  const damping = guarded ? GUARDED_DAMPING : compensation.damping;
+  const damping = guard !== null ? GUARDED_DAMPING : compensation.damping;
   const factor = prepareGptq(linalg, hessian, { ...compensation, damping, importance });
   const { fallback } = factor.report;
   if (linalg.team.index === 0) {
-    const what = guarded ? "quip, within the weight error of rounding to nearest," : "gptq";
+    const what = guard !== null ? "quip, within the weight error of rounding to nearest," : "gptq";
     team.note(noteOf(what, compensation, factor));
   }
   const isPlain = fallback !== null || !weighted;
@@ -64,7 +64,7 @@ export function gptqLayer(
     : isPlain
     ? scales.plain(searched)
     : scales.weighted(residualEnergies(factor));
-  const layer: Layer = { task: searched, factor, oneScale, weighted: !isPlain, guarded };
+  const layer: Layer = { task: searched, factor, oneScale, weighted: !isPlain, guard };
   if (oneScale !== null && linalg.team.index === 0) {
     team.write(bytesOf(Float32Array.of(oneScale)), task.scalesOffsetBytes);
   }
@@ -82,8 +82,11 @@ interface Layer {
   readonly oneScale: number | null;
   /** Whether scales are those of least error after compensation. */
   readonly weighted: boolean;
-  /** Whether rows are rounded plainly where compensation would add to the weight error. */
-  readonly guarded: boolean;
+  /**
+   * Energies of the input channels, f64 `[K]`, where rows are to lose to plain rounding neither in the
+   * weight error nor in that of the outputs; null: they may.
+   */
+  readonly guard: Float64Array | null;
 }
 
 /** What became of the Hessian, for people. */
@@ -105,7 +108,7 @@ export function noteOf(
 function quantizeBand(
   context: ChunkContext,
   linalg: LinalgContext,
-  { task, factor, oneScale, weighted, guarded }: Layer,
+  { task, factor, oneScale, weighted, guard }: Layer,
   rect: Rect,
 ): void {
   const { scratch, kernels } = context;
@@ -131,18 +134,16 @@ function quantizeBand(
       if (weighted) searchCompensatedScales(factor, scales, x, grid);
       else if (task.scaleSearch) kernels.searchScale(scales, x, grid);
     }
-    const nearest = guarded ? nearestErrors(context, x, xhat, grid) : null;
+    const limits = guard === null ? null : holdScales(context, guard, { x, xhat, scales, grid });
     gptqRows(linalg, factor, { weights: x, codes, firstRow: 0, grid, scales });
-    const errors = nearest === null ? null : rowEnergies(x, cols);
+    const moved = limits === null ? null : rowEnergies(x, cols);
     if (task.convrotGroupSize === null) restore();
-    if (nearest !== null) {
-      for (let row = 0; row < rect.rows; row++) {
-        if (errors![row]! <= nearest[row]!) continue;
-        const one = { rows: 1, cols, groupRows: 1, groupCols: cols };
-        const part = <T extends Float32Array | Int8Array>(values: T) =>
-          values.subarray(row * cols, (row + 1) * cols) as T;
-        kernels.quantize(part(codes), part(x), scales.subarray(row, row + 1), one);
-      }
+    for (let row = 0; limits !== null && row < rect.rows; row++) {
+      if (moved![row]! <= limits[row]!) continue;
+      const one = { rows: 1, cols, groupRows: 1, groupCols: cols };
+      const first = row * cols, end = first + cols;
+      const scale = scales.subarray(row, row + 1);
+      kernels.quantize(codes.subarray(first, end), x.subarray(first, end), scale, one);
     }
     addErrors(context, task, { x, xhat, codes, scales, grid, stats, restore });
     writeCodes(context, task, rect, codes);
@@ -155,29 +156,48 @@ function quantizeBand(
   scratch.release(mark);
 }
 
-/** Squared error of every row when it is rounded to nearest with the scale of its largest weight. */
-function nearestErrors(
+/**
+ * Gives rows the scale of their largest weight where the one at hand would add to the error of the outputs,
+ * as far as channels by themselves tell. Returns the squared weight error that no row may exceed: that of
+ * rounding it to nearest with the scale of its largest weight.
+ */
+function holdScales(
   { kernels, scratch }: ChunkContext,
-  x: Float32Array,
-  xhat: Float32Array,
-  grid: Grid,
+  energies: Float64Array,
+  band: { x: Float32Array; xhat: Float32Array; scales: Float32Array; grid: Grid },
 ): Float64Array {
+  const { x, xhat, scales, grid } = band;
   const mark = scratch.mark();
-  const scales = scratch.f32(groupCount(grid)), codes = scratch.i8(x.length);
-  kernels.absmax(scales, x, grid);
-  kernels.scaleFromAbsmax(scales, scales);
-  kernels.quantize(codes, x, scales, grid);
-  kernels.dequantize(xhat, codes, scales, grid);
-  for (let i = 0; i < x.length; i++) xhat[i] = x[i]! - xhat[i]!;
+  const plain = scratch.f32(scales.length), codes = scratch.i8(x.length);
+  const errorsWith = (scales: Float32Array): Float32Array => {
+    kernels.quantize(codes, x, scales, grid);
+    kernels.dequantize(xhat, codes, scales, grid);
+    for (let i = 0; i < x.length; i++) xhat[i] = x[i]! - xhat[i]!;
+    return xhat;
+  };
+  const asSearched = rowEnergies(errorsWith(scales), grid.cols, energies);
+  kernels.absmax(plain, x, grid);
+  kernels.scaleFromAbsmax(plain, plain);
+  const nearest = errorsWith(plain);
+  const asPlain = rowEnergies(nearest, grid.cols, energies);
+  const limits = rowEnergies(nearest, grid.cols);
+  for (let row = 0; row < limits.length; row++) {
+    if (asSearched[row]! > asPlain[row]!) scales[row] = plain[row]!;
+  }
   scratch.release(mark);
-  return rowEnergies(xhat, grid.cols);
+  return limits;
 }
 
-function rowEnergies(x: Float32Array, cols: number): Float64Array {
+/** Sums of squares of the rows of `x`, each column weighed. */
+function rowEnergies(x: Float32Array, cols: number, weights?: Float64Array): Float64Array {
   const energies = new Float64Array(x.length / cols);
-  for (let i = 0; i < x.length; i++) {
-    const row = Math.floor(i / cols);
-    energies[row] = energies[row]! + x[i]! * x[i]!;
+  for (let row = 0; row < energies.length; row++) {
+    let sum = 0;
+    for (let k = 0; k < cols; k++) {
+      const value = x[row * cols + k]!;
+      sum += value * value * (weights === undefined ? 1 : weights[k]!);
+    }
+    energies[row] = sum;
   }
   return energies;
 }

@@ -1,12 +1,21 @@
 /** Reads a rectangle of a matrix as f32 values in original space, from whatever the file stores. */
 
 import type { FloatDType } from "../../core/dtype.ts";
-import { elementBytes, type MatrixSource, type Rect, type SourceScale } from "../tasks.ts";
-import type { ChunkContext } from "./chunk_context.ts";
+import { matrix as matrixOf } from "../../linalg/matrix.ts";
+import {
+  elementBytes,
+  type MatrixSource,
+  type Rect,
+  type SourceScale,
+  type SourceTransform,
+} from "../tasks.ts";
+import { bytesOf, type ChunkContext } from "./chunk_context.ts";
 import { mergeRect, mergeScratchBytes } from "./merge_rect.ts";
 
 /** Bytes of scratch that `readRect` takes for a rectangle. */
 export function rawBytes(matrix: MatrixSource, rect: Rect): number {
+  const { transform } = matrix;
+  if (transform !== undefined) return transform.rows * transform.cols;
   return rect.rows * rect.cols * elementBytes(matrix.dtype);
 }
 
@@ -19,7 +28,7 @@ export function readRect(
 ): void {
   const size = elementBytes(matrix.dtype);
   const at = (row: number) => matrix.offsetBytes + (row * matrix.cols + rect.col) * size;
-  if (rect.cols === matrix.cols) {
+  if (rect.cols === matrix.cols || matrix.transform !== undefined) {
     context.read(matrix.file, raw, at(rect.row));
     return;
   }
@@ -40,11 +49,49 @@ export function decodeRect(
   matrix: MatrixSource,
   rect: Rect,
 ): void {
+  if (matrix.transform !== undefined) {
+    decodeTransformed(context, x, raw, matrix, matrix.transform);
+    return;
+  }
   if (matrix.dtype === "I8") decodeCodes(x, raw);
   else context.kernels.decode(x, raw, matrix.dtype);
   if (matrix.scale !== null) applyScales(context, x, matrix, matrix.scale, rect);
   if (matrix.convrotGroupSize !== null) context.kernels.rotate(x, matrix.convrotGroupSize);
   mergeRect(context, x, matrix, rect);
+}
+
+/** All of a weight whose codes are stored transformed (`quant/incoherence.ts`): back to original space. */
+function decodeTransformed(
+  context: ChunkContext,
+  x: Float32Array,
+  raw: Uint8Array,
+  matrix: MatrixSource,
+  transform: SourceTransform,
+): void {
+  const { scratch, linalg } = context;
+  if (linalg === null) throw new TypeError("Cannot undo a transform: no linear algebra was loaded");
+  const { rows, cols } = transform;
+  const mark = scratch.mark();
+  const padded = scratch.f32(rows * cols);
+  decodeCodes(padded, raw);
+  const rect = { row: 0, col: 0, rows, cols };
+  if (matrix.scale !== null) {
+    applyScales(context, padded, { ...matrix, rows, cols }, matrix.scale, rect);
+  }
+  linalg.kernels.hadamardRows(matrixOf(padded, rows, cols));
+  linalg.kernels.hadamardColumns(matrixOf(padded, rows, cols));
+  const signs = (count: number, { file, offsetBytes }: SourceTransform["signRow"]) => {
+    const values = scratch.f32(count);
+    context.read(file, bytesOf(values), offsetBytes);
+    return values;
+  };
+  const signRow = signs(rows, transform.signRow), signCol = signs(cols, transform.signCol);
+  for (let r = 0; r < matrix.rows; r++) {
+    for (let k = 0; k < matrix.cols; k++) {
+      x[r * matrix.cols + k] = padded[r * cols + k]! * signRow[r]! * signCol[k]!;
+    }
+  }
+  scratch.release(mark);
 }
 
 function decodeCodes(x: Float32Array, raw: Uint8Array): void {
@@ -86,6 +133,10 @@ function applyScales(
 /** Bytes of scratch that decoding `rows` rows takes: for their scales, then for their LoRAs. */
 export function decodeScratchBytes(matrix: MatrixSource, rows: number): number {
   const merging = mergeScratchBytes(matrix, rows);
+  if (matrix.transform !== undefined) {
+    const { rows: height, cols: width } = matrix.transform;
+    return 5 * height * width + 16 * (height + width) + 4096; // codes, their values, signs, scales
+  }
   if (matrix.scale === null) return merging;
   const across = Math.ceil(matrix.cols / matrix.scale.groupCols);
   const bands = Math.ceil(rows / matrix.scale.groupRows) + 1;

@@ -12,7 +12,7 @@ import { InterruptedError } from "../../core/errors.ts";
 import { abortTeam, createTeamControl } from "../../linalg/team.ts";
 import { SLOT, SLOT_LENGTH } from "../chunks/chunk_context.ts";
 import { scratchBytes, sharedBytes } from "../chunks/run_chunk.ts";
-import { inputBytesOf, isTeamTask, type Task, TaskList } from "../tasks.ts";
+import { inputBytesOf, isTeamTask, type MatrixSource, type Task, TaskList } from "../tasks.ts";
 import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
 /** Arenas start at multiples of this. */
@@ -87,9 +87,13 @@ export function teamBytesFor(tasks: readonly Task[]): number {
 /** Whether a task needs more than the kernels. */
 function needsLinalg(tasks: readonly Task[]): boolean {
   return tasks.some((task) =>
-    isTeamTask(task) ||
-    ("source" in task && task.source.deltas !== undefined)
+    isTeamTask(task) || sourcesOf(task).some(({ deltas, transform }) => deltas ?? transform)
   );
+}
+
+function sourcesOf(task: Task): MatrixSource[] {
+  if (task.kind === "compare") return [task.reference, task.stored];
+  return "source" in task ? [task.source] : [];
 }
 
 /** Web workers that are started once and serve several runs. Close it, or the process stays. */
