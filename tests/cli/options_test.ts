@@ -154,7 +154,7 @@ Deno.test("toConvertRequest() tells each flag that changes nothing once", () => 
     [["--merge-lora-scale=2", "--no-merge-lora-dampen"], /without --merge-lora/],
     [["--merge-lora=l", "--no-merge-lora-dampen"], /with one LoRA/],
     [["--fullmatch"], /without --layer-config/],
-    [["--manual_seed=1"], /round to nearest/],
+    [["--manual_seed=1"], /not random/],
     [["--fp16", "--scaling_mode=row", "--simple"], /^--scaling_mode, --simple change nothing/],
     [["--streaming-mode=off", "--bf16-compute=on"], /^--streaming-mode, --bf16-compute change/],
     [["--no-memory-limits"], /on the CPU/],
