@@ -7,7 +7,7 @@ import { type LinalgContext, withScratch } from "./context.ts";
 import { block, matrix, type MatrixF32, transpose } from "./matrix.ts";
 
 /** Rows that are made orthogonal to one another one by one; between blocks it is products. */
-const BLOCK = 32;
+const BLOCK = 16;
 
 /** A row of which less than this is left depends on those before it: what f32 products can be wrong by. */
 export const DEPENDENT = 2 ** -19;
@@ -21,9 +21,14 @@ export function orthonormalizeBytes(count: number): number {
  * Replaces the rows of `m` by an orthonormal basis of what they span, in its first rows.
  *
  * @param m f32 `[count, n]`, row-major, finite.
+ * @param passes 2; 1 where a rough basis will do.
  * @returns how many rows the basis has. Those after it are undefined.
  */
-export function orthonormalizeRows(context: LinalgContext, m: MatrixF32): number {
+export function orthonormalizeRows(
+  context: LinalgContext,
+  m: MatrixF32,
+  passes: 1 | 2 = 2,
+): number {
   const { kernels, memory } = context;
   return withScratch(context, () => {
     const shares = memory.f32(BLOCK * m.rows);
@@ -32,7 +37,7 @@ export function orthonormalizeRows(context: LinalgContext, m: MatrixF32): number
       let count = Math.min(BLOCK, m.rows - first);
       if (first > rank) { for (let i = 0; i < count; i++) row(m, rank + i).set(row(m, first + i)); }
       const lengths = Array.from({ length: count }, (_, i) => lengthOf(row(m, rank + i)));
-      for (let pass = 0; pass < 2; pass++) {
+      for (let pass = 0; pass < passes; pass++) {
         const news = block(m, rank, 0, count, m.cols), basis = block(m, 0, 0, rank, m.cols);
         if (rank > 0 && count > 0) {
           const share = matrix(shares, count, rank);
@@ -57,7 +62,9 @@ function orthonormalizeFew(m: MatrixF32, lengths: readonly number[] | null): num
     const x = row(m, i);
     for (let j = 0; j < kept; j++) {
       const y = row(m, j);
-      addScaled(x, y, -dot(x, y));
+      let share = 0;
+      for (let k = 0; k < x.length; k++) share += x[k]! * y[k]!;
+      for (let k = 0; k < x.length; k++) x[k] = x[k]! - share * y[k]!;
     }
     const length = lengthOf(x);
     const least = lengths === null ? 0 : DEPENDENT * lengths[i]!;
@@ -89,5 +96,7 @@ export function addScaled(
 }
 
 function lengthOf(x: Float32Array): number {
-  return Math.sqrt(dot(x, x));
+  let sum = 0;
+  for (let k = 0; k < x.length; k++) sum += x[k]! * x[k]!;
+  return Math.sqrt(sum);
 }

@@ -4,7 +4,9 @@
  * single singular vectors are never worked out, except for the full decomposition.
  *
  * Randomised (Halko, Martinsson, Tropp, 2011): some random mixtures of the rows, more than k by the
- * oversampling, multiplied by Wᵀ and W in turn, orthonormalised in between. The surplus is then taken off:
+ * oversampling, multiplied by Wᵀ and W in turn, orthonormalised in between, or better by polynomials of
+ * WᵀW. Where singular values fall slowly, one product finds two thirds of the directions; with four
+ * refinements it is some 95%. The surplus is then taken off:
  * the weakest directions of UᵀW, by inverse iteration on its small Gram matrix.
  */
 
@@ -24,8 +26,11 @@ import { symmetricEigen } from "./symmetric_eigen.ts";
 /** Directions beyond k that the random mixtures have. */
 export const OVERSAMPLING = 8;
 
-/** How often the mixtures are multiplied by Wᵀ and W. */
-export const POWER_ITERATIONS = 1;
+/** Which of the energies along the mixtures, in rising order, a refinement takes for the weakest. */
+const WEAK_SHARE = 0.1;
+
+/** Beyond this ratio of energies, squares of them leave nothing of the weakest in f32. */
+const SPREAD_MAX = 300;
 
 /** Rounds of inverse iteration on the surplus directions. */
 const INVERSE_ROUNDS = 6;
@@ -42,6 +47,8 @@ export interface Subspaces {
 export interface SubspaceOptions {
   /** How many directions, 1 or more. Fewer are found where the rank is smaller. */
   readonly count: number;
+  /** Rounds that bring the randomised subspaces nearer to the true ones, 0 or more. */
+  readonly refinements: number;
   /** The full decomposition: exact, and slow, O(min(N, K)^3) on one thread. */
   readonly full: boolean;
   readonly random: Random;
@@ -51,11 +58,13 @@ export interface SubspaceOptions {
 export function subspaceBytes(
   rows: number,
   cols: number,
-  { count, full }: SubspaceOptions,
+  { count, full }: Pick<SubspaceOptions, "count" | "full">,
 ): number {
   const small = Math.min(rows, cols), most = Math.min(small, count + OVERSAMPLING);
   const bases = 4 * most * (rows + cols);
-  const work = full ? 16 * small * small : 8 * most * most + 8 * most * OVERSAMPLING;
+  const work = full
+    ? 16 * small * small
+    : Math.max(8 * most * most + 8 * most * OVERSAMPLING, 4 * most * cols);
   return bases + orthonormalizeBytes(most) + work + 4096;
 }
 
@@ -77,7 +86,7 @@ export function topSubspaces(
   if (most === 0) return { left, right };
   return options.full
     ? fullSubspaces(context, w, { left, right })
-    : randomSubspaces(context, w, { left, right, count, random: options.random });
+    : randomSubspaces(context, w, { ...options, left, right, count });
 }
 
 function head(m: MatrixF32, rows: number): MatrixF32 {
@@ -87,23 +96,62 @@ function head(m: MatrixF32, rows: number): MatrixF32 {
 function randomSubspaces(
   context: LinalgContext,
   w: MatrixF32,
-  { left, right, count, random }: Subspaces & { count: number; random: Random },
+  { left, right, count, random, refinements }: Subspaces & {
+    count: number;
+    random: Random;
+    refinements: number;
+  },
 ): Subspaces {
   const { kernels } = context;
   fillNormal(left.data.subarray(0, left.rows * left.cols), random);
   kernels.gemmF32(right, left, w, "set");
-  let rank = right.rows;
-  for (let round = 0; round < POWER_ITERATIONS; round++) {
-    rank = orthonormalizeRows(context, head(right, rank));
-    if (rank === 0) break;
+  let rank = orthonormalizeRows(context, right, 1);
+  for (let round = 0; round < refinements && rank > 0; round++) {
+    rank = refine(context, w, { left: head(left, rank), right: head(right, rank) });
+  }
+  if (rank > 0) {
     kernels.gemmF32(head(left, rank), head(right, rank), transpose(w), "set");
     rank = orthonormalizeRows(context, head(left, rank));
-    if (rank === 0) break;
     kernels.gemmF32(head(right, rank), head(left, rank), w, "set");
   }
   let u = head(left, rank), v = head(right, rank);
   if (rank > count) [u, v] = dropWeakest(context, u, v, { count, random });
   return { left: u, right: head(v, orthonormalizeRows(context, v)) };
+}
+
+/**
+ * Replaces `right` by an orthonormal basis of T(WᵀW)·right, T the second Chebyshev polynomial of the range
+ * from 0 to about the weakest energy among them: what is stronger grows far faster than by powers. Where
+ * the energies are too far apart for f32, powers it is. `left` is used up. Returns the rank.
+ */
+function refine(context: LinalgContext, w: MatrixF32, { left, right }: Subspaces): number {
+  const { kernels, memory } = context, x = right.data.subarray(0, right.rows * right.cols);
+  const through = left.data.subarray(0, left.rows * left.cols);
+  kernels.gemmF32(left, right, transpose(w), "set");
+  const energies = Float64Array.from({ length: left.rows }, (_, i) => {
+    const row = through.subarray(i * left.cols, (i + 1) * left.cols);
+    return dot(row, row);
+  }).sort();
+  const weak = energies[Math.floor(WEAK_SHARE * energies.length)]!;
+  if (!(energies.at(-1)! < SPREAD_MAX * weak)) {
+    kernels.gemmF32(right, left, w, "set");
+    return orthonormalizeRows(context, right, 1);
+  }
+  withScratch(context, () => {
+    const first = matrix(memory.f32(x.length), right.rows, right.cols), y = first.data;
+    for (let i = 0; i < x.length; i++) y[i] = -x[i]!;
+    scale(through, 2 / weak);
+    kernels.gemmF32(first, left, w, "add"); // y = (2 A / weak - 1) x
+    kernels.gemmF32(left, first, transpose(w), "set");
+    for (let i = 0; i < x.length; i++) x[i] = -x[i]! - 2 * y[i]!;
+    scale(through, 4 / weak);
+    kernels.gemmF32(right, left, w, "add"); // 2 (2 A / weak - 1) y - x
+  });
+  return orthonormalizeRows(context, right, 1);
+}
+
+function scale(values: Float32Array, factor: number): void {
+  for (let i = 0; i < values.length; i++) values[i] = values[i]! * factor;
 }
 
 /** Rotates the rows of `u` and of `b` = u·W alike, the weakest first, and returns the others. */

@@ -1,0 +1,152 @@
+/**
+ * Learned rounding: moves codes off the nearest grid point where that lowers a loss that matters more than
+ * the plain error of the weights. Every code stays on one of the two grid points around its weight, the
+ * scales stay, and the error of the weights stays within a limit.
+ *
+ * Without data the loss is ‖Uᵀ(Ŵ - W)V‖, U and V the layer's leading singular directions
+ * ({@link roundProjected}); with second moments H of its inputs it is the error of its outputs
+ * ({@link roundForOutputs}). The result is never worse in its loss than rounding to nearest.
+ *
+ * Memory for N x K weights, K directions k: the weights (4 N K bytes), which become errors; codes and best
+ * codes (2 N K); the factors, some 8 k (N + K) bytes, 16 while they are found; for `adamw` and `radam` one
+ * more float copy. {@link projectedScratchBytes} and {@link outputScratchBytes} have the formulas.
+ */
+
+import type { Grid } from "../../backend/backend.ts";
+import type { Random } from "../../core/rng.ts";
+import { type LinalgContext, withScratch } from "../../linalg/context.ts";
+import { matrix } from "../../linalg/matrix.ts";
+import { subspaceBytes, topSubspaces } from "../../linalg/subspace.ts";
+import { descent } from "./descent.ts";
+import { gradientBytes, gradientSteps } from "./gradient.ts";
+import { fillColumnGroups, type Layer, type Objective, toErrors, unitOf } from "./layer.ts";
+import { directionCount, type LearnedOptimizer, type LearnedOptions } from "./options.ts";
+import { type MomentBlocks, outputBytes, OutputLoss } from "./output.ts";
+import { projectedBytes, ProjectedLoss } from "./projected.ts";
+import { search, type SearchResult } from "./search.ts";
+
+/** Refinements of the randomised decomposition: four at the documented number of steps. */
+const STEPS_PER_REFINEMENT = 250, REFINEMENTS_MAX = 4;
+
+export type { MomentBlocks } from "./output.ts";
+export type { SearchResult, StopReason } from "./search.ts";
+
+/** A layer, or some of its rows, rounded to nearest. */
+export interface LearnedProblem {
+  readonly optimizer: LearnedOptimizer;
+  readonly options: LearnedOptions;
+  readonly grid: Grid;
+  /** f32 `[rows, cols]`, row-major, in the space of the codes, finite. Used up. */
+  readonly weights: Float32Array;
+  /** f32, one per group. Used up. */
+  readonly scales: Float32Array;
+  /**
+   * The squared error of the weights that the limit is above, where it is not that of `codes`: of rounding
+   * to nearest with other scales.
+   */
+  readonly reference?: number;
+  /** In: those of rounding to nearest. Out: the learned ones. i8 `[rows, cols]`. */
+  readonly codes: Int8Array;
+}
+
+/** What became of a layer without data. */
+export interface ProjectedResult extends SearchResult {
+  /** Directions on the left and on the right that were found. */
+  readonly directions: readonly [number, number];
+}
+
+/**
+ * Rounds a whole layer by its leading singular directions. One thread.
+ *
+ * @param random where the decomposition takes its random numbers from.
+ */
+export function roundProjected(
+  context: LinalgContext,
+  problem: LearnedProblem,
+  random: Random,
+): ProjectedResult {
+  const { options, grid } = problem;
+  return withScratch(context, () => {
+    const count = directionCount(options, grid.rows, grid.cols);
+    const w = matrix(problem.weights, grid.rows, grid.cols);
+    const subspaces = topSubspaces(context, w, {
+      count,
+      full: options.fullMatrix,
+      refinements: refinementsOf(options),
+      random,
+    });
+    const unit = unitOf(problem.scales), layer = layerOf(context, problem, unit);
+    const objective = new ProjectedLoss(context, layer, subspaces);
+    const result = run(context, problem, { layer, objective, unit });
+    return { ...result, directions: [subspaces.left.rows, subspaces.right.rows] };
+  });
+}
+
+/**
+ * Rounds some rows of a layer for its inputs. One thread.
+ *
+ * @param unit power of two to multiply by, the same for all rows of a layer: see {@link unitOf}.
+ */
+export function roundForOutputs(
+  context: LinalgContext,
+  problem: LearnedProblem,
+  { moments, unit }: { moments: MomentBlocks; unit: number },
+): SearchResult {
+  return withScratch(context, () => {
+    const layer = layerOf(context, problem, unit);
+    const objective = new OutputLoss(context, layer, moments, problem.optimizer !== "original");
+    return run(context, problem, { layer, objective, unit });
+  });
+}
+
+/** Who asks for more steps gets better directions, too. */
+function refinementsOf({ iterations }: LearnedOptions): number {
+  return Math.min(REFINEMENTS_MAX, Math.floor(iterations / STEPS_PER_REFINEMENT));
+}
+
+function layerOf(context: LinalgContext, problem: LearnedProblem, unit: number): Layer {
+  const { grid, codes, weights, scales } = problem;
+  const columnGroups = fillColumnGroups(context.memory.i32(grid.cols), grid);
+  const errors = toErrors(weights, codes, scales, { grid, unit });
+  return { grid, codes, errors, scales, columnGroups };
+}
+
+function run(
+  context: LinalgContext,
+  problem: LearnedProblem,
+  { layer, objective, unit }: { layer: Layer; objective: Objective; unit: number },
+): SearchResult {
+  const { optimizer, options, grid, codes } = problem;
+  const stepper = optimizer === "original"
+    ? descent(layer, objective)
+    : gradientSteps(context, layer, objective, optimizer);
+  const best = context.memory.i8(codes.length);
+  const aspect = Math.max(grid.rows, grid.cols) / Math.min(grid.rows, grid.cols);
+  const reference = problem.reference === undefined ? null : problem.reference * unit * unit;
+  return search(layer, objective, stepper, { options, best, aspect, reference });
+}
+
+/** Bytes that {@link roundProjected} takes besides what it is given. */
+export function projectedScratchBytes(
+  rows: number,
+  cols: number,
+  { optimizer, options }: Pick<LearnedProblem, "optimizer" | "options">,
+): number {
+  const count = directionCount(options, rows, cols);
+  const found = subspaceBytes(rows, cols, { count, full: options.fullMatrix });
+  return found + projectedBytes(rows, cols, count) + sharedBytes(rows, cols, optimizer);
+}
+
+/** Bytes that {@link roundForOutputs} takes besides what it is given. */
+export function outputScratchBytes(
+  rows: number,
+  cols: number,
+  optimizer: LearnedOptimizer,
+): number {
+  return outputBytes(rows, cols, optimizer !== "original") + sharedBytes(rows, cols, optimizer);
+}
+
+function sharedBytes(rows: number, cols: number, optimizer: LearnedOptimizer): number {
+  const gradients = optimizer === "original" ? 0 : gradientBytes(rows, cols);
+  return rows * cols + 4 * cols + gradients + 4096;
+}

@@ -1,0 +1,141 @@
+/** What learned rounding is asked to do: the documented options, their defaults, and what is refused. */
+
+import { UsageError } from "../../core/errors.ts";
+
+/** How codes are moved; see `descent.ts` and `gradient.ts`. */
+export const LEARNED_OPTIMIZERS = ["original", "adamw", "radam"] as const;
+
+export type LearnedOptimizer = typeof LEARNED_OPTIMIZERS[number];
+
+/** How the rate changes from step to step. */
+export type ScheduleOptions =
+  /** Up after an improvement, down after none, by tiers. */
+  | { readonly kind: "adaptive"; readonly mode: "simple-reset" | "no-reset" }
+  /** Times `gamma` every step. */
+  | { readonly kind: "exponential"; readonly gamma: number }
+  /** Times a factor after `patience` steps without a significant improvement. */
+  | {
+    readonly kind: "plateau";
+    readonly patience: number;
+    readonly factor: number;
+    readonly min: number;
+    readonly cooldown: number;
+    readonly threshold: number;
+    readonly thresholdMode: "rel" | "abs";
+    /** How much more the rate falls in layers that are far from square; 0: no more. */
+    readonly shapeInfluence: number;
+  };
+
+/** Options of learned rounding. */
+export interface LearnedOptions {
+  /** Most steps. */
+  readonly iterations: number;
+  readonly lr: number;
+  /** Directions, as a share of min(N, K), within `minDirections` and `maxDirections`. */
+  readonly topP: number;
+  readonly minDirections: number;
+  readonly maxDirections: number;
+  /** Full instead of randomised decomposition. */
+  readonly fullMatrix: boolean;
+  readonly schedule: ScheduleOptions;
+  /** Stop where the loss, relative to that of rounding to nearest, falls below this. */
+  readonly stopLoss: number;
+  /** Stop where the rate falls below this. */
+  readonly stopLr: number;
+  /** Stop after so many steps without an improvement. */
+  readonly stopStall: number;
+  /** How far the SQNR of the weights may fall below that of rounding to nearest, in dB. */
+  readonly errorLimitDb: number;
+}
+
+/** The documented rate. */
+export const LR_DEFAULT = 0.008077;
+
+/** The schedules' documented defaults. */
+export const SCHEDULES = Object.freeze({
+  adaptive: { kind: "adaptive", mode: "simple-reset" },
+  exponential: { kind: "exponential", gamma: 0.99 },
+  plateau: {
+    kind: "plateau",
+    patience: 9,
+    factor: 0.92,
+    min: 1e-10,
+    cooldown: 6,
+    threshold: 0,
+    thresholdMode: "rel",
+    shapeInfluence: 1,
+  },
+}) satisfies { readonly [K in ScheduleOptions["kind"]]: ScheduleOptions & { kind: K } };
+
+/** The documented defaults. */
+export const DEFAULT_LEARNED_OPTIONS: LearnedOptions = Object.freeze<LearnedOptions>({
+  iterations: 1000,
+  lr: LR_DEFAULT,
+  topP: 0.2,
+  minDirections: 64,
+  maxDirections: 1024,
+  fullMatrix: false,
+  schedule: SCHEDULES.adaptive,
+  stopLoss: 1e-8,
+  stopLr: 1e-10,
+  stopStall: 1000,
+  errorLimitDb: 0.3,
+});
+
+/** How many directions of an N x K layer count: min(most, max(fewest, floor(share * min(N, K)))). */
+export function directionCount(options: LearnedOptions, rows: number, cols: number): number {
+  const { topP, minDirections, maxDirections } = options;
+  const share = Math.floor(topP * Math.min(rows, cols));
+  return Math.min(maxDirections, Math.max(minDirections, share));
+}
+
+/**
+ * Refuses numbers that are none, and options that contradict one another.
+ *
+ * @throws UsageError naming the documented option.
+ */
+export function checkLearnedOptions(options: LearnedOptions): void {
+  const { schedule } = options;
+  atLeast("num_iter", options.iterations, 0, { whole: true });
+  atLeast("lr", options.lr, 0);
+  atLeast("top_p", options.topP, 0, { most: 1 });
+  atLeast("min_k", options.minDirections, 1, { whole: true });
+  atLeast("max_k", options.maxDirections, 1, { whole: true });
+  atLeast("early-stop-loss", options.stopLoss, 0);
+  atLeast("early-stop-lr", options.stopLr, 0);
+  atLeast("early-stop-stall", options.stopStall, 1, { whole: true });
+  atLeast("weight-error-limit", options.errorLimitDb, 0, { most: 100 });
+  if (options.minDirections > options.maxDirections) {
+    throw new UsageError(
+      `Cannot use --min_k ${options.minDirections} with --max_k ${options.maxDirections}: ` +
+        "the fewest directions are more than the most",
+    );
+  }
+  if (schedule.kind === "exponential") atLeast("lr_gamma", schedule.gamma, 0, { most: 1 });
+  if (schedule.kind !== "plateau") return;
+  atLeast("lr_patience", schedule.patience, 0, { whole: true });
+  atLeast("lr_factor", schedule.factor, 0, { most: 1 });
+  atLeast("lr_min", schedule.min, 0);
+  atLeast("lr_cooldown", schedule.cooldown, 0, { whole: true });
+  atLeast("lr_threshold", schedule.threshold, 0);
+  atLeast("lr-shape-influence", schedule.shapeInfluence, 0);
+  if (schedule.min > options.lr) {
+    throw new UsageError(
+      `Cannot use --lr_min ${schedule.min} with --lr ${options.lr}: the rate begins below its minimum`,
+    );
+  }
+}
+
+function atLeast(
+  name: string,
+  value: number,
+  least: number,
+  { whole = false, most = Infinity }: { whole?: boolean; most?: number } = {},
+): void {
+  const isKind = whole ? Number.isSafeInteger(value) : Number.isFinite(value);
+  if (isKind && value >= least && value <= most) return;
+  const range = most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`;
+  throw new UsageError(
+    `Cannot use ${value} for --${name}: it takes a ${whole ? "whole " : ""}number ${range}`,
+  );
+}
