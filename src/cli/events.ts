@@ -1,4 +1,4 @@
-/** A conversion as JSON events, one per line: `start`, `tensor`, `done`. */
+/** A conversion as JSON events, one per line: `start`, `tensor`, `done`; a batch has more around them. */
 
 /** Writes events to stdout. Keys of the events are stable; more may be added. */
 export class EventWriter {
@@ -22,6 +22,21 @@ export class EventWriter {
   /** After the work: totals. */
   done(facts: Readonly<Record<string, unknown>>): void {
     this.#write("done", facts);
+  }
+
+  /** Before a batch: what will be done with each model. */
+  batch(facts: Readonly<Record<string, unknown>>): void {
+    this.#write("batch", facts);
+  }
+
+  /** After each model of a batch: what became of it. */
+  file(facts: Readonly<Record<string, unknown>>): void {
+    this.#write("file", facts);
+  }
+
+  /** After a batch: how many models became what. */
+  batchDone(facts: Readonly<Record<string, unknown>>): void {
+    this.#write("batch_done", facts);
   }
 
   #write(event: string, facts: Readonly<Record<string, unknown>>): void {

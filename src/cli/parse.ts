@@ -13,11 +13,22 @@ import { type FlagValue, takeValue } from "./values.ts";
 /** Subcommands that are documented and that this version lacks, with the part they need. */
 const NOT_YET_COMMANDS: Readonly<Partial<Record<CommandName, string>>> = {
   calibrate: "synthetic calibration",
-  batch: "batch conversion",
   edit: "editing of quantized files",
   migrate: "migration of old layouts",
   doctor: "the report on devices",
 };
+
+/** What would write one file for all models of a batch, or edits a file instead of converting it. */
+const ONE_FILE_FLAGS: readonly string[] = [
+  "input",
+  "output",
+  "dry-run",
+  "report",
+  "edit-quant",
+  "remove-keys",
+  "add-keys",
+  "quant-filter",
+];
 
 /** A parsed command line. Flags are named as the table names them; `-` and `_` are the same. */
 export class Parsed {
@@ -67,6 +78,20 @@ export class Parsed {
     return Array.isArray(value) ? value : [];
   }
 
+  /**
+   * Returns the same command line as one of `command`, without positionals.
+   *
+   * @param changes values by canonical name; null takes a flag away.
+   */
+  as(command: CommandName, changes: Readonly<Record<string, FlagValue | null>>): Parsed {
+    const values = new Map(this.#values);
+    for (const [name, value] of Object.entries(changes)) {
+      if (value === null) values.delete(flagByName(name).name);
+      else values.set(flagByName(name).name, value);
+    }
+    return new Parsed(command, [], values);
+  }
+
   #get(name: string): FlagValue | undefined {
     return this.#values.get(flagByName(name).name);
   }
@@ -97,8 +122,8 @@ export function parseArgs(argv: readonly string[]): Parsed {
       i++;
       continue;
     }
-    const { flag, negated, typed, inline } = lookUp(word);
-    if (!flag.commands.includes(command ?? "convert")) throw misplaced(flag, typed, command);
+    const { flag, negated, typed, inline } = lookUp(word, command);
+    if (!takesFlag(command ?? "convert", flag)) throw misplaced(flag, typed, command);
     const taken = takeValue(flag, { typed, negated, inline, rest: rest.slice(i + 1) });
     values.set(flag.name, taken.value);
     i += 1 + taken.words;
@@ -140,13 +165,25 @@ function checkFirst(first: string | undefined): void {
   );
 }
 
+/** A batch takes what a conversion takes, except where that would concern one file. */
+function takesFlag(command: CommandName, flag: Flag): boolean {
+  if (flag.commands.includes(command)) return true;
+  return command === "batch" && flag.commands.includes("convert") &&
+    !ONE_FILE_FLAGS.includes(flag.name);
+}
+
 function lookUp(
   word: string,
+  command: CommandName | null,
 ): { flag: Flag; negated: boolean; typed: string; inline: string | null } {
   const equals = word.indexOf("=");
   const typed = equals < 0 ? word : word.slice(0, equals);
   const inline = equals < 0 ? null : word.slice(equals + 1);
   const found = findFlag(typed);
+  if (command === "batch" && found?.flag.name === "input") {
+    // The same words as for one model, but any number of them.
+    return { flag: flagByName("inputs"), negated: false, typed, inline };
+  }
   if (found !== undefined) return { ...found, typed, inline };
   throw new UsageError(
     `Unknown flag ${typed}: the nearest is ${nearest(typed, FLAGS.flatMap(typedForms))}`,
@@ -154,6 +191,12 @@ function lookUp(
 }
 
 function misplaced(flag: Flag, typed: string, command: CommandName | null): UsageError {
+  if (command === "batch" && flag.name === "output") {
+    return new UsageError(
+      `Cannot use ${typed} with \`quantsmith batch\`: every model gets a file of its own; ` +
+        "--output-dir names the folder",
+    );
+  }
   const takers = flag.commands.map((name) => name === "convert" ? "a conversion" : name);
   return new UsageError(
     `Cannot use ${typed} with ${

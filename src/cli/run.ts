@@ -84,7 +84,7 @@ async function dispatch(args: readonly string[], context: CommandContext): Promi
   const { parseArgs, refuseNotYet } = await import("./parse.ts");
   const parsed = parseArgs(args);
   // A conversion looks for contradictions first.
-  if (parsed.command !== "convert") refuseNotYet(parsed);
+  if (parsed.command !== "convert" && parsed.command !== "batch") refuseNotYet(parsed);
   return await runCommand(parsed, context);
 }
 
@@ -105,6 +105,10 @@ async function runCommand(parsed: Parsed, context: CommandContext): Promise<numb
     case "dequantize": {
       const { dequantizeCommand } = await import("./commands/dequantize.ts");
       return await dequantizeCommand(parsed, context);
+    }
+    case "batch": {
+      const { batchCommand } = await import("./commands/batch.ts");
+      return await batchCommand(parsed, context);
     }
     case "presets": {
       const { presetsCommand } = await import("./commands/presets.ts");

@@ -59,7 +59,12 @@ export class FormatError extends Error {
 
 /** The input is valid, but this conversion of it makes no sense or no working file. Exit code 1. */
 export class UnsupportedError extends Error {
-  override readonly name = "UnsupportedError";
+  override readonly name: string = "UnsupportedError";
+}
+
+/** The input is quantized already, and nothing says that it shall be dequantized first. Exit code 1. */
+export class AlreadyQuantizedError extends UnsupportedError {
+  override readonly name = "AlreadyQuantizedError";
 }
 
 /** A compute device failed: lost, out of memory, a shader that does not compile. */
@@ -70,8 +75,8 @@ export class DeviceError extends Error {
 /** The user interrupted the run. Exit code 130. */
 export class InterruptedError extends Error {
   override readonly name = "InterruptedError";
-  constructor() {
-    super("Interrupted: no output was written");
+  constructor(state = "no output was written") {
+    super(`Interrupted: ${state}`);
   }
 }
 

@@ -7,8 +7,9 @@ import {
   NonFiniteError,
   type Progress,
   type TaskNumbers,
-  WorkerPool,
+  type WorkerPool,
 } from "./workers/worker_pool.ts";
+import { PoolKeeper } from "./workers/pool_keeper.ts";
 import { arenaBytesFor, teamBytesFor } from "./workers/worker_pool.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
@@ -33,6 +34,8 @@ export interface ConvertRequest {
   readonly force?: boolean;
   /** URL of `src/pipeline/workers/worker.ts`, built in the main module. */
   readonly workerUrl: URL;
+  /** Keeps the workers for the next conversion; absent: they end with this one. */
+  readonly pools?: PoolKeeper | undefined;
   /** Most workers. */
   readonly workers: number;
   /** Resident bytes that the run must stay under; null: no limit. */
@@ -96,7 +99,8 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   checkOutputPath(output, { force });
   const firstTasks = tasksOf(prepared, prepared.plan).tasks;
   const workers = workersFor(request, firstTasks, prepared.model.tensors.length);
-  using pool = new WorkerPool(request.workerUrl, workers);
+  using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
+  const pool = (request.pools ?? own!).take(workers);
   const plan = request.options.nonfinite === "keep"
     ? await planAround(prepared, pool, request)
     : prepared.plan;

@@ -1,6 +1,6 @@
 /** Everything before the first value is read: open, recognise, refuse, decide, plan. */
 
-import { UnsupportedError } from "../core/errors.ts";
+import { AlreadyQuantizedError, UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { detect } from "../presets/detect.ts";
 import { matrixShape } from "../lora/key_map.ts";
@@ -149,7 +149,7 @@ function quantizedLayersOf(model: ModelSource, options: ConvertOptions): readonl
   const state = isAlreadyQuantized(model, (tensor) => reader.read(tensor));
   if (!state.quantized) return [];
   if (!options.requantize) {
-    throw new UnsupportedError(
+    throw new AlreadyQuantizedError(
       `Cannot convert ${JSON.stringify(model.path)}: it is already quantized (${state.found}); ` +
         "use the original file, or `--requantize` to dequantize it first, which adds its errors to the new ones",
     );

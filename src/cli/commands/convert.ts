@@ -10,6 +10,7 @@ import { isLayer } from "../../pipeline/layer_control.ts";
 import type { ConvertOptions } from "../../pipeline/options.ts";
 import type { Plan } from "../../pipeline/plan.ts";
 import { prepare } from "../../pipeline/prepare.ts";
+import type { PoolKeeper } from "../../pipeline/workers/pool_keeper.ts";
 import { explain } from "../../presets/explain.ts";
 import { EventWriter } from "../events.ts";
 import { formatBytes, formatSeconds } from "../format.ts";
@@ -34,16 +35,27 @@ export async function convertCommand(parsed: Parsed, context: CommandContext): P
   for (const warning of warnings) log.warn(warning);
   if (io.dryRun === "analyze") return analyze({ options, io, context, log });
   if (io.dryRun === "create-template") return createTemplate({ options, io, context, log });
-  return await convert({ options, io, context, log });
+  return (await runConversion({ options, io, context, log })).code;
 }
 
 /** What every part of the command needs. */
-interface Request {
+export interface ConversionRequest {
   readonly options: ConvertOptions;
   readonly io: ConvertIo;
   readonly context: CommandContext;
   readonly log: Log;
+  /** Keeps the workers for the next conversion of a batch. */
+  readonly pools?: PoolKeeper;
 }
+
+/** What a conversion left. */
+export interface ConversionOutcome {
+  /** The exit code: 1 where the output was written and a check that was asked for failed. */
+  readonly code: 0 | 1;
+  readonly result: ConvertResult;
+}
+
+type Request = ConversionRequest;
 
 function analyze({ options, io, context, log }: Request): number {
   const { plan, notes } = prepare(io.input, options, { dryRun: true });
@@ -92,7 +104,9 @@ function templateLayers(plan: Plan): TemplateLayer[] {
   });
 }
 
-async function convert({ options, io, context, log }: Request): Promise<number> {
+/** Converts one model, says what is done and how well, and returns what came of it. */
+export async function runConversion(request: ConversionRequest): Promise<ConversionOutcome> {
+  const { options, io, context, log } = request;
   const events = io.json ? new EventWriter(context.stdout) : null;
   const progress = await createProgress({
     enabled: io.progress && !io.json && io.verbosity !== "MINIMAL",
@@ -107,12 +121,13 @@ async function convert({ options, io, context, log }: Request): Promise<number> 
       options,
       force: io.force,
       workerUrl: context.workerUrl,
+      pools: request.pools,
       workers: io.lowMemory ? 1 : io.workers ??
         Math.min(MAX_DEFAULT_WORKERS, availableParallelism()),
       memoryLimitBytes: io.memoryLimitBytes,
       signal: context.signal,
       onPlan: (start) => {
-        announce(start, { options, io, context, log });
+        announce(start, request);
         for (const tensor of planJson(start.plan)["tensors"] as Record<string, unknown>[]) {
           recipes.set(String(tensor["name"]), tensor);
         }
@@ -140,11 +155,11 @@ async function convert({ options, io, context, log }: Request): Promise<number> 
   } finally {
     progress.stop();
   }
-  return await conclude(result, { options, io, context, log }, events);
+  return { code: await conclude(result, request, events), result };
 }
 
-/** The largest rotation group of a plan, for the name of the output. */
-function nameFacts(plan: Plan): { convrotGroup: number | null } {
+/** Returns the largest rotation group of a plan, for the name of the output. */
+export function nameFacts(plan: Plan): { convrotGroup: number | null } {
   const groups = plan.tensors.map(({ scheme }) => scheme?.convrotGroupSize ?? 0);
   const largest = groups.reduce((most, group) => Math.max(most, group), 0);
   return { convrotGroup: largest === 0 ? null : largest };
@@ -235,7 +250,7 @@ async function conclude(
   result: ConvertResult,
   request: Request,
   events: EventWriter | null,
-): Promise<number> {
+): Promise<0 | 1> {
   const { io, context, log } = request;
   const overall = overallOf(result.layers);
   if (io.reportPath !== null) {

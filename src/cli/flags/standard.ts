@@ -5,7 +5,7 @@ import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
 const WORKING: readonly CommandName[] = ["convert", "verify", "dequantize"];
 const READING: readonly CommandName[] = [...WORKING, "inspect"];
 const RUNNING: readonly CommandName[] = ["convert", "inspect", "verify", "dequantize", "presets"];
-const EVERY: readonly CommandName[] = [...RUNNING, "completions"];
+const EVERY: readonly CommandName[] = [...RUNNING, "completions", "batch"];
 
 const LEARNED = "learned rounding";
 
@@ -56,6 +56,47 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       help: "the model that the file was made from: tells the error of every layer",
       commands: ["verify"],
     },
+  ]),
+  ...section({ page: "standard", theme: "Batch", commands: ["batch"] }, [
+    {
+      name: "inputs",
+      type: { kind: "list", place: "FILE..." },
+      help: "models to convert: files, indexes, folders, or names with * and ?; also `-i`",
+    },
+    {
+      name: "directory",
+      aliases: ["-d"],
+      type: { kind: "string", place: "DIR" },
+      help: "convert the models of this folder",
+    },
+    {
+      name: "pattern",
+      type: { kind: "string", place: "GLOB" },
+      default: "*.safetensors",
+      help: "which files of a folder are meant",
+    },
+    {
+      name: "output-dir",
+      type: { kind: "string", place: "DIR" },
+      default: "beside each model",
+      help: "folder of the outputs; it must exist",
+    },
+    {
+      name: "lora-mapping",
+      type: { kind: "string", place: "FILE.json" },
+      help: "LoRAs to merge, by model: a JSON object of model names to one path or several",
+    },
+    {
+      name: "lora-dir",
+      type: { kind: "string", place: "DIR" },
+      help: "merge NAME.safetensors or NAME_lora.safetensors of this folder into model NAME",
+    },
+    {
+      name: "dry-run-batch",
+      type: BOOL,
+      help: "say what would be done with each model, and do nothing",
+    },
+    { name: "yes", aliases: ["-y"], type: BOOL, help: "do not ask whether to proceed" },
   ]),
   ...section({ page: "standard", theme: "Mode" }, [
     { name: "int8", type: BOOL, default: "on", help: "quantize to INT8" },

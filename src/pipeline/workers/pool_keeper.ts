@@ -1,0 +1,33 @@
+/** Keeps the workers of one conversion for the next: starting them costs more than a small file. */
+
+import { WorkerPool } from "./worker_pool.ts";
+
+/** Worker pools for several conversions, one after the other. Dispose it (`using`), or the process stays. */
+export class PoolKeeper implements Disposable {
+  readonly #workerUrl: URL;
+  #pool: WorkerPool | null = null;
+
+  /** @param workerUrl URL of `src/pipeline/workers/worker.ts`, built in the main module. */
+  constructor(workerUrl: URL) {
+    this.#workerUrl = workerUrl;
+  }
+
+  /** Returns a pool of `count` workers, the last one where it has as many. For one conversion at a time. */
+  take(count: number): WorkerPool {
+    if (this.#pool?.size !== count) {
+      this.drop();
+      this.#pool = new WorkerPool(this.#workerUrl, count);
+    }
+    return this.#pool!;
+  }
+
+  /** Ends the workers, for example after a failure: one that died would not answer. */
+  drop(): void {
+    this.#pool?.close();
+    this.#pool = null;
+  }
+
+  [Symbol.dispose](): void {
+    this.drop();
+  }
+}
