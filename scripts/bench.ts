@@ -2,7 +2,7 @@
  * Measures the converter against its targets, in one run: wall time beside `cp` + sync of the same file,
  * peak memory, start-up. Prints a table with PASS or MISS; exits 1 where a target is missed.
  *
- *     deno task bench [--gb 4.3] [--rounds 3] [--dir FOLDER] [--only speed,tensor,start,layers] [--markdown]
+ *     deno task bench [--gb 4.3] [--rounds 3] [--dir FOLDER] [--only speed,merge,tensor,start,layers,config] [--markdown]
  *
  * Takes twice `--gb` of disk, in a temporary folder or in FOLDER; there the checkpoint stays for the next
  * run. All else that it writes is deleted.
@@ -17,7 +17,10 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { type SyntheticTensor, writeSyntheticModel } from "../tests/support/synthetic_model.ts";
 import {
+  dataBytes,
   fluxLikeOfBytes,
+  fluxLikeTensors,
+  loraLike,
   manyLayers,
   MODEL_SIZES,
   weight,
@@ -25,7 +28,7 @@ import {
 import { hasGnuTime, measure, type Measurement, median, NO_GNU_TIME } from "./support/measure.ts";
 import { renderMarkdown, renderTable } from "./support/table.ts";
 
-const SECTIONS = ["speed", "tensor", "start", "layers"];
+const SECTIONS = ["speed", "merge", "tensor", "start", "layers", "config"];
 const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
 const RTN = ["--simple", "--scaling_mode", "row"];
 const MB = 1e6;
@@ -37,7 +40,15 @@ const LIMITS = {
   peakBytes: 150 * 2 ** 20,
   startSeconds: 0.15,
   firstTensorSeconds: 1,
+  mergeRatio: 1.15,
+  configSeconds: 1,
 };
+
+/** Ranks of the LoRAs that are merged. */
+const RANKS = [16, 64];
+
+/** The model that LoRAs are merged into: 1.3 GB. */
+const MERGE_SIZE = { ...MODEL_SIZES.bench, doubleBlocks: 1, singleBlocks: 1 };
 
 const { values: flags } = parseArgs({
   options: {
@@ -172,6 +183,68 @@ async function benchSpeed(model: string): Promise<void> {
   }
 }
 
+/** The default mode with a LoRA on every layer of the blocks, beside the same without, interleaved. */
+async function benchMerge(folder: string): Promise<void> {
+  const tensors = fluxLikeTensors(MERGE_SIZE);
+  const model = path.join(folder, "quantsmith-bench-merge.safetensors");
+  prepare(model, tensors, dataBytes(tensors));
+  const loras = RANKS.map((rank) => path.join(folder, `quantsmith-bench-lora${rank}.safetensors`));
+  RANKS.forEach((rank, i) => writeSyntheticModel(loras[i]!, loraLike(tensors, rank)));
+  try {
+    const plain: number[] = [];
+    const merged: number[][] = RANKS.map(() => []);
+    for (let round = 0; round < rounds; round++) {
+      plain.push((await convert(model, [])).seconds);
+      for (const [i, lora] of loras.entries()) {
+        merged[i]!.push((await convert(model, ["--merge-lora", lora])).seconds);
+      }
+    }
+    const size = `${(fs.statSync(model).size / 1e9).toFixed(2)} GB`;
+    note(`default mode of ${size}: wall time`, seconds(plain));
+    for (const [i, rank] of RANKS.entries()) {
+      const ratio = median(merged[i]!) / median(plain);
+      const limit = LIMITS.mergeRatio;
+      note(`the same + LoRA of rank ${rank}: wall time`, seconds(merged[i]!));
+      if (rank === RANKS[0]) {
+        judge(`rank ${rank}: with / without LoRA`, ratio.toFixed(2), `<= ${limit}`, ratio <= limit);
+      } else note(`rank ${rank}: with / without LoRA`, ratio.toFixed(2));
+    }
+  } finally {
+    for (const file of [model, ...loras]) fs.rmSync(file, { force: true });
+  }
+}
+
+/** Planning of many layers by as many regular expressions. */
+async function benchConfig(folder: string): Promise<void> {
+  const count = 2000;
+  const model = path.join(folder, "quantsmith-bench-config.safetensors");
+  const config = path.join(folder, "quantsmith-bench-config.json");
+  const small = Array.from({ length: count }, (_, i) => weight(`blocks.${i}.linear`, 16, 16));
+  writeSyntheticModel(model, small);
+  const entries = small.map((_, i) => [`^blocks\\.(${i})\\.lin(ear)?`, { format: "int8" }]);
+  fs.writeFileSync(config, JSON.stringify(Object.fromEntries(entries)));
+  try {
+    const plan = [model, "--preset", "none", "--dry-run", "--json"];
+    const times: number[] = [];
+    const bare: number[] = [];
+    for (let round = 0; round < rounds; round++) {
+      bare.push((await quantsmith(plan)).seconds);
+      times.push((await quantsmith([...plan, "--layer-config", config])).seconds);
+    }
+    const limit = LIMITS.configSeconds;
+    const typical = median(times);
+    note(`plan of ${count} layers, start-up included`, `${median(bare).toFixed(2)} s`);
+    judge(
+      `the same by ${count} regular expressions`,
+      `${typical.toFixed(2)} s`,
+      `< ${limit} s`,
+      typical < limit,
+    );
+  } finally {
+    for (const file of [model, config]) fs.rmSync(file, { force: true });
+  }
+}
+
 /** A single tensor of 2 GiB: memory must not follow the size of a tensor either. */
 async function benchTensor(folder: string): Promise<void> {
   const side = 32768;
@@ -247,8 +320,10 @@ try {
     if (sections.includes("speed")) await benchSpeed(model);
     if (sections.includes("start")) await benchStart(model);
   }
+  if (sections.includes("merge")) await benchMerge(folder);
   if (sections.includes("tensor")) await benchTensor(folder);
   if (sections.includes("layers")) await benchLayers(folder);
+  if (sections.includes("config")) await benchConfig(folder);
 } finally {
   if (temporary) fs.rmSync(folder, { recursive: true, force: true });
 }

@@ -18,8 +18,8 @@ export interface LayerPattern {
   readonly exact: string | null;
   /** Length of its longest literal run; see `patternLiterals`. */
   readonly longest: number;
-  /** A text that every name it matches contains, `.weight` included; may be empty. */
-  readonly required: string;
+  /** Every name that it matches, with `.weight`, contains one text at least of each of these lists. */
+  readonly required: readonly (readonly string[])[];
   /**
    * Returns whether a layer is meant: its name, with or without `.weight`, contains a match, or with
    * `fullmatch` is one.
@@ -45,12 +45,15 @@ export function compileLayerPattern(
     throw refuse(`it has ${source.length} characters, at most ${MAX_PATTERN_LENGTH} are accepted`);
   }
   const { find, match } = PLAIN.test(source) ? compilePlain(source) : compileRe2(source, refuse);
+  const looksAtEnd = /\$|\\[bBzZ]/.test(source);
   return {
     source,
     ...patternLiterals(source),
     test: (layer, { fullmatch = false } = {}) => {
       const matches = fullmatch ? match : find;
-      return matches(layer) || matches(`${layer}.weight`);
+      const name = `${layer}.weight`;
+      // What is found in a name is found in a longer one too, unless it looks at the end.
+      return matches(name) || ((fullmatch || looksAtEnd) && matches(layer));
     },
   };
 }

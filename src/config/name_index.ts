@@ -6,6 +6,7 @@ export class NameIndex {
   readonly #text: string;
   /** Offset of each name in the text. */
   readonly #starts: readonly number[];
+  readonly #found = new Map<string, readonly number[]>();
 
   /** @param names in any order; a part that spans a line break is not looked for across names. */
   constructor(names: readonly string[]) {
@@ -29,6 +30,28 @@ export class NameIndex {
       const next = this.#starts[index + 1];
       at = next === undefined ? -1 : this.#text.indexOf(part, next);
     }
+    return found;
+  }
+
+  /**
+   * Returns the indices of few names, ascending, among them all that contain one text at least of each
+   * of `lists`: those for the list that fewest names satisfy.
+   */
+  candidates(lists: readonly (readonly string[])[]): readonly number[] {
+    let fewest: readonly number[] | null = null;
+    for (const list of lists) {
+      const found = list.length === 1
+        ? this.#known(list[0]!)
+        : [...new Set(list.flatMap((text) => this.#known(text)))].sort((a, b) => a - b);
+      if (fewest === null || found.length < fewest.length) fewest = found;
+    }
+    return fewest ?? this.#known("");
+  }
+
+  /** Patterns share their texts: each is looked for once. */
+  #known(part: string): readonly number[] {
+    let found = this.#found.get(part);
+    if (found === undefined) this.#found.set(part, found = this.containing(part));
     return found;
   }
 

@@ -1,7 +1,7 @@
 /**
  * What a regular expression says literally. Two uses: of two patterns that match a layer, the one
- * that spells out more of it is meant more specifically; and a name without a pattern's longest
- * required text cannot match, which is far cheaper to find out than by matching.
+ * that spells out more of it is meant more specifically; and a name without the texts that a pattern
+ * requires cannot match, which is far cheaper to find out than by matching.
  *
  * The pattern is known to compile (RE2 syntax); this reads it again, and errs towards less literal.
  */
@@ -13,8 +13,8 @@ export interface PatternLiterals {
    * the dots of layer names. Of alternatives, the shortest counts.
    */
   readonly longest: number;
-  /** A text that every match contains; `""` where there is none. */
-  readonly required: string;
+  /** Every match contains, of each of these lists, one text at least. None is empty. */
+  readonly required: readonly (readonly string[])[];
   /** What the pattern spells out, dots as they are, where it is literal all through; else null. */
   readonly exact: string | null;
 }
@@ -22,17 +22,26 @@ export interface PatternLiterals {
 /** Returns the literal parts of `pattern`. */
 export function patternLiterals(pattern: string): PatternLiterals {
   const reader = new Reader(pattern);
-  const literals = reader.alternatives();
+  const { longest, required, exact } = reader.alternatives();
   // Letters may stand for their other case: nothing is required then.
-  return reader.ignoresCase ? { ...literals, required: "", exact: null } : literals;
+  return reader.ignoresCase ? { longest, required: [], exact: null } : { longest, required, exact };
 }
 
-const NOTHING: PatternLiterals = { longest: 0, required: "", exact: "" };
+/** Most texts of one list: `(1|2|3)` makes three of what stands around it. */
+const MAX_TEXTS = 64;
+
+/** What is known of a part of a pattern. */
+interface PartLiterals extends PatternLiterals {
+  /** All texts that it matches; null where they are not known, or too many. */
+  readonly words: readonly string[] | null;
+}
+
+const NOTHING: PartLiterals = { longest: 0, required: [], exact: "", words: [""] };
 
 /** One element of a sequence, before its quantifier. */
 type Atom =
   | { readonly kind: "char"; readonly char: string; readonly wild: boolean }
-  | { readonly kind: "group"; readonly literals: PatternLiterals }
+  | { readonly kind: "group"; readonly literals: PartLiterals }
   /** A class or another escape: one character, not known which. */
   | { readonly kind: "any" }
   /** `^`, `$`, `\b`, flags: no characters. */
@@ -47,26 +56,29 @@ class Reader {
     this.#text = text;
   }
 
-  alternatives(): PatternLiterals {
+  alternatives(): PartLiterals {
     const branches = [this.#sequence()];
     while (this.#text[this.#at] === "|") {
       this.#at++;
       branches.push(this.#sequence());
     }
     if (branches.length === 1) return branches[0]!;
-    return { longest: Math.min(...branches.map((b) => b.longest)), required: "", exact: null };
+    return {
+      longest: Math.min(...branches.map((b) => b.longest)),
+      required: listOf(branches.map(({ required }) => longestTexts(required))),
+      exact: null,
+      words: listOf(branches.map(({ words }) => words))[0] ?? null,
+    };
   }
 
-  #sequence(): PatternLiterals {
+  #sequence(): PartLiterals {
     let longest = 0;
-    let required = "";
     let exact: string | null = "";
     let run = ""; // literal or dots
-    let strict = ""; // literal only
+    const texts = new Texts();
     const end = () => {
       longest = Math.max(longest, run.length);
-      if (strict.length > required.length) required = strict;
-      run = strict = "";
+      run = "";
     };
     while (this.#at < this.#text.length && !"|)".includes(this.#text[this.#at]!)) {
       const atom = this.#atom();
@@ -76,28 +88,36 @@ class Reader {
       if (atom.kind === "char" && least !== 0) {
         run += atom.char;
         if (exact !== null) exact += atom.char;
-        if (atom.wild) {
-          if (strict.length > required.length) required = strict;
-          strict = "";
-        } else strict += atom.char;
-        if (least !== null) end(); // `a+` may repeat: what follows is not adjacent
+        if (atom.wild) texts.end();
+        else texts.append([atom.char]);
+        if (least !== null) { // `a+` may repeat: what follows is not adjacent
+          end();
+          texts.end();
+        }
         continue;
       }
       end();
       if (atom.kind === "group") {
-        if (least !== 0) {
-          longest = Math.max(longest, atom.literals.longest);
-          if (atom.literals.required.length > required.length) required = atom.literals.required;
+        const { literals } = atom;
+        if (least !== 0) longest = Math.max(longest, literals.longest);
+        exact = exact === null || literals.exact === null ? null : exact + literals.exact;
+        if (least !== null || literals.words === null || !texts.append(literals.words)) {
+          texts.end();
+          if (least !== 0) texts.lists.push(...literals.required);
         }
-        exact = exact === null || atom.literals.exact === null ? null : exact + atom.literals.exact;
-      } else exact = null;
+      } else {
+        exact = null;
+        texts.end();
+      }
     }
     end();
-    return { longest, required, exact };
+    const words = texts.words();
+    texts.end();
+    return { longest, required: texts.lists, exact, words };
   }
 
   #atom(): Atom {
-    const char = this.#text[this.#at++]!;
+    const char = this.#character();
     switch (char) {
       case "\\":
         return this.#escape();
@@ -114,8 +134,16 @@ class Reader {
     }
   }
 
+  /** One character as RE2 counts them, not half of one: a quantifier after it means all of it. */
+  #character(): string {
+    const code = this.#text.codePointAt(this.#at);
+    const char = code === undefined ? "" : String.fromCodePoint(code);
+    this.#at += char.length;
+    return char;
+  }
+
   #escape(): Atom {
-    const char = this.#text[this.#at++] ?? "";
+    const char = this.#character();
     if (/[^\p{L}\p{N}]/u.test(char)) return { kind: "char", char, wild: false };
     if (/[bBAzZ]/.test(char)) return { kind: "empty" };
     if (char === "Q") { // quoted up to \E: rare enough to say nothing about it
@@ -169,4 +197,44 @@ class Reader {
     this.#at += match[0].length;
     return match[2] === undefined ? (match[1] === "+" ? 1 : 0) : Number(match[2]);
   }
+}
+
+/** Collects the texts of a sequence: what is adjacent grows together, until something unknown ends it. */
+class Texts {
+  readonly lists: (readonly string[])[] = [];
+  #open: readonly string[] = [""];
+  #isWhole = true;
+
+  /** Appends one of `words`; false, with nothing done, where that makes too many texts. */
+  append(words: readonly string[]): boolean {
+    if (this.#open.length * words.length > MAX_TEXTS) return false;
+    this.#open = this.#open.flatMap((text) => words.map((word) => text + word));
+    return true;
+  }
+
+  /** What follows is not adjacent. */
+  end(): void {
+    if (this.#open.every((text) => text !== "")) this.lists.push(this.#open);
+    this.#open = [""];
+    this.#isWhole = false;
+  }
+
+  /** All that the sequence matches; null where that is not known. */
+  words(): readonly string[] | null {
+    return this.#isWhole ? this.#open : null;
+  }
+}
+
+/** Returns the list whose shortest text is longest; null where there is none. */
+function longestTexts(lists: readonly (readonly string[])[]): readonly string[] | null {
+  const shortest = (list: readonly string[]) => Math.min(...list.map((text) => text.length));
+  return lists.toSorted((a, b) => shortest(b) - shortest(a))[0] ?? null;
+}
+
+/** Returns one list of the texts of all alternatives; none where one of them requires nothing. */
+function listOf(
+  alternatives: readonly (readonly string[] | null)[],
+): readonly (readonly string[])[] {
+  const texts = alternatives.flatMap((list) => list ?? []);
+  return alternatives.includes(null) || texts.length > MAX_TEXTS ? [] : [[...new Set(texts)]];
 }

@@ -65,7 +65,7 @@ export function resolveLayerConfig(
     }
   }
   for (const { pattern, override } of config.patterns) {
-    const possible = index.containing(pattern.required);
+    const possible = index.candidates(pattern.required);
     let used = named.has(pattern);
     for (const place of possible) {
       const rank = best[place]?.rank ?? 0;
@@ -83,7 +83,7 @@ export function resolveLayerConfig(
     if (match !== undefined) overrides.set(layer, match.override);
   });
   for (const pattern of config.exclusions) {
-    const matches = index.containing(pattern.required)
+    const matches = index.candidates(pattern.required)
       .map((place) => layers[place]!)
       .filter((layer) => meant(pattern, layer));
     if (matches.length === 0) unused.push(pattern.source);

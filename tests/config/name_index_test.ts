@@ -9,3 +9,17 @@ Deno.test("NameIndex finds the names that contain a text, and no others", () => 
     assert.deepEqual(new NameIndex(names).containing(part), want);
   }));
 });
+
+Deno.test("NameIndex.candidates() leaves out no name that has a text of every list, and is sorted", () => {
+  const text = fc.stringMatching(/^[ab.]{1,3}$/);
+  const lists = fc.array(fc.array(text, { minLength: 1, maxLength: 3 }), { maxLength: 3 });
+  const names = fc.array(fc.stringMatching(/^[ab.]{0,5}$/), { maxLength: 8 });
+  fc.assert(fc.property(names, lists, (names, lists) => {
+    const found = new NameIndex(names).candidates(lists);
+    assert.deepEqual(found, [...new Set(found)].sort((a, b) => a - b));
+    names.forEach((name, i) => {
+      const has = lists.every((texts) => texts.some((part) => name.includes(part)));
+      if (has) assert.ok(found.includes(i));
+    });
+  }));
+});

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { RE2JS } from "re2js";
 import { UsageError } from "../../src/core/errors.ts";
 import {
   compileLayerPattern,
@@ -12,28 +13,34 @@ const PLACE = { place: "--custom-layers" };
 const WHOLE = { fullmatch: true };
 
 Deno.test("patternLiterals() measures, requires and spells out what a pattern says literally", () => {
-  const cases: [string, number, string, string | null][] = [
-    ["blocks.0.attn", 13, "blocks", "blocks.0.attn"],
-    ["blocks\\.0\\.attn", 13, "blocks.0.attn", "blocks.0.attn"],
-    ["^img_in$", 6, "img_in", "img_in"],
-    [".*attention.*", 9, "attention", null],
-    ["blocks\\.\\d+\\.qkv", 7, "blocks.", null],
-    ["(attn|feed_forward)", 4, "", null],
-    ["a(bcd)e", 3, "bcd", "abcde"],
-    ["a(bcd)?e", 1, "a", null],
-    ["ab+c", 2, "ab", null],
-    ["ab*cde", 3, "cde", null],
-    ["x{0,2}yz", 2, "yz", null],
-    ["q{2}r", 1, "q", null],
-    ["[a-z]lin]", 4, "lin]", null],
-    ["[]x]ab", 2, "ab", null],
-    ["[^[:alpha:]]ab", 2, "ab", null],
-    ["\\x41bc\\p{Lu}d", 2, "bc", null],
-    ["(?i)Attn", 4, "", null],
-    ["(?:a|b)", 1, "", null],
-    ["(?P<side>img)_mlp", 4, "_mlp", "img_mlp"],
-    ["\\Qa.b\\E", 0, "", null],
-    ["()", 0, "", ""],
+  const cases: [string, number, string[][], string | null][] = [
+    ["blocks.0.attn", 13, [["blocks"], ["0"], ["attn"]], "blocks.0.attn"],
+    ["blocks\\.0\\.attn", 13, [["blocks.0.attn"]], "blocks.0.attn"],
+    ["^img_in$", 6, [["img_in"]], "img_in"],
+    [".*attention.*", 9, [["attention"]], null],
+    ["blocks\\.\\d+\\.qkv", 7, [["blocks."], [".qkv"]], null],
+    ["(attn|feed_forward)", 4, [["attn", "feed_forward"]], null],
+    ["b\\.(1|23)\\.q", 2, [["b.1.q", "b.23.q"]], null],
+    ["a(b|c+)d", 1, [["a"], ["b", "c"], ["d"]], null],
+    ["a(b|c*)d", 1, [["a"], ["d"]], null],
+    ["a(bcd)e", 3, [["abcde"]], "abcde"],
+    ["a(bcd)?e", 1, [["a"], ["e"]], null],
+    ["a(b|)c", 1, [["abc", "ac"]], null],
+    ["ab+c", 2, [["ab"], ["c"]], null],
+    ["ab*cde", 3, [["a"], ["cde"]], null],
+    ["x{0,2}yz", 2, [["yz"]], null],
+    ["q{2}r", 1, [["q"], ["r"]], null],
+    ["(ab){2}", 2, [["ab"]], null],
+    ["[a-z]lin]", 4, [["lin]"]], null],
+    ["[]x]ab", 2, [["ab"]], null],
+    ["[^[:alpha:]]ab", 2, [["ab"]], null],
+    ["\\x41bc\\p{Lu}d", 2, [["bc"], ["d"]], null],
+    ["a\u{1f600}?", 1, [["a"]], null],
+    ["(?i)Attn", 4, [], null],
+    ["(?:a|b)", 1, [["a", "b"]], null],
+    ["(?P<side>img)_mlp", 4, [["img_mlp"]], "img_mlp"],
+    ["\\Qa.b\\E", 0, [], null],
+    ["()", 0, [], ""],
   ];
   for (const [pattern, longest, required, exact] of cases) {
     assert.deepEqual(patternLiterals(pattern), { longest, required, exact }, pattern);
@@ -51,6 +58,10 @@ Deno.test("patternLiterals() requires nothing that a match could do without", ()
     "a?",
     "(ab)",
     "(a|b)",
+    "(a|bb*|.)",
+    "(a|b|)",
+    "(?:a(b|\\.)){2}",
+    "\\b",
     "(ab)?",
     "[ab]",
     "\\.",
@@ -70,7 +81,13 @@ Deno.test("patternLiterals() requires nothing that a match could do without", ()
       const source = pieces.join("");
       fc.pre(!/[*+?}^$|(]\s*[*+?{]/.test(source)); // doubled quantifiers do not compile
       const pattern = compileLayerPattern(source, PLACE);
-      if (pattern.test(layer)) assert.ok(`${layer}.weight`.includes(pattern.required), source);
+      const expression = RE2JS.compile(source);
+      const matches = expression.test(layer) || expression.test(`${layer}.weight`);
+      assert.equal(pattern.test(layer), matches, source);
+      const isPossible = pattern.required.every((texts) =>
+        texts.some((text) => `${layer}.weight`.includes(text))
+      );
+      if (matches) assert.ok(isPossible, `${source} requires ${JSON.stringify(pattern.required)}`);
     }),
     { numRuns: 2000 },
   );

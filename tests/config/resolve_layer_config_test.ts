@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { UsageError } from "../../src/core/errors.ts";
 import { type LayerEntry, parseLayerConfig } from "../../src/config/layer_config.ts";
 import {
@@ -171,4 +172,44 @@ Deno.test("readLayerFlags() tells flags that change nothing, and refuses bad val
   ]);
   assert.throws(() => notes({ customLayers: "(" }), /--custom-layers/);
   assert.throws(() => notes({ customBlockSize: 0 }), UsageError);
+});
+
+Deno.test("resolveLayerConfig() gives what trying every pattern on every layer gives", () => {
+  const source = fc.array(
+    fc.constantFrom("b", "blocks\\.", "(1|2)", "\\d+", ".", ".attn", "(q|k)?", "^", "$", "\\.w"),
+    { minLength: 1, maxLength: 4 },
+  ).map((pieces) => pieces.join("")).filter((text) => !/[\^$]\?/.test(text));
+  const layer = fc.tuple(fc.constantFrom("b", "blocks"), fc.nat(12), fc.constantFrom("attn", "q"))
+    .map((parts) => parts.join("."));
+  const property = fc.property(
+    fc.uniqueArray(source, { minLength: 1, maxLength: 6 }),
+    fc.uniqueArray(layer, { maxLength: 8 }),
+    fc.boolean(),
+    (sources, layers, fullmatch) => {
+      const entries = sources.map((text, i) => [text, { block_size: i + 1 }] as const);
+      const { patterns } = parse(Object.fromEntries(entries));
+      const want = layers.flatMap((name): [string, number | null][] => {
+        const exact = patterns.findLast(({ pattern }) =>
+          pattern.exact?.replace(/\.weight$/, "") === name && pattern.test(name, { fullmatch })
+        );
+        const found = patterns.filter(({ pattern }) => pattern.test(name, { fullmatch }));
+        const most = Math.max(...found.map(({ pattern }) => pattern.longest));
+        const best = exact ?? found.findLast(({ pattern }) => pattern.longest === most);
+        return best === undefined ? [] : [[name, best.override.blockSize]];
+      });
+      assert.deepEqual(
+        sizes(Object.fromEntries(entries), layers, fullmatch),
+        Object.fromEntries(want),
+      );
+      const unused = patterns.filter(({ pattern }) =>
+        layers.every((name) => !pattern.test(name, { fullmatch }))
+      );
+      assert.deepEqual(
+        resolveLayerConfig(parse(Object.fromEntries(entries)), layers, { fullmatch }).unused
+          .map(({ pattern }) => pattern),
+        unused.map(({ pattern }) => pattern.source),
+      );
+    },
+  );
+  fc.assert(property, { numRuns: 500 });
 });

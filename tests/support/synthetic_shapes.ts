@@ -113,3 +113,15 @@ export function fluxLikeOfBytes(size: ModelSize, bytes: number): SyntheticTensor
 export function manyLayers(count: number): SyntheticTensor[] {
   return Array.from({ length: count }, (_, index) => weight(`blocks.${index}.linear`, 256, 256));
 }
+
+/** Returns a LoRA of `rank` for every weight of the blocks of `tensors`, named as ComfyUI exports are. */
+export function loraLike(tensors: readonly SyntheticTensor[], rank: number): SyntheticTensor[] {
+  return tensors.flatMap(({ name, shape }) => {
+    if (!/_blocks\..*\.weight$/.test(name) || shape.length !== 2) return [];
+    const key = `diffusion_model.${name.replace(/\.weight$/, "")}`;
+    return [
+      { name: `${key}.lora_A.weight`, dtype: "BF16", shape: [rank, shape[1]!], role: "vector" },
+      { name: `${key}.lora_B.weight`, dtype: "BF16", shape: [shape[0]!, rank], role: "vector" },
+    ] as const;
+  });
+}
