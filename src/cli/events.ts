@@ -14,6 +14,11 @@ export class EventWriter {
     this.#write("start", facts);
   }
 
+  /** Before an edit: each change that will be made. */
+  change(facts: Readonly<Record<string, unknown>>): void {
+    this.#write("change", facts);
+  }
+
   /** After each tensor: what became of it, with its errors. */
   tensor(facts: Readonly<Record<string, unknown>>): void {
     this.#write("tensor", facts);

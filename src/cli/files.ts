@@ -4,8 +4,12 @@
  */
 
 import { UsageError } from "../core/errors.ts";
+import type { CommandName } from "./flags/flag.ts";
 import type { Verbosity } from "./log.ts";
 import type { Parsed } from "./parse.ts";
+
+/** Commands that write a model. */
+const WRITING: readonly CommandName[] = ["convert", "dequantize", "edit", "migrate"];
 
 /** Returns how much is said on stderr, by default `NORMAL`. */
 export function verbosityOf(parsed: Parsed): Verbosity {
@@ -26,9 +30,7 @@ export function filesOf(parsed: Parsed): { input: string; output: string | null 
       }: name the model once`,
     );
   }
-  const output = parsed.command === "convert" || parsed.command === "dequantize"
-    ? parsed.string("output")
-    : null;
+  const output = WRITING.includes(parsed.command) ? parsed.string("output") : null;
   if (output !== null && destination !== undefined) {
     throw new UsageError(
       `Cannot use --output ${JSON.stringify(output)} with ${

@@ -27,13 +27,19 @@ const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = [
     "FILE... | -d DIR",
     "convert many models, one after the other; takes the flags of a conversion too",
   ],
+  ["edit", "FILE [DST]", "change markers and metadata of a quantized file, remove tensors"],
+  ["migrate", "FILE [DST]", "make a quantized file of another tool loadable by stock ComfyUI"],
   ["presets", "list | show NAME | detect FILE", "the model families, and which one a file is"],
   ["completions", "bash | zsh | fish", "completions for a shell"],
   ["calibrate", "", "synthetic calibration data (not yet)"],
-  ["edit", "", "edit the markers of a quantized file (not yet)"],
-  ["migrate", "", "bring old layouts up to date (not yet)"],
   ["doctor", "", "devices, features, memory (not yet)"],
 ];
+
+/** More on a subcommand than its line in the list. */
+const NOTES: Readonly<Partial<Record<CommandName, string>>> = {
+  edit: "Where nothing is to change, nothing is written.",
+  migrate: "A file that loads as it is is left alone: nothing is written, exit code 0.",
+};
 
 const EXAMPLES: readonly (readonly [string, string])[] = [
   ["quantsmith model.safetensors", "INT8 that stock ComfyUI loads, the family detected"],
@@ -84,6 +90,11 @@ export function commandHelp(command: CommandName, layout: HelpLayout): string[] 
   print.text(`quantsmith ${command}: ${what}`);
   print.heading("Usage");
   print.verbatim(`  quantsmith ${`${command} ${words}`.trim()} [flags]`);
+  const note = NOTES[command];
+  if (note !== undefined) {
+    print.blank();
+    print.text(note);
+  }
   print.flags(FLAGS.filter((flag) => flag.commands.includes(command)));
   return print.lines;
 }

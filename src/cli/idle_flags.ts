@@ -180,6 +180,11 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       why: "with methods that are not random",
     },
     {
+      when: true, // an edit does not come here
+      names: ["edit-quant", "remove-keys", "add-keys", "quant-filter"],
+      why: "without --edit-quant: this is a conversion",
+    },
+    {
       when: true,
       names: FLAGS.filter(({ gpuOnly }) => gpuOnly === true).map(({ name }) => name),
       why: ON_CPU,

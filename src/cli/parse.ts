@@ -13,8 +13,6 @@ import { type FlagValue, takeValue } from "./values.ts";
 /** Subcommands that are documented and that this version lacks, with the part they need. */
 const NOT_YET_COMMANDS: Readonly<Partial<Record<CommandName, string>>> = {
   calibrate: "synthetic calibration",
-  edit: "editing of quantized files",
-  migrate: "migration of old layouts",
   doctor: "the report on devices",
 };
 

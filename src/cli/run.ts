@@ -91,6 +91,10 @@ async function dispatch(args: readonly string[], context: CommandContext): Promi
 async function runCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   switch (parsed.command) {
     case "convert": {
+      if (parsed.bool("edit-quant")) {
+        const { editCommand } = await import("./commands/edit.ts");
+        return await editCommand(parsed, context);
+      }
       const { convertCommand } = await import("./commands/convert.ts");
       return await convertCommand(parsed, context);
     }
@@ -109,6 +113,14 @@ async function runCommand(parsed: Parsed, context: CommandContext): Promise<numb
     case "batch": {
       const { batchCommand } = await import("./commands/batch.ts");
       return await batchCommand(parsed, context);
+    }
+    case "edit": {
+      const { editCommand } = await import("./commands/edit.ts");
+      return await editCommand(parsed, context);
+    }
+    case "migrate": {
+      const { migrateCommand } = await import("./commands/migrate.ts");
+      return await migrateCommand(parsed, context);
     }
     case "presets": {
       const { presetsCommand } = await import("./commands/presets.ts");

@@ -51,7 +51,7 @@ export function floatMatrix(source: SourceTensor): MatrixSource {
  * @param compensationOf what is known of the inputs of a layer.
  */
 export function makeTasks(
-  plan: Plan,
+  plan: Pick<Plan, "outputs">,
   matrixOf: (source: SourceTensor) => MatrixSource = floatMatrix,
   compensationOf: (source: SourceTensor) => Compensation | null = () => null,
 ): Work {

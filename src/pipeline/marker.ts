@@ -1,5 +1,6 @@
 /** The `comfy_quant` marker of a layer, and the same in the header's `_quantization_metadata`. */
 
+import { isJsonObject } from "../core/json.ts";
 import type { Scheme } from "../quant/scheme.ts";
 
 /** What a marker says; keys in the order the official files write them. */
@@ -24,11 +25,18 @@ export function markerOf(scheme: Scheme, { fullPrecisionMatrixMult }: {
  * Returns the bytes of a marker as Python's `json.dumps` writes it, which the official files hold: a
  * space after `:` and `,`. 72 bytes for the default, no padding.
  */
-export function markerBytes(marker: Marker): Uint8Array {
-  const members = Object.entries(marker).map(([key, value]) =>
-    `${JSON.stringify(key)}: ${JSON.stringify(value)}`
+export function markerBytes(marker: Readonly<Record<string, unknown>>): Uint8Array {
+  return new TextEncoder().encode(pythonJson(marker));
+}
+
+/** Returns a JSON value as Python's `json.dumps` writes it, but for characters beyond ASCII. */
+export function pythonJson(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(pythonJson).join(", ")}]`;
+  if (!isJsonObject(value)) return JSON.stringify(value);
+  const members = Object.entries(value).map(([key, member]) =>
+    `${JSON.stringify(key)}: ${pythonJson(member)}`
   );
-  return new TextEncoder().encode(`{${members.join(", ")}}`);
+  return `{${members.join(", ")}}`;
 }
 
 /** Returns the value of the `_quantization_metadata` key for the markers of all layers. */

@@ -14,7 +14,11 @@ interface Int8Context {
 }
 
 /** Tensors beside an INT8 weight that say its codes are of other values than the layer's weight. */
-const IGNORED_TRANSFORMS: readonly { rule: string; parts: readonly string[]; means: string }[] = [
+export const IGNORED_TRANSFORMS: readonly {
+  readonly rule: string;
+  readonly parts: readonly string[];
+  readonly means: string;
+}[] = [
   {
     rule: "smooth-factors",
     parts: ["smooth_factors"],

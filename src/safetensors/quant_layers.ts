@@ -178,8 +178,11 @@ function describeLayer(layer: string, context: LayerContext): QuantizedLayer | n
   };
 }
 
-/** Returns the marker's object, or what is wrong with it. */
-function parseMarker(tensor: SourceTensor, readBytes: ReadBytes): Record<string, unknown> | string {
+/** Returns the object of a `comfy_quant` tensor, or what is wrong with it. */
+export function parseMarker(
+  tensor: SourceTensor,
+  readBytes: ReadBytes,
+): Record<string, unknown> | string {
   if (tensor.dtype !== "U8" || tensor.shape.length !== 1) {
     return `is ${tensor.dtype} [${tensor.shape.join(", ")}], not U8 with one dimension`;
   }
@@ -195,8 +198,8 @@ function parseMarker(tensor: SourceTensor, readBytes: ReadBytes): Record<string,
   return parseObject(text);
 }
 
-/** Reads the fields of a marker that say how its weight is stored. */
-function readMarker(
+/** Reads the fields of a marker that say how its weight is stored; a string is what is wrong with it. */
+export function readMarker(
   marker: Record<string, unknown> | string,
   { weightName, layer }: { weightName: string | null; layer: string },
 ): Pick<QuantizedLayer, "marker" | "format" | "convrotGroupSize" | "problem"> {

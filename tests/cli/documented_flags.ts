@@ -136,7 +136,6 @@ export const NOT_YET: readonly (readonly [readonly string[], RegExp])[] = [
   [["--static-activations"], /calibration/],
   [["--num_iter", "10"], /learned rounding/],
   [["--early-stop-stall=5"], /learned rounding/],
-  [["--edit-quant"], /editing/],
   [["--resume"], /resuming/],
   [["--device", "gpu"], /WebGPU/],
   [["--report", "r.html"], /report/],

@@ -10,7 +10,10 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
       name: "comfy_quant",
       type: BOOL,
       default: "on",
-      help: "write comfy_quant markers; off: the old scale_weight layout",
+      help:
+        "write comfy_quant markers; off: the old scale_weight layout; edit: make them say what " +
+        "the header says",
+      commands: ["convert", "edit"],
     },
     {
       name: "full_precision_matrix_mult",
@@ -20,7 +23,9 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "save-quant-metadata",
       type: BOOL,
-      help: "tell the format of every layer in the header, too",
+      help: "tell the format of every layer in the header, too; edit: --no-... tells it in " +
+        "markers only",
+      commands: ["convert", "edit"],
     },
     {
       name: "no-normalize-scales",

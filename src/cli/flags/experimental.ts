@@ -134,22 +134,29 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       help: "weaken the n-th of several LoRAs by 0.9^(n-1)",
     },
   ]),
-  ...section({ page: "experimental", theme: "Editing", notYet: "editing of quantized files" }, [
-    { name: "edit-quant", type: BOOL, help: "edit the markers of a quantized file" },
+  ...section({ page: "experimental", theme: "Editing" }, [
+    {
+      name: "edit-quant",
+      type: BOOL,
+      help: "edit a quantized file instead of converting: the same as `quantsmith edit`",
+    },
+  ]),
+  ...section({ page: "experimental", theme: "Editing", commands: ["convert", "edit"] }, [
     {
       name: "remove-keys",
-      type: { kind: "string", place: "KEYS" },
-      help: "marker keys to remove, separated by commas",
+      type: { kind: "string", place: "NAMES" },
+      help: "what to remove, separated by commas: tensors by their names, keys of the layers' " +
+        "markers, or .NAME for that tensor of every layer, as in .input_scale",
     },
     {
       name: "add-keys",
-      type: { kind: "string", place: "KEYS" },
-      help: 'marker keys to add: "key":value, separated by commas',
+      type: { kind: "string", place: "PAIRS" },
+      help: "marker keys to add or replace, as in \"'group_size': 64, 'note': 'mine'\"",
     },
     {
       name: "quant-filter",
       type: { kind: "string", place: "REGEX" },
-      help: "edit only the layers that match",
+      help: "edit only the layers that match; tensors named by --remove-keys go in any case",
     },
   ]),
 ]);

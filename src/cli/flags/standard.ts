@@ -2,9 +2,10 @@
 
 import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
 
-const WORKING: readonly CommandName[] = ["convert", "verify", "dequantize"];
+const EDITING: readonly CommandName[] = ["edit", "migrate"];
+const WORKING: readonly CommandName[] = ["convert", "verify", "dequantize", ...EDITING];
 const READING: readonly CommandName[] = [...WORKING, "inspect"];
-const RUNNING: readonly CommandName[] = ["convert", "inspect", "verify", "dequantize", "presets"];
+const RUNNING: readonly CommandName[] = [...READING, "presets"];
 const EVERY: readonly CommandName[] = [...RUNNING, "completions", "batch"];
 
 const LEARNED = "learned rounding";
@@ -24,13 +25,13 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: { kind: "string", place: "FILE" },
       default: "named after the input and the mode",
       help: "file to write",
-      commands: ["convert", "dequantize"],
+      commands: ["convert", "dequantize", ...EDITING],
     },
     {
       name: "force",
       type: BOOL,
       help: "replace an output that exists",
-      commands: ["convert", "dequantize"],
+      commands: ["convert", "dequantize", ...EDITING],
     },
     {
       name: "resume",
@@ -190,6 +191,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "dry-run",
       type: { kind: "optional", words: ["analyze", "create-template"], alone: "analyze" },
       help: "plan only: print it, or write a layer configuration to edit",
+      commands: ["convert", ...EDITING],
     },
     {
       name: "report-quality",
