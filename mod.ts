@@ -20,6 +20,32 @@ export { loadLoraForMerging, loadLoraTensors } from "./src/lora/load_lora.ts";
 export { LORA_DAMPENING, mergeLoraIntoWeight, mergeMultipleLoras } from "./src/lora/merge.ts";
 export { loadLayerConfig } from "./src/config/load_layer_config.ts";
 
+export {
+  actDequant,
+  actQuant,
+  type CodeSpace,
+  type Grid,
+  int8Addmm,
+  int8Gemm,
+  type Int8Rows,
+  type Int8Weight,
+  quipInt8Matmul,
+  weightDequant,
+  weightQuant,
+} from "./src/pipeline/library/int8.ts";
+export { QualityReporter } from "./src/pipeline/library/quality_reporter.ts";
+export type { QualityReport, ReportedLayer } from "./src/pipeline/library/quality_reporter.ts";
+export {
+  type Layout,
+  layoutNames,
+  type LayoutOptions,
+  type QuantizedParts,
+  QuantizedTensor,
+  registerLayout,
+} from "./src/pipeline/library/quantized_tensor.ts";
+export type { BiasChange } from "./src/pipeline/finish_layers.ts";
+export type { MeasuredOn, OutputErrors } from "./src/pipeline/output_errors.ts";
+
 export { detect } from "./src/presets/detect.ts";
 export type { Detection } from "./src/presets/preset.ts";
 /** The documented presets: what each keeps and removes, by substring. */

@@ -44,6 +44,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
   { from: "src/pipeline/workers/worker.ts", to: "src/backend/cpu/" },
   { from: "src/pipeline/workers/worker_pool.ts", to: "src/backend/cpu/" },
+  { from: "src/pipeline/library/", to: "src/backend/cpu/" }, // functions that bring their own kernels
   { from: "src/lora/", to: "src/safetensors/loader.ts" },
   { from: "src/backend/webgpu/", to: "wgsl/" },
   { from: "src/cli/", to: "deno.json" }, // its version

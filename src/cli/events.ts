@@ -1,4 +1,7 @@
-/** A conversion as JSON events, one per line: `start`, `tensor`, `done`; a batch has more around them. */
+/**
+ * A conversion as JSON events, one per line: `start`, `tensor`, `measured`, `done`; a batch has more
+ * around them.
+ */
 
 /** Writes events to stdout. Keys of the events are stable; more may be added. */
 export class EventWriter {
@@ -22,6 +25,11 @@ export class EventWriter {
   /** After each tensor: what became of it, with its errors. */
   tensor(facts: Readonly<Record<string, unknown>>): void {
     this.#write("tensor", facts);
+  }
+
+  /** After all tensors: the errors of a layer's outputs, and what became of its bias. */
+  measured(facts: Readonly<Record<string, unknown>>): void {
+    this.#write("measured", facts);
   }
 
   /** After the work: totals. */

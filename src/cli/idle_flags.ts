@@ -158,10 +158,11 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       names: ["gptq-fast", "gptq-turbo"],
       why: "here: the blocked kernels are always used and never change the result",
     },
+    { when: !isInt8, names: ["calibration-data"], why: "with --fp16, which quantizes nothing" },
     {
-      when: options.method === "simple" || !isInt8,
-      names: ["calibration-data"],
-      why: "with plain round to nearest",
+      when: options.calibrationPath === null || !isInt8,
+      names: ["calibration-holdout", "bias-correction"],
+      why: "without --calibration-data",
     },
     {
       when: options.calibrationPath === null,

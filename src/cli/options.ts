@@ -64,6 +64,10 @@ function optionsOf(parsed: Parsed): ConvertOptions {
     quip: quipOf(parsed),
     segments: segmentsOf(parsed),
     calibrationPath: parsed.string("calibration-data"),
+    calibrationHoldout: parsed.number("calibration-holdout") ??
+      DEFAULT_CONVERT_OPTIONS.calibrationHoldout,
+    biasCorrection: parsed.bool("bias-correction", DEFAULT_CONVERT_OPTIONS.biasCorrection),
+    staticActivations: parsed.bool("static-activations"),
     actOrder: parsed.bool(method === "quip" ? "quip-actorder" : "gptq-actorder", true),
     heur: parsed.bool("heur"),
     comfyQuant: parsed.bool("comfy_quant", true),

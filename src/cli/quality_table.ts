@@ -1,13 +1,13 @@
 /** The quality of a conversion as a table: the worst layers first. */
 
 import { visible } from "./format.ts";
-import type { LayerResult } from "../pipeline/convert.ts";
+import { type LayerErrors, layerErrors, sumStats } from "../pipeline/layer_errors.ts";
 import {
-  type LayerErrors,
-  layerErrors,
-  sumStats,
-  worstLayersFirst,
-} from "../pipeline/layer_errors.ts";
+  type MeasuredOn,
+  type OutputErrors,
+  overallOutput,
+  worstFirst,
+} from "../pipeline/output_errors.ts";
 
 /** Errors of all layers taken together: the sums are added, not the ratios. */
 export function overallOf(layers: readonly MeasuredLayer[]): LayerErrors | null {
@@ -15,15 +15,31 @@ export function overallOf(layers: readonly MeasuredLayer[]): LayerErrors | null 
 }
 
 /** What the table says of a layer. */
-export type MeasuredLayer = Pick<LayerResult, "name" | "errors" | "stats">;
+export interface MeasuredLayer {
+  readonly name: string;
+  readonly errors: LayerErrors;
+  readonly stats: Float64Array;
+  /** Errors of its outputs, where they were measured. */
+  readonly output?: OutputErrors | null;
+}
 
 /** Returns `42.57`, or `exact` for a layer without error. */
 export function formatSqnr(sqnrDb: number | null): string {
   return sqnrDb === null ? "exact" : sqnrDb.toFixed(2);
 }
 
+const ON: Readonly<Record<MeasuredOn | "mixed", string>> = {
+  "held-out rows": "on rows of the calibration data that nothing was fitted to",
+  "calibration rows":
+    "on the calibration rows themselves, which flatters what was fitted to them " +
+    "(--calibration-holdout keeps some apart)",
+  "given rows": "on the rows of the calibration data given here",
+  hessian: "from the Hessians of the calibration data, activations as they are",
+  mixed: "on what the calibration data has of each layer: held-out rows, all rows or a Hessian",
+};
+
 /**
- * Returns the table, one line per layer and one for the whole.
+ * Returns the table, one line per layer and one for the whole; what output errors were measured on below.
  *
  * @param layers in any order
  * @param options `thresholdDb` marks the layers below it
@@ -34,18 +50,43 @@ export function qualityTable(
 ): string[] {
   const overall = overallOf(layers);
   if (overall === null) return ["No layer was quantized."];
-  const rows = worstLayersFirst(layers).map(({ name, errors }) => row(name, errors, thresholdDb));
-  rows.push(row(`all ${layers.length} layers`, overall, thresholdDb));
-  const header = ["SQNR dB", "rel error", "cosine", "max error", "layer"];
+  const output = overallOutput(layers);
+  const isMeasured = output !== null;
+  const rows = worstFirst(layers).map((layer) =>
+    row(layer.name, layer.errors, { output: layer.output ?? null, isMeasured, thresholdDb })
+  );
+  rows.push(row(`all ${layers.length} layers`, overall, { output, isMeasured, thresholdDb }));
+  const header = [
+    ...(isMeasured ? ["W8A16", "W8A8"] : []),
+    "SQNR dB",
+    "rel error",
+    "cosine",
+    "max error",
+    "layer",
+  ];
   const widths = header.map((title, i) => Math.max(title.length, ...rows.map((r) => r[i]!.length)));
   const line = (cells: readonly string[]) =>
     cells.map((cell, i) => i === cells.length - 1 ? cell : cell.padStart(widths[i]!)).join("  ");
-  return [line(header), ...rows.map(line)];
+  const legend = output === null ? [] : [
+    `W8A16, W8A8: relative error of outputs (int8 activations in W8A8), geometric means at the end, ` +
+    `measured ${ON[output.on]}`,
+  ];
+  return [line(header), ...rows.map(line), ...legend];
 }
 
-function row(name: string, errors: LayerErrors, thresholdDb: number): string[] {
+function row(
+  name: string,
+  errors: LayerErrors,
+  { output, isMeasured, thresholdDb }: {
+    output: Pick<OutputErrors, "w8a16" | "w8a8"> | null;
+    isMeasured: boolean;
+    thresholdDb: number;
+  },
+): string[] {
   const low = errors.sqnrDb !== null && errors.sqnrDb < thresholdDb;
+  const cell = (error: number | null | undefined) => error?.toExponential(2) ?? "-";
   return [
+    ...(isMeasured ? [cell(output?.w8a16), cell(output?.w8a8)] : []),
     formatSqnr(errors.sqnrDb),
     errors.relativeError.toExponential(2),
     errors.cosine.toFixed(6),

@@ -2,7 +2,7 @@
 
 import type { ConvertResult } from "../pipeline/convert.ts";
 import { planJson } from "./plan_report.ts";
-import { worstLayersFirst } from "../pipeline/layer_errors.ts";
+import { overallOutput, worstFirst } from "../pipeline/output_errors.ts";
 import { overallOf } from "./quality_table.ts";
 
 /** Returns the report: the plan, the errors of every quantized layer (worst first), the whole. */
@@ -12,10 +12,14 @@ export function conversionReport(result: ConvertResult): Record<string, unknown>
     elapsed_ms: Math.round(result.elapsedMs),
     workers: result.workers,
     overall: overallOf(result.layers),
-    layers: worstLayersFirst(result.layers).map(({ name, shape, errors }) => ({
+    overall_output: overallOutput(result.layers),
+    layers: worstFirst(result.layers).map(({ name, shape, errors, output, bias, note }) => ({
       name,
       shape,
       errors,
+      output,
+      bias,
+      note,
     })),
     plan: planJson(result.plan),
   };

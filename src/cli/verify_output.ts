@@ -1,7 +1,7 @@
 /** `--verify`: checks a file that was just written, against the loader's rules and its source. */
 
 import { type Problem, verifyModel } from "../pipeline/verify.ts";
-import { verifyAgainstSource } from "../pipeline/verify_source.ts";
+import { BIAS_DIFFERS, verifyAgainstSource } from "../pipeline/verify_source.ts";
 import { WorkerPool } from "../pipeline/workers/worker_pool.ts";
 import { openModel } from "../safetensors/reader.ts";
 import type { CommandContext } from "./context.ts";
@@ -18,12 +18,13 @@ export interface OutputCheck {
 /**
  * Reads `output` and its `source` again, every byte, and compares them.
  *
- * @param options `source`: null where the output is not meant to be like it, because LoRAs were merged.
+ * @param options `correctedBiases` are known to differ from the source's; `source`: null where the output is not meant to be like it, because LoRAs were merged.
  */
 export async function verifyOutput(
   output: string,
-  { source, context, workers }: {
+  { source, correctedBiases, context, workers }: {
     source: string | null;
+    correctedBiases: ReadonlySet<string>;
     context: CommandContext;
     workers: number;
   },
@@ -35,7 +36,12 @@ export async function verifyOutput(
   const compared = source === null
     ? { matches: true, problems: [] }
     : await verifyAgainstSource(stored, openModel(source), { pool, signal });
-  const problems = [...report.problems, ...compared.problems];
+  const problems = [
+    ...report.problems,
+    ...compared.problems.filter(({ rule, layer }) =>
+      rule !== BIAS_DIFFERS || !correctedBiases.has(layer)
+    ),
+  ];
   const verdict = report.loads ? "loads in stock ComfyUI" : "does NOT load in stock ComfyUI";
   const match = source === null
     ? "not compared with its source, into which LoRAs were merged"

@@ -1,6 +1,7 @@
 /** What `verify` found, as lines for people and as JSON. */
 
 import type { LayerErrors } from "../pipeline/layer_errors.ts";
+import { type OutputErrors, overallOutput } from "../pipeline/output_errors.ts";
 import type { Problem, VerifyReport } from "../pipeline/verify.ts";
 import type { ComparedLayer, SourceReport } from "../pipeline/verify_source.ts";
 import { formatBytes, visible } from "./format.ts";
@@ -33,14 +34,15 @@ export function verifiedJson({ path, report, comparison }: Verified): Record<str
       changed: comparison.changed.map(layerJson),
       layers: comparison.layers.map(layerJson),
       overall: comparison.overall,
+      overall_output: overallOutput(comparison.layers),
     }),
   };
 }
 
 function layerJson(
-  { name, shape, errors }: ComparedLayer,
-): { name: string; shape: readonly number[]; errors: LayerErrors } {
-  return { name, shape, errors };
+  { name, shape, errors, output }: ComparedLayer,
+): { name: string; shape: readonly number[]; errors: LayerErrors; output?: OutputErrors } {
+  return { name, shape, errors, ...(output == null ? {} : { output }) };
 }
 
 /** Returns the lines of `verify`. */

@@ -7,8 +7,12 @@
  * | `L.activations` | `[T, K]` | inputs, one per row |
  * | `L.hessian` | `[K, K]` | second moments of the inputs, up to a factor |
  * | `L.channel_max` | `[K]` | largest magnitude of each input channel |
- * | `L.channel_mean` | `[K]` | mean magnitude of each input channel, where there is no maximum |
+ * | `L.channel_mean` | `[K]` | mean of each input channel, or its mean magnitude |
  * | `L.input_scale` | `[]` | scale for static activations |
+ *
+ * `__metadata__` may say `quantsmith.statistics` = `synthetic`: then the numbers are not of real inputs,
+ * and no bias is corrected by them. A `channel_mean` without negative numbers holds magnitudes, which
+ * correct nothing either.
  *
  * In JSON: `{"L": {"channel_max": [...], "activations": [[...], ...], ...}}`. The best of a layer is used,
  * in the order of the table.
@@ -51,7 +55,28 @@ export interface Calibration {
   /** The files behind `kind: "file"` data, to be appended to a run's inputs. */
   readonly paths: readonly string[];
   readonly layers: ReadonlyMap<string, LayerStatistic>;
+  /** All that the file has of each layer. */
+  readonly fields: ReadonlyMap<string, LayerFields>;
+  /** The numbers are not of real inputs. */
+  readonly isSynthetic: boolean;
 }
+
+/** What a file may have of a layer. */
+export type CalibrationField =
+  | "activations"
+  | "hessian"
+  | "channel_max"
+  | "channel_mean"
+  | "input_scale";
+
+/** What a file has of one layer. */
+export type LayerFields = { readonly [Field in CalibrationField]?: LayerStatistic };
+
+/** Key and value of the metadata of a file whose numbers are not of real inputs. */
+export const SYNTHETIC_METADATA = Object.freeze({
+  key: "quantsmith.statistics",
+  value: "synthetic",
+});
 
 const FIELDS: Readonly<Record<string, Statistic | null>> = {
   activations: "activations",
@@ -62,7 +87,12 @@ const FIELDS: Readonly<Record<string, Statistic | null>> = {
 };
 
 /** Better statistics first. */
-const ORDER = ["activations", "hessian", "channel_max", "channel_mean"];
+const ORDER: readonly CalibrationField[] = [
+  "activations",
+  "hessian",
+  "channel_max",
+  "channel_mean",
+];
 
 /**
  * Reads the headers (JSON: all) of a calibration file.
@@ -71,25 +101,30 @@ const ORDER = ["activations", "hessian", "channel_max", "channel_mean"];
  */
 export function openCalibration(path: string): Calibration {
   if (path.endsWith(".json") && !path.endsWith(".index.json")) {
-    return { path, paths: [], layers: jsonLayers(path) };
+    const fields = jsonFields(path);
+    return { path, paths: [], layers: bestOf(fields), fields, isSynthetic: false };
   }
   const model = openModel(path);
-  const best = new Map<string, { rank: number; statistic: LayerStatistic }>();
+  const fields = new Map<string, Record<string, LayerStatistic>>();
   for (const tensor of model.tensors) {
     const { layer, field } = split(tensor, path);
-    const rank = ORDER.indexOf(field);
-    if (rank < 0) continue;
-    const known = best.get(layer);
-    if (known !== undefined && known.rank <= rank) continue;
-    best.set(layer, { rank, statistic: statisticOf(tensor, FIELDS[field]!, path) });
+    const known = fields.get(layer) ?? {};
+    fields.set(layer, known);
+    known[field] = statisticOf(tensor, field, path);
   }
-  return { path, paths: model.paths, layers: strip(best) };
+  const { key, value } = SYNTHETIC_METADATA;
+  const isSynthetic = model.metadata?.[key] === value;
+  return { path, paths: model.paths, layers: bestOf(fields), fields, isSynthetic };
 }
 
-function strip(
-  best: ReadonlyMap<string, { statistic: LayerStatistic }>,
-): Map<string, LayerStatistic> {
-  return new Map([...best].map(([layer, { statistic }]) => [layer, statistic]));
+/** The best statistic of every layer that has one. */
+function bestOf(fields: ReadonlyMap<string, LayerFields>): Map<string, LayerStatistic> {
+  const best = new Map<string, LayerStatistic>();
+  for (const [layer, known] of fields) {
+    const field = ORDER.find((name) => known[name] !== undefined);
+    if (field !== undefined) best.set(layer, known[field]!);
+  }
+  return best;
 }
 
 function split(tensor: TensorInfo, path: string): { layer: string; field: string } {
@@ -105,12 +140,20 @@ function split(tensor: TensorInfo, path: string): { layer: string; field: string
   return { layer: tensor.name.slice(0, dot).replace(/\.weight$/, ""), field };
 }
 
-function statisticOf(tensor: SourceTensor, statistic: Statistic, path: string): LayerStatistic {
+function statisticOf(tensor: SourceTensor, field: string, path: string): LayerStatistic {
   const { name, dtype, shape } = tensor;
+  const statistic = FIELDS[field] ?? "channels";
   const fail = (rule: string): never => {
     throw new FormatError(rule, { path, tensor: name });
   };
   if (!isFloatDType(dtype)) return fail(`calibration data must be floats, this is ${dtype}`);
+  const { file, offsetBytes } = tensor;
+  const data: StatisticData = { kind: "file", file, offsetBytes, dtype };
+  if (field === "input_scale") {
+    const count = shape.reduce((product, size) => product * size, 1);
+    if (count !== 1) fail(`a scale is one number, this has ${count}`);
+    return { statistic, rows: 1, cols: 1, data };
+  }
   const [rows, cols] = statistic === "channels" ? [1, shape[0]] : shape;
   const rank = statistic === "channels" ? 1 : 2;
   if (shape.length !== rank || rows === undefined || cols === undefined) {
@@ -120,39 +163,42 @@ function statisticOf(tensor: SourceTensor, statistic: Statistic, path: string): 
   if (statistic === "hessian" && rows !== cols) {
     return fail(`a Hessian is square, this is [${rows}, ${cols}]`);
   }
-  const { file, offsetBytes } = tensor;
-  return { statistic, rows, cols, data: { kind: "file", file, offsetBytes, dtype } };
+  return { statistic, rows, cols, data };
 }
 
-function jsonLayers(path: string): Map<string, LayerStatistic> {
-  const layers = new Map<string, LayerStatistic>();
-  for (const [layer, fields] of readCalibrationJson(path)) {
-    const field = ORDER.find((name) => fields[name as keyof typeof fields] !== undefined);
-    if (field === undefined) continue;
-    const value = fields[field as keyof typeof fields] as number[] | number[][];
-    const matrix = Array.isArray(value[0]) ? value as number[][] : [value as number[]];
-    const cols = matrix[0]?.length ?? 0;
-    if (cols === 0 || matrix.some((row) => row.length !== cols)) {
-      throw new FormatError(`${field} of ${layer} has no columns, or rows of different length`, {
-        path,
-      });
+function jsonFields(path: string): Map<string, LayerFields> {
+  const layers = new Map<string, LayerFields>();
+  for (const [layer, entry] of readCalibrationJson(path)) {
+    const known: Record<string, LayerStatistic> = {};
+    for (const [field, value] of Object.entries(entry)) {
+      if (value !== undefined) known[field] = jsonStatistic({ layer, field, value, path });
     }
-    if (field === "hessian" && matrix.length !== cols) {
-      throw new FormatError(`a Hessian is square, ${layer} has [${matrix.length}, ${cols}]`, {
-        path,
-      });
-    }
-    const values = Float32Array.from(matrix.flat());
-    const statistic = FIELDS[field]!;
-    const rows = matrix.length;
-    layers.set(layer.replace(/\.weight$/, ""), {
-      statistic,
-      rows,
-      cols,
-      data: { kind: "inline", values },
-    });
+    layers.set(layer.replace(/\.weight$/, ""), known);
   }
   return layers;
+}
+
+function jsonStatistic(
+  { layer, field, value, path }: {
+    layer: string;
+    field: string;
+    value: number | number[] | number[][];
+    path: string;
+  },
+): LayerStatistic {
+  const list = Array.isArray(value) ? value : [value];
+  const matrix = Array.isArray(list[0]) ? list as number[][] : [list as number[]];
+  const cols = matrix[0]?.length ?? 0, rows = matrix.length;
+  if (cols === 0 || matrix.some((row) => row.length !== cols)) {
+    throw new FormatError(`${field} of ${layer} has no columns, or rows of different length`, {
+      path,
+    });
+  }
+  if (field === "hessian" && rows !== cols) {
+    throw new FormatError(`a Hessian is square, ${layer} has [${rows}, ${cols}]`, { path });
+  }
+  const values = Float32Array.from(matrix.flat());
+  return { statistic: FIELDS[field] ?? "channels", rows, cols, data: { kind: "inline", values } };
 }
 
 /** Layers of the calibration that do not fit the model, one sentence each. */

@@ -16,9 +16,11 @@ import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/outp
 import { workersWithin } from "./budget.ts";
 import { F16_MAX } from "./chunks/cast_chunk.ts";
 import { type LayerErrors, layerErrors } from "./layer_errors.ts";
+import { type BiasChange, finishingArenaBytes, finishLayers } from "./finish_layers.ts";
 import { deltaBytes } from "./lora_merge.ts";
 import { makeTasks, type Work } from "./make_tasks.ts";
 import type { ConvertOptions } from "./options.ts";
+import type { OutputErrors } from "./output_errors.ts";
 import type { Plan } from "./plan.ts";
 import { prepare, type Prepared } from "./prepare.ts";
 import type { ScanTask, Task } from "./tasks.ts";
@@ -45,6 +47,10 @@ export interface ConvertRequest {
   readonly onPlan?: (start: ConvertStart) => void;
   readonly onLayer?: (layer: LayerResult) => void;
   readonly onProgress?: (progress: Progress) => void;
+  /** Measure the errors of outputs, where the calibration data allows. Default: false. */
+  readonly measure?: boolean;
+  /** Called with every layer whose output was measured, or whose bias was corrected. */
+  readonly onMeasured?: (layer: LayerResult) => void;
 }
 
 /** What is about to be done. */
@@ -68,6 +74,10 @@ export interface LayerResult {
   readonly stats: Float64Array;
   /** What the method did: damping, or why it fell back; null for rounding to nearest. */
   readonly note: string | null;
+  /** Errors of its outputs; null where they were not measured. */
+  readonly output: OutputErrors | null;
+  /** What became of its bias; null where nothing real is known of its inputs, or it has none. */
+  readonly bias: BiasChange | null;
 }
 
 /** What a conversion did. */
@@ -98,7 +108,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   refuseSameFile(output, [...prepared.model.paths, ...request.options.merge?.paths ?? []]);
   checkOutputPath(output, { force });
   const firstTasks = tasksOf(prepared, prepared.plan).tasks;
-  const workers = workersFor(request, firstTasks, prepared.model.tensors.length);
+  const workers = workersFor(request, prepared, firstTasks);
   using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
   const pool = (request.pools ?? own!).take(workers);
   const plan = request.options.nonfinite === "keep"
@@ -155,21 +165,42 @@ async function execute(
     }
     throw error;
   }
+  const finished = await finishLayers(prepared, {
+    plan,
+    pool,
+    outputPath: output.partialPath,
+    options: request.options,
+    measure: request.measure ?? false,
+    run: { signal: request.signal, onProgress: request.onProgress },
+  });
+  const layers = plan.tensors.flatMap(({ source }) => {
+    const layer = results.get(source.name);
+    return layer === undefined ? [] : [{
+      ...layer,
+      output: finished.outputs.get(source.name) ?? null,
+      bias: finished.biases.get(source.name) ?? null,
+    }];
+  });
   output.commit();
-  return plan.tensors.flatMap(({ source }) => results.get(source.name) ?? []);
+  for (const layer of layers) {
+    if (layer.output !== null || layer.bias !== null) request.onMeasured?.(layer);
+  }
+  return layers;
 }
 
 function layerResult(task: Task, numbers: TaskNumbers, note: string | null): LayerResult | null {
   if (task.kind !== "quantize") return null;
   const { rows, cols } = task.source;
   const { stats } = numbers;
-  return { name: task.name, shape: [rows, cols], errors: layerErrors(stats), stats, note };
+  const errors = layerErrors(stats);
+  return { name: task.name, shape: [rows, cols], errors, stats, note, output: null, bias: null };
 }
 
-function workersFor(request: ConvertRequest, tasks: readonly Task[], tensorCount: number): number {
+function workersFor(request: ConvertRequest, prepared: Prepared, tasks: readonly Task[]): number {
+  const tensorCount = prepared.model.tensors.length;
   const deltas = tasks.flatMap((task) => "source" in task ? task.source.deltas ?? [] : []);
   const needs = {
-    arenaBytes: arenaBytesFor(tasks),
+    arenaBytes: Math.max(arenaBytesFor(tasks), finishingArenaBytes(prepared, tasks)),
     teamBytes: teamBytesFor(tasks),
     sharedBytes: deltaBytes(deltas),
     tensorCount,

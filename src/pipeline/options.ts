@@ -36,6 +36,12 @@ export interface ConvertOptions {
   readonly segments: Segments | null;
   /** Statistics of the layers' inputs; null: none. */
   readonly calibrationPath: string | null;
+  /** Fraction of the activation rows, the last ones, that are only measured with: 0 to 0.9. */
+  readonly calibrationHoldout: number;
+  /** Correct biases for what rounding does to the mean output, where real inputs are known. */
+  readonly biasCorrection: boolean;
+  /** Write the `input_scale` of static activations, where the calibration data has it or inputs. */
+  readonly staticActivations: boolean;
   /** Round the columns of most energy first. The documented default is off; measured, on is better. */
   readonly actOrder: boolean;
   /** Keep layers that the mode cannot take, instead of falling to row scaling. */
@@ -80,6 +86,9 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   }),
   segments: null,
   calibrationPath: null,
+  calibrationHoldout: 0,
+  biasCorrection: true,
+  staticActivations: false,
   actOrder: true,
   heur: false,
   comfyQuant: true,

@@ -87,6 +87,8 @@ export interface PlanInput {
   };
   /** Names of weights whose errors are compensated. */
   readonly calibrated?: ReadonlySet<string>;
+  /** Names of weights that get the `input_scale` of static activations. */
+  readonly staticScales?: ReadonlySet<string>;
   /** Names of tensors that LoRAs are merged into. */
   readonly merged?: ReadonlySet<string>;
   /** Names that are kept because they hold NaN or infinity (`--nonfinite keep`). */
@@ -123,6 +125,8 @@ export function makePlan(input: PlanInput): Plan {
           source,
           scheme: choice.scheme,
           options: decision.options,
+          hasInputScale: decision.options.inputScale ||
+            (input.staticScales?.has(source.name) ?? false),
         });
         const reason = choice.fellBack === null
           ? decision.reason
@@ -256,7 +260,13 @@ function planTransform(
 function planQuantize(
   wanted: Wanted,
   markers: Map<string, Marker>,
-  { source, scheme, options }: { source: SourceTensor; scheme: Scheme; options: ConvertOptions },
+  { source, scheme, options, hasInputScale }: {
+    source: SourceTensor;
+    scheme: Scheme;
+    options: ConvertOptions;
+    /** 1, which the scale of static activations replaces later where there is one. */
+    hasInputScale: boolean;
+  },
 ): void {
   const [rows = 0, cols = 0] = source.shape;
   const base = source.name.replace(/weight$/, "");
@@ -284,7 +294,7 @@ function planQuantize(
     dtype: "F32",
     shape: scaleShape(scheme, { ...stored, normalizeScales: options.normalizeScales }),
   }, { kind: "scales", source });
-  if (options.inputScale) {
+  if (hasInputScale) {
     const one = new Uint8Array(new Float32Array([1]).buffer);
     const shape = options.normalizeScales ? [] : [1];
     add({ name: `${base}input_scale`, dtype: "F32", shape }, { kind: "inline", bytes: one });

@@ -19,6 +19,7 @@ import {
   unmatchedLayers,
 } from "./calibration.ts";
 import { DAMPING_DEFAULT } from "../linalg/damping.ts";
+import { fittedRows, type InputsOptions, scaleInput } from "./layer_inputs.ts";
 import { openLoraMerge } from "./lora_merge.ts";
 import { floatMatrix } from "./make_tasks.ts";
 import type { ConvertOptions } from "./options.ts";
@@ -34,6 +35,10 @@ export interface Prepared {
   matrixOf(source: SourceTensor): MatrixSource;
   /** What the errors of a layer are compensated by; null where there is nothing. */
   compensationOf(source: SourceTensor): Compensation | null;
+  /** What is known of the inputs of the layers; null: nothing was given. */
+  readonly calibration: Calibration | null;
+  /** Where its files are among those of the run, and how rows are shared out. */
+  readonly inputsOptions: InputsOptions;
   /** What became of the LoRAs, in the order they are merged. */
   readonly loras: readonly LoraReport[];
   /** The files a run reads: those of the model, then those of the calibration. */
@@ -80,6 +85,7 @@ export function prepare(
   const weightNames = model.tensors.map(({ name }) => name);
   const input: PlanInput = {
     model,
+    staticScales: staticScalesOf(options, calibration, weightNames, notes),
     calibrated: new Set(weightNames.filter((name) => statistics.has(layerName(name)))),
     detection,
     rule,
@@ -115,8 +121,12 @@ export function prepare(
         ? { ...statistic.data, file: statistic.data.file + model.paths.length }
         : statistic.data;
       const weightedScales = options.scaleSearch === null;
+      const rows = statistic.statistic === "activations"
+        ? fittedRows(statistic.rows, options.calibrationHoldout)
+        : statistic.rows;
       return {
         ...statistic,
+        rows,
         data,
         actOrder,
         damping: DAMPING_DEFAULT,
@@ -126,6 +136,8 @@ export function prepare(
         fallbackScaleSearch,
       };
     },
+    calibration,
+    inputsOptions: { fileOffset: model.paths.length, holdout: options.calibrationHoldout },
     loras: merge?.reports ?? [],
     inputPaths: [...model.paths, ...(calibration?.paths ?? [])],
     replan: (keepNonFinite) => makePlan({ ...input, keepNonFinite }),
@@ -133,11 +145,39 @@ export function prepare(
   };
 }
 
-/** The calibration that the method uses. */
-function calibrationOf(options: ConvertOptions): Calibration | null {
-  const { calibrationPath, method, output } = options;
-  if (calibrationPath === null || method === "simple" || output === "fp16") return null;
+/** The calibration data: errors are compensated by it, biases corrected, outputs measured. */
+function calibrationOf({ calibrationPath, output }: ConvertOptions): Calibration | null {
+  if (calibrationPath === null || output === "fp16") return null;
   return openCalibration(calibrationPath);
+}
+
+/** The weights whose inputs have a static scale, and a note where some or all have none. */
+function staticScalesOf(
+  { staticActivations, output }: ConvertOptions,
+  calibration: Calibration | null,
+  weightNames: readonly string[],
+  notes: string[],
+): ReadonlySet<string> {
+  if (!staticActivations || output === "fp16") return new Set();
+  if (calibration === null) {
+    notes.push(
+      "--static-activations needs --calibration-data with input_scale or activations: activations " +
+        "stay quantized at run time",
+    );
+    return new Set();
+  }
+  const at = { fileOffset: 0, holdout: 0 };
+  const names = weightNames.filter((name) =>
+    /(^|\.)weight$/.test(name) && scaleInput(calibration, layerName(name), at) !== null
+  );
+  notes.push(
+    names.length === 0
+      ? "the calibration data has no input_scale and no activations: --static-activations writes " +
+        "nothing, activations stay quantized at run time"
+      : "input_scale is written; stock ComfyUI does not read it for INT8 and quantizes activations " +
+        "at run time",
+  );
+  return new Set(names);
 }
 
 function layerName(weightName: string): string {

@@ -4,7 +4,7 @@
  * the workers by structured clone) and pure geometry.
  */
 
-import type { LayerStatistic } from "./calibration.ts";
+import type { LayerStatistic, StatisticData } from "./calibration.ts";
 import type { LoraDelta } from "../lora/lora_delta.ts";
 import type { Transform } from "../quant/scheme.ts";
 import { type DType, DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
@@ -132,6 +132,57 @@ export interface CompareTask {
   readonly stored: MatrixSource;
 }
 
+/** Rows of calibration data that something is computed from: `firstRow`, `firstRow + rowStep`, ... */
+export interface LayerInputs {
+  /** What the rows are: inputs of the layer, or its second moments. */
+  readonly statistic: "activations" | "hessian";
+  readonly firstRow: number;
+  readonly rowStep: number;
+  readonly rows: number;
+  readonly cols: number;
+  readonly data: StatisticData;
+}
+
+/** Errors of a layer's outputs: of what is stored against its source, for given inputs. */
+export interface MeasureTask {
+  readonly kind: "measure";
+  readonly name: string;
+  readonly reference: MatrixSource;
+  readonly stored: MatrixSource;
+  /** Biases of the layer, where they differ; null: they do not. */
+  readonly bias: { readonly reference: MatrixSource; readonly stored: MatrixSource } | null;
+  readonly inputs: LayerInputs;
+}
+
+/** What is known of the mean input of a layer: rows of inputs, or the mean itself. */
+export type MeanInput =
+  | { readonly kind: "rows"; readonly inputs: LayerInputs }
+  | { readonly kind: "mean"; readonly inputs: LayerInputs };
+
+/** Adds to a bias what rounding took from the mean output: `b + mean(x) · (W − Ŵ)ᵀ`. */
+export interface CorrectBiasTask {
+  readonly kind: "correctBias";
+  readonly name: string;
+  readonly reference: MatrixSource;
+  readonly stored: MatrixSource;
+  readonly mean: MeanInput;
+  readonly bias: MatrixSource;
+  readonly dtype: "F16" | "BF16" | "F32";
+  readonly outOffsetBytes: number;
+}
+
+/** Writes the scale of static activations: the largest magnitude of the inputs / 127. */
+export interface InputScaleTask {
+  readonly kind: "inputScale";
+  readonly name: string;
+  readonly inputs: LayerInputs;
+  /** The number is written as it is, not computed from inputs. */
+  readonly isGiven: boolean;
+  /** The inputs are rotated before they are quantized; null: they are not. */
+  readonly convrotGroupSize: number | null;
+  readonly outOffsetBytes: number;
+}
+
 /** Counts bytes that differ between two byte ranges of the same length. */
 export interface CompareBytesTask {
   readonly kind: "compareBytes";
@@ -150,7 +201,10 @@ export type Task =
   | CastTask
   | ScanTask
   | CompareTask
-  | CompareBytesTask;
+  | CompareBytesTask
+  | MeasureTask
+  | CorrectBiasTask
+  | InputScaleTask;
 
 /** A rectangle of a matrix, in elements; for byte tasks one row of bytes. */
 export interface Rect {
@@ -258,7 +312,20 @@ export function chunkGrid(task: Task): ChunkGrid {
       return alignedRowGrid([task.source]);
     case "compare":
       return alignedRowGrid([task.reference, task.stored]);
+    case "measure":
+    case "correctBias":
+      return wholeRowGrid(task.reference, task.stored);
+    case "inputScale":
+      return rowGrid(1, task.inputs.cols, Math.max(1, task.inputs.cols));
   }
+}
+
+/** Whole rows always, for products over them; all of a weight that is stored transformed. */
+function wholeRowGrid({ rows, cols }: MatrixSource, { transform }: MatrixSource): ChunkGrid {
+  const rowStep = transform !== undefined
+    ? rows
+    : Math.min(rows, Math.max(1, Math.floor(CHUNK_ELEMENTS / Math.max(1, cols))));
+  return { rows, cols, rowStep: Math.max(1, rowStep), colStep: cols, streamed: false };
 }
 
 /** Whether all workers prepare the task together before they take its chunks. */
@@ -306,7 +373,11 @@ export function inputBytesOf(task: Task): number {
     case "scan":
       return matrixBytes(task.source);
     case "compare":
+    case "measure":
+    case "correctBias":
       return matrixBytes(task.reference) + matrixBytes(task.stored);
+    case "inputScale":
+      return 4 * task.inputs.rows * task.inputs.cols;
   }
 }
 

@@ -20,6 +20,7 @@ import {
   tensorsByName,
 } from "./stored_matrix.ts";
 import type { MatrixSource, Task } from "./tasks.ts";
+import type { OutputErrors } from "./output_errors.ts";
 import type { VerifyOptions } from "./verify.ts";
 import type { Problem } from "./problem.ts";
 import type { TaskNumbers, WorkerPool } from "./workers/worker_pool.ts";
@@ -32,6 +33,8 @@ export interface ComparedLayer {
   readonly errors: LayerErrors;
   /** The sums behind the errors, see STATS. */
   readonly stats: Float64Array;
+  /** Errors of its outputs; absent where they were not measured. */
+  readonly output?: OutputErrors | null;
 }
 
 /** What the comparison found. */
@@ -77,7 +80,7 @@ interface Side {
 /** One tensor's comparison: what to run, and what its numbers mean. */
 interface Comparison {
   readonly task: Task;
-  readonly kind: "quantized" | "cast" | "kept";
+  readonly kind: "quantized" | "cast" | "kept" | "bias";
   readonly tensor: SourceTensor;
 }
 
@@ -187,7 +190,9 @@ function compareOne(
     });
   }
   if (layer === null && sourceLayer === null && tensor.dtype === original.dtype) {
-    return { kind: "kept", tensor, task: bytesTask(tensor, original, theirs.fileOffset) };
+    const isBias = name.endsWith(".bias") && ours.layers.has(name.replace(/bias$/, "weight"));
+    const kind = isBias ? "bias" : "kept";
+    return { kind, tensor, task: bytesTask(tensor, original, theirs.fileOffset) };
   }
   const readable = (side: QuantizedLayer | null, dtype: DType): boolean =>
     side !== null || isFloatDType(dtype);
@@ -249,9 +254,10 @@ function conclude(
   let identical = 0;
   comparisons.forEach(({ kind, tensor }, index) => {
     const { stats } = numbers[index]!;
-    if (kind === "kept") {
+    if (kind === "kept" || kind === "bias") {
       const different = stats[0]!; // what compareBytes counts
       if (different === 0) identical++;
+      else if (kind === "bias") problems.push(biasProblem(tensor));
       else problems.push(keptProblem(tensor, different));
       return;
     }
@@ -269,6 +275,20 @@ function conclude(
     overall: layers.length === 0 ? null : layerErrors(sumStats(layers.map(({ stats }) => stats))),
     cast: worstLayersFirst(cast),
     identical,
+  };
+}
+
+/** The rule of a bias that is not the source's, beside a quantized weight. */
+export const BIAS_DIFFERS = "bias-differs";
+
+function biasProblem({ name }: SourceTensor): Problem {
+  return {
+    ...problem(name, BIAS_DIFFERS, {
+      effect: "loads; outputs are shifted, toward those of the source where the bias was corrected",
+      detail: "it is not the source's: bias correction explains that, and `--calibration-data` " +
+        "measures what it does",
+    }),
+    severity: "warning",
   };
 }
 

@@ -133,7 +133,6 @@ export const NOT_YET: readonly (readonly [readonly string[], RegExp])[] = [
   [["--optimizer", "original"], /learned rounding/i],
   [["--optimizer=adamw"], /learned rounding/i],
   [["--smoothquant"], /SmoothQuant/],
-  [["--static-activations"], /calibration/],
   [["--num_iter", "10"], /learned rounding/],
   [["--early-stop-stall=5"], /learned rounding/],
   [["--resume"], /resuming/],

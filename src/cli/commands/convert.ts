@@ -19,6 +19,7 @@ import { autoOutputName, type ConvertIo, toConvertRequest } from "../options.ts"
 import type { Parsed } from "../parse.ts";
 import { planJson, planLines } from "../plan_report.ts";
 import { createProgress } from "../progress.ts";
+import { overallOutput } from "../../pipeline/output_errors.ts";
 import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
 import { formatSqnr, overallOf, qualityTable } from "../quality_table.ts";
 import { conversionReport } from "../report_json.ts";
@@ -141,6 +142,9 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
           totals: totalsJson(start.plan),
         });
       },
+      measure: io.reportQuality || io.json || io.reportPath !== null,
+      onMeasured: (layer) =>
+        events?.measured({ name: layer.name, output: layer.output, bias: layer.bias }),
       onLayer: (layer) => {
         events?.tensor({
           ...recipes.get(layer.name),
@@ -253,6 +257,7 @@ async function conclude(
 ): Promise<0 | 1> {
   const { io, context, log } = request;
   const overall = overallOf(result.layers);
+  const output = overallOutput(result.layers);
   if (io.reportPath !== null) {
     writeFileSync(io.reportPath, `${JSON.stringify(conversionReport(result), null, 2)}\n`);
   }
@@ -263,6 +268,8 @@ async function conclude(
     for (const line of qualityTable(result.layers, { thresholdDb: io.qualityThreshold })) {
       context.stdout(line);
     }
+    const corrected = result.layers.filter(({ bias }) => bias !== null && bias.factor > 0).length;
+    if (corrected > 0) context.stdout(`Biases corrected: ${corrected}`);
   }
   if (io.reportQuality && low.length > 0) {
     log.warn(`${low.length} layers are below ${io.qualityThreshold} dB SQNR`);
@@ -276,6 +283,9 @@ async function conclude(
   const check = io.verify
     ? await verifyOutput(result.output, {
       source: request.options.merge === null ? io.input : null,
+      correctedBiases: new Set(
+        result.layers.flatMap(({ bias }) => bias !== null && bias.factor > 0 ? [bias.name] : []),
+      ),
       context,
       workers: result.workers,
     })
@@ -285,6 +295,7 @@ async function conclude(
     output: result.output,
     totals: totalsJson(result.plan),
     quality: overall,
+    output_error: output,
     below_threshold: low.map(({ name }) => name),
     verified: check === null ? null : {
       loads: check.loads,

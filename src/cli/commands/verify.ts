@@ -1,8 +1,11 @@
 /** `quantsmith verify FILE [--source SRC]`: does it load in stock ComfyUI, and is it its source. */
 
-import { FormatError } from "../../core/errors.ts";
+import { FormatError, UsageError } from "../../core/errors.ts";
 import { verifyModel, type VerifyReport } from "../../pipeline/verify.ts";
-import { verifyAgainstSource } from "../../pipeline/verify_source.ts";
+import { openCalibration } from "../../pipeline/calibration.ts";
+import { measureAgainstSource } from "../../pipeline/measure_against_source.ts";
+import { worstFirst } from "../../pipeline/output_errors.ts";
+import { type SourceReport, verifyAgainstSource } from "../../pipeline/verify_source.ts";
 import { WorkerPool } from "../../pipeline/workers/worker_pool.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
 import { openModel } from "../../safetensors/reader.ts";
@@ -19,7 +22,7 @@ const DEFAULT_THRESHOLD_DB = 30;
 /** Runs the subcommand; returns the exit code: 1 where the file does not work or is not its source. */
 export async function verifyCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const { input } = filesOf(parsed);
-  const thresholdDb = DEFAULT_THRESHOLD_DB;
+  const thresholdDb = parsed.number("quality-threshold") ?? DEFAULT_THRESHOLD_DB;
   const verified = await verify(input, parsed, context);
   if (parsed.bool("json")) context.stdout(JSON.stringify(verifiedJson(verified)));
   else for (const line of verifiedLines(verified, { thresholdDb })) context.stdout(line);
@@ -35,6 +38,11 @@ async function verify(
   context: CommandContext,
 ): Promise<Verified> {
   const sourcePath = parsed.string("source");
+  if (sourcePath === null && parsed.has("calibration-data")) {
+    throw new UsageError(
+      "Cannot use --calibration-data without --source: errors of outputs are those against the source",
+    );
+  }
   const source = sourcePath === null ? null : openModel(sourcePath);
   const stored = openOrReport(input);
   if ("loads" in stored) return { path: input, report: stored, comparison: null };
@@ -49,12 +57,28 @@ async function verify(
     signal: context.signal,
     onProgress: (now: Parameters<typeof progress.update>[0]) => progress.update(now),
   };
+  const calibrationPath = parsed.string("calibration-data");
+  const measured = async (comparison: SourceReport | null): Promise<SourceReport | null> => {
+    if (comparison === null || source === null || calibrationPath === null) return comparison;
+    const outputs = await measureAgainstSource(stored, source, {
+      names: comparison.layers.map(({ name }) => name),
+      calibration: openCalibration(calibrationPath),
+      holdout: parsed.number("calibration-holdout") ?? 0,
+      pool,
+      ...options,
+    });
+    const layers = comparison.layers.map((layer) => ({
+      ...layer,
+      output: outputs.get(layer.name) ?? null,
+    }));
+    return { ...comparison, layers: worstFirst(layers) };
+  };
   try {
     const report = await verifyModel(stored, pool, options);
     const comparison = source === null
       ? null
       : await verifyAgainstSource(stored, source, { pool, ...options });
-    return { path: input, report, comparison };
+    return { path: input, report, comparison: await measured(comparison) };
   } finally {
     progress.stop();
   }

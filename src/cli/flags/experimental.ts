@@ -10,7 +10,27 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       name: "calibration-data",
       type: { kind: "string", place: "FILE" },
       help: "what is known of each layer's inputs: safetensors or JSON with LAYER.activations, " +
-        "LAYER.hessian or LAYER.channel_max; makes gptq the method of those layers",
+        "LAYER.hessian or LAYER.channel_max; makes gptq the method of those layers, and verify " +
+        "measure their outputs",
+      commands: ["convert", "verify"],
+    },
+    {
+      name: "calibration-holdout",
+      type: { kind: "float", min: 0, max: 0.9 },
+      default: "0",
+      help: "share of the activation rows, the last ones, that nothing is fitted to: they measure",
+      commands: ["convert", "verify"],
+    },
+    {
+      name: "bias-correction",
+      type: BOOL,
+      default: "on",
+      help: "correct biases for what rounding does to the mean output, where real inputs are known",
+    },
+    {
+      name: "static-activations",
+      type: BOOL,
+      help: "write the input_scale of the calibration data, or that of its activations",
     },
   ]),
   ...section({ page: "experimental", theme: "Calibration", notYet: CALIBRATION }, [
@@ -18,11 +38,6 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       name: "calibration-lora",
       type: { kind: "string", place: "FILE" },
       help: "steer the rounding by the directions of a LoRA",
-    },
-    {
-      name: "static-activations",
-      type: BOOL,
-      help: "write the input_scale of the calibration data",
     },
     {
       name: "calib_samples",

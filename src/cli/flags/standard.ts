@@ -203,6 +203,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: { kind: "float", min: -1000, max: 1000 },
       default: "30",
       help: "SQNR in dB below which --report-quality warns",
+      commands: ["convert", "verify"],
     },
     {
       name: "report",

@@ -130,6 +130,27 @@ function applyScales(
   scratch.release(mark);
 }
 
+/** The scales of a rectangle of whole rows: f32 `[rect.rows, scales across]`, every row with its own. */
+export function readScales(
+  context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
+  matrix: MatrixSource,
+  rect: Rect,
+): Float32Array {
+  const scale = matrix.scale!;
+  const across = Math.ceil(matrix.cols / scale.groupCols);
+  const out = context.scratch.f32(rect.rows * across);
+  const mark = context.scratch.mark();
+  const bytes = across * elementBytes(scale.dtype);
+  const raw = context.scratch.u8(bytes);
+  for (let r = 0; r < rect.rows; r++) {
+    const band = Math.floor((rect.row + r) / scale.groupRows);
+    context.read(scale.file, raw, scale.offsetBytes + band * bytes);
+    context.kernels.decode(out.subarray(r * across, (r + 1) * across), raw, scale.dtype);
+  }
+  context.scratch.release(mark);
+  return out;
+}
+
 /** Bytes of scratch that decoding `rows` rows takes: for their scales, then for their LoRAs. */
 export function decodeScratchBytes(matrix: MatrixSource, rows: number): number {
   const merging = mergeScratchBytes(matrix, rows);

@@ -23,6 +23,9 @@ import { gptqLayer, gptqScratchBytes, gptqSharedBytes } from "./gptq_chunk.ts";
 import { quipLayer, quipScratchBytes, quipSharedBytes } from "./quip_chunk.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { keepsMerged, quantizeChunk, tileRows } from "./quantize_chunk.ts";
+import { correctBiasBytes, correctBiasChunk } from "./bias_chunk.ts";
+import { inputScaleBytes, inputScaleChunk } from "./input_scale_chunk.ts";
+import { measureChunk, measureScratchBytes } from "./measure_chunk.ts";
 import { scanChunk } from "./scan_chunk.ts";
 import { streamGroup } from "./stream_group.ts";
 
@@ -57,6 +60,15 @@ export function runChunk(context: ChunkContext, task: Task, grid: ChunkGrid, ind
       break;
     case "compare":
       compareChunk(context, task, rect);
+      break;
+    case "measure":
+      measureChunk(context, task, rect);
+      break;
+    case "correctBias":
+      correctBiasChunk(context, task, rect);
+      break;
+    case "inputScale":
+      inputScaleChunk(context, task);
       break;
   }
   context.scratch.release(mark);
@@ -127,6 +139,12 @@ export function scratchBytes(task: Task, grid: ChunkGrid): number {
         decodeScratchBytes(reference, grid.rowStep) + decodeScratchBytes(stored, grid.rowStep) +
         SLACK_BYTES;
     }
+    case "measure":
+      return measureScratchBytes(task, grid);
+    case "correctBias":
+      return correctBiasBytes(task, grid);
+    case "inputScale":
+      return inputScaleBytes(task);
   }
 }
 

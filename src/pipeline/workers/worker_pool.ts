@@ -87,12 +87,15 @@ export function teamBytesFor(tasks: readonly Task[]): number {
 /** Whether a task needs more than the kernels. */
 function needsLinalg(tasks: readonly Task[]): boolean {
   return tasks.some((task) =>
-    isTeamTask(task) || sourcesOf(task).some(({ deltas, transform }) => deltas ?? transform)
+    isTeamTask(task) || task.kind === "measure" ||
+    sourcesOf(task).some(({ deltas, transform }) => deltas ?? transform)
   );
 }
 
 function sourcesOf(task: Task): MatrixSource[] {
-  if (task.kind === "compare") return [task.reference, task.stored];
+  if (task.kind === "compare" || task.kind === "measure" || task.kind === "correctBias") {
+    return [task.reference, task.stored];
+  }
   return "source" in task ? [task.source] : [];
 }
 

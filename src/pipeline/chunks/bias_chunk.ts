@@ -1,0 +1,89 @@
+/** Corrects some elements of a bias for what rounding did to the mean output: see `quant/bias_correction.ts`. */
+
+import { f32ToBf16 } from "../../core/dtype.ts";
+import { meanShrinkage } from "../../quant/bias_correction.ts";
+import { type ChunkGrid, type CorrectBiasTask, elementBytes, type Rect } from "../tasks.ts";
+import { bytesOf, type ChunkContext } from "./chunk_context.ts";
+import { loadBoth, loadBothBytes, loadInputs, loadVector } from "./measure_chunk.ts";
+
+/** Slots of a correcting chunk. */
+export const BIAS = Object.freeze({
+  /** Sum of the squares of what was added. */
+  change: 0,
+  /** Sum of the squares of the bias before. */
+  before: 1,
+  /** The factor of the mean in the first chunk, 0 in the others. */
+  factor: 2,
+});
+
+/** Reads the rows of `rect` from source and file, and writes their elements of the bias. */
+export function correctBiasChunk(context: ChunkContext, task: CorrectBiasTask, rect: Rect): void {
+  const { scratch, slot } = context;
+  const mark = scratch.mark();
+  const { cols } = task.reference;
+  const { mean, factor } = meanOf(context, task);
+  const { w, stored } = loadBoth(context, task, rect);
+  const bias = loadVector(context, task.bias);
+  const corrected = scratch.f32(rect.rows);
+  for (let r = 0; r < rect.rows; r++) {
+    let shift = 0;
+    for (let k = 0; k < cols; k++) shift += mean[k]! * (w[r * cols + k]! - stored[r * cols + k]!);
+    const before = bias[rect.row + r]!;
+    corrected[r] = before + factor * shift;
+    slot[BIAS.change]! += (factor * shift) ** 2;
+    slot[BIAS.before]! += before * before;
+  }
+  if (rect.row === 0) slot[BIAS.factor] = factor;
+  const at = task.outOffsetBytes + rect.row * elementBytes(task.dtype);
+  // Without a mean the bytes stay what they are, whatever their NaNs.
+  if (factor > 0) context.write(encode(context, corrected, task.dtype), at);
+  scratch.release(mark);
+}
+
+function encode(
+  context: ChunkContext,
+  x: Float32Array,
+  dtype: CorrectBiasTask["dtype"],
+): Uint8Array {
+  if (dtype === "F32") return bytesOf(x);
+  const out = context.scratch.u16(x.length);
+  if (dtype === "F16") context.kernels.castF16(out, x);
+  else for (let i = 0; i < x.length; i++) out[i] = f32ToBf16(x[i]!);
+  return bytesOf(out);
+}
+
+/** f64 `[K]`: the mean input; and the factor it is to be taken with. */
+function meanOf(
+  context: ChunkContext,
+  { mean: { kind, inputs } }: CorrectBiasTask,
+): { mean: Float64Array; factor: number } {
+  const { scratch } = context;
+  const { rows, cols } = inputs;
+  const sums = scratch.f64(cols).fill(0);
+  const mark = scratch.mark();
+  const squares = scratch.f64(cols).fill(0);
+  const row = scratch.f32(cols);
+  for (let i = 0; i < rows; i++) {
+    loadInputs(context, inputs, row, i);
+    for (let k = 0; k < cols; k++) {
+      const value = row[k]!;
+      sums[k]! += value;
+      squares[k]! += value * value;
+    }
+  }
+  // Without one negative number they are magnitudes, and say nothing of the mean.
+  const factor = kind === "rows"
+    ? meanShrinkage({ rows, sums, squares })
+    : sums.some((sum) => sum < 0)
+    ? 1
+    : 0;
+  for (let k = 0; k < cols; k++) sums[k]! /= rows;
+  scratch.release(mark);
+  return { mean: sums, factor };
+}
+
+/** Bytes of scratch that {@link correctBiasChunk} takes. */
+export function correctBiasBytes(task: CorrectBiasTask, grid: ChunkGrid): number {
+  const vector = task.bias.rows * task.bias.cols;
+  return loadBothBytes(task, grid) + 16 * vector + 6 * grid.rowStep + 24 * grid.cols + 4096;
+}

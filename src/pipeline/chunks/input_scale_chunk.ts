@@ -1,0 +1,29 @@
+/**
+ * Writes the scale of static activations of one layer: that of the calibration data, or
+ * max(absmax / 127, 1e-30) over all its inputs.
+ */
+
+import type { InputScaleTask } from "../tasks.ts";
+import { bytesOf, type ChunkContext } from "./chunk_context.ts";
+import { loadInputs } from "./measure_chunk.ts";
+
+/** Reads all inputs, rotated where they are quantized rotated. */
+export function inputScaleChunk(context: ChunkContext, task: InputScaleTask): void {
+  const { scratch, kernels } = context;
+  const { rows, cols } = task.inputs;
+  const row = scratch.f32(cols), largest = scratch.f32(1), scale = scratch.f32(1).fill(0);
+  for (let i = 0; i < rows; i++) {
+    loadInputs(context, task.inputs, row, i);
+    if (task.convrotGroupSize !== null) kernels.rotate(row, task.convrotGroupSize);
+    kernels.absmax(largest, row, { rows: 1, cols, groupRows: 1, groupCols: cols });
+    scale[0] = Math.max(scale[0]!, largest[0]!);
+  }
+  if (task.isGiven) loadInputs(context, task.inputs, scale, 0);
+  else kernels.scaleFromAbsmax(scale, scale);
+  context.write(bytesOf(scale), task.outOffsetBytes);
+}
+
+/** Bytes of scratch that {@link inputScaleChunk} takes. */
+export function inputScaleBytes({ inputs }: InputScaleTask): number {
+  return 12 * inputs.cols + 4096;
+}

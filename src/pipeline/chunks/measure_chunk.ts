@@ -1,0 +1,276 @@
+/**
+ * What rounding does to the outputs of a layer: `‖XWᵀ − Y‖² ` and `‖XWᵀ‖²` for some rows of W, Y being what
+ * the stored layer gives for the same inputs X, with X as it is (W8A16) and with X quantized per row
+ * to int8 as the runtime does (W8A8). Codes and scales are those of the file.
+ *
+ * Memory of a chunk of n rows and K columns: 4 n K bytes each for W and what is stored, their bytes as stored,
+ * and INPUT_ROWS rows of inputs and outputs. `measureScratchBytes` has the formula.
+ */
+
+import type { LinalgContext } from "../../linalg/context.ts";
+import { matrix, transpose } from "../../linalg/matrix.ts";
+import { type CodeSpace, int8Linear, type Int8Weight } from "../../quant/int8_ops.ts";
+import {
+  type ChunkGrid,
+  elementBytes,
+  type LayerInputs,
+  type MatrixSource,
+  type MeasureTask,
+  type Rect,
+} from "../tasks.ts";
+import { bytesOf, type ChunkContext } from "./chunk_context.ts";
+import { decodeRect, decodeScratchBytes, rawBytes, readRect, readScales } from "./load_rect.ts";
+
+/** Slots of a measuring chunk: sums of squares. */
+export const MEASURE = Object.freeze({
+  /** Of the outputs of the source. */
+  signal: 0,
+  /** Of what is wrong with them, inputs as they are. */
+  errorA16: 1,
+  /** The same, inputs quantized per row. */
+  errorA8: 2,
+});
+
+/** Inputs in memory at a time. */
+const INPUT_ROWS = 64;
+
+/** Fills the slot with the sums over the rows of `rect`. */
+export function measureChunk(context: ChunkContext, task: MeasureTask, rect: Rect): void {
+  const { scratch, linalg } = context;
+  if (linalg === null) throw new TypeError("Cannot measure: no linear algebra was loaded");
+  const mark = scratch.mark();
+  const { w, stored, codes } = loadBoth(context, task, rect);
+  const bias = biasChange(context, task, rect);
+  for (let i = 0; i < w.length; i++) stored[i] = w[i]! - stored[i]!;
+  if (task.inputs.statistic === "hessian") {
+    measureByHessian(context, linalg, task, { w, difference: stored, rect });
+  } else {
+    const weight = codes === null ? null : weightOf(context, task.stored, rect, codes);
+    measureByInputs(context, linalg, task, { w, difference: stored, weight, bias, rect });
+  }
+  scratch.release(mark);
+}
+
+/** Reads the rows of `rect` from source and file, in original space; and the codes, where there are. */
+export function loadBoth(
+  context: ChunkContext,
+  { reference, stored }: Pick<MeasureTask, "reference" | "stored">,
+  rect: Rect,
+): { w: Float32Array; stored: Float32Array; codes: Int8Array | null } {
+  const { scratch } = context;
+  const w = scratch.f32(rect.rows * rect.cols), restored = scratch.f32(rect.rows * rect.cols);
+  const codes = scratch.u8(rawBytes(stored, rect));
+  const mark = scratch.mark();
+  const raw = scratch.u8(rawBytes(reference, rect));
+  readRect(context, raw, reference, rect);
+  decodeRect(context, w, raw, reference, rect);
+  scratch.release(mark);
+  readRect(context, codes, stored, rect);
+  decodeRect(context, restored, codes, stored, rect);
+  const isInt8 = stored.dtype === "I8" && stored.scale !== null;
+  return {
+    w,
+    stored: restored,
+    codes: isInt8 ? new Int8Array(codes.buffer, codes.byteOffset, codes.length) : null,
+  };
+}
+
+/** The rows of `rect` as the runtime has them. */
+function weightOf(
+  context: ChunkContext,
+  stored: MatrixSource,
+  rect: Rect,
+  codes: Int8Array,
+): Int8Weight {
+  const { transform, convrotGroupSize } = stored;
+  const rows = transform?.rows ?? rect.rows, cols = transform?.cols ?? rect.cols;
+  // Rows of a chunk may begin inside a group: every row gets the scales it has.
+  const { groupCols } = stored.scale!;
+  const grid = { rows, cols, groupRows: 1, groupCols: Math.min(groupCols, cols) };
+  const scales = readScales(context, { ...stored, rows, cols }, { ...rect, rows, cols });
+  return { codes, scales, grid, space: spaceOf(context, stored, convrotGroupSize) };
+}
+
+function spaceOf(
+  context: ChunkContext,
+  { rows, cols, transform }: MatrixSource,
+  groupSize: number | null,
+): CodeSpace {
+  if (transform === undefined) {
+    return groupSize === null ? { kind: "original" } : { kind: "convrot", groupSize };
+  }
+  const signs = (count: number, { file, offsetBytes }: { file: number; offsetBytes: number }) => {
+    const values = context.scratch.f32(count);
+    context.read(file, bytesOf(values), offsetBytes);
+    return values;
+  };
+  const signRow = signs(transform.rows, transform.signRow);
+  return {
+    kind: "sylvester",
+    rows,
+    cols,
+    signRow,
+    signCol: signs(transform.cols, transform.signCol),
+  };
+}
+
+/** What the file's bias lacks of the source's, for the rows of `rect`; null where both are the same. */
+function biasChange(
+  context: ChunkContext,
+  { bias }: MeasureTask,
+  rect: Rect,
+): Float32Array | null {
+  if (bias === null) return null;
+  const change = context.scratch.f32(rect.rows);
+  const mark = context.scratch.mark();
+  const source = loadVector(context, bias.reference), own = loadVector(context, bias.stored);
+  for (let r = 0; r < rect.rows; r++) change[r] = source[rect.row + r]! - own[rect.row + r]!;
+  context.scratch.release(mark);
+  return change;
+}
+
+/** All values of a small tensor. */
+export function loadVector(context: ChunkContext, vector: MatrixSource): Float32Array {
+  const rect = { row: 0, col: 0, rows: vector.rows, cols: vector.cols };
+  const values = context.scratch.f32(rect.rows * rect.cols);
+  const mark = context.scratch.mark();
+  const raw = context.scratch.u8(rawBytes(vector, rect));
+  readRect(context, raw, vector, rect);
+  decodeRect(context, values, raw, vector, rect);
+  context.scratch.release(mark);
+  return values;
+}
+
+/** The rows of one chunk, as they should be and as they are. */
+interface Rows {
+  readonly w: Float32Array;
+  /** W − Ŵ. */
+  readonly difference: Float32Array;
+  readonly rect: Rect;
+}
+
+function measureByInputs(
+  context: ChunkContext,
+  linalg: LinalgContext,
+  { inputs }: MeasureTask,
+  { w, difference, weight, bias, rect }: Rows & {
+    weight: Int8Weight | null;
+    bias: Float32Array | null;
+  },
+): void {
+  const { scratch, slot, kernels } = context;
+  const { rows: n, cols } = rect;
+  const most = Math.min(INPUT_ROWS, inputs.rows);
+  const x = scratch.f32(most * cols);
+  const wanted = scratch.f32(most * n), got = scratch.f32(most * n);
+  for (let first = 0; first < inputs.rows; first += most) {
+    const m = Math.min(most, inputs.rows - first);
+    const tile = x.subarray(0, m * cols), y = wanted.subarray(0, m * n), e = got.subarray(0, m * n);
+    loadInputs(context, inputs, tile, first);
+    const product = (out: Float32Array, b: Float32Array) =>
+      linalg.kernels.gemmF32(
+        matrix(out, m, n),
+        matrix(tile, m, cols),
+        transpose(matrix(b, n, cols)),
+        "set",
+      );
+    product(y, w);
+    product(e, difference);
+    slot[MEASURE.signal]! += squares(y, null, null);
+    slot[MEASURE.errorA16]! += squares(e, null, bias);
+    if (weight === null) continue;
+    int8Linear({ kernels, linalg: linalg.kernels, memory: scratch }, e, tile, weight);
+    slot[MEASURE.errorA8]! += squares(y, e, bias);
+  }
+}
+
+/** Sum of (a − b + bias)², b and bias zero where null; in f64, in order. */
+function squares(a: Float32Array, b: Float32Array | null, bias: Float32Array | null): number {
+  let sum = 0;
+  const n = bias?.length ?? 1;
+  for (let i = 0; i < a.length; i++) {
+    const value = a[i]! - (b === null ? 0 : b[i]!) + (bias === null ? 0 : bias[i % n]!);
+    sum += value * value;
+  }
+  return sum;
+}
+
+/** tr(W H Wᵀ) and tr(D H Dᵀ): what inputs of these second moments give, up to a factor. */
+function measureByHessian(
+  context: ChunkContext,
+  linalg: LinalgContext,
+  { inputs }: MeasureTask,
+  { w, difference, rect }: Rows,
+): void {
+  const { scratch, slot } = context;
+  const { rows: n, cols } = rect;
+  const most = Math.min(INPUT_ROWS, cols);
+  const h = scratch.f32(most * cols), product = scratch.f32(n * most);
+  for (let first = 0; first < cols; first += most) {
+    const m = Math.min(most, cols - first);
+    const part = h.subarray(0, m * cols), out = product.subarray(0, n * m);
+    loadInputs(context, inputs, part, first);
+    for (const [index, a] of [[MEASURE.signal, w], [MEASURE.errorA16, difference]] as const) {
+      linalg.kernels.gemmF32(
+        matrix(out, n, m),
+        matrix(a, n, cols),
+        transpose(matrix(part, m, cols)),
+        "set",
+      );
+      let sum = 0;
+      for (let r = 0; r < n; r++) {
+        for (let k = 0; k < m; k++) sum += out[r * m + k]! * a[r * cols + first + k]!;
+      }
+      slot[index]! += sum;
+    }
+  }
+}
+
+/** Fills `out` with rows of the calibration data, from row `first` of those that are measured with. */
+export function loadInputs(
+  context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
+  { data, cols, firstRow, rowStep }: LayerInputs,
+  out: Float32Array,
+  first: number,
+): void {
+  for (let i = 0; i * cols < out.length; i++) {
+    const row = firstRow + (first + i) * rowStep;
+    const values = out.subarray(i * cols, (i + 1) * cols);
+    if (data.kind === "inline") {
+      values.set(data.values.subarray(row * cols, (row + 1) * cols));
+      continue;
+    }
+    const mark = context.scratch.mark();
+    const rowBytes = cols * elementBytes(data.dtype);
+    const raw = context.scratch.u8(rowBytes);
+    context.read(data.file, raw, data.offsetBytes + row * rowBytes);
+    context.kernels.decode(values, raw, data.dtype);
+    context.scratch.release(mark);
+  }
+}
+
+/** Bytes of scratch that {@link loadBoth} takes for the chunks of `grid`. */
+export function loadBothBytes(
+  { reference, stored }: Pick<MeasureTask, "reference" | "stored">,
+  grid: ChunkGrid,
+): number {
+  const rect = { row: 0, col: 0, rows: grid.rowStep, cols: grid.colStep };
+  return 8 * rect.rows * rect.cols + rawBytes(reference, rect) + rawBytes(stored, rect) +
+    decodeScratchBytes(reference, rect.rows) + decodeScratchBytes(stored, rect.rows);
+}
+
+/** Bytes of scratch that {@link measureChunk} takes. */
+export function measureScratchBytes(task: MeasureTask, grid: ChunkGrid): number {
+  const { stored, bias, inputs } = task;
+  const rows = stored.transform?.rows ?? grid.rowStep, cols = stored.transform?.cols ?? grid.cols;
+  const groups = stored.scale === null ? 1 : Math.ceil(cols / stored.scale.groupCols);
+  const biases = bias === null ? 0 : 16 * bias.reference.rows * bias.reference.cols;
+  const tile = Math.min(INPUT_ROWS, Math.max(inputs.rows, 1));
+  // Inputs as f32, transformed and as codes, gathered groups; outputs and sums; per row its scales, signs.
+  return loadBothBytes(task, grid) + tile * (11 * cols + 4 * grid.cols + 24 * rows) +
+    (groups > 1 ? rows * Math.ceil(cols / groups) : 0) + 16 * rows * groups +
+    8 * (rows + cols) + 4 * grid.cols + biases + SLACK_BYTES;
+}
+
+/** Room for the alignment of arrays. */
+const SLACK_BYTES = 1 << 14;

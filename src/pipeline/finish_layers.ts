@@ -1,0 +1,269 @@
+/**
+ * What is done for quantized layers once their codes are in the file: biases are corrected, scales of
+ * static activations written, and the errors of outputs measured, of what the file then holds. Codes and
+ * scales are read back from it by the rules that loaders go by.
+ */
+
+import type { SourceTensor } from "../core/tensor.ts";
+import { GEMM_I8_TERMS_MAX } from "../linalg/linalg_kernels.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
+import { findQuantizedLayers, type QuantizedLayer } from "../safetensors/quant_layers.ts";
+import { openModel, TensorReader } from "../safetensors/reader.ts";
+import { BIAS } from "./chunks/bias_chunk.ts";
+import { meanInput, measuringInputs, scaleInput } from "./layer_inputs.ts";
+import { floatMatrix } from "./make_tasks.ts";
+import type { ConvertOptions } from "./options.ts";
+import { type MeasuredOn, type OutputErrors, outputErrors } from "./output_errors.ts";
+import type { Plan } from "./plan.ts";
+import type { Prepared } from "./prepare.ts";
+import { storedMatrix, tensorsByName } from "./stored_matrix.ts";
+import type {
+  CorrectBiasTask,
+  InputScaleTask,
+  LayerInputs,
+  MatrixSource,
+  MeasureTask,
+  Task,
+} from "./tasks.ts";
+import { arenaBytesFor, type PoolRun, type WorkerPool } from "./workers/worker_pool.ts";
+
+/** What became of the bias of a layer. */
+export interface BiasChange {
+  readonly name: string;
+  /** How much of the mean input was taken, 0..1; 0: the bias is the source's. */
+  readonly factor: number;
+  /** Root mean square of what was added, and of the bias before. */
+  readonly change: number;
+  readonly before: number;
+}
+
+/** What {@link finishLayers} finds, by name of the weight. */
+export interface Finished {
+  readonly outputs: ReadonlyMap<string, OutputErrors>;
+  readonly biases: ReadonlyMap<string, BiasChange>;
+}
+
+/** What is to be done, and with what. */
+export interface FinishRequest {
+  readonly plan: Plan;
+  readonly pool: WorkerPool;
+  /** The file that is being written: complete but for what is done here. */
+  readonly outputPath: string;
+  readonly options: Pick<ConvertOptions, "biasCorrection" | "staticActivations">;
+  /** Whether outputs are measured. */
+  readonly measure: boolean;
+  readonly run: Pick<PoolRun, "signal" | "onProgress">;
+}
+
+/** Does all that the calibration data of `prepared` allows. */
+export async function finishLayers(prepared: Prepared, request: FinishRequest): Promise<Finished> {
+  const outputs = new Map<string, OutputErrors>(), biases = new Map<string, BiasChange>();
+  if (prepared.calibration === null) return { outputs, biases };
+  const layers = layersOf(prepared, request);
+  const { pool, outputPath, run } = request;
+  const inputPaths = [...prepared.inputPaths, outputPath];
+  const corrections = request.options.biasCorrection
+    ? layers.flatMap((layer) => biasTask(prepared, layer) ?? [])
+    : [];
+  const scales = request.options.staticActivations
+    ? layers.flatMap((layer) => scaleTask(prepared, layer) ?? [])
+    : [];
+  if (corrections.length + scales.length > 0) {
+    const tasks: Task[] = [...corrections.map(({ task }) => task), ...scales];
+    const numbers = await pool.run({ ...run, inputPaths, outputPath, tasks });
+    corrections.forEach(({ layer, task }, index) => {
+      const { stats } = numbers[index]!;
+      const size = task.bias.rows * task.bias.cols;
+      biases.set(layer.source.name, {
+        name: task.name,
+        factor: stats[BIAS.factor]!,
+        change: Math.sqrt(stats[BIAS.change]! / size),
+        before: Math.sqrt(stats[BIAS.before]! / size),
+      });
+    });
+  }
+  if (!request.measure) return { outputs, biases };
+  const measures = layers.flatMap((layer) => measureOne(prepared, layer) ?? []);
+  for (const [name, errors] of await runMeasures(pool, measures, { ...run, inputPaths })) {
+    outputs.set(name, errors);
+  }
+  return { outputs, biases };
+}
+
+/** Returns the bytes of memory that each worker's arena will take in {@link finishLayers}, at most. */
+export function finishingArenaBytes(
+  { calibration, inputsOptions }: Prepared,
+  tasks: readonly Task[],
+): number {
+  if (calibration === null) return 0;
+  const expected = tasks.flatMap((task): Task[] => {
+    if (task.kind !== "quantize") return [];
+    const { name, source, transform, convrotGroupSize, groupRows, groupCols } = task;
+    const found = measuringInputs(calibration, name.replace(/\.weight$/, ""), inputsOptions);
+    if (found === null) return [];
+    const { rows, cols } = source;
+    const at = { file: 0, offsetBytes: 0 };
+    const scale = { ...at, dtype: "F32", groupRows, groupCols } as const;
+    const padded = transform === undefined ? {} : {
+      transform: { rows: transform.rows, cols: transform.cols, signRow: at, signCol: at },
+    };
+    const stored: MatrixSource = {
+      ...at,
+      name,
+      dtype: "I8",
+      rows,
+      cols,
+      scale,
+      convrotGroupSize,
+      ...padded,
+    };
+    const vector: MatrixSource = {
+      ...at,
+      name,
+      dtype: "F32",
+      rows: 1,
+      cols: rows,
+      scale: null,
+      convrotGroupSize: null,
+    };
+    const bias = { reference: vector, stored: vector };
+    return [{ kind: "measure", name, reference: source, stored, bias, inputs: found.inputs }];
+  });
+  return arenaBytesFor(expected);
+}
+
+/** A measuring task with what its inputs are. */
+export interface Measurement {
+  readonly task: MeasureTask;
+  readonly on: MeasuredOn;
+}
+
+/** Measures outputs; returns the errors by name of the weight. */
+export async function runMeasures(
+  pool: WorkerPool,
+  measures: readonly Measurement[],
+  run: Omit<PoolRun, "tasks" | "outputPath">,
+): Promise<[string, OutputErrors][]> {
+  if (measures.length === 0) return [];
+  const tasks = measures.map(({ task }) => task);
+  const numbers = await pool.run({ ...run, outputPath: null, tasks });
+  return measures.flatMap(({ task, on }, index): [string, OutputErrors][] => {
+    const isInt8 = task.stored.dtype === "I8" && task.stored.scale !== null;
+    const found = outputErrors(numbers[index]!.stats, { on, rows: task.inputs.rows, isInt8 });
+    return found === null ? [] : [[task.name, found]];
+  });
+}
+
+/** Whether a layer is one whose outputs can be measured with these inputs. */
+export function isMeasurable(stored: MatrixSource, inputs: LayerInputs): boolean {
+  return stored.cols === inputs.cols && stored.cols <= GEMM_I8_TERMS_MAX && stored.rows > 0;
+}
+
+/** A quantized layer in the file. */
+interface FiledLayer {
+  readonly source: SourceTensor;
+  readonly layerName: string;
+  readonly reference: MatrixSource;
+  readonly stored: MatrixSource;
+  readonly bias: { readonly source: MatrixSource; readonly own: SourceTensor } | null;
+  readonly output: ModelSource;
+  readonly outputFile: number;
+}
+
+function layersOf(prepared: Prepared, { plan, outputPath }: FinishRequest): FiledLayer[] {
+  const output = openModel(outputPath);
+  const outputFile = prepared.inputPaths.length;
+  const tensors = tensorsByName(output), sources = tensorsByName(prepared.model);
+  const quantized = quantizedByWeight(output);
+  return plan.tensors.flatMap(({ source, scheme }): FiledLayer[] => {
+    const own = tensors.get(source.name), layer = quantized.get(source.name);
+    if (scheme === null || own === undefined || layer === undefined) return [];
+    const base = source.name.replace(/weight$/, "");
+    const biasSource = sources.get(`${base}bias`), ownBias = tensors.get(`${base}bias`);
+    return [{
+      source,
+      layerName: source.name.replace(/\.weight$/, ""),
+      reference: prepared.matrixOf(source),
+      stored: storedMatrix(output, own, layer, { fileOffset: outputFile }),
+      bias: biasSource === undefined || ownBias === undefined || !isBias(ownBias, source)
+        ? null
+        : { source: prepared.matrixOf(biasSource), own: ownBias },
+      output,
+      outputFile,
+    }];
+  });
+}
+
+/** Returns the quantized layers of a model by the name of their weight. */
+export function quantizedByWeight(model: ModelSource): Map<string | null, QuantizedLayer> {
+  using reader = new TensorReader(model);
+  const found = findQuantizedLayers(model, (tensor) => reader.read(tensor));
+  return new Map(found.map((layer) => [layer.weightName, layer]));
+}
+
+function isBias({ shape, dtype }: SourceTensor, weight: SourceTensor): boolean {
+  return shape.length === 1 && shape[0] === weight.shape[0] &&
+    (dtype === "F32" || dtype === "F16" || dtype === "BF16");
+}
+
+function biasTask(
+  { calibration, inputsOptions }: Prepared,
+  layer: FiledLayer,
+): { task: CorrectBiasTask; layer: FiledLayer } | null {
+  const { reference, stored, bias, layerName } = layer;
+  if (bias === null) return null;
+  const mean = meanInput(calibration!, layerName, inputsOptions);
+  if (mean === null || mean.inputs.cols !== reference.cols) return null;
+  const { name, offsetBytes } = bias.own;
+  const dtype = bias.own.dtype as CorrectBiasTask["dtype"];
+  return {
+    layer,
+    task: {
+      kind: "correctBias",
+      name,
+      reference,
+      stored,
+      mean,
+      bias: bias.source,
+      dtype,
+      outOffsetBytes: offsetBytes,
+    },
+  };
+}
+
+function scaleTask(
+  { calibration, inputsOptions }: Prepared,
+  { output, layerName, stored }: FiledLayer,
+): InputScaleTask | null {
+  const found = scaleInput(calibration!, layerName, inputsOptions);
+  const place = tensorsByName(output).get(`${layerName}.input_scale`);
+  if (found === null || place === undefined) return null;
+  return {
+    kind: "inputScale",
+    name: place.name,
+    inputs: found.inputs,
+    isGiven: found.kind === "given",
+    convrotGroupSize: stored.convrotGroupSize,
+    outOffsetBytes: place.offsetBytes,
+  };
+}
+
+function measureOne(
+  { calibration, inputsOptions }: Prepared,
+  { source, layerName, reference, stored, bias, outputFile }: FiledLayer,
+): Measurement | null {
+  const found = measuringInputs(calibration!, layerName, inputsOptions);
+  if (found === null || !isMeasurable(stored, found.inputs)) return null;
+  const own = bias === null ? null : floatMatrix({ ...bias.own, file: bias.own.file + outputFile });
+  return {
+    on: found.on,
+    task: {
+      kind: "measure",
+      name: source.name,
+      reference,
+      stored,
+      bias: own === null ? null : { reference: bias!.source, stored: own },
+      inputs: found.inputs,
+    },
+  };
+}
