@@ -2,10 +2,15 @@
 
 import type { Plan, PlannedTensor } from "../pipeline/plan.ts";
 import { explain } from "../presets/explain.ts";
-import { formatBytes } from "./format.ts";
+import type { LoraReport } from "../lora/plan_merge.ts";
+import { formatBytes, visible } from "./format.ts";
 
-/** The stable JSON shape of a plan (SPEC, section 2). */
-export function planJson(plan: Plan): Record<string, unknown> {
+/**
+ * The stable JSON shape of a plan.
+ *
+ * @param loras what becomes of the LoRAs that are merged.
+ */
+export function planJson(plan: Plan, loras: readonly LoraReport[] = []): Record<string, unknown> {
   const { totals } = plan;
   return {
     family: plan.detection.family,
@@ -21,8 +26,26 @@ export function planJson(plan: Plan): Record<string, unknown> {
     layout: plan.detection.layout,
     prefix: plan.detection.prefix,
     fallbacks: plan.fallbacks,
+    loras: lorasJson(loras),
     tensors: plan.tensors.map(tensorJson),
   };
+}
+
+/** LoRAs for programs. */
+export function lorasJson(loras: readonly LoraReport[]): Record<string, unknown>[] {
+  return loras.map(({ path, strength, modules, resolved, unmatched, mismatched }) => ({
+    path,
+    strength,
+    layers: modules,
+    merged: resolved,
+    unmatched: unmatched.map(({ key }) => key),
+    mismatched: mismatched.map(({ key }) => key),
+  }));
+}
+
+/** A LoRA for people: how much of it has a place in the model. */
+export function loraLine({ path, strength, modules, resolved }: LoraReport): string {
+  return `${visible(path)}, ${resolved} of ${modules} layers, strength ${strength}`;
 }
 
 function tensorJson({ source, action, reason, scheme }: PlannedTensor): Record<string, unknown> {
@@ -41,7 +64,7 @@ function tensorJson({ source, action, reason, scheme }: PlannedTensor): Record<s
 }
 
 /** The plan as lines of text: totals, then tensors grouped by what happens to them and why. */
-export function planLines(plan: Plan): string[] {
+export function planLines(plan: Plan, loras: readonly LoraReport[] = []): string[] {
   const { totals } = plan;
   const lines = [
     `family    ${explain(plan.detection)}`,
@@ -51,6 +74,7 @@ export function planLines(plan: Plan): string[] {
   ];
   if (totals.cast > 0) lines.push(`cast      ${totals.cast} tensors`);
   if (totals.remove > 0) lines.push(`remove    ${totals.remove} tensors`);
+  for (const lora of loras) lines.push(`merge     ${loraLine(lora)}`);
   lines.push(
     `size      ${formatBytes(totals.inputBytes)} -> ${formatBytes(totals.outputBytes)}`,
     "",

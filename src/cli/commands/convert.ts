@@ -17,7 +17,7 @@ import { formatBytes, formatSeconds } from "../format.ts";
 import { createLog, type Log } from "../log.ts";
 import { autoOutputName, type ConvertIo, toConvertRequest } from "../options.ts";
 import type { Parsed } from "../parse.ts";
-import { planJson, planLines } from "../plan_report.ts";
+import { loraLine, lorasJson, planJson, planLines } from "../plan_report.ts";
 import { createProgress } from "../progress.ts";
 import { overallOutput } from "../../pipeline/output_errors.ts";
 import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
@@ -59,10 +59,10 @@ export interface ConversionOutcome {
 type Request = ConversionRequest;
 
 function analyze({ options, io, context, log }: Request): number {
-  const { plan, notes } = prepare(io.input, options, { dryRun: true });
+  const { plan, notes, loras } = prepare(io.input, options, { dryRun: true });
   for (const note of notes) log.warn(note);
-  if (io.json) context.stdout(JSON.stringify(planJson(plan)));
-  else for (const line of planLines(plan)) context.stdout(line);
+  if (io.json) context.stdout(JSON.stringify(planJson(plan, loras)));
+  else for (const line of planLines(plan, loras)) context.stdout(line);
   return 0;
 }
 
@@ -140,6 +140,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
           family: start.plan.detection.family,
           target: start.plan.target,
           totals: totalsJson(start.plan),
+          loras: lorasJson(start.loras),
         });
       },
       measure: io.reportQuality || io.json || io.reportPath !== null,
@@ -179,9 +180,7 @@ function announce({ plan, output, notes, loras, workers }: ConvertStart, request
   log.info(`device: cpu (${workers} ${workers === 1 ? "worker" : "workers"})`);
   log.info(`model: ${explain(plan.detection)}`);
   if (options.method !== "simple" && options.output === "int8") log.info(methodLine(plan, options));
-  for (const { path, modules, resolved, strength } of loras) {
-    log.info(`merging: ${path}, ${resolved} of ${modules} layers, strength ${strength}`);
-  }
+  for (const lora of loras) log.info(`merging: ${loraLine(lora)}`);
   const { totals } = plan;
   const parts = [
     `${totals.quantize} quantized`,
@@ -239,6 +238,12 @@ function targetWarnings(plan: Plan, options: ConvertOptions): string[] {
     if (format === "int8_tensorwise") continue;
     warnings.push(
       `stock ComfyUI does not load ${format} (KeyError); convert_to_quant's own loader and its forks do`,
+    );
+  }
+  if (plan.detection.layout === "lora" && plan.totals.quantize > 0) {
+    warnings.push(
+      "stock ComfyUI takes the codes of a quantized LoRA for its weights: `quantsmith dequantize` it " +
+        "before it is loaded there, or merge the original by --merge-lora",
     );
   }
   if (!options.comfyQuant && plan.totals.quantize > 0) {
