@@ -165,7 +165,12 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       why: "without --calibration-data",
     },
     {
-      when: options.calibrationPath === null,
+      when: options.method === "simple" || !isInt8,
+      names: ["calibration-lora"],
+      why: "with plain round to nearest",
+    },
+    {
+      when: options.calibrationPath === null && options.calibrationLora === null,
       names: ["gptq-actorder", "quip-actorder", "quip-checkpointed"],
       why: "without --calibration-data",
     },

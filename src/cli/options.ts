@@ -68,6 +68,7 @@ function optionsOf(parsed: Parsed): ConvertOptions {
       DEFAULT_CONVERT_OPTIONS.calibrationHoldout,
     biasCorrection: parsed.bool("bias-correction", DEFAULT_CONVERT_OPTIONS.biasCorrection),
     staticActivations: parsed.bool("static-activations"),
+    calibrationLora: parsed.string("calibration-lora"),
     actOrder: parsed.bool(method === "quip" ? "quip-actorder" : "gptq-actorder", true),
     heur: parsed.bool("heur"),
     comfyQuant: parsed.bool("comfy_quant", true),
@@ -199,6 +200,7 @@ export function autoOutputName(
     | "scaleSearch"
     | "method"
     | "calibrationPath"
+    | "calibrationLora"
     | "merge"
   >,
   { convrotGroup }: { convrotGroup: number | null },
@@ -221,7 +223,8 @@ function modeName(
   const scaling = scalingNameOf(options);
   const isQuip = options.method === "quip";
   const search = options.scaleSearch ?? (options.method === "simple" ? "off" : "mse");
-  const isCompensated = options.method !== "simple" && options.calibrationPath !== null;
+  const isCompensated = options.method !== "simple" &&
+    (options.calibrationPath !== null || options.calibrationLora !== null);
   return [
     ...merged,
     "int8",

@@ -27,7 +27,14 @@ import { openModel } from "../safetensors/reader.ts";
 import { readCalibrationJson } from "../safetensors/calibration_json.ts";
 
 /** Which statistic a layer's Hessian is made from. */
-export type Statistic = "activations" | "hessian" | "channels";
+export type Statistic = "activations" | "hessian" | "channels" | "lora";
+
+/** The directions in which a LoRA reads the inputs of a layer. */
+export interface LoraDirections {
+  readonly rank: number;
+  /** f32 `[rank, K]`, row-major. */
+  readonly values: Float32Array;
+}
 
 /** Where the numbers are. */
 export type StatisticData =
@@ -43,10 +50,15 @@ export type StatisticData =
 /** What a Hessian of one layer is made from. */
 export interface LayerStatistic {
   readonly statistic: Statistic;
-  /** T for activations, K for a Hessian, 1 for channels. */
+  /** T for activations, K for a Hessian, 1 for channels, 0 where only LoRA directions are known. */
   readonly rows: number;
   readonly cols: number;
   readonly data: StatisticData;
+}
+
+/** What is known of inputs where nothing is: all channels alike. To be steered by LoRA directions. */
+export function noStatistic(cols: number): LayerStatistic {
+  return { statistic: "lora", rows: 0, cols, data: { kind: "inline", values: new Float32Array() } };
 }
 
 /** All layers of a calibration file. */

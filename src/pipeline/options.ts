@@ -42,6 +42,8 @@ export interface ConvertOptions {
   readonly biasCorrection: boolean;
   /** Write the `input_scale` of static activations, where the calibration data has it or inputs. */
   readonly staticActivations: boolean;
+  /** A LoRA whose directions weigh more in the errors of outputs; null: none. */
+  readonly calibrationLora: string | null;
   /** Round the columns of most energy first. The documented default is off; measured, on is better. */
   readonly actOrder: boolean;
   /** Keep layers that the mode cannot take, instead of falling to row scaling. */
@@ -89,6 +91,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   calibrationHoldout: 0,
   biasCorrection: true,
   staticActivations: false,
+  calibrationLora: null,
   actOrder: true,
   heur: false,
   comfyQuant: true,

@@ -15,12 +15,14 @@ import { openModel, TensorReader } from "../safetensors/reader.ts";
 import {
   type Calibration,
   type LayerStatistic,
+  noStatistic,
   openCalibration,
   unmatchedLayers,
 } from "./calibration.ts";
 import { DAMPING_DEFAULT } from "../linalg/damping.ts";
 import { fittedRows, type InputsOptions, scaleInput } from "./layer_inputs.ts";
 import { openLoraMerge } from "./lora_merge.ts";
+import { type LoraSteering, openLoraSteering } from "./lora_steering.ts";
 import { floatMatrix } from "./make_tasks.ts";
 import type { ConvertOptions } from "./options.ts";
 import { makePlan, type Plan, type PlanInput } from "./plan.ts";
@@ -83,10 +85,14 @@ export function prepare(
   if (calibration !== null) notes.push(...unmatchedLayers(calibration, model));
   const statistics = calibration?.layers ?? new Map<string, LayerStatistic>();
   const weightNames = model.tensors.map(({ name }) => name);
+  const steering = steeringOf(logical, options);
+  notes.push(...steering?.notes ?? []);
   const input: PlanInput = {
     model,
     staticScales: staticScalesOf(options, calibration, weightNames, notes),
-    calibrated: new Set(weightNames.filter((name) => statistics.has(layerName(name)))),
+    calibrated: new Set(
+      weightNames.filter((name) => statistics.has(layerName(name)) || steering?.names.has(name)),
+    ),
     detection,
     rule,
     options,
@@ -113,7 +119,9 @@ export function prepare(
       return { ...matrix, rows, cols, deltas: merge.deltasOf(source.name) };
     },
     compensationOf: (source) => {
-      const statistic = statistics.get(layerName(source.name));
+      const directions = steering?.directionsOf(source.name) ?? null;
+      const statistic = statistics.get(layerName(source.name)) ??
+        (directions === null ? undefined : noStatistic(source.shape[1] ?? 1));
       if (statistic === undefined) return null;
       const { actOrder } = options;
       const fallbackScaleSearch = (options.scaleSearch ?? "mse") === "mse";
@@ -128,6 +136,7 @@ export function prepare(
         ...statistic,
         rows,
         data,
+        directions,
         actOrder,
         damping: DAMPING_DEFAULT,
         weightedScales,
@@ -178,6 +187,13 @@ function staticScalesOf(
         "at run time",
   );
   return new Set(names);
+}
+
+/** The LoRA whose directions the method is steered by. */
+function steeringOf(logical: readonly TensorInfo[], options: ConvertOptions): LoraSteering | null {
+  const { calibrationLora: path, method, output } = options;
+  if (path === null || method === "simple" || output === "fp16") return null;
+  return openLoraSteering(logical, path);
 }
 
 function layerName(weightName: string): string {

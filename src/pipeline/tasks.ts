@@ -4,7 +4,7 @@
  * the workers by structured clone) and pure geometry.
  */
 
-import type { LayerStatistic, StatisticData } from "./calibration.ts";
+import type { LayerStatistic, LoraDirections, StatisticData } from "./calibration.ts";
 import type { LoraDelta } from "../lora/lora_delta.ts";
 import type { Transform } from "../quant/scheme.ts";
 import { type DType, DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
@@ -68,6 +68,8 @@ export interface CopyTask {
 export interface Compensation extends LayerStatistic {
   /** Columns of most energy are rounded first. */
   readonly actOrder: boolean;
+  /** Directions that weigh more than the inputs tell; null: none. */
+  readonly directions: LoraDirections | null;
   /** Fraction of the mean diagonal that is added to the Hessian, to begin with. */
   readonly damping: number;
   /**

@@ -207,21 +207,26 @@ function announce({ plan, output, notes, loras, workers }: ConvertStart, request
 }
 
 /** Which method is used, and why. */
-function methodLine(plan: Plan, { method, calibrationPath, quip }: ConvertOptions): string {
+function methodLine(plan: Plan, options: ConvertOptions): string {
+  const { method, calibrationPath, calibrationLora, quip } = options;
   const compensated =
-    plan.tensors.filter(({ scheme }) => scheme?.method === "gptq" || scheme?.method === "quip")
-      .length;
+    plan.tensors.filter(({ scheme }) => (scheme?.method ?? "rtn") !== "rtn").length;
   const name = method === "quip" ? "quip" : "gptq";
-  if (calibrationPath === null) {
+  const data = [
+    ...(calibrationPath === null ? [] : [`data in ${calibrationPath}`]),
+    ...(calibrationLora === null ? [] : [`directions in ${calibrationLora}`]),
+  ].join(" or ");
+  if (data === "") {
+    const none = "no calibration data was given";
     if (name === "quip" && quip.storeTransformed) {
-      return "method: quip, transformed and rounded to nearest with scale search (no calibration data was given)";
+      return `method: quip, transformed and rounded to nearest with scale search (${none})`;
     }
     const nothing = method === "auto" ? "" : ": there is nothing to compensate by";
-    return `method: ${method}, round to nearest with scale search (no calibration data was given${nothing})` +
+    return `method: ${method}, round to nearest with scale search (${none}${nothing})` +
       (name === "quip" ? "; --convrot lowers the error, whatever the data" : "");
   }
   const rest = plan.totals.quantize - compensated;
-  return `method: ${name} for ${compensated} layers with data in ${calibrationPath}` +
+  return `method: ${name} for ${compensated} layers with ${data}` +
     (rest > 0 ? `, round to nearest with scale search for the ${rest} others` : "");
 }
 

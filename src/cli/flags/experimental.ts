@@ -33,12 +33,15 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       help: "write the input_scale of the calibration data, or that of its activations",
     },
   ]),
-  ...section({ page: "experimental", theme: "Calibration", notYet: CALIBRATION }, [
+  ...section({ page: "experimental", theme: "Calibration" }, [
     {
       name: "calibration-lora",
       type: { kind: "string", place: "FILE" },
-      help: "steer the rounding by the directions of a LoRA",
+      help: "steer the rounding by what a LoRA reads from the inputs of its layers; besides " +
+        "--calibration-data, or without",
     },
+  ]),
+  ...section({ page: "experimental", theme: "Calibration", notYet: CALIBRATION }, [
     {
       name: "calib_samples",
       type: { kind: "int", min: 1 },

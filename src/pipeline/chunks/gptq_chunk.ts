@@ -92,7 +92,7 @@ interface Layer {
 /** What became of the Hessian, for people. */
 export function noteOf(
   what: string,
-  { statistic }: Compensation,
+  { statistic, directions }: Compensation,
   { size, blockSize, report }: GptqFactor,
 ): string {
   const { damping, deadChannels, fallback } = report;
@@ -101,7 +101,12 @@ export function noteOf(
     ? `, in ${size / blockSize} segments`
     : "";
   const dead = deadChannels > 0 ? `, ${deadChannels} dead channels` : "";
-  return `${what} from ${statistic}, damping ${damping}${segments}${dead}`;
+  const source = directions === null
+    ? statistic
+    : statistic === "lora"
+    ? `${directions.rank} LoRA directions`
+    : `${statistic} and ${directions.rank} LoRA directions`;
+  return `${what} from ${source}, damping ${damping}${segments}${dead}`;
 }
 
 /** Reads, rounds and writes the rows of `rect`: whole groups, or a part of the only one. */
@@ -217,7 +222,8 @@ export function gptqScratchBytes(task: QuantizeTask): number {
   const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 2) + 8 * groups;
   // Inside gptqRows: reordered rows, their codes, feedback, a block column of the factor.
   const rounding = step * (5 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols;
-  const factoring = 128 * cols + 8 * 128 * 128;
+  const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
+  const factoring = 128 * cols + 8 * 128 * 128 + directions;
   return band + rounding + factoring + decodeScratchBytes(task.source, step) + SLACK_BYTES;
 }
 

@@ -8,6 +8,7 @@
  */
 
 import {
+  addDirections,
   addGram,
   finishGram,
   type Hessian,
@@ -34,24 +35,31 @@ export function rotatedHessian(
   const { cols } = task.source;
   const { shared, linalg } = team;
   const group = task.convrotGroupSize;
-  const isDiagonal = compensation.statistic === "channels";
-  const values = shared.f64(
-    cols * (isDiagonal ? 1 : segmentSize(cols, group, compensation.segments)),
-  );
+  const isDiagonal = blockSizeOf(cols, group, compensation) === 1;
+  const values = shared.f64(cols * blockSizeOf(cols, group, compensation));
   const spare = isDiagonal && group !== null ? shared.f64(cols * group) : null;
   const hessian = hessianOf(team, compensation, { size: cols, group, values });
   return group === null ? hessian : rotateHessian(linalg, hessian, group, spare);
+}
+
+/** Columns of a block of the Hessian in original space: 1 for a diagonal. */
+function blockSizeOf(
+  cols: number,
+  group: number | null,
+  { statistic, segments, directions }: Compensation,
+): number {
+  if (directions !== null) return cols; // they cross all columns
+  return statistic === "channels" ? 1 : segmentSize(cols, group, segments);
 }
 
 /** f64 numbers that {@link rotatedHessian} takes from the shared memory. */
 export function hessianElements(
   cols: number,
   group: number | null,
-  { statistic, segments }: Compensation,
+  compensation: Compensation,
 ): number {
-  return statistic === "channels"
-    ? cols * (1 + (group ?? 0))
-    : cols * segmentSize(cols, group, segments);
+  const blockSize = blockSizeOf(cols, group, compensation);
+  return cols * (blockSize === 1 ? 1 + (group ?? 0) : blockSize);
 }
 
 /** Bytes of shared memory for the inputs that a Hessian is made from, while it is made. */
@@ -78,9 +86,54 @@ export function segmentSize(
 /**
  * Fills `values` with the Hessian of the inputs, in original space.
  *
- * @param into f64 `[size * segment]`, shared; `[size]` for channel statistics.
+ * @param into f64 `[size * block]`, shared: `[size]` for channel statistics, `[size * size]` with LoRA
+ * directions.
  */
 export function hessianOf(
+  team: TeamContext,
+  compensation: Compensation,
+  into: { size: number; group: number | null; values: Float64Array },
+): Hessian {
+  const { directions } = compensation;
+  if (directions === null) return plainHessian(team, compensation, into);
+  const { linalg, scratch } = team;
+  const hessian = { ...wholeHessian(team, compensation, into), source: "lora" as const };
+  const mark = scratch.mark();
+  const own = scratch.f32(directions.values.length); // the kernels reach no other memory
+  own.set(directions.values);
+  addDirections(linalg, hessian, matrix(own, directions.rank, into.size), DIRECTION_STRENGTH);
+  scratch.release(mark);
+  return hessian;
+}
+
+/** With as much energy in the directions of a LoRA as in all inputs: half of what counts is what it reads. */
+const DIRECTION_STRENGTH = 1;
+
+/** A Hessian of one block, whatever it is made from. */
+function wholeHessian(
+  team: TeamContext,
+  compensation: Compensation,
+  into: { size: number; group: number | null; values: Float64Array },
+): Hessian {
+  const { linalg, scratch } = team;
+  const { size, values } = into;
+  const { statistic } = compensation;
+  if (statistic === "activations" || statistic === "hessian") {
+    return plainHessian(team, { ...compensation, segments: null }, into);
+  }
+  const mark = scratch.mark();
+  const row = scratch.f32(size).fill(1), diagonal = scratch.f64(size);
+  if (statistic === "channels") loadRow(team, compensation, row, 0);
+  hessianFromChannels(row, diagonal);
+  const { start, end } = shareOf(linalg.team, 0, size);
+  values.fill(0, start * size, end * size);
+  for (let i = start; i < end; i++) values[i * size + i] = diagonal[i]!;
+  scratch.release(mark);
+  linalg.team.barrier();
+  return { size, blockSize: size, values, source: "channels" };
+}
+
+function plainHessian(
   team: TeamContext,
   compensation: Compensation,
   into: { size: number; group: number | null; values: Float64Array },

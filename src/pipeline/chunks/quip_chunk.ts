@@ -240,7 +240,8 @@ export function quipScratchBytes(task: QuantizeTask, { cols }: Transform): numbe
   const band = step * source.cols * (elementBytes(source.dtype) + 8);
   // In gptqRows: reordered rows, their codes, feedback, a block column of the factor.
   const rounding = BAND_ROWS * (9 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols;
-  const factoring = 128 * cols + 8 * 128 * 128;
+  const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
+  const factoring = 128 * cols + 8 * 128 * 128 + directions;
   return Math.max(band, rounding + factoring) + decodeScratchBytes(source, step) + SLACK_BYTES;
 }
 
