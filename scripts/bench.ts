@@ -2,7 +2,7 @@
  * Measures the converter against its targets, in one run: wall time beside `cp` + sync of the same file,
  * peak memory, start-up. Prints a table with PASS or MISS; exits 1 where a target is missed.
  *
- *     deno task bench [--gb 4.3] [--rounds 3] [--dir FOLDER] [--only speed,merge,tensor,start,layers,config] [--markdown]
+ *     deno task bench [--gb 4.3] [--rounds 3] [--dir FOLDER] [--only speed,merge,edit,tensor,start,layers,config] [--markdown]
  *
  * Takes twice `--gb` of disk, in a temporary folder or in FOLDER; there the checkpoint stays for the next
  * run. All else that it writes is deleted.
@@ -28,7 +28,7 @@ import {
 import { hasGnuTime, measure, type Measurement, median, NO_GNU_TIME } from "./support/measure.ts";
 import { renderMarkdown, renderTable } from "./support/table.ts";
 
-const SECTIONS = ["speed", "merge", "tensor", "start", "layers", "config"];
+const SECTIONS = ["speed", "merge", "edit", "tensor", "start", "layers", "config"];
 const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
 const RTN = ["--simple", "--scaling_mode", "row"];
 const MB = 1e6;
@@ -37,6 +37,7 @@ const MB = 1e6;
 const LIMITS = {
   rtnRatio: 1.3,
   defaultRatio: 4,
+  editRatio: 1.3,
   peakBytes: 150 * 2 ** 20,
   startSeconds: 0.15,
   firstTensorSeconds: 1,
@@ -245,6 +246,49 @@ async function benchConfig(folder: string): Promise<void> {
   }
 }
 
+/** Edits and exact migrations of a quantized file move bytes: wall time beside cp + sync, interleaved. */
+async function benchEdit(model: string): Promise<void> {
+  const file = `${model}.int8.safetensors`;
+  await quantsmith([model, file, "--no-progress", "--force", ...RTN, "--target", "ctq"]);
+  try {
+    const copies: number[] = [];
+    const edits: Measurement[] = [];
+    const migrations: Measurement[] = [];
+    const write = async (command: string, ...args: string[]) => {
+      const out = `${file}.out.safetensors`;
+      execFileSync("sync");
+      try {
+        const common = ["--no-progress", "--workers", "2"];
+        return await quantsmith([command, file, out, ...common, ...args], { memory: true });
+      } finally {
+        fs.rmSync(out, { force: true });
+      }
+    };
+    for (let round = 1; round <= rounds; round++) {
+      copies.push(await copyAndSync(file));
+      edits.push(await write("edit", "--add-keys", "full_precision_matrix_mult: true"));
+      migrations.push(await write("migrate"));
+      console.error(
+        `Round ${round} of ${rounds}: cp+sync ${copies.at(-1)!.toFixed(2)} s, ` +
+          `edit ${edits.at(-1)!.seconds.toFixed(2)} s, ` +
+          `migrate ${migrations.at(-1)!.seconds.toFixed(2)} s`,
+      );
+    }
+    const size = `${(fs.statSync(file).size / 1e9).toFixed(2)} GB`;
+    note(`cp + sync of ${size}, int8`, seconds(copies));
+    for (const [what, runs] of [["edit", edits], ["exact migration", migrations]] as const) {
+      const times = runs.map((run) => run.seconds);
+      const ratio = median(times) / median(copies);
+      const limit = LIMITS.editRatio;
+      note(`${what}: wall time`, seconds(times));
+      judge(`${what}: wall / cp+sync`, ratio.toFixed(2), `<= ${limit}`, ratio <= limit);
+      judgePeak(`${what}: peak memory`, runs);
+    }
+  } finally {
+    fs.rmSync(file, { force: true });
+  }
+}
+
 /** A single tensor of 2 GiB: memory must not follow the size of a tensor either. */
 async function benchTensor(folder: string): Promise<void> {
   const side = 32768;
@@ -313,11 +357,12 @@ if (flags.dir !== undefined) fs.mkdirSync(flags.dir, { recursive: true });
 const folder = flags.dir ?? fs.mkdtempSync(path.join(os.tmpdir(), "quantsmith-bench-"));
 try {
   if (!hasGnuTime()) console.error(NO_GNU_TIME);
-  if (sections.includes("speed") || sections.includes("start")) {
+  if (["speed", "edit", "start"].some((name) => sections.includes(name))) {
     const tensors = fluxLikeOfBytes(MODEL_SIZES.bench, modelBytes);
     const name = `quantsmith-bench-${modelBytes / MB}mb.safetensors`;
     const model = prepare(path.join(folder, name), tensors, modelBytes);
     if (sections.includes("speed")) await benchSpeed(model);
+    if (sections.includes("edit")) await benchEdit(model);
     if (sections.includes("start")) await benchStart(model);
   }
   if (sections.includes("merge")) await benchMerge(folder);

@@ -36,6 +36,9 @@ export function runTogether(team: TeamContext, task: TeamTask): void {
   else if (compensation !== null) gptqLayer(team, task, compensation);
 }
 
+/** Bytes that a copy moves at a time. */
+const COPY_BLOCK_BYTES = 128 << 10;
+
 /** Carries out chunk `index` of `task`; its numbers are in `context.slot` afterwards. */
 export function runChunk(context: ChunkContext, task: Task, grid: ChunkGrid, index: number): void {
   const rect = chunkRect(grid, index);
@@ -74,10 +77,14 @@ export function runChunk(context: ChunkContext, task: Task, grid: ChunkGrid, ind
   context.scratch.release(mark);
 }
 
+/** In blocks that stay in a core's cache between reading and writing, which large ones do not. */
 function copyChunk(context: ChunkContext, task: CopyTask, rect: Rect): void {
-  const bytes = context.scratch.u8(rect.cols);
-  context.read(task.file, bytes, task.offsetBytes + rect.col);
-  context.write(bytes, task.outOffsetBytes + rect.col);
+  const block = context.scratch.u8(Math.min(COPY_BLOCK_BYTES, rect.cols));
+  for (let done = 0; done < rect.cols; done += block.length) {
+    const bytes = block.subarray(0, Math.min(block.length, rect.cols - done));
+    context.read(task.file, bytes, task.offsetBytes + rect.col + done);
+    context.write(bytes, task.outOffsetBytes + rect.col + done);
+  }
 }
 
 /** Slot 0: how many bytes differ. */
@@ -124,7 +131,7 @@ export function scratchBytes(task: Task, grid: ChunkGrid): number {
   const elements = grid.rowStep * grid.colStep;
   switch (task.kind) {
     case "copy":
-      return Math.min(COPY_BYTES, task.byteLength) + SLACK_BYTES;
+      return Math.min(COPY_BLOCK_BYTES, task.byteLength) + SLACK_BYTES;
     case "compareBytes":
       return 2 * Math.min(COPY_BYTES, task.byteLength) + SLACK_BYTES;
     case "quantize":
