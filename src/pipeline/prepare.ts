@@ -21,6 +21,7 @@ import {
 } from "./calibration.ts";
 import { DAMPING_DEFAULT } from "../linalg/damping.ts";
 import { fittedRows, type InputsOptions, scaleInput } from "./layer_inputs.ts";
+import { idleOverrides } from "./idle_overrides.ts";
 import { openLoraMerge } from "./lora_merge.ts";
 import { type LoraSteering, openLoraSteering } from "./lora_steering.ts";
 import { floatMatrix } from "./make_tasks.ts";
@@ -69,7 +70,7 @@ export function prepare(
     .filter(({ name }) => !requantized?.parts.has(name))
     .map((tensor) => requantized?.weights.get(tensor.name) ?? tensor);
   const detection = detect(logical);
-  const notes: string[] = [...options.layers?.flags.notes ?? []];
+  const notes: string[] = [...options.layers?.flags.notes ?? [], ...idleOverrides(options)];
   const refusal = refusalFor(model, detection, options);
   if (refusal !== null) {
     if (!dryRun) throw new UnsupportedError(`Cannot convert ${JSON.stringify(path)}: ${refusal}`);
