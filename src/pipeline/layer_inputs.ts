@@ -5,7 +5,7 @@ import type { MeasuredOn } from "./output_errors.ts";
 import type { LayerInputs, MeanInput } from "./tasks.ts";
 
 /** Inputs that an error is measured with, at most: spread evenly over all there are. */
-export const MEASURED_ROWS_MAX = 256;
+export const MEASURED_ROWS_MAX = 128;
 
 /** How calibration data is placed among the files of a run, and shared out. */
 export interface InputsOptions {

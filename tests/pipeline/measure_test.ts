@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { convertModel, type ConvertResult } from "../../src/pipeline/convert.ts";
 import { openCalibration } from "../../src/pipeline/calibration.ts";
@@ -230,6 +231,35 @@ Deno.test("convertModel() writes the input_scale of static activations as given,
   await withLayer([...rows(x), given], async (run) => {
     assert.equal(scaleIn(await run(mode)), 0.25);
   });
+});
+
+Deno.test("convertModel() refuses calibration data with a NaN or infinity, and leaves no output", async () => {
+  for (const bad of [NaN, Infinity]) {
+    const x = activations(16, 1);
+    x[3 * COLS + 7] = bad;
+    await withLayer(rows(x), async (run) => {
+      for (const biasCorrection of [true, false]) {
+        await assert.rejects(run({ scaling: "row", method: "simple", biasCorrection }), {
+          message: new RegExp(`activations\\[3, 7\\] is ${bad}$`),
+        });
+      }
+    });
+  }
+});
+
+Deno.test("openCalibration() reads all fields of a layer from JSON as from safetensors", () => {
+  using folder = temporaryFolder();
+  const path = join(folder.path, "c.json");
+  writeFileSync(
+    path,
+    '{"a.b": {"channel_mean": [1, -2], "input_scale": 0.5, "activations": [[3, 4]]}}',
+  );
+  const { layers, fields, isSynthetic } = openCalibration(path);
+  assert.equal(layers.get("a.b")!.statistic, "activations");
+  const known = fields.get("a.b")!;
+  assert.deepEqual(Object.keys(known).sort(), ["activations", "channel_mean", "input_scale"]);
+  assert.deepEqual(known.input_scale!.data, { kind: "inline", values: Float32Array.of(0.5) });
+  assert.equal(isSynthetic, false);
 });
 
 Deno.test("worstFirst() ranks by output error where there is one, then by weight error", () => {

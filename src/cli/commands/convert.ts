@@ -279,7 +279,7 @@ async function conclude(
       context.stdout(line);
     }
     const corrected = result.layers.filter(({ bias }) => bias !== null && bias.factor > 0).length;
-    if (corrected > 0) context.stdout(`Biases corrected: ${corrected}`);
+    if (corrected > 0) context.stdout(`biases corrected: ${corrected}`);
   }
   if (io.reportQuality && low.length > 0) {
     log.warn(`${low.length} layers are below ${io.qualityThreshold} dB SQNR`);

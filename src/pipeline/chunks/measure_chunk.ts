@@ -32,7 +32,7 @@ export const MEASURE = Object.freeze({
 });
 
 /** Inputs in memory at a time. */
-const INPUT_ROWS = 64;
+const INPUT_ROWS = 128;
 
 /** Fills the slot with the sums over the rows of `rect`. */
 export function measureChunk(context: ChunkContext, task: MeasureTask, rect: Rect): void {
@@ -226,10 +226,14 @@ function measureByHessian(
   }
 }
 
-/** Fills `out` with rows of the calibration data, from row `first` of those that are measured with. */
+/**
+ * Fills `out` with rows of the calibration data, from row `first` of those that are measured with.
+ *
+ * @throws RangeError at a NaN or infinity.
+ */
 export function loadInputs(
   context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
-  { data, cols, firstRow, rowStep }: LayerInputs,
+  { statistic, data, cols, firstRow, rowStep }: LayerInputs,
   out: Float32Array,
   first: number,
 ): void {
@@ -238,14 +242,20 @@ export function loadInputs(
     const values = out.subarray(i * cols, (i + 1) * cols);
     if (data.kind === "inline") {
       values.set(data.values.subarray(row * cols, (row + 1) * cols));
-      continue;
+    } else {
+      const mark = context.scratch.mark();
+      const rowBytes = cols * elementBytes(data.dtype);
+      const raw = context.scratch.u8(rowBytes);
+      context.read(data.file, raw, data.offsetBytes + row * rowBytes);
+      context.kernels.decode(values, raw, data.dtype);
+      context.scratch.release(mark);
     }
-    const mark = context.scratch.mark();
-    const rowBytes = cols * elementBytes(data.dtype);
-    const raw = context.scratch.u8(rowBytes);
-    context.read(data.file, raw, data.offsetBytes + row * rowBytes);
-    context.kernels.decode(values, raw, data.dtype);
-    context.scratch.release(mark);
+    const { first: bad } = context.kernels.countNonFinite(values);
+    if (bad >= 0) {
+      throw new RangeError(
+        `Cannot use calibration data: ${statistic}[${row}, ${bad}] is ${values[bad]}`,
+      );
+    }
   }
 }
 

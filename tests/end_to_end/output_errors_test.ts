@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
+import { runCli } from "../support/run_cli.ts";
+import { syntheticLayer } from "../support/synthetic_layer.ts";
+
+const SIZES = [[96, 256], [64, 128]] as const;
+
+/** A model of two layers with biases and two calibration files of inputs with a mean. */
+function writeFiles(folder: string): { model: string; data: string; held: string } {
+  const paths = {
+    model: join(folder, "model.safetensors"),
+    data: join(folder, "data.safetensors"),
+    held: join(folder, "held.safetensors"),
+  };
+  const layers = SIZES.map(([rows, cols], i) => syntheticLayer({ rows, cols, seed: 5 + i }));
+  writeModel(
+    paths.model,
+    layers.flatMap(({ rows, cols, weight }, i) => [
+      tensorOf(`blocks.${i}.lin.weight`, "F32", [rows, cols], weight),
+      tensorOf(`blocks.${i}.lin.bias`, "F32", [rows], new Float32Array(rows).fill(0.5)),
+    ]),
+  );
+  for (const [path, stream] of [[paths.data, 1], [paths.held, 2]] as const) {
+    writeModel(
+      path,
+      layers.map((layer, i) =>
+        tensorOf(
+          `blocks.${i}.lin.activations`,
+          "F32",
+          [40, layer.cols],
+          layer.inputs(40, stream).map((x, at) => x + Math.sin(at % layer.cols)),
+        )
+      ),
+    );
+  }
+  return paths;
+}
+
+Deno.test("quantsmith --calibration-data tells output errors in table, events, report and verify", async () => {
+  using folder = temporaryFolder();
+  const { model, data, held } = writeFiles(folder.path);
+  const output = join(folder.path, "out.safetensors"), report = join(folder.path, "report.json");
+  const common = ["--preset", "none", "--simple", "--scaling_mode", "row", "--no-progress"];
+  const given = [model, output, ...common, "--calibration-data", data];
+  const table = await runCli([...given, "--report-quality", "--verify", "--report", report]);
+  assert.equal(table.code, 0, table.stderr);
+  const lines = table.stdout.split("\n");
+  assert.match(lines[0]!, /^ *W8A16 +W8A8 +SQNR dB/);
+  assert.ok(parseFloat(lines[1]!) >= parseFloat(lines[2]!), "worst layers come first");
+  assert.match(table.stdout, /calibration rows themselves.*\nbiases corrected: 2\n/);
+  assert.match(table.stderr, /everything that was kept is equal to the source/);
+  assert.doesNotMatch(table.stderr, /bias-differs/);
+
+  const written = JSON.parse(readFileSync(report, "utf8"));
+  assert.equal(written.overall_output.layers, 2);
+  const errors: number[] = written.layers.map((l: { output: { w8a16: number } }) => l.output.w8a16);
+  const mean = Math.exp(errors.reduce((sum, e) => sum + Math.log(e), 0) / 2);
+  assert.ok(Math.abs(written.overall_output.w8a16 / mean - 1) < 1e-12);
+
+  const json = await runCli([...given, "--force", "--json", "--calibration-holdout", "0.25"]);
+  const events = json.stdout.trim().split("\n").map((line) => JSON.parse(line));
+  const measured = events.filter(({ event }) => event === "measured");
+  assert.deepEqual(measured.map(({ output: { on, rows } }) => [on, rows]), [
+    ["held-out rows", 10],
+    ["held-out rows", 10],
+  ]);
+  assert.equal(events.at(-1).output_error.on, "held-out rows");
+
+  const verify = ["verify", output, "--source", model, "--calibration-data", held, "--json"];
+  const checked = await runCli(verify);
+  assert.equal(checked.code, 0, checked.stderr);
+  const found = JSON.parse(checked.stdout);
+  assert.equal(found.matches_source, true);
+  assert.equal(found.overall_output.on, "given rows");
+  assert.ok(found.overall_output.w8a8 > found.overall_output.w8a16);
+  assert.deepEqual(
+    found.problems.map(({ rule, severity }: Record<string, string>) => [rule, severity]),
+    [["bias-differs", "warning"], ["bias-differs", "warning"]],
+  );
+  const strict = await runCli([...verify, "--strict", "--quality-threshold", "60"]);
+  assert.equal(strict.code, 1);
+});
+
+Deno.test("quantsmith --static-activations warns where there is nothing to write, and where nobody reads it", async () => {
+  using folder = temporaryFolder();
+  const { model, data } = writeFiles(folder.path);
+  const given = [model, join(folder.path, "o.safetensors"), "--preset", "none", "--simple"];
+  const without = await runCli([...given, "--static-activations"]);
+  assert.equal(without.code, 0);
+  assert.match(without.stderr, /--static-activations needs --calibration-data/);
+  const all = [...given, "--force", "--static-activations", "--calibration-data", data, "--verify"];
+  const done = await runCli(all);
+  assert.equal(done.code, 0, done.stderr);
+  assert.match(done.stderr, /stock ComfyUI does not read it for INT8/);
+  const verify = await runCli([
+    "verify",
+    join(folder.path, "o.safetensors"),
+    "--calibration-data",
+    data,
+  ]);
+  assert.equal(verify.code, 2);
+  assert.match(verify.stderr, /Cannot use --calibration-data without --source/);
+});
