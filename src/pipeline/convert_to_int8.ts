@@ -17,6 +17,8 @@ export interface ConvertToInt8Options extends Partial<ConvertOptions> {
   readonly workers?: number;
   /** Resident bytes to stay under. Default: no limit. */
   readonly memoryLimitBytes?: number | null;
+  /** Measure the errors of outputs with the calibration data. Default: where there is some. */
+  readonly measure?: boolean;
   /** Aborts the conversion; no output is left. */
   readonly signal?: AbortSignal;
   /** Called with bytes done and in all. */
@@ -49,6 +51,7 @@ export function convertToInt8(request: ConvertToInt8Options): Promise<ConvertRes
     force,
     workers,
     memoryLimitBytes,
+    measure,
     signal,
     onProgress,
     workerUrl,
@@ -62,6 +65,7 @@ export function convertToInt8(request: ConvertToInt8Options): Promise<ConvertRes
     force: force ?? false,
     workers: workers ?? Math.min(8, navigator.hardwareConcurrency),
     memoryLimitBytes: memoryLimitBytes ?? null,
+    measure: measure ?? true,
     workerUrl: workerUrl ?? new URL("./workers/worker.ts", import.meta.url),
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
