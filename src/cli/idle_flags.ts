@@ -2,6 +2,8 @@
 
 import type { ConvertOptions } from "../pipeline/options.ts";
 import { scalingNameOf } from "../pipeline/mode.ts";
+import { isLearnedOptimizer } from "../quant/learned/options.ts";
+import { LEARNED_FLAGS, SCHEDULE_FLAGS } from "./learned_flags.ts";
 import { FLAGS } from "./flags/table.ts";
 import type { Parsed } from "./parse.ts";
 import type { ConvertIo } from "./request.ts";
@@ -175,13 +177,15 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       why: "without --calibration-data",
     },
     ...quipRules(options, scaling),
+    ...learnedRules(options, isMixed),
     {
       when: options.layers === null || options.layers.config === null,
       names: ["fullmatch"],
       why: "without --layer-config",
     },
     {
-      when: !(isQuip && options.quip.storeTransformed),
+      when: !(isQuip && options.quip.storeTransformed) && !isLearnedOptimizer(options.method) &&
+        !isMixed,
       names: ["manual_seed"],
       why: "with methods that are not random",
     },
@@ -230,6 +234,23 @@ function quipRules(options: ConvertOptions, scaling: string): Rule[] {
       names: ["quip-checkpointed", "quip-checkpoint-threshold", "quip-checkpoint-segments"],
       why: "with --quip-store-transformed, which mixes all columns",
     },
+  ];
+}
+
+function learnedRules({ method, learned }: ConvertOptions, isMixed: boolean): Rule[] {
+  const isLearned = isLearnedOptimizer(method);
+  return [
+    {
+      when: !isLearned && !isMixed,
+      names: LEARNED_FLAGS,
+      why: "without --optimizer original, adamw or radam",
+    },
+    { when: isLearned, names: ["gptq-actorder"], why: `with --optimizer ${method}` },
+    ...Object.entries(SCHEDULE_FLAGS).map(([kind, names]): Rule => ({
+      when: kind !== learned.schedule.kind,
+      names,
+      why: `with the ${learned.schedule.kind} schedule: --lr_schedule ${kind} has it`,
+    })),
   ];
 }
 

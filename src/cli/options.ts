@@ -7,12 +7,18 @@ import { statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { NotYetError, UsageError } from "../core/errors.ts";
 import { compileLayerPattern } from "../config/layer_pattern.ts";
-import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../pipeline/options.ts";
+import {
+  type ConvertOptions,
+  DEFAULT_CONVERT_OPTIONS,
+  methodByDefault,
+} from "../pipeline/options.ts";
 import { scalingNameOf } from "../pipeline/mode.ts";
 import { presetByName } from "../presets/registry.ts";
 import { filesOf, verbosityOf } from "./files.ts";
 import { PRESET_FLAGS } from "./flags/table.ts";
 import { idleFlags } from "./idle_flags.ts";
+import { isLearnedOptimizer } from "../quant/learned/options.ts";
+import { learnedOf } from "./learned_flags.ts";
 import { layersOf, mergeOf } from "./layer_flags.ts";
 import { quipOf, refuseQuipContradictions, segmentsOf } from "./quip_flags.ts";
 import { type Parsed, refuseNotYet } from "./parse.ts";
@@ -32,12 +38,6 @@ export function toConvertRequest(parsed: Parsed): ConvertRequest {
   refuseContradictions(parsed);
   refuseNotYet(parsed);
   const options = optionsOf(parsed);
-  if (options.target === "ctq" && options.output === "int8" && options.method === "auto") {
-    throw new NotYetError(
-      "Learned rounding (--optimizer original), the default of --target ctq (add --simple for " +
-        "round to nearest),",
-    );
-  }
   const io = ioOf(parsed);
   return { options, io, warnings: idleFlags(parsed, options, io) };
 }
@@ -50,9 +50,7 @@ function optionsOf(parsed: Parsed): ConvertOptions {
   const optimizer = parsed.string("optimizer");
   const method = parsed.bool("simple")
     ? "simple"
-    : optimizer === "gptq" || optimizer === "quip"
-    ? optimizer
-    : "auto";
+    : optimizer as ConvertOptions["method"] | null ?? methodByDefault(target);
   return Object.freeze<ConvertOptions>({
     target,
     output: parsed.bool("fp16") ? "fp16" : "int8",
@@ -61,6 +59,8 @@ function optionsOf(parsed: Parsed): ConvertOptions {
     convrot: convrotOf(parsed),
     scaleSearch,
     method,
+    learned: learnedOf(parsed),
+    seed: parsed.number("manual_seed") ?? DEFAULT_CONVERT_OPTIONS.seed,
     quip: quipOf(parsed),
     segments: segmentsOf(parsed),
     calibrationPath: parsed.string("calibration-data"),
@@ -231,7 +231,8 @@ function modeName(
     scaling === "block" || scaling === "group" ? `${scaling}${options.blockSize}` : scaling,
     ...(convrotGroup === null ? [] : [`convrot${convrotGroup}`]),
     ...(search === "mse" ? ["mse"] : []),
-    ...(isCompensated && !isQuip ? ["gptq"] : []),
+    ...(isLearnedOptimizer(options.method) ? [options.method] : []),
+    ...(isCompensated && !isQuip && !isLearnedOptimizer(options.method) ? ["gptq"] : []),
     ...(isQuip ? [options.quip.storeTransformed ? "quip_transformed" : "quip"] : []),
   ].join("_");
 }

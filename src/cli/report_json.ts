@@ -1,5 +1,6 @@
 /** `--report FILE.json`: what a conversion did, for programs. */
 
+import type { LearnedReport } from "../quant/learned/report.ts";
 import type { ConvertResult } from "../pipeline/convert.ts";
 import { planJson } from "./plan_report.ts";
 import { overallOutput, worstFirst } from "../pipeline/output_errors.ts";
@@ -13,14 +14,22 @@ export function conversionReport(result: ConvertResult): Record<string, unknown>
     workers: result.workers,
     overall: overallOf(result.layers),
     overall_output: overallOutput(result.layers),
-    layers: worstFirst(result.layers).map(({ name, shape, errors, output, bias, note }) => ({
+    layers: worstFirst(result.layers).map((
+      { name, shape, errors, output, bias, note, learned },
+    ) => ({
       name,
       shape,
       errors,
       output,
       bias,
       note,
+      ...(learned === null ? {} : { learned: summary(learned) }),
     })),
     plan: planJson(result.plan),
   };
+}
+
+/** Without the trajectory, of which `--json` has every step. */
+function summary({ trajectory: _, ...rest }: LearnedReport): Omit<LearnedReport, "trajectory"> {
+  return rest;
 }

@@ -11,8 +11,10 @@ import {
 } from "./workers/worker_pool.ts";
 import { PoolKeeper } from "./workers/pool_keeper.ts";
 import { arenaBytesFor, teamBytesFor } from "./workers/worker_pool.ts";
+import type { LearnedReport } from "../quant/learned/report.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
+import type { Note } from "./workers/protocol.ts";
 import { workersWithin } from "./budget.ts";
 import { F16_MAX } from "./chunks/cast_chunk.ts";
 import { type LayerErrors, layerErrors } from "./layer_errors.ts";
@@ -78,6 +80,8 @@ export interface LayerResult {
   readonly output: OutputErrors | null;
   /** What became of its bias; null where nothing real is known of its inputs, or it has none. */
   readonly bias: BiasChange | null;
+  /** What learned rounding did; null where codes were not learned. */
+  readonly learned: LearnedReport | null;
 }
 
 /** What a conversion did. */
@@ -143,7 +147,7 @@ async function execute(
   });
   for (const { bytes, offsetBytes } of inline) output.write(bytes, offsetBytes);
   const results = new Map<string, LayerResult>();
-  const notes = new Map<number, string>();
+  const notes = new Map<number, Note>();
   try {
     await pool.run({
       inputPaths: prepared.inputPaths,
@@ -151,12 +155,12 @@ async function execute(
       tasks,
       signal: request.signal,
       onTaskDone: (index, numbers) => {
-        const layer = layerResult(tasks[index]!, numbers, notes.get(index) ?? null);
+        const layer = layerResult(tasks[index]!, numbers, notes.get(index));
         if (layer === null || numbers.nonFinite > 0) return;
         results.set(layer.name, layer);
         request.onLayer?.(layer);
       },
-      onNote: (index, text) => notes.set(index, text),
+      onNote: (index, note) => notes.set(index, note),
       onProgress: request.onProgress,
     });
   } catch (error) {
@@ -188,12 +192,24 @@ async function execute(
   return layers;
 }
 
-function layerResult(task: Task, numbers: TaskNumbers, note: string | null): LayerResult | null {
+function layerResult(
+  task: Task,
+  numbers: TaskNumbers,
+  said: Note | undefined,
+): LayerResult | null {
   if (task.kind !== "quantize") return null;
   const { rows, cols } = task.source;
   const { stats } = numbers;
-  const errors = layerErrors(stats);
-  return { name: task.name, shape: [rows, cols], errors, stats, note, output: null, bias: null };
+  return {
+    name: task.name,
+    shape: [rows, cols],
+    errors: layerErrors(stats),
+    stats,
+    note: said?.text ?? null,
+    output: null,
+    bias: null,
+    learned: said?.learned ?? null,
+  };
 }
 
 function workersFor(request: ConvertRequest, prepared: Prepared, tasks: readonly Task[]): number {

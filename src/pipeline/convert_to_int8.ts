@@ -3,7 +3,7 @@
  */
 
 import { convertModel, type ConvertResult } from "./convert.ts";
-import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "./options.ts";
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS, methodByDefault } from "./options.ts";
 
 /** Options of {@link convertToInt8}: files, machine, and any {@link ConvertOptions}. */
 export interface ConvertToInt8Options extends Partial<ConvertOptions> {
@@ -57,7 +57,11 @@ export function convertToInt8(request: ConvertToInt8Options): Promise<ConvertRes
     workerUrl,
     ...rest
   } = request;
-  const options: ConvertOptions = Object.freeze({ ...DEFAULT_CONVERT_OPTIONS, ...rest });
+  const options: ConvertOptions = Object.freeze({
+    ...DEFAULT_CONVERT_OPTIONS,
+    method: methodByDefault(rest.target ?? DEFAULT_CONVERT_OPTIONS.target),
+    ...rest,
+  });
   return convertModel({
     input,
     output: outputPath,

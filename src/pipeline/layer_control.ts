@@ -5,7 +5,7 @@
 
 import type { LayerOverride } from "../config/layer_override.ts";
 import { layerOverrides, type OverrideSources } from "../config/layer_overrides.ts";
-import { NotYetError, UsageError } from "../core/errors.ts";
+import { UsageError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { nonCandidateReason, structuralReason } from "../presets/candidates.ts";
@@ -37,8 +37,8 @@ const LISTED = 5;
  * Returns the control that `options` ask for.
  *
  * @param tensors the model's tensors; quantized ones as what they dequantize to.
- * @throws UsageError where options contradict one another, or a pattern matches no layer; NotYetError
- * for a method that is not there yet. The control itself throws the same for a layer's settings.
+ * @throws UsageError where options contradict one another, or a pattern matches no layer.
+ * The control itself throws the same for a layer's settings.
  */
 export function layerControl(
   tensors: readonly TensorInfo[],
@@ -109,7 +109,6 @@ function overriddenFate(
 
 /** The options of a layer that `override` speaks of. */
 function settingsWith(options: ConvertOptions, override: LayerOverride): LayerSettings {
-  refuseMethods(options, override);
   const { format, origin } = override;
   const isRotated = override.convrot !== null && override.convrot !== "off";
   if (isRotated && format === "int8_axiswise") {
@@ -142,25 +141,13 @@ function settingsWith(options: ConvertOptions, override: LayerOverride): LayerSe
 }
 
 function methodOf(
-  { method }: ConvertOptions,
+  { method, target }: ConvertOptions,
   { simple, optimizer }: LayerOverride,
 ): ConvertOptions["method"] {
   if (simple === true) return "simple";
-  if (optimizer === "gptq" || optimizer === "quip") return optimizer;
-  return simple === false && method === "simple" ? "auto" : method;
-}
-
-function refuseMethods(options: ConvertOptions, override: LayerOverride): void {
-  const { optimizer, simple, origin } = override;
-  if (optimizer !== null && optimizer !== "gptq" && optimizer !== "quip") {
-    throw new NotYetError(`Optimizer ${JSON.stringify(optimizer)}, which ${origin} asks for,`);
-  }
-  const wantsDefault = simple === false && optimizer === null && options.method === "simple";
-  if (wantsDefault && options.target === "ctq") {
-    throw new NotYetError(
-      `Learned rounding, the default of --target ctq that "simple": false of ${origin} asks for,`,
-    );
-  }
+  if (optimizer !== null) return optimizer;
+  if (simple !== false || method !== "simple") return method;
+  return target === "ctq" ? "original" : "auto";
 }
 
 function refuseUnused(

@@ -3,10 +3,17 @@
 import { isFloatDType } from "../core/dtype.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor } from "../core/tensor.ts";
+import { isLearnedOptimizer } from "../quant/learned/options.ts";
 import { groupShape } from "./mode.ts";
 import type { Scheme } from "../quant/scheme.ts";
 import type { Plan, PlannedOutput } from "./plan.ts";
-import { type Compensation, isTeamTask, type MatrixSource, type Task } from "./tasks.ts";
+import {
+  type Compensation,
+  isTeamTask,
+  type Learned,
+  type MatrixSource,
+  type Task,
+} from "./tasks.ts";
 
 /** Bytes that are known without reading: markers. */
 export interface InlineWrite {
@@ -66,7 +73,8 @@ export function makeTasks(
     if (content.kind === "inline") inline.push({ bytes: content.bytes, offsetBytes });
     const task = taskOf(output, { matrixOf, compensationOf, scalesAt });
     if (task === null || content.kind === "inline") continue;
-    const isStreamed = content.kind === "codes" && content.scheme.scaling.kind === "tensor";
+    const isStreamed = content.kind === "codes" &&
+      (content.scheme.scaling.kind === "tensor" || content.scheme.learned !== undefined);
     placed.push({ task, source: content.source, rank: isTeamTask(task) ? 0 : isStreamed ? 1 : 2 });
   }
   placed.sort((a, b) =>
@@ -118,6 +126,7 @@ function taskOf(
           ? null
           : compensationFor(content.scheme, compensationOf(content.source)),
         ...(content.scheme.transform === undefined ? {} : { transform: content.scheme.transform }),
+        ...learnedFor(content.scheme),
         codesOffsetBytes: offsetBytes,
         scalesOffsetBytes: scalesAt.get(content.source.name)!,
       };
@@ -129,8 +138,19 @@ function taskOf(
 
 /** QuIP in original space must not lose to rounding to nearest in any measure, so it is held back by row. */
 function compensationFor(scheme: Scheme, found: Compensation | null): Compensation | null {
-  if (found === null || scheme.method !== "quip") return found;
+  if (found === null) return null;
+  if (isLearnedOptimizer(scheme.method)) {
+    // By themselves, channels weigh errors; they cannot tell which errors make up for one another.
+    const isDiagonal = found.statistic === "channels" && scheme.convrotGroupSize === null;
+    return isDiagonal ? null : { ...found, segments: null };
+  }
+  if (scheme.method !== "quip") return found;
   const { scaling, convrotGroupSize, transform } = scheme;
   const guarded = scaling.kind === "row" && convrotGroupSize === null && transform === undefined;
   return { ...found, guarded, weightedScales: found.weightedScales && !guarded };
+}
+
+function learnedFor({ method, learned }: Scheme): { learned?: Learned } {
+  if (learned === undefined || !isLearnedOptimizer(method)) return {};
+  return { learned: { optimizer: method, ...learned } };
 }

@@ -3,6 +3,11 @@
 import { UsageError } from "../core/errors.ts";
 import { convrotGroupFor } from "../presets/official_rule.ts";
 import type { LayerWish } from "../presets/preset.ts";
+import {
+  checkLearnedOptions,
+  isLearnedOptimizer,
+  type LearnedOptimizer,
+} from "../quant/learned/options.ts";
 import { paddedSize } from "../quant/incoherence.ts";
 import type { QuantFormat, Scaling, Scheme } from "../quant/scheme.ts";
 import type { ConvertOptions } from "./options.ts";
@@ -13,8 +18,9 @@ export interface Mode {
   readonly blockSize: number;
   /** The seed of the random signs where codes are stored transformed; null: they are not. */
   readonly transformSeed: number | null;
-  /** What compensates errors where there is calibration data. */
-  readonly method: "gptq" | "quip";
+  /** What compensates errors where there is calibration data; or learned rounding, with data or without. */
+  readonly method: "gptq" | "quip" | LearnedOptimizer;
+  readonly learned: NonNullable<Scheme["learned"]>;
   /** Wanted rotation; `off` where the mode has none. */
   readonly convrot: "auto" | "off" | number;
   readonly scaleSearch: "off" | "mse";
@@ -41,6 +47,7 @@ export interface SchemeChoice {
  */
 export function resolveMode(options: ConvertOptions): Mode {
   const { quip } = options, isQuip = options.method === "quip";
+  if (isLearnedOptimizer(options.method)) checkLearnedOptions(options.learned);
   const scaling = scalingNameOf(options);
   const byDefault = options.scaling === null && scaling === "row" && options.comfyQuant && !isQuip;
   if (isQuip && quip.storeTransformed) refuseWithTransform(options);
@@ -64,7 +71,8 @@ export function resolveMode(options: ConvertOptions): Mode {
     compensatedScaleSearch: options.scaleSearch ?? "off",
     target: options.target,
     transformSeed: isQuip && quip.storeTransformed ? quip.seed : null,
-    method: isQuip ? "quip" : "gptq",
+    method: isQuip || isLearnedOptimizer(options.method) ? options.method : "gptq",
+    learned: { options: options.learned, seed: options.seed },
   };
 }
 
@@ -111,15 +119,17 @@ export function schemeFor(
   const isRotated = scaling.kind === "row" && group !== null;
   // QuIP by row is held to the weight error of rounding to nearest: least squared error suits it.
   const isHeld = asked.method === "quip" && scaling.kind === "row";
+  const isLearned = isLearnedOptimizer(asked.method);
   return {
     scheme: {
       format: formatOf(scaling, group, mode.target),
       scaling,
       convrotGroupSize: isRotated ? group : null,
-      scaleSearch: layer.calibrated === true && !isRotated && !isHeld
+      scaleSearch: layer.calibrated === true && !isRotated && !isHeld && !isLearned
         ? asked.compensatedScaleSearch
         : asked.scaleSearch,
-      method: layer.calibrated === true ? asked.method : "rtn",
+      method: layer.calibrated === true || isLearned ? asked.method : "rtn",
+      ...(isLearned ? { learned: asked.learned } : {}),
       ...transformOf(asked, layer),
     },
     fellBack: misfit === null ? null : `plain row scaling: ${misfit}`,

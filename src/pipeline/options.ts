@@ -1,6 +1,11 @@
 /** What a conversion is asked to do. Made once by the command line or the library, then frozen. */
 
 import type { OverrideSources } from "../config/layer_overrides.ts";
+import {
+  DEFAULT_LEARNED_OPTIONS,
+  type LearnedOptimizer,
+  type LearnedOptions,
+} from "../quant/learned/options.ts";
 import type { LoraMergeOptions } from "./lora_merge.ts";
 import type { Segments } from "./tasks.ts";
 import type { NamePattern, PresetChoice, Tier } from "../presets/preset.ts";
@@ -29,7 +34,11 @@ export interface ConvertOptions {
   readonly convrot: "auto" | "off" | number | null;
   readonly scaleSearch: "off" | "mse" | null;
   /** `auto`: gptq for layers with calibration data, else round to nearest with scale search. */
-  readonly method: "auto" | "simple" | "gptq" | "quip";
+  readonly method: "auto" | "simple" | "gptq" | "quip" | LearnedOptimizer;
+  /** How `original`, `adamw` and `radam` learn. */
+  readonly learned: LearnedOptions;
+  /** Of what is random in them, a whole number from 0 on. */
+  readonly seed: number;
   /** What `quip` stores. */
   readonly quip: QuipOptions;
   /** Cut the columns of large layers when errors are compensated; null: never. */
@@ -80,6 +89,8 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   convrot: null,
   scaleSearch: null,
   method: "auto",
+  learned: DEFAULT_LEARNED_OPTIONS,
+  seed: 0,
   quip: Object.freeze({
     storeTransformed: false,
     requantScheme: "tensor",
@@ -108,3 +119,8 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   requantize: false,
   lora: false,
 });
+
+/** The method of a conversion that names none: learned rounding is what the documents have for `ctq`. */
+export function methodByDefault(target: ConvertOptions["target"]): ConvertOptions["method"] {
+  return target === "ctq" ? "original" : "auto";
+}

@@ -7,6 +7,7 @@
 import type { LayerStatistic, LoraDirections, StatisticData } from "./calibration.ts";
 import type { LoraDelta } from "../lora/lora_delta.ts";
 import type { Transform } from "../quant/scheme.ts";
+import type { LearnedOptimizer, LearnedOptions } from "../quant/learned/options.ts";
 import { type DType, DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
 
 /** Elements of one chunk: 2 MiB of BF16. Large enough for the disk, small enough for a cache. */
@@ -92,6 +93,13 @@ export interface Segments {
   readonly count: number;
 }
 
+/** How codes are learned. */
+export interface Learned {
+  readonly optimizer: LearnedOptimizer;
+  readonly options: LearnedOptions;
+  readonly seed: number;
+}
+
 /** A float matrix becomes codes and scales. */
 export interface QuantizeTask {
   readonly kind: "quantize";
@@ -105,6 +113,8 @@ export interface QuantizeTask {
   readonly compensation: Compensation | null;
   /** Codes are those of the transformed weight. */
   readonly transform?: Transform;
+  /** Codes are learned: for the outputs where there is `compensation`, else by singular directions. */
+  readonly learned?: Learned;
   readonly codesOffsetBytes: number;
   readonly scalesOffsetBytes: number;
 }
@@ -253,6 +263,9 @@ function quantizeGrid(task: QuantizeTask): ChunkGrid {
   const { rows, cols } = task.source;
   const { groupRows, groupCols } = task;
   if (isTeamTask(task)) return bandGrid(task);
+  if (task.learned !== undefined) {
+    return { rows, cols, rowStep: rows, colStep: cols, streamed: false };
+  }
   if (groupRows === rows && groupCols === cols && rows > 1) {
     return { rows, cols, rowStep: rows, colStep: cols, streamed: true };
   }

@@ -1,5 +1,7 @@
 /** How one tensor is quantized: what the plan decides and the kernels carry out. */
 
+import type { LearnedOptimizer, LearnedOptions } from "./learned/options.ts";
+
 /** How many elements share a scale. */
 export type Scaling =
   | { readonly kind: "tensor" }
@@ -13,9 +15,10 @@ export type QuantFormat = "int8_tensorwise" | "int8_axiswise" | "int8_blockwise"
 
 /**
  * Round to nearest; or feed each column's rounding error into those still to come (gptq); the same after
- * incoherence processing, or within the weight error of rounding to nearest (quip).
+ * incoherence processing, or within the weight error of rounding to nearest (quip); or move codes where that
+ * lowers what matters (learned rounding).
  */
-export type Method = "rtn" | "gptq" | "quip";
+export type Method = "rtn" | "gptq" | "quip" | LearnedOptimizer;
 
 /** Incoherence processing of codes that are stored transformed: see `quant/incoherence.ts`. */
 export interface Transform {
@@ -35,6 +38,8 @@ export interface Scheme {
   readonly method: Method;
   /** Codes are those of the transformed weight, at its padded size. */
   readonly transform?: Transform;
+  /** Set where the method is one of learned rounding. */
+  readonly learned?: { readonly options: LearnedOptions; readonly seed: number };
 }
 
 /** Largest code magnitude: INT8 is used symmetrically, -128 never occurs. */

@@ -130,13 +130,8 @@ export const VALUED: Readonly<Record<string, string>> = {
 
 /** What this version lacks: the flag as typed, and a word of the part that the message names. */
 export const NOT_YET: readonly (readonly [readonly string[], RegExp])[] = [
-  [["--optimizer", "original"], /learned rounding/i],
-  [["--optimizer=adamw"], /learned rounding/i],
   [["--smoothquant"], /SmoothQuant/],
-  [["--num_iter", "10"], /learned rounding/],
-  [["--early-stop-stall=5"], /learned rounding/],
   [["--resume"], /resuming/],
   [["--device", "gpu"], /WebGPU/],
   [["--report", "r.html"], /report/],
-  [["--target", "ctq"], /Learned rounding.*--simple/],
 ];

@@ -6,7 +6,7 @@ import {
   type OverrideSources,
   readLayerFlags,
 } from "../../src/config/layer_overrides.ts";
-import { NotYetError, UsageError } from "../../src/core/errors.ts";
+import { UsageError } from "../../src/core/errors.ts";
 import type { TensorInfo } from "../../src/core/tensor.ts";
 import { layerControl, type LayerFate } from "../../src/pipeline/layer_control.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
@@ -98,10 +98,10 @@ Deno.test("layerControl() lets a named format win over the target's", () => {
   assert.deepEqual([back.scaling, back.target], ["row", "comfyui"]);
 });
 
-Deno.test("layerControl() refuses unknown layers, missing methods and contradictions, naming them", () => {
+Deno.test("layerControl() refuses unknown layers and contradictions, naming them", () => {
   const refuses = (
     layers: OverrideSources,
-    error: typeof UsageError | typeof NotYetError,
+    error: typeof UsageError,
     message: RegExp,
   ) =>
     assert.throws(() => fates(layers), (thrown: unknown) => {
@@ -115,7 +115,6 @@ Deno.test("layerControl() refuses unknown layers, missing methods and contradict
     /l\.json.*"a\.0\.w" \(the nearest is "a\.0\.q"/,
   );
   refuses(sources(null, { customLayers: "heads" }), UsageError, /--custom-layers.*"heads".*"head"/);
-  refuses(sources({ "a": { optimizer: "radam" } }), NotYetError, /"radam".*layer config "a"/);
   refuses(
     sources({ "a": { format: "int8_axiswise", convrot: 16 } }),
     UsageError,

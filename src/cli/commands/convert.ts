@@ -11,6 +11,7 @@ import type { ConvertOptions } from "../../pipeline/options.ts";
 import type { Plan } from "../../pipeline/plan.ts";
 import { prepare } from "../../pipeline/prepare.ts";
 import type { PoolKeeper } from "../../pipeline/workers/pool_keeper.ts";
+import { isLearnedOptimizer, type LearnedOptimizer } from "../../quant/learned/options.ts";
 import { explain } from "../../presets/explain.ts";
 import { EventWriter } from "../events.ts";
 import { formatBytes, formatSeconds } from "../format.ts";
@@ -152,6 +153,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
           name: layer.name,
           errors: layer.errors,
           note: layer.note,
+          ...(layer.learned === null ? {} : { learned: layer.learned }),
         });
         if (layer.note !== null) log.verbose(`${layer.name}: ${layer.note}`);
       },
@@ -209,6 +211,8 @@ function announce({ plan, output, notes, loras, workers }: ConvertStart, request
 /** Which method is used, and why. */
 function methodLine(plan: Plan, options: ConvertOptions): string {
   const { method, calibrationPath, calibrationLora, quip } = options;
+  const learned = plan.tensors.filter(({ scheme }) => scheme?.learned !== undefined).length;
+  if (isLearnedOptimizer(method)) return learnedLine(plan, method, { learned, calibrationPath });
   const compensated =
     plan.tensors.filter(({ scheme }) => (scheme?.method ?? "rtn") !== "rtn").length;
   const name = method === "quip" ? "quip" : "gptq";
@@ -228,6 +232,22 @@ function methodLine(plan: Plan, options: ConvertOptions): string {
   const rest = plan.totals.quantize - compensated;
   return `method: ${name} for ${compensated} layers with ${data}` +
     (rest > 0 ? `, round to nearest with scale search for the ${rest} others` : "");
+}
+
+function learnedLine(
+  plan: Plan,
+  method: LearnedOptimizer,
+  { learned, calibrationPath }: { learned: number; calibrationPath: string | null },
+): string {
+  const rest = plan.totals.quantize - learned;
+  const by = calibrationPath === null
+    ? "by the error in the leading singular directions of each layer (no calibration data was given)"
+    : `by the error of the outputs for layers with data in ${calibrationPath}, else in their leading ` +
+      "singular directions";
+  return `method: ${method}, learned rounding of ${learned} ${
+    learned === 1 ? "layer" : "layers"
+  }, ` +
+    by + (rest > 0 ? `; other methods for the ${rest} others` : "");
 }
 
 /** What stock ComfyUI will not load, said loudly before it is written. */

@@ -2,8 +2,6 @@
 
 import { BOOL, type Flag, oneOf, section } from "./flag.ts";
 
-const LEARNED = "learned rounding";
-
 export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "advanced", theme: "Format" }, [
     {
@@ -41,12 +39,12 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
       help: "seed of the methods that use randomness; rounding to the nearest uses none",
     },
   ]),
-  ...section({ page: "advanced", theme: "Learned rounding", notYet: LEARNED }, [
+  ...section({ page: "advanced", theme: "Learned rounding" }, [
     {
       name: "num_iter",
       type: { kind: "int", min: 0 },
       default: "1000",
-      help: "most steps per tensor",
+      help: "most steps per tensor; it stops earlier where nothing is gained",
     },
     { name: "lr", type: { kind: "float", min: 0 }, default: "0.008077", help: "learning rate" },
     {
@@ -57,9 +55,19 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
     },
     { name: "min_k", type: { kind: "int", min: 1 }, default: "64", help: "fewest directions" },
     { name: "max_k", type: { kind: "int", min: 1 }, default: "1024", help: "most directions" },
-    { name: "full_matrix", type: BOOL, help: "full instead of randomized decomposition" },
+    {
+      name: "full_matrix",
+      type: BOOL,
+      help: "full instead of randomized decomposition: exact, and slow for large layers",
+    },
+    {
+      name: "weight-error-limit",
+      type: { kind: "float", min: 0, max: 100 },
+      default: "0.3",
+      help: "how far the SQNR of the weights may fall below that of round to nearest, in dB",
+    },
   ]),
-  ...section({ page: "advanced", theme: "Learning rate", notYet: LEARNED }, [
+  ...section({ page: "advanced", theme: "Learning rate" }, [
     {
       name: "lr_schedule",
       type: oneOf("adaptive", "exponential", "plateau"),
@@ -124,7 +132,7 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
       name: "early-stop-loss",
       type: { kind: "float", min: 0 },
       default: "1e-8",
-      help: "stop below this loss",
+      help: "stop below this loss, 1 being that of round to nearest",
     },
     {
       name: "early-stop-lr",

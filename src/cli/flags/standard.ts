@@ -8,8 +8,6 @@ const READING: readonly CommandName[] = [...WORKING, "inspect"];
 const RUNNING: readonly CommandName[] = [...READING, "presets"];
 const EVERY: readonly CommandName[] = [...RUNNING, "completions", "batch"];
 
-const LEARNED = "learned rounding";
-
 export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "standard", theme: "Files" }, [
     {
@@ -144,11 +142,6 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: oneOf("original", "adamw", "radam", "gptq", "quip"),
       default: "none; original with --target ctq",
       help: "how codes are chosen beyond rounding to the nearest",
-      notYetValues: {
-        original: LEARNED,
-        adamw: LEARNED,
-        radam: LEARNED,
-      },
     },
   ]),
   ...section({ page: "standard", theme: "Layers" }, [

@@ -2,6 +2,7 @@
 
 import type { Kernels } from "../../backend/backend.ts";
 import { STATS_LENGTH } from "../../backend/backend.ts";
+import type { LearnedReport } from "../../quant/learned/report.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 
 /** Slot entries behind the error sums: values that cannot be quantized. */
@@ -33,8 +34,8 @@ export interface ChunkContext {
   read(file: number, view: Uint8Array, positionBytes: number): void;
   /** Writes `view` to the output. */
   write(view: Uint8Array, positionBytes: number): void;
-  /** Tells people what became of this tensor. */
-  note(text: string): void;
+  /** Tells people what became of this tensor, and programs the details. */
+  note(text: string, learned?: LearnedReport): void;
   /** SLOT_LENGTH numbers, zero on entry. */
   readonly slot: Float64Array;
 }

@@ -20,6 +20,12 @@ import {
 import { castChunk } from "./cast_chunk.ts";
 import { type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
 import { gptqLayer, gptqScratchBytes, gptqSharedBytes } from "./gptq_chunk.ts";
+import {
+  learnedChunk,
+  learnedLayer,
+  learnedScratchBytes,
+  learnedSharedBytes,
+} from "./learned_chunk.ts";
 import { quipLayer, quipScratchBytes, quipSharedBytes } from "./quip_chunk.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { keepsMerged, quantizeChunk, tileRows } from "./quantize_chunk.ts";
@@ -31,9 +37,11 @@ import { streamGroup } from "./stream_group.ts";
 
 /** Carries out a whole task. Every worker of the run calls it, for the same task. */
 export function runTogether(team: TeamContext, task: TeamTask): void {
-  const { transform, compensation } = task;
+  const { transform, compensation, learned } = task;
   if (transform !== undefined) quipLayer(team, task, transform);
-  else if (compensation !== null) gptqLayer(team, task, compensation);
+  else if (learned !== undefined && compensation !== null) {
+    learnedLayer(team, task, { compensation, learned });
+  } else if (compensation !== null) gptqLayer(team, task, compensation);
 }
 
 /** Bytes that a copy moves at a time. */
@@ -52,7 +60,8 @@ export function runChunk(context: ChunkContext, task: Task, grid: ChunkGrid, ind
       break;
     case "quantize":
       if (isTeamTask(task)) throw new TypeError(`Cannot do ${task.name} by one worker`);
-      if (grid.streamed) streamGroup(context, task, rect);
+      if (task.learned !== undefined) learnedChunk(context, task, task.learned);
+      else if (grid.streamed) streamGroup(context, task, rect);
       else quantizeChunk(context, task, rect);
       break;
     case "cast":
@@ -121,8 +130,11 @@ const SLACK_BYTES = 2048;
 /** Bytes of memory that all workers share while they do `task` together; 0 where each works alone. */
 export function sharedBytes(task: Task): number {
   if (!isTeamTask(task)) return 0;
-  const { transform, compensation } = task;
+  const { transform, compensation, learned } = task;
   if (transform !== undefined) return quipSharedBytes(task, transform);
+  if (learned !== undefined) {
+    return learnedSharedBytes(task, { compensation: compensation!, learned });
+  }
   return gptqSharedBytes(task, compensation!);
 }
 
@@ -157,6 +169,10 @@ export function scratchBytes(task: Task, grid: ChunkGrid): number {
 
 function quantizeScratchBytes(task: QuantizeTask, grid: ChunkGrid): number {
   if (task.transform !== undefined) return quipScratchBytes(task, task.transform);
+  if (task.learned !== undefined) {
+    const streaming = task.compensation === null ? 0 : streamBytes(task);
+    return Math.max(learnedScratchBytes(task, task.learned), streaming);
+  }
   if (task.compensation !== null) return Math.max(gptqScratchBytes(task), streamBytes(task));
   return grid.streamed ? streamBytes(task) : quantizeBytes(task, grid);
 }

@@ -1,5 +1,6 @@
 /** What the main thread and its workers say to one another. Plain data only. */
 
+import type { LearnedReport } from "../../quant/learned/report.ts";
 import type { Task } from "../tasks.ts";
 
 /** Int32 cells of the control block; the rest counts the open chunks of each task. */
@@ -32,11 +33,18 @@ export interface RunMessage {
   readonly slots: SharedArrayBuffer;
 }
 
+/** What a worker says of a tensor. */
+export interface Note {
+  readonly text: string;
+  /** Where its codes were learned. */
+  readonly learned?: LearnedReport;
+}
+
 /** What a worker reports. */
 export type WorkerMessage =
   | { readonly kind: "taskDone"; readonly task: number }
   /** What became of a tensor, for people. Comes before its `taskDone`. */
-  | { readonly kind: "note"; readonly task: number; readonly text: string }
+  | { readonly kind: "note"; readonly task: number; readonly note: Note }
   /** A value that cannot be quantized was met in this task; the run stops. */
   | { readonly kind: "nonFinite"; readonly task: number }
   /** The worker has left the run. */

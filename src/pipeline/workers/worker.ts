@@ -152,7 +152,10 @@ class Chunks {
       kernels: this.#kernels,
       linalg: this.#linalg,
       scratch: this.#scratch,
-      note: (text) => scope.postMessage({ kind: "note", task, text }),
+      note: (text, learned) => {
+        const note = learned === undefined ? { text } : { text, learned };
+        scope.postMessage({ kind: "note", task, note });
+      },
       read: (file, view, position) => readExactly(this.#inputs[file]!, view, position),
       write: (view, position) => writeExactly(this.#output, view, position),
       slot: new Float64Array(this.#run.slots, chunk * SLOT_LENGTH * 8, SLOT_LENGTH),

@@ -13,7 +13,7 @@ import { abortTeam, createTeamControl } from "../../linalg/team.ts";
 import { SLOT, SLOT_LENGTH } from "../chunks/chunk_context.ts";
 import { scratchBytes, sharedBytes } from "../chunks/run_chunk.ts";
 import { inputBytesOf, isTeamTask, type MatrixSource, type Task, TaskList } from "../tasks.ts";
-import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
+import { CONTROL, type Note, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
 /** Arenas start at multiples of this. */
 const ARENA_UNIT = 1 << 16;
@@ -41,7 +41,7 @@ export interface PoolRun {
   /** Called on the main thread when the last chunk of a task is done, with its numbers. */
   readonly onTaskDone?: ((task: number, numbers: TaskNumbers) => void) | undefined;
   /** Called with what a worker says of a tensor, before its task is done. */
-  readonly onNote?: ((task: number, text: string) => void) | undefined;
+  readonly onNote?: ((task: number, note: Note) => void) | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
@@ -88,6 +88,7 @@ export function teamBytesFor(tasks: readonly Task[]): number {
 function needsLinalg(tasks: readonly Task[]): boolean {
   return tasks.some((task) =>
     isTeamTask(task) || task.kind === "measure" ||
+    (task.kind === "quantize" && task.learned !== undefined) ||
     sourcesOf(task).some(({ deltas, transform }) => deltas ?? transform)
   );
 }
@@ -162,7 +163,7 @@ export class WorkerPool {
         if (control[CONTROL.openChunks + i] === 0) finish(i);
       }
       if (run.signal?.aborted) stop();
-      const note = (task: number, text: string): void => run.onNote?.(task, text);
+      const note = (task: number, said: Note): void => run.onNote?.(task, said);
       await this.#runWorkers({ finish, note }, list, (index) => ({
         module: this.#module,
         linalgModule: needsLinalg(run.tasks) ? compileLinalg() : null,
@@ -193,7 +194,7 @@ export class WorkerPool {
   async #runWorkers(
     { finish: onTaskDone, note: onNote }: {
       finish: (task: number) => void;
-      note: (task: number, text: string) => void;
+      note: (task: number, note: Note) => void;
     },
     list: TaskList,
     messageFor: (index: number) => RunMessage,
@@ -206,7 +207,7 @@ export class WorkerPool {
           const report = event.data;
           switch (report.kind) {
             case "note":
-              onNote(report.task, report.text);
+              onNote(report.task, report.note);
               break;
             case "taskDone":
               onTaskDone(report.task);

@@ -84,16 +84,14 @@ export function roundProjected(
 
 /**
  * Rounds some rows of a layer for its inputs. One thread.
- *
- * @param unit power of two to multiply by, the same for all rows of a layer: see {@link unitOf}.
  */
 export function roundForOutputs(
   context: LinalgContext,
   problem: LearnedProblem,
-  { moments, unit }: { moments: MomentBlocks; unit: number },
+  moments: MomentBlocks,
 ): SearchResult {
   return withScratch(context, () => {
-    const layer = layerOf(context, problem, unit);
+    const unit = unitOf(problem.scales), layer = layerOf(context, problem, unit);
     const objective = new OutputLoss(context, layer, moments, problem.optimizer !== "original");
     return run(context, problem, { layer, objective, unit });
   });
@@ -123,7 +121,16 @@ function run(
   const best = context.memory.i8(codes.length);
   const aspect = Math.max(grid.rows, grid.cols) / Math.min(grid.rows, grid.cols);
   const reference = problem.reference === undefined ? null : problem.reference * unit * unit;
-  return search(layer, objective, stepper, { options, best, aspect, reference });
+  const found = search(layer, objective, stepper, { options, best, aspect, reference });
+  const plain = (value: number) => value / unit / unit;
+  return {
+    ...found,
+    lossBefore: plain(found.lossBefore),
+    lossAfter: plain(found.lossAfter),
+    errorBefore: plain(found.errorBefore),
+    errorAfter: plain(found.errorAfter),
+    losses: found.losses.map(plain),
+  };
 }
 
 /** Bytes that {@link roundProjected} takes besides what it is given. */

@@ -7,6 +7,11 @@ export const LEARNED_OPTIMIZERS = ["original", "adamw", "radam"] as const;
 
 export type LearnedOptimizer = typeof LEARNED_OPTIMIZERS[number];
 
+/** Whether `method` is one of learned rounding. */
+export function isLearnedOptimizer(method: string): method is LearnedOptimizer {
+  return (LEARNED_OPTIMIZERS as readonly string[]).includes(method);
+}
+
 /** How the rate changes from step to step. */
 export type ScheduleOptions =
   /** Up after an improvement, down after none, by tiers. */

@@ -111,6 +111,7 @@ export function search(
   if (found < lossBefore && errorAfter <= limit) {
     return { ...shared, lossAfter: found, errorAfter, moved };
   }
+  takeNearest(layer);
   return { ...shared, lossAfter: lossBefore, errorAfter: errorBefore, moved: 0 };
 }
 
@@ -132,4 +133,18 @@ function takeBest({ codes, errors, scales, columnGroups, grid }: Layer, best: In
     }
   }
   return moved;
+}
+
+/** Moves the codes that are farther than half a step from their weights. */
+function takeNearest({ codes, errors, scales, columnGroups, grid }: Layer): void {
+  const { rows, cols, groupRows, groupCols } = grid, across = cols / groupCols;
+  for (let r = 0; r < rows; r++) {
+    const band = Math.floor(r / groupRows) * across;
+    for (let j = 0, at = r * cols; j < cols; j++, at++) {
+      const scale = scales[band + columnGroups[j]!]!, error = errors.data[at]!;
+      if (!(Math.abs(error) > 0.5 * scale && Math.abs(error) < scale)) continue;
+      codes[at] = codes[at]! + (error > 0 ? -1 : 1);
+      errors.data[at] = error + (error > 0 ? -scale : scale);
+    }
+  }
 }

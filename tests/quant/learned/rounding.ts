@@ -15,7 +15,6 @@ import {
   roundProjected,
   type SearchResult,
 } from "../../../src/quant/learned/learned_rounding.ts";
-import { unitOf } from "../../../src/quant/learned/layer.ts";
 import {
   DEFAULT_LEARNED_OPTIONS,
   type LearnedOptimizer,
@@ -76,8 +75,7 @@ export function round(
     else {
       const values = arena.f32(moments.values.length);
       values.set(moments.values);
-      const given = { moments: { ...moments, values }, unit: unitOf(scales) };
-      result = roundForOutputs(context, problem, given);
+      result = roundForOutputs(context, problem, { ...moments, values });
     }
     return { nearest, codes: codes.slice(), scales: kept, result, reference };
   } finally {

@@ -1,0 +1,313 @@
+/**
+ * Learned rounding of a layer. Without data by one worker, the whole layer in memory: the leading singular
+ * directions need all of it; layers run beside one another on the workers. With data by all workers
+ * together: the second moments of the inputs are made by the team, then everybody takes bands of rows,
+ * which do not depend on one another.
+ *
+ * Memory. Without data per worker: the layer as f32, codes, best codes and the factors (`learned_rounding.ts`
+ * has the formula). With data: the moments, 8 K² bytes, shared; a band of rows per worker.
+ */
+
+import { type Grid, groupCount } from "../../backend/backend.ts";
+import { randomFor } from "../../core/rng.ts";
+import { soloContext } from "../../linalg/context.ts";
+import { chooseScales, chooseScalesBytes } from "../../quant/learned/choose_scales.ts";
+import {
+  type MomentBlocks,
+  outputScratchBytes,
+  projectedScratchBytes,
+  roundForOutputs,
+  roundProjected,
+  type SearchResult,
+} from "../../quant/learned/learned_rounding.ts";
+import { describeReport, type LearnedReport, reportOf } from "../../quant/learned/report.ts";
+import {
+  HISTOGRAM_BINS,
+  histogramBinsPerUnit,
+  searchScaleFromHistogram,
+} from "../../quant/scale_search.ts";
+import {
+  CHUNK_ELEMENTS,
+  chunkCount,
+  chunkGrid,
+  chunkRect,
+  type Compensation,
+  elementBytes,
+  type Learned,
+  type QuantizeTask,
+  type Rect,
+} from "../tasks.ts";
+import { bytesOf, type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
+import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";
+import { hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
+import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
+import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
+import { SearchResults } from "./search_results.ts";
+
+/** Elements that are read and decoded at a time. */
+const READ_ELEMENTS = 1 << 18;
+
+/** Rows that are read at a time: whole groups, or any of the only one. */
+function readRows(task: QuantizeTask): number {
+  const { rows, cols } = task.source;
+  const unit = hasOneScale(task) ? 1 : task.groupRows;
+  return Math.min(rows, Math.max(1, Math.floor(READ_ELEMENTS / (cols * unit))) * unit);
+}
+
+function readRects(task: QuantizeTask): Rect[] {
+  const { rows, cols } = task.source, step = readRows(task);
+  return Array.from({ length: Math.ceil(rows / step) }, (_, index) => ({
+    row: index * step,
+    col: 0,
+    rows: Math.min(step, rows - index * step),
+    cols,
+  }));
+}
+
+function note(context: Pick<ChunkContext, "note">, report: LearnedReport): void {
+  context.note(describeReport(report), report);
+}
+
+/** Reads, rounds and writes a layer without data. */
+export function learnedChunk(context: ChunkContext, task: QuantizeTask, learned: Learned): void {
+  const { scratch, kernels, linalg } = context;
+  if (linalg === null) {
+    throw new TypeError(`Cannot round ${task.name}: no linear algebra was loaded`);
+  }
+  const { rows, cols } = task.source, { groupRows, groupCols } = task;
+  const grid: Grid = { rows, cols, groupRows, groupCols };
+  const x = scratch.f32(rows * cols), codes = scratch.i8(rows * cols);
+  const scales = scratch.f32(groupCount(grid)), used = scratch.f32(groupCount(grid));
+  if (!load(context, task, x)) return;
+  const reference = findScales(context, task, { x, grid, scales, spare: used, learned });
+  kernels.quantize(codes, x, scales, grid);
+  used.set(scales);
+  const { optimizer, options, seed } = learned;
+  const problem = { optimizer, options, grid, weights: x, scales: used, codes };
+  const result = roundProjected(
+    linalg,
+    reference === null ? problem : { ...problem, reference },
+    randomFor(seed, task.name),
+  );
+  note(
+    context,
+    reportOf([result], { ...result, optimizer, loss: "projected", elements: x.length }),
+  );
+  writeLayer(context, task, { codes, scales });
+}
+
+/** Fills `x` with the weights in the space of the codes; false where they hold NaN or infinity. */
+function load(context: ChunkContext, task: QuantizeTask, x: Float32Array): boolean {
+  const { scratch, kernels } = context, { source } = task;
+  const mark = scratch.mark(), rects = readRects(task);
+  const raw = scratch.u8(rawBytes(source, rects[0]!));
+  for (const rect of rects) {
+    const own = raw.subarray(0, rawBytes(source, rect)), from = rect.row * rect.cols;
+    const values = x.subarray(from, from + rect.rows * rect.cols);
+    readRect(context, own, source, rect);
+    decodeRect(context, values, own, source, rect);
+    if (reportNonFinite(context, values, rect, source.cols)) return false;
+    if (task.convrotGroupSize !== null) kernels.rotate(values, task.convrotGroupSize);
+  }
+  scratch.release(mark);
+  return true;
+}
+
+/**
+ * Sets the scales. Returns the squared error of rounding to nearest with those of least error; null where
+ * they were not searched.
+ *
+ * @param spare as long as `scales`, contents used up.
+ */
+function findScales(
+  { kernels, scratch }: ChunkContext,
+  { scaleSearch }: QuantizeTask,
+  { x, grid, scales, spare, learned }: {
+    x: Float32Array;
+    grid: Grid;
+    scales: Float32Array;
+    spare: Float32Array;
+    learned: Learned;
+  },
+): number | null {
+  kernels.absmax(scales, x, grid);
+  spare.set(scales);
+  kernels.scaleFromAbsmax(scales, scales);
+  if (!scaleSearch) return null;
+  const size = grid.groupRows * grid.groupCols;
+  if (size > CHUNK_ELEMENTS) {
+    const mark = scratch.mark(), counts = scratch.u32(HISTOGRAM_BINS);
+    for (let g = 0; g < scales.length; g++) {
+      // Groups so large are whole rows, or the whole layer: contiguous.
+      const absmax = spare[g]!;
+      counts.fill(0);
+      kernels.histogram(counts, x.subarray(g * size, (g + 1) * size), histogramBinsPerUnit(absmax));
+      scales[g] = searchScaleFromHistogram(counts, absmax);
+    }
+    scratch.release(mark);
+  } else kernels.searchScale(scales, x, grid);
+  kernels.scaleFromAbsmax(spare, spare);
+  const limitDb = learned.options.errorLimitDb;
+  return chooseScales(kernels, scratch, { weights: x, grid, scales, widest: spare, limitDb });
+}
+
+/** Writes codes and scales, and adds up what the errors are against the source, read once more. */
+function writeLayer(
+  context: ChunkContext,
+  task: QuantizeTask,
+  { codes, scales }: { codes: Int8Array; scales: Float32Array },
+): void {
+  const { scratch } = context, { source } = task;
+  const rects = readRects(task), first = rects[0]!, largest = first.rows * first.cols;
+  const mark = scratch.mark();
+  const raw = scratch.u8(rawBytes(source, first));
+  const values = scratch.f32(largest), dequantized = scratch.f32(largest);
+  const stats = scratch.f64(SLOT.nonFinite);
+  stats.fill(0);
+  for (const rect of rects) {
+    const count = rect.rows * rect.cols, own = raw.subarray(0, rawBytes(source, rect));
+    const x = values.subarray(0, count), grid = bandGrid(task, rect);
+    const from = hasOneScale(task)
+      ? 0
+      : (rect.row / task.groupRows) * (source.cols / task.groupCols);
+    readRect(context, own, source, rect);
+    const restore = () => decodeRect(context, x, own, source, rect);
+    if (task.convrotGroupSize === null) restore();
+    addErrors(context, task, {
+      x,
+      xhat: dequantized.subarray(0, count),
+      codes: codes.subarray(rect.row * rect.cols, rect.row * rect.cols + count),
+      scales: scales.subarray(from, from + groupCount(grid)),
+      grid,
+      stats,
+      restore,
+    });
+  }
+  context.slot.set(stats);
+  writeCodes(context, task, { row: 0, col: 0, rows: source.rows, cols: source.cols }, codes);
+  context.write(bytesOf(scales), task.scalesOffsetBytes);
+  scratch.release(mark);
+}
+
+/** Reads, rounds and writes a layer with data. Every worker of the run calls it, for the same task. */
+export function learnedLayer(
+  team: TeamContext,
+  task: QuantizeTask,
+  { compensation, learned }: { compensation: Compensation; learned: Learned },
+): void {
+  const { linalg, shared } = team, grid = chunkGrid(task);
+  const results = new SearchResults(shared, chunkCount(grid), learned.options.iterations);
+  if (linalg.team.index === 0) results.clear(); // seen by all after the barriers of the moments
+  const oneScale = hasOneScale(task) ? new LayerScales(team, task).plain(task) : null;
+  const moments = momentsOf(team, task, compensation);
+  if (oneScale !== null && linalg.team.index === 0) {
+    team.write(bytesOf(Float32Array.of(oneScale)), task.scalesOffsetBytes);
+  }
+  for (let chunk = team.nextChunk(); chunk !== null; chunk = team.nextChunk()) {
+    const { index, context } = chunk;
+    const solo = { ...context, linalg: soloContext(linalg.kernels, linalg.memory) };
+    const band = { rect: chunkRect(grid, index), moments, oneScale };
+    const found = roundBand(solo, task, learned, band);
+    if (found !== null) results.set(index, found);
+    team.chunkDone(context);
+  }
+  linalg.team.barrier();
+  if (linalg.team.index !== 0) return;
+  const parts = results.all();
+  if (parts.length === 0) return;
+  const { optimizer } = learned, elements = task.source.rows * task.source.cols;
+  note(team, reportOf(parts, { optimizer, loss: "output", directions: null, elements }));
+}
+
+/** Second moments of the inputs in f32, in the place of those in f64. */
+function momentsOf(
+  team: TeamContext,
+  task: QuantizeTask,
+  compensation: Compensation,
+): MomentBlocks {
+  const { linalg } = team;
+  const { size, blockSize, values } = rotatedHessian(team, task, compensation);
+  const narrow = new Float32Array(values.buffer, values.byteOffset, values.length);
+  linalg.team.barrier();
+  // Forwards, so that no value is overwritten before it was read.
+  if (linalg.team.index === 0) { for (let i = 0; i < narrow.length; i++) narrow[i] = values[i]!; }
+  linalg.team.barrier();
+  return { size, blockSize, values: narrow };
+}
+
+/** Rounds and writes some rows; null where they hold NaN or infinity, which the slot then tells. */
+function roundBand(
+  context: ChunkContext & { readonly linalg: NonNullable<ChunkContext["linalg"]> },
+  task: QuantizeTask,
+  { optimizer, options }: Learned,
+  { rect, moments, oneScale }: { rect: Rect; moments: MomentBlocks; oneScale: number | null },
+): SearchResult | null {
+  const { scratch, kernels, linalg } = context, { source } = task;
+  const count = rect.rows * rect.cols, grid = bandGrid(task, rect), mark = scratch.mark();
+  const raw = scratch.u8(rawBytes(source, rect));
+  const x = scratch.f32(count), codes = scratch.i8(count);
+  const scales = scratch.f32(groupCount(grid)), used = scratch.f32(groupCount(grid));
+  const stats = scratch.f64(SLOT.nonFinite);
+  stats.fill(0);
+  readRect(context, raw, source, rect);
+  const restore = () => decodeRect(context, x, raw, source, rect);
+  restore();
+  let result: SearchResult | null = null;
+  if (!reportNonFinite(context, x, rect, source.cols)) {
+    if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
+    if (oneScale !== null) scales[0] = oneScale;
+    else {
+      kernels.absmax(scales, x, grid);
+      kernels.scaleFromAbsmax(scales, scales);
+      if (task.scaleSearch) kernels.searchScale(scales, x, grid);
+    }
+    kernels.quantize(codes, x, scales, grid);
+    used.set(scales);
+    const problem = { optimizer, options, grid, weights: x, scales: used, codes };
+    result = roundForOutputs(linalg, problem, moments);
+    if (task.convrotGroupSize === null) restore();
+    addErrors(context, task, { x, xhat: scratch.f32(count), codes, scales, grid, stats, restore });
+    writeCodes(context, task, rect, codes);
+    context.slot.set(stats);
+    if (oneScale === null) {
+      const first = (rect.row / task.groupRows) * (source.cols / task.groupCols);
+      context.write(bytesOf(scales), task.scalesOffsetBytes + 4 * first);
+    }
+  }
+  scratch.release(mark);
+  return result;
+}
+
+/** Bytes of memory that the workers share in {@link learnedLayer}. */
+export function learnedSharedBytes(
+  task: QuantizeTask,
+  { compensation, learned }: { compensation: Compensation; learned: Learned },
+): number {
+  const { cols } = task.source;
+  const moments = 8 * hessianElements(cols, task.convrotGroupSize, compensation);
+  const results = SearchResults.bytes(chunkCount(chunkGrid(task)), learned.options.iterations);
+  return moments + results + Math.max(inputBytes(cols, compensation), layerScalesBytes(task)) +
+    SLACK_BYTES;
+}
+
+/** Bytes of scratch that a worker takes for the task: for all of it, or with data for a band. */
+export function learnedScratchBytes(task: QuantizeTask, learned: Learned): number {
+  const { source, groupRows, groupCols } = task, { cols } = source;
+  const { optimizer } = learned, bytes = elementBytes(source.dtype);
+  if (task.compensation !== null) {
+    const rows = chunkGrid(task).rowStep, count = rows * cols;
+    const groups = Math.max(1, rows / groupRows) * (cols / groupCols);
+    return count * (bytes + 9) + 8 * groups + outputScratchBytes(rows, cols, optimizer) +
+      16 * cols + decodeScratchBytes(source, rows) + SLACK_BYTES;
+  }
+  const grid: Grid = { rows: source.rows, cols, groupRows, groupCols };
+  const read = readRows(task) * cols;
+  const reading = read * (bytes + 8) + decodeScratchBytes(source, readRows(task));
+  const rounding = projectedScratchBytes(source.rows, cols, learned);
+  const scaling = Math.max(chooseScalesBytes(grid), 4 * HISTOGRAM_BINS);
+  return 5 * source.rows * cols + 8 * groupCount(grid) + Math.max(reading, rounding, scaling) +
+    SLACK_BYTES;
+}
+
+/** Room for the alignment of arrays. */
+const SLACK_BYTES = 1 << 16;
