@@ -1,13 +1,28 @@
-/** `quantsmith completions bash|zsh|fish`: a completion script made from the flag table. */
+/**
+ * `quantsmith completions bash|zsh|fish`: a completion script made from the flag table. Every
+ * subcommand offers its own flags, switches in both directions.
+ */
 
 import { UsageError } from "../core/errors.ts";
-import type { CommandContext } from "./context.ts";
-import { COMMANDS, type Flag } from "./flags/flag.ts";
-import { FLAGS, typedForms } from "./flags/table.ts";
 import { nearest } from "../core/nearest.ts";
+import type { CommandContext } from "./context.ts";
+import { type CommandName, COMMANDS, type Flag } from "./flags/flag.ts";
+import { completedForms, FLAGS, takesFlag, typedForms } from "./flags/table.ts";
 import type { Parsed } from "./parse.ts";
 
 const SHELLS = Object.freeze({ bash: bashScript, zsh: zshScript, fish: fishScript });
+
+const SUBCOMMANDS = COMMANDS.filter((name) => name !== "convert");
+
+/** What may stand first, besides a model. */
+const FIRST_WORDS: readonly string[] = [...SUBCOMMANDS, "help"];
+
+/** What follows those subcommands that take a word. */
+const SECOND_WORDS: Readonly<Record<string, readonly string[]>> = {
+  presets: ["list", "show", "detect"],
+  completions: Object.keys(SHELLS),
+  help: SUBCOMMANDS,
+};
 
 /** Prints the script of the shell named in `parsed`; returns the exit code. */
 export function completionsCommand(parsed: Parsed, context: CommandContext): number {
@@ -37,31 +52,53 @@ function wordsOf({ type }: Flag): readonly string[] {
 }
 
 function takesFile({ type }: Flag): boolean {
-  return (type.kind === "string" || type.kind === "list") && type.place.startsWith("FILE");
+  return (type.kind === "string" || type.kind === "list") && /^(FILE|DIR)/.test(type.place);
 }
 
-const SUBCOMMANDS = COMMANDS.filter((name) => name !== "convert");
+function flagsOf(command: CommandName): Flag[] {
+  return FLAGS.filter((flag) => takesFlag(command, flag));
+}
 
 function bashScript(): string {
-  const cases = FLAGS.filter((flag) => wordsOf(flag).length > 0).map((flag) =>
-    `    ${typedForms(flag).join("|")}) COMPREPLY=($(compgen -W "${
-      wordsOf(flag).join(" ")
-    }" -- "$cur")); return ;;`
+  const values = FLAGS.filter((flag) => wordsOf(flag).length > 0).map((flag) =>
+    `    ${typedForms(flag).join("|")}) words="${wordsOf(flag).join(" ")}" ;;`
   );
-  const all = FLAGS.flatMap(typedForms).join(" ");
+  const flags = COMMANDS.map((command) =>
+    `    ${command === "convert" ? "*" : command}) flags="${
+      flagsOf(command).flatMap(completedForms).join(" ")
+    }" ;;`
+  );
+  // The pattern that matches everything comes last.
+  flags.push(...flags.splice(0, 1));
+  const seconds = Object.entries(SECOND_WORDS).map(([command, words]) =>
+    `    ${command}) second="${words.join(" ")}" ;;`
+  );
   return `# bash completion for quantsmith: source <(quantsmith completions bash)
 _quantsmith() {
   local cur="\${COMP_WORDS[COMP_CWORD]}" prev="\${COMP_WORDS[COMP_CWORD-1]}"
+  local words="" flags="" second=""
   case "$prev" in
-${cases.join("\n")}
+${values.join("\n")}
   esac
+  if [[ -n "$words" && "$cur" != -* ]]; then
+    COMPREPLY=($(compgen -W "$words" -- "$cur"))
+    [[ \${#COMPREPLY[@]} -gt 0 ]] && return
+  fi
   if [[ "$cur" == -* ]]; then
-    COMPREPLY=($(compgen -W "${all}" -- "$cur"))
+    case "\${COMP_WORDS[1]}" in
+${flags.join("\n")}
+    esac
+    COMPREPLY=($(compgen -W "$flags" -- "$cur"))
     return
   fi
   COMPREPLY=($(compgen -f -- "$cur"))
   if [[ $COMP_CWORD -eq 1 ]]; then
-    COMPREPLY+=($(compgen -W "${SUBCOMMANDS.join(" ")}" -- "$cur"))
+    COMPREPLY+=($(compgen -W "${FIRST_WORDS.join(" ")}" -- "$cur"))
+  elif [[ $COMP_CWORD -eq 2 ]]; then
+    case "\${COMP_WORDS[1]}" in
+${seconds.join("\n")}
+    esac
+    COMPREPLY+=($(compgen -W "$second" -- "$cur"))
   fi
 }
 complete -o filenames -F _quantsmith quantsmith`;
@@ -69,31 +106,37 @@ complete -o filenames -F _quantsmith quantsmith`;
 
 function zshScript(): string {
   const quoted = (text: string) => text.replaceAll("'", "'\\''").replaceAll(/[[\]:]/g, "\\$&");
-  const specs = FLAGS.flatMap((flag) =>
-    typedForms(flag).map((form) => {
+  const specs = (flag: Flag) =>
+    completedForms(flag).map((form) => {
       const words = wordsOf(flag);
-      const optional = flag.type.kind === "optional" ? "::" : ":";
+      const colon = flag.type.kind === "optional" ? "::" : ":";
       const value = flag.type.kind === "bool"
         ? ""
         : words.length > 0
-        ? `${optional}value:(${words.join(" ")})`
+        ? `${colon}value:(${words.join(" ")})`
         : takesFile(flag)
         ? ":file:_files"
         : ":value: ";
-      return `    '${form}[${quoted(flag.help)}]${value}'`;
-    })
-  );
+      return `      '${form}[${quoted(flag.help)}]${value}'`;
+    });
+  const cases = COMMANDS.map((command) => {
+    const words = SECOND_WORDS[command];
+    const second = words === undefined ? "" : ` '2: :(${words.join(" ")})'`;
+    return `    ${command === "convert" ? "*" : command}) _arguments -s : \\
+${flagsOf(command).flatMap(specs).join(" \\\n")} \\
+      '1: :_quantsmith_first'${second} '*:file:_files' ;;`;
+  });
+  cases.push(...cases.splice(0, 1));
   return `#compdef quantsmith
 # zsh completion for quantsmith: quantsmith completions zsh > "\${fpath[1]}/_quantsmith"
 _quantsmith() {
-  local -a flags
-  flags=(
-${specs.join("\n")}
-  )
-  _arguments -s : "\${flags[@]}" '1: :_quantsmith_first' '*:file:_files'
+  case "\${words[2]}" in
+    help) _arguments '1: :_quantsmith_first' '2: :(${SUBCOMMANDS.join(" ")})' ;;
+${cases.join("\n")}
+  esac
 }
 _quantsmith_first() {
-  compadd ${SUBCOMMANDS.join(" ")}
+  compadd ${FIRST_WORDS.join(" ")}
   _files
 }
 compdef _quantsmith quantsmith`;
@@ -101,22 +144,44 @@ compdef _quantsmith quantsmith`;
 
 function fishScript(): string {
   const quoted = (text: string) => `'${text.replaceAll("\\", "\\\\").replaceAll("'", "\\'")}'`;
-  const lines = FLAGS.map((flag) => {
+  const lines = FLAGS.flatMap((flag) => {
+    const takers = COMMANDS.filter((command) => takesFlag(command, flag));
     const words = wordsOf(flag);
-    const short = (flag.aliases ?? []).map((alias) =>
-      alias.length === 2 ? ` -s ${alias.slice(1)}` : ` -o ${alias.slice(1)}`
-    );
     const value = flag.type.kind === "bool" || flag.type.kind === "optional"
       ? ""
       : takesFile(flag)
       ? " -r -F"
       : " -x";
     const choices = words.length > 0 ? ` -a ${quoted(words.join(" "))}` : "";
-    return `complete -c quantsmith -l ${flag.name}${short.join("")}${value}${choices} -d ${
-      quoted(flag.help)
-    }`;
+    return completedForms(flag).map((form) => {
+      const name = form.startsWith("--")
+        ? `-l ${form.slice(2)}`
+        : form.length === 2
+        ? `-s ${form.slice(1)}`
+        : `-o ${form.slice(1)}`;
+      return `complete -c quantsmith -n ${
+        quoted(fishCondition(takers))
+      } ${name}${value}${choices} ` +
+        `-d ${quoted(flag.help)}`;
+    });
   });
+  const seconds = Object.entries(SECOND_WORDS).map(([command, words]) =>
+    `complete -c quantsmith -n ${quoted(`__quantsmith_is ${command}`)} -a ${
+      quoted(words.join(" "))
+    }`
+  );
   return `# fish completion for quantsmith: quantsmith completions fish | source
-complete -c quantsmith -n __fish_use_subcommand -a ${quoted(SUBCOMMANDS.join(" "))}
+function __quantsmith_is
+  set -l words (commandline -opc)
+  set -l first convert
+  contains -- "$words[2]" ${FIRST_WORDS.join(" ")}; and set first $words[2]
+  contains -- $first $argv
+end
+complete -c quantsmith -n __fish_use_subcommand -a ${quoted(FIRST_WORDS.join(" "))}
+${seconds.join("\n")}
 ${lines.join("\n")}`;
+}
+
+function fishCondition(takers: readonly CommandName[]): string {
+  return `__quantsmith_is ${takers.join(" ")}`;
 }

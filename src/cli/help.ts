@@ -1,7 +1,9 @@
 /** The help pages, made from the flag table. */
 
 import { styleText } from "node:util";
-import type { CommandName, Flag, HelpPage } from "./flags/flag.ts";
+import { UsageError } from "../core/errors.ts";
+import { nearest } from "../core/nearest.ts";
+import { type CommandName, COMMANDS, type Flag, type HelpPage } from "./flags/flag.ts";
 import { FLAGS } from "./flags/table.ts";
 import { operand } from "./values.ts";
 
@@ -57,6 +59,33 @@ const PAGE_TITLES: Readonly<Record<HelpPage, string>> = {
   advanced: "Flags of the format, learned rounding and GPU memory",
 };
 
+/** What is said where nothing was asked for. */
+export const SHORT_USAGE: readonly string[] = Object.freeze([
+  "Usage: quantsmith SRC [DST] [flags]",
+  "",
+  "  quantsmith model.safetensors             INT8 that stock ComfyUI loads",
+  "  quantsmith model.safetensors --dry-run   say what would be done",
+  "  quantsmith inspect model.safetensors     what is in a file",
+  "  quantsmith --help                        subcommands and flags",
+]);
+
+/**
+ * Returns the lines of `quantsmith help [SUBCOMMAND]`.
+ *
+ * @throws UsageError for a word that is no subcommand.
+ */
+export function helpOn([command, extra]: readonly string[], layout: HelpLayout): string[] {
+  if (command === undefined) return helpPage("standard", layout);
+  if (extra !== undefined) throw new UsageError(`Unexpected argument ${JSON.stringify(extra)}`);
+  const known = COMMANDS.find((name) => name === command);
+  if (known === undefined) {
+    throw new UsageError(
+      `Unknown subcommand ${JSON.stringify(command)}: the nearest is ${nearest(command, COMMANDS)}`,
+    );
+  }
+  return known === "convert" ? helpPage("standard", layout) : commandHelp(known, layout);
+}
+
 /** Returns the lines of a help page. Each flag of a conversion stands on exactly one. */
 export function helpPage(page: HelpPage, layout: HelpLayout): string[] {
   const print = new Printer(layout);
@@ -67,7 +96,7 @@ export function helpPage(page: HelpPage, layout: HelpLayout): string[] {
     print.verbatim("  quantsmith SUBCOMMAND ...");
     print.heading("Examples");
     for (const [command, what] of EXAMPLES) print.example(command, what);
-    print.heading("Subcommands (`quantsmith SUBCOMMAND --help` tells more)");
+    print.heading("Subcommands (`quantsmith help SUBCOMMAND` tells more)");
     for (const [name, words, what] of SUBCOMMANDS) print.entry(`${name} ${words}`.trim(), what);
   } else {
     print.text(PAGE_TITLES[page]);

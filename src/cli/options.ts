@@ -119,6 +119,12 @@ function refuseContradictions(parsed: Parsed): void {
         "--simple is plain round to nearest",
     );
   }
+  if (parsed.bool("no-memory-limits") && parsed.has("memory-limit")) {
+    throw new UsageError(
+      "Cannot use --no-memory-limits with --memory-limit: the one takes the limits away, the " +
+        "other sets one",
+    );
+  }
   refuseQuipContradictions(parsed);
   const convrot = convrotOf(parsed);
   const scaling = parsed.string("scaling_mode") ??

@@ -7,7 +7,7 @@ import { existsSync } from "node:fs";
 import { NotYetError, UsageError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { type CommandName, COMMANDS, type Flag } from "./flags/flag.ts";
-import { findFlag, flagByName, FLAGS, typedForms } from "./flags/table.ts";
+import { findFlag, flagByName, FLAGS, takesFlag, typedForms } from "./flags/table.ts";
 import { type FlagValue, takeValue } from "./values.ts";
 
 /** Subcommands that are documented and that this version lacks, with the part they need. */
@@ -15,18 +15,6 @@ const NOT_YET_COMMANDS: Readonly<Partial<Record<CommandName, string>>> = {
   calibrate: "synthetic calibration",
   doctor: "the report on devices",
 };
-
-/** What would write one file for all models of a batch, or edits a file instead of converting it. */
-const ONE_FILE_FLAGS: readonly string[] = [
-  "input",
-  "output",
-  "dry-run",
-  "report",
-  "edit-quant",
-  "remove-keys",
-  "add-keys",
-  "quant-filter",
-];
 
 /** A parsed command line. Flags are named as the table names them; `-` and `_` are the same. */
 export class Parsed {
@@ -159,15 +147,8 @@ function checkFirst(first: string | undefined): void {
   }
   throw new UsageError(
     `Unknown subcommand or missing file ${JSON.stringify(first)}: ` +
-      `the nearest subcommand is ${nearest(first, COMMANDS)}`,
+      `the nearest subcommand is ${nearest(first, [...COMMANDS, "help"])}`,
   );
-}
-
-/** A batch takes what a conversion takes, except where that would concern one file. */
-function takesFlag(command: CommandName, flag: Flag): boolean {
-  if (flag.commands.includes(command)) return true;
-  return command === "batch" && flag.commands.includes("convert") &&
-    !ONE_FILE_FLAGS.includes(flag.name);
 }
 
 function lookUp(
@@ -183,9 +164,23 @@ function lookUp(
     return { flag: flagByName("inputs"), negated: false, typed, inline };
   }
   if (found !== undefined) return { ...found, typed, inline };
+  const attached = attachedValue(word, command);
+  if (attached !== null) return attached;
   throw new UsageError(
     `Unknown flag ${typed}: the nearest is ${nearest(typed, FLAGS.flatMap(typedForms))}`,
   );
+}
+
+/** `-ifile`: a short flag and its value in one word; not `-input`, where a dash is missing. */
+function attachedValue(
+  word: string,
+  command: CommandName | null,
+): ReturnType<typeof lookUp> | null {
+  if (!/^-[^-]./.test(word) || findFlag(`-${word.split("=", 1)[0]}`) !== undefined) return null;
+  const typed = word.slice(0, 2);
+  const flag = findFlag(typed)?.flag;
+  if (flag === undefined || flag.type.kind === "bool") return null;
+  return { ...lookUp(typed, command), inline: word.slice(2) };
 }
 
 function misplaced(flag: Flag, typed: string, command: CommandName | null): UsageError {

@@ -28,6 +28,7 @@ const HELP_PAGES = {
   "-ha": "advanced",
 } as const;
 
+const USAGE = 2;
 const INTERRUPTED = 130;
 
 /**
@@ -80,6 +81,16 @@ async function dispatch(args: readonly string[], context: CommandContext): Promi
   if (flags.includes("--version")) {
     context.stdout(`quantsmith ${VERSION}`);
     return 0;
+  }
+  if (args[0] === "help") {
+    const { helpOn } = await import("./help.ts");
+    for (const line of helpOn(args.slice(1), context)) context.stdout(line);
+    return 0;
+  }
+  if (args.length === 0) {
+    const { SHORT_USAGE } = await import("./help.ts");
+    for (const line of SHORT_USAGE) context.stderr(line);
+    return USAGE;
   }
   const { parseArgs, refuseNotYet } = await import("./parse.ts");
   const parsed = parseArgs(args);

@@ -1,7 +1,8 @@
 /** The value of one flag, read from the words after it and checked by the flag's type. */
 
+import { existsSync } from "node:fs";
 import { UsageError } from "../core/errors.ts";
-import { nearest } from "../core/nearest.ts";
+import { distance, nearest } from "../core/nearest.ts";
 import type { Flag, FlagType } from "./flags/flag.ts";
 
 /** A value of a flag. Sizes are numbers of bytes. */
@@ -63,6 +64,9 @@ export function takeValue(flag: Flag, place: ValuePlace): { value: FlagValue; wo
         return { value: word, words: 0 };
       }
       const word = next === undefined ? null : optionalWord(type, next);
+      if (word === null && next !== undefined && isMisspelled(next, type)) {
+        throw unknownWord(typed, next, type);
+      }
       return word === null ? { value: type.alone, words: 0 } : { value: word, words: 1 };
     }
     case "list": {
@@ -116,6 +120,13 @@ function sameWord(words: readonly string[], typed: string): string | undefined {
 function optionalWord(type: Optional, word: string): string | null {
   if (type.digits !== undefined && /^\d+$/.test(word)) return word;
   return sameWord(type.words, word) ?? null;
+}
+
+/** Whether `word`, which may also be a file, is more likely one of the words with a slip in it. */
+function isMisspelled(word: string, { words }: Optional): boolean {
+  if (!/^[a-z-]+$/i.test(word) || word.startsWith("-") || existsSync(word)) return false;
+  const typed = word.toLowerCase();
+  return words.some((known) => distance(typed, known.toLowerCase()) <= known.length / 4);
 }
 
 function readSwitch(typed: string, inline: string | null): boolean {

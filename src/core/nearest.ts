@@ -12,11 +12,16 @@ export function nearest(name: string, known: readonly string[]): string {
   let least = Infinity;
   for (const candidate of known) {
     // No need to know by how much the others are farther.
-    const distance = leven(wanted, candidate.toLowerCase(), { maxDistance: least });
-    if (distance < least) {
-      least = distance;
+    const edits = leven(wanted, candidate.toLowerCase(), { maxDistance: least });
+    if (edits < least) {
+      least = edits;
       best = candidate;
     }
   }
   return best;
+}
+
+/** Returns the edit distance of two words: characters to insert, delete or replace. */
+export function distance(a: string, b: string): number {
+  return leven(a, b);
 }

@@ -173,3 +173,9 @@ Deno.test("nearest() returns the closest name whatever the case", () => {
 Deno.test("Parsed throws for a flag that no table knows", () => {
   throws(() => parseArgs([]).bool("nonsense"), RangeError);
 });
+
+Deno.test("parseArgs() takes the value of a short flag from the same word", () => {
+  const parsed = parseArgs(["-ia=b/m.safetensors", "-oout.safetensors"]);
+  strictEqual(parsed.string("input"), "a=b/m.safetensors");
+  strictEqual(parsed.string("output"), "out.safetensors");
+});

@@ -34,6 +34,13 @@ Deno.test("run() exits 2 with one line on stderr for a wrong command line", asyn
       /^error: Cannot use --no-quip-hadamard with --quip-store-transformed.*\n$/,
     ],
     [["m.safetensors", "--int8", "--fp16"], /^error: Cannot use --int8 with --fp16.*\n$/],
+    [["m.safetensors", "--dry-run", "analize"], /^error: .*the nearest is analyze\n$/],
+    [["-input", "m.safetensors"], /^error: Unknown flag -input: the nearest is --input\n$/],
+    [["help", "verfy"], /^error: .*the nearest is verify\n$/],
+    [
+      ["m.safetensors", "--no-memory-limits", "--memory-limit=1GB"],
+      /^error: Cannot use --no-memory-limits with --memory-limit.*\n$/,
+    ],
     [["presets", "detekt"], /^error: .*detect.*\n$/],
   ];
   for (const [args, pattern] of lines) {
@@ -58,6 +65,19 @@ Deno.test("run() prints help and version on stdout, even beside a wrong flag", a
   });
 });
 
+Deno.test("run() prints a short usage and exits 2 where nothing is asked for", async () => {
+  const { code, stdout, stderr } = await quantsmith();
+  strictEqual(code, 2);
+  strictEqual(stdout, "");
+  match(stderr, /^Usage: quantsmith SRC/);
+});
+
+Deno.test("run() takes `help SUBCOMMAND` for `SUBCOMMAND --help`", async () => {
+  const asked = await quantsmith("help", "verify");
+  strictEqual(asked.code, 0);
+  deepStrictEqual(asked, await quantsmith("verify", "--help"));
+});
+
 Deno.test("run() tells causes and the stack under --verbose DEBUG only", async () => {
   const plain = await quantsmith("/nowhere/m.safetensors");
   strictEqual(plain.code, 1);
@@ -79,6 +99,15 @@ Deno.test("presets detect --json prints exactly the stable shape", async () => {
     layout: "unknown",
     evidence: [],
   });
+});
+
+Deno.test("verify says that --quality-threshold changes nothing without --source", async () => {
+  using folder = temporaryFolder();
+  const path = `${folder.path}/model.safetensors`;
+  writeModel(path, [tensorOf("a.weight", "F32", [2, 2], new Float32Array(4))]);
+  const { code, stderr } = await quantsmith("verify", path, "--quality-threshold", "20");
+  strictEqual(code, 0, stderr);
+  match(stderr, /^warning: --quality-threshold changes nothing without --source$/m);
 });
 
 Deno.test("run() exits 1 and changes nothing where a conversion is refused", async () => {

@@ -23,6 +23,11 @@ const DEFAULT_THRESHOLD_DB = 30;
 export async function verifyCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const { input } = filesOf(parsed);
   const thresholdDb = parsed.number("quality-threshold") ?? DEFAULT_THRESHOLD_DB;
+  for (const name of ["quality-threshold", "strict"]) {
+    if (parsed.has(name) && !parsed.has("source")) {
+      context.stderr(`warning: --${name} changes nothing without --source`);
+    }
+  }
   const verified = await verify(input, parsed, context);
   if (parsed.bool("json")) context.stdout(JSON.stringify(verifiedJson(verified)));
   else for (const line of verifiedLines(verified, { thresholdDb })) context.stdout(line);

@@ -3,7 +3,7 @@
 import { ADVANCED_FLAGS } from "./advanced.ts";
 import { EXPERIMENTAL_FLAGS } from "./experimental.ts";
 import { FILTER_FLAGS } from "./filters.ts";
-import type { Flag } from "./flag.ts";
+import type { CommandName, Flag } from "./flag.ts";
 import { DOCUMENTED_NAMES } from "../../presets/documented.ts";
 import { STANDARD_FLAGS } from "./standard.ts";
 
@@ -60,6 +60,32 @@ export function flagByName(name: string): Flag {
 /** Returns all that can be typed for a flag, in the documents' spelling. */
 export function typedForms(flag: Flag): string[] {
   return [...(flag.aliases ?? []), `--${flag.name}`];
+}
+
+/** Returns what `typedForms` does, and for a switch the form that turns it off: `--no-x`. */
+export function completedForms(flag: Flag): string[] {
+  if (flag.type.kind !== "bool" || isHelp(flag)) return typedForms(flag);
+  const { name } = flag;
+  return [...typedForms(flag), name.startsWith("no-") ? `--${name.slice(3)}` : `--no-${name}`];
+}
+
+/** What would write one file for all models of a batch, or edits a file instead of converting it. */
+const ONE_FILE_FLAGS: readonly string[] = [
+  "input",
+  "output",
+  "dry-run",
+  "report",
+  "edit-quant",
+  "remove-keys",
+  "add-keys",
+  "quant-filter",
+];
+
+/** A command takes its own flags; a batch those of a conversion too, unless they concern one file. */
+export function takesFlag(command: CommandName, flag: Flag): boolean {
+  if (flag.commands.includes(command)) return true;
+  return command === "batch" && flag.commands.includes("convert") &&
+    !ONE_FILE_FLAGS.includes(flag.name);
 }
 
 function isHelp(flag: Flag): boolean {
