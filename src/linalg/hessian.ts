@@ -24,6 +24,8 @@ export interface Hessian {
   /** f64 `[size / blockSize, blockSize, blockSize]`, symmetric, both triangles filled. */
   readonly values: Float64Array;
   readonly source: HessianSource;
+  /** Channels that had no energy before they got some of the others' and were mixed with them. */
+  readonly deadChannels?: number;
 }
 
 /** Rows of H per product: half of a diagonal block is computed in vain. */

@@ -12,6 +12,18 @@ import {
 import type { MatrixF32 } from "./matrix.ts";
 import { SOLO, type Team, triangleShareOf } from "./team.ts";
 
+/** Numbers that are no statistics of inputs. */
+export class BadStatisticError extends RangeError {
+  override readonly name = "BadStatisticError";
+  /** What is wrong, without the action. */
+  readonly rule: string;
+
+  constructor(action: string, rule: string) {
+    super(`${action}: ${rule}`);
+    this.rule = rule;
+  }
+}
+
 /** Relative difference of mirrored elements that rounding to F32 or BF16 along the way may explain. */
 const SYMMETRY_TOLERANCE = 1e-2;
 
@@ -20,7 +32,7 @@ const SYMMETRY_TOLERANCE = 1e-2;
  *
  * @param x f32 `[T, K]`, at least one row, finite. Shared by the team.
  * @param values f64 `[K * K]` for the result, shared by the team.
- * @throws RangeError where there is no row, or a value is not finite.
+ * @throws RangeError where there is no row; BadStatisticError where a value is not finite.
  */
 export function hessianFromActivations(
   context: LinalgContext,
@@ -34,7 +46,10 @@ export function hessianFromActivations(
     const row = x.data.subarray(r * x.rowStride, r * x.rowStride + size);
     const bad = row.findIndex((value) => !Number.isFinite(value));
     if (bad >= 0) {
-      throw new RangeError(`Cannot make Hessian: activations[${r}, ${bad}] is ${row[bad]}`);
+      throw new BadStatisticError(
+        "Cannot make Hessian",
+        `activations[${r}, ${bad}] is ${row[bad]}`,
+      );
     }
   }
   const hessian: Hessian = { size, blockSize: size, values, source: "activations" };
@@ -52,23 +67,26 @@ export function hessianFromActivations(
  * factorisation tells. Ends in a barrier.
  *
  * @param values f64 `[size * size]`, shared by the team.
- * @throws RangeError where the length is wrong, a value is not finite, a diagonal element is negative,
- * mirrored elements differ by more than {@link SYMMETRY_TOLERANCE}, or an element is larger than its
- * diagonal elements allow in a positive semidefinite matrix.
+ * @param firstChannel what indices in messages begin with, where this is a segment of a larger matrix.
+ * @throws RangeError where the length is wrong; BadStatisticError where a value is not finite, a diagonal
+ * element is negative, mirrored elements differ by more than {@link SYMMETRY_TOLERANCE}, or an element is
+ * larger than its diagonal elements allow in a positive semidefinite matrix.
  */
 export function hessianFromMatrix(
   values: Float64Array,
   size: number,
-  team: Team = SOLO,
+  { team = SOLO, firstChannel = 0 }: { team?: Team; firstChannel?: number } = {},
 ): Hessian {
   requireLength("hessian", values, size * size);
+  const at = (i: number, j: number) => `hessian[${firstChannel + i}, ${firstChannel + j}]`;
+  const refuse = (rule: string): never => {
+    throw new BadStatisticError("Cannot use Hessian", rule);
+  };
   const { start, end } = triangleShareOf(team, size);
   for (let i = start; i < end; i++) {
     const diagonal = values[i * size + i]!;
     if (!(diagonal >= 0 && diagonal < Infinity)) {
-      throw new RangeError(
-        `Cannot use Hessian: hessian[${i}, ${i}] is ${diagonal}, needs a finite number, 0 or more`,
-      );
+      refuse(`${at(i, i)} is ${diagonal}, needs a finite number, 0 or more`);
     }
   }
   team.barrier(); // every diagonal element is checked before it is relied on
@@ -77,18 +95,15 @@ export function hessianFromMatrix(
       const below = values[i * size + j]!, above = values[j * size + i]!;
       const largest = Math.sqrt(values[i * size + i]! * values[j * size + j]!);
       if (!Number.isFinite(below) || !Number.isFinite(above)) {
-        throw new RangeError(`Cannot use Hessian: hessian[${i}, ${j}] is ${below + above}`);
+        refuse(`${at(i, j)} is ${below + above}, needs a finite number`);
       }
       if (Math.abs(below - above) > SYMMETRY_TOLERANCE * largest) {
-        throw new RangeError(
-          `Cannot use Hessian: it is not symmetric, hessian[${i}, ${j}] is ${below}, ` +
-            `hessian[${j}, ${i}] is ${above}`,
-        );
+        refuse(`it is not symmetric, ${at(i, j)} is ${below}, ${at(j, i)} is ${above}`);
       }
       const mean = (below + above) / 2;
       if (Math.abs(mean) > (1 + SYMMETRY_TOLERANCE) * largest) {
-        throw new RangeError(
-          `Cannot use Hessian: it is not positive semidefinite, hessian[${i}, ${j}] is ${mean}, ` +
+        refuse(
+          `it is not positive semidefinite, ${at(i, j)} is ${mean}, ` +
             `at most ${largest} fits its diagonal`,
         );
       }
@@ -105,7 +120,7 @@ export function hessianFromMatrix(
  *
  * @param magnitudes per channel a finite number, 0 or more: its maximum, mean absolute value or root mean
  * square. Only ratios between channels matter.
- * @throws RangeError naming the first magnitude that is not one.
+ * @throws BadStatisticError naming the first magnitude that is not one.
  */
 export function hessianFromChannels(magnitudes: ArrayLike<number>, values: Float64Array): Hessian {
   const size = magnitudes.length;
@@ -113,8 +128,9 @@ export function hessianFromChannels(magnitudes: ArrayLike<number>, values: Float
   for (let i = 0; i < size; i++) {
     const magnitude = magnitudes[i]!;
     if (!(magnitude >= 0 && magnitude < Infinity)) {
-      throw new RangeError(
-        `Cannot make Hessian: channel ${i} is ${magnitude}, needs a finite number, 0 or more`,
+      throw new BadStatisticError(
+        "Cannot make Hessian",
+        `channel ${i} is ${magnitude}, needs a finite number, 0 or more`,
       );
     }
     values[i] = magnitude * magnitude;

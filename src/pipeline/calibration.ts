@@ -44,8 +44,10 @@ export type StatisticData =
     readonly file: number;
     readonly offsetBytes: number;
     readonly dtype: FloatDType;
+    /** Path of the file, for messages. */
+    readonly path: string;
   }
-  | { readonly kind: "inline"; readonly values: Float32Array };
+  | { readonly kind: "inline"; readonly values: Float32Array; readonly path: string };
 
 /** What a Hessian of one layer is made from. */
 export interface LayerStatistic {
@@ -160,7 +162,7 @@ function statisticOf(tensor: SourceTensor, field: string, path: string): LayerSt
   };
   if (!isFloatDType(dtype)) return fail(`calibration data must be floats, this is ${dtype}`);
   const { file, offsetBytes } = tensor;
-  const data: StatisticData = { kind: "file", file, offsetBytes, dtype };
+  const data: StatisticData = { kind: "file", file, offsetBytes, dtype, path };
   if (field === "input_scale") {
     const count = shape.reduce((product, size) => product * size, 1);
     if (count !== 1) fail(`a scale is one number, this has ${count}`);
@@ -210,7 +212,8 @@ function jsonStatistic(
     throw new FormatError(`a Hessian is square, ${layer} has [${rows}, ${cols}]`, { path });
   }
   const values = Float32Array.from(matrix.flat());
-  return { statistic: FIELDS[field] ?? "channels", rows, cols, data: { kind: "inline", values } };
+  const data: StatisticData = { kind: "inline", values, path };
+  return { statistic: FIELDS[field] ?? "channels", rows, cols, data };
 }
 
 /** Layers of the calibration that do not fit the model, one sentence each. */

@@ -24,7 +24,7 @@ import { shareOf, SOLO } from "../linalg/team.ts";
 export interface GptqReport {
   /** Fraction of the mean diagonal that was added to the diagonal; null where nothing was factored. */
   readonly damping: number | null;
-  /** Channels without energy, rounded plainly. */
+  /** Channels without energy in the data: they count as much as the mean of the others. */
   readonly deadChannels: number;
   /** Why the layer is rounded to nearest instead; null where it is not. */
   readonly fallback: string | null;
@@ -66,13 +66,13 @@ export function prepareGptq(
   const { size, blockSize, values } = hessian;
   const diagonal = diagonalOf(hessian);
   const live = diagonal.filter((energy) => energy !== 0);
-  const deadChannels = size - live.length;
+  const deadChannels = hessian.deadChannels ?? size - live.length;
   const fallback = (reason: string): GptqFactor => {
     const report = { damping: null, deadChannels, fallback: reason };
     return { size, blockSize, values, order: null, report };
   };
   if (live.some((energy) => !(energy > 0 && energy < Infinity))) {
-    return fallback("the Hessian has a diagonal element that is negative or not finite");
+    return fallback("the Hessian is not positive semidefinite, or too large for its numbers");
   }
   if (live.length === 0) return fallback("the Hessian is zero");
   if (blockSize === 1) {

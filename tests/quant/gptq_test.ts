@@ -116,7 +116,7 @@ testEachContext(
       [full(context, new Float64Array(n * n), n), /the Hessian is zero/],
       [full(context, indefinite, n), /not positive definite, not even damped by 10/],
       [full(context, poisoned, n), /not positive definite, not even damped by 10/],
-      [full(context, negative, n), /a diagonal element that is negative or not finite/],
+      [full(context, negative, n), /not positive semidefinite, or too large/],
       [
         hessianFromChannels(new Float32Array(n).fill(2), context.memory.f64(n)),
         /the Hessian is diagonal, so there is nothing to compensate/,

@@ -3,6 +3,7 @@
  * max(absmax / 127, 1e-30) over all its inputs.
  */
 
+import { FormatError } from "../../core/errors.ts";
 import type { InputScaleTask } from "../tasks.ts";
 import { bytesOf, type ChunkContext } from "./chunk_context.ts";
 import { loadInputs } from "./measure_chunk.ts";
@@ -18,8 +19,15 @@ export function inputScaleChunk(context: ChunkContext, task: InputScaleTask): vo
     kernels.absmax(largest, row, { rows: 1, cols, groupRows: 1, groupCols: cols });
     scale[0] = Math.max(scale[0]!, largest[0]!);
   }
-  if (task.isGiven) loadInputs(context, task.inputs, scale, 0);
-  else kernels.scaleFromAbsmax(scale, scale);
+  if (task.isGiven) {
+    loadInputs(context, task.inputs, scale, 0);
+    if (!(scale[0]! > 0)) {
+      throw new FormatError(`input_scale is ${scale[0]}, needs a finite number above 0`, {
+        path: task.inputs.data.path,
+        hint: "calibrate again, or take it out of the file",
+      });
+    }
+  } else kernels.scaleFromAbsmax(scale, scale);
   context.write(bytesOf(scale), task.outOffsetBytes);
 }
 

@@ -7,21 +7,31 @@
  * inputs besides.
  */
 
+import { FormatError } from "../../core/errors.ts";
 import {
   addDirections,
   addGram,
+  diagonalOf,
   finishGram,
   type Hessian,
   hessianBlock,
   shrinkageOf,
   shrinkToDiagonal,
 } from "../../linalg/hessian.ts";
-import { hessianFromChannels, hessianFromMatrix } from "../../linalg/hessian_sources.ts";
+import {
+  BadStatisticError,
+  hessianFromChannels,
+  hessianFromMatrix,
+} from "../../linalg/hessian_sources.ts";
+import type { LinalgContext } from "../../linalg/context.ts";
 import { block, matrix } from "../../linalg/matrix.ts";
 import { rotateHessian } from "../../linalg/rotate_hessian.ts";
 import { shareOf } from "../../linalg/team.ts";
 import { type Compensation, elementBytes, type QuantizeTask, type Segments } from "../tasks.ts";
 import type { ChunkContext, TeamContext } from "./chunk_context.ts";
+
+/** What to do about data that is no statistic. */
+const BAD_DATA_HINT = "calibrate again, or take the layer out of the file";
 
 /** Calibration inputs that are in memory at once. A multiple of GEMM_DEPTH: the bits do not depend on it. */
 const ACTIVATION_ROWS = 1024;
@@ -39,7 +49,28 @@ export function rotatedHessian(
   const values = shared.f64(cols * blockSizeOf(cols, group, compensation));
   const spare = isDiagonal && group !== null ? shared.f64(cols * group) : null;
   const hessian = hessianOf(team, compensation, { size: cols, group, values });
-  return group === null ? hessian : rotateHessian(linalg, hessian, group, spare);
+  return group === null ? hessian : rotateHessian(linalg, fillDead(linalg, hessian), group, spare);
+}
+
+/**
+ * Gives channels without any energy the mean of the others, in place: to be called before channels are
+ * mixed. Data that never saw a channel cannot tell that errors there are free, and after the mixing nobody
+ * could tell them apart. Ends in a barrier.
+ */
+export function fillDead({ team }: LinalgContext, hessian: Hessian): Hessian {
+  const { size, blockSize, values } = hessian;
+  const energies = diagonalOf(hessian);
+  const live = energies.filter((energy) => energy !== 0);
+  team.barrier(); // everybody has read the diagonal before anybody changes it
+  const deadChannels = size - live.length;
+  if (deadChannels === 0 || live.length === 0) return hessian;
+  const mean = live.reduce((sum, energy) => sum + energy, 0) / live.length;
+  const { start, end } = shareOf(team, 0, size);
+  for (let i = start; i < end; i++) {
+    if (energies[i] === 0) values[i * blockSize + i % blockSize] = mean;
+  }
+  team.barrier();
+  return { ...hessian, deadChannels };
 }
 
 /** Columns of a block of the Hessian in original space: 1 for a diagonal. */
@@ -146,7 +177,7 @@ function plainHessian(
   if (compensation.statistic === "channels") {
     loadRow(team, compensation, row, 0);
     const own = scratch.f64(size);
-    const hessian = hessianFromChannels(row, own);
+    const hessian = explained(compensation, () => hessianFromChannels(row, own));
     if (linalg.team.index === 0) values.set(own);
     linalg.team.barrier();
     scratch.release(mark);
@@ -163,7 +194,8 @@ function plainHessian(
   linalg.team.barrier();
   for (let first = 0; first < size; first += blockSize) {
     const segment = values.subarray(first * blockSize, (first + blockSize) * blockSize);
-    hessianFromMatrix(segment, blockSize, linalg.team);
+    const place = { team: linalg.team, firstChannel: first };
+    explained(compensation, () => hessianFromMatrix(segment, blockSize, place));
   }
   return { size, blockSize, values, source: "hessian" };
 }
@@ -188,7 +220,7 @@ function fromInputs(
     for (let i = mine.start; i < mine.end; i++) {
       const row = x.subarray(i * size, (i + 1) * size);
       loadRow(team, compensation, row, first + i);
-      refuseNonFinite(row, first + i);
+      refuseNonFinite({ ...compensation, what: "activations" }, row, first + i);
     }
     linalg.team.barrier();
     const inputs = matrix(x, rows, size);
@@ -203,11 +235,28 @@ function fromInputs(
   return hessian;
 }
 
-function refuseNonFinite(row: Float32Array, index: number): void {
+/** Throws where row `index` of calibration data, `what` in messages, holds NaN or infinity. */
+export function refuseNonFinite(
+  { data, what }: { readonly data: Compensation["data"]; readonly what: string },
+  row: Float32Array,
+  index: number,
+): void {
   for (let k = 0; k < row.length; k++) {
-    if (!Number.isFinite(row[k])) {
-      throw new RangeError(`Cannot make Hessian: activations[${index}, ${k}] is ${row[k]}`);
-    }
+    if (Number.isFinite(row[k])) continue;
+    throw new FormatError(`${what}[${index}, ${k}] is ${row[k]}, needs a finite number`, {
+      path: data.path,
+      hint: BAD_DATA_HINT,
+    });
+  }
+}
+
+/** Calls `make`; what it says of bad numbers gets the file that they are from. */
+function explained<Result>({ data }: Compensation, make: () => Result): Result {
+  try {
+    return make();
+  } catch (cause) {
+    if (!(cause instanceof BadStatisticError)) throw cause;
+    throw new FormatError(cause.rule, { path: data.path, hint: BAD_DATA_HINT, cause });
   }
 }
 

@@ -19,6 +19,7 @@ import {
   type Rect,
 } from "../tasks.ts";
 import { bytesOf, type ChunkContext } from "./chunk_context.ts";
+import { refuseNonFinite } from "./load_hessian.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect, readScales } from "./load_rect.ts";
 
 /** Slots of a measuring chunk: sums of squares. */
@@ -229,7 +230,7 @@ function measureByHessian(
 /**
  * Fills `out` with rows of the calibration data, from row `first` of those that are measured with.
  *
- * @throws RangeError at a NaN or infinity.
+ * @throws FormatError where they hold NaN or infinity.
  */
 export function loadInputs(
   context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
@@ -250,12 +251,7 @@ export function loadInputs(
       context.kernels.decode(values, raw, data.dtype);
       context.scratch.release(mark);
     }
-    const { first: bad } = context.kernels.countNonFinite(values);
-    if (bad >= 0) {
-      throw new RangeError(
-        `Cannot use calibration data: ${statistic}[${row}, ${bad}] is ${values[bad]}`,
-      );
-    }
+    refuseNonFinite({ data, what: statistic }, values, row);
   }
 }
 

@@ -25,7 +25,7 @@ import {
 } from "../tasks.ts";
 import { bytesOf, SLOT, type TeamContext } from "./chunk_context.ts";
 import { noteOf } from "./gptq_chunk.ts";
-import { hessianElements, hessianOf, inputBytes } from "./load_hessian.ts";
+import { fillDead, hessianElements, hessianOf, inputBytes } from "./load_hessian.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { reportNonFinite } from "./quantize_chunk.ts";
 
@@ -122,7 +122,10 @@ function factorOf(
   const values = shared.f64(size * size);
   const mark = shared.mark();
   const small = shared.f64(hessianElements(cols, null, whole));
-  const given = hessianOf(team, whole, { size: cols, group: null, values: small });
+  const given = fillDead(
+    linalg,
+    hessianOf(team, whole, { size: cols, group: null, values: small }),
+  );
   const own = shareOf(linalg.team, 0, size);
   for (let i = own.start; i < own.end; i++) {
     const row = values.subarray(i * size, (i + 1) * size).fill(0);
@@ -142,7 +145,7 @@ function factorOf(
   }
   linalg.team.barrier();
   shared.release(mark);
-  const hessian: Hessian = { size, blockSize: size, values, source: given.source };
+  const hessian: Hessian = { ...given, size, blockSize: size, values };
   return prepareGptq(linalg, hessian, compensation);
 }
 
