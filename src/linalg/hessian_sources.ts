@@ -98,12 +98,12 @@ export function hessianFromMatrix(
         refuse(`${at(i, j)} is ${below + above}, needs a finite number`);
       }
       if (Math.abs(below - above) > SYMMETRY_TOLERANCE * largest) {
-        refuse(`it is not symmetric, ${at(i, j)} is ${below}, ${at(j, i)} is ${above}`);
+        refuse(`not symmetric, ${at(i, j)} is ${below}, ${at(j, i)} is ${above}`);
       }
       const mean = (below + above) / 2;
       if (Math.abs(mean) > (1 + SYMMETRY_TOLERANCE) * largest) {
         refuse(
-          `it is not positive semidefinite, ${at(i, j)} is ${mean}, ` +
+          `not positive semidefinite, ${at(i, j)} is ${mean}, ` +
             `at most ${largest} fits its diagonal`,
         );
       }

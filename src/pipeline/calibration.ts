@@ -22,7 +22,6 @@ import type { FloatDType } from "../core/dtype.ts";
 import { isFloatDType } from "../core/dtype.ts";
 import { FormatError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
-import type { ModelSource } from "../safetensors/model_source.ts";
 import { openModel } from "../safetensors/reader.ts";
 import { readCalibrationJson } from "../safetensors/calibration_json.ts";
 
@@ -60,7 +59,12 @@ export interface LayerStatistic {
 
 /** What is known of inputs where nothing is: all channels alike. To be steered by LoRA directions. */
 export function noStatistic(cols: number): LayerStatistic {
-  return { statistic: "lora", rows: 0, cols, data: { kind: "inline", values: new Float32Array() } };
+  return {
+    statistic: "lora",
+    rows: 0,
+    cols,
+    data: { kind: "inline", values: new Float32Array(), path: "" },
+  };
 }
 
 /** All layers of a calibration file. */
@@ -124,6 +128,7 @@ export function openCalibration(path: string): Calibration {
     const { layer, field } = split(tensor, path);
     const known = fields.get(layer) ?? {};
     fields.set(layer, known);
+    if (known[field] !== undefined) refuseTwice(layer, field, path);
     known[field] = statisticOf(tensor, field, path);
   }
   const { key, value } = SYNTHETIC_METADATA;
@@ -182,14 +187,26 @@ function statisticOf(tensor: SourceTensor, field: string, path: string): LayerSt
 
 function jsonFields(path: string): Map<string, LayerFields> {
   const layers = new Map<string, LayerFields>();
-  for (const [layer, entry] of readCalibrationJson(path)) {
-    const known: Record<string, LayerStatistic> = {};
+  for (const [name, entry] of readCalibrationJson(path)) {
+    const layer = name.replace(/\.weight$/, "");
+    const known: Record<string, LayerStatistic> = { ...layers.get(layer) };
     for (const [field, value] of Object.entries(entry)) {
-      if (value !== undefined) known[field] = jsonStatistic({ layer, field, value, path });
+      if (value === undefined) continue;
+      if (known[field] !== undefined) refuseTwice(layer, field, path);
+      known[field] = jsonStatistic({ layer, field, value, path });
     }
-    layers.set(layer.replace(/\.weight$/, ""), known);
+    if (Object.keys(known).length > 0) layers.set(layer, known);
   }
   return layers;
+}
+
+function refuseTwice(layer: string, field: string, path: string): never {
+  throw new FormatError(
+    `it has ${field} of ${
+      JSON.stringify(layer)
+    } twice: "${layer}" and "${layer}.weight" are one layer`,
+    { path, hint: "take one of them out" },
+  );
 }
 
 function jsonStatistic(
@@ -214,24 +231,4 @@ function jsonStatistic(
   const values = Float32Array.from(matrix.flat());
   const data: StatisticData = { kind: "inline", values, path };
   return { statistic: FIELDS[field] ?? "channels", rows, cols, data };
-}
-
-/** Layers of the calibration that do not fit the model, one sentence each. */
-export function unmatchedLayers(calibration: Calibration, model: ModelSource): string[] {
-  const weights = new Map(
-    model.tensors.map(({ name, shape }) => [name.replace(/\.weight$/, ""), shape]),
-  );
-  const notes: string[] = [];
-  for (const [layer, { cols, statistic }] of calibration.layers) {
-    const shape = weights.get(layer);
-    if (shape === undefined) {
-      notes.push(`the calibration data has "${layer}", which the model does not`);
-    } else if (shape.length === 2 && shape[1] !== cols) {
-      throw new FormatError(
-        `${statistic} of "${layer}" has ${cols} channels, its weight has ${shape[1]} columns`,
-        { path: calibration.path, hint: "calibrate with this model" },
-      );
-    }
-  }
-  return notes;
 }

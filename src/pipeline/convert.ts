@@ -109,7 +109,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   const output = typeof request.output === "string"
     ? request.output
     : request.output(prepared.plan);
-  refuseSameFile(output, [...prepared.model.paths, ...request.options.merge?.paths ?? []]);
+  refuseSameFile(output, inputsOf(prepared, request.options));
   checkOutputPath(output, { force });
   const firstTasks = tasksOf(prepared, prepared.plan).tasks;
   const workers = workersFor(request, prepared, firstTasks);
@@ -127,6 +127,12 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
     workers,
     elapsedMs: performance.now() - started,
   };
+}
+
+/** All files that are read: the output must be none of them. */
+function inputsOf({ model, calibration }: Prepared, { merge }: ConvertOptions): string[] {
+  const data = calibration === null ? [] : [calibration.path, ...calibration.paths];
+  return [...model.paths, ...merge?.paths ?? [], ...data];
 }
 
 function tasksOf(prepared: Prepared, plan: Plan): Work {

@@ -17,8 +17,8 @@ import {
   type LayerStatistic,
   noStatistic,
   openCalibration,
-  unmatchedLayers,
 } from "./calibration.ts";
+import { matchCalibration, unusedCalibration } from "./calibration_match.ts";
 import { DAMPING_DEFAULT } from "../linalg/damping.ts";
 import { fittedRows, type InputsOptions, scaleInput } from "./layer_inputs.ts";
 import { idleOverrides } from "./idle_overrides.ts";
@@ -83,7 +83,7 @@ export function prepare(
   const merge = options.merge === null ? null : openLoraMerge(logical, options.merge);
   notes.push(...merge?.notes ?? []);
   const calibration = calibrationOf(options);
-  if (calibration !== null) notes.push(...unmatchedLayers(calibration, model));
+  if (calibration !== null) notes.push(...matchCalibration(calibration, logical));
   const statistics = calibration?.layers ?? new Map<string, LayerStatistic>();
   const weightNames = model.tensors.map(({ name }) => name);
   const steering = steeringOf(logical, options);
@@ -100,10 +100,12 @@ export function prepare(
     ...(requantized === undefined ? {} : { requantized }),
     ...(merge === null ? {} : { merged: merge.names }),
   };
+  const plan = makePlan(input);
+  if (calibration !== null) notes.push(...unusedCalibration(calibration, plan));
   const byWeight = new Map(layers.map((layer) => [layer.weightName, layer]));
   return {
     model,
-    plan: makePlan(input),
+    plan,
     matrixOf: (source) => {
       const layer = byWeight.get(source.name);
       const matrix = layer === undefined ? floatMatrix(source) : storedMatrix(model, source, layer);

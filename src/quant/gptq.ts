@@ -24,6 +24,8 @@ import { shareOf, SOLO } from "../linalg/team.ts";
 export interface GptqReport {
   /** Fraction of the mean diagonal that was added to the diagonal; null where nothing was factored. */
   readonly damping: number | null;
+  /** Whether that is more than was asked for, because the Hessian is not positive semidefinite. */
+  readonly dampingRaised: boolean;
   /** Channels without energy in the data: they count as much as the mean of the others. */
   readonly deadChannels: number;
   /** Why the layer is rounded to nearest instead; null where it is not. */
@@ -68,7 +70,7 @@ export function prepareGptq(
   const live = diagonal.filter((energy) => energy !== 0);
   const deadChannels = hessian.deadChannels ?? size - live.length;
   const fallback = (reason: string): GptqFactor => {
-    const report = { damping: null, deadChannels, fallback: reason };
+    const report = { damping: null, dampingRaised: false, deadChannels, fallback: reason };
     return { size, blockSize, values, order: null, report };
   };
   if (live.some((energy) => !(energy > 0 && energy < Infinity))) {
@@ -89,7 +91,8 @@ export function prepareGptq(
   if (damping === undefined) {
     return fallback(`the Hessian is not positive definite, not even damped by ${dampings.at(-1)}`);
   }
-  return { size, blockSize, values, order, report: { damping, deadChannels, fallback: null } };
+  const report = { damping, dampingRaised: attempt > 0, deadChannels, fallback: null };
+  return { size, blockSize, values, order, report };
 }
 
 /** Which column of the layer is where: least energy first, blocks staying where they are. */

@@ -107,11 +107,11 @@ Deno.test("hessianFromMatrix() refuses what is no Hessian, and says why", () => 
   rejects([1, NaN, 0, 1], "Cannot use Hessian: hessian[1, 0] is NaN, needs a finite number");
   rejects(
     [1, 0.5, 0.4, 1],
-    "Cannot use Hessian: it is not symmetric, hessian[1, 0] is 0.4, hessian[0, 1] is 0.5",
+    "Cannot use Hessian: not symmetric, hessian[1, 0] is 0.4, hessian[0, 1] is 0.5",
   );
   rejects(
     [1, 2, 2, 1],
-    "Cannot use Hessian: it is not positive semidefinite, hessian[1, 0] is 2, at most 1 fits its " +
+    "Cannot use Hessian: not positive semidefinite, hessian[1, 0] is 2, at most 1 fits its " +
       "diagonal",
   );
   assert.throws(() => hessianFromMatrix(Float64Array.of(-1), 1, { firstChannel: 7 }), {

@@ -56,7 +56,12 @@ testEachContext(
       scales: put(context.memory, scales),
       hessian: full(context, h, n),
     });
-    assert.deepEqual(report, { damping: 0.1, deadChannels: 0, fallback: null });
+    assert.deepEqual(report, {
+      damping: 0.1,
+      dampingRaised: false,
+      deadChannels: 0,
+      fallback: null,
+    });
     let trace = 0;
     for (let i = 0; i < n; i++) trace += h[i * (n + 1)]!;
     const damped = h.map((value, i) => i % (n + 1) === 0 ? value + 0.1 * trace / n : value);
@@ -313,7 +318,12 @@ Deno.test("prepareGptq() and gptqRows() give the same bits on 1, 2 and 3 workers
         scratchBytes,
       });
       for (const { report } of reports) {
-        assert.deepEqual(report, { damping: 0.1, deadChannels: 0, fallback: null });
+        assert.deepEqual(report, {
+          damping: 0.1,
+          dampingRaised: false,
+          deadChannels: 0,
+          fallback: null,
+        });
       }
       const end = place.codes + n * rows;
       results[kind]!.push(

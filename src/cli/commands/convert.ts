@@ -7,6 +7,7 @@ import { UnsupportedError } from "../../core/errors.ts";
 import { layerConfigTemplate, type TemplateLayer } from "../../config/layer_template.ts";
 import { convertModel, type ConvertResult, type ConvertStart } from "../../pipeline/convert.ts";
 import { isLayer } from "../../pipeline/layer_control.ts";
+import { fallbackNotes } from "../../pipeline/layer_notes.ts";
 import type { ConvertOptions } from "../../pipeline/options.ts";
 import type { Plan } from "../../pipeline/plan.ts";
 import { prepare } from "../../pipeline/prepare.ts";
@@ -291,6 +292,7 @@ async function conclude(
   if (io.reportPath !== null) {
     writeFileSync(io.reportPath, `${JSON.stringify(conversionReport(result), null, 2)}\n`);
   }
+  for (const note of fallbackNotes(result.layers)) log.warn(note);
   const low = result.layers.filter(({ errors }) =>
     errors.sqnrDb !== null && errors.sqnrDb < io.qualityThreshold
   );

@@ -3,6 +3,7 @@
 import { FormatError, UsageError } from "../../core/errors.ts";
 import { verifyModel, type VerifyReport } from "../../pipeline/verify.ts";
 import { openCalibration } from "../../pipeline/calibration.ts";
+import { matchCalibration } from "../../pipeline/calibration_match.ts";
 import { measureAgainstSource } from "../../pipeline/measure_against_source.ts";
 import { worstFirst } from "../../pipeline/output_errors.ts";
 import { type SourceReport, verifyAgainstSource } from "../../pipeline/verify_source.ts";
@@ -63,11 +64,17 @@ async function verify(
     onProgress: (now: Parameters<typeof progress.update>[0]) => progress.update(now),
   };
   const calibrationPath = parsed.string("calibration-data");
+  const calibration = calibrationPath === null ? null : openCalibration(calibrationPath);
+  if (calibration !== null && source !== null) {
+    for (const note of matchCalibration(calibration, source.tensors)) {
+      context.stderr(`warning: ${note}`);
+    }
+  }
   const measured = async (comparison: SourceReport | null): Promise<SourceReport | null> => {
-    if (comparison === null || source === null || calibrationPath === null) return comparison;
+    if (comparison === null || source === null || calibration === null) return comparison;
     const outputs = await measureAgainstSource(stored, source, {
       names: comparison.layers.map(({ name }) => name),
-      calibration: openCalibration(calibrationPath),
+      calibration,
       holdout: parsed.number("calibration-holdout") ?? 0,
       pool,
       ...options,

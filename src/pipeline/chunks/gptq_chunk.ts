@@ -13,6 +13,7 @@ import type { LinalgContext } from "../../linalg/context.ts";
 import { diagonalOf } from "../../linalg/hessian.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
 import { type GptqFactor, gptqRows, prepareGptq } from "../../quant/gptq.ts";
+import { DAMPING_RAISED, ROUNDED_TO_NEAREST } from "../layer_notes.ts";
 import {
   chunkGrid,
   chunkRect,
@@ -95,8 +96,9 @@ export function noteOf(
   { statistic, directions }: Compensation,
   { size, blockSize, report }: GptqFactor,
 ): string {
-  const { damping, deadChannels, fallback } = report;
-  if (fallback !== null) return `rounded to nearest: ${fallback}`;
+  const { damping, dampingRaised, deadChannels, fallback } = report;
+  if (fallback !== null) return `${ROUNDED_TO_NEAREST}${fallback}`;
+  const damped = `${dampingRaised ? DAMPING_RAISED : "damping"} ${damping}`;
   const segments = statistic !== "channels" && blockSize < size
     ? `, in ${size / blockSize} segments`
     : "";
@@ -106,7 +108,7 @@ export function noteOf(
     : statistic === "lora"
     ? `${directions.rank} LoRA directions`
     : `${statistic} and ${directions.rank} LoRA directions`;
-  return `${what} from ${source}, damping ${damping}${segments}${dead}`;
+  return `${what} from ${source}, ${damped}${segments}${dead}`;
 }
 
 /** Reads, rounds and writes the rows of `rect`: whole groups, or a part of the only one. */
