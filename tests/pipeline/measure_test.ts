@@ -230,6 +230,7 @@ Deno.test("convertModel() writes the input_scale of static activations as given,
   const given = tensorOf("blocks.0.lin.input_scale", "F32", [], Float32Array.of(0.25));
   await withLayer([...rows(x), given], async (run) => {
     assert.equal(scaleIn(await run(mode)), 0.25);
+    assert.equal(scaleIn(await run({ ...mode, convrot: 16 })), 0.25);
   });
 });
 
@@ -240,7 +241,7 @@ Deno.test("convertModel() refuses calibration data with a NaN or infinity, and l
     await withLayer(rows(x), async (run) => {
       for (const biasCorrection of [true, false]) {
         await assert.rejects(run({ scaling: "row", method: "simple", biasCorrection }), {
-          message: new RegExp(`activations\\[3, 7\\] is ${bad}$`),
+          message: new RegExp(`calibration\\.safetensors.*activations\\[3, 7\\] is ${bad}`),
         });
       }
     });
@@ -258,7 +259,11 @@ Deno.test("openCalibration() reads all fields of a layer from JSON as from safet
   assert.equal(layers.get("a.b")!.statistic, "activations");
   const known = fields.get("a.b")!;
   assert.deepEqual(Object.keys(known).sort(), ["activations", "channel_mean", "input_scale"]);
-  assert.deepEqual(known.input_scale!.data, { kind: "inline", values: Float32Array.of(0.5) });
+  assert.deepEqual(known.input_scale!.data, {
+    kind: "inline",
+    values: Float32Array.of(0.5),
+    path,
+  });
   assert.equal(isSynthetic, false);
 });
 

@@ -8,27 +8,37 @@ import type { InputScaleTask } from "../tasks.ts";
 import { bytesOf, type ChunkContext } from "./chunk_context.ts";
 import { loadInputs } from "./measure_chunk.ts";
 
-/** Reads all inputs, rotated where they are quantized rotated. */
+/** Reads the given scale, or all inputs, rotated where they are quantized rotated. */
 export function inputScaleChunk(context: ChunkContext, task: InputScaleTask): void {
+  const scale = task.isGiven ? givenScale(context, task) : scaleOfInputs(context, task);
+  context.write(bytesOf(scale), task.outOffsetBytes);
+}
+
+function givenScale(context: ChunkContext, { inputs }: InputScaleTask): Float32Array {
+  const scale = context.scratch.f32(1);
+  loadInputs(context, inputs, scale, 0);
+  if (scale[0]! > 0) return scale;
+  throw new FormatError(`input_scale is ${scale[0]}, needs a finite number above 0`, {
+    path: inputs.data.path,
+    hint: "calibrate again, or take it out of the file",
+  });
+}
+
+function scaleOfInputs(
+  context: ChunkContext,
+  { inputs, convrotGroupSize }: InputScaleTask,
+): Float32Array {
   const { scratch, kernels } = context;
-  const { rows, cols } = task.inputs;
+  const { rows, cols } = inputs;
   const row = scratch.f32(cols), largest = scratch.f32(1), scale = scratch.f32(1).fill(0);
   for (let i = 0; i < rows; i++) {
-    loadInputs(context, task.inputs, row, i);
-    if (task.convrotGroupSize !== null) kernels.rotate(row, task.convrotGroupSize);
+    loadInputs(context, inputs, row, i);
+    if (convrotGroupSize !== null) kernels.rotate(row, convrotGroupSize);
     kernels.absmax(largest, row, { rows: 1, cols, groupRows: 1, groupCols: cols });
     scale[0] = Math.max(scale[0]!, largest[0]!);
   }
-  if (task.isGiven) {
-    loadInputs(context, task.inputs, scale, 0);
-    if (!(scale[0]! > 0)) {
-      throw new FormatError(`input_scale is ${scale[0]}, needs a finite number above 0`, {
-        path: task.inputs.data.path,
-        hint: "calibrate again, or take it out of the file",
-      });
-    }
-  } else kernels.scaleFromAbsmax(scale, scale);
-  context.write(bytesOf(scale), task.outOffsetBytes);
+  kernels.scaleFromAbsmax(scale, scale);
+  return scale;
 }
 
 /** Bytes of scratch that {@link inputScaleChunk} takes. */
