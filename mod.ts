@@ -33,6 +33,12 @@ export {
   weightDequant,
   weightQuant,
 } from "./src/pipeline/library/int8.ts";
+export {
+  type LearnedResult,
+  LearnedRoundingConverter,
+  type LearnedRoundingOptions,
+  type LearnedWeight,
+} from "./src/pipeline/library/learned_rounding_converter.ts";
 export { QualityReporter } from "./src/pipeline/library/quality_reporter.ts";
 export type { QualityReport, ReportedLayer } from "./src/pipeline/library/quality_reporter.ts";
 export {

@@ -141,7 +141,8 @@ function compensationFor(scheme: Scheme, found: Compensation | null): Compensati
   if (found === null) return null;
   if (isLearnedOptimizer(scheme.method)) {
     // By themselves, channels weigh errors; they cannot tell which errors make up for one another.
-    const isDiagonal = found.statistic === "channels" && scheme.convrotGroupSize === null;
+    const isDiagonal = found.statistic === "channels" && found.directions === null &&
+      scheme.convrotGroupSize === null;
     return isDiagonal ? null : { ...found, segments: null };
   }
   if (scheme.method !== "quip") return found;

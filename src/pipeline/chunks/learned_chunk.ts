@@ -11,7 +11,7 @@
 import { type Grid, groupCount } from "../../backend/backend.ts";
 import { randomFor } from "../../core/rng.ts";
 import { soloContext } from "../../linalg/context.ts";
-import { chooseScales, chooseScalesBytes } from "../../quant/learned/choose_scales.ts";
+import { findScales, findScalesBytes } from "../../quant/learned/choose_scales.ts";
 import {
   type MomentBlocks,
   outputScratchBytes,
@@ -22,12 +22,6 @@ import {
 } from "../../quant/learned/learned_rounding.ts";
 import { describeReport, type LearnedReport, reportOf } from "../../quant/learned/report.ts";
 import {
-  HISTOGRAM_BINS,
-  histogramBinsPerUnit,
-  searchScaleFromHistogram,
-} from "../../quant/scale_search.ts";
-import {
-  CHUNK_ELEMENTS,
   chunkCount,
   chunkGrid,
   chunkRect,
@@ -79,10 +73,12 @@ export function learnedChunk(context: ChunkContext, task: QuantizeTask, learned:
   const x = scratch.f32(rows * cols), codes = scratch.i8(rows * cols);
   const scales = scratch.f32(groupCount(grid)), used = scratch.f32(groupCount(grid));
   if (!load(context, task, x)) return;
-  const reference = findScales(context, task, { x, grid, scales, spare: used, learned });
+  const { optimizer, options, seed } = learned;
+  const layer = { weights: x, grid, scales, spare: used };
+  const { scaleSearch: search } = task;
+  const reference = findScales(kernels, scratch, layer, { search, options });
   kernels.quantize(codes, x, scales, grid);
   used.set(scales);
-  const { optimizer, options, seed } = learned;
   const problem = { optimizer, options, grid, weights: x, scales: used, codes };
   const result = roundProjected(
     linalg,
@@ -111,44 +107,6 @@ function load(context: ChunkContext, task: QuantizeTask, x: Float32Array): boole
   }
   scratch.release(mark);
   return true;
-}
-
-/**
- * Sets the scales. Returns the squared error of rounding to nearest with those of least error; null where
- * they were not searched.
- *
- * @param spare as long as `scales`, contents used up.
- */
-function findScales(
-  { kernels, scratch }: ChunkContext,
-  { scaleSearch }: QuantizeTask,
-  { x, grid, scales, spare, learned }: {
-    x: Float32Array;
-    grid: Grid;
-    scales: Float32Array;
-    spare: Float32Array;
-    learned: Learned;
-  },
-): number | null {
-  kernels.absmax(scales, x, grid);
-  spare.set(scales);
-  kernels.scaleFromAbsmax(scales, scales);
-  if (!scaleSearch) return null;
-  const size = grid.groupRows * grid.groupCols;
-  if (size > CHUNK_ELEMENTS) {
-    const mark = scratch.mark(), counts = scratch.u32(HISTOGRAM_BINS);
-    for (let g = 0; g < scales.length; g++) {
-      // Groups so large are whole rows, or the whole layer: contiguous.
-      const absmax = spare[g]!;
-      counts.fill(0);
-      kernels.histogram(counts, x.subarray(g * size, (g + 1) * size), histogramBinsPerUnit(absmax));
-      scales[g] = searchScaleFromHistogram(counts, absmax);
-    }
-    scratch.release(mark);
-  } else kernels.searchScale(scales, x, grid);
-  kernels.scaleFromAbsmax(spare, spare);
-  const limitDb = learned.options.errorLimitDb;
-  return chooseScales(kernels, scratch, { weights: x, grid, scales, widest: spare, limitDb });
 }
 
 /** Writes codes and scales, and adds up what the errors are against the source, read once more. */
@@ -304,8 +262,8 @@ export function learnedScratchBytes(task: QuantizeTask, learned: Learned): numbe
   const read = readRows(task) * cols;
   const reading = read * (bytes + 8) + decodeScratchBytes(source, readRows(task));
   const rounding = projectedScratchBytes(source.rows, cols, learned);
-  const scaling = Math.max(chooseScalesBytes(grid), 4 * HISTOGRAM_BINS);
-  return 5 * source.rows * cols + 8 * groupCount(grid) + Math.max(reading, rounding, scaling) +
+  return 5 * source.rows * cols + 8 * groupCount(grid) +
+    Math.max(reading, rounding, findScalesBytes(grid)) +
     SLACK_BYTES;
 }
 

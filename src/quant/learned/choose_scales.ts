@@ -8,6 +8,8 @@
  */
 
 import { type Grid, groupCount, type Kernels, STATS, STATS_LENGTH } from "../../backend/backend.ts";
+import { HISTOGRAM_BINS, histogramBinsPerUnit, searchScaleFromHistogram } from "../scale_search.ts";
+import type { LearnedOptions } from "./options.ts";
 
 /** The share of the limit, in dB, that wider scales may take. */
 const SHARE = 0.5;
@@ -23,6 +25,7 @@ export interface ScaleMemory {
   f32(count: number): Float32Array;
   f64(count: number): Float64Array;
   i8(count: number): Int8Array;
+  u32(count: number): Uint32Array;
   mark(): number;
   release(mark: number): void;
 }
@@ -46,8 +49,49 @@ function partRows({ rows, cols, groupRows }: Grid): number {
   return Math.min(rows, Math.max(1, Math.floor(PART_ELEMENTS / (cols * unit))) * unit);
 }
 
+/** Weights of a group from which its scale is found by a histogram, as that of a whole layer always is. */
+const HISTOGRAM_FROM = 1 << 20;
+
+/**
+ * Sets the scales of a layer from its weights. Returns the squared error of rounding to nearest with those
+ * of least squared error; null where they are not searched, or nothing is going to be learned.
+ *
+ * @param layer `scales` as in {@link ScaleChoice}, out; `spare` as long, contents used up.
+ */
+export function findScales(
+  kernels: Kernels,
+  memory: ScaleMemory,
+  layer: Pick<ScaleChoice, "weights" | "grid" | "scales"> & { readonly spare: Float32Array },
+  { search, options }: { search: boolean; options: LearnedOptions },
+): number | null {
+  const { weights, grid, scales, spare } = layer, size = grid.groupRows * grid.groupCols;
+  kernels.absmax(spare, weights, grid);
+  kernels.scaleFromAbsmax(scales, spare);
+  if (!search) return null;
+  const isWhole = grid.groupRows > 1 && size === weights.length;
+  if (isWhole || size > HISTOGRAM_FROM) {
+    const mark = memory.mark(), counts = memory.u32(HISTOGRAM_BINS);
+    for (let g = 0; g < scales.length; g++) {
+      const group = weights.subarray(g * size, (g + 1) * size), absmax = spare[g]!;
+      counts.fill(0);
+      kernels.histogram(counts, group, histogramBinsPerUnit(absmax));
+      scales[g] = searchScaleFromHistogram(counts, absmax);
+    }
+    memory.release(mark);
+  } else kernels.searchScale(scales, weights, grid);
+  if (options.iterations === 0) return null;
+  kernels.scaleFromAbsmax(spare, spare);
+  const choice = { weights, grid, scales, widest: spare, limitDb: options.errorLimitDb };
+  return chooseScales(kernels, memory, choice);
+}
+
+/** Bytes that {@link findScales} takes. */
+export function findScalesBytes(grid: Grid): number {
+  return Math.max(4 * HISTOGRAM_BINS, chooseScalesBytes(grid));
+}
+
 /** Bytes that {@link chooseScales} takes. */
-export function chooseScalesBytes(grid: Grid): number {
+function chooseScalesBytes(grid: Grid): number {
   return 5 * partRows(grid) * grid.cols + 4 * groupCount(grid) + 1024;
 }
 

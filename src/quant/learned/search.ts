@@ -4,6 +4,7 @@
  */
 
 import { type Layer, type Objective, squaredNorm } from "./layer.ts";
+import { INT8_SYMMETRIC_MAX } from "../scheme.ts";
 import type { LearnedOptions } from "./options.ts";
 import { createSchedule } from "./schedule.ts";
 
@@ -128,8 +129,7 @@ function takeBest({ codes, errors, scales, columnGroups, grid }: Layer, best: In
         errors.data[at] = errors.data[at]! + change * scale;
         codes[at] = best[at]!;
       }
-      const size = Math.abs(errors.data[at]!);
-      if (size > 0.5 * scale && size < scale) moved++;
+      if (isAside(errors.data[at]!, scale, codes[at]!)) moved++;
     }
   }
   return moved;
@@ -142,9 +142,15 @@ function takeNearest({ codes, errors, scales, columnGroups, grid }: Layer): void
     const band = Math.floor(r / groupRows) * across;
     for (let j = 0, at = r * cols; j < cols; j++, at++) {
       const scale = scales[band + columnGroups[j]!]!, error = errors.data[at]!;
-      if (!(Math.abs(error) > 0.5 * scale && Math.abs(error) < scale)) continue;
+      if (!isAside(error, scale, codes[at]!)) continue;
       codes[at] = codes[at]! + (error > 0 ? -1 : 1);
       errors.data[at] = error + (error > 0 ? -scale : scale);
     }
   }
+}
+
+/** Whether a code is not the nearest to its weight: those at the ends of the grid may be farther away. */
+function isAside(error: number, scale: number, code: number): boolean {
+  const isClipped = error < 0 ? code === INT8_SYMMETRIC_MAX : code === -INT8_SYMMETRIC_MAX;
+  return Math.abs(error) > 0.5 * scale && !isClipped;
 }

@@ -276,3 +276,14 @@ Deno.test("every option changes the trajectory", () => {
   ];
   for (const [name, one, other] of pairs) assert.notEqual(one, other, name);
 });
+
+Deno.test("roundProjected() leaves clipped codes at the end of the grid", () => {
+  const { rows, cols, weight } = LAYER, grid = GRIDS["block"]!(rows, cols);
+  for (const iterations of [0, 30]) {
+    const { codes, nearest } = round(weight, grid, { options: { iterations, errorLimitDb: 0.01 } });
+    const ends = [...nearest.keys()].filter((at) => Math.abs(nearest[at]!) === 127);
+    assert(ends.length > 1);
+    assert(codes.every((code) => code >= -127));
+    if (iterations === 0) assert.deepEqual(codes, nearest);
+  }
+});
