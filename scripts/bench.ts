@@ -2,7 +2,8 @@
  * Measures the converter against its targets, in one run: wall time beside `cp` + sync of the same file,
  * peak memory, start-up. Prints a table with PASS or MISS; exits 1 where a target is missed.
  *
- *     deno task bench [--gb 4.3] [--rounds 3] [--dir FOLDER] [--only speed,merge,edit,tensor,start,layers,config] [--markdown]
+ *     deno task bench [--gb 4.3] [--rounds 3] [--dir FOLDER] [--only speed,merge,edit,tensor,start,layers,config,learned]
+ *         [--markdown]
  *
  * Takes twice `--gb` of disk, in a temporary folder or in FOLDER; there the checkpoint stays for the next
  * run. All else that it writes is deleted.
@@ -28,13 +29,14 @@ import {
 import { hasGnuTime, measure, type Measurement, median, NO_GNU_TIME } from "./support/measure.ts";
 import { renderMarkdown, renderTable } from "./support/table.ts";
 
-const SECTIONS = ["speed", "merge", "edit", "tensor", "start", "layers", "config"];
+const SECTIONS = ["speed", "merge", "edit", "tensor", "start", "layers", "config", "learned"];
 const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
 const RTN = ["--simple", "--scaling_mode", "row"];
 const MB = 1e6;
 
 /** The targets. */
 const LIMITS = {
+  learnedRatio: 3,
   rtnRatio: 1.3,
   defaultRatio: 4,
   editRatio: 1.3,
@@ -327,6 +329,43 @@ async function benchStart(model: string): Promise<void> {
   }
 }
 
+/** Learned rounding beside GPTQ of the same layer, start-up, reading and the Hessian included. */
+async function benchLearned(folder: string): Promise<void> {
+  const side = 2048, tokens = 512;
+  const file = path.join(folder, "quantsmith-bench-learned.safetensors");
+  const calibration = path.join(folder, "quantsmith-bench-learned-calibration.safetensors");
+  prepare(file, [weight("blocks.0.linear", side, side)], 2 * side * side);
+  const inputs = {
+    ...weight("blocks.0.linear", tokens, side),
+    name: "blocks.0.linear.activations",
+  };
+  prepare(calibration, [inputs], 2 * tokens * side);
+  const args = ["--preset", "none", "--workers", "1", "--scaling_mode", "row"];
+  const runs = [
+    ["gptq", ["--calibration-data", calibration]],
+    ["100 steps", ["--optimizer", "original", "--num_iter", "100"]],
+    ["defaults", ["--optimizer", "original"]],
+  ] as const;
+  try {
+    const times: number[][] = runs.map(() => []);
+    for (let round = 0; round < rounds; round++) {
+      for (const [k, [, more]] of runs.entries()) {
+        times[k]!.push((await convert(file, [...args, ...more])).seconds);
+      }
+    }
+    const [gptq, hundred, defaults] = times as [number[], number[], number[]];
+    const layer = `${side} x ${side}, one worker`;
+    note(`${layer}, gptq with ${tokens} inputs: wall time`, seconds(gptq));
+    note(`${layer}, learned, 100 steps: wall time`, seconds(hundred));
+    note(`${layer}, learned, defaults: wall time`, seconds(defaults));
+    const ratio = median(hundred) / median(gptq), limit = LIMITS.learnedRatio;
+    judge("learned, 100 steps / gptq", ratio.toFixed(2), `<= ${limit}`, ratio <= limit);
+  } finally {
+    fs.rmSync(file, { force: true });
+    fs.rmSync(calibration, { force: true });
+  }
+}
+
 /** Time until the first tensor of a model of many layers is done. */
 async function benchLayers(folder: string): Promise<void> {
   const count = 1000;
@@ -369,6 +408,7 @@ try {
   if (sections.includes("tensor")) await benchTensor(folder);
   if (sections.includes("layers")) await benchLayers(folder);
   if (sections.includes("config")) await benchConfig(folder);
+  if (sections.includes("learned")) await benchLearned(folder);
 } finally {
   if (temporary) fs.rmSync(folder, { recursive: true, force: true });
 }

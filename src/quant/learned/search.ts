@@ -50,7 +50,7 @@ export interface SearchResult {
 }
 
 /** A search has converged where this many rounds gain less than this share of the loss. */
-const IDLE_ROUNDS = 4, GAIN_MIN = 0.005;
+const IDLE_ROUNDS = 3, GAIN_MIN = 0.06;
 
 /**
  * Moves the codes of `layer` to the best ones that are found.
