@@ -9,7 +9,7 @@ import type { Verbosity } from "./log.ts";
 import type { Parsed } from "./parse.ts";
 
 /** Commands that write a model. */
-const WRITING: readonly CommandName[] = ["convert", "dequantize", "edit", "migrate"];
+const WRITING: readonly CommandName[] = ["convert", "dequantize", "calibrate", "edit", "migrate"];
 
 /** Returns how much is said on stderr, by default `NORMAL`. */
 export function verbosityOf(parsed: Parsed): Verbosity {

@@ -31,14 +31,16 @@ const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = [
   ],
   ["edit", "FILE [DST]", "change markers and metadata of a quantized file, remove tensors"],
   ["migrate", "FILE [DST]", "make a quantized file of another tool loadable by stock ComfyUI"],
+  ["calibrate", "FILE [DST]", "statistics of synthetic inputs: a layout to fill, no measurement"],
   ["presets", "list | show NAME | detect FILE", "the model families, and which one a file is"],
   ["completions", "bash | zsh | fish", "completions for a shell"],
-  ["calibrate", "", "synthetic calibration data (not yet)"],
   ["doctor", "", "devices, features, memory (not yet)"],
 ];
 
 /** More on a subcommand than its line in the list. */
 const NOTES: Readonly<Partial<Record<CommandName, string>>> = {
+  calibrate:
+    "DST ends with .json or .safetensors. What is synthetic is marked so, and no rounding follows it.",
   edit: "Where nothing is to change, nothing is written.",
   migrate: "A file that loads as it is is left alone: nothing is written, exit code 0.",
 };

@@ -176,6 +176,17 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       names: ["gptq-actorder", "quip-actorder", "quip-checkpointed"],
       why: "without --calibration-data",
     },
+    {
+      when: true,
+      names: ["calib_samples"],
+      why: "here: rounding follows no synthetic inputs; `quantsmith calibrate` makes them",
+    },
+    {
+      when: options.smoothAlpha === null,
+      names: ["smoothquant-alpha"],
+      why: "without --smoothquant",
+    },
+    { when: !isInt8, names: ["smoothquant"], why: "with --fp16, which quantizes nothing" },
     ...quipRules(options, scaling),
     ...learnedRules(options, isMixed),
     {

@@ -69,6 +69,7 @@ function optionsOf(parsed: Parsed): ConvertOptions {
     biasCorrection: parsed.bool("bias-correction", DEFAULT_CONVERT_OPTIONS.biasCorrection),
     staticActivations: parsed.bool("static-activations"),
     calibrationLora: parsed.string("calibration-lora"),
+    smoothAlpha: parsed.bool("smoothquant") ? parsed.number("smoothquant-alpha") ?? 0.5 : null,
     actOrder: parsed.bool(method === "quip" ? "quip-actorder" : "gptq-actorder", true),
     heur: parsed.bool("heur"),
     comfyQuant: parsed.bool("comfy_quant", true),

@@ -12,7 +12,6 @@ import { type FlagValue, takeValue } from "./values.ts";
 
 /** Subcommands that are documented and that this version lacks, with the part they need. */
 const NOT_YET_COMMANDS: Readonly<Partial<Record<CommandName, string>>> = {
-  calibrate: "synthetic calibration",
   doctor: "the report on devices",
 };
 
@@ -162,6 +161,9 @@ function lookUp(
   if (command === "batch" && found?.flag.name === "input") {
     // The same words as for one model, but any number of them.
     return { flag: flagByName("inputs"), negated: false, typed, inline };
+  }
+  if (command === "calibrate" && found?.flag.name === "lora") {
+    return { flag: flagByName("calibration-lora"), negated: false, typed, inline };
   }
   if (found !== undefined) return { ...found, typed, inline };
   const attached = attachedValue(word, command);

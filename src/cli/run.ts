@@ -133,6 +133,10 @@ async function runCommand(parsed: Parsed, context: CommandContext): Promise<numb
       const { migrateCommand } = await import("./commands/migrate.ts");
       return await migrateCommand(parsed, context);
     }
+    case "calibrate": {
+      const { calibrateCommand } = await import("./commands/calibrate.ts");
+      return await calibrateCommand(parsed, context);
+    }
     case "presets": {
       const { presetsCommand } = await import("./commands/presets.ts");
       return presetsCommand(parsed, context);

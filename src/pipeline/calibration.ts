@@ -23,7 +23,7 @@ import { isFloatDType } from "../core/dtype.ts";
 import { FormatError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { openModel } from "../safetensors/reader.ts";
-import { readCalibrationJson } from "../safetensors/calibration_json.ts";
+import { type CalibrationJson, readCalibrationJson } from "../safetensors/calibration_json.ts";
 
 /** Which statistic a layer's Hessian is made from. */
 export type Statistic = "activations" | "hessian" | "channels" | "lora";
@@ -37,6 +37,13 @@ export interface LoraDirections {
 
 /** Where the numbers are. */
 export type StatisticData =
+  & {
+    /** What every input channel is multiplied by, f32 `[K]`: inputs of smoothed layers. Absent: 1. */
+    readonly factors?: Float32Array;
+  }
+  & StatisticPlace;
+
+type StatisticPlace =
   | {
     readonly kind: "file";
     /** Index among the run's inputs, once the plan has placed them. */
@@ -119,8 +126,10 @@ const ORDER: readonly CalibrationField[] = [
  */
 export function openCalibration(path: string): Calibration {
   if (path.endsWith(".json") && !path.endsWith(".index.json")) {
-    const fields = jsonFields(path);
-    return { path, paths: [], layers: bestOf(fields), fields, isSynthetic: false };
+    const { metadata, layers } = readCalibrationJson(path);
+    const fields = jsonFields(path, layers);
+    const isSynthetic = isMarkedSynthetic(metadata);
+    return { path, paths: [], layers: bestOf(fields), fields, isSynthetic };
   }
   const model = openModel(path);
   const fields = new Map<string, Record<string, LayerStatistic>>();
@@ -131,9 +140,12 @@ export function openCalibration(path: string): Calibration {
     if (known[field] !== undefined) refuseTwice(layer, field, path);
     known[field] = statisticOf(tensor, field, path);
   }
-  const { key, value } = SYNTHETIC_METADATA;
-  const isSynthetic = model.metadata?.[key] === value;
+  const isSynthetic = isMarkedSynthetic(model.metadata ?? {});
   return { path, paths: model.paths, layers: bestOf(fields), fields, isSynthetic };
+}
+
+function isMarkedSynthetic(metadata: Readonly<Record<string, string>>): boolean {
+  return metadata[SYNTHETIC_METADATA.key] === SYNTHETIC_METADATA.value;
 }
 
 /** The best statistic of every layer that has one. */
@@ -185,9 +197,12 @@ function statisticOf(tensor: SourceTensor, field: string, path: string): LayerSt
   return { statistic, rows, cols, data };
 }
 
-function jsonFields(path: string): Map<string, LayerFields> {
+function jsonFields(
+  path: string,
+  entries: CalibrationJson["layers"],
+): Map<string, LayerFields> {
   const layers = new Map<string, LayerFields>();
-  for (const [name, entry] of readCalibrationJson(path)) {
+  for (const [name, entry] of entries) {
     const layer = name.replace(/\.weight$/, "");
     const known: Record<string, LayerStatistic> = { ...layers.get(layer) };
     for (const [field, value] of Object.entries(entry)) {

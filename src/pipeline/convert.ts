@@ -25,6 +25,7 @@ import type { ConvertOptions } from "./options.ts";
 import type { OutputErrors } from "./output_errors.ts";
 import type { Plan } from "./plan.ts";
 import { prepare, type Prepared } from "./prepare.ts";
+import { findSmoothing, smoothed, type Smoothing } from "./smoothing.ts";
 import type { ScanTask, Task } from "./tasks.ts";
 
 /** A conversion to be done. */
@@ -118,8 +119,14 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   const plan = request.options.nonfinite === "keep"
     ? await planAround(prepared, pool, request)
     : prepared.plan;
-  request.onPlan?.({ plan, output, notes: prepared.notes, loras: prepared.loras, workers });
-  const layers = await execute(request, prepared, { plan, pool, output });
+  const smoothing = await smoothingOf(prepared, plan, { request, pool });
+  const notes = [...prepared.notes, ...smoothing?.notes ?? []];
+  request.onPlan?.({ plan, output, notes, loras: prepared.loras, workers });
+  const layers = await execute(
+    request,
+    smoothing === null ? prepared : smoothed(prepared, smoothing),
+    { plan, pool, output },
+  );
   return {
     plan,
     output,
@@ -135,8 +142,19 @@ function inputsOf({ model, calibration }: Prepared, { merge }: ConvertOptions): 
   return [...model.paths, ...merge?.paths ?? [], ...data];
 }
 
+async function smoothingOf(
+  prepared: Prepared,
+  plan: Plan,
+  { request, pool }: { request: ConvertRequest; pool: WorkerPool },
+): Promise<Smoothing | null> {
+  const { smoothAlpha: alpha, output } = request.options;
+  if (alpha === null || output === "fp16") return null;
+  const { signal } = request;
+  return await findSmoothing(prepared, plan, { alpha, pool, run: { signal } });
+}
+
 function tasksOf(prepared: Prepared, plan: Plan): Work {
-  return makeTasks(plan, prepared.matrixOf, prepared.compensationOf);
+  return makeTasks(plan, prepared.matrixOf, prepared.compensationOf, prepared.replaced);
 }
 
 /** Writes the output of `plan` and returns its quantized layers. */

@@ -56,11 +56,13 @@ export function floatMatrix(source: SourceTensor): MatrixSource {
  *
  * @param matrixOf how the values of a source tensor are read.
  * @param compensationOf what is known of the inputs of a layer.
+ * @param replaced bytes of tensors that are written instead of what is planned, by name.
  */
 export function makeTasks(
   plan: Pick<Plan, "outputs">,
   matrixOf: (source: SourceTensor) => MatrixSource = floatMatrix,
   compensationOf: (source: SourceTensor) => Compensation | null = () => null,
+  replaced: ReadonlyMap<string, Uint8Array> = new Map(),
 ): Work {
   const scalesAt = new Map<string, number>();
   for (const { content, offsetBytes } of plan.outputs) {
@@ -70,7 +72,11 @@ export function makeTasks(
   const placed: { task: Task; source: SourceTensor; rank: number }[] = [];
   for (const output of plan.outputs) {
     const { content, offsetBytes } = output;
-    if (content.kind === "inline") inline.push({ bytes: content.bytes, offsetBytes });
+    const bytes = replaced.get(output.name) ?? (content.kind === "inline" ? content.bytes : null);
+    if (bytes !== null) {
+      inline.push({ bytes, offsetBytes });
+      continue;
+    }
     const task = taskOf(output, { matrixOf, compensationOf, scalesAt });
     if (task === null || content.kind === "inline") continue;
     const isStreamed = content.kind === "codes" &&

@@ -53,6 +53,8 @@ export interface ConvertOptions {
   readonly staticActivations: boolean;
   /** A LoRA whose directions weigh more in the errors of outputs; null: none. */
   readonly calibrationLora: string | null;
+  /** The alpha of SmoothQuant, 0 to 1; null: no smoothing. */
+  readonly smoothAlpha: number | null;
   /** Round the columns of most energy first. The documented default is off; measured, on is better. */
   readonly actOrder: boolean;
   /** Keep layers that the mode cannot take, instead of falling to row scaling. */
@@ -103,6 +105,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   biasCorrection: true,
   staticActivations: false,
   calibrationLora: null,
+  smoothAlpha: null,
   actOrder: true,
   heur: false,
   comfyQuant: true,

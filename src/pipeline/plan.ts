@@ -17,6 +17,7 @@ import { type Marker, markerBytes, markerOf, quantizationMetadata } from "./mark
 import { type LayerControl, layerControl, type LayerFate } from "./layer_control.ts";
 import { scaleShape, schemeFor } from "./mode.ts";
 import type { ConvertOptions } from "./options.ts";
+import { SMOOTH_FACTORS } from "./stored_matrix.ts";
 import { SEGMENT_ELEMENTS } from "./tasks.ts";
 
 /** What happens to an input tensor. */
@@ -288,6 +289,13 @@ function planQuantize(
   const stored = transform ?? { rows, cols };
   const shape = transform === undefined ? source.shape : [stored.rows, stored.cols];
   add({ name: source.name, dtype: "I8", shape }, { kind: "codes", source, scheme });
+  if (options.smoothAlpha !== null && options.target === "ctq") {
+    const bytes = new Uint8Array(4 * cols); // made once the weight is known
+    add({ name: `${base}${SMOOTH_FACTORS}`, dtype: "F32", shape: [cols] }, {
+      kind: "inline",
+      bytes,
+    });
+  }
   if (transform !== undefined) planTransform(add, base, transform, source.name);
   add({
     name: `${base}${options.comfyQuant ? "weight_scale" : "scale_weight"}`,

@@ -42,6 +42,8 @@ export interface Prepared {
   readonly calibration: Calibration | null;
   /** Where its files are among those of the run, and how rows are shared out. */
   readonly inputsOptions: InputsOptions;
+  /** Bytes of tensors that are written instead of what the plan says of them, by name. */
+  readonly replaced: ReadonlyMap<string, Uint8Array>;
   /** What became of the LoRAs, in the order they are merged. */
   readonly loras: readonly LoraReport[];
   /** The files a run reads: those of the model, then those of the calibration. */
@@ -84,7 +86,14 @@ export function prepare(
   notes.push(...merge?.notes ?? []);
   const calibration = calibrationOf(options);
   if (calibration !== null) notes.push(...matchCalibration(calibration, logical));
-  const statistics = calibration?.layers ?? new Map<string, LayerStatistic>();
+  const statistics = calibration === null || calibration.isSynthetic
+    ? new Map<string, LayerStatistic>()
+    : calibration.layers;
+  if (calibration?.isSynthetic === true) {
+    notes.push(
+      `${calibration.path} is synthetic: errors are not compensated by it, and biases not corrected`,
+    );
+  }
   const weightNames = model.tensors.map(({ name }) => name);
   const steering = steeringOf(logical, options);
   notes.push(...steering?.notes ?? []);
@@ -149,6 +158,7 @@ export function prepare(
       };
     },
     calibration,
+    replaced: new Map(),
     inputsOptions: { fileOffset: model.paths.length, holdout: options.calibrationHoldout },
     loras: merge?.reports ?? [],
     inputPaths: [...model.paths, ...(calibration?.paths ?? [])],

@@ -17,9 +17,11 @@ export interface StoredMatrixOptions {
   readonly fileOffset?: number;
 }
 
+/** F32 `[K]` beside a weight: what its columns were multiplied by, to be divided out of its inputs. */
+export const SMOOTH_FACTORS = "smooth_factors";
+
 /** Tensors beside a weight that its stored values depend on, and that no `MatrixSource` can express. */
 const FOREIGN_PARTS: Readonly<Record<string, string>> = {
-  smooth_factors: "its columns are multiplied by smooth_factors",
   pre_quant_scale: "its columns are multiplied by pre_quant_scale",
 };
 
@@ -31,6 +33,7 @@ export const LAYER_PARTS: readonly string[] = Object.freeze([
   "scale_weight",
   "scale_input",
   "input_scale",
+  SMOOTH_FACTORS,
   "hadamard_quip",
   "hadamard_size_out",
   "hadamard_size_in",
@@ -95,6 +98,7 @@ export function storedMatrix(
     cols,
     scale,
     convrotGroupSize: group,
+    ...smoothFactorsOf(model, { layer, cols, fileOffset }),
   };
   const transform = transformOf(model, { layer, rows, cols, fileOffset });
   if (transform === null) return matrix;
@@ -107,6 +111,20 @@ export function storedMatrix(
   }
   const [ownRows = rows, ownCols = cols] = originalShape(model, tensor, layer);
   return { ...matrix, rows: ownRows, cols: ownCols, transform };
+}
+
+/** Where the factors are that the layer's columns were multiplied by, if it has any. */
+function smoothFactorsOf(
+  model: ModelSource,
+  { layer, cols, fileOffset }: { layer: QuantizedLayer; cols: number; fileOffset: number },
+): Pick<MatrixSource, "smoothFactors"> {
+  const tensor = tensorsByName(model).get(partName(layer.layer, SMOOTH_FACTORS));
+  if (tensor === undefined) return {};
+  if (tensor.dtype !== "F32" || !sameShape(tensor.shape, [cols])) {
+    const found = `${tensor.dtype} [${tensor.shape.join(", ")}]`;
+    throw fault(model, tensor.name, `it is ${found}, not F32 [${cols}]`);
+  }
+  return { smoothFactors: { file: tensor.file + fileOffset, offsetBytes: tensor.offsetBytes } };
 }
 
 /** The transform of the layer's codes, `[rows, cols]` as stored; null where there is none. */

@@ -51,6 +51,12 @@ export interface MatrixSource {
   readonly convrotGroupSize: number | null;
   /** The codes are those of the transformed weight; every rectangle is then all of it. */
   readonly transform?: SourceTransform;
+  /** What every column is multiplied by, after all else, f32 `[cols]`; SmoothQuant. */
+  readonly columnFactors?: Float32Array;
+  /** What every row is multiplied by, f32 `[rows]`. */
+  readonly rowFactors?: Float32Array;
+  /** Where the factors are that stored columns were multiplied by: they are divided out again. */
+  readonly smoothFactors?: { readonly file: number; readonly offsetBytes: number };
   /** LoRAs that are added to the decoded values, in order; every rectangle then has whole rows. */
   readonly deltas?: readonly LoraDelta[];
 }
@@ -126,6 +132,15 @@ export interface CastTask {
   readonly source: MatrixSource;
   readonly dtype: "F16" | "BF16" | "F32";
   readonly outOffsetBytes: number;
+}
+
+/** The largest magnitude of each column, for what follows from it on the main thread. */
+export interface ColumnMaxTask {
+  readonly kind: "columnMax";
+  readonly name: string;
+  readonly source: MatrixSource;
+  /** Shared f32 `[chunks, cols]`: every chunk fills its row. */
+  readonly out: Float32Array;
 }
 
 /** Counts what cannot be quantized or cast: NaN, infinities, magnitudes above `limit`. */
@@ -211,6 +226,7 @@ export type Task =
   | CopyTask
   | QuantizeTask
   | CastTask
+  | ColumnMaxTask
   | ScanTask
   | CompareTask
   | CompareBytesTask
@@ -322,6 +338,8 @@ export function chunkGrid(task: Task): ChunkGrid {
       return rowGrid(1, task.byteLength, COPY_BYTES);
     case "quantize":
       return quantizeGrid(task);
+    case "columnMax":
+      return wholeRowGrid(task.source, task.source);
     case "cast":
     case "scan":
       return alignedRowGrid([task.source]);
@@ -386,6 +404,7 @@ export function inputBytesOf(task: Task): number {
     case "quantize":
     case "cast":
     case "scan":
+    case "columnMax":
       return matrixBytes(task.source);
     case "compare":
     case "measure":

@@ -8,27 +8,38 @@ import { explained } from "./io_error.ts";
 
 const NUMBERS = v.array(v.number());
 
-const FILE = v.record(
-  v.string(),
-  v.strictObject({
-    activations: v.optional(v.array(NUMBERS)),
-    hessian: v.optional(v.array(NUMBERS)),
-    channel_max: v.optional(NUMBERS),
-    channel_mean: v.optional(NUMBERS),
-    input_scale: v.optional(v.number()),
-  }),
-);
+const ENTRY = v.strictObject({
+  activations: v.optional(v.array(NUMBERS)),
+  hessian: v.optional(v.array(NUMBERS)),
+  channel_max: v.optional(NUMBERS),
+  channel_mean: v.optional(NUMBERS),
+  input_scale: v.optional(v.number()),
+});
+
+/** Besides layers, what safetensors has under the same name. */
+const METADATA = "__metadata__";
+
+const FILE = v.objectWithRest({
+  [METADATA]: v.optional(v.record(v.string(), v.string())),
+}, ENTRY);
 
 /** The statistics of one layer, as written. */
-export type CalibrationEntry = v.InferOutput<typeof FILE>[string];
+export type CalibrationEntry = v.InferOutput<typeof ENTRY>;
+
+/** What a file says. */
+export interface CalibrationJson {
+  readonly metadata: Readonly<Record<string, string>>;
+  /** By layer name. */
+  readonly layers: readonly [string, CalibrationEntry][];
+}
 
 /**
- * Returns the entries of a calibration file by layer name.
+ * Returns what a calibration file says.
  *
  * @throws FormatError naming the place where it is not of the documented form; Error where it cannot be
  * read.
  */
-export function readCalibrationJson(path: string): [string, CalibrationEntry][] {
+export function readCalibrationJson(path: string): CalibrationJson {
   const text = explained(`Cannot read ${JSON.stringify(path)}`, () => readFileSync(path, "utf8"));
   let json: unknown;
   try {
@@ -43,5 +54,6 @@ export function readCalibrationJson(path: string): [string, CalibrationEntry][] 
     const place = v.getDotPath(issue) ?? "the file";
     throw new FormatError(`${place}: ${issue.message}`, { path });
   }
-  return Object.entries(result.output);
+  const { [METADATA]: metadata = {}, ...layers } = result.output;
+  return { metadata, layers: Object.entries(layers) };
 }

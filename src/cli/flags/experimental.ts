@@ -2,8 +2,6 @@
 
 import { BOOL, type Flag, oneOf, section } from "./flag.ts";
 
-const CALIBRATION = "calibration data";
-
 export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "experimental", theme: "Calibration" }, [
     {
@@ -38,27 +36,31 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       name: "calibration-lora",
       type: { kind: "string", place: "FILE" },
       help: "steer the rounding by what a LoRA reads from the inputs of its layers; besides " +
-        "--calibration-data, or without",
+        "--calibration-data, or without; --lora for calibrate",
+      commands: ["convert", "calibrate"],
     },
-  ]),
-  ...section({ page: "experimental", theme: "Calibration", notYet: CALIBRATION }, [
     {
       name: "calib_samples",
-      type: { kind: "int", min: 1 },
-      help: "number of synthetic activations",
+      aliases: ["--samples"],
+      type: { kind: "int", min: 1, max: 65536 },
+      default: "256",
+      help: "number of synthetic inputs per layer",
+      commands: ["convert", "calibrate"],
     },
   ]),
-  ...section({ page: "experimental", theme: "SmoothQuant", notYet: "SmoothQuant" }, [
+  ...section({ page: "experimental", theme: "SmoothQuant" }, [
     {
       name: "smoothquant",
       type: BOOL,
-      help: "move the difficulty of activations into the weights",
+      help:
+        "move outlier channels from the inputs of linear layers into their weights: folded into the " +
+        "norm or layer before (text encoders); --target ctq stores the factors",
     },
     {
       name: "smoothquant-alpha",
       type: { kind: "float", min: 0, max: 1 },
       default: "0.5",
-      help: "share moved into the weights: 1 is all of it",
+      help: "share of the inputs' differences that moves into the weights: 1 is all of it, 0 none",
     },
   ]),
   ...section({ page: "experimental", theme: "GPTQ" }, [

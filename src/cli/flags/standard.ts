@@ -23,13 +23,13 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: { kind: "string", place: "FILE" },
       default: "named after the input and the mode",
       help: "file to write",
-      commands: ["convert", "dequantize", ...EDITING],
+      commands: ["convert", "dequantize", "calibrate", ...EDITING],
     },
     {
       name: "force",
       type: BOOL,
       help: "replace an output that exists",
-      commands: ["convert", "dequantize", ...EDITING],
+      commands: ["convert", "dequantize", "calibrate", ...EDITING],
     },
     {
       name: "resume",
@@ -150,12 +150,14 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: { kind: "string", place: "NAME" },
       default: "auto",
       help: "which layers to keep: auto (detected), none, or a name of `quantsmith presets list`",
+      commands: ["convert", "calibrate"],
     },
     {
       name: "tier",
       type: oneOf("minimal", "balanced", "conservative"),
       default: "balanced",
       help: "how many layers of a model family are kept",
+      commands: ["convert", "calibrate"],
     },
     {
       name: "like",
@@ -166,6 +168,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "exclude-layers",
       type: { kind: "string", place: "REGEX" },
       help: "keep the tensors whose name matches",
+      commands: ["convert", "calibrate"],
     },
     {
       name: "heur",

@@ -27,8 +27,9 @@ import type { LinalgContext } from "../../linalg/context.ts";
 import { block, matrix } from "../../linalg/matrix.ts";
 import { rotateHessian } from "../../linalg/rotate_hessian.ts";
 import { shareOf } from "../../linalg/team.ts";
-import { type Compensation, elementBytes, type QuantizeTask, type Segments } from "../tasks.ts";
-import type { ChunkContext, TeamContext } from "./chunk_context.ts";
+import type { Compensation, QuantizeTask, Segments } from "../tasks.ts";
+import type { TeamContext } from "./chunk_context.ts";
+import { loadInputRow } from "./load_inputs.ts";
 
 /** What to do about data that is no statistic. */
 const BAD_DATA_HINT = "calibrate again, or take the layer out of the file";
@@ -154,7 +155,7 @@ function wholeHessian(
   }
   const mark = scratch.mark();
   const row = scratch.f32(size).fill(1), diagonal = scratch.f64(size);
-  if (statistic === "channels") loadRow(team, compensation, row, 0);
+  if (statistic === "channels") loadInputRow(team, compensation, 0, row);
   hessianFromChannels(row, diagonal);
   const { start, end } = shareOf(linalg.team, 0, size);
   values.fill(0, start * size, end * size);
@@ -175,7 +176,7 @@ function plainHessian(
   const mark = scratch.mark();
   const row = scratch.f32(size);
   if (compensation.statistic === "channels") {
-    loadRow(team, compensation, row, 0);
+    loadInputRow(team, compensation, 0, row);
     const own = scratch.f64(size);
     const hessian = explained(compensation, () => hessianFromChannels(row, own));
     if (linalg.team.index === 0) values.set(own);
@@ -186,7 +187,7 @@ function plainHessian(
   const blockSize = segmentSize(size, group, compensation.segments);
   const { start, end } = shareOf(linalg.team, 0, size);
   for (let i = start; i < end; i++) {
-    loadRow(team, compensation, row, i);
+    loadInputRow(team, compensation, i, row);
     const first = i - i % blockSize;
     values.set(row.subarray(first, first + blockSize), i * blockSize);
   }
@@ -219,7 +220,7 @@ function fromInputs(
     const mine = shareOf(linalg.team, 0, rows);
     for (let i = mine.start; i < mine.end; i++) {
       const row = x.subarray(i * size, (i + 1) * size);
-      loadRow(team, compensation, row, first + i);
+      loadInputRow(team, compensation, first + i, row);
       refuseNonFinite({ ...compensation, what: "activations" }, row, first + i);
     }
     linalg.team.barrier();
@@ -258,24 +259,4 @@ function explained<Result>({ data }: Compensation, make: () => Result): Result {
     if (!(cause instanceof BadStatisticError)) throw cause;
     throw new FormatError(cause.rule, { path: data.path, hint: BAD_DATA_HINT, cause });
   }
-}
-
-/** Fills `out` (K long) with row `index` of the calibration data. */
-function loadRow(
-  context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
-  { data }: Compensation,
-  out: Float32Array,
-  index: number,
-): void {
-  const cols = out.length;
-  if (data.kind === "inline") {
-    out.set(data.values.subarray(index * cols, (index + 1) * cols));
-    return;
-  }
-  const mark = context.scratch.mark();
-  const rowBytes = cols * elementBytes(data.dtype);
-  const raw = context.scratch.u8(rowBytes);
-  context.read(data.file, raw, data.offsetBytes + index * rowBytes);
-  context.kernels.decode(out, raw, data.dtype);
-  context.scratch.release(mark);
 }

@@ -58,6 +58,36 @@ export function decodeRect(
   if (matrix.scale !== null) applyScales(context, x, matrix, matrix.scale, rect);
   if (matrix.convrotGroupSize !== null) context.kernels.rotate(x, matrix.convrotGroupSize);
   mergeRect(context, x, matrix, rect);
+  applyFactors(context, x, matrix, rect);
+}
+
+/** Multiplies and divides by what SmoothQuant moved between inputs and weights. */
+function applyFactors(
+  context: ChunkContext,
+  x: Float32Array,
+  { columnFactors, rowFactors, smoothFactors, cols }: MatrixSource,
+  rect: Rect,
+): void {
+  if (columnFactors !== undefined) {
+    const factors = columnFactors.subarray(rect.col, rect.col + rect.cols);
+    for (let at = 0; at < x.length; at += rect.cols) {
+      for (let k = 0; k < rect.cols; k++) x[at + k] = x[at + k]! * factors[k]!;
+    }
+  }
+  if (rowFactors !== undefined) {
+    for (let r = 0; r < rect.rows; r++) {
+      const factor = rowFactors[rect.row + r]!, at = r * rect.cols;
+      for (let k = 0; k < rect.cols; k++) x[at + k] = x[at + k]! * factor;
+    }
+  }
+  if (smoothFactors === undefined) return;
+  const mark = context.scratch.mark();
+  const factors = context.scratch.f32(cols);
+  context.read(smoothFactors.file, bytesOf(factors), smoothFactors.offsetBytes);
+  for (let at = 0; at < x.length; at += rect.cols) {
+    for (let k = 0; k < rect.cols; k++) x[at + k] = x[at + k]! / factors[rect.col + k]!;
+  }
+  context.scratch.release(mark);
 }
 
 /** All of a weight whose codes are stored transformed (`quant/incoherence.ts`): back to original space. */
@@ -153,7 +183,8 @@ export function readScales(
 
 /** Bytes of scratch that decoding `rows` rows takes: for their scales, then for their LoRAs. */
 export function decodeScratchBytes(matrix: MatrixSource, rows: number): number {
-  const merging = mergeScratchBytes(matrix, rows);
+  const factors = matrix.smoothFactors === undefined ? 0 : 4 * matrix.cols + 64;
+  const merging = mergeScratchBytes(matrix, rows) + factors;
   if (matrix.transform !== undefined) {
     const { rows: height, cols: width } = matrix.transform;
     return 5 * height * width + 16 * (height + width) + 4096; // codes, their values, signs, scales
@@ -161,5 +192,5 @@ export function decodeScratchBytes(matrix: MatrixSource, rows: number): number {
   if (matrix.scale === null) return merging;
   const across = Math.ceil(matrix.cols / matrix.scale.groupCols);
   const bands = Math.ceil(rows / matrix.scale.groupRows) + 1;
-  return Math.max(merging, bands * across * (4 + elementBytes(matrix.scale.dtype)) + 128);
+  return Math.max(merging, bands * across * (4 + elementBytes(matrix.scale.dtype)) + 128) + factors;
 }

@@ -20,6 +20,7 @@ import {
 } from "../tasks.ts";
 import { bytesOf, type ChunkContext } from "./chunk_context.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
+import { loadInputRow } from "./load_inputs.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect, readScales } from "./load_rect.ts";
 
 /** Slots of a measuring chunk: sums of squares. */
@@ -234,24 +235,16 @@ function measureByHessian(
  */
 export function loadInputs(
   context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
-  { statistic, data, cols, firstRow, rowStep }: LayerInputs,
+  inputs: LayerInputs,
   out: Float32Array,
   first: number,
 ): void {
+  const { cols, firstRow, rowStep } = inputs;
   for (let i = 0; i * cols < out.length; i++) {
     const row = firstRow + (first + i) * rowStep;
     const values = out.subarray(i * cols, (i + 1) * cols);
-    if (data.kind === "inline") {
-      values.set(data.values.subarray(row * cols, (row + 1) * cols));
-    } else {
-      const mark = context.scratch.mark();
-      const rowBytes = cols * elementBytes(data.dtype);
-      const raw = context.scratch.u8(rowBytes);
-      context.read(data.file, raw, data.offsetBytes + row * rowBytes);
-      context.kernels.decode(values, raw, data.dtype);
-      context.scratch.release(mark);
-    }
-    refuseNonFinite({ data, what: statistic }, values, row);
+    loadInputRow(context, inputs, row, values);
+    refuseNonFinite({ data: inputs.data, what: inputs.statistic }, values, row);
   }
 }
 

@@ -32,6 +32,7 @@ import { keepsMerged, quantizeChunk, tileRows } from "./quantize_chunk.ts";
 import { correctBiasBytes, correctBiasChunk } from "./bias_chunk.ts";
 import { inputScaleBytes, inputScaleChunk } from "./input_scale_chunk.ts";
 import { measureChunk, measureScratchBytes } from "./measure_chunk.ts";
+import { columnMaxChunk } from "./column_max_chunk.ts";
 import { scanChunk } from "./scan_chunk.ts";
 import { streamGroup } from "./stream_group.ts";
 
@@ -69,6 +70,9 @@ export function runChunk(context: ChunkContext, task: Task, grid: ChunkGrid, ind
       break;
     case "scan":
       scanChunk(context, task, rect);
+      break;
+    case "columnMax":
+      columnMaxChunk(context, task, rect, index);
       break;
     case "compare":
       compareChunk(context, task, rect);
@@ -150,6 +154,7 @@ export function scratchBytes(task: Task, grid: ChunkGrid): number {
       return quantizeScratchBytes(task, grid) + SLACK_BYTES;
     case "cast":
     case "scan":
+    case "columnMax":
       return elements * (elementBytes(task.source.dtype) + 4 + 2) +
         decodeScratchBytes(task.source, grid.rowStep) + SLACK_BYTES;
     case "compare": {

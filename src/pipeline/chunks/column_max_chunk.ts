@@ -1,0 +1,26 @@
+/** The largest magnitude of each column of some rows. NaN is ignored: whoever quantizes will meet it. */
+
+import type { ColumnMaxTask, Rect } from "../tasks.ts";
+import type { ChunkContext } from "./chunk_context.ts";
+import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
+
+/** Reads `rect`, whole rows, and fills row `index` of the task's output. */
+export function columnMaxChunk(
+  context: ChunkContext,
+  { source, out }: ColumnMaxTask,
+  rect: Rect,
+  index: number,
+): void {
+  const raw = context.scratch.u8(rawBytes(source, rect));
+  const x = context.scratch.f32(rect.rows * rect.cols);
+  readRect(context, raw, source, rect);
+  decodeRect(context, x, raw, source, rect);
+  const most = out.subarray(index * rect.cols, (index + 1) * rect.cols).fill(0);
+  for (let r = 0; r < rect.rows; r++) {
+    const row = x.subarray(r * rect.cols, (r + 1) * rect.cols);
+    for (let k = 0; k < row.length; k++) {
+      const magnitude = Math.abs(row[k]!);
+      if (magnitude > most[k]!) most[k] = magnitude;
+    }
+  }
+}
