@@ -18,7 +18,7 @@ export interface OutputCheck {
 /**
  * Reads `output` and its `source` again, every byte, and compares them.
  *
- * @param options `correctedBiases` are known to differ from the source's; `source`: null where the output is not meant to be like it, because LoRAs were merged.
+ * @param options `correctedBiases` are known to differ from the source's; `source`: null where the output is not meant to be like it, because LoRAs were merged or it was smoothed.
  */
 export async function verifyOutput(
   output: string,
@@ -44,7 +44,7 @@ export async function verifyOutput(
   ];
   const verdict = report.loads ? "loads in stock ComfyUI" : "does NOT load in stock ComfyUI";
   const match = source === null
-    ? "not compared with its source, into which LoRAs were merged"
+    ? "not compared with its source, which was changed before (LoRAs, SmoothQuant)"
     : compared.matches
     ? "everything that was kept is equal to the source"
     : "it differs from its source beyond rounding";

@@ -1,9 +1,8 @@
 /** The largest magnitudes that SmoothQuant weighs: of the columns of weights, and of their inputs. */
 
-import { closeSync, openSync } from "node:fs";
 import { decodeFloats } from "../lora/decode_floats.ts";
 import { mostOf } from "../quant/smoothing.ts";
-import { readExactly } from "../safetensors/reader.ts";
+import { readRange } from "../safetensors/reader.ts";
 import type { Calibration, LayerStatistic } from "./calibration.ts";
 import type { Prepared } from "./prepare.ts";
 import {
@@ -89,12 +88,7 @@ function splitRows(values: Float32Array, cols: number): Float32Array[] {
 /** All values of a statistic. */
 function rowsOf({ paths }: Calibration, { data, rows, cols }: LayerStatistic): Float32Array {
   if (data.kind === "inline") return data.values.slice();
-  const bytes = new Uint8Array(rows * cols * elementBytes(data.dtype));
-  const fd = openSync(paths[data.file]!, "r");
-  try {
-    readExactly(fd, bytes, data.offsetBytes);
-  } finally {
-    closeSync(fd);
-  }
+  const length = rows * cols * elementBytes(data.dtype);
+  const bytes = readRange(paths[data.file]!, data.offsetBytes, length);
   return decodeFloats({ name: "", dtype: data.dtype, shape: [rows, cols], data: bytes });
 }

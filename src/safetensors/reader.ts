@@ -214,3 +214,25 @@ function listNames(names: readonly string[]): string {
   const more = names.length - shown.length;
   return shown.join(", ") + (more > 0 ? ` and ${more} more` : "");
 }
+
+/**
+ * Returns `length` bytes of a file, newly allocated.
+ *
+ * @throws Error naming the file where they cannot be read.
+ */
+export function readRange(
+  path: string,
+  positionBytes: number,
+  length: number,
+): Uint8Array<ArrayBuffer> {
+  return explained(`Cannot read ${JSON.stringify(path)}`, () => {
+    const fd = openSync(path, "r");
+    try {
+      const bytes = new Uint8Array(length);
+      readExactly(fd, bytes, positionBytes);
+      return bytes;
+    } finally {
+      closeSync(fd);
+    }
+  });
+}

@@ -314,7 +314,9 @@ async function conclude(
   );
   const check = io.verify
     ? await verifyOutput(result.output, {
-      source: request.options.merge === null ? io.input : null,
+      source: request.options.merge === null && request.options.smoothAlpha === null
+        ? io.input
+        : null,
       correctedBiases: new Set(
         result.layers.flatMap(({ bias }) => bias !== null && bias.factor > 0 ? [bias.name] : []),
       ),

@@ -10,14 +10,7 @@
 import type { LinalgContext } from "../../linalg/context.ts";
 import { matrix, transpose } from "../../linalg/matrix.ts";
 import { type CodeSpace, int8Linear, type Int8Weight } from "../../quant/int8_ops.ts";
-import {
-  type ChunkGrid,
-  elementBytes,
-  type LayerInputs,
-  type MatrixSource,
-  type MeasureTask,
-  type Rect,
-} from "../tasks.ts";
+import type { ChunkGrid, LayerInputs, MatrixSource, MeasureTask, Rect } from "../tasks.ts";
 import { bytesOf, type ChunkContext } from "./chunk_context.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
 import { loadInputRow } from "./load_inputs.ts";
