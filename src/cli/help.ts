@@ -39,7 +39,7 @@ const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = [
 
 /** More on a subcommand than its line in the list. */
 const NOTES: Readonly<Partial<Record<CommandName, string>>> = {
-  calibrate:
+  calibrate: "--lora FILE, --samples N and --seed N are short for the flags above. " +
     "DST ends with .json or .safetensors. What is synthetic is marked so, and no rounding follows it.",
   edit: "Where nothing is to change, nothing is written.",
   migrate: "A file that loads as it is is left alone: nothing is written, exit code 0.",

@@ -15,6 +15,13 @@ const NOT_YET_COMMANDS: Readonly<Partial<Record<CommandName, string>>> = {
   doctor: "the report on devices",
 };
 
+/** Names of `calibrate`, where no other flag is meant by them. */
+const CALIBRATE_NAMES: Readonly<Record<string, string>> = {
+  "--lora": "calibration-lora",
+  "--samples": "calib_samples",
+  "--seed": "manual_seed",
+};
+
 /** A parsed command line. Flags are named as the table names them; `-` and `_` are the same. */
 export class Parsed {
   readonly command: CommandName;
@@ -162,9 +169,8 @@ function lookUp(
     // The same words as for one model, but any number of them.
     return { flag: flagByName("inputs"), negated: false, typed, inline };
   }
-  if (command === "calibrate" && found?.flag.name === "lora") {
-    return { flag: flagByName("calibration-lora"), negated: false, typed, inline };
-  }
+  const short = command === "calibrate" ? CALIBRATE_NAMES[typed] : undefined;
+  if (short !== undefined) return { flag: flagByName(short), negated: false, typed, inline };
   if (found !== undefined) return { ...found, typed, inline };
   const attached = attachedValue(word, command);
   if (attached !== null) return attached;

@@ -48,8 +48,6 @@ Deno.test("helpPage() begins with usage and an example that needs no flag", () =
 });
 
 Deno.test("helpPage() says what is not there yet", () => {
-  const text = helpPage("experimental", PLAIN).join("\n");
-  match(text, /SmoothQuant \(not yet in this version\)/);
   const standard = helpPage("standard", PLAIN).join("\n").replaceAll(/\s+/g, " ");
   match(standard, /--resume [^-]*\(not yet\)/);
   match(standard, /\(not yet: gpu\)/);

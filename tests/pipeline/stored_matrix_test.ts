@@ -125,7 +125,10 @@ Deno.test("storedMatrix() refuses what it cannot restore", () => {
     FormatError,
   );
   const factors = tensorOf("l.smooth_factors", "F32", [4], new Float32Array(4));
-  refused([...layer, factors], UnsupportedError);
+  const wrong = { ...factors, shape: [2], data: factors.data.slice(0, 8) };
+  refused([...layer, wrong], FormatError);
+  const foreign = { ...factors, name: "l.pre_quant_scale" };
+  refused([...layer, foreign], UnsupportedError);
   const flag = tensorOf("l.hadamard_quip", "I8", [], new Int8Array(1));
   refused([...layer, flag], FormatError);
   const short = tensorOf("l.sign_row", "F32", [1], new Float32Array(1).fill(1));

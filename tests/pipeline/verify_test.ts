@@ -258,11 +258,11 @@ Deno.test("verifyAgainstSource() compares expert banks [E, N, K]", async () => {
 
 Deno.test("verifyAgainstSource() says why a layer cannot be compared", async () => {
   const { tensors } = int8Layer("l", VALUES, { rows: ROWS, cols: COLS });
-  const factors = tensorOf("l.smooth_factors", "F32", [COLS], new Float32Array(COLS));
+  const factors = tensorOf("l.pre_quant_scale", "F32", [COLS], new Float32Array(COLS));
   const { matches, problems } = await compare([...tensors, NORM, factors], SOURCE);
   assert.deepEqual([matches, problems.map(({ rule }) => rule)], [
     false,
     ["tensor-added", "not-comparable"],
   ]);
-  assert.match(problems[1]!.detail, /smooth_factors/);
+  assert.match(problems[1]!.detail, /pre_quant_scale/);
 });

@@ -35,7 +35,6 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "advanced", theme: "Randomness" }, [
     {
       name: "manual_seed",
-      aliases: ["--seed"],
       type: { kind: "int", min: 0, max: Number.MAX_SAFE_INTEGER },
       help: "seed of the methods that use randomness; rounding to the nearest uses none",
       commands: ["convert", "calibrate"],

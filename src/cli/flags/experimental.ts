@@ -36,12 +36,11 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       name: "calibration-lora",
       type: { kind: "string", place: "FILE" },
       help: "steer the rounding by what a LoRA reads from the inputs of its layers; besides " +
-        "--calibration-data, or without; --lora for calibrate",
+        "--calibration-data, or without",
       commands: ["convert", "calibrate"],
     },
     {
       name: "calib_samples",
-      aliases: ["--samples"],
       type: { kind: "int", min: 1, max: 65536 },
       default: "256",
       help: "number of synthetic inputs per layer",
