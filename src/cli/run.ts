@@ -7,7 +7,7 @@ import { COMMANDS } from "./flags/flag.ts";
 import { spelling } from "./flags/table.ts";
 import type { Parsed } from "./parse.ts";
 import { openTerminal, type Terminal } from "./terminal.ts";
-import { VERSION } from "./version.ts";
+import { versionLine } from "./version.ts";
 
 export type { CommandContext } from "./context.ts";
 
@@ -79,7 +79,7 @@ async function dispatch(args: readonly string[], context: CommandContext): Promi
     return 0;
   }
   if (flags.includes("--version")) {
-    context.stdout(`quantsmith ${VERSION}`);
+    context.stdout(versionLine());
     return 0;
   }
   if (args[0] === "help") {

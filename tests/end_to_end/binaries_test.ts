@@ -1,0 +1,304 @@
+/**
+ * The single binaries, built and run. Bun comes from the PATH or from npm, the runtime part of `deno
+ * compile` from Deno's host or `DENORT_BIN`: where one cannot be had, its tests are ignored, and say so.
+ */
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import process from "node:process";
+import { fileURLToPath } from "node:url";
+import { f32ToBf16 } from "../../src/core/dtype.ts";
+import { VERSION } from "../../src/cli/version.ts";
+import { binaryPath, hostTarget } from "../../scripts/support/binaries.ts";
+import { findBun } from "../../scripts/support/find_bun.ts";
+import { kernelHash, Stage } from "../../scripts/support/stage.ts";
+import { bytesOfFile, temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
+import { runCli } from "../support/run_cli.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const folder = temporaryFolder();
+globalThis.addEventListener("unload", () => folder[Symbol.dispose]());
+
+const bun = findBun();
+const bunBinary = binaryPath(folder.path, "quantsmith-bun", hostTarget());
+const denoBinary = binaryPath(folder.path, "quantsmith", hostTarget());
+const metafile = join(folder.path, "inside.json");
+
+/** Runs a build script. */
+function build(script: string, flags: readonly string[], env: Record<string, string> = {}) {
+  return spawnSync(process.execPath, ["run", "-A", script, "--out", folder.path, ...flags], {
+    cwd: ROOT,
+    encoding: "utf8",
+    env: { ...process.env, NO_COLOR: "1", ...env },
+  });
+}
+
+const denoBuild = build("scripts/compile.ts", []);
+const bunBuild = bun === null ? null : build("scripts/compile_bun.ts", ["--metafile", metafile]);
+const hasDenort = !/cannot be downloaded/.test(denoBuild.stderr);
+if (bun === null) console.warn("ignored: tests of Bun's binary, as Bun cannot be had");
+if (!hasDenort) console.warn("ignored: tests of Deno's binary, as denort cannot be downloaded");
+
+/** Flux-like names and weights with outliers, the same in every run. */
+function writeSmallModel(path: string): void {
+  let state = 7;
+  const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32 - 0.5;
+  const weight = (name: string, rows: number, cols: number) =>
+    tensorOf(
+      name,
+      "BF16",
+      [rows, cols],
+      Uint16Array.from({ length: rows * cols }, (_, i) =>
+        f32ToBf16(random() * (i % 61 === 0 ? 0.8 : 0.1))),
+    );
+  writeModel(path, [
+    weight("double_blocks.0.img_attn.qkv.weight", 256, 512),
+    weight("double_blocks.0.txt_mlp.0.weight", 320, 256),
+    weight("img_in.weight", 64, 64),
+  ]);
+}
+
+/** Activations of both layers, correlated. */
+function writeCalibration(path: string): void {
+  let state = 3;
+  const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32 - 0.5;
+  const rows = (name: string, cols: number) => {
+    const values = new Float32Array(96 * cols);
+    for (let t = 0; t < 96; t++) {
+      const shared = random();
+      for (let k = 0; k < cols; k++) values[t * cols + k] = shared + random() * (1 + k % 7);
+    }
+    return tensorOf(`${name}.activations`, "F32", [96, cols], values);
+  };
+  writeModel(path, [
+    rows("double_blocks.0.img_attn.qkv", 512),
+    rows("double_blocks.0.txt_mlp.0", 256),
+  ]);
+}
+
+interface Run {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function runBinary(binary: string, args: readonly string[]): Run {
+  const { status, stdout, stderr } = spawnSync(binary, args, {
+    encoding: "utf8",
+    env: { ...process.env, NO_COLOR: "1" },
+  });
+  return { code: status, stdout, stderr };
+}
+
+/** The tests that every binary meets. */
+function testBinary(kind: string, binary: string, ignore: boolean): void {
+  Deno.test({
+    name: `the ${kind} binary prints help, and a version with commit and kernels`,
+    ignore,
+    fn() {
+      const help = runBinary(binary, ["--help"]);
+      assert.equal(help.code, 0, help.stderr);
+      assert.match(help.stdout, /Usage:\n {2}quantsmith SRC/);
+      const { stdout } = runBinary(binary, ["--version"]);
+      const pattern = /^quantsmith (\S+) \(commit (?:[0-9a-f]{12}\+?|unknown), kernels (\S+)\)\n$/;
+      const [, version, kernels] = pattern.exec(stdout) ?? assert.fail(stdout);
+      assert.equal(version, VERSION);
+      assert.equal(kernels, kernelHash(ROOT));
+    },
+  });
+
+  Deno.test({
+    name: `the ${kind} binary converts, verifies and inspects`,
+    ignore,
+    fn() {
+      using place = temporaryFolder();
+      const input = join(place.path, "model.safetensors");
+      writeSmallModel(input);
+      const converted = runBinary(binary, [input, "--verify", "--workers", "2"]);
+      assert.equal(converted.code, 0, converted.stderr);
+      assert.match(converted.stderr, /loads in stock ComfyUI/);
+      const output = readdirSync(place.path).find((name) => name.includes("_int8_"))!;
+      const verified = runBinary(binary, ["verify", join(place.path, output), "--json"]);
+      assert.equal(verified.code, 0, verified.stderr);
+      assert.equal(JSON.parse(verified.stdout).loads, true);
+      const inspected = runBinary(binary, ["inspect", join(place.path, output), "--json"]);
+      assert.deepEqual(JSON.parse(inspected.stdout).quantized, { int8_tensorwise: 2 });
+      const back = join(place.path, "back.safetensors");
+      assert.equal(runBinary(binary, ["dequantize", join(place.path, output), back]).code, 0);
+      assert.ok(existsSync(back));
+    },
+  });
+
+  Deno.test({
+    name: `the ${kind} binary exits 1 for a failure, 2 for a wrong command line`,
+    ignore,
+    fn() {
+      const failed = runBinary(binary, ["inspect", join(folder.path, "nowhere.safetensors")]);
+      assert.equal(failed.code, 1);
+      assert.match(failed.stderr, /^error: Cannot open .*\n$/);
+      const misspelled = runBinary(binary, ["m.safetensors", "--simpel"]);
+      assert.equal(misspelled.code, 2);
+      assert.match(misspelled.stderr, /nearest is --simple/);
+    },
+  });
+
+  Deno.test({
+    name: `the ${kind} binary leaves no half file when it is interrupted and exits 130`,
+    ignore: ignore || process.platform === "win32",
+    async fn() {
+      using place = temporaryFolder();
+      const input = join(place.path, "model.safetensors");
+      const tensors = Array.from({ length: 12 }, (_, i) =>
+        tensorOf(
+          `blocks.${i}.lin.weight`,
+          "BF16",
+          [4096, 1024],
+          new Uint16Array(4096 * 1024).fill(0x3f80 + i),
+        ));
+      writeModel(input, tensors);
+      // Deno's node:child_process takes an exit code of 130 for a death by signal: not so its own API.
+      const child = new Deno.Command(binary, {
+        args: [input, join(place.path, "o.safetensors"), "--convrot", "256"],
+        stdin: "null",
+        stdout: "null",
+        stderr: "null",
+      }).spawn();
+      const deadline = Date.now() + 30_000;
+      // The partial file shows that the work has begun.
+      while (!readdirSync(place.path).some((name) => name.includes(".partial"))) {
+        assert.ok(Date.now() < deadline, "the run did not begin");
+        await new Promise((resolve) => setTimeout(resolve, 2));
+      }
+      child.kill("SIGINT");
+      assert.equal((await child.status).code, 130);
+      assert.deepEqual(readdirSync(place.path), ["model.safetensors"]);
+    },
+  });
+
+  Deno.test({
+    name: `the ${kind} binary writes the bytes of \`deno run\` in every method`,
+    ignore,
+    async fn(t) {
+      using place = temporaryFolder();
+      const input = join(place.path, "model.safetensors");
+      const data = join(place.path, "calibration.safetensors");
+      writeSmallModel(input);
+      writeCalibration(data);
+      const calibrated = ["--calibration-data", data, "--manual_seed", "1"];
+      const learned = ["--num_iter", "8", "--manual_seed", "1"];
+      const methods: readonly (readonly string[])[] = [
+        [],
+        ["--simple", "--scaling_mode", "tensor"],
+        ["--simple", "--scaling_mode", "block", "--block_size", "64"],
+        ["--fp16"],
+        calibrated,
+        [...calibrated, "--convrot", "off"],
+        ["--optimizer", "quip", "--convrot", "256", ...calibrated],
+        ["--optimizer", "quip", "--quip-store-transformed", ...calibrated],
+        ["--optimizer", "original", ...learned],
+        ["--optimizer", "radam", "--scaling_mode", "block", "--block_size", "64", ...learned],
+      ];
+      for (const [i, method] of methods.entries()) {
+        const name = method.map((word) => word === data ? "DATA" : word).join(" ") || "(default)";
+        await t.step(name, async () => {
+          const here = join(place.path, `${i}_here.safetensors`);
+          const there = join(place.path, `${i}_there.safetensors`);
+          const expected = await runCli([input, here, ...method]);
+          assert.equal(expected.code, 0, expected.stderr);
+          const { code, stderr } = runBinary(binary, [input, there, ...method]);
+          assert.equal(code, 0, stderr);
+          assert.doesNotMatch(expected.stderr, /nothing will be quantized/);
+          assert.deepEqual(bytesOfFile(there), bytesOfFile(here));
+        });
+      }
+    },
+  });
+}
+
+testBinary("Bun", bunBinary, bun === null);
+testBinary("Deno", denoBinary, !hasDenort);
+
+Deno.test({
+  name: "compile_bun builds what it says, with a checksum",
+  ignore: bun === null,
+  fn() {
+    assert.equal(bunBuild?.status, 0, bunBuild?.stderr);
+    const sums = readFileSync(join(folder.path, "SHA256SUMS"), "utf8");
+    assert.match(sums, new RegExp(`^[0-9a-f]{64}  quantsmith-bun-${hostTarget()}`, "m"));
+  },
+});
+
+Deno.test({
+  name: "compile_bun embeds workers and kernels, and nothing of tests, scripts and their packages",
+  ignore: bun === null,
+  fn() {
+    const inside = Object.keys(JSON.parse(readFileSync(metafile, "utf8")).inputs);
+    for (const name of ["main.ts", "src/pipeline/workers/worker.ts", "kernels.wasm.b64"]) {
+      assert.ok(inside.some((path) => path.endsWith(name)), name);
+    }
+    const foreign = /(^|\/)(tests|scripts|asm)\/(?!.*node_modules)|assemblyscript|fast-check/;
+    assert.deepEqual(
+      inside.filter((path) => foreign.test(path.replace(/.*node_modules\//, ""))),
+      [],
+    );
+  },
+});
+
+Deno.test(
+  "compile says plainly where the runtime part cannot be had",
+  { ignore: hasDenort },
+  () => {
+    assert.equal(denoBuild.status, 1);
+    assert.match(denoBuild.stderr, /^Cannot build .*denort in it by DENORT_BIN/m);
+  },
+);
+
+Deno.test("compile honours DENORT_BIN and embeds what is shipped only", () => {
+  using place = temporaryFolder();
+  // Deno itself may stand for its runtime part as long as nobody runs the result.
+  const { status, stdout, stderr } = spawnSync(
+    process.execPath,
+    ["run", "-A", "scripts/compile.ts", "--out", place.path],
+    {
+      cwd: ROOT,
+      encoding: "utf8",
+      env: { ...process.env, NO_COLOR: "1", DENORT_BIN: process.execPath },
+    },
+  );
+  assert.equal(status, 0, stderr);
+  const embedded = `${stdout}${stderr}`;
+  for (const name of ["main.ts", "workers", "cpu", "valibot"]) {
+    assert.match(embedded, new RegExp(`─ ${name}`), name);
+  }
+  assert.doesNotMatch(embedded, /─ (tests|scripts|asm|node_modules|assemblyscript|fast-check)\b/);
+});
+
+Deno.test({
+  name: "mod.ts works as a library on Bun",
+  ignore: bun === null,
+  fn() {
+    using stage = new Stage();
+    stage.installPackages();
+    const input = join(stage.path, "model.safetensors");
+    writeSmallModel(input);
+    const script = join(stage.path, "use.ts");
+    writeFileSync(
+      script,
+      `import { convertToInt8, UnifiedSafetensorsLoader } from "./mod.ts";
+const { output, layers } = await convertToInt8({ input: ${
+        JSON.stringify(input)
+      }, outputPath: "./int8.safetensors" });
+using loader = new UnifiedSafetensorsLoader(output);
+console.log(layers.length, loader.keys().filter((name) => name.endsWith("weight_scale")).length);
+`,
+    );
+    const { status, stdout, stderr } = spawnSync(bun!, ["run", script], {
+      cwd: stage.path,
+      encoding: "utf8",
+    });
+    assert.equal(status, 0, stderr);
+    assert.equal(stdout, "2 2\n");
+  },
+});
