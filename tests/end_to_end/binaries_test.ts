@@ -224,7 +224,7 @@ Deno.test({
   name: "compile_bun builds what it says, with a checksum",
   ignore: bun === null,
   fn() {
-    assert.equal(bunBuild?.status, 0, bunBuild?.stderr);
+    assert.equal(bunBuild?.status, 0, bunBuild?.stderr ?? "");
     const sums = readFileSync(join(folder.path, "SHA256SUMS"), "utf8");
     assert.match(sums, new RegExp(`^[0-9a-f]{64}  quantsmith-bun-${hostTarget()}`, "m"));
   },
