@@ -26,16 +26,30 @@ import {
   MODEL_SIZES,
   weight,
 } from "../tests/support/synthetic_shapes.ts";
+import { timeGptq } from "./bench_gptq.ts";
+import { benchQuality } from "./bench_quality.ts";
 import { hasGnuTime, measure, type Measurement, median, NO_GNU_TIME } from "./support/measure.ts";
 import { renderMarkdown, renderTable } from "./support/table.ts";
 
-const SECTIONS = ["speed", "merge", "edit", "tensor", "start", "layers", "config", "learned"];
+const SECTIONS = [
+  "speed",
+  "merge",
+  "edit",
+  "tensor",
+  "start",
+  "layers",
+  "config",
+  "learned",
+  "gptq",
+  "quality",
+];
 const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
 const RTN = ["--simple", "--scaling_mode", "row"];
 const MB = 1e6;
 
 /** The targets. */
 const LIMITS = {
+  torchRatio: 1.5,
   learnedRatio: 3,
   rtnRatio: 1.3,
   defaultRatio: 4,
@@ -391,6 +405,28 @@ async function benchLayers(folder: string): Promise<void> {
   }
 }
 
+/** GPTQ of a 4096 x 4096 layer, the whole program, beside the method alone in torch where there is one. */
+function benchGptq(): void {
+  const { own, torch } = timeGptq({ size: 4096, workers: 2, rounds, python: "python3" });
+  note("GPTQ of 4096 x 4096, given Hessian: wall time", `${own.toFixed(2)} s`);
+  if (torch === null) {
+    note("the same in torch", "not run: no python3 with torch");
+    return;
+  }
+  note("the same in torch, the method alone", `${torch.toFixed(2)} s`);
+  const limit = LIMITS.torchRatio;
+  judge("torch / GPTQ", (torch / own).toFixed(2), `>= ${limit}`, torch / own >= limit);
+}
+
+/** Output errors of every method against rounding to nearest. */
+async function benchMethods(): Promise<void> {
+  const { rows, missed: misses } = await benchQuality({ layers: 5, seed: 1 });
+  missed += misses;
+  for (const [mode, , a16, a8, sqnr, target = "", verdict = ""] of rows.slice(1)) {
+    results.push([`${mode}: W8A16, W8A8, SQNR`, `${a16}, ${a8}, ${sqnr}`, target, verdict]);
+  }
+}
+
 const temporary = flags.dir === undefined;
 if (flags.dir !== undefined) fs.mkdirSync(flags.dir, { recursive: true });
 const folder = flags.dir ?? fs.mkdtempSync(path.join(os.tmpdir(), "quantsmith-bench-"));
@@ -409,6 +445,8 @@ try {
   if (sections.includes("layers")) await benchLayers(folder);
   if (sections.includes("config")) await benchConfig(folder);
   if (sections.includes("learned")) await benchLearned(folder);
+  if (sections.includes("gptq")) benchGptq();
+  if (sections.includes("quality")) await benchMethods();
 } finally {
   if (temporary) fs.rmSync(folder, { recursive: true, force: true });
 }

@@ -6,8 +6,8 @@
  *     deno run -A scripts/bench_gptq.ts [--size 4096] [--workers 2] [--rounds 3] [--python python3]
  */
 
-import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -16,26 +16,26 @@ import { parseArgs } from "node:util";
 import { syntheticLayer } from "../tests/support/synthetic_layer.ts";
 import { tensorOf, writeModel } from "../tests/support/model_files.ts";
 
-const { values: flags } = parseArgs({
-  options: {
-    size: { type: "string", default: "4096" },
-    workers: { type: "string", default: "2" },
-    rounds: { type: "string", default: "3" },
-    python: { type: "string", default: "python3" },
-  },
-});
-const size = Number(flags.size);
 const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
 const TORCH = fileURLToPath(new URL("./support/gptq_torch.py", import.meta.url));
 
-/** XᵀX / T of inputs of low rank plus noise. */
-function hessianOf(inputs: Float32Array, count: number): Float32Array {
+/** What is timed. */
+export interface GptqBench {
+  /** Rows and columns of the layer. */
+  readonly size: number;
+  readonly workers: number;
+  readonly rounds: number;
+  /** A Python with torch. */
+  readonly python: string;
+}
+
+/** XᵀX / T of inputs of low rank, and a little more on the diagonal. */
+function hessianOf(inputs: Float32Array, count: number, size: number): Float32Array {
   const h = new Float32Array(size * size);
   for (let t = 0; t < count; t++) {
     const x = inputs.subarray(t * size, (t + 1) * size);
     for (let i = 0; i < size; i++) {
-      const xi = x[i]! / count;
-      const row = i * size;
+      const xi = x[i]! / count, row = i * size;
       for (let j = 0; j < size; j++) h[row + j] = h[row + j]! + xi * x[j]!;
     }
   }
@@ -43,54 +43,72 @@ function hessianOf(inputs: Float32Array, count: number): Float32Array {
   return h;
 }
 
-const folder = mkdtempSync(join(tmpdir(), "quantsmith-gptq-"));
-try {
-  const layer = syntheticLayer({ rows: size, cols: size, seed: 1, rank: 64 });
-  const hessian = hessianOf(layer.inputs(64, 1), 64);
-  const input = join(folder, "model.safetensors"), data = join(folder, "hessian.safetensors");
-  const output = join(folder, "out.safetensors");
-  writeModel(input, [tensorOf("blocks.0.lin.weight", "F32", [size, size], layer.weight)]);
-  writeModel(data, [tensorOf("blocks.0.lin.hessian", "F32", [size, size], hessian)]);
-  const own: number[] = [];
-  for (let round = 0; round < Number(flags.rounds); round++) {
-    const start = performance.now();
-    execFileSync(process.execPath, [
-      "run",
-      "-A",
-      MAIN,
-      input,
-      output,
-      "--calibration-data",
-      data,
-      ...["--scaling_mode", "row", "--preset", "none", "--force", "--no-progress"],
-      ...["--workers", flags.workers, "--verbose", "MINIMAL"],
-    ], { stdio: "inherit" });
-    own.push((performance.now() - start) / 1000);
+/** Returns the best wall time of the whole program, and of the method in torch (null: there is none), in s. */
+export function timeGptq(bench: GptqBench): { own: number; torch: number | null } {
+  const { size } = bench;
+  const folder = mkdtempSync(join(tmpdir(), "quantsmith-gptq-"));
+  try {
+    const layer = syntheticLayer({ rows: size, cols: size, seed: 1, rank: 64 });
+    const hessian = hessianOf(layer.inputs(64, 1), 64, size);
+    const at = (name: string) => join(folder, name);
+    writeModel(at("model.safetensors"), [
+      tensorOf("blocks.0.lin.weight", "F32", [size, size], layer.weight),
+    ]);
+    writeModel(at("hessian.safetensors"), [
+      tensorOf("blocks.0.lin.hessian", "F32", [size, size], hessian),
+    ]);
+    const times: number[] = [];
+    for (let round = 0; round < bench.rounds; round++) times.push(timeProgram(at, bench));
+    writeFileSync(at("w.f32"), new Uint8Array(layer.weight.buffer));
+    writeFileSync(at("h.f32"), new Uint8Array(hessian.buffer));
+    return { own: Math.min(...times), torch: timeTorch(at, bench) };
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
   }
-  const best = Math.min(...own);
-  console.log(`quantsmith, whole program: ${best.toFixed(2)} s (best of ${own.length})`);
-  console.log(`output: ${statSync(output).size} bytes`);
-  const files = [join(folder, "w.f32"), join(folder, "h.f32")];
-  writeFileSync(files[0]!, new Uint8Array(layer.weight.buffer));
-  writeFileSync(files[1]!, new Uint8Array(hessian.buffer));
-  compare(best, files);
-} finally {
-  rmSync(folder, { recursive: true, force: true });
 }
 
-function compare(best: number, files: readonly string[]): void {
-  let printed: string;
-  try {
-    const args = [TORCH, ...files, String(size), String(size), flags.workers];
-    printed = execFileSync(flags.python, args, {
-      encoding: "utf8",
-      stdio: ["ignore", "pipe", "ignore"],
-    });
-  } catch (error) {
-    console.log(`torch: could not be run (${(error as Error).message.split("\n")[0]})`);
-    return;
-  }
-  const { seconds } = JSON.parse(printed) as { seconds: number };
-  console.log(`torch, the method alone: ${seconds.toFixed(2)} s (best of 2)`);
-  console.log(`torch / quantsmith: ${(seconds / best).toFixed(2)}`);
+function timeProgram(at: (name: string) => string, { workers }: GptqBench): number {
+  const start = performance.now();
+  execFileSync(process.execPath, [
+    ...["run", "-A", MAIN, at("model.safetensors"), at("out.safetensors"), "--force"],
+    ...["--calibration-data", at("hessian.safetensors"), "--scaling_mode", "row"],
+    ...["--preset", "none", "--no-progress", "--workers", String(workers), "--verbose", "MINIMAL"],
+  ], { stdio: "inherit" });
+  return (performance.now() - start) / 1000;
+}
+
+/** Null where Python or torch is missing. */
+function timeTorch(
+  at: (name: string) => string,
+  { size, workers, python }: GptqBench,
+): number | null {
+  const args = [TORCH, at("w.f32"), at("h.f32"), String(size), String(size), String(workers)];
+  const run = spawnSync(python, args, { encoding: "utf8" });
+  if (run.status !== 0) return null;
+  return (JSON.parse(run.stdout) as { seconds: number }).seconds;
+}
+
+if (import.meta.main) {
+  const { values: flags } = parseArgs({
+    options: {
+      size: { type: "string", default: "4096" },
+      workers: { type: "string", default: "2" },
+      rounds: { type: "string", default: "3" },
+      python: { type: "string", default: "python3" },
+    },
+  });
+  const { own, torch } = timeGptq({
+    size: Number(flags.size),
+    workers: Number(flags.workers),
+    rounds: Number(flags.rounds),
+    python: flags.python,
+  });
+  console.log(`quantsmith, whole program: ${own.toFixed(2)} s`);
+  console.log(
+    torch === null
+      ? `torch: ${flags.python} has none`
+      : `torch, the method alone: ${torch.toFixed(2)} s; torch / quantsmith: ${
+        (torch / own).toFixed(2)
+      }`,
+  );
 }

@@ -3,7 +3,7 @@
  * (`tests/support/synthetic_layer.ts`) and inputs that no method has seen. Reads codes and scales back from
  * the files and does all arithmetic itself, in f64.
  *
- *     deno run -A scripts/bench_quality.ts [--layers 3] [--seed 1] [--markdown]
+ *     deno run -A scripts/bench_quality.ts [--layers 5] [--seed 1] [--markdown]
  *
  * Ratios of geometric means over the layers; weight SQNR as a difference in dB. PASS or MISS by the target.
  */
@@ -420,7 +420,7 @@ export async function benchQuality(
 if (import.meta.main) {
   const { values: flags } = parseArgs({
     options: {
-      layers: { type: "string", default: "3" },
+      layers: { type: "string", default: "5" },
       seed: { type: "string", default: "1" },
       markdown: { type: "boolean", default: false },
     },
