@@ -112,7 +112,10 @@ function outsideFault(
     if (MAY_TOUCH_THE_WORLD.some((pattern) => matches(from, pattern))) return null;
     return "files and processes are touched at the edge only";
   }
-  return bareNames.has(specifier) ? null : "it is not in the import map of deno.json";
+  // A key with a slash at its end stands for the files of a package.
+  const isMapped = bareNames.has(specifier) ||
+    [...bareNames].some((name) => name.endsWith("/") && specifier.startsWith(name));
+  return isMapped ? null : "it is not in the import map of deno.json";
 }
 
 /**

@@ -49,7 +49,7 @@ export class Stage implements Disposable {
   /** Lays out the npm packages as bundlers other than Deno look for them, from Deno's cache. */
   installPackages(): void {
     const versions = Object.values(manifest.imports).flatMap((specifier) => {
-      const match = /^npm:((?:@[^/]+\/)?[^@/]+)@([^/]+)/.exec(specifier);
+      const match = /^npm:\/?((?:@[^/]+\/)?[^@/]+)@([^/]+)/.exec(specifier);
       return match === null || DEVELOPMENT.includes(match[1]!) ? [] : [[match[1]!, match[2]!]];
     });
     const manifestOfNode = {

@@ -47,6 +47,7 @@ const QUIP_FLAGS = [
 const WRITING_FLAGS = [
   "verify",
   "report",
+  "report-layers",
   "report-quality",
   "quality-threshold",
   "workers",
@@ -125,12 +126,17 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       why: `with ${scaling} scaling, which has no scalar scales`,
     },
     {
+      when: io.reportPath === null || !/\.html?$/i.test(io.reportPath),
+      names: ["report-layers"],
+      why: "without --report FILE.html, where they are shown",
+    },
+    {
       when: !options.comfyQuant,
       names: ["full_precision_matrix_mult"],
       why: "with --no-comfy-quant: it is an entry of the marker",
     },
     {
-      when: !io.reportQuality && !io.json,
+      when: !io.reportQuality && !io.json && !/\.html?$/i.test(io.reportPath ?? ""),
       names: ["quality-threshold"],
       why: "without --report-quality",
     },

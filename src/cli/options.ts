@@ -5,7 +5,7 @@
 
 import { statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { NotYetError, UsageError } from "../core/errors.ts";
+import { UsageError } from "../core/errors.ts";
 import { compileLayerPattern } from "../config/layer_pattern.ts";
 import {
   type ConvertOptions,
@@ -104,6 +104,7 @@ function ioOf(parsed: Parsed): ConvertIo {
     progress: parsed.bool("progress", true),
     verbosity: verbosityOf(parsed),
     reportPath: reportPathOf(parsed),
+    reportLayers: reportLayersOf(parsed),
   });
 }
 
@@ -182,9 +183,17 @@ function presetOf(
 
 function reportPathOf(parsed: Parsed): string | null {
   const path = parsed.string("report");
-  if (path === null || /\.json$/i.test(path)) return path;
-  if (/\.html?$/i.test(path)) throw new NotYetError("--report FILE.html (the report with charts)");
-  throw new UsageError(`Cannot write --report ${JSON.stringify(path)}: its name ends with .json`);
+  if (path === null || /\.(json|html?)$/i.test(path)) return path;
+  throw new UsageError(
+    `Cannot write --report ${JSON.stringify(path)}: its name ends with .html or .json`,
+  );
+}
+
+function reportLayersOf(parsed: Parsed): string | null {
+  const source = parsed.string("report-layers");
+  // A pattern that cannot be read is told before the work.
+  if (source !== null) compileLayerPattern(source, { place: "--report-layers" });
+  return source;
 }
 
 /**

@@ -22,7 +22,10 @@ export interface ConvertIo {
   readonly strict: boolean;
   readonly progress: boolean;
   readonly verbosity: Verbosity;
+  /** `.html` or `.json`. */
   readonly reportPath: string | null;
+  /** Pattern of the layers whose codes an HTML report shows; null: the worst. */
+  readonly reportLayers: string | null;
 }
 
 /** A conversion as asked for. */

@@ -132,5 +132,4 @@ export const VALUED: Readonly<Record<string, string>> = {
 export const NOT_YET: readonly (readonly [readonly string[], RegExp])[] = [
   [["--resume"], /resuming/],
   [["--device", "gpu"], /WebGPU/],
-  [["--report", "r.html"], /report/],
 ];

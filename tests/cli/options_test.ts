@@ -40,6 +40,7 @@ Deno.test("toConvertRequest() gives the documented defaults where nothing is ask
     progress: true,
     verbosity: "NORMAL",
     reportPath: null,
+    reportLayers: null,
   });
 });
 
@@ -123,7 +124,7 @@ Deno.test("toConvertRequest() refuses contradictions", () => {
   refuses(["-i", "other.safetensors"], /name the model once/);
   refuses(["out.safetensors", "-o", "b.safetensors"], /name the output once/);
   refuses(["out.safetensors", "more"], /Unexpected argument "more"/);
-  refuses(["--report", "r.txt"], /ends with \.json/);
+  refuses(["--report", "r.txt"], /ends with \.html or \.json/);
   throws(() => toConvertRequest(parseArgs([])), /Missing model/);
 });
 

@@ -24,7 +24,7 @@ import { createProgress } from "../progress.ts";
 import { overallOutput } from "../../pipeline/output_errors.ts";
 import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
 import { formatSqnr, overallOf, qualityTable } from "../quality_table.ts";
-import { conversionReport } from "../report_json.ts";
+import { writeReport } from "../report/write_report.ts";
 import type { CommandContext } from "../context.ts";
 import { verifyOutput } from "../verify_output.ts";
 
@@ -289,9 +289,13 @@ async function conclude(
   const { io, context, log } = request;
   const overall = overallOf(result.layers);
   const output = overallOutput(result.layers);
-  if (io.reportPath !== null) {
-    writeFileSync(io.reportPath, `${JSON.stringify(conversionReport(result), null, 2)}\n`);
-  }
+  const { options } = request;
+  const method = options.output === "fp16"
+    ? "cast to F16"
+    : options.method === "simple"
+    ? "method: simple, round to nearest"
+    : methodLine(result.plan, options);
+  await writeReport(result, { io, options, method });
   for (const note of fallbackNotes(result.layers)) log.warn(note);
   const low = result.layers.filter(({ errors }) =>
     errors.sqnrDb !== null && errors.sqnrDb < io.qualityThreshold

@@ -203,8 +203,14 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     },
     {
       name: "report",
-      type: { kind: "string", place: "FILE.json" },
-      help: "write plan and errors to a file",
+      type: { kind: "string", place: "FILE.html|FILE.json" },
+      help: "write what was done and how well: a page with charts, or JSON",
+    },
+    {
+      name: "report-layers",
+      type: { kind: "string", place: "REGEX" },
+      default: "the worst six",
+      help: "layers whose codes --report FILE.html shows",
     },
     {
       name: "verify",

@@ -75,6 +75,7 @@ const ONE_FILE_FLAGS: readonly string[] = [
   "output",
   "dry-run",
   "report",
+  "report-layers",
   "edit-quant",
   "remove-keys",
   "add-keys",

@@ -1,0 +1,101 @@
+/** `--report FILE.html` as a user gets it: from the command line, and in a browser where one is there. */
+
+import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
+import { runCli } from "../support/run_cli.ts";
+
+const BROWSER = ["chromium", "chromium-browser", "google-chrome"].find((name) =>
+  spawnSync(name, ["--version"]).status === 0
+);
+if (BROWSER === undefined) console.warn("ignored: tests of the report in Chromium, there is none");
+
+/** Eight layers, one of them with a name that a page must not take for its own text. */
+function writeLayers(path: string): void {
+  const values = (seed: number) =>
+    Float32Array.from(
+      { length: 256 * 256 },
+      (_, i) => Math.fround(((i * 7919 + seed) % 1009) - 504),
+    );
+  const names = Array.from({ length: 7 }, (_, i) => `blocks.${i}.lin.weight`);
+  writeModel(
+    path,
+    [...names, "blocks.7.</script><b>&.weight"].map((name, i) =>
+      tensorOf(name, "F32", [256, 256], values(i))
+    ),
+  );
+}
+
+async function report(folder: string, ...flags: string[]): Promise<string> {
+  const input = join(folder, "model.safetensors");
+  const page = join(folder, "report.html");
+  writeLayers(input);
+  const output = join(folder, "o.safetensors");
+  const { code, stderr } = await runCli([input, output, "--force", "--report", page, ...flags]);
+  assert.equal(code, 0, stderr);
+  return page;
+}
+
+Deno.test("--report FILE.html writes one page that asks the network for nothing", async () => {
+  using folder = temporaryFolder();
+  const html = readFileSync(await report(folder.path), "utf8");
+  assert.match(html, /Content-Security-Policy" content="default-src 'none'/);
+  assert.doesNotMatch(html, /<(link|img|iframe)\b|<script[^>]+src=|@import|url\(/i);
+  for (const part of ["blocks.0.lin.weight", "8 quantized", "dB SQNR", "no calibration"]) {
+    assert.ok(html.includes(part), part);
+  }
+});
+
+Deno.test("--report FILE.html takes names of layers for text only", async () => {
+  using folder = temporaryFolder();
+  const html = readFileSync(await report(folder.path), "utf8");
+  assert.ok(!html.includes("</script><b>"));
+  assert.ok(html.includes("&lt;/script&gt;&lt;b&gt;&amp;"));
+  const [, json] = /id="data">(.*?)<\/script>/s.exec(html) ?? assert.fail("no data");
+  assert.equal(JSON.parse(json!).layers[7].name, "blocks.7.</script><b>&.weight");
+});
+
+Deno.test("--report-layers chooses whose codes are shown; the counts are those of the file", async () => {
+  using folder = temporaryFolder();
+  const html = readFileSync(
+    await report(folder.path, "--report-layers", "blocks\\.[23]\\."),
+    "utf8",
+  );
+  const [, json] = /id="data">(.*?)<\/script>/s.exec(html) ?? assert.fail("no data");
+  const { histograms } = JSON.parse(json!);
+  assert.deepEqual(
+    histograms.map(({ name }: { name: string }) => name),
+    ["blocks.2.lin.weight", "blocks.3.lin.weight"],
+  );
+  for (const { counts } of histograms) {
+    assert.equal(counts.length, 255);
+    assert.equal(counts.reduce((sum: number, count: number) => sum + count, 0), 256 * 256);
+  }
+});
+
+Deno.test({
+  name: "--report FILE.html draws all its charts in Chromium, light and dark",
+  ignore: BROWSER === undefined,
+  async fn() {
+    using folder = temporaryFolder();
+    const page = await report(folder.path);
+    // 0 is dark, 1 is light.
+    for (const scheme of ["0", "1"]) {
+      const { stdout, stderr } = spawnSync(BROWSER!, [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        `--user-data-dir=${join(folder.path, `profile${scheme}`)}`,
+        `--blink-settings=preferredColorScheme=${scheme}`,
+        "--virtual-time-budget=2000",
+        "--dump-dom",
+        `file://${page}`,
+      ], { encoding: "utf8" });
+      // The errors of all layers, and the codes of six.
+      assert.match(stdout, /<body data-drawn="7"/, stderr);
+      assert.equal(stdout.match(/<canvas/g)?.length, 7);
+    }
+  },
+});
