@@ -14,9 +14,13 @@ import type { FloatDType } from "../core/dtype.ts";
 
 /** A matrix and how its scales tile it. All sizes in elements. */
 export interface Grid {
+  /** Rows of the matrix. */
   readonly rows: number;
+  /** Columns of the matrix. */
   readonly cols: number;
+  /** Rows that share a scale. */
   readonly groupRows: number;
+  /** Columns that share a scale. */
   readonly groupCols: number;
 }
 

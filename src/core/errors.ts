@@ -7,12 +7,15 @@
 
 /** The command line or an option object is wrong. Exit code 2. */
 export class UsageError extends Error {
+  /** Tells the class by name. */
   override readonly name: string = "UsageError";
 }
 
 /** A documented part of the product that this build does not have yet. Exit code 2. */
 export class NotYetError extends UsageError {
+  /** Tells the class by name. */
   override readonly name = "NotYetError";
+  /** @param what the part that is missing, as the user named it. */
   constructor(what: string) {
     super(`${what} is not there yet in this version of quantsmith`);
   }
@@ -33,14 +36,20 @@ export interface FormatErrorPlace {
 
 /** A file breaks a rule of its format. Exit code 1. Names file, tensor, offset, rule and what to do. */
 export class FormatError extends Error {
+  /** Tells the class by name. */
   override readonly name = "FormatError";
+  /** The file, as the user gave it. */
   readonly path: string;
+  /** The tensor, where one is concerned. */
   readonly tensor: string | undefined;
+  /** Absolute offset in the file, in bytes. */
   readonly offsetBytes: number | undefined;
   /** The rule that is broken, without the place. */
   readonly rule: string;
+  /** What the user can do about it. */
   readonly hint: string | undefined;
 
+  /** @param rule the rule that is broken, without the place. */
   constructor(rule: string, place: FormatErrorPlace) {
     const tensor = place.tensor === undefined ? "" : `, tensor ${JSON.stringify(place.tensor)}`;
     const offset = place.offsetBytes === undefined ? "" : `, at byte ${place.offsetBytes}`;
@@ -59,6 +68,7 @@ export class FormatError extends Error {
 
 /** The input is valid, but this conversion of it makes no sense or no working file. Exit code 1. */
 export class UnsupportedError extends Error {
+  /** Tells the class by name. */
   override readonly name: string = "UnsupportedError";
 }
 
@@ -69,12 +79,15 @@ export class AlreadyQuantizedError extends UnsupportedError {
 
 /** A compute device failed: lost, out of memory, a shader that does not compile. */
 export class DeviceError extends Error {
+  /** Tells the class by name. */
   override readonly name = "DeviceError";
 }
 
 /** The user interrupted the run. Exit code 130. */
 export class InterruptedError extends Error {
+  /** Tells the class by name. */
   override readonly name = "InterruptedError";
+  /** @param state what was left behind. */
   constructor(state = "no output was written") {
     super(`Interrupted: ${state}`);
   }

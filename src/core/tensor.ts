@@ -4,7 +4,9 @@ import type { DType } from "./dtype.ts";
 
 /** Name, dtype and shape of a tensor: all that planning needs. */
 export interface TensorInfo {
+  /** Name in the file. */
   readonly name: string;
+  /** Type of its elements. */
   readonly dtype: DType;
   /** Sizes, outermost first; `[]` is a scalar. */
   readonly shape: readonly number[];
@@ -22,5 +24,6 @@ export interface SourceTensor extends TensorInfo {
 
 /** A tensor with its bytes, little-endian, row-major. */
 export interface Tensor extends TensorInfo {
+  /** Its bytes, little-endian, row-major. */
   readonly data: Uint8Array;
 }

@@ -69,7 +69,9 @@ export interface ConvertStart {
 
 /** What became of one quantized layer. */
 export interface LayerResult {
+  /** Name of the weight. */
   readonly name: string;
+  /** Its shape, outermost first. */
   readonly shape: readonly number[];
   /** Errors of what is in the file against its source. */
   readonly errors: LayerErrors;
@@ -87,11 +89,15 @@ export interface LayerResult {
 
 /** What a conversion did. */
 export interface ConvertResult {
+  /** What was decided before the work. */
   readonly plan: Plan;
+  /** Path of the file that was written. */
   readonly output: string;
   /** In the order of the input. */
   readonly layers: readonly LayerResult[];
+  /** How many workers shared the work. */
   readonly workers: number;
+  /** Wall time in milliseconds. */
   readonly elapsedMs: number;
 }
 

@@ -10,6 +10,7 @@ export interface LayerErrors {
   readonly sqnrDb: number | null;
   /** Of W and Ŵ as vectors; 1 where there is no error. */
   readonly cosine: number;
+  /** The largest |w − ŵ|. */
   readonly maxAbsError: number;
   /** ‖W − Ŵ‖² / elements. */
   readonly mse: number;

@@ -26,12 +26,17 @@ export interface QuipOptions {
 
 /** Options of one conversion. `null` means: not asked for, use the default of the mode. */
 export interface ConvertOptions {
+  /** Whose files are written. */
   readonly target: "comfyui" | "ctq";
   /** `fp16` casts what would be quantized. */
   readonly output: "int8" | "fp16";
+  /** Weights that share a scale; null: what the target defaults to. */
   readonly scaling: "tensor" | "row" | "block" | null;
+  /** Edge of a block in weights. */
   readonly blockSize: number;
+  /** Columns that are rotated together, a power of 4; null: by the scaling. */
   readonly convrot: "auto" | "off" | number | null;
+  /** Whether scales shrink where that lowers the squared error; null: by the method. */
   readonly scaleSearch: "off" | "mse" | null;
   /** `auto`: gptq for layers with calibration data, else round to nearest with scale search. */
   readonly method: "auto" | "simple" | "gptq" | "quip" | LearnedOptimizer;
@@ -61,7 +66,9 @@ export interface ConvertOptions {
   readonly heur: boolean;
   /** Write `comfy_quant` markers; false: the old `scale_weight` layout. */
   readonly comfyQuant: boolean;
+  /** Tell the formats in the header, too. */
   readonly saveQuantMetadata: boolean;
+  /** Ask the loader to multiply in full precision. */
   readonly fullPrecisionMatrixMult: boolean;
   /** Write `input_scale` (F32 scalar 1) beside each quantized weight. */
   readonly inputScale: boolean;
@@ -73,8 +80,11 @@ export interface ConvertOptions {
   readonly layers: OverrideSources | null;
   /** LoRAs that are merged into the model before everything else; null: none. */
   readonly merge: LoraMergeOptions | null;
+  /** What NaN, infinity or overflow does. */
   readonly nonfinite: "error" | "keep";
+  /** Which layers are kept. */
   readonly preset: PresetChoice;
+  /** How many layers of a family are kept. */
   readonly tier: Tier;
   /** Dequantize an already quantized input first; otherwise it is refused. */
   readonly requantize: boolean;

@@ -15,6 +15,7 @@ export interface OutputErrors {
   readonly w8a16: number;
   /** Inputs quantized per row to int8 as the runtime does; null where there are no inputs. */
   readonly w8a8: number | null;
+  /** What they were measured with. */
   readonly on: MeasuredOn;
   /** How many inputs; null where it was a Hessian. */
   readonly rows: number | null;

@@ -25,8 +25,11 @@ export type Action = "quantize" | "keep" | "cast" | "remove";
 
 /** One input tensor and its fate. */
 export interface PlannedTensor {
+  /** The tensor of the input. */
   readonly source: SourceTensor;
+  /** What becomes of it. */
   readonly action: Action;
+  /** Why, in a few words. */
   readonly reason: string;
   /** Set for `quantize`. */
   readonly scheme: Scheme | null;
@@ -59,7 +62,9 @@ export interface PlanTotals {
 
 /** Everything that is decided before a value is read. */
 export interface Plan {
+  /** What the model was taken for. */
   readonly detection: Detection;
+  /** Whose file is written. */
   readonly target: ConvertOptions["target"];
   /** One per input tensor, in input order. */
   readonly tensors: readonly PlannedTensor[];
@@ -67,6 +72,7 @@ export interface Plan {
   readonly outputs: readonly PlannedOutput[];
   /** First bytes of the output: length and JSON. */
   readonly header: Uint8Array;
+  /** Counts and sizes. */
   readonly totals: PlanTotals;
   /** Layers that could not take the mode, `name: why`. */
   readonly fallbacks: readonly string[];

@@ -73,6 +73,7 @@ export interface Detection {
   readonly family: string | null;
   /** The prefix before the model's own names: `""`, `model.diffusion_model.`, `model.model.`, `net.`, ... */
   readonly prefix: string;
+  /** Whose names the tensors have. */
   readonly layout: "native" | "diffusers" | "lora" | "unknown";
   /** The tensor names the decision rests on. */
   readonly evidence: readonly string[];

@@ -24,6 +24,7 @@ export interface Int8Context {
 
 /** Codes `[rows, cols]`, row-major, and one scale per row. */
 export interface Int8Rows {
+  /** Codes, row-major. */
   readonly codes: Int8Array;
   /** f32 `[rows]`. */
   readonly scales: Float32Array;
@@ -53,7 +54,9 @@ export interface Int8Weight {
   readonly codes: Int8Array;
   /** f32, row-major over the groups of `grid`. */
   readonly scales: Float32Array;
+  /** Which weights share a scale. */
   readonly grid: Grid;
+  /** The space that the codes are in. */
   readonly space: CodeSpace;
 }
 

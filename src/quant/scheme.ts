@@ -30,11 +30,15 @@ export interface Transform {
 
 /** A complete recipe for one tensor. */
 export interface Scheme {
+  /** What the marker says. */
   readonly format: QuantFormat;
+  /** Which weights share a scale. */
   readonly scaling: Scaling;
   /** Size of the regular-Hadamard groups along the columns, a power of 4; null: not rotated. */
   readonly convrotGroupSize: number | null;
+  /** How scales are chosen. */
   readonly scaleSearch: "off" | "mse";
+  /** How codes are chosen. */
   readonly method: Method;
   /** Codes are those of the transformed weight, at its padded size. */
   readonly transform?: Transform;

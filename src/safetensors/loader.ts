@@ -105,6 +105,7 @@ export class UnifiedSafetensorsLoader implements Disposable {
     this.#reader.close();
   }
 
+  /** Closes the files. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -5,7 +5,9 @@ import { type LayerErrors, layerErrors, sumStats, worstLayersFirst } from "../la
 
 /** A layer of the report. */
 export interface ReportedLayer {
+  /** Name of the layer. */
   readonly name: string;
+  /** Errors of its weight. */
   readonly errors: LayerErrors;
   /** The SQNR is below the threshold. */
   readonly isLow: boolean;
@@ -13,7 +15,9 @@ export interface ReportedLayer {
 
 /** All layers, worst first, and the whole: its sums are added, not its ratios. */
 export interface QualityReport {
+  /** Every layer, the worst first. */
   readonly layers: readonly ReportedLayer[];
+  /** Errors of all layers as one weight; null without layers. */
   readonly overall: LayerErrors | null;
 }
 

@@ -10,7 +10,9 @@ import { rotateRows, weightDequant, weightQuant } from "./int8.ts";
 
 /** What a layout stores of a weight `[rows, cols]`. */
 export interface QuantizedParts {
+  /** Codes, row-major. */
   readonly codes: Int8Array;
+  /** Scales, in the order of the groups. */
   readonly scales: Float32Array;
   /** Shape of the scales as a file has them. */
   readonly scaleShape: readonly number[];
@@ -18,7 +20,9 @@ export interface QuantizedParts {
 
 /** Sizes of a weight and what its layout is told beside them. */
 export interface LayoutOptions {
+  /** Rows of the matrix. */
   readonly rows: number;
+  /** Columns of the matrix. */
   readonly cols: number;
   /** Size of blocks, of layouts that have them. Default: 128. */
   readonly blockSize?: number;
@@ -84,8 +88,11 @@ function layoutOf(name: string): Layout {
 
 /** A weight as codes and scales. */
 export class QuantizedTensor {
+  /** Name of the layout. */
   readonly layout: string;
+  /** Sizes, and what the layout was told. */
   readonly options: LayoutOptions;
+  /** Codes and scales. */
   readonly parts: QuantizedParts;
 
   /** @param parts as the layout stores them. */
