@@ -66,3 +66,18 @@ export {
   UnsupportedError,
   UsageError,
 } from "./src/core/errors.ts";
+
+// Types that the options and results above are made of.
+export type { LayerConfig } from "./src/config/layer_config.ts";
+export type { OverrideSources } from "./src/config/layer_overrides.ts";
+export type { LoraForMerging, LoraMatrix } from "./src/lora/load_lora.ts";
+export type { LoraConfig } from "./src/lora/merge.ts";
+export type { LoraMergeOptions } from "./src/pipeline/lora_merge.ts";
+export type { QuipOptions } from "./src/pipeline/options.ts";
+export type { Action, PlannedOutput, PlanTotals } from "./src/pipeline/plan.ts";
+export type { Segments } from "./src/pipeline/tasks.ts";
+export type { DocumentedPreset } from "./src/presets/documented.ts";
+export type { NamePattern, PresetChoice, Stack, Tier } from "./src/presets/preset.ts";
+export type { LearnedOptimizer, LearnedOptions } from "./src/quant/learned/options.ts";
+export type { LearnedReport } from "./src/quant/learned/report.ts";
+export type { Method, QuantFormat, Scaling, Transform } from "./src/quant/scheme.ts";

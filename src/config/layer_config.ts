@@ -69,6 +69,7 @@ export interface LayerConfig {
   readonly patterns: readonly LayerConfigPattern[];
   /** null: layers that no pattern matches are as the command line says. */
   readonly default: LayerOverride | null;
+  /** Layers that are kept. */
   readonly exclusions: readonly LayerPattern[];
 }
 

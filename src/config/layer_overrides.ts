@@ -130,9 +130,11 @@ export interface LayerOverrides {
 
 /** What {@link layerOverrides} draws from. */
 export interface OverrideSources {
+  /** The layer config; null without one. */
   readonly config: LayerConfig | null;
   /** `--fullmatch`: the patterns of the config match whole names. */
   readonly fullmatch: boolean;
+  /** What the flags say of layers. */
   readonly flags: LayerFlagOverrides;
 }
 

@@ -12,7 +12,9 @@ import { type DeltaSource, readAlpha, readFinite } from "./prepare_delta.ts";
 export interface LoraMatrix {
   /** f32, row-major. */
   readonly data: Float32Array;
+  /** Rows of the matrix. */
   readonly rows: number;
+  /** Columns of the matrix. */
   readonly cols: number;
 }
 
@@ -20,8 +22,9 @@ export interface LoraMatrix {
 export interface LoraForMerging extends LoraConfig {
   /** The rank where the file names no alpha. */
   readonly alpha: number;
-  /** Size of the weight it belongs to; convolutions flattened. */
+  /** Rows of the weight it belongs to; convolutions flattened. */
   readonly rows: number;
+  /** Columns of that weight. */
   readonly cols: number;
 }
 

@@ -16,7 +16,9 @@ import { openModel, TensorReader } from "../safetensors/reader.ts";
 export interface LoraMergeOptions {
   /** In the order in which they are merged; the n-th counts 0.9^(n-1) where `dampen` is on. */
   readonly paths: readonly string[];
+  /** Strength of the LoRAs. */
   readonly scale: number;
+  /** Weaken the n-th of several by 0.9^(n-1). */
   readonly dampen: boolean;
   /** Whether layers without a place in the model are an error. */
   readonly strict: boolean;

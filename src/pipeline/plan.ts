@@ -45,14 +45,19 @@ export type Content =
 
 /** An output tensor in its place. */
 export interface PlannedOutput extends PlacedTensor {
+  /** What its bytes are made from. */
   readonly content: Content;
 }
 
 /** Counts and sizes of a plan. */
 export interface PlanTotals {
+  /** How many tensors are quantized. */
   readonly quantize: number;
+  /** How many are copied. */
   readonly keep: number;
+  /** How many are cast. */
   readonly cast: number;
+  /** How many are left out. */
   readonly remove: number;
   /** Size of the input files. */
   readonly inputBytes: number;

@@ -10,6 +10,7 @@ import type { LayerRule } from "./preset.ts";
 
 /** One documented preset. Substrings of the full tensor name. */
 export interface DocumentedPreset {
+  /** The kind of model that it is for. */
   readonly category: "text" | "diffusion" | "video" | "image";
   /** Kept in the source dtype. */
   readonly exclude?: readonly string[];

@@ -22,9 +22,11 @@ export type Method = "rtn" | "gptq" | "quip" | LearnedOptimizer;
 
 /** Incoherence processing of codes that are stored transformed: see `quant/incoherence.ts`. */
 export interface Transform {
-  /** Padded sizes, powers of 2. */
+  /** Padded rows, a power of 2. */
   readonly rows: number;
+  /** Padded columns, a power of 2. */
   readonly cols: number;
+  /** Seed of the random signs. */
   readonly seed: number;
 }
 

@@ -28,6 +28,7 @@ import { type LearnedReport, reportOf } from "../../quant/learned/report.ts";
 
 /** Options of a {@link LearnedRoundingConverter}, the documented defaults where absent. */
 export interface LearnedRoundingOptions extends Partial<LearnedOptions> {
+  /** The optimizer; the default is that of the command line. */
   readonly optimizer?: LearnedOptimizer;
   /** Weights that share a scale. Default: `block`. */
   readonly scaling?: "tensor" | "row" | "block";
@@ -41,8 +42,11 @@ export interface LearnedRoundingOptions extends Partial<LearnedOptions> {
 
 /** A weight `[rows, cols]`, row-major, finite. */
 export interface LearnedWeight {
+  /** Values, row-major. */
   readonly data: Float32Array;
+  /** Rows of the matrix. */
   readonly rows: number;
+  /** Columns of the matrix. */
   readonly cols: number;
   /** Its random numbers come from the seed and this. Default: empty. */
   readonly name?: string;
@@ -58,6 +62,7 @@ export interface LearnedResult {
   readonly scaleShape: readonly number[];
   /** code * scale, f32 `[rows, cols]`. */
   readonly dequantized: Float32Array;
+  /** What learned rounding did. */
   readonly report: LearnedReport;
 }
 

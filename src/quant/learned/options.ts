@@ -35,13 +35,17 @@ export type ScheduleOptions =
 export interface LearnedOptions {
   /** Most steps. */
   readonly iterations: number;
+  /** Learning rate at the start. */
   readonly lr: number;
   /** Directions, as a share of min(N, K), within `minDirections` and `maxDirections`. */
   readonly topP: number;
+  /** Fewest directions. */
   readonly minDirections: number;
+  /** Most directions. */
   readonly maxDirections: number;
   /** Full instead of randomised decomposition. */
   readonly fullMatrix: boolean;
+  /** How the rate changes. */
   readonly schedule: ScheduleOptions;
   /** Stop where the loss, relative to that of rounding to nearest, falls below this. */
   readonly stopLoss: number;

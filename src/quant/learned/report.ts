@@ -5,6 +5,7 @@ import type { SearchResult, StopReason } from "./search.ts";
 
 /** What became of one layer. */
 export interface LearnedReport {
+  /** The optimizer that was used. */
   readonly optimizer: LearnedOptimizer;
   /** `projected`: as the leading singular directions see it; `output`: of the outputs. */
   readonly loss: "projected" | "output";
@@ -12,6 +13,7 @@ export interface LearnedReport {
   readonly directions: readonly [number, number] | null;
   /** Most steps that a part of the layer took. */
   readonly steps: number;
+  /** Why it stopped. */
   readonly stop: StopReason;
   /** The loss relative to that of rounding to nearest with the same scales: 1 at most; null: it was 0. */
   readonly lossRatio: number | null;
