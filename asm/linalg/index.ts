@@ -4,6 +4,7 @@
  * are in elements, addresses in bytes. What is large is built from them in `src/linalg`.
  */
 
+export { addLowRank } from "./add_low_rank";
 export { choleskyBlock } from "./cholesky_block";
 export { descendRows } from "./descend_rows";
 export { gemmF32, gemmF32F64, gemmF64, gemmWorkspaceBytes } from "./gemm";

@@ -179,3 +179,18 @@ export function checkHadamard(kernel: string, x: View, length: number): void {
   const isPowerOfTwo = length > 0 && length <= 2 ** 30 && (length & (length - 1)) === 0;
   if (!isPowerOfTwo) fail(kernel, `a length of ${length} is not a power of 2`);
 }
+
+/** Throws where arrays do not have the sizes of their shapes. */
+export function checkAddLowRank(
+  x: Float32Array,
+  b: Float32Array,
+  a: Float32Array,
+  { rows, cols, rank }: { readonly rows: number; readonly cols: number; readonly rank: number },
+): void {
+  const sizes = [["x", x, rows * cols], ["b", b, rows * rank], ["a", a, rank * cols]] as const;
+  for (const [name, array, need] of sizes) {
+    if (array.length !== need) {
+      fail("addLowRank", `${name} has ${array.length} elements, needs ${need}`);
+    }
+  }
+}

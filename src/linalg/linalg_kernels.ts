@@ -131,4 +131,15 @@ export interface LinalgKernels {
 
   /** The same for every column. */
   hadamardColumns(x: Matrix<Float32Array | Float64Array>): void;
+
+  /**
+   * x += b·a for a small number of terms, sums first: contiguous row-major x f32 `[rows, cols]`,
+   * b `[rows, rank]`, a `[rank, cols]`. The merge of a LoRA.
+   */
+  addLowRank(
+    x: Float32Array,
+    b: Float32Array,
+    a: Float32Array,
+    shape: { readonly rows: number; readonly cols: number; readonly rank: number },
+  ): void;
 }

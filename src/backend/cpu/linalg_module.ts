@@ -63,6 +63,7 @@ export interface LinalgExports {
     groupRows: number,
     scaleCols: number,
   ): void;
+  addLowRank(x: number, b: number, a: number, rows: number, cols: number, rank: number): void;
   hadamardColumnsF32(x: number, rows: number, cols: number, xRow: number, norm: number): void;
   hadamardColumnsF64(x: number, rows: number, cols: number, xRow: number, norm: number): void;
   hadamardRowsF32(x: number, rows: number, cols: number, xRow: number, norm: number): void;

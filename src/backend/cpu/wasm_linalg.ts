@@ -5,6 +5,7 @@
  */
 
 import {
+  checkAddLowRank,
   checkDescendRows,
   checkGemm,
   checkGemmI8,
@@ -159,6 +160,21 @@ export class WasmLinalg implements LinalgKernels {
         args.scaleCols,
         args.penalty,
       );
+    });
+  }
+
+  addLowRank(
+    x: Float32Array,
+    b: Float32Array,
+    a: Float32Array,
+    shape: { readonly rows: number; readonly cols: number; readonly rank: number },
+  ): void {
+    checkAddLowRank(x, b, a, shape);
+    const { rows, cols, rank } = shape;
+    const [xAt, bAt, aAt] = [x, b, a].map((array) => this.#address("addLowRank", array));
+    forBands(rows, (row, count) => {
+      const change = bAt! + row * rank * 4;
+      this.#exports.addLowRank(xAt! + row * cols * 4, change, aAt!, count, cols, rank);
     });
   }
 

@@ -9,12 +9,11 @@ import type { QuantizeTask, Rect } from "../tasks.ts";
 import { elementBytes, TILE_ELEMENTS } from "../tasks.ts";
 import { bytesOf, type ChunkContext, SLOT } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
+import { withLocalPairs } from "./merge_rect.ts";
 
 /** Rows of the tiles that a rectangle is worked on in: whole groups, about TILE_ELEMENTS. */
 export function tileRows(task: QuantizeTask, rect: Rect): number {
-  // The factors of a LoRA are packed once per tile: larger tiles spread that over more rows.
-  const elements = task.source.deltas === undefined ? TILE_ELEMENTS : 4 * TILE_ELEMENTS;
-  const bands = Math.floor(elements / (task.groupRows * rect.cols));
+  const bands = Math.floor(TILE_ELEMENTS / (task.groupRows * rect.cols));
   return Math.min(rect.rows, Math.max(1, bands) * task.groupRows);
 }
 
@@ -26,7 +25,8 @@ export function keepsMerged(task: QuantizeTask): boolean {
 /** Reads, quantizes and writes `rect`. Stops early, leaving the slot to tell, at NaN or infinity. */
 export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: Rect): void {
   const { scratch } = context;
-  const { source, groupRows, groupCols } = task;
+  const { groupRows, groupCols } = task;
+  const source = withLocalPairs(context, task.source);
   const across = rect.cols / groupCols;
   const raw = scratch.u8(rawBytes(source, rect));
   const codes = scratch.i8(rect.rows * rect.cols);

@@ -1,6 +1,7 @@
 /** The linear algebra kernels in plain TypeScript: what every backend is measured against. */
 
 import type { LinalgKernels } from "../../../linalg/linalg_kernels.ts";
+import { addLowRank } from "./add_low_rank.ts";
 import { choleskyBlock } from "./cholesky_block.ts";
 import { descendRows } from "./descend_rows.ts";
 import { gemmF32, gemmF32F64, gemmF64 } from "./gemm.ts";
@@ -21,6 +22,7 @@ export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   gemmF64,
   gemmI8,
   ldlqBlock,
+  addLowRank,
   hadamardColumns,
   hadamardRows,
   rotateColumnsF64,
