@@ -213,14 +213,14 @@ function announce({ plan, output, notes, loras, workers }: ConvertStart, request
 function methodLine(plan: Plan, options: ConvertOptions): string {
   const { method, calibrationPath, calibrationLora, quip } = options;
   const learned = plan.tensors.filter(({ scheme }) => scheme?.learned !== undefined).length;
-  if (isLearnedOptimizer(method)) return learnedLine(plan, method, { learned, calibrationPath });
-  const compensated =
-    plan.tensors.filter(({ scheme }) => (scheme?.method ?? "rtn") !== "rtn").length;
-  const name = method === "quip" ? "quip" : "gptq";
   const data = [
     ...(calibrationPath === null ? [] : [`data in ${calibrationPath}`]),
     ...(calibrationLora === null ? [] : [`directions in ${calibrationLora}`]),
   ].join(" or ");
+  if (isLearnedOptimizer(method)) return learnedLine(plan, method, { learned, data });
+  const compensated =
+    plan.tensors.filter(({ scheme }) => (scheme?.method ?? "rtn") !== "rtn").length;
+  const name = method === "quip" ? "quip" : "gptq";
   if (data === "") {
     const none = "no calibration data was given";
     if (name === "quip" && quip.storeTransformed) {
@@ -238,12 +238,12 @@ function methodLine(plan: Plan, options: ConvertOptions): string {
 function learnedLine(
   plan: Plan,
   method: LearnedOptimizer,
-  { learned, calibrationPath }: { learned: number; calibrationPath: string | null },
+  { learned, data }: { learned: number; data: string },
 ): string {
   const rest = plan.totals.quantize - learned;
-  const by = calibrationPath === null
+  const by = data === ""
     ? "by the error in the leading singular directions of each layer (no calibration data was given)"
-    : `by the error of the outputs for layers with data in ${calibrationPath}, else in their leading ` +
+    : `by the error of the outputs for layers with ${data}, else in their leading ` +
       "singular directions";
   return `method: ${method}, learned rounding of ${learned} ${
     learned === 1 ? "layer" : "layers"
