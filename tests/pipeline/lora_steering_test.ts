@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { convertModel } from "../../src/pipeline/convert.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
@@ -123,4 +124,17 @@ Deno.test("openLoraSteering() lists what has no place, and refuses the LoRA of a
   assert.equal(steering.directionsOf("blocks.1.lin.weight")!.rank, 1);
   writeModel(path, part("other.3.thing"));
   assert.throws(() => openLoraSteering(tensors, path), /other/);
+});
+
+Deno.test("calibrationLora beside bad channel statistics names the file that they are from", async () => {
+  await withFiles(async (run, folder) => {
+    const calibrationPath = join(folder, "channels.json");
+    const channel_max = Array.from({ length: COLS }, (_, k) => k === 7 ? -1 : 1);
+    writeFileSync(calibrationPath, JSON.stringify({ "blocks.0.lin": { channel_max } }));
+    const calibrationLora = join(folder, "lora.safetensors");
+    await assert.rejects(
+      run({ calibrationPath, calibrationLora }),
+      /channels\.json.*channel 7 is -1/,
+    );
+  });
 });

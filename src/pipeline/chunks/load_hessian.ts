@@ -154,15 +154,21 @@ function wholeHessian(
     return plainHessian(team, { ...compensation, segments: null }, into);
   }
   const mark = scratch.mark();
-  const row = scratch.f32(size).fill(1), diagonal = scratch.f64(size);
-  if (statistic === "channels") loadInputRow(team, compensation, 0, row);
-  hessianFromChannels(row, diagonal);
+  const { values: diagonal } = diagonalHessian(team, compensation, size);
   const { start, end } = shareOf(linalg.team, 0, size);
   values.fill(0, start * size, end * size);
   for (let i = start; i < end; i++) values[i * size + i] = diagonal[i]!;
   scratch.release(mark);
   linalg.team.barrier();
   return { size, blockSize: size, values, source: "channels" };
+}
+
+/** The energies of the channels in this worker's own scratch, all alike where nothing is known of them. */
+function diagonalHessian(team: TeamContext, compensation: Compensation, size: number): Hessian {
+  const { scratch } = team;
+  const row = scratch.f32(size).fill(1), energies = scratch.f64(size);
+  if (compensation.statistic === "channels") loadInputRow(team, compensation, 0, row);
+  return explained(compensation, () => hessianFromChannels(row, energies));
 }
 
 function plainHessian(
@@ -174,16 +180,14 @@ function plainHessian(
   const { size, group, values } = into;
   if (compensation.statistic === "activations") return fromInputs(team, compensation, into);
   const mark = scratch.mark();
-  const row = scratch.f32(size);
   if (compensation.statistic === "channels") {
-    loadInputRow(team, compensation, 0, row);
-    const own = scratch.f64(size);
-    const hessian = explained(compensation, () => hessianFromChannels(row, own));
-    if (linalg.team.index === 0) values.set(own);
+    const hessian = diagonalHessian(team, compensation, size);
+    if (linalg.team.index === 0) values.set(hessian.values);
     linalg.team.barrier();
     scratch.release(mark);
     return { ...hessian, values };
   }
+  const row = scratch.f32(size);
   const blockSize = segmentSize(size, group, compensation.segments);
   const { start, end } = shareOf(linalg.team, 0, size);
   for (let i = start; i < end; i++) {
