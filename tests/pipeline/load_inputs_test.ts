@@ -13,6 +13,7 @@ function row(
   const data = {
     kind: "inline",
     values: VALUES,
+    path: "data.json",
     ...(factors === undefined ? {} : { factors }),
   } as const;
   loadInputRow({} as never, { data, statistic }, index, out); // inline data is not read from a file
