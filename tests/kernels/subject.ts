@@ -3,8 +3,8 @@
  * array has guard bytes on both sides and starts at an address that is no multiple of a vector, and
  * after the test guards and inputs must be as they were.
  *
- * Test bodies await every kernel call, so that a backend whose kernels are asynchronous can join
- * BACKENDS.
+ * Test bodies await every kernel call: those of the GPU are asynchronous. Without an adapter its tests
+ * report as ignored.
  */
 
 import assert from "node:assert/strict";
@@ -13,6 +13,8 @@ import { createSharedMemory } from "../../src/backend/cpu/arena.ts";
 import { WasmKernels } from "../../src/backend/cpu/wasm_kernels.ts";
 import { compileKernels } from "../../src/backend/cpu/wasm_module.ts";
 import { referenceKernels } from "../../src/backend/reference/reference_kernels.ts";
+import { WebGpuKernels } from "../../src/backend/webgpu/webgpu_kernels.ts";
+import { testGpu } from "../support/gpu.ts";
 
 /** {@link Kernels}, or the same with promises. */
 export type TestedKernels = {
@@ -40,6 +42,12 @@ function wasmBackend(): Backend {
 export const BACKENDS: readonly Backend[] = [
   { name: "reference", kernels: referenceKernels, buffer: new ArrayBuffer(TEST_BYTES) },
   wasmBackend(),
+  ...(testGpu === null ? [] : [{
+    name: "webgpu",
+    kernels: new WebGpuKernels(testGpu),
+    // A shared one, as the memory of conversions is.
+    buffer: new SharedArrayBuffer(TEST_BYTES),
+  }]),
 ];
 
 export type NumberArray =
@@ -142,6 +150,7 @@ export function testEachBackend(
   for (const backend of BACKENDS) {
     Deno.test(`${name} [${backend.name}]`, () => withSubject(backend, name, body));
   }
+  if (testGpu === null) Deno.test({ name: `${name} [webgpu]`, ignore: true, fn() {} });
 }
 
 /**

@@ -1,0 +1,59 @@
+/** Which adapter there is, and whether it is a real one. */
+
+import process from "node:process";
+import { tmpdir } from "node:os";
+
+/** What is known of an adapter, for people and for choices. */
+export interface AdapterInfo {
+  /** For example `NVIDIA H200` or `llvmpipe (LLVM 15.0.6, 256 bits)`. */
+  readonly name: string;
+  readonly vendor: string;
+  /** Whether it computes on the CPU, which the kernels of the CPU backend do better. */
+  readonly isSoftware: boolean;
+  readonly features: readonly string[];
+  /** Those that decide what fits, by their WebGPU names. */
+  readonly limits: Readonly<Record<AdapterLimit, number>>;
+}
+
+/** Limits that are asked for at their most, and shown by `doctor`. */
+export const ADAPTER_LIMITS = Object.freeze(
+  [
+    "maxBufferSize",
+    "maxStorageBufferBindingSize",
+    "maxComputeWorkgroupStorageSize",
+    "maxComputeInvocationsPerWorkgroup",
+    "maxStorageBuffersPerShaderStage",
+  ] as const,
+);
+
+export type AdapterLimit = (typeof ADAPTER_LIMITS)[number];
+
+/** Names of adapters that run on the CPU, where a driver does not say so itself. */
+const SOFTWARE = /llvmpipe|lavapipe|swiftshader|softpipe|basic render/i;
+
+/**
+ * Returns the adapter of this machine, the fastest one where there are several; null where there is none,
+ * or the runtime has no WebGPU.
+ */
+export async function findAdapter(): Promise<GPUAdapter | null> {
+  const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
+  if (gpu === undefined) return null;
+  // Without it, drivers of Mesa complain on stderr; where it points does not matter for computing.
+  process.env["XDG_RUNTIME_DIR"] ??= tmpdir();
+  return await gpu.requestAdapter({ powerPreference: "high-performance" });
+}
+
+/** What `adapter` says of itself. */
+export function describeAdapter(adapter: GPUAdapter): AdapterInfo {
+  const { info, limits, features } = adapter;
+  const name = info.description || info.device || info.architecture || "unnamed adapter";
+  return {
+    name,
+    vendor: info.vendor,
+    isSoftware: info.isFallbackAdapter === true || SOFTWARE.test(name),
+    features: [...features].sort(),
+    limits: Object.fromEntries(
+      ADAPTER_LIMITS.map((limit) => [limit, limits[limit]]),
+    ) as Record<AdapterLimit, number>,
+  };
+}

@@ -1,0 +1,128 @@
+/**
+ * An open device: its pipelines, its buffers, and what became of it. Work goes to it as a {@link Batch}.
+ */
+
+import { DeviceError } from "../../core/errors.ts";
+import { ADAPTER_LIMITS, type AdapterInfo, describeAdapter } from "./adapter.ts";
+import { BufferPool } from "./buffer_pool.ts";
+import type { Shader } from "./shader.ts";
+
+/** Features that are used where the adapter has them. */
+const WANTED_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "timestamp-query"];
+
+/** A device, its pipelines and its buffers. Close it, or dispose it with `using`. */
+export class Gpu {
+  readonly adapter: AdapterInfo;
+  readonly device: GPUDevice;
+  readonly buffers: BufferPool;
+  /** Whether batches tell how long their kernels ran; for measurements. */
+  isTimed = false;
+  readonly #pipelines = new Map<string, GPUComputePipeline>();
+  readonly #layouts = new Map<string, GPUBindGroupLayout>();
+  #failure: DeviceError | null = null;
+  #closed = false;
+
+  private constructor(adapter: AdapterInfo, device: GPUDevice) {
+    this.adapter = adapter;
+    this.device = device;
+    this.buffers = new BufferPool(device);
+    void device.lost.then(({ message, reason }) => {
+      if (!this.#closed) this.fail(`the device was lost: ${message || reason}`);
+    });
+  }
+
+  /**
+   * Opens the device of `adapter`, with all features and limits that the kernels can use.
+   *
+   * @throws DeviceError where the adapter gives no device.
+   */
+  static async open(adapter: GPUAdapter): Promise<Gpu> {
+    const info = describeAdapter(adapter);
+    const requiredFeatures = WANTED_FEATURES.filter((feature) => adapter.features.has(feature));
+    const requiredLimits = Object.fromEntries(
+      ADAPTER_LIMITS.map((limit) => [limit, adapter.limits[limit]]),
+    );
+    try {
+      const descriptor = { label: "quantsmith", requiredFeatures, requiredLimits };
+      return new Gpu(info, await adapter.requestDevice(descriptor));
+    } catch (cause) {
+      throw new DeviceError(`Cannot open ${info.name}: ${messageOf(cause)}`, { cause });
+    }
+  }
+
+  /** Why nothing more can be done on the device; null while it works. */
+  get failure(): DeviceError | null {
+    return this.#failure;
+  }
+
+  /** Marks the device as unusable, unless it is already. Returns the first reason. */
+  fail(reason: string): DeviceError {
+    this.#failure ??= new DeviceError(`Cannot compute on ${this.adapter.name}: ${reason}`);
+    return this.#failure;
+  }
+
+  has(feature: GPUFeatureName): boolean {
+    return this.device.features.has(feature);
+  }
+
+  /** The pipeline of `shader`, compiled once. Errors show in the error scope around. */
+  pipeline(shader: Shader): GPUComputePipeline {
+    const known = this.#pipelines.get(shader.name);
+    if (known !== undefined) return known;
+    const { device } = this;
+    const label = shader.name;
+    const module = device.createShaderModule({ label, code: shader.code });
+    const layout = device.createPipelineLayout({
+      label,
+      bindGroupLayouts: [this.layout(shader)],
+    });
+    const pipeline = device.createComputePipeline({
+      label,
+      layout,
+      compute: { module, entryPoint: "main" },
+    });
+    this.#pipelines.set(shader.name, pipeline);
+    return pipeline;
+  }
+
+  /** Takes a pipeline out again that turned out not to compile. */
+  forget(shader: Shader): void {
+    this.#pipelines.delete(shader.name);
+  }
+
+  /** The layout of the buffers of `shader`; shaders of the same kinds of buffers share one. */
+  layout({ buffers }: Shader): GPUBindGroupLayout {
+    const label = buffers.join();
+    let layout = this.#layouts.get(label);
+    if (layout === undefined) {
+      const visibility = GPUShaderStage.COMPUTE;
+      layout = this.device.createBindGroupLayout({
+        label,
+        entries: [
+          { binding: 0, visibility, buffer: { type: "uniform", hasDynamicOffset: true } },
+          ...buffers.map((kind, k): GPUBindGroupLayoutEntry => ({
+            binding: k + 1,
+            visibility,
+            buffer: { type: kind === "read" ? "read-only-storage" : "storage" },
+          })),
+        ],
+      });
+      this.#layouts.set(label, layout);
+    }
+    return layout;
+  }
+
+  /** Gives the device back. */
+  close(): void {
+    this.#closed = true;
+    this.device.destroy();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -1,0 +1,22 @@
+/**
+ * The device that tests run on: any adapter, a software one too. Null where there is none, and in
+ * processes that are told to do without (`QUANTSMITH_TEST_GPU=none`).
+ */
+
+import process from "node:process";
+import { findAdapter } from "../../src/backend/webgpu/adapter.ts";
+import { Gpu } from "../../src/backend/webgpu/device.ts";
+
+const adapter = process.env["QUANTSMITH_TEST_GPU"] === "none" ? null : await findAdapter();
+
+/** The open device; the process ends with it open. */
+export const testGpu: Gpu | null = adapter === null ? null : await Gpu.open(adapter);
+
+/** Registers a test that needs a GPU; ignored where there is none. */
+export function testGpuOnly(name: string, body: (gpu: Gpu) => void | Promise<void>): void {
+  Deno.test({
+    name: `${name} [webgpu]`,
+    ignore: testGpu === null,
+    fn: () => body(testGpu!),
+  });
+}

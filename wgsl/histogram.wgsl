@@ -1,0 +1,36 @@
+// histogram: counts[min(floor(|x| * binsPerUnit), bins - 1)] += 1 for every value.
+//
+// Layout: x f32 [count]; counts u32 [bins], added to. One invocation a value.
+// NaN (also inf * 0) counts in bin 0, infinity in the last. Class: exact (one f32 multiplication).
+
+struct Params {
+  count: u32,
+  bins: u32,
+  binsPerUnit: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> counts: array<atomic<u32>>;
+@group(0) @binding(2) var<storage, read> x: array<u32>;
+
+@compute @workgroup_size(256)
+fn main(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(num_workgroups) workgroups: vec3u,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let i = workgroupIndex(workgroup, workgroups) * 256u + local;
+  if (i >= params.count) {
+    return;
+  }
+  let bits = x[i] & MAGNITUDE;
+  let last = params.bins - 1u;
+  var bin = 0u;
+  if (bits == INFINITE) {
+    bin = select(0u, last, params.binsPerUnit > 0.0);
+  } else if (bits < INFINITE) {
+    let place = bitcast<f32>(bits) * params.binsPerUnit;
+    bin = select(min(u32(place), last), last, place >= f32(params.bins));
+  }
+  atomicAdd(&counts[bin], 1u);
+}

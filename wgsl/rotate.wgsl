@@ -1,0 +1,42 @@
+// rotate: every run of `groupSize` values times the normalised regular Hadamard matrix of that size.
+//
+// log4(groupSize) radix-4 stages of strides groupSize / 4, ..., 4, 1 (see asm/rotate.ts, which says why).
+// A stage takes four values a, b, c, d one stride apart to
+//
+//     h = ((a + d) + (b + c)) * 0.5;   h - d, h - c, h - b, h - a
+//
+// in this order. The product by 0.5 is exact, so that fusing it with what follows changes nothing.
+//
+// Layout: x f32 [count] in place; a dispatch is one stage, an invocation four values.
+// NaN and infinity spread over their run. Class: exact, where the device keeps subnormal numbers.
+
+struct Params {
+  quads: u32,
+  stride: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> x: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(num_workgroups) workgroups: vec3u,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let quad = workgroupIndex(workgroup, workgroups) * 256u + local;
+  if (quad >= params.quads) {
+    return;
+  }
+  let s = params.stride;
+  let i = (quad / s) * 4u * s + quad % s;
+  let a = x[i];
+  let b = x[i + s];
+  let c = x[i + 2u * s];
+  let d = x[i + 3u * s];
+  let h = ((a + d) + (b + c)) * 0.5;
+  x[i] = h - d;
+  x[i + s] = h - c;
+  x[i + 2u * s] = h - b;
+  x[i + 3u * s] = h - a;
+}
