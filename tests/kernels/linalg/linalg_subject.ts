@@ -1,12 +1,18 @@
-/** The linear algebra backends under test, on the guarded and poisoned arrays of `../subject.ts`. */
+/**
+ * The linear algebra backends under test, on the guarded and poisoned arrays of `../subject.ts`: those of
+ * the CPU, and for the kernels that a GPU runs all devices, whose test bodies await every call. Without an
+ * adapter the tests of the GPU report as ignored.
+ */
 
 import { Arena, createSharedMemory } from "../../../src/backend/cpu/arena.ts";
 import { compileLinalg } from "../../../src/backend/cpu/linalg_module.ts";
 import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../../src/backend/cpu/wasm_linalg.ts";
 import { referenceKernels } from "../../../src/backend/reference/reference_kernels.ts";
 import { referenceLinalg } from "../../../src/backend/reference/linalg/reference_linalg.ts";
+import { type GpuLinalgName, WebGpuLinalg } from "../../../src/backend/webgpu/webgpu_linalg.ts";
 import type { LinalgKernels } from "../../../src/linalg/linalg_kernels.ts";
 import { type Matrix, matrix, transpose } from "../../../src/linalg/matrix.ts";
+import { testGpu } from "../../support/gpu.ts";
 import { assertSameBits, type NumberArray, Subject } from "../subject.ts";
 
 interface LinalgBackend {
@@ -57,6 +63,71 @@ export function assertSameOnAllLinalg(context: string, body: Body<readonly Numbe
   for (const backend of others) {
     const got = withSubject(backend, context, copies);
     want.forEach((array, k) => assertSameBits(got[k]!, array, `${backend.name}, ${context}`));
+  }
+}
+
+/** The kernels that all devices have; those of a GPU give promises. */
+export type TestedLinalg = {
+  readonly [K in GpuLinalgName]: (
+    ...args: Parameters<LinalgKernels[K]>
+  ) => ReturnType<LinalgKernels[K]> | Promise<ReturnType<LinalgKernels[K]>>;
+};
+
+interface Device {
+  readonly name: string;
+  readonly linalg: TestedLinalg;
+  readonly buffer: ArrayBufferLike;
+}
+
+/** Every device that runs {@link TestedLinalg}, the reference first. */
+export const DEVICES: readonly Device[] = [
+  ...LINALG_BACKENDS,
+  ...(testGpu === null ? [] : [{
+    name: "webgpu",
+    linalg: new WebGpuLinalg(testGpu),
+    // A shared one, as the memory of conversions is.
+    buffer: new SharedArrayBuffer(TEST_BYTES),
+  }]),
+];
+
+type DeviceBody<T> = (linalg: TestedLinalg, subject: Subject) => T | Promise<T>;
+
+async function onDevice<T>(device: Device, context: string, body: DeviceBody<T>): Promise<T> {
+  const { name, buffer } = device;
+  const subject = new Subject({ name, kernels: referenceKernels, buffer });
+  const result = await body(device.linalg, subject);
+  subject.verify(`${name}, ${context}`);
+  return result;
+}
+
+/** Registers `name` as one test per device. */
+export function testEachDevice(name: string, body: DeviceBody<void>): void {
+  for (const device of DEVICES) {
+    Deno.test(`${name} [${device.name}]`, () => onDevice(device, name, body));
+  }
+  if (testGpu === null) Deno.test({ name: `${name} [webgpu]`, ignore: true, fn() {} });
+}
+
+/** Fails where `got` is not what it should be, given the `want` of the reference. */
+export type Comparison = (got: NumberArray, want: NumberArray, context: string) => void;
+
+/**
+ * Fails where a backend of the CPU gives other bits than the reference, or a GPU something that `compare`
+ * refuses: other bits, unless a kernel is only *close* there. NaNs count as equal.
+ */
+export async function assertSameOnAllDevices(
+  context: string,
+  body: DeviceBody<readonly NumberArray[]>,
+  compare: Comparison = assertSameBits,
+): Promise<void> {
+  const copies: DeviceBody<NumberArray[]> = async (linalg, subject) =>
+    (await body(linalg, subject)).map((array) => array.slice());
+  const [reference, ...others] = DEVICES;
+  const want = await onDevice(reference!, context, copies);
+  for (const device of others) {
+    const got = await onDevice(device, context, copies);
+    const check = device.name === "webgpu" ? compare : assertSameBits;
+    want.forEach((array, k) => check(got[k]!, array, `${device.name}, ${context}`));
   }
 }
 
