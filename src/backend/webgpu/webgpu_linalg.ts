@@ -6,66 +6,28 @@
  * What needs f64 stays on the CPU: WGSL has none.
  */
 
-import { checkGemm } from "../../linalg/linalg_checks.ts";
-import type { GemmMode, LinalgKernels } from "../../linalg/linalg_kernels.ts";
-import { extentOf, type Matrix, type MatrixF32 } from "../../linalg/matrix.ts";
-import { Batch, type Slot } from "./batch.ts";
+import { checkGemm, checkHadamard, checkLdlqBlock } from "../../linalg/linalg_checks.ts";
+import type { GemmMode, LdlqBlock, LinalgKernels } from "../../linalg/linalg_kernels.ts";
+import { extentOf, type MatrixF32 } from "../../linalg/matrix.ts";
+import { Batch } from "./batch.ts";
 import type { Gpu } from "./device.ts";
-import { gemmShader, type Storage } from "./gemm_shaders.ts";
+import {
+  type GpuMatrix,
+  LDLQ_WIDTH_MAX,
+  recordGemm,
+  recordHadamard,
+  recordLdlqBlock,
+} from "./record_matrix.ts";
 
 /** The kernels that a GPU runs. */
-export type GpuLinalgName = "gemmF32";
+export type GpuLinalgName = "gemmF32" | "ldlqBlock" | "hadamardRows" | "hadamardColumns";
 
 /** {@link LinalgKernels} with promises, as far as a GPU runs them. Views may lie in any buffer. */
 export type AsyncLinalg = {
   readonly [K in GpuLinalgName]: (
-    ...args: Parameters<LinalgKernels[K]>
+    ...args: K extends `hadamard${string}` ? [x: MatrixF32] : Parameters<LinalgKernels[K]>
   ) => Promise<ReturnType<LinalgKernels[K]>>;
 };
-
-/** A matrix on the device. Sizes and strides in elements. */
-export interface GpuMatrix extends Omit<Matrix<Slot>, "data"> {
-  readonly slot: Slot;
-  /** Index of its first element. */
-  readonly start: number;
-  readonly storage: Storage;
-}
-
-/** Rows and columns of a tile that a workgroup makes. */
-const GEMM_TILE = 64;
-
-/**
- * Records a product: C = gain·A·B, C += gain·A·B or C -= gain·A·B. C is f32, its rows are contiguous, and
- * its buffer is not that of A or B.
- */
-export function recordGemm(
-  batch: Batch,
-  c: GpuMatrix,
-  { a, b, mode, gain = 1 }: {
-    readonly a: GpuMatrix;
-    readonly b: GpuMatrix;
-    readonly mode: GemmMode;
-    readonly gain?: number;
-  },
-): void {
-  const params = {
-    m: c.rows,
-    n: c.cols,
-    k: a.cols,
-    cStart: c.start,
-    cRow: c.rowStride,
-    aStart: a.start,
-    aRow: a.rowStride,
-    aCol: a.colStride,
-    bStart: b.start,
-    bRow: b.rowStride,
-    bCol: b.colStride,
-    addsToC: mode === "set" ? 0 : 1,
-    gain: mode === "subtract" ? -gain : gain,
-  };
-  const tiles = Math.ceil(c.rows / GEMM_TILE) * Math.ceil(c.cols / GEMM_TILE);
-  batch.dispatch(gemmShader(a.storage, b.storage), [c.slot, a.slot, b.slot], params, tiles);
-}
 
 /** The kernels on `gpu`. */
 export class WebGpuLinalg implements AsyncLinalg {
@@ -79,9 +41,65 @@ export class WebGpuLinalg implements AsyncLinalg {
   async gemmF32(c: MatrixF32, a: MatrixF32, b: MatrixF32, mode: GemmMode): Promise<void> {
     checkGemm("gemmF32", c, a, b);
     const batch = new Batch("gemmF32");
-    const [result, left, right] = [c, a, b].map((m, k) => inputMatrix(batch, "CAB"[k]!, m));
-    recordGemm(batch, result!, { a: left!, b: right!, mode });
-    batch.output(result!.slot, extentView(c));
+    const result = inputMatrix(batch, "C", c);
+    recordGemm(batch, result, {
+      a: inputMatrix(batch, "A", a),
+      b: inputMatrix(batch, "B", b),
+      mode,
+    });
+    await this.#finish(batch, result, c);
+  }
+
+  /** @throws RangeError for a block of more than {@link LDLQ_WIDTH_MAX} columns. */
+  async ldlqBlock(args: LdlqBlock): Promise<void> {
+    checkLdlqBlock(args);
+    const { rows, cols: width } = args.weights;
+    if (width > LDLQ_WIDTH_MAX) {
+      throw new RangeError(
+        `Cannot run ldlqBlock: ${width} columns, on a GPU at most ${LDLQ_WIDTH_MAX}`,
+      );
+    }
+    const batch = new Batch("ldlqBlock");
+    const weights = inputMatrix(batch, "weights", args.weights);
+    const rowStride = Math.ceil(width / 4), packed = new Int8Array(rows * rowStride * 4);
+    const codes = batch.scratch("codes", packed.byteLength);
+    recordLdlqBlock(batch, {
+      ...args,
+      codes: { slot: codes, start: 0, rowStride },
+      weights,
+      feedback: inputMatrix(batch, "feedback", args.feedback),
+      panel: inputMatrix(batch, "panel", args.panel),
+      scales: batch.input("scales", args.scales),
+      columnGroups: batch.input("columnGroups", args.columnGroups),
+      groupsStart: 0,
+    });
+    batch.output(codes, packed);
+    await this.#finish(batch, weights, args.weights);
+    for (let r = 0; r < rows; r++) {
+      const row = packed.subarray(r * rowStride * 4, r * rowStride * 4 + width);
+      args.codes.set(row, r * args.codesRowStride);
+    }
+  }
+
+  async hadamardRows(x: MatrixF32): Promise<void> {
+    checkHadamard("hadamardRows", x, x.cols);
+    await this.#hadamard(x, "rows");
+  }
+
+  async hadamardColumns(x: MatrixF32): Promise<void> {
+    checkHadamard("hadamardColumns", x, x.rows);
+    await this.#hadamard(x, "columns");
+  }
+
+  async #hadamard(x: MatrixF32, along: "rows" | "columns"): Promise<void> {
+    const batch = new Batch(`hadamard of ${along}`);
+    const values = inputMatrix(batch, "x", x);
+    recordHadamard(batch, values, along);
+    await this.#finish(batch, values, x);
+  }
+
+  async #finish(batch: Batch, result: GpuMatrix, into: MatrixF32): Promise<void> {
+    batch.output(result.slot, extentView(into));
     await batch.run(this.#gpu);
   }
 }

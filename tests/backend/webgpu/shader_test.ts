@@ -5,10 +5,10 @@ import {
   packParams,
   type Shader,
 } from "../../../src/backend/webgpu/shader.ts";
-import { gemmShaders } from "../../../src/backend/webgpu/gemm_shaders.ts";
+import { matrixShaders } from "../../../src/backend/webgpu/matrix_shaders.ts";
 import * as shaders from "../../../src/backend/webgpu/shaders.ts";
 
-const all: readonly Shader[] = [...Object.values(shaders), ...gemmShaders.flat()];
+const all: readonly Shader[] = [...Object.values(shaders), ...matrixShaders];
 
 /** The fields of `struct Params`, and the storage bindings in order of their numbers. */
 function declaredIn(code: string) {

@@ -9,7 +9,11 @@ import { compileLinalg } from "../../../src/backend/cpu/linalg_module.ts";
 import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../../src/backend/cpu/wasm_linalg.ts";
 import { referenceKernels } from "../../../src/backend/reference/reference_kernels.ts";
 import { referenceLinalg } from "../../../src/backend/reference/linalg/reference_linalg.ts";
-import { type GpuLinalgName, WebGpuLinalg } from "../../../src/backend/webgpu/webgpu_linalg.ts";
+import {
+  type AsyncLinalg,
+  type GpuLinalgName,
+  WebGpuLinalg,
+} from "../../../src/backend/webgpu/webgpu_linalg.ts";
 import type { LinalgKernels } from "../../../src/linalg/linalg_kernels.ts";
 import { type Matrix, matrix, transpose } from "../../../src/linalg/matrix.ts";
 import { testGpu } from "../../support/gpu.ts";
@@ -69,7 +73,7 @@ export function assertSameOnAllLinalg(context: string, body: Body<readonly Numbe
 /** The kernels that all devices have; those of a GPU give promises. */
 export type TestedLinalg = {
   readonly [K in GpuLinalgName]: (
-    ...args: Parameters<LinalgKernels[K]>
+    ...args: Parameters<AsyncLinalg[K]>
   ) => ReturnType<LinalgKernels[K]> | Promise<ReturnType<LinalgKernels[K]>>;
 };
 

@@ -1,0 +1,122 @@
+/** The shaders that work on matrices, some of them once for each way to store an operand. */
+
+import gatherCodesCode from "../../../wgsl/gather_codes.wgsl" with { type: "text" };
+import gatherColumnsCode from "../../../wgsl/gather_columns.wgsl" with { type: "text" };
+import gemmCode from "../../../wgsl/gemm_f32.wgsl" with { type: "text" };
+import hadamardCode from "../../../wgsl/hadamard.wgsl" with { type: "text" };
+import ldlqBlockCode from "../../../wgsl/ldlq_block.wgsl" with { type: "text" };
+import codeLibrary from "../../../wgsl/lib/code.wgsl" with { type: "text" };
+import exact from "../../../wgsl/lib/exact.wgsl" with { type: "text" };
+import index from "../../../wgsl/lib/index.wgsl" with { type: "text" };
+import operand from "../../../wgsl/lib/operand.wgsl" with { type: "text" };
+import narrowCode from "../../../wgsl/narrow.wgsl" with { type: "text" };
+import { type ParamType, type Shader, shader } from "./shader.ts";
+import { type Storage, storageConstants, STORAGES } from "./storage.ts";
+
+/** Parameters that are all u32. */
+function u32s<P extends string>(...names: P[]): Record<P, "u32"> {
+  return Object.fromEntries(names.map((name) => [name, "u32"])) as Record<P, "u32">;
+}
+
+const GEMM = {
+  ...u32s("m", "n", "k", "cStart", "cRow", "aStart", "aRow", "aCol", "bStart", "bRow", "bCol"),
+  addsToC: "u32",
+  gain: "f32",
+} as const satisfies Record<string, ParamType>;
+
+const LDLQ_BLOCK = u32s(
+  "rows",
+  "width",
+  "codesStart",
+  "codesRow",
+  "weightsStart",
+  "weightsRow",
+  "feedbackStart",
+  "feedbackRow",
+  "panelStart",
+  "panelRow",
+  "groupsStart",
+  "firstRow",
+  "groupRows",
+  "scaleCols",
+  "zero",
+);
+
+/** Names of variants tell how operands are stored, where not in f32. */
+function named(stem: string, ...storages: Storage[]): string {
+  return storages.every((storage) => storage === "f32") ? stem : [stem, ...storages].join("_");
+}
+
+const gemmShaders: readonly (readonly Shader<keyof typeof GEMM>[])[] = STORAGES.map((a) =>
+  STORAGES.map((b) =>
+    shader(named("gemm_f32", a, b), {
+      code: gemmCode,
+      libraries: [index, operand, storageConstants({ A_STORAGE: a, B_STORAGE: b })],
+      buffers: ["write", "read", "read"],
+      params: GEMM,
+    })
+  )
+);
+
+const ldlqBlockShaders: readonly Shader<keyof typeof LDLQ_BLOCK>[] = STORAGES.map((storage) =>
+  shader(named("ldlq_block", storage), {
+    code: ldlqBlockCode,
+    libraries: [exact, index, codeLibrary, operand, storageConstants({ PANEL_STORAGE: storage })],
+    buffers: ["write", "write", "read", "read", "read", "read"],
+    params: LDLQ_BLOCK,
+  })
+);
+
+/** The product for A stored as `a` and B stored as `b`. */
+export function gemmShader(a: Storage, b: Storage): Shader<keyof typeof GEMM> {
+  return gemmShaders[STORAGES.indexOf(a)]![STORAGES.indexOf(b)]!;
+}
+
+/** `ldlqBlock` for a panel stored as `panel`. */
+export function ldlqBlockShader(panel: Storage): Shader<keyof typeof LDLQ_BLOCK> {
+  return ldlqBlockShaders[STORAGES.indexOf(panel)]!;
+}
+
+export const hadamard = shader("hadamard", {
+  code: hadamardCode,
+  libraries: [index],
+  buffers: ["write"],
+  params: {
+    ...u32s("lines", "lineStride", "step", "apart", "count", "blocks", "linesFirst"),
+    factor: "f32",
+  },
+});
+
+export const narrow = shader("narrow", {
+  code: narrowCode,
+  libraries: [exact, index, operand],
+  buffers: ["write", "read"],
+  params: {
+    ...u32s("rows", "cols", "xStart", "xRow", "outStart", "outRow", "storage"),
+    gain: "f32",
+  },
+});
+
+export const gatherColumns = shader("gather_columns", {
+  code: gatherColumnsCode,
+  libraries: [index],
+  buffers: ["write", "read", "read"],
+  params: u32s("count", "cols"),
+});
+
+export const gatherCodes = shader("gather_codes", {
+  code: gatherCodesCode,
+  libraries: [index],
+  buffers: ["write", "read", "read"],
+  params: u32s("rows", "cols", "words"),
+});
+
+/** All of them, for tests. */
+export const matrixShaders: readonly Shader[] = [
+  ...gemmShaders.flat(),
+  ...ldlqBlockShaders,
+  hadamard,
+  narrow,
+  gatherColumns,
+  gatherCodes,
+];

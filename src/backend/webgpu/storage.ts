@@ -1,0 +1,18 @@
+/** How matrices are stored on the device. All arithmetic is f32; `wgsl/lib/operand.wgsl` reads them. */
+
+/** The ways, in the order of the constants there. Those of 2 bytes need no feature of the device. */
+export const STORAGES = Object.freeze(["f32", "bf16", "f16"] as const);
+
+export type Storage = (typeof STORAGES)[number];
+
+/** Bytes of a number. */
+export function storageBytes(storage: Storage): number {
+  return storage === "f32" ? 4 : 2;
+}
+
+/** The constants that tell a shader how its operands are stored, as text to stand before its own. */
+export function storageConstants(storages: Readonly<Record<string, Storage>>): string {
+  return Object.entries(storages)
+    .map(([name, storage]) => `const ${name} = ${STORAGES.indexOf(storage)}u;\n`)
+    .join("");
+}

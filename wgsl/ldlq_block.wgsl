@@ -1,0 +1,170 @@
+// ldlqBlock: rounds the columns of one block from the last to the first, each column corrected by the errors
+// of those already rounded. Formula, NaN and infinity rule: asm/linalg/ldlq_block.ts.
+//
+// Layout: codes i8, four in a word, from word codesStart, codesRow words from row to row, the last word of a
+// row filled with 0; weights f32 [rows, width], which become errors, from element weightsStart; feedback f32
+// [rows, width]; panel [width, width] unit lower, stored as PANEL_STORAGE says (lib/operand.wgsl, a constant
+// that the host puts before this text). The scale of an element is
+// scales[((firstRow + r) / groupRows) * scaleCols + columnGroups[groupsStart + j]]. width is at most 128.
+//
+// A workgroup takes 16 rows, in steps of 8 columns: 16 invocations each round the 8 columns of a row, then
+// all feed the 8 errors back into the columns before them, 4 columns of 4 rows each. So an element of the
+// feedback gets its terms in the same order as on the CPU, and barriers are 2 per 8 columns.
+// Class: exact, where the device keeps subnormal numbers.
+
+struct Params {
+  rows: u32,
+  width: u32,
+  codesStart: u32,
+  codesRow: u32,
+  weightsStart: u32,
+  weightsRow: u32,
+  feedbackStart: u32,
+  feedbackRow: u32,
+  panelStart: u32,
+  panelRow: u32,
+  groupsStart: u32,
+  firstRow: u32,
+  groupRows: u32,
+  scaleCols: u32,
+  zero: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> codes: array<u32>;
+@group(0) @binding(2) var<storage, read_write> weights: array<f32>;
+@group(0) @binding(3) var<storage, read> feedback: array<f32>;
+@group(0) @binding(4) var<storage, read> panel: array<u32>;
+@group(0) @binding(5) var<storage, read> scales: array<u32>;
+@group(0) @binding(6) var<storage, read> columnGroups: array<u32>;
+
+const ROWS = 16u;
+const STEP = 8u;
+const INVOCATIONS = 128u;
+// Vectors of a row, and one beside it: the same column of two rows then lies in different banks.
+const STRIDE = 33u;
+
+// What is fed back to each row, and the errors of the columns of this step.
+var<workgroup> fed: array<vec4f, ROWS * STRIDE>;
+var<workgroup> errors: array<vec4f, ROWS * 2u>;
+
+fn panelAt(row: u32, col: u32) -> f32 {
+  let at = params.panelStart + row * params.panelRow + col;
+  return elementOf(panel[wordOf(at, PANEL_STORAGE)], at, PANEL_STORAGE);
+}
+
+fn panelVector(row: u32, col: u32) -> vec4f {
+  return vec4f(
+    panelAt(row, col), panelAt(row, col + 1u), panelAt(row, col + 2u), panelAt(row, col + 3u),
+  );
+}
+
+// A product, rounded before it joins a sum: see keep in lib/exact.wgsl.
+fn product(x: f32, y: f32) -> f32 {
+  return bitcast<f32>(bitcast<u32>(x * y) ^ params.zero);
+}
+
+// What rounding `weight` to `code` takes from it. A code of 0 has the sign of what was rounded, as f32 has it.
+fn errorOf(weight: f32, wanted: u32, scale: u32, code: i32) -> f32 {
+  let x = wanted & MAGNITUDE;
+  let s = scale & MAGNITUDE;
+  let isNothing = x > INFINITE || s > INFINITE || x + s == 0u || (x == INFINITE && s == INFINITE);
+  let sign = select((wanted ^ scale) & SIGN, 0u, isNothing);
+  let q = bitcast<f32>(bitcast<u32>(f32(abs(code))) | sign);
+  return weight - product(q, bitcast<f32>(scale));
+}
+
+// Rounds columns first .. first + 8 of one row.
+fn roundStep(local: u32, row: u32, first: u32) {
+  var step = array<f32, 8>();
+  var found = array<f32, 8>();
+  var packed = array<u32, 2>();
+  for (var k = 0u; k < STEP; k++) {
+    step[k] = fed[local * STRIDE + (first + k) / 4u][k % 4u];
+  }
+  let scaleRow = ((params.firstRow + row) / params.groupRows) * params.scaleCols;
+  let weightRow = params.weightsStart + row * params.weightsRow;
+  for (var k = min(STEP, params.width - first); k > 0u; ) {
+    k--;
+    let j = first + k;
+    let scale = scales[scaleRow + columnGroups[params.groupsStart + j]];
+    let weight = weights[weightRow + j];
+    let wanted = bitcast<u32>(weight + step[k]);
+    let code = codeOf(wanted, scale);
+    packed[k / 4u] |= (u32(code) & 0xffu) << (8u * (k % 4u));
+    let error = errorOf(weight, wanted, scale, code);
+    weights[weightRow + j] = error;
+    found[k] = error;
+    for (var i = 0u; i < k; i++) {
+      step[i] += product(error, panelAt(j, first + i));
+    }
+  }
+  errors[2u * local] = vec4f(found[0], found[1], found[2], found[3]);
+  errors[2u * local + 1u] = vec4f(found[4], found[5], found[6], found[7]);
+  let word = params.codesStart + row * params.codesRow + first / 4u;
+  codes[word] = packed[0];
+  if (first + 4u < params.width) {
+    codes[word + 1u] = packed[1];
+  }
+}
+
+@compute @workgroup_size(128)
+fn main(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(num_workgroups) workgroups: vec3u,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let top = workgroupIndex(workgroup, workgroups) * ROWS;
+  for (var index = local; index < ROWS * STRIDE; index += INVOCATIONS) {
+    let row = top + index / STRIDE;
+    let col = 4u * (index % STRIDE);
+    let at = params.feedbackStart + row * params.feedbackRow + col;
+    var value = vec4f();
+    if (row < params.rows) {
+      for (var i = 0u; i < min(4u, max(col, params.width) - col); i++) {
+        value[i] = feedback[at + i];
+      }
+    }
+    fed[index] = value;
+  }
+  // Columns of a vector lie with neighbouring invocations, so that they read neighbouring words.
+  let vector = local % 32u;
+  let group = local / 32u;
+  for (var steps = (params.width + STEP - 1u) / STEP; steps > 0u; steps--) {
+    let first = (steps - 1u) * STEP;
+    workgroupBarrier();
+    if (local < ROWS && top + local < params.rows) {
+      roundStep(local, top + local, first);
+    }
+    workgroupBarrier();
+    if (4u * vector < first) {
+      var at = vec4u(group, group + 4u, group + 8u, group + 12u);
+      var t0 = fed[at.x * STRIDE + vector];
+      var t1 = fed[at.y * STRIDE + vector];
+      var t2 = fed[at.z * STRIDE + vector];
+      var t3 = fed[at.w * STRIDE + vector];
+      for (var half = 2u; half > 0u; ) {
+        half--;
+        let e0 = errors[2u * at.x + half];
+        let e1 = errors[2u * at.y + half];
+        let e2 = errors[2u * at.z + half];
+        let e3 = errors[2u * at.w + half];
+        for (var k = 4u; k > 0u; ) {
+          k--;
+          let j = first + 4u * half + k;
+          if (j < params.width) {
+            let p = panelVector(j, 4u * vector);
+            t0 += keep(e0[k] * p, params.zero);
+            t1 += keep(e1[k] * p, params.zero);
+            t2 += keep(e2[k] * p, params.zero);
+            t3 += keep(e3[k] * p, params.zero);
+          }
+        }
+      }
+      fed[at.x * STRIDE + vector] = t0;
+      fed[at.y * STRIDE + vector] = t1;
+      fed[at.z * STRIDE + vector] = t2;
+      fed[at.w * STRIDE + vector] = t3;
+    }
+  }
+}
