@@ -166,8 +166,11 @@ function addEdge<T>(
 }
 
 /**
- * Four rows by two vectors. It stays a function of its own (it has two callers, so the optimiser leaves
- * it one): engines replace their slow first version of a function between calls, never within one.
+ * Four rows by two vectors. The four of A are loaded at once and spread by shuffles, which have an
+ * execution port to themselves: engines without guard pages check the bounds of every load, so few loads
+ * are worth more than few instructions. It stays a function of its own (it has two callers, so the
+ * optimiser leaves it one): engines replace their slow first version of a function between calls, never
+ * within one.
  */
 function multiplyTile<T>(
   c: usize, a: usize, b: usize, depth: usize, rowBytes: usize, step: i32,
@@ -176,16 +179,17 @@ function multiplyTile<T>(
   let s20 = i64x2.splat(0), s21 = i64x2.splat(0), s30 = i64x2.splat(0), s31 = i64x2.splat(0);
   for (let k: usize = 0; k < depth; k++) {
     const b0 = v128.load(b), b1 = v128.load(b, 16);
-    const a0 = v128.load_splat<T>(a);
+    const low = v128.load(a), high = sizeof<T>() == 8 ? v128.load(a, 16) : low;
+    const a0 = firstOf<T>(low);
     s00 = v128.add<T>(s00, v128.mul<T>(a0, b0));
     s01 = v128.add<T>(s01, v128.mul<T>(a0, b1));
-    const a1 = v128.load_splat<T>(a, sizeof<T>());
+    const a1 = secondOf<T>(low);
     s10 = v128.add<T>(s10, v128.mul<T>(a1, b0));
     s11 = v128.add<T>(s11, v128.mul<T>(a1, b1));
-    const a2 = v128.load_splat<T>(a, 2 * sizeof<T>());
+    const a2 = sizeof<T>() == 8 ? firstOf<T>(high) : v128.shuffle<f32>(low, low, 2, 2, 2, 2);
     s20 = v128.add<T>(s20, v128.mul<T>(a2, b0));
     s21 = v128.add<T>(s21, v128.mul<T>(a2, b1));
-    const a3 = v128.load_splat<T>(a, 3 * sizeof<T>());
+    const a3 = sizeof<T>() == 8 ? secondOf<T>(high) : v128.shuffle<f32>(low, low, 3, 3, 3, 3);
     s30 = v128.add<T>(s30, v128.mul<T>(a3, b0));
     s31 = v128.add<T>(s31, v128.mul<T>(a3, b1));
     a += 4 * sizeof<T>();
@@ -211,4 +215,18 @@ function finishRow<T>(c: usize, s0: v128, s1: v128, step: i32): void {
     v128.store(c, v128.sub<T>(v128.load(c), s0));
     v128.store(c, v128.sub<T>(v128.load(c, 16), s1), 16);
   }
+}
+
+/** The first lane of `a` in all lanes. */
+// @ts-ignore: decorator
+@inline
+function firstOf<T>(a: v128): v128 {
+  return sizeof<T>() == 8 ? v128.shuffle<f64>(a, a, 0, 0) : v128.shuffle<f32>(a, a, 0, 0, 0, 0);
+}
+
+/** The second lane of `a` in all lanes. */
+// @ts-ignore: decorator
+@inline
+function secondOf<T>(a: v128): v128 {
+  return sizeof<T>() == 8 ? v128.shuffle<f64>(a, a, 1, 1) : v128.shuffle<f32>(a, a, 1, 1, 1, 1);
 }

@@ -123,17 +123,17 @@ function multiplyTile(
   let s00 = i32x4.splat(0), s01 = i32x4.splat(0), s10 = i32x4.splat(0), s11 = i32x4.splat(0);
   let s20 = i32x4.splat(0), s21 = i32x4.splat(0), s30 = i32x4.splat(0), s31 = i32x4.splat(0);
   for (let p: usize = 0; p < pairs; p++) {
-    const b0 = v128.load(b), b1 = v128.load(b, 16);
-    const a0 = v128.load32_splat(a);
+    const b0 = v128.load(b), b1 = v128.load(b, 16), four = v128.load(a);
+    const a0 = v128.shuffle<i32>(four, four, 0, 0, 0, 0);
     s00 = i32x4.add(s00, i32x4.dot_i16x8_s(a0, b0));
     s01 = i32x4.add(s01, i32x4.dot_i16x8_s(a0, b1));
-    const a1 = v128.load32_splat(a, 4);
+    const a1 = v128.shuffle<i32>(four, four, 1, 1, 1, 1);
     s10 = i32x4.add(s10, i32x4.dot_i16x8_s(a1, b0));
     s11 = i32x4.add(s11, i32x4.dot_i16x8_s(a1, b1));
-    const a2 = v128.load32_splat(a, 8);
+    const a2 = v128.shuffle<i32>(four, four, 2, 2, 2, 2);
     s20 = i32x4.add(s20, i32x4.dot_i16x8_s(a2, b0));
     s21 = i32x4.add(s21, i32x4.dot_i16x8_s(a2, b1));
-    const a3 = v128.load32_splat(a, 12);
+    const a3 = v128.shuffle<i32>(four, four, 3, 3, 3, 3);
     s30 = i32x4.add(s30, i32x4.dot_i16x8_s(a3, b0));
     s31 = i32x4.add(s31, i32x4.dot_i16x8_s(a3, b1));
     a += 16;
