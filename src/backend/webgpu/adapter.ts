@@ -43,6 +43,12 @@ export async function findAdapter(): Promise<GPUAdapter | null> {
   return await gpu.requestAdapter({ powerPreference: "high-performance" });
 }
 
+/** Whether WGSL has the optional `feature` here; false too where there is no WebGPU. */
+export function hasLanguageFeature(feature: string): boolean {
+  const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
+  return gpu?.wgslLanguageFeatures.has(feature) ?? false;
+}
+
 /** What `adapter` says of itself. */
 export function describeAdapter(adapter: GPUAdapter): AdapterInfo {
   const { info, limits, features } = adapter;

@@ -1,13 +1,19 @@
 /** The compute shaders. Sources are text imports, so that a compiled program holds them. */
 
 import absmaxCode from "../../../wgsl/absmax.wgsl" with { type: "text" };
+import addLowRankCode from "../../../wgsl/add_low_rank.wgsl" with { type: "text" };
 import castF16Code from "../../../wgsl/cast_f16.wgsl" with { type: "text" };
 import countNonFiniteCode from "../../../wgsl/count_non_finite.wgsl" with { type: "text" };
 import decodeCode from "../../../wgsl/decode.wgsl" with { type: "text" };
 import dequantizeCode from "../../../wgsl/dequantize.wgsl" with { type: "text" };
+import descendRowsCode from "../../../wgsl/descend_rows.wgsl" with { type: "text" };
+import descendSumsCode from "../../../wgsl/descend_sums.wgsl" with { type: "text" };
 import errorStatsCode from "../../../wgsl/error_stats.wgsl" with { type: "text" };
+import gemmI8Code from "../../../wgsl/gemm_i8.wgsl" with { type: "text" };
 import histogramCode from "../../../wgsl/histogram.wgsl" with { type: "text" };
 import codeLibrary from "../../../wgsl/lib/code.wgsl" with { type: "text" };
+import dot4Bits from "../../../wgsl/lib/dot4_bits.wgsl" with { type: "text" };
+import dot4Packed from "../../../wgsl/lib/dot4_packed.wgsl" with { type: "text" };
 import exact from "../../../wgsl/lib/exact.wgsl" with { type: "text" };
 import index from "../../../wgsl/lib/index.wgsl" with { type: "text" };
 import quantizeCode from "../../../wgsl/quantize.wgsl" with { type: "text" };
@@ -104,4 +110,80 @@ export const errorStats = shader("error_stats", {
   libraries,
   buffers: ["write", "read", "read"],
   params: { count: "u32" },
+});
+
+const GEMM_I8 = {
+  m: "u32",
+  n: "u32",
+  k: "u32",
+  aStart: "u32",
+  aRow: "u32",
+  bStart: "u32",
+  bRow: "u32",
+} as const;
+
+/** Needs the WGSL feature `packed_4x8_integer_dot_product`. */
+export const gemmI8 = shader("gemm_i8", {
+  code: gemmI8Code,
+  libraries: [...libraries, dot4Packed],
+  buffers: ["write", "read", "read"],
+  params: GEMM_I8,
+});
+
+/** The same for where it is missing. */
+export const gemmI8Bits = shader("gemm_i8_bits", {
+  code: gemmI8Code,
+  libraries: [...libraries, dot4Bits],
+  buffers: ["write", "read", "read"],
+  params: GEMM_I8,
+});
+
+export const addLowRank = shader("add_low_rank", {
+  code: addLowRankCode,
+  libraries,
+  buffers: ["write", "read", "read"],
+  params: { rows: "u32", cols: "u32", rank: "u32", zero: "u32" },
+});
+
+export const descendRows = shader("descend_rows", {
+  code: descendRowsCode,
+  libraries,
+  buffers: ["write", "write", "write", "write", "read", "read", "read", "read"],
+  params: {
+    rows: "u32",
+    cols: "u32",
+    width: "u32",
+    offset: "u32",
+    codesStart: "u32",
+    codesRow: "u32",
+    errorsStart: "u32",
+    errorsRow: "u32",
+    gradientStart: "u32",
+    gradientRow: "u32",
+    panelStart: "u32",
+    panelRow: "u32",
+    weightsStart: "u32",
+    groupsStart: "u32",
+    firstRow: "u32",
+    groupRows: "u32",
+    scaleCols: "u32",
+    penalty: "f32",
+    zero: "u32",
+  },
+});
+
+export const descendSums = shader("descend_sums", {
+  code: descendSumsCode,
+  libraries,
+  buffers: ["write", "read", "read"],
+  params: {
+    rows: "u32",
+    cols: "u32",
+    rank: "u32",
+    sumsStart: "u32",
+    sumsRow: "u32",
+    factorsStart: "u32",
+    factorsRow: "u32",
+    zero: "u32",
+  },
 });

@@ -6,11 +6,29 @@
  * What needs f64 stays on the CPU: WGSL has none.
  */
 
-import { checkGemm, checkHadamard, checkLdlqBlock } from "../../linalg/linalg_checks.ts";
-import type { GemmMode, LdlqBlock, LinalgKernels } from "../../linalg/linalg_kernels.ts";
+import {
+  checkAddLowRank,
+  checkDescendRows,
+  checkGemm,
+  checkGemmI8,
+  checkHadamard,
+  checkLdlqBlock,
+} from "../../linalg/linalg_checks.ts";
+import type {
+  DescendRows,
+  GemmMode,
+  LdlqBlock,
+  LinalgKernels,
+} from "../../linalg/linalg_kernels.ts";
 import { extentOf, type MatrixF32 } from "../../linalg/matrix.ts";
 import { Batch } from "./batch.ts";
 import type { Gpu } from "./device.ts";
+import {
+  addDescentReport,
+  descentReportBytes,
+  recordDescendRows,
+  REPORT_SLOTS,
+} from "./record_descent.ts";
 import {
   type GpuMatrix,
   LDLQ_WIDTH_MAX,
@@ -18,9 +36,17 @@ import {
   recordHadamard,
   recordLdlqBlock,
 } from "./record_matrix.ts";
+import { recordAddLowRank, recordGemmI8 } from "./record_products.ts";
 
 /** The kernels that a GPU runs. */
-export type GpuLinalgName = "gemmF32" | "ldlqBlock" | "hadamardRows" | "hadamardColumns";
+export type GpuLinalgName =
+  | "gemmF32"
+  | "gemmI8"
+  | "addLowRank"
+  | "ldlqBlock"
+  | "descendRows"
+  | "hadamardRows"
+  | "hadamardColumns";
 
 /** {@link LinalgKernels} with promises, as far as a GPU runs them. Views may lie in any buffer. */
 export type AsyncLinalg = {
@@ -101,6 +127,77 @@ export class WebGpuLinalg implements AsyncLinalg {
   async #finish(batch: Batch, result: GpuMatrix, into: MatrixF32): Promise<void> {
     batch.output(result.slot, extentView(into));
     await batch.run(this.#gpu);
+  }
+
+  async gemmI8(
+    out: Int32Array,
+    a: Int8Array,
+    b: Int8Array,
+    m: number,
+    n: number,
+    k: number,
+  ): Promise<void> {
+    checkGemmI8(out, a, b, m, n, k);
+    const batch = new Batch("gemmI8");
+    const size = m * n, result = batch.scratch("out", 4 * size);
+    const left = { slot: batch.input("a", a.subarray(0, m * k)) };
+    const right = { slot: batch.input("b", b.subarray(0, n * k)) };
+    recordGemmI8(batch, result, { a: left, b: right, m, n, k });
+    batch.output(result, out.subarray(0, size));
+    await batch.run(this.#gpu);
+  }
+
+  async addLowRank(
+    x: Float32Array,
+    b: Float32Array,
+    a: Float32Array,
+    shape: { readonly rows: number; readonly cols: number; readonly rank: number },
+  ): Promise<void> {
+    checkAddLowRank(x, b, a, shape);
+    const batch = new Batch("addLowRank");
+    const result = batch.input("x", x);
+    recordAddLowRank(batch, result, { b: batch.input("b", b), a: batch.input("a", a), shape });
+    batch.output(result, x);
+    await batch.run(this.#gpu);
+  }
+
+  async descendRows(args: DescendRows): Promise<void> {
+    checkDescendRows(args);
+    const { rows, cols } = args.errors, rank = args.sums.cols;
+    const batch = new Batch("descendRows");
+    const errors = inputMatrix(batch, "errors", args.errors);
+    const gradient = inputMatrix(batch, "gradient", args.gradient);
+    const panel = inputMatrix(batch, "panel", args.panel);
+    const factors = inputMatrix(batch, "factors", args.factors);
+    const sums = inputMatrix(batch, "sums", args.sums);
+    const reach = rows === 0 || cols === 0 ? 0 : (rows - 1) * args.codesRowStride + cols;
+    const codesView = args.codes.subarray(0, reach);
+    const codes = {
+      slot: batch.input("codes", codesView),
+      start: 0,
+      rowStride: args.codesRowStride,
+    };
+    const report = batch.zeros("report", descentReportBytes(rows, cols));
+    recordDescendRows(batch, {
+      ...{ rows, cols, width: args.gradient.cols, rank, codes, report },
+      ...{ errors, gradient, panel, factors, sums },
+      offset: args.offset,
+      weights: batch.input("weights", args.weights),
+      weightsStart: 0,
+      scales: batch.input("scales", args.scales),
+      ...{ scaleCols: args.scaleCols, groupRows: args.groupRows, firstRow: args.firstRow },
+      columnGroups: batch.input("columnGroups", args.columnGroups),
+      groupsStart: 0,
+      penalty: args.penalty,
+    });
+    const told = new Float32Array(REPORT_SLOTS * rows);
+    batch.output(codes.slot, codesView);
+    batch.output(errors.slot, extentView(args.errors));
+    batch.output(gradient.slot, extentView(args.gradient));
+    if (rank > 0) batch.output(sums.slot, extentView(args.sums));
+    batch.output(report, told);
+    await batch.run(this.#gpu);
+    addDescentReport(args.totals, told, rows);
   }
 }
 

@@ -1,0 +1,82 @@
+// addLowRank: x[r, c] += sum over k of b[r, k] * a[k, c], for a small number of terms: the merge of a LoRA.
+// Sums begin at 0, k ascending, and are added to x last, so what is rounded is the change, not the weight.
+//
+// Layout: x f32 [rows, cols], b f32 [rows, rank], a f32 [rank, cols], contiguous row-major. A workgroup a
+// tile of 64 x 64, an invocation 4 x 4 of it; 16 terms at a time lie in the memory of the workgroup.
+// Tail: what is beyond the end is worked out as zeros and not written; terms beyond rank are left out.
+// NaN and infinity spread as in f32.
+// Class: exact, where the device keeps subnormal numbers: products are kept from being fused with sums.
+
+struct Params {
+  rows: u32,
+  cols: u32,
+  rank: u32,
+  zero: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read_write> x: array<f32>;
+@group(0) @binding(2) var<storage, read> b: array<f32>;
+@group(0) @binding(3) var<storage, read> a: array<f32>;
+
+const TILE = 64u;
+const TERMS = 16u;
+const STRIDE = 17u; // TILE / 4, and one so that neighbours write to different banks
+
+var<workgroup> left: array<vec4f, 272>; // [TERMS, STRIDE], four rows of b side by side
+var<workgroup> right: array<vec4f, 272>; // [TERMS, STRIDE], four columns of a
+
+@compute @workgroup_size(256)
+fn main(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(num_workgroups) workgroups: vec3u,
+  @builtin(local_invocation_index) local: u32,
+) {
+  let across = (params.cols + TILE - 1u) / TILE;
+  let tile = workgroupIndex(workgroup, workgroups);
+  let row = (tile / across) * TILE;
+  let col = (tile % across) * TILE;
+  if (row >= params.rows) {
+    return;
+  }
+  let h = local % 16u;
+  let v = local / 16u;
+  var sums: array<vec4f, 4>;
+  for (var first = 0u; first < params.rank; first += TERMS) {
+    var l: vec4f;
+    var r: vec4f;
+    for (var i = 0u; i < 4u; i++) {
+      // Neighbours load neighbouring values: terms of a row of b, columns of a row of a.
+      let bRow = row + 4u * v + i;
+      let term = first + h;
+      if (bRow < params.rows && term < params.rank) {
+        l[i] = b[bRow * params.rank + term];
+      }
+      let aCol = col + 4u * h + i;
+      if (aCol < params.cols && first + v < params.rank) {
+        r[i] = a[(first + v) * params.cols + aCol];
+      }
+    }
+    workgroupBarrier();
+    left[h * STRIDE + v] = l;
+    right[v * STRIDE + h] = r;
+    workgroupBarrier();
+    for (var k = 0u; k < min(TERMS, params.rank - first); k++) {
+      let p = left[k * STRIDE + v];
+      let q = right[k * STRIDE + h];
+      sums[0] += keep(p.x * q, params.zero);
+      sums[1] += keep(p.y * q, params.zero);
+      sums[2] += keep(p.z * q, params.zero);
+      sums[3] += keep(p.w * q, params.zero);
+    }
+  }
+  for (var i = 0u; i < 4u; i++) {
+    for (var j = 0u; j < 4u; j++) {
+      let r = row + 4u * v + i;
+      let c = col + 4u * h + j;
+      if (r < params.rows && c < params.cols) {
+        x[r * params.cols + c] += sums[i][j];
+      }
+    }
+  }
+}
