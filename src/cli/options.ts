@@ -98,6 +98,7 @@ function ioOf(parsed: Parsed): ConvertIo {
     workers: parsed.number("workers"),
     memoryLimitBytes: parsed.number("memory-limit"),
     lowMemory: parsed.bool("low-memory"),
+    device: deviceOf(parsed),
     reportQuality: parsed.bool("report-quality"),
     qualityThreshold: parsed.number("quality-threshold") ?? DEFAULT_QUALITY_THRESHOLD_DB,
     strict: parsed.bool("strict"),
@@ -108,7 +109,17 @@ function ioOf(parsed: Parsed): ConvertIo {
   });
 }
 
+/** `--low-memory` forces the CPU, as documented; asking for both is refused. */
+function deviceOf(parsed: Parsed): ConvertIo["device"] {
+  return parsed.bool("low-memory")
+    ? "cpu"
+    : (parsed.string("device") ?? "auto") as ConvertIo["device"];
+}
+
 function refuseContradictions(parsed: Parsed): void {
+  if (parsed.bool("low-memory") && parsed.string("device") === "gpu") {
+    throw new UsageError("Cannot use --low-memory with --device gpu: it forces the CPU");
+  }
   if (parsed.bool("int8") && parsed.bool("fp16")) {
     throw new UsageError("Cannot use --int8 with --fp16: choose one");
   }

@@ -1,6 +1,7 @@
 /** A conversion as the command line asks for it. */
 
 import type { ConvertOptions } from "../pipeline/options.ts";
+import type { DeviceChoice } from "./device.ts";
 import type { Verbosity } from "./log.ts";
 
 /** What a conversion is asked beside its options: files, checks, how it runs and reports. */
@@ -16,6 +17,7 @@ export interface ConvertIo {
   readonly workers: number | null;
   readonly memoryLimitBytes: number | null;
   readonly lowMemory: boolean;
+  readonly device: DeviceChoice;
   readonly reportQuality: boolean;
   /** SQNR in dB. */
   readonly qualityThreshold: number;

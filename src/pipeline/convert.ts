@@ -10,6 +10,7 @@ import {
   type WorkerPool,
 } from "./workers/worker_pool.ts";
 import { PoolKeeper } from "./workers/pool_keeper.ts";
+import type { GpuService } from "./workers/gpu_service.ts";
 import { arenaBytesFor, teamBytesFor } from "./workers/worker_pool.ts";
 import type { LearnedReport } from "../quant/learned/report.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
@@ -20,6 +21,7 @@ import { F16_MAX } from "./chunks/cast_chunk.ts";
 import { type LayerErrors, layerErrors } from "./layer_errors.ts";
 import { type BiasChange, finishingArenaBytes, finishLayers } from "./finish_layers.ts";
 import { deltaBytes } from "./lora_merge.ts";
+import { placementWithin, placeOnGpu } from "./gpu_tasks.ts";
 import { makeTasks, type Work } from "./make_tasks.ts";
 import type { ConvertOptions } from "./options.ts";
 import type { OutputErrors } from "./output_errors.ts";
@@ -41,6 +43,13 @@ export interface ConvertRequest {
   readonly workerUrl: URL;
   /** Keeps the workers for the next conversion; absent: they end with this one. */
   readonly pools?: PoolKeeper | undefined;
+  /**
+   * Opens the GPU that does what suits it, or says that there is none (null); called before the work. The
+   * caller closes it. Absent: the CPU does all.
+   */
+  readonly openGpu?: () => Promise<GpuService | null>;
+  /** Called once, where the GPU fails: what it had been given is done on the CPU. */
+  readonly onGpuFailure?: (message: string) => void;
   /** Most workers. */
   readonly workers: number;
   /** Resident bytes that the run must stay under; null: no limit. */
@@ -65,6 +74,8 @@ export interface ConvertStart {
   /** What became of the LoRAs, in the order they are merged. */
   readonly loras: readonly LoraReport[];
   readonly workers: number;
+  /** Name of the GPU that takes part; null: none does. */
+  readonly gpu: string | null;
 }
 
 /** What became of one quantized layer. */
@@ -87,6 +98,15 @@ export interface LayerResult {
   readonly learned: LearnedReport | null;
 }
 
+/** What a GPU did in a conversion. */
+export interface GpuShare {
+  readonly adapter: string;
+  /** Operations that it did. */
+  readonly operations: number;
+  /** Why it did nothing more from then on; null: it worked to the end. */
+  readonly failure: string | null;
+}
+
 /** What a conversion did. */
 export interface ConvertResult {
   /** What was decided before the work. */
@@ -97,6 +117,8 @@ export interface ConvertResult {
   readonly layers: readonly LayerResult[];
   /** How many workers shared the work. */
   readonly workers: number;
+  /** What a GPU did; null: none took part. */
+  readonly gpu: GpuShare | null;
   /** Wall time in milliseconds. */
   readonly elapsedMs: number;
 }
@@ -118,16 +140,20 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
     : request.output(prepared.plan);
   refuseSameFile(output, inputsOf(prepared, request.options));
   checkOutputPath(output, { force });
-  const firstTasks = tasksOf(prepared, prepared.plan).tasks;
+  const gpu = await request.openGpu?.() ?? null;
+  const doneBefore = gpu?.doneCount ?? 0;
+  if (gpu !== null) gpu.onFailure = (message) => request.onGpuFailure?.(message);
+  const firstTasks = tasksOf(gpu, prepared, prepared.plan).tasks;
   const workers = workersFor(request, prepared, firstTasks);
   using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
-  const pool = (request.pools ?? own!).take(workers);
+  const pool = (request.pools ?? own!).take(workers, gpu);
   const plan = request.options.nonfinite === "keep"
     ? await planAround(prepared, pool, request)
     : prepared.plan;
   const smoothing = await smoothingOf(prepared, plan, { request, pool });
   const notes = [...prepared.notes, ...smoothing?.notes ?? []];
-  request.onPlan?.({ plan, output, notes, loras: prepared.loras, workers });
+  const adapter = gpu?.adapter.name ?? null;
+  request.onPlan?.({ plan, output, notes, loras: prepared.loras, workers, gpu: adapter });
   const layers = await execute(
     request,
     smoothing === null ? prepared : smoothed(prepared, smoothing),
@@ -138,6 +164,11 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
     output,
     layers,
     workers,
+    gpu: gpu === null ? null : {
+      adapter: gpu.adapter.name,
+      operations: gpu.doneCount - doneBefore,
+      failure: gpu.failure,
+    },
     elapsedMs: performance.now() - started,
   };
 }
@@ -159,8 +190,10 @@ async function smoothingOf(
   return await findSmoothing(prepared, plan, { alpha, pool, run: { signal } });
 }
 
-function tasksOf(prepared: Prepared, plan: Plan): Work {
-  return makeTasks(plan, prepared.matrixOf, prepared.compensationOf, prepared.replaced);
+function tasksOf(gpu: GpuService | null, prepared: Prepared, plan: Plan): Work {
+  const work = makeTasks(plan, prepared.matrixOf, prepared.compensationOf, prepared.replaced);
+  if (gpu === null) return work;
+  return { ...work, tasks: placeOnGpu(work.tasks, placementWithin(gpu.adapter.limits)) };
 }
 
 /** Writes the output of `plan` and returns its quantized layers. */
@@ -169,7 +202,7 @@ async function execute(
   prepared: Prepared,
   { plan, pool, output: path }: { plan: Plan; pool: WorkerPool; output: string },
 ): Promise<LayerResult[]> {
-  const { tasks, inline } = tasksOf(prepared, plan);
+  const { tasks, inline } = tasksOf(pool.gpu, prepared, plan);
   using output = OutputFile.create(path, {
     header: plan.header,
     totalBytes: plan.totals.outputBytes,
@@ -270,7 +303,7 @@ async function planAround(
   pool: WorkerPool,
   request: ConvertRequest,
 ): Promise<Plan> {
-  const scans = tasksOf(prepared, prepared.plan).tasks.flatMap(scanOf);
+  const scans = tasksOf(pool.gpu, prepared, prepared.plan).tasks.flatMap(scanOf);
   const numbers = await pool.run({
     inputPaths: prepared.inputPaths,
     outputPath: null,

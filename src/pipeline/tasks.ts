@@ -121,6 +121,8 @@ export interface QuantizeTask {
   readonly transform?: Transform;
   /** Codes are learned: for the outputs where there is `compensation`, else by singular directions. */
   readonly learned?: Learned;
+  /** Chunks of at most `maxElements` are rounded on the GPU, where the run has one. */
+  readonly onGpu?: { readonly chunkElements: number; readonly maxElements: number };
   readonly codesOffsetBytes: number;
   readonly scalesOffsetBytes: number;
 }
@@ -278,6 +280,7 @@ function bandGrid(task: QuantizeTask): ChunkGrid {
 function quantizeGrid(task: QuantizeTask): ChunkGrid {
   const { rows, cols } = task.source;
   const { groupRows, groupCols } = task;
+  const elements = task.onGpu?.chunkElements ?? CHUNK_ELEMENTS;
   if (isTeamTask(task)) return bandGrid(task);
   if (task.learned !== undefined) {
     return { rows, cols, rowStep: rows, colStep: cols, streamed: false };
@@ -285,19 +288,19 @@ function quantizeGrid(task: QuantizeTask): ChunkGrid {
   if (groupRows === rows && groupCols === cols && rows > 1) {
     return { rows, cols, rowStep: rows, colStep: cols, streamed: true };
   }
-  if (groupRows === 1 && cols > CHUNK_ELEMENTS && groupCols === cols) {
+  if (groupRows === 1 && cols > elements && groupCols === cols) {
     return { rows, cols, rowStep: 1, colStep: cols, streamed: true };
   }
   if (groupRows === 1) {
-    const grid = rowGrid(rows, cols, CHUNK_ELEMENTS);
+    const grid = rowGrid(rows, cols, elements);
     if (grid.colStep === cols) return grid;
     const unit = lcm(groupCols, task.convrotGroupSize ?? 1);
     return { ...grid, colStep: Math.max(unit, Math.floor(grid.colStep / unit) * unit) };
   }
-  const tiles = Math.max(1, Math.floor(CHUNK_ELEMENTS / (groupRows * groupCols)));
+  const tiles = Math.max(1, Math.floor(elements / (groupRows * groupCols)));
   // The rows of a LoRA's change are computed whole.
   const colStep = task.source.deltas === undefined ? Math.min(cols, tiles * groupCols) : cols;
-  const bands = colStep === cols ? Math.max(1, Math.floor(CHUNK_ELEMENTS / (groupRows * cols))) : 1;
+  const bands = colStep === cols ? Math.max(1, Math.floor(elements / (groupRows * cols))) : 1;
   return { rows, cols, rowStep: Math.min(rows, bands * groupRows), colStep, streamed: false };
 }
 

@@ -131,5 +131,4 @@ export const VALUED: Readonly<Record<string, string>> = {
 /** What this version lacks: the flag as typed, and a word of the part that the message names. */
 export const NOT_YET: readonly (readonly [readonly string[], RegExp])[] = [
   [["--resume"], /resuming/],
-  [["--device", "gpu"], /WebGPU/],
 ];

@@ -16,6 +16,7 @@ import type { CommandContext } from "../context.ts";
 import { EventWriter } from "../events.ts";
 import { verbosityOf } from "../files.ts";
 import { formatBytes, visible } from "../format.ts";
+import { GpuKeeper } from "../device.ts";
 import { createLog, type Log } from "../log.ts";
 import { toConvertRequest } from "../options.ts";
 import type { Parsed } from "../parse.ts";
@@ -134,12 +135,13 @@ async function runItems(
   },
 ): Promise<FileOutcome[]> {
   using pools = new PoolKeeper(context.workerUrl);
+  using gpus = new GpuKeeper();
   const outcomes: FileOutcome[] = [];
   for (const [index, item] of items.entries()) {
     log.info(`[${index + 1}/${items.length}] ${visible(item.input)}`);
     const outcome = context.signal.aborted
       ? { ...nothingOf(item), outcome: "not begun" as const }
-      : await runItem(item, { context, log, pools });
+      : await runItem(item, { context, log, pools, gpus });
     if (outcome.outcome === "failed" && events !== null) log.warn(outcome.reason!);
     else if (outcome.outcome === "failed") context.stderr(`error: ${visible(outcome.reason!)}`);
     if (outcome.outcome === "skipped") log.info(`skipped: ${outcome.reason}`);
@@ -151,7 +153,12 @@ async function runItems(
 
 async function runItem(
   item: BatchItem,
-  { context, log, pools }: { context: CommandContext; log: Log; pools: PoolKeeper },
+  { context, log, pools, gpus }: {
+    context: CommandContext;
+    log: Log;
+    pools: PoolKeeper;
+    gpus: GpuKeeper;
+  },
 ): Promise<FileOutcome> {
   const nothing = nothingOf(item);
   if (item.action === "skip") return { ...nothing, outcome: "skipped", reason: item.reason };
@@ -166,6 +173,7 @@ async function runItem(
       context,
       log,
       pools,
+      gpus,
     });
     return {
       input: item.input,

@@ -5,7 +5,12 @@ import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { UnsupportedError } from "../../core/errors.ts";
 import { layerConfigTemplate, type TemplateLayer } from "../../config/layer_template.ts";
-import { convertModel, type ConvertResult, type ConvertStart } from "../../pipeline/convert.ts";
+import {
+  convertModel,
+  type ConvertResult,
+  type ConvertStart,
+  type GpuShare,
+} from "../../pipeline/convert.ts";
 import { isLayer } from "../../pipeline/layer_control.ts";
 import { fallbackNotes } from "../../pipeline/layer_notes.ts";
 import type { ConvertOptions } from "../../pipeline/options.ts";
@@ -20,6 +25,7 @@ import { createLog, type Log } from "../log.ts";
 import { autoOutputName, type ConvertIo, toConvertRequest } from "../options.ts";
 import type { Parsed } from "../parse.ts";
 import { loraLine, lorasJson, planJson, planLines } from "../plan_report.ts";
+import { GpuKeeper } from "../device.ts";
 import { createProgress } from "../progress.ts";
 import { overallOutput } from "../../pipeline/output_errors.ts";
 import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
@@ -49,6 +55,8 @@ export interface ConversionRequest {
   readonly log: Log;
   /** Keeps the workers for the next conversion of a batch. */
   readonly pools?: PoolKeeper;
+  /** Keeps the GPU, as well. */
+  readonly gpus?: GpuKeeper;
 }
 
 /** What a conversion left. */
@@ -117,6 +125,8 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
   });
   const recipes = new Map<string, Record<string, unknown>>();
   let result: ConvertResult;
+  using ownGpus = request.gpus === undefined ? new GpuKeeper() : null;
+  const gpus = request.gpus ?? ownGpus!;
   try {
     result = await convertModel({
       input: io.input,
@@ -125,6 +135,8 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
       force: io.force,
       workerUrl: context.workerUrl,
       pools: request.pools,
+      openGpu: () => gpus.take(io.device, { workerUrl: context.workerUrl, log }),
+      onGpuFailure: (reason) => log.warn(`${reason}; the CPU does its work`),
       workers: io.lowMemory ? 1 : io.workers ??
         Math.min(MAX_DEFAULT_WORKERS, availableParallelism()),
       memoryLimitBytes: io.memoryLimitBytes,
@@ -137,7 +149,8 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
         events?.start({
           input: io.input,
           output: start.output,
-          device: "cpu",
+          device: start.gpu === null ? "cpu" : "gpu",
+          adapter: start.gpu,
           workers: start.workers,
           family: start.plan.detection.family,
           target: start.plan.target,
@@ -178,9 +191,10 @@ function totalsJson(plan: Plan): unknown {
 }
 
 /** Says before the work what will be done, on what, and what the user should know. */
-function announce({ plan, output, notes, loras, workers }: ConvertStart, request: Request): void {
+function announce(start: ConvertStart, request: Request): void {
+  const { plan, output, notes, loras } = start;
   const { log, options } = request;
-  log.info(`device: cpu (${workers} ${workers === 1 ? "worker" : "workers"})`);
+  log.info(deviceLine(start));
   log.info(`model: ${explain(plan.detection)}`);
   if (options.method !== "simple" && options.output === "int8") log.info(methodLine(plan, options));
   for (const lora of loras) log.info(`merging: ${loraLine(lora)}`);
@@ -207,6 +221,11 @@ function announce({ plan, output, notes, loras, workers }: ConvertStart, request
     );
   }
   for (const warning of targetWarnings(plan, options)) log.warn(warning);
+}
+
+function deviceLine({ gpu, workers }: ConvertStart): string {
+  const shared = `${workers} ${workers === 1 ? "worker" : "workers"}`;
+  return gpu === null ? `device: cpu (${shared})` : `device: gpu, ${gpu} (${shared} on the CPU)`;
 }
 
 /** Which method is used, and why. */
@@ -316,6 +335,7 @@ async function conclude(
     `done: ${formatBytes(totals.outputBytes)} in ${formatSeconds(result.elapsedMs)} ` +
       `(${rate}/s)${overall === null ? "" : `, ${qualityLine(result, overall.sqnrDb)}`}`,
   );
+  if (result.gpu !== null) log.verbose(gpuLine(result.gpu));
   const check = io.verify
     ? await verifyOutput(result.output, {
       source: request.options.merge === null && request.options.smoothAlpha === null
@@ -340,10 +360,16 @@ async function conclude(
       matches: check.matches,
       problems: check.problems,
     },
+    gpu: result.gpu,
     elapsed_ms: Math.round(result.elapsedMs),
   });
   if (check !== null && !(check.loads && check.matches)) return 1;
   return io.strict && io.reportQuality && low.length > 0 ? 1 : 0;
+}
+
+function gpuLine({ adapter, operations, failure }: GpuShare): string {
+  const rest = failure === null ? "" : "; the CPU did the rest, as it failed";
+  return `${adapter} did ${operations} operations${rest}`;
 }
 
 function qualityLine(result: ConvertResult, sqnrDb: number | null): string {

@@ -230,8 +230,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: oneOf("auto", "cpu", "gpu"),
       default: "auto",
       help: "where to compute",
-      notYetValues: { gpu: "the WebGPU backend" },
-      commands: WORKING,
+      commands: ["convert", "batch"],
     },
     {
       name: "workers",

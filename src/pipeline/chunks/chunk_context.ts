@@ -4,6 +4,7 @@ import type { Kernels } from "../../backend/backend.ts";
 import { STATS_LENGTH } from "../../backend/backend.ts";
 import type { LearnedReport } from "../../quant/learned/report.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
+import type { GpuAccess } from "../gpu_requests.ts";
 
 /** Slot entries behind the error sums: values that cannot be quantized. */
 export const SLOT = Object.freeze({ nonFinite: STATS_LENGTH, firstNonFinite: STATS_LENGTH + 1 });
@@ -30,6 +31,8 @@ export interface ChunkContext {
   /** Null where no task of the run compensates errors or merges LoRAs. */
   readonly linalg: LinalgContext | null;
   readonly scratch: Scratch;
+  /** Null where the run has no GPU. */
+  readonly gpu: GpuAccess | null;
   /** Fills `view` from input file number `file`. */
   read(file: number, view: Uint8Array, positionBytes: number): void;
   /** Writes `view` to the output. */

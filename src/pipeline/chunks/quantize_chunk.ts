@@ -10,6 +10,7 @@ import { elementBytes, TILE_ELEMENTS } from "../tasks.ts";
 import { bytesOf, type ChunkContext, SLOT } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
 import { withLocalPairs } from "./merge_rect.ts";
+import { quantizeOnGpu } from "./quantize_on_gpu.ts";
 
 /** Rows of the tiles that a rectangle is worked on in: whole groups, about TILE_ELEMENTS. */
 export function tileRows(task: QuantizeTask, rect: Rect): number {
@@ -39,6 +40,13 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
   stats.fill(0);
 
   readRect(context, raw, source, rect);
+  const onGpu = quantizeOnGpu(context, task, { rect, raw, codes, scales });
+  if (onGpu === "nonFinite") return;
+  if (onGpu === "done") {
+    writeCodes(context, task, rect, codes);
+    writeScales(context, task, rect, scales);
+    return;
+  }
   const rowBytes = rect.cols * elementBytes(source.dtype);
   for (let row = 0; row < rect.rows; row += step) {
     const rows = Math.min(step, rect.rows - row);

@@ -29,6 +29,7 @@ import {
 import { quipLayer, quipScratchBytes, quipSharedBytes } from "./quip_chunk.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { keepsMerged, quantizeChunk, tileRows } from "./quantize_chunk.ts";
+import { gpuScratchBytes } from "./quantize_on_gpu.ts";
 import { correctBiasBytes, correctBiasChunk } from "./bias_chunk.ts";
 import { inputScaleBytes, inputScaleChunk } from "./input_scale_chunk.ts";
 import { measureChunk, measureScratchBytes } from "./measure_chunk.ts";
@@ -188,6 +189,7 @@ function quantizeBytes(task: QuantizeTask, grid: ChunkGrid): number {
   const scales = elements / (task.groupRows * task.groupCols);
   return elements * (elementBytes(task.source.dtype) + 1) + 4 * scales +
     (keepsMerged(task) ? 12 : 8) * tileRows(task, rect) * rect.cols +
+    gpuScratchBytes(task, elements) +
     decodeScratchBytes(task.source, grid.rowStep);
 }
 

@@ -1,5 +1,6 @@
 /** Keeps the workers of one conversion for the next: starting them costs more than a small file. */
 
+import type { GpuService } from "./gpu_service.ts";
 import { WorkerPool } from "./worker_pool.ts";
 
 /** Worker pools for several conversions, one after the other. Dispose it (`using`), or the process stays. */
@@ -12,11 +13,14 @@ export class PoolKeeper implements Disposable {
     this.#workerUrl = workerUrl;
   }
 
-  /** Returns a pool of `count` workers, the last one where it has as many. For one conversion at a time. */
-  take(count: number): WorkerPool {
-    if (this.#pool?.size !== count) {
+  /**
+   * Returns a pool of `count` workers, the last one where it has as many and the same `gpu`. For one
+   * conversion at a time.
+   */
+  take(count: number, gpu: GpuService | null = null): WorkerPool {
+    if (this.#pool?.size !== count || this.#pool.gpu !== gpu) {
       this.drop();
-      this.#pool = new WorkerPool(this.#workerUrl, count);
+      this.#pool = new WorkerPool(this.#workerUrl, count, gpu);
     }
     return this.#pool!;
   }

@@ -2,6 +2,7 @@
 
 import type { LearnedReport } from "../../quant/learned/report.ts";
 import type { Task } from "../tasks.ts";
+import type { GpuLink } from "./gpu_client.ts";
 
 /** Int32 cells of the control block; the rest counts the open chunks of each task. */
 export const CONTROL = Object.freeze({ nextChunk: 0, stop: 1, openChunks: 2 });
@@ -21,6 +22,8 @@ export interface RunMessage {
   /** This worker's place among all of the run. */
   readonly index: number;
   readonly workers: number;
+  /** The way to the GPU; null: there is none. */
+  readonly gpu: GpuLink | null;
   /** Int32: see `createTeamControl`. */
   readonly teamControl: SharedArrayBuffer;
   readonly inputPaths: readonly string[];

@@ -15,16 +15,30 @@ import { readExactly } from "../../safetensors/reader.ts";
 import { type ChunkContext, SLOT, SLOT_LENGTH, type TeamContext } from "../chunks/chunk_context.ts";
 import { runChunk, runTogether } from "../chunks/run_chunk.ts";
 import { isTeamTask, type Task, TaskList } from "../tasks.ts";
+import { GpuClient } from "./gpu_client.ts";
+import type { GpuMessage, GpuReport, GpuStartMessage } from "./gpu_protocol.ts";
 import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
 /** The part of a worker's global scope that is used here. */
 interface WorkerScope {
-  onmessage: ((event: MessageEvent<RunMessage>) => void) | null;
-  postMessage(message: WorkerMessage): void;
+  onmessage: ((event: MessageEvent<RunMessage | GpuMessage>) => void) | null;
+  postMessage(message: WorkerMessage | GpuReport): void;
 }
 
 const scope = globalThis as unknown as WorkerScope;
-scope.onmessage = (event) => runAll(event.data);
+scope.onmessage = ({ data }) => {
+  if (!("kind" in data)) runAll(data);
+  else if (data.kind === "gpu") void becomeGpuOwner(data);
+};
+
+/** From now on this worker does what others ask of the GPU. */
+async function becomeGpuOwner(start: GpuStartMessage): Promise<void> {
+  const { ownGpu } = await import("./gpu_owner.ts");
+  const connect = await ownGpu(start, (report) => scope.postMessage(report));
+  scope.onmessage = ({ data }) => {
+    if ("kind" in data && data.kind === "connect") connect(data);
+  };
+}
 
 function runAll(run: RunMessage): void {
   const control = new Int32Array(run.control);
@@ -62,6 +76,7 @@ class Chunks {
   readonly #kernels: WasmKernels;
   readonly #scratch: Arena;
   readonly #linalg: LinalgContext | null;
+  readonly #gpu: GpuClient | null;
   readonly #inputs: number[] = [];
   #output = -1;
 
@@ -72,6 +87,7 @@ class Chunks {
     this.#team = team;
     this.#kernels = new WasmKernels(run.module, run.memory);
     this.#scratch = new Arena(run.memory, run.arenaBase, run.arenaBytes);
+    this.#gpu = run.gpu === null ? null : new GpuClient(run.gpu);
     this.#linalg = run.linalgModule === null
       ? null
       : soloContext(new WasmLinalg(run.linalgModule, this.#scratch), this.#scratch);
@@ -86,6 +102,7 @@ class Chunks {
   close(): void {
     for (const fd of this.#inputs) closeSync(fd);
     if (this.#output >= 0) closeSync(this.#output);
+    this.#gpu?.close();
   }
 
   /** The tasks that all workers do together, one after the other. */
@@ -152,6 +169,7 @@ class Chunks {
       kernels: this.#kernels,
       linalg: this.#linalg,
       scratch: this.#scratch,
+      gpu: this.#gpu,
       note: (text, learned) => {
         const note = learned === undefined ? { text } : { text, learned };
         scope.postMessage({ kind: "note", task, note });

@@ -13,6 +13,7 @@ import { abortTeam, createTeamControl } from "../../linalg/team.ts";
 import { SLOT, SLOT_LENGTH } from "../chunks/chunk_context.ts";
 import { scratchBytes, sharedBytes } from "../chunks/run_chunk.ts";
 import { inputBytesOf, isTeamTask, type MatrixSource, type Task, TaskList } from "../tasks.ts";
+import type { GpuService } from "./gpu_service.ts";
 import { CONTROL, type Note, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
 /** Arenas start at multiples of this. */
@@ -104,12 +105,16 @@ function sourcesOf(task: Task): MatrixSource[] {
 export class WorkerPool {
   readonly #module = compileKernels();
   readonly #workers: Worker[];
+  /** What does what tasks have marked for it; null: the CPU does all. */
+  readonly gpu: GpuService | null;
 
   /**
    * @param workerUrl URL of `src/pipeline/workers/worker.ts`, built in the main module.
    * @param count how many workers, 1 or more.
+   * @param gpu what does what tasks have marked for it; the caller closes it. Null: the CPU does all.
    */
-  constructor(workerUrl: URL, count: number) {
+  constructor(workerUrl: URL, count: number, gpu: GpuService | null = null) {
+    this.gpu = gpu;
     this.#workers = Array.from(
       { length: count },
       () => new Worker(workerUrl, { type: "module" }),
@@ -174,6 +179,7 @@ export class WorkerPool {
         sharedBytes: teamBytes,
         index,
         workers: this.size,
+        gpu: this.gpu?.connect(memory) ?? null,
         teamControl: teamControl.buffer,
         inputPaths: run.inputPaths,
         outputPath: run.outputPath,
@@ -229,7 +235,7 @@ export class WorkerPool {
           failure ??= new Error(`Cannot run worker: ${event.message}`);
           resolve();
         };
-        worker.postMessage(message);
+        worker.postMessage(message, message.gpu === null ? [] : [message.gpu.port]);
       })
     ));
     if (failure !== undefined) throw failure;

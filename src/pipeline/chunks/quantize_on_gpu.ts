@@ -1,0 +1,84 @@
+/** A chunk that is rounded to nearest on the GPU, where the run has one and the chunk fits. */
+
+import { groupCount, STATS_LENGTH } from "../../backend/backend.ts";
+import { type MemoryPlace, placeOf } from "../gpu_requests.ts";
+import type { MatrixSource, QuantizeTask, Rect } from "../tasks.ts";
+import { bytesOf, type ChunkContext, SLOT, SLOT_LENGTH } from "./chunk_context.ts";
+import { decodeRect } from "./load_rect.ts";
+
+/** What became of a chunk. */
+export type GpuOutcome =
+  /** Codes, scales and the slot are filled. */
+  | "done"
+  /** The slot tells where values cannot be quantized. */
+  | "nonFinite"
+  /** Nothing was done: the CPU has to. */
+  | "notDone";
+
+/** Bytes of scratch besides those of the chunk on the CPU. */
+export function gpuScratchBytes(task: QuantizeTask, elements: number): number {
+  return task.onGpu === undefined || isPlain(task.source) ? 0 : 4 * elements;
+}
+
+/**
+ * Rounds `rect` of `task`, whose stored bytes `raw` holds, to `codes` i8 and `scales` f32. What the device
+ * cannot decode (codes of another scheme, merged LoRAs) is decoded here and goes up as f32.
+ */
+export function quantizeOnGpu(
+  context: ChunkContext,
+  task: QuantizeTask,
+  { rect, raw, codes, scales }: {
+    readonly rect: Rect;
+    readonly raw: Uint8Array;
+    readonly codes: Int8Array;
+    readonly scales: Float32Array;
+  },
+): GpuOutcome {
+  const { gpu, scratch, slot } = context;
+  const { source, groupRows, groupCols, convrotGroupSize, scaleSearch, onGpu } = task;
+  const count = rect.rows * rect.cols;
+  if (!gpu || onGpu === undefined || count > onGpu.maxElements) return "notDone";
+  const grid = { rows: rect.rows, cols: rect.cols, groupRows, groupCols };
+  if (scales.length !== groupCount(grid)) throw new RangeError("scales do not fit the grid");
+  const mark = scratch.mark();
+  const numbers = scratch.f64(SLOT_LENGTH);
+  let stored: MemoryPlace = placeOf(raw);
+  let dtype = source.dtype;
+  if (dtype === "I8" || !isPlain(source)) {
+    const x = scratch.f32(count);
+    decodeRect(context, x, raw, source, rect);
+    stored = placeOf(bytesOf(x));
+    dtype = "F32";
+  }
+  const isDone = gpu.run({
+    op: "quantize",
+    raw: stored,
+    dtype,
+    grid,
+    convrotGroupSize,
+    scaleSearch,
+    codes: placeOf(codes),
+    scales: placeOf(scales),
+    numbers: placeOf(numbers),
+  });
+  const nonFinite = numbers[SLOT.nonFinite]!, first = numbers[SLOT.firstNonFinite]!;
+  const sums = numbers.slice(0, STATS_LENGTH);
+  scratch.release(mark);
+  if (!isDone) return "notDone";
+  if (nonFinite > 0) {
+    const row = rect.row + Math.floor(first / rect.cols);
+    slot[SLOT.nonFinite] = nonFinite;
+    slot[SLOT.firstNonFinite] = row * source.cols + rect.col + first % rect.cols;
+    return "nonFinite";
+  }
+  slot.set(sums);
+  return "done";
+}
+
+/** Whether the values of `source` are its bytes, and nothing else goes into them. */
+function isPlain(source: MatrixSource): boolean {
+  return source.dtype !== "I8" && source.scale === null && source.convrotGroupSize === null &&
+    source.transform === undefined && source.columnFactors === undefined &&
+    source.rowFactors === undefined && source.smoothFactors === undefined &&
+    source.deltas === undefined;
+}

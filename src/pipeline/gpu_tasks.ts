@@ -1,0 +1,39 @@
+/** Which tasks of a run go to the GPU, and in chunks of what size. Pure. */
+
+import { isTeamTask, type QuantizeTask, type Task } from "./tasks.ts";
+
+/**
+ * Elements of a chunk that is rounded on the GPU: 8 MiB of BF16. Waiting for a result takes some 10 ms on
+ * some drivers, whatever its size; with as many chunks under way as there are workers, this keeps up with
+ * any disk, and takes the device some 50 MB a worker.
+ */
+export const GPU_CHUNK_ELEMENTS = 1 << 22;
+
+/** What decides where operations run. */
+export interface GpuPlacement {
+  /** Most elements of a rectangle that may be rounded on the GPU at once. */
+  readonly maxElements: number;
+}
+
+/** The placement that the limits of a device ask for: values of a rectangle lie in one buffer, as f32. */
+export function placementWithin(
+  limits: { readonly maxStorageBufferBindingSize: number; readonly maxBufferSize: number },
+): GpuPlacement {
+  const bytes = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
+  return { maxElements: Math.floor(bytes / 4) };
+}
+
+/** Returns `tasks` with those that the GPU can round marked, and cut as suits it. */
+export function placeOnGpu(tasks: readonly Task[], placement: GpuPlacement): Task[] {
+  const { maxElements } = placement;
+  if (maxElements < 1) return [...tasks];
+  const chunkElements = Math.min(GPU_CHUNK_ELEMENTS, maxElements);
+  return tasks.map((task): Task =>
+    isRounded(task) ? { ...task, onGpu: { chunkElements, maxElements } } : task
+  );
+}
+
+/** Whether a task rounds to nearest. */
+function isRounded(task: Task): task is QuantizeTask {
+  return task.kind === "quantize" && !isTeamTask(task) && task.learned === undefined;
+}

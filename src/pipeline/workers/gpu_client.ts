@@ -1,0 +1,50 @@
+/** A worker's way to the GPU: asks its owner and waits for the answer in shared memory. */
+
+import type { GpuAccess, GpuRequest } from "../gpu_requests.ts";
+import { GPU_ANSWER, GPU_STATE } from "./gpu_protocol.ts";
+
+/** What a worker gets to reach the GPU. */
+export interface GpuLink {
+  readonly port: MessagePort;
+  /** Int32 `[1]`: see GPU_ANSWER. */
+  readonly answer: SharedArrayBuffer;
+  /** Int32: see GPU_STATE. */
+  readonly state: SharedArrayBuffer;
+}
+
+/** How often a waiting worker looks whether the owner of the GPU is still there. */
+const PATIENCE_MS = 200;
+
+/** {@link GpuAccess} over a port. */
+export class GpuClient implements GpuAccess {
+  readonly #port: MessagePort;
+  readonly #answer: Int32Array;
+  readonly #state: Int32Array;
+
+  constructor({ port, answer, state }: GpuLink) {
+    this.#port = port;
+    this.#answer = new Int32Array(answer);
+    this.#state = new Int32Array(state);
+  }
+
+  run(request: GpuRequest): boolean {
+    if (this.#hasFailed) return false;
+    Atomics.store(this.#answer, 0, GPU_ANSWER.waiting);
+    this.#port.postMessage(request);
+    for (;;) {
+      Atomics.wait(this.#answer, 0, GPU_ANSWER.waiting, PATIENCE_MS);
+      const answer = Atomics.load(this.#answer, 0);
+      if (answer !== GPU_ANSWER.waiting) return answer === GPU_ANSWER.done;
+      // An owner that died does not answer; the main thread has noticed by now.
+      if (this.#hasFailed) return false;
+    }
+  }
+
+  get #hasFailed(): boolean {
+    return Atomics.load(this.#state, GPU_STATE.failed) !== 0;
+  }
+
+  close(): void {
+    this.#port.close();
+  }
+}

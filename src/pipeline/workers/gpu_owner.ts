@@ -1,0 +1,99 @@
+/**
+ * The worker that owns the GPU: takes requests of the others from their ports, several under way at a time,
+ * and answers in shared memory. Loaded by `worker.ts` where its first message asks for it, so that other
+ * workers do not pay for it.
+ *
+ * After the first failure nothing more is tried: a device that is lost stays lost, and one that is short of
+ * memory, or cannot compile a shader, would fail again and again.
+ */
+
+import { DeviceError } from "../../core/errors.ts";
+import { findAdapter } from "../../backend/webgpu/adapter.ts";
+import { Gpu } from "../../backend/webgpu/device.ts";
+import { quantizeRect } from "../../backend/webgpu/quantize_rect.ts";
+import type { GpuRequest, MemoryPlace } from "../gpu_requests.ts";
+import {
+  GPU_ANSWER,
+  GPU_STATE,
+  type GpuConnectMessage,
+  type GpuReport,
+  type GpuStartMessage,
+} from "./gpu_protocol.ts";
+
+type Post = (report: GpuReport) => void;
+
+/** Opens the device, says what it is, and returns what takes connections. */
+export async function ownGpu(
+  { state }: GpuStartMessage,
+  post: Post,
+): Promise<(message: GpuConnectMessage) => void> {
+  const cells = new Int32Array(state);
+  try {
+    const adapter = await findAdapter();
+    if (adapter === null) throw new DeviceError("Cannot use a GPU: this machine has no adapter");
+    const gpu = await Gpu.open(adapter);
+    const owner = new GpuOwner(gpu, cells, post);
+    post({ kind: "ready", adapter: gpu.adapter });
+    return (message) => owner.connect(message);
+  } catch (error) {
+    Atomics.store(cells, GPU_STATE.failed, 1);
+    post({ kind: "unavailable", message: messageOf(error) });
+    return ({ answer }) => answerWith(answer, GPU_ANSWER.failed);
+  }
+}
+
+class GpuOwner {
+  readonly #gpu: Gpu;
+  readonly #state: Int32Array;
+  readonly #post: Post;
+
+  constructor(gpu: Gpu, state: Int32Array, post: Post) {
+    this.#gpu = gpu;
+    this.#state = state;
+    this.#post = post;
+    void gpu.device.lost.then(() => {
+      if (gpu.failure !== null) this.#fail(gpu.failure);
+    });
+  }
+
+  connect({ port, memory, answer }: GpuConnectMessage): void {
+    port.onmessage = async ({ data }: MessageEvent<GpuRequest>) => {
+      try {
+        await this.#carryOut(data, memory);
+        Atomics.add(this.#state, GPU_STATE.done, 1);
+        answerWith(answer, GPU_ANSWER.done);
+      } catch (error) {
+        this.#fail(error);
+        answerWith(answer, GPU_ANSWER.failed);
+      }
+    };
+  }
+
+  async #carryOut(request: GpuRequest, { buffer }: WebAssembly.Memory): Promise<void> {
+    if (Atomics.load(this.#state, GPU_STATE.failed) !== 0) throw this.#gpu.fail("it failed before");
+    const at = ({ offsetBytes, length }: MemoryPlace) => [buffer, offsetBytes, length] as const;
+    await quantizeRect(this.#gpu, {
+      ...request,
+      raw: new Uint8Array(...at(request.raw)),
+      codes: new Int8Array(...at(request.codes)),
+      scales: new Float32Array(...at(request.scales)),
+      numbers: new Float64Array(...at(request.numbers)),
+    });
+  }
+
+  /** Tells the first failure; those that follow from it are silent. */
+  #fail(error: unknown): void {
+    if (Atomics.exchange(this.#state, GPU_STATE.failed, 1) !== 0) return;
+    this.#post({ kind: "failed", message: messageOf(error) });
+  }
+}
+
+function answerWith(answer: SharedArrayBuffer, value: number): void {
+  const cell = new Int32Array(answer);
+  Atomics.store(cell, 0, value);
+  Atomics.notify(cell, 0);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

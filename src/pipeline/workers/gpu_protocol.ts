@@ -1,0 +1,45 @@
+/** What the main thread, the workers and the owner of the GPU say to one another. */
+
+import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
+import type { GpuRequest } from "../gpu_requests.ts";
+
+/** The first message to a worker that shall own the GPU. */
+export interface GpuStartMessage {
+  readonly kind: "gpu";
+  /** Int32: see GPU_STATE. */
+  readonly state: SharedArrayBuffer;
+}
+
+/** A worker that will ask, for the length of a run. */
+export interface GpuConnectMessage {
+  readonly kind: "connect";
+  readonly port: MessagePort;
+  readonly memory: WebAssembly.Memory;
+  /** Int32 `[1]`: see GPU_ANSWER. */
+  readonly answer: SharedArrayBuffer;
+}
+
+export type GpuMessage = GpuStartMessage | GpuConnectMessage;
+
+/** Int32 cells that all see. */
+export const GPU_STATE = Object.freeze({
+  /** 1: the device is of no use any more; nobody asks. */
+  failed: 0,
+  /** How many requests it has done. */
+  done: 1,
+  length: 2,
+});
+
+/** Values of the cell a worker waits at. */
+export const GPU_ANSWER = Object.freeze({ waiting: 0, done: 1, failed: 2 });
+
+/** What comes over the port of a worker. */
+export type PortMessage = GpuRequest;
+
+/** What the owner of the GPU tells the main thread. */
+export type GpuReport =
+  | { readonly kind: "ready"; readonly adapter: AdapterInfo }
+  /** There is no device to begin with. */
+  | { readonly kind: "unavailable"; readonly message: string }
+  /** It failed; what it had been given is done on the CPU. */
+  | { readonly kind: "failed"; readonly message: string };

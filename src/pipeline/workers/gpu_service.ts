@@ -1,0 +1,93 @@
+/** The main thread's side of the GPU: starts the worker that owns it and connects the others with it. */
+
+import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
+import { DeviceError } from "../../core/errors.ts";
+import type { GpuLink } from "./gpu_client.ts";
+import { GPU_STATE, type GpuMessage, type GpuReport } from "./gpu_protocol.ts";
+
+/** A GPU at work. Close it, or the process stays. */
+export class GpuService {
+  readonly adapter: AdapterInfo;
+  readonly #worker: Worker;
+  readonly #state: Int32Array;
+  #failure: string | null = null;
+  #onFailure: ((message: string) => void) | null = null;
+
+  private constructor(adapter: AdapterInfo, worker: Worker, state: Int32Array) {
+    this.adapter = adapter;
+    this.#worker = worker;
+    this.#state = state;
+    worker.onmessage = ({ data }: MessageEvent<GpuReport>) => {
+      if (data.kind === "failed") this.#fail(data.message);
+    };
+    worker.onerror = (event) => {
+      event.preventDefault();
+      this.#fail(event.message);
+    };
+  }
+
+  /**
+   * Opens the GPU of this machine.
+   *
+   * @param workerUrl URL of `src/pipeline/workers/worker.ts`, built in the main module.
+   * @throws DeviceError where there is none, or it cannot be opened.
+   */
+  static async start(workerUrl: URL): Promise<GpuService> {
+    const worker = new Worker(workerUrl, { type: "module" });
+    const state = new Int32Array(new SharedArrayBuffer(4 * GPU_STATE.length));
+    const report = await new Promise<GpuReport>((resolve) => {
+      worker.onmessage = ({ data }: MessageEvent<GpuReport>) => resolve(data);
+      worker.onerror = (event) => {
+        event.preventDefault();
+        resolve({ kind: "unavailable", message: `Cannot start the GPU: ${event.message}` });
+      };
+      const start: GpuMessage = { kind: "gpu", state: state.buffer as SharedArrayBuffer };
+      worker.postMessage(start);
+    });
+    if (report.kind === "ready") return new GpuService(report.adapter, worker, state);
+    worker.terminate();
+    throw new DeviceError(report.message);
+  }
+
+  /** How many requests the device has done. */
+  get doneCount(): number {
+    return Atomics.load(this.#state, GPU_STATE.done);
+  }
+
+  /** Why it does nothing any more; null while it works. */
+  get failure(): string | null {
+    return this.#failure;
+  }
+
+  /** Calls `listener` with the first failure, also one that has been. */
+  set onFailure(listener: (message: string) => void) {
+    this.#onFailure = listener;
+    if (this.#failure !== null) listener(this.#failure);
+  }
+
+  /** A way to the device for one worker, for the length of a run with `memory`. */
+  connect(memory: WebAssembly.Memory): GpuLink {
+    const { port1, port2 } = new MessageChannel();
+    const answer = new SharedArrayBuffer(4);
+    const message: GpuMessage = { kind: "connect", port: port2, memory, answer };
+    this.#worker.postMessage(message, [port2]);
+    const state = this.#state.buffer as SharedArrayBuffer;
+    return { port: port1, answer, state };
+  }
+
+  #fail(message: string): void {
+    Atomics.store(this.#state, GPU_STATE.failed, 1);
+    if (this.#failure !== null) return;
+    this.#failure = message;
+    this.#onFailure?.(message);
+  }
+
+  /** Ends the worker, and with it the device. */
+  close(): void {
+    this.#worker.terminate();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
