@@ -45,9 +45,11 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
   { from: "src/pipeline/workers/worker.ts", to: "src/backend/cpu/" },
   { from: "src/pipeline/workers/worker_pool.ts", to: "src/backend/cpu/" },
   { from: "src/pipeline/workers/gpu_owner.ts", to: "src/backend/webgpu/" },
-  ...["protocol", "service"].map((name) => (
-    { from: `src/pipeline/workers/gpu_${name}.ts`, to: "src/backend/webgpu/adapter.ts" } // a type
-  )),
+  ...["protocol", "service"].flatMap((name) =>
+    ["adapter", "device"].map((type) => ( // types of what the owner tells
+      { from: `src/pipeline/workers/gpu_${name}.ts`, to: `src/backend/webgpu/${type}.ts` }
+    ))
+  ),
   { from: "src/pipeline/library/", to: "src/backend/cpu/" }, // functions that bring their own kernels
   { from: "src/lora/", to: "src/safetensors/loader.ts" },
   { from: "src/backend/webgpu/", to: "wgsl/" },

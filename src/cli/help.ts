@@ -200,10 +200,8 @@ function leftOf(flag: Flag): string {
 
 function rightOf(flag: Flag, { marked }: { marked: boolean }): string {
   const notYet = marked && flag.notYet !== undefined ? " (not yet)" : "";
-  const missing = Object.keys(flag.notYetValues ?? {});
-  const values = missing.length > 0 ? ` (not yet: ${missing.join(", ")})` : "";
   const fallback = flag.default === undefined ? "" : ` [${flag.default}]`;
-  return `${flag.help}${fallback}${notYet}${values}`;
+  return `${flag.help}${fallback}${notYet}`;
 }
 
 /** Returns `text` in lines of at most `width` characters, broken at spaces. */

@@ -132,10 +132,7 @@ export function parseArgs(argv: readonly string[]): Parsed {
 export function refuseNotYet(parsed: Parsed): void {
   for (const name of parsed.given) {
     const flag = flagByName(name);
-    const value = parsed.string(name);
     if (flag.notYet !== undefined) throw new NotYetError(`--${name} (${flag.notYet})`);
-    const part = value === null ? undefined : flag.notYetValues?.[value];
-    if (part !== undefined) throw new NotYetError(`--${name} ${value} (${part})`);
   }
 }
 

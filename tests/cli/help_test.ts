@@ -50,7 +50,6 @@ Deno.test("helpPage() begins with usage and an example that needs no flag", () =
 Deno.test("helpPage() says what is not there yet", () => {
   const standard = helpPage("standard", PLAIN).join("\n").replaceAll(/\s+/g, " ");
   match(standard, /--resume [^-]*\(not yet\)/);
-  match(standard, /\(not yet: gpu\)/);
 });
 
 Deno.test("helpPage() keeps to the terminal's width, and to 100 columns", () => {

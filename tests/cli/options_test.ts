@@ -34,6 +34,7 @@ Deno.test("toConvertRequest() gives the documented defaults where nothing is ask
     workers: null,
     memoryLimitBytes: null,
     lowMemory: false,
+    device: "auto",
     reportQuality: false,
     qualityThreshold: 30,
     strict: false,

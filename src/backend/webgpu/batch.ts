@@ -35,6 +35,9 @@ const STORAGE = 0x80 | 0x04 | 0x08; // STORAGE | COPY_SRC | COPY_DST
 const UNIFORM = 0x40 | 0x08; // UNIFORM | COPY_DST
 const STAGING = 0x01 | 0x08; // MAP_READ | COPY_DST
 
+/** How long after a failure the loss of a device is known. */
+const LOSS_DELAY_MS = 20;
+
 /** What a batch took. */
 export interface BatchTimes {
   /** Milliseconds that the kernels ran; null where the device cannot tell. */
@@ -141,6 +144,8 @@ export class Batch {
       // What became of the buffers is not known.
       owned.forEach((buffer) => gpu.buffers.drop(buffer));
       for (const { shader } of this.#steps) gpu.forget(shader);
+      // A loss shows first as work that is not valid, and a little later as what it is.
+      await new Promise((resolve) => setTimeout(resolve, LOSS_DELAY_MS));
       if (gpu.failure !== null) throw gpu.failure;
       throw error instanceof DeviceError ? error : this.#failureOf(messageOf(error), error);
     }

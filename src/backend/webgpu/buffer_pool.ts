@@ -23,6 +23,7 @@ export class BufferPool {
   readonly #idle = new Map<string, GPUBuffer[]>();
   readonly #keyOf = new Map<GPUBuffer, string>();
   #bytes = 0;
+  #isExhausted = false;
 
   constructor(device: GPUDevice) {
     this.#device = device;
@@ -35,7 +36,7 @@ export class BufferPool {
 
   /** Returns a buffer of at least `bytes`. Where the device has no room, the error scope around tells. */
   take(label: string, bytes: number, usage: GPUBufferUsageFlags): GPUBuffer {
-    const size = sizeClass(bytes);
+    const size = this.#isExhausted ? 2 ** 50 : sizeClass(bytes);
     const key = `${usage}/${size}`;
     const idle = this.#idle.get(key)?.pop();
     if (idle !== undefined) {
@@ -46,6 +47,11 @@ export class BufferPool {
     this.#keyOf.set(buffer, key);
     this.#bytes += size;
     return buffer;
+  }
+
+  /** From now on no device has what is asked for. */
+  exhaust(): void {
+    this.#isExhausted = true;
   }
 
   /** Gives a buffer back. Work that was submitted before may still use it: queues keep their order. */

@@ -10,6 +10,9 @@ import type { Shader } from "./shader.ts";
 /** Features that are used where the adapter has them. */
 const WANTED_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "timestamp-query"];
 
+/** How a device may fail: it is lost, has no memory left, or does not compile a shader. */
+export type Fault = "lost" | "memory" | "shader";
+
 /** A device, its pipelines and its buffers. Close it, or dispose it with `using`. */
 export class Gpu {
   readonly adapter: AdapterInfo;
@@ -21,6 +24,7 @@ export class Gpu {
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
   #failure: DeviceError | null = null;
   #closed = false;
+  #brokenShaders = false;
 
   private constructor(adapter: AdapterInfo, device: GPUDevice) {
     this.adapter = adapter;
@@ -68,10 +72,11 @@ export class Gpu {
   /** The pipeline of `shader`, compiled once. Errors show in the error scope around. */
   pipeline(shader: Shader): GPUComputePipeline {
     const known = this.#pipelines.get(shader.name);
-    if (known !== undefined) return known;
+    if (known !== undefined && !this.#brokenShaders) return known;
     const { device } = this;
     const label = shader.name;
-    const module = device.createShaderModule({ label, code: shader.code });
+    const code = this.#brokenShaders ? `${shader.code}\nbroken` : shader.code;
+    const module = device.createShaderModule({ label, code });
     const layout = device.createPipelineLayout({
       label,
       bindGroupLayouts: [this.layout(shader)],
@@ -83,6 +88,13 @@ export class Gpu {
     });
     this.#pipelines.set(shader.name, pipeline);
     return pipeline;
+  }
+
+  /** Makes the device fail in one of the ways that it may, so that tests see what follows. */
+  provoke(fault: Fault): void {
+    if (fault === "lost") this.device.destroy();
+    else if (fault === "memory") this.buffers.exhaust();
+    else this.#brokenShaders = true;
   }
 
   /** Takes a pipeline out again that turned out not to compile. */

@@ -60,8 +60,6 @@ export interface Flag {
   readonly commands: readonly CommandName[];
   /** The part of the product that it needs and that this version lacks. */
   readonly notYet?: string;
-  /** The same for single values of the flag. */
-  readonly notYetValues?: Readonly<Record<string, string>>;
   /** Concerns computing on a GPU only. */
   readonly gpuOnly?: boolean;
 }

@@ -230,7 +230,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: oneOf("auto", "cpu", "gpu"),
       default: "auto",
       help: "where to compute",
-      commands: ["convert", "batch"],
+      commands: ["convert"],
     },
     {
       name: "workers",

@@ -16,17 +16,18 @@ import {
   GPU_ANSWER,
   GPU_STATE,
   type GpuConnectMessage,
+  type GpuFaultMessage,
   type GpuReport,
   type GpuStartMessage,
 } from "./gpu_protocol.ts";
 
 type Post = (report: GpuReport) => void;
 
-/** Opens the device, says what it is, and returns what takes connections. */
+/** Opens the device, says what it is, and returns what takes further messages. */
 export async function ownGpu(
   { state }: GpuStartMessage,
   post: Post,
-): Promise<(message: GpuConnectMessage) => void> {
+): Promise<(message: GpuConnectMessage | GpuFaultMessage) => void> {
   const cells = new Int32Array(state);
   try {
     const adapter = await findAdapter();
@@ -34,11 +35,16 @@ export async function ownGpu(
     const gpu = await Gpu.open(adapter);
     const owner = new GpuOwner(gpu, cells, post);
     post({ kind: "ready", adapter: gpu.adapter });
-    return (message) => owner.connect(message);
+    return (message) => {
+      if (message.kind === "connect") owner.connect(message);
+      else gpu.provoke(message.fault);
+    };
   } catch (error) {
     Atomics.store(cells, GPU_STATE.failed, 1);
     post({ kind: "unavailable", message: messageOf(error) });
-    return ({ answer }) => answerWith(answer, GPU_ANSWER.failed);
+    return (message) => {
+      if (message.kind === "connect") answerWith(message.answer, GPU_ANSWER.failed);
+    };
   }
 }
 

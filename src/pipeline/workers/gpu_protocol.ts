@@ -1,6 +1,7 @@
 /** What the main thread, the workers and the owner of the GPU say to one another. */
 
 import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
+import type { Fault } from "../../backend/webgpu/device.ts";
 import type { GpuRequest } from "../gpu_requests.ts";
 
 /** The first message to a worker that shall own the GPU. */
@@ -19,7 +20,13 @@ export interface GpuConnectMessage {
   readonly answer: SharedArrayBuffer;
 }
 
-export type GpuMessage = GpuStartMessage | GpuConnectMessage;
+/** Makes the device fail, for tests. */
+export interface GpuFaultMessage {
+  readonly kind: "provoke";
+  readonly fault: Fault;
+}
+
+export type GpuMessage = GpuStartMessage | GpuConnectMessage | GpuFaultMessage;
 
 /** Int32 cells that all see. */
 export const GPU_STATE = Object.freeze({

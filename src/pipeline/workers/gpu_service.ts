@@ -1,6 +1,7 @@
 /** The main thread's side of the GPU: starts the worker that owns it and connects the others with it. */
 
 import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
+import type { Fault } from "../../backend/webgpu/device.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { GpuLink } from "./gpu_client.ts";
 import { GPU_STATE, type GpuMessage, type GpuReport } from "./gpu_protocol.ts";
@@ -73,6 +74,12 @@ export class GpuService {
     this.#worker.postMessage(message, [port2]);
     const state = this.#state.buffer as SharedArrayBuffer;
     return { port: port1, answer, state };
+  }
+
+  /** Makes the device fail, so that tests see what follows. */
+  provoke(fault: Fault): void {
+    const message: GpuMessage = { kind: "provoke", fault };
+    this.#worker.postMessage(message);
   }
 
   #fail(message: string): void {

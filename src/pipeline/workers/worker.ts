@@ -34,9 +34,9 @@ scope.onmessage = ({ data }) => {
 /** From now on this worker does what others ask of the GPU. */
 async function becomeGpuOwner(start: GpuStartMessage): Promise<void> {
   const { ownGpu } = await import("./gpu_owner.ts");
-  const connect = await ownGpu(start, (report) => scope.postMessage(report));
+  const take = await ownGpu(start, (report) => scope.postMessage(report));
   scope.onmessage = ({ data }) => {
-    if ("kind" in data && data.kind === "connect") connect(data);
+    if ("kind" in data && data.kind !== "gpu") take(data);
   };
 }
 
