@@ -128,10 +128,8 @@ function formOf(flag: Flag): string {
   return `${[...(flag.aliases ?? []), name].join(", ")}${operand(flag.type)}`;
 }
 
-function meaning({ help, notYet, notYetValues }: Flag): string {
-  const values = Object.keys(notYetValues ?? {});
-  if (notYet !== undefined) return `${help} (*not yet*)`;
-  return values.length === 0 ? help : `${help} (*not yet*: ${values.join(", ")})`;
+function meaning({ help, notYet }: Flag): string {
+  return notYet === undefined ? help : `${help} (*not yet*)`;
 }
 
 function cell(text: string): string {
