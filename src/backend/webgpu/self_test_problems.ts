@@ -1,0 +1,215 @@
+/**
+ * A small problem for every kernel that a GPU runs, the same numbers every time: `self_test.ts` gives it to
+ * the GPU and to kernels that are known to be right. Sizes are odd where a kernel allows it.
+ */
+
+import { DTYPE_BITS, FLOAT_DTYPES } from "../../core/dtype.ts";
+import { fillNormal, type Random } from "../../core/rng.ts";
+import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";
+import { matrix } from "../../linalg/matrix.ts";
+import { type Grid, groupCount, type Kernels, STATS_LENGTH } from "../backend.ts";
+import type { AsyncKernels } from "./webgpu_kernels.ts";
+import type { AsyncLinalg, GpuLinalgName } from "./webgpu_linalg.ts";
+
+/** Something a kernel wrote, or returned. */
+export interface Result {
+  readonly values: ArrayLike<number>;
+  /** 0: the same bits. Otherwise how far a value may be off, in parts of the largest magnitude. */
+  readonly tolerance: number;
+}
+
+/** Gives the same problem to any kernels each time, with random numbers of a fixed seed. */
+export type Problem<K> = (kernels: K, random: Random) => Promise<readonly Result[]>;
+
+type Either<Sync, Async> = { readonly [K in keyof Async & keyof Sync]: Sync[K] | Async[K] };
+
+/** Exact or asynchronous ones. */
+export type AnyKernels = Either<Kernels, AsyncKernels>;
+export type AnyLinalg = Either<Pick<LinalgKernels, GpuLinalgName>, AsyncLinalg>;
+
+const GRID: Grid = { rows: 6, cols: 210, groupRows: 2, groupCols: 70 };
+const COUNT = GRID.rows * GRID.cols;
+
+/** The kernels on values. */
+export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKernels>>> = {
+  decode: async (kernels, random) => {
+    const results: Result[] = [];
+    for (const dtype of FLOAT_DTYPES) {
+      // Any bits: NaN, infinite and subnormal numbers too.
+      const source = Uint8Array.from({ length: 99 * DTYPE_BITS[dtype] / 8 }, () => random() & 0xff);
+      const out = new Float32Array(99);
+      await kernels.decode(out, source, dtype);
+      results.push(exact(out));
+    }
+    return results;
+  },
+  countNonFinite: async (kernels, random) => {
+    const x = normal(random, 1000);
+    x[321] = NaN;
+    x[654] = -Infinity;
+    const { count, first } = await kernels.countNonFinite(x);
+    return [exact([count, first])];
+  },
+  absmax: async (kernels, random) => {
+    const out = new Float32Array(groupCount(GRID));
+    await kernels.absmax(out, normal(random, COUNT), GRID);
+    return [exact(out)];
+  },
+  scaleFromAbsmax: async (kernels, random) => {
+    const scales = new Float32Array(300);
+    await kernels.scaleFromAbsmax(scales, normal(random, 300).map(Math.abs));
+    return [exact(scales)];
+  },
+  quantize: async (kernels, random) => {
+    const codes = new Int8Array(COUNT);
+    await kernels.quantize(codes, normal(random, COUNT), scalesOf(random), GRID);
+    return [exact(codes)];
+  },
+  dequantize: async (kernels, random) => {
+    const out = new Float32Array(COUNT);
+    await kernels.dequantize(out, codesOf(random, COUNT), scalesOf(random), GRID);
+    return [exact(out)];
+  },
+  searchScale: async (kernels, random) => {
+    const x = normal(random, COUNT), scales = new Float32Array(groupCount(GRID)).fill(3.5 / 127);
+    await kernels.searchScale(scales, x, GRID);
+    return [exact(scales)];
+  },
+  rotate: async (kernels, random) => {
+    const results: Result[] = [];
+    for (const groupSize of [16, 256, 4096]) {
+      const x = normal(random, 8192);
+      await kernels.rotate(x, groupSize);
+      results.push(exact(x));
+    }
+    return results;
+  },
+  histogram: async (kernels, random) => {
+    const counts = new Uint32Array(64);
+    await kernels.histogram(counts, normal(random, 3000), 20);
+    return [exact(counts)];
+  },
+  castF16: async (kernels, random) => {
+    const x = normal(random, 999), out = new Uint16Array(999);
+    x[500] = 1e6;
+    const first = await kernels.castF16(out, x);
+    return [exact(out), exact([first])];
+  },
+  errorStats: async (kernels, random) => {
+    const stats = new Float64Array(STATS_LENGTH), x = normal(random, 5000);
+    const noise = normal(random, 5000);
+    await kernels.errorStats(stats, x, x.map((value, i) => value + 0.01 * noise[i]!));
+    return Array.from(stats, (value) => close([value], 1e-5));
+  },
+};
+
+/** The kernels on matrices. */
+export const LINALG_PROBLEMS: Readonly<Record<GpuLinalgName, Problem<AnyLinalg>>> = {
+  gemmF32: async (linalg, random) => {
+    const [m, n, k] = [67, 70, 130];
+    const c = normal(random, m * n);
+    const a = matrix(normal(random, m * k), m, k), b = matrix(normal(random, k * n), k, n);
+    await linalg.gemmF32(matrix(c, m, n), a, b, "subtract");
+    return [close(c, 1e-5)];
+  },
+  gemmI8: async (linalg, random) => {
+    const [m, n, k] = [67, 70, 131];
+    const out = new Int32Array(m * n);
+    await linalg.gemmI8(out, codesOf(random, m * k), codesOf(random, n * k), m, n, k);
+    return [exact(out)];
+  },
+  addLowRank: async (linalg, random) => {
+    const [rows, cols, rank] = [67, 70, 33];
+    const x = normal(random, rows * cols);
+    const b = normal(random, rows * rank), a = normal(random, rank * cols);
+    await linalg.addLowRank(x, b, a, { rows, cols, rank });
+    return [exact(x)];
+  },
+  ldlqBlock: async (linalg, random) => {
+    const rows = 19, width = 40;
+    const codes = new Int8Array(rows * width), weights = normal(random, rows * width);
+    const panel = normal(random, width * width).map((value) => 0.1 * value);
+    for (let j = 0; j < width; j++) {
+      panel[j * width + j] = 1;
+      panel.fill(0, j * width + j + 1, (j + 1) * width);
+    }
+    await linalg.ldlqBlock({
+      codes,
+      codesRowStride: width,
+      weights: matrix(weights, rows, width),
+      feedback: matrix(normal(random, rows * width), rows, width),
+      panel: matrix(panel, width, width),
+      ...rowScales(rows, width),
+    });
+    return [exact(codes), exact(weights)];
+  },
+  descendRows: async (linalg, random) => {
+    const [rows, cols, width, rank] = [19, 70, 90, 5];
+    const scale = 0.03, panel = normal(random, cols * width).map((value) => 0.1 * value);
+    for (let j = 0; j < cols; j++) panel[j * width + 10 + j] = 1;
+    const codes = codesOf(random, rows * cols), totals = new Float64Array(3);
+    const errors = normal(random, rows * cols).map((value) => 0.1 * scale * value);
+    const gradient = normal(random, rows * width).map((value) => scale * value);
+    const sums = new Float32Array(cols * rank);
+    await linalg.descendRows({
+      codes,
+      codesRowStride: cols,
+      errors: matrix(errors, rows, cols),
+      gradient: matrix(gradient, rows, width),
+      offset: 10,
+      panel: matrix(panel, cols, width),
+      weights: new Float32Array(rows).fill(1),
+      factors: matrix(normal(random, rows * rank), rows, rank),
+      sums: matrix(sums, cols, rank),
+      totals,
+      ...rowScales(rows, cols),
+      penalty: 0.1,
+    });
+    const [moves, gain, cost] = totals;
+    const arrays = [codes, errors, gradient, sums, [moves!]].map(exact);
+    return [...arrays, close([gain!], 1e-4), close([cost!], 1e-4)];
+  },
+  hadamardRows: async (linalg, random) => {
+    const x = normal(random, 5 * 512);
+    await linalg.hadamardRows(matrix(x, 5, 512));
+    return [exact(x)];
+  },
+  hadamardColumns: async (linalg, random) => {
+    const x = normal(random, 512 * 5);
+    await linalg.hadamardColumns(matrix(x, 512, 5));
+    return [exact(x)];
+  },
+};
+
+function exact(values: ArrayLike<number>): Result {
+  return { values, tolerance: 0 };
+}
+
+function close(values: ArrayLike<number>, tolerance: number): Result {
+  return { values, tolerance };
+}
+
+function normal(random: Random, length: number): Float32Array {
+  const values = new Float32Array(length);
+  fillNormal(values, random);
+  return values;
+}
+
+function codesOf(random: Random, length: number): Int8Array {
+  return Int8Array.from({ length }, () => random() % 255 - 127);
+}
+
+function scalesOf(random: Random): Float32Array {
+  return normal(random, groupCount(GRID)).map((value) => 0.02 + 0.001 * value);
+}
+
+/** One scale per row, each a little different. */
+function rowScales(rows: number, cols: number) {
+  return {
+    scales: Float32Array.from({ length: rows }, (_, r) => 0.03 + 0.001 * r),
+    scaleCols: 1,
+    groupRows: 1,
+    firstRow: 0,
+    columnGroups: new Int32Array(cols),
+  };
+}
