@@ -13,7 +13,7 @@ export type { Plan, PlannedTensor } from "./src/pipeline/plan.ts";
 export { UnifiedSafetensorsLoader } from "./src/safetensors/loader.ts";
 export { openModel } from "./src/safetensors/reader.ts";
 export type { ModelSource } from "./src/safetensors/model_source.ts";
-export type { DType } from "./src/core/dtype.ts";
+export type { DType, FloatDType } from "./src/core/dtype.ts";
 export type { SourceTensor, Tensor, TensorInfo } from "./src/core/tensor.ts";
 
 export { loadLoraForMerging, loadLoraTensors } from "./src/lora/load_lora.ts";
@@ -33,11 +33,23 @@ export {
   weightDequant,
   weightQuant,
 } from "./src/pipeline/library/int8.ts";
+export type {
+  ConvertedWeight,
+  LayerInputData,
+  WeightMatrix,
+} from "./src/pipeline/library/convert_weight.ts";
+export {
+  GPTQInt8Converter,
+  type GPTQInt8Options,
+} from "./src/pipeline/library/gptq_int8_converter.ts";
+export {
+  QuIPInt8Converter,
+  type QuIPInt8Options,
+} from "./src/pipeline/library/quip_int8_converter.ts";
 export {
   type LearnedResult,
   LearnedRoundingConverter,
   type LearnedRoundingOptions,
-  type LearnedWeight,
 } from "./src/pipeline/library/learned_rounding_converter.ts";
 export { QualityReporter } from "./src/pipeline/library/quality_reporter.ts";
 export type { QualityReport, ReportedLayer } from "./src/pipeline/library/quality_reporter.ts";
@@ -68,16 +80,24 @@ export {
 } from "./src/core/errors.ts";
 
 // Types that the options and results above are made of.
-export type { LayerConfig } from "./src/config/layer_config.ts";
-export type { OverrideSources } from "./src/config/layer_overrides.ts";
+export type { LayerConfig, LayerConfigPattern } from "./src/config/layer_config.ts";
+export type { LayerOverride, Optimizer } from "./src/config/layer_override.ts";
+export type { LayerPattern } from "./src/config/layer_pattern.ts";
+export type { LayerFlagOverrides, OverrideSources } from "./src/config/layer_overrides.ts";
 export type { LoraForMerging, LoraMatrix } from "./src/lora/load_lora.ts";
 export type { LoraConfig } from "./src/lora/merge.ts";
 export type { LoraMergeOptions } from "./src/pipeline/lora_merge.ts";
 export type { QuipOptions } from "./src/pipeline/options.ts";
-export type { Action, PlannedOutput, PlanTotals } from "./src/pipeline/plan.ts";
+export type { Action, Content, PlannedOutput, PlanTotals } from "./src/pipeline/plan.ts";
 export type { Segments } from "./src/pipeline/tasks.ts";
 export type { DocumentedPreset } from "./src/presets/documented.ts";
 export type { NamePattern, PresetChoice, Stack, Tier } from "./src/presets/preset.ts";
-export type { LearnedOptimizer, LearnedOptions } from "./src/quant/learned/options.ts";
+export type {
+  LearnedOptimizer,
+  LearnedOptions,
+  ScheduleOptions,
+} from "./src/quant/learned/options.ts";
+export type { PlacedTensor } from "./src/safetensors/layout.ts";
+export type { StopReason } from "./src/quant/learned/search.ts";
 export type { LearnedReport } from "./src/quant/learned/report.ts";
 export type { Method, QuantFormat, Scaling, Transform } from "./src/quant/scheme.ts";

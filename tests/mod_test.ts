@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import * as library from "../mod.ts";
 import { convertToInt8, MODEL_FILTERS, UnifiedSafetensorsLoader } from "../mod.ts";
 import { temporaryFolder, tensorOf, writeModel } from "./support/model_files.ts";
 
@@ -14,6 +15,34 @@ Deno.test("convertToInt8() converts a file and its result is what the loader rea
   using loader = new UnifiedSafetensorsLoader(outputPath, { lowMemory: true });
   assert.deepEqual(loader.getShape("blocks.0.lin.weight_scale"), [512, 1]);
   assert.equal(loader.getNdim("blocks.0.lin.weight"), 2);
+});
+
+Deno.test("mod.ts exports what the documents name", () => {
+  const names = [
+    "convertToInt8",
+    "UnifiedSafetensorsLoader",
+    "QuIPInt8Converter",
+    "LearnedRoundingConverter",
+    "GPTQInt8Converter",
+    "QualityReporter",
+    "loadLoraTensors",
+    "loadLoraForMerging",
+    "mergeLoraIntoWeight",
+    "mergeMultipleLoras",
+    "loadLayerConfig",
+    "MODEL_FILTERS",
+    "INT8_SYMMETRIC_MAX",
+    "QuantizedTensor",
+    "registerLayout",
+    "int8Gemm",
+    "int8Addmm",
+    "actQuant",
+    "actDequant",
+    "weightQuant",
+    "weightDequant",
+    "quipInt8Matmul",
+  ];
+  assert.deepEqual(names.filter((name) => !Object.hasOwn(library, name)), []);
 });
 
 Deno.test("MODEL_FILTERS holds the documented presets", () => {

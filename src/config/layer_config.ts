@@ -57,7 +57,9 @@ const WRAPPER = "layer_patterns";
 
 /** A pattern of a layer config and its settings. */
 export interface LayerConfigPattern {
+  /** Which layers it is for. */
   readonly pattern: LayerPattern;
+  /** What they are to be. */
   readonly override: LayerOverride;
 }
 

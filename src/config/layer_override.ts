@@ -1,10 +1,10 @@
 /** What one layer is to be instead of what the command line says for all. */
 
-/** The documented names of the methods of `--optimizer`. */
-export const OPTIMIZERS = ["original", "adamw", "radam", "gptq", "quip"] as const;
-
 /** A method of `--optimizer`. */
-export type Optimizer = typeof OPTIMIZERS[number];
+export type Optimizer = "original" | "adamw" | "radam" | "gptq" | "quip";
+
+/** The documented names of the methods of `--optimizer`. */
+export const OPTIMIZERS: readonly Optimizer[] = ["original", "adamw", "radam", "gptq", "quip"];
 
 /** The settings of one layer. null: as the command line says. */
 export interface LayerOverride {
@@ -21,9 +21,13 @@ export interface LayerOverride {
   readonly scaling: "tensor" | "row" | "block" | null;
   /** Of block scaling, in elements. */
   readonly blockSize: number | null;
+  /** Columns that are rotated together. */
   readonly convrot: "auto" | "off" | number | null;
+  /** Round to nearest. */
   readonly simple: boolean | null;
+  /** The method. */
   readonly optimizer: Optimizer | null;
+  /** Ask the loader to multiply in full precision. */
   readonly fullPrecisionMatrixMult: boolean | null;
   /** Keep the layer where its shape does not suit the scaling. */
   readonly heur: boolean | null;

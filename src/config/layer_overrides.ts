@@ -38,6 +38,7 @@ export const NO_LAYER_FLAGS: LayerFlags = Object.freeze<LayerFlags>({
 
 /** The flags, read. */
 export interface LayerFlagOverrides {
+  /** `--custom-layers`: which layers, and what they are to be. */
   readonly custom: { readonly pattern: LayerPattern; readonly override: LayerOverride } | null;
   /** For layers that would be kept. */
   readonly fallback: LayerOverride | null;

@@ -13,6 +13,7 @@ export const MAX_PATTERN_LENGTH = 10_000;
 
 /** A compiled pattern. */
 export interface LayerPattern {
+  /** The regular expression as it was written. */
   readonly source: string;
   /** The layer name that it spells out, where it is literal all through; else null. */
   readonly exact: string | null;

@@ -3,8 +3,26 @@
  * The bulk conversions are kernels (`src/backend`); these define what they must give.
  */
 
+/** A safetensors dtype name. */
+export type DType =
+  | FloatDType
+  | "F8_E8M0"
+  | "F6_E2M3"
+  | "F6_E3M2"
+  | "F4"
+  | "C64"
+  | "I64"
+  | "I32"
+  | "I16"
+  | "I8"
+  | "U64"
+  | "U32"
+  | "U16"
+  | "U8"
+  | "BOOL";
+
 /** Bits per element of every dtype that safetensors writers use. */
-export const DTYPE_BITS = Object.freeze({
+export const DTYPE_BITS: Readonly<Record<DType, number>> = Object.freeze({
   F64: 64,
   F32: 32,
   F16: 16,
@@ -27,14 +45,18 @@ export const DTYPE_BITS = Object.freeze({
   BOOL: 8,
 });
 
-/** A safetensors dtype name. */
-export type DType = keyof typeof DTYPE_BITS;
-
 /** The dtypes that decode to f32 and so can be quantized. */
-export const FLOAT_DTYPES = ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"] as const;
+export const FLOAT_DTYPES: readonly FloatDType[] = [
+  "F64",
+  "F32",
+  "F16",
+  "BF16",
+  "F8_E4M3",
+  "F8_E5M2",
+];
 
 /** A dtype that decodes to f32. */
-export type FloatDType = (typeof FLOAT_DTYPES)[number];
+export type FloatDType = "F64" | "F32" | "F16" | "BF16" | "F8_E4M3" | "F8_E5M2";
 
 /** Whether `name` is a dtype of the format. */
 export function isDType(name: string): name is DType {

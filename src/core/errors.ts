@@ -15,7 +15,11 @@ export class UsageError extends Error {
 export class NotYetError extends UsageError {
   /** Tells the class by name. */
   override readonly name = "NotYetError";
-  /** @param what the part that is missing, as the user named it. */
+  /**
+   * Says that the part is not there yet.
+   *
+   * @param what the part that is missing, as the user named it.
+   */
   constructor(what: string) {
     super(`${what} is not there yet in this version of quantsmith`);
   }
@@ -31,6 +35,7 @@ export interface FormatErrorPlace {
   offsetBytes?: number;
   /** What the user can do about it. */
   hint?: string;
+  /** What led to it. */
   cause?: unknown;
 }
 
@@ -49,7 +54,12 @@ export class FormatError extends Error {
   /** What the user can do about it. */
   readonly hint: string | undefined;
 
-  /** @param rule the rule that is broken, without the place. */
+  /**
+   * Puts the message together.
+   *
+   * @param rule the rule that is broken, without the place.
+   * @param place where, and what to do about it.
+   */
   constructor(rule: string, place: FormatErrorPlace) {
     const tensor = place.tensor === undefined ? "" : `, tensor ${JSON.stringify(place.tensor)}`;
     const offset = place.offsetBytes === undefined ? "" : `, at byte ${place.offsetBytes}`;
@@ -87,7 +97,11 @@ export class DeviceError extends Error {
 export class InterruptedError extends Error {
   /** Tells the class by name. */
   override readonly name = "InterruptedError";
-  /** @param state what was left behind. */
+  /**
+   * Says what was left behind.
+   *
+   * @param state what that is, in a few words.
+   */
   constructor(state = "no output was written") {
     super(`Interrupted: ${state}`);
   }

@@ -183,6 +183,7 @@ export interface LoraConfig {
   readonly loraB: Float32Array;
   /** Default: the rank, so that the pair counts as it is. */
   readonly alpha?: number | null;
+  /** Rows of `loraA`, columns of `loraB`. */
   readonly rank: number;
   /** How much of it is taken. Default: 1. */
   readonly scale?: number;
@@ -197,7 +198,6 @@ export interface LoraConfig {
  *
  * @example
  * ```ts
- * import { mergeLoraIntoWeight } from "./merge.ts";
  * const pair = { loraA: new Float32Array([1, 2]), loraB: new Float32Array([3]), rank: 1, alpha: 1 };
  * const merged = mergeLoraIntoWeight(new Float32Array([10, 20]), pair);
  * if (merged[0] !== 13 || merged[1] !== 26) throw new Error("unreachable");

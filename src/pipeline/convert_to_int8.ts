@@ -36,12 +36,25 @@ export interface ConvertToInt8Options extends Partial<ConvertOptions> {
  * contradict one another; InterruptedError where `signal` aborts.
  *
  * @example
- * ```ts ignore
- * const { layers } = await convertToInt8({
- *   input: "model.safetensors",
- *   outputPath: "model_int8.safetensors",
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+ * import { tmpdir } from "node:os";
+ * import { join } from "node:path";
+ * const folder = mkdtempSync(join(tmpdir(), "example-"));
+ * const input = join(folder, "model.safetensors");
+ * // A model of one weight: length of the header, header, values.
+ * const data = Float32Array.from({ length: 512 * 256 }, (_, i) => Math.sin(i * i));
+ * const header = JSON.stringify({
+ *   "blocks.0.lin.weight": { dtype: "F32", shape: [512, 256], data_offsets: [0, data.byteLength] },
  * });
- * console.log(layers.map(({ name, errors }) => `${name}: ${errors.sqnrDb} dB`));
+ * const file = new Blob([BigUint64Array.of(BigInt(header.length)), header, data]);
+ * writeFileSync(input, await file.bytes());
+ *
+ * const { layers } = await convertToInt8({ input, outputPath: join(folder, "int8.safetensors") });
+ * assert.deepEqual(layers.map(({ name }) => name), ["blocks.0.lin.weight"]);
+ * assert.ok(layers[0]!.errors.sqnrDb! > 38);
+ * rmSync(folder, { recursive: true });
  * ```
  */
 export function convertToInt8(request: ConvertToInt8Options): Promise<ConvertResult> {

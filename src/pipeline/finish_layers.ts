@@ -29,11 +29,13 @@ import { arenaBytesFor, type PoolRun, type WorkerPool } from "./workers/worker_p
 
 /** What became of the bias of a layer. */
 export interface BiasChange {
+  /** Name of the bias. */
   readonly name: string;
   /** How much of the mean input was taken, 0..1; 0: the bias is the source's. */
   readonly factor: number;
-  /** Root mean square of what was added, and of the bias before. */
+  /** Root mean square of what was added. */
   readonly change: number;
+  /** Root mean square of the bias before. */
   readonly before: number;
 }
 

@@ -19,7 +19,7 @@ import {
   openCalibration,
 } from "./calibration.ts";
 import { matchCalibration, unusedCalibration } from "./calibration_match.ts";
-import { DAMPING_DEFAULT } from "../linalg/damping.ts";
+import { compensationBy } from "./compensation.ts";
 import { fittedRows, type InputsOptions, scaleInput } from "./layer_inputs.ts";
 import { idleOverrides } from "./idle_overrides.ts";
 import { openLoraMerge } from "./lora_merge.ts";
@@ -135,27 +135,13 @@ export function prepare(
       const statistic = statistics.get(layerName(source.name)) ??
         (directions === null ? undefined : noStatistic(source.shape[1] ?? 1));
       if (statistic === undefined) return null;
-      const { actOrder } = options;
-      const fallbackScaleSearch = (options.scaleSearch ?? "mse") === "mse";
       const data = statistic.data.kind === "file"
         ? { ...statistic.data, file: statistic.data.file + model.paths.length }
         : statistic.data;
-      const weightedScales = options.scaleSearch === null;
       const rows = statistic.statistic === "activations"
         ? fittedRows(statistic.rows, options.calibrationHoldout)
         : statistic.rows;
-      return {
-        ...statistic,
-        rows,
-        data,
-        directions,
-        actOrder,
-        damping: DAMPING_DEFAULT,
-        weightedScales,
-        guarded: false,
-        segments: options.segments,
-        fallbackScaleSearch,
-      };
+      return compensationBy({ ...statistic, rows, data }, options, directions);
     },
     calibration,
     replaced: new Map(),

@@ -96,6 +96,7 @@ export interface Compensation extends LayerStatistic {
 export interface Segments {
   /** Columns from which layers are cut. */
   readonly threshold: number;
+  /** Into how many segments. */
   readonly count: number;
 }
 

@@ -60,8 +60,9 @@ export interface Edges {
 export interface Stack {
   /** The path before the number, prefix stripped: `double_blocks`, `model.layers`. */
   readonly path: string;
-  /** Smallest and largest block number. */
+  /** Smallest block number. */
   readonly firstIndex: number;
+  /** Largest block number. */
   readonly lastIndex: number;
   /** Elements of its 2-D `*.weight` tensors. */
   readonly elements: number;
@@ -105,6 +106,7 @@ export type LayerRule = (tensor: TensorInfo) => LayerDecision;
 
 /** A pattern of tensor names that is not a `RegExp`, such as one that cannot hang. */
 export interface NamePattern {
+  /** The pattern as it was written. */
   readonly source: string;
   /** Whether it is found in `name`. */
   test(name: string): boolean;

@@ -9,6 +9,7 @@ import { encodeHeader } from "./header.ts";
 export interface PlacedTensor extends TensorInfo {
   /** Absolute offset of its first byte, a multiple of its element size. */
   readonly offsetBytes: number;
+  /** Its size in bytes. */
   readonly byteLength: number;
 }
 

@@ -20,12 +20,26 @@ export interface LoaderOptions {
  * the headers are read then, and each `getTensor` reads its tensor anew.
  *
  * @example
- * ```ts ignore
- * using loader = new UnifiedSafetensorsLoader("model.safetensors", { lowMemory: true });
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+ * import { tmpdir } from "node:os";
+ * import { join } from "node:path";
+ * const folder = mkdtempSync(join(tmpdir(), "example-"));
+ * const path = join(folder, "model.safetensors");
+ * // Length of the header, header, values.
+ * const header = JSON.stringify({ bias: { dtype: "F32", shape: [2], data_offsets: [0, 8] } });
+ * const data = Float32Array.of(1, 2);
+ * const file = new Blob([BigUint64Array.of(BigInt(header.length)), header, data]);
+ * writeFileSync(path, await file.bytes());
+ *
+ * using loader = new UnifiedSafetensorsLoader(path, { lowMemory: true });
  * for (const name of loader.keys()) {
  *   const { dtype, shape, data } = loader.getTensor(name);
+ *   assert.deepEqual([name, dtype, shape, data.length], ["bias", "F32", [2], 8]);
  *   loader.markProcessed(name);
  * }
+ * rmSync(folder, { recursive: true });
  * ```
  */
 export class UnifiedSafetensorsLoader implements Disposable {
@@ -36,6 +50,8 @@ export class UnifiedSafetensorsLoader implements Disposable {
   #closed = false;
 
   /**
+   * Opens a model.
+   *
    * @param path a file, a folder or an index, as for `openModel`.
    * @throws FormatError where a file breaks a rule of its format; Error where it cannot be read.
    */

@@ -11,7 +11,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { f32ToBf16 } from "../../src/core/dtype.ts";
 import { VERSION } from "../../src/cli/version.ts";
-import { binaryPath, hostTarget } from "../../scripts/support/binaries.ts";
+import { binaryPath, hostTarget, LEAST_PERMISSIONS } from "../../scripts/support/binaries.ts";
 import { findBun } from "../../scripts/support/find_bun.ts";
 import { kernelHash, Stage } from "../../scripts/support/stage.ts";
 import { bytesOfFile, temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
@@ -273,6 +273,19 @@ Deno.test("compile honours DENORT_BIN and embeds what is shipped only", () => {
     assert.match(embedded, new RegExp(`─ ${name}`), name);
   }
   assert.doesNotMatch(embedded, /─ (tests|scripts|asm|node_modules|assemblyscript|fast-check)\b/);
+  const binary = readFileSync(binaryPath(place.path, "quantsmith", hostTarget()));
+  const at = binary.indexOf('"permissions":{');
+  assert.ok(at > 0, "no permissions are baked in");
+  const [, allowed] = /^"permissions":(\{.*?\})/.exec(binary.toString("latin1", at, at + 4096))!;
+  // An empty list is all of a kind, null nothing; what may be imported is Deno's default.
+  const { prompt, allow_import: _, ...given } = JSON.parse(allowed!);
+  assert.equal(prompt, false);
+  const wanted = LEAST_PERMISSIONS.map((flag) => {
+    const [name, values] = flag.replace("--", "").replace("-", "_").split("=");
+    return [name, values?.split(",") ?? []];
+  });
+  const granted = Object.entries(given).filter(([, values]) => values !== null);
+  assert.deepEqual(Object.fromEntries(granted), Object.fromEntries(wanted));
 });
 
 Deno.test({
@@ -286,12 +299,37 @@ Deno.test({
     const script = join(stage.path, "use.ts");
     writeFileSync(
       script,
-      `import { convertToInt8, UnifiedSafetensorsLoader } from "./mod.ts";
-const { output, layers } = await convertToInt8({ input: ${
-        JSON.stringify(input)
-      }, outputPath: "./int8.safetensors" });
-using loader = new UnifiedSafetensorsLoader(output);
-console.log(layers.length, loader.keys().filter((name) => name.endsWith("weight_scale")).length);
+      `import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
+import * as qs from "./mod.ts";
+
+const input = ${JSON.stringify(input)};
+const { output, layers } = await qs.convertToInt8({ input, outputPath: "./int8.safetensors" });
+using loader = new qs.UnifiedSafetensorsLoader(output);
+assert.equal(loader.keys().filter((name) => name.endsWith("weight_scale")).length, layers.length);
+
+const rows = 64, cols = 64, data = Float32Array.from({ length: rows * cols }, (_, i) => Math.sin(i * i));
+const hessian = Float64Array.from({ length: cols * cols }, (_, i) => i % (cols + 1) === 0 ? 2 : 1);
+const reporter = new qs.QualityReporter({ thresholdDb: 30 });
+for (const converter of [
+  new qs.GPTQInt8Converter(),
+  new qs.QuIPInt8Converter({ storeTransformed: true }),
+  new qs.LearnedRoundingConverter({ scaling: "row", iterations: 5, minDirections: 4 }),
+]) {
+  const { dequantized, ...stored } = converter.convert({ data, rows, cols }, { hessian });
+  assert.equal(qs.quipInt8Matmul(data.subarray(0, cols), { ...stored, scales: stored.scale }).length, rows);
+  reporter.addLayer(converter.constructor.name, data, dequantized);
+}
+assert.equal(reporter.report().layers.filter(({ isLow }) => isLow).length, 0);
+const tensor = qs.QuantizedTensor.fromFloat(data, "int8_tensorwise", { rows, cols });
+assert.equal(tensor.dequantize().length, rows * cols);
+
+const lora = { loraA: new Float32Array(cols).fill(1), loraB: new Float32Array(rows).fill(2), rank: 1 };
+assert.equal(qs.mergeLoraIntoWeight(data, lora)[0], Math.fround(data[0] + 2));
+assert.equal(qs.mergeMultipleLoras(data, [lora, lora]).length, rows * cols);
+writeFileSync("layers.json", '{"double": {"format": "fp16"}}');
+assert.equal(qs.loadLayerConfig("layers.json").patterns.length, 1);
+console.log(layers.length);
 `,
     );
     const { status, stdout, stderr } = spawnSync(bun!, ["run", script], {
@@ -299,6 +337,6 @@ console.log(layers.length, loader.keys().filter((name) => name.endsWith("weight_
       encoding: "utf8",
     });
     assert.equal(status, 0, stderr);
-    assert.equal(stdout, "2 2\n");
+    assert.equal(stdout, "2\n");
   },
 });

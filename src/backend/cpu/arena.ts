@@ -5,6 +5,9 @@
 
 import { MEMORY_MAX_BYTES, PAGE_BYTES } from "./wasm_module.ts";
 
+/** The first bytes of a memory belong to the kernels' constants: arenas begin here or behind it. */
+export const STATICS_BYTES = 1 << 16;
+
 /** Every array starts at a multiple of this: a cache line, and more than any vector needs. */
 export const ARENA_ALIGNMENT = 64;
 

@@ -5,11 +5,6 @@
 
 import type { Grid } from "../../backend/backend.ts";
 import { groupCount } from "../../backend/backend.ts";
-import { Arena, createSharedMemory } from "../../backend/cpu/arena.ts";
-import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
-import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
-import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
-import { compileKernels } from "../../backend/cpu/wasm_module.ts";
 import {
   type CodeSpace,
   type Int8Context,
@@ -21,28 +16,12 @@ import {
   rowGrid,
   scaledProduct,
 } from "../../quant/int8_ops.ts";
+import { withOwnMemory } from "./own_memory.ts";
 
 export type { CodeSpace, Grid, Int8Rows, Int8Weight };
 
-/** Compiled once: modules are immutable, and compiling takes longer than a small product. */
-const compiled: { kernels?: WebAssembly.Module; linalg?: WebAssembly.Module } = {};
-
-/** The first bytes of a memory belong to the kernels' constants. */
-const STATICS_BYTES = 1 << 16;
-
 /** Runs `body` with kernels, and memory for `bytes` of arrays. */
-function withInt8<T>(bytes: number, body: (context: Int8Context) => T): T {
-  compiled.kernels ??= compileKernels();
-  compiled.linalg ??= compileLinalg();
-  const size = bytes + LINALG_WORKSPACE_BYTES + (1 << 16);
-  const shared = createSharedMemory(STATICS_BYTES + size);
-  const memory = new Arena(shared, STATICS_BYTES, size);
-  return body({
-    kernels: new WasmKernels(compiled.kernels, shared),
-    linalg: new WasmLinalg(compiled.linalg, memory),
-    memory,
-  });
-}
+const withInt8: <T>(bytes: number, body: (context: Int8Context) => T) => T = withOwnMemory;
 
 function requireLength(what: string, have: number, need: number): void {
   if (have !== need) {

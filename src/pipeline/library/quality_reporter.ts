@@ -38,7 +38,11 @@ export class QualityReporter {
   readonly thresholdDb: number;
   readonly #layers: { name: string; stats: Float64Array; errors: LayerErrors }[] = [];
 
-  /** @throws RangeError where the threshold is no number. */
+  /**
+   * Starts a report without layers.
+   *
+   * @throws RangeError where the threshold is no number.
+   */
   constructor({ thresholdDb = 30 }: { readonly thresholdDb?: number } = {}) {
     if (Number.isNaN(thresholdDb)) throw new RangeError("Cannot report: thresholdDb is NaN");
     this.thresholdDb = thresholdDb;

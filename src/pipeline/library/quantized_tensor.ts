@@ -36,7 +36,11 @@ export interface LayoutOptions {
 
 /** How weights are quantized and read back. */
 export interface Layout {
-  /** @param w f32 `[rows, cols]`. */
+  /**
+   * Returns codes and scales.
+   *
+   * @param w f32 `[rows, cols]`.
+   */
   quantize(w: Float32Array, options: LayoutOptions): QuantizedParts;
   /** Returns f32 `[rows, cols]` in original space. */
   dequantize(parts: QuantizedParts, options: LayoutOptions): Float32Array;
@@ -95,7 +99,11 @@ export class QuantizedTensor {
   /** Codes and scales. */
   readonly parts: QuantizedParts;
 
-  /** @param parts as the layout stores them. */
+  /**
+   * Wraps what was read from a file, or was quantized elsewhere.
+   *
+   * @param parts as the layout stores them.
+   */
   constructor(parts: QuantizedParts, layout: string, options: LayoutOptions) {
     this.parts = parts;
     this.layout = layout;

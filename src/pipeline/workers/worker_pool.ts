@@ -6,7 +6,7 @@
 import { compileKernels } from "../../backend/cpu/wasm_module.ts";
 import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
 import { LINALG_WORKSPACE_BYTES } from "../../backend/cpu/wasm_linalg.ts";
-import { createSharedMemory } from "../../backend/cpu/arena.ts";
+import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { STATS, STATS_LENGTH } from "../../backend/backend.ts";
 import { InterruptedError } from "../../core/errors.ts";
 import { abortTeam, createTeamControl } from "../../linalg/team.ts";
@@ -18,9 +18,6 @@ import { CONTROL, type Note, type RunMessage, type WorkerMessage } from "./proto
 
 /** Arenas start at multiples of this. */
 const ARENA_UNIT = 1 << 16;
-
-/** The first bytes of the memory belong to the kernels' constants. */
-const STATICS_BYTES = 1 << 16;
 
 /** How often progress is reported. */
 const PROGRESS_MS = 100;
@@ -260,11 +257,17 @@ function failureOf(report: { task: number; message: string; code: string }, list
 }
 
 function sumTask(list: TaskList, slots: Float64Array, task: number): TaskNumbers {
+  const { [task]: first = 0, [task + 1]: end = 0 } = list.firstChunk;
+  return sumSlots(slots.subarray(first * SLOT_LENGTH, end * SLOT_LENGTH));
+}
+
+/** Adds up what the chunks of a task reported, in their order. */
+export function sumSlots(slots: Float64Array): TaskNumbers {
   const stats = new Float64Array(STATS_LENGTH);
   let nonFinite = 0;
   let firstNonFinite = -1;
-  for (let chunk = list.firstChunk[task]!; chunk < list.firstChunk[task + 1]!; chunk++) {
-    const slot = slots.subarray(chunk * SLOT_LENGTH, (chunk + 1) * SLOT_LENGTH);
+  for (let at = 0; at < slots.length; at += SLOT_LENGTH) {
+    const slot = slots.subarray(at, at + SLOT_LENGTH);
     for (let i = 0; i < STATS_LENGTH; i++) {
       stats[i] = i === STATS.maxAbsError ? Math.max(stats[i]!, slot[i]!) : stats[i]! + slot[i]!;
     }

@@ -2,10 +2,11 @@
 
 import { UsageError } from "../../core/errors.ts";
 
-/** How codes are moved; see `descent.ts` and `gradient.ts`. */
-export const LEARNED_OPTIMIZERS = ["original", "adamw", "radam"] as const;
+/** How codes are moved: by coordinate descent (`original`), or by gradient steps. */
+export type LearnedOptimizer = "original" | "adamw" | "radam";
 
-export type LearnedOptimizer = typeof LEARNED_OPTIMIZERS[number];
+/** All of them; see `descent.ts` and `gradient.ts`. */
+export const LEARNED_OPTIMIZERS: readonly LearnedOptimizer[] = ["original", "adamw", "radam"];
 
 /** Whether `method` is one of learned rounding. */
 export function isLearnedOptimizer(method: string): method is LearnedOptimizer {
