@@ -100,6 +100,7 @@ export interface LayerResult {
 
 /** What a GPU did in a conversion. */
 export interface GpuShare {
+  /** Which one, by the name its driver gives. */
   readonly adapter: string;
   /** Operations that it did. */
   readonly operations: number;

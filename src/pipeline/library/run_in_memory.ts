@@ -123,10 +123,11 @@ function wholeRows({ rows, cols, transform }: MatrixSource): ChunkGrid {
 function contextFor(
   { kernels, linalg, memory }: OwnMemory,
   files: Files,
-): Pick<ChunkContext, "kernels" | "linalg" | "scratch" | "read"> {
+): Pick<ChunkContext, "kernels" | "linalg" | "gpu" | "scratch" | "read"> {
   return {
     kernels,
     linalg: soloContext(linalg, memory),
+    gpu: null,
     scratch: memory,
     read: (file, view, position) => {
       view.set(files[file]!.subarray(position, position + view.byteLength));
