@@ -3,9 +3,10 @@
 // and multiplies by `factor`: 1, until the last one.
 //
 // Layout: x f32 in place; line i begins at element i * lineStride, its elements are `step` apart. A piece is
-// `count` elements, a power of 2 up to 1024, that are `apart` elements of the line from each other; a line is
-// `blocks` runs of `apart` such pieces. A workgroup takes 1024 / count pieces in its memory. Where linesFirst
-// is 1, neighbouring pieces are of neighbouring lines, else of neighbouring elements.
+// `count` elements, at most 1024, that are `apart` elements of the line from each other; a line is `blocks`
+// runs of `apart` such pieces. All three are powers of 2, given by their exponents: divisions are slow. A
+// workgroup takes 1024 / count pieces in its memory. Where linesFirst is 1, neighbouring pieces are of
+// neighbouring lines, else of neighbouring elements.
 //
 // Pairs (a, b) become (a + b, a - b), strides rising, two stages at once as in asm/linalg/hadamard.ts.
 // NaN and infinity spread over their line. Class: exact, where the device keeps subnormal numbers.
@@ -14,9 +15,9 @@ struct Params {
   lines: u32,
   lineStride: u32,
   step: u32,
-  apart: u32,
-  count: u32,
-  blocks: u32,
+  apartLog: u32,
+  countLog: u32,
+  blocksLog: u32,
   linesFirst: u32,
   factor: f32,
 }
@@ -24,37 +25,38 @@ struct Params {
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read_write> x: array<f32>;
 
-const VALUES = 1024u;
+const VALUES_LOG = 10u;
+const VALUES = 1u << VALUES_LOG;
 const INVOCATIONS = 256u;
 
 var<workgroup> values: array<f32, VALUES>;
 
-// Which value of the workgroup an invocation reads and writes, so that neighbours are neighbours in x.
-fn placeOf(index: u32) -> u32 {
-  if (params.step == 1u && params.apart == 1u) {
-    return index;
-  }
-  let pieces = VALUES / params.count;
-  return (index % pieces) * params.count + index / pieces;
+fn lowBits(value: u32, bits: u32) -> u32 {
+  return value & ((1u << bits) - 1u);
 }
 
-// The element of x that value `place` is, of the pieces from `piece`; those beyond the end have none.
-fn addressOf(piece: u32, place: u32) -> u32 {
-  let p = piece + place / params.count;
-  var line = 0u;
-  var offset = 0u;
-  var run = 0u;
-  if (params.linesFirst == 1u) {
-    line = p % params.lines;
-    offset = (p / params.lines) % params.apart;
-    run = p / params.lines / params.apart;
-  } else {
-    offset = p % params.apart;
-    run = (p / params.apart) % params.blocks;
-    line = p / params.apart / params.blocks;
+// Which value of the workgroup an invocation reads and writes, so that neighbours are neighbours in x.
+fn placeOf(index: u32) -> u32 {
+  if (params.step == 1u && params.apartLog == 0u) {
+    return index;
   }
-  let inLine = (run * params.count + place % params.count) * params.apart + offset;
-  return line * params.lineStride + inLine * params.step;
+  let piecesLog = VALUES_LOG - params.countLog;
+  return (lowBits(index, piecesLog) << params.countLog) + (index >> piecesLog);
+}
+
+// The element of x that value `place` is, of the pieces from `first`; those beyond the end have none.
+fn addressOf(first: u32, place: u32) -> u32 {
+  let piece = first + (place >> params.countLog);
+  var line = piece >> (params.apartLog + params.blocksLog);
+  var inLine = piece;
+  if (params.linesFirst == 1u) {
+    line = piece % params.lines;
+    inLine = piece / params.lines;
+  }
+  let offset = lowBits(inLine, params.apartLog);
+  let block = lowBits(inLine >> params.apartLog, params.blocksLog);
+  let run = (block << params.countLog) + lowBits(place, params.countLog);
+  return line * params.lineStride + ((run << params.apartLog) + offset) * params.step;
 }
 
 @compute @workgroup_size(256)
@@ -63,18 +65,19 @@ fn main(
   @builtin(num_workgroups) workgroups: vec3u,
   @builtin(local_invocation_index) local: u32,
 ) {
-  let piece = workgroupIndex(workgroup, workgroups) * (VALUES / params.count);
-  let all = params.lines * params.blocks * params.apart;
+  let first = workgroupIndex(workgroup, workgroups) << (VALUES_LOG - params.countLog);
+  let pieces = params.lines << (params.blocksLog + params.apartLog);
   for (var index = local; index < VALUES; index += INVOCATIONS) {
     let place = placeOf(index);
-    if (piece + place / params.count < all) {
-      values[place] = x[addressOf(piece, place)];
+    if (first + (place >> params.countLog) < pieces) {
+      values[place] = x[addressOf(first, place)];
     }
   }
-  var s = 1u;
-  for (; 4u * s <= params.count; s *= 4u) {
+  var log = 0u;
+  for (; log + 2u <= params.countLog; log += 2u) {
     workgroupBarrier();
-    let i = (local / s) * 4u * s + local % s;
+    let s = 1u << log;
+    let i = ((local >> log) << (log + 2u)) + lowBits(local, log);
     let a = values[i];
     let b = values[i + s];
     let c = values[i + 2u * s];
@@ -88,10 +91,11 @@ fn main(
     values[i + 2u * s] = e - g;
     values[i + 3u * s] = f - h;
   }
-  if (s < params.count) {
+  if (log < params.countLog) {
     workgroupBarrier();
     for (var pair = local; pair < VALUES / 2u; pair += INVOCATIONS) {
-      let i = (pair / s) * 2u * s + pair % s;
+      let s = 1u << log;
+      let i = ((pair >> log) << (log + 1u)) + lowBits(pair, log);
       let a = values[i];
       let b = values[i + s];
       values[i] = a + b;
@@ -101,8 +105,8 @@ fn main(
   workgroupBarrier();
   for (var index = local; index < VALUES; index += INVOCATIONS) {
     let place = placeOf(index);
-    if (piece + place / params.count < all) {
-      x[addressOf(piece, place)] = values[place] * params.factor;
+    if (first + (place >> params.countLog) < pieces) {
+      x[addressOf(first, place)] = values[place] * params.factor;
     }
   }
 }

@@ -15,7 +15,8 @@ import { type LinalgContext, withScratch } from "../linalg/context.ts";
 import { dampedCholesky, dampingsFrom } from "../linalg/damping.ts";
 import { diagonalOf, type Hessian, hessianBlock } from "../linalg/hessian.ts";
 import { ldlq, type LdlqRows, roundRows, wholeFactor } from "../linalg/ldlq.ts";
-import { block, matrix } from "../linalg/matrix.ts";
+import type { LinalgKernels } from "../linalg/linalg_kernels.ts";
+import { block, matrix, type MatrixF32 } from "../linalg/matrix.ts";
 import { actOrder, gatherColumns, permuteSymmetric, scatterColumns } from "../linalg/permute.ts";
 import { rotateHessian } from "../linalg/rotate_hessian.ts";
 import { shareOf, SOLO } from "../linalg/team.ts";
@@ -227,6 +228,31 @@ function roundBlocks(context: LinalgContext, factor: GptqFactor, layer: LdlqRows
       columnGroups: layer.columnGroups.subarray(first, first + blockSize),
     });
   }
+}
+
+/**
+ * Returns columns `first .. first + width` of the unit lower factor of `factor`, in f32, from row `first` to
+ * the end of their block of channels: what `ldlq` works with, and what a GPU is given.
+ *
+ * @param into where it is put: f32 with room for all of it, and f64 for `width`.
+ */
+export function unitLowerColumns(
+  kernels: LinalgKernels,
+  { values, blockSize }: GptqFactor,
+  { first, width, into }: {
+    readonly first: number;
+    readonly width: number;
+    readonly into: { readonly panel: Float32Array; readonly diagonal: Float64Array };
+  },
+): MatrixF32 {
+  const index = Math.floor(first / blockSize), top = first - index * blockSize;
+  const lower = hessianBlock({ blockSize, values }, index);
+  const column = block(lower, top, top, blockSize - top, width);
+  const diagonal = into.diagonal.subarray(0, width);
+  for (let j = 0; j < width; j++) diagonal[j] = column.data[j * (column.rowStride + 1)]!;
+  const panel = matrix(into.panel, blockSize - top, width);
+  kernels.unitLowerPanel(panel, column, diagonal);
+  return panel;
 }
 
 /** A whole layer. */

@@ -82,7 +82,7 @@ export const hadamard = shader("hadamard", {
   libraries: [index],
   buffers: ["write"],
   params: {
-    ...u32s("lines", "lineStride", "step", "apart", "count", "blocks", "linesFirst"),
+    ...u32s("lines", "lineStride", "step", "apartLog", "countLog", "blocksLog", "linesFirst"),
     factor: "f32",
   },
 });

@@ -153,9 +153,9 @@ export function recordHadamard(batch: Batch, x: GpuMatrix, along: "rows" | "colu
       lines,
       lineStride: isRows ? x.rowStride : 1,
       step: isRows ? 1 : x.rowStride,
-      apart,
-      count,
-      blocks,
+      apartLog: Math.log2(apart),
+      countLog: Math.log2(count),
+      blocksLog: Math.log2(blocks),
       linesFirst: isRows ? 0 : 1,
       factor: blocks === 1 ? norm : 1,
     };

@@ -1,0 +1,274 @@
+/**
+ * Rounds rows of a layer by LDLQ on the device: the loop of `src/linalg/ldlq.ts`, where its formulas stand,
+ * recorded as one batch for all columns. Weights go up, codes (and errors, where wanted) come down; nothing
+ * waits in between.
+ *
+ * Block columns of FACTOR_BLOCK get what all columns to their right feed back as one product, large enough to
+ * fill a GPU; within one, blocks of LDLQ_WIDTH_MAX columns do the same with what is left of it, and
+ * `ldlq_block.wgsl` goes column by column. On the CPU there is one level of blocks. Both add up the same
+ * terms in f32, in another order, so that a code differs now and then: where a weight lies next to the middle
+ * between two.
+ *
+ * Rows go in slices that fit, two of them under way. Memory of a slice on the device, per row of n columns:
+ * weights 4 n, codes n, feedback 4 * FACTOR_BLOCK bytes; 5 n more where columns are reordered, 2 n more where
+ * the factor is stored in 2 bytes; and as much as comes down again for the download.
+ */
+
+import type { Grid } from "../backend.ts";
+import { Batch, type BatchTimes, type Slot } from "./batch.ts";
+import type { Gpu } from "./device.ts";
+import { FACTOR_BLOCK, type GpuFactor } from "./gpu_factor.ts";
+import {
+  gpuBlock,
+  type GpuMatrix,
+  gpuMatrix,
+  LDLQ_WIDTH_MAX,
+  recordGatherCodes,
+  recordGatherColumns,
+  recordGemm,
+  recordLdlqBlock,
+  recordNarrow,
+} from "./record_matrix.ts";
+import { storageBytes } from "./storage.ts";
+
+/** Some rows of a layer of n columns, and where results go. Views may lie in any buffer. */
+export interface GpuRows {
+  /** The weights in the space of the codes, f32 `[rows, n]`. */
+  readonly weights: Float32Array;
+  /** Out: the codes, i8 `[rows, n]`. */
+  readonly codes: Int8Array;
+  /** Out: `w - code * scale`, f32 `[rows, n]`; may be `weights`. Null: not wanted. */
+  readonly errors: Float32Array | null;
+  /** Row of the layer that the first of these is. */
+  readonly firstRow: number;
+  /** The grid of the whole layer, and its scales. */
+  readonly grid: Grid;
+  readonly scales: Float32Array;
+  /** Bytes that a slice may take on the device. */
+  readonly sliceBytes?: number;
+}
+
+/** Bytes of a slice where nothing else is said: some thousand rows. */
+export const SLICE_BYTES = 128 << 20;
+
+/** Rows of a slice are a multiple of it: the tiles of products are then full. */
+const ROW_UNIT = 64;
+
+/**
+ * Rounds rows with `factor`. The same bits however rows are split over calls.
+ *
+ * @returns how long the kernels ran, where the device tells.
+ * @throws RangeError where sizes do not fit together; DeviceError where the device fails: results are
+ * unspecified then, and `weights` what they were, unless they are `errors` too.
+ */
+export async function ldlqRows(factor: GpuFactor, rows: GpuRows): Promise<BatchTimes> {
+  const { size, gpu } = factor;
+  const count = rows.weights.length / size;
+  checkRows(factor, rows, count);
+  if (count === 0) return { kernelMs: null };
+  const perSlice = sliceRows(factor, rows, count);
+  const under: Promise<BatchTimes>[] = [];
+  let kernelMs: number | null = 0;
+  const finishOne = async (): Promise<void> => {
+    const times = await under.shift()!;
+    kernelMs = kernelMs === null || times.kernelMs === null ? null : kernelMs + times.kernelMs;
+  };
+  try {
+    for (let start = 0; start < count; start += perSlice) {
+      under.push(runSlice(gpu, factor, rows, start, Math.min(perSlice, count - start)));
+      if (under.length > 1) await finishOne();
+    }
+    while (under.length > 0) await finishOne();
+  } finally {
+    await Promise.allSettled(under);
+  }
+  return { kernelMs };
+}
+
+function checkRows({ size }: GpuFactor, rows: GpuRows, count: number): void {
+  const { weights, codes, errors, grid, scales, firstRow } = rows;
+  const fits = grid.cols === size && Number.isInteger(count) && codes.length === weights.length &&
+    (errors === null || errors.length === weights.length);
+  if (!fits) {
+    throw new RangeError(
+      `Cannot round rows: ${weights.length} weights, ${codes.length} codes, ` +
+        `${errors === null ? "no" : errors.length} errors of ${grid.cols} columns, the factor ` +
+        `has ${size}`,
+    );
+  }
+  const need = count === 0 ? 0 : Math.ceil((firstRow + count) / grid.groupRows) *
+    (grid.cols / grid.groupCols);
+  if (scales.length < need) {
+    throw new RangeError(`Cannot round rows: ${scales.length} scales, needs ${need}`);
+  }
+}
+
+/** Rows that go at once: within `sliceBytes` and what a buffer may bind, slices of about one size. */
+function sliceRows({ size, order, storage, gpu }: GpuFactor, rows: GpuRows, count: number): number {
+  const reordered = order === null ? 0 : 5 * size;
+  const half = storage === "f32" ? 0 : storageBytes(storage) * size;
+  const down = size + (rows.errors === null ? 0 : 4 * size);
+  const rowBytes = 5 * size + 4 * FACTOR_BLOCK + reordered + half + down;
+  const bindable = gpu.device.limits.maxStorageBufferBindingSize / (4 * size);
+  const most = Math.min((rows.sliceBytes ?? SLICE_BYTES) / rowBytes, bindable);
+  const unit = most < ROW_UNIT ? 1 : ROW_UNIT;
+  const slices = Math.ceil(count / Math.max(1, Math.floor(most / unit) * unit));
+  return Math.ceil(count / slices / unit) * unit;
+}
+
+/** What the steps of one slice work on. Columns are in the order of the factor. */
+interface Slice {
+  readonly batch: Batch;
+  readonly weights: GpuMatrix;
+  /** The errors as products read them: `weights`, or their copy in 2 bytes. */
+  readonly errors: GpuMatrix;
+  /** A power of 2 that errors are multiplied by where they are stored in f16, whose range is small. */
+  readonly gain: number;
+  readonly feedback: GpuMatrix;
+  readonly codes: Slot;
+  readonly scales: Slot;
+  readonly scaleCols: number;
+  readonly groupRows: number;
+  readonly firstRow: number;
+  readonly columnGroups: Slot;
+}
+
+async function runSlice(
+  gpu: Gpu,
+  factor: GpuFactor,
+  rows: GpuRows,
+  start: number,
+  count: number,
+): Promise<BatchTimes> {
+  const { size, order, storage } = factor;
+  const { grid } = rows;
+  const at = start * size, length = count * size;
+  const firstRow = rows.firstRow + start;
+  const batch = new Batch(`LDLQ of rows ${firstRow} to ${firstRow + count - 1}`);
+  const scaleCols = grid.cols / grid.groupCols;
+  const firstGroup = Math.floor(firstRow / grid.groupRows);
+  const endGroup = Math.ceil((firstRow + count) / grid.groupRows);
+  const scales = rows.scales.subarray(firstGroup * scaleCols, endGroup * scaleCols);
+  const given = batch.input("weights", rows.weights.subarray(at, at + length));
+  const ordered = order === null ? given : batch.scratch("reordered weights", 4 * length);
+  if (order !== null) {
+    const slot = batch.input("order", order);
+    recordGatherColumns(batch, ordered, { x: given, order: slot, rows: count, cols: size });
+  }
+  const weights = gpuMatrix(ordered, { rows: count, cols: size });
+  const codeBytes = 4 * Math.ceil(size / 4) * count;
+  const slice: Slice = {
+    batch,
+    weights,
+    errors: storage === "f32" ? weights : halfMatrix(batch, weights, storage),
+    gain: storage === "f16" ? gainOf(scales) : 1,
+    feedback: gpuMatrix(batch.scratch("feedback", 4 * count * FACTOR_BLOCK), {
+      rows: count,
+      cols: FACTOR_BLOCK,
+    }),
+    codes: batch.scratch("codes", codeBytes),
+    scales: batch.input("scales", scales),
+    scaleCols,
+    groupRows: grid.groupRows,
+    firstRow: firstRow - firstGroup * grid.groupRows,
+    columnGroups: batch.input("column groups", columnGroupsOf(factor, grid)),
+  };
+  recordColumns(slice, factor);
+  let codes = slice.codes, errors = ordered;
+  if (order !== null) {
+    const inverse = batch.input("inverse order", inverseOf(order));
+    codes = batch.scratch("codes of the layer", codeBytes);
+    const moved = { order: inverse, rows: count, cols: size };
+    recordGatherCodes(batch, codes, { ...moved, x: slice.codes });
+    if (rows.errors !== null) {
+      recordGatherColumns(batch, given, { ...moved, x: ordered });
+      errors = given;
+    }
+  }
+  if (rows.errors !== null) batch.output(errors, rows.errors.subarray(at, at + length));
+  const into = rows.codes.subarray(at, at + length);
+  if (size % 4 === 0) {
+    batch.output(codes, into);
+    return await batch.run(gpu);
+  }
+  const padded = new Int8Array(codeBytes), rowBytes = codeBytes / count;
+  batch.output(codes, padded);
+  const times = await batch.run(gpu);
+  for (let r = 0; r < count; r++) {
+    into.set(padded.subarray(r * rowBytes, r * rowBytes + size), r * size);
+  }
+  return times;
+}
+
+function halfMatrix(batch: Batch, { rows, cols }: GpuMatrix, storage: GpuFactor["storage"]) {
+  const rowStride = cols + cols % 2;
+  const slot = batch.scratch("errors", storageBytes(storage) * rows * rowStride);
+  return gpuMatrix(slot, { rows, cols, rowStride, storage });
+}
+
+/** A power of 2 that takes errors, which are at most half a scale unless clipped, to about 1. */
+function gainOf(scales: Float32Array): number {
+  const largest = scales.reduce((max, scale) => Math.max(max, scale), 0);
+  const isUsable = largest > 2 ** -100 && largest < 2 ** 100;
+  return isUsable ? 2 ** -Math.floor(Math.log2(largest)) : 1;
+}
+
+function columnGroupsOf({ size, order }: GpuFactor, { groupCols }: Grid): Uint32Array {
+  return Uint32Array.from({ length: size }, (_, k) => {
+    return Math.floor((order === null ? k : order[k]!) / groupCols);
+  });
+}
+
+function inverseOf(order: Int32Array): Uint32Array {
+  const inverse = new Uint32Array(order.length);
+  order.forEach((column, k) => inverse[column] = k);
+  return inverse;
+}
+
+/** Records all block columns, from right to left. */
+function recordColumns(slice: Slice, factor: GpuFactor): void {
+  const { batch, errors, feedback, gain } = slice;
+  const count = feedback.rows;
+  for (const { first, width, end, panel } of factor.columns) {
+    const later = end - first - width;
+    recordGemm(batch, gpuBlock(feedback, 0, 0, count, width), {
+      a: gpuBlock(errors, 0, first + width, count, later),
+      b: gpuBlock(panel, width, 0, later, width),
+      mode: "set",
+      gain: 1 / gain,
+    });
+    const blocks = Math.ceil(width / LDLQ_WIDTH_MAX);
+    for (let left = (blocks - 1) * LDLQ_WIDTH_MAX; left >= 0; left -= LDLQ_WIDTH_MAX) {
+      recordBlock(slice, panel, first, left);
+    }
+  }
+}
+
+/** Records one block: columns from `left` of the block column whose first column is `first`. */
+function recordBlock(slice: Slice, panel: GpuMatrix, first: number, left: number): void {
+  const { batch, weights, errors, gain } = slice;
+  const count = weights.rows, columns = panel.cols;
+  const width = Math.min(LDLQ_WIDTH_MAX, columns - left), right = left + width;
+  const feedback = gpuBlock(slice.feedback, 0, left, count, width);
+  if (right < columns) {
+    recordGemm(batch, feedback, {
+      a: gpuBlock(errors, 0, first + right, count, columns - right),
+      b: gpuBlock(panel, right, left, columns - right, width),
+      mode: "add",
+      gain: 1 / gain,
+    });
+  }
+  const col = first + left;
+  const rounded = gpuBlock(weights, 0, col, count, width);
+  recordLdlqBlock(batch, {
+    ...slice,
+    codes: { slot: slice.codes, start: col / 4, rowStride: Math.ceil(weights.cols / 4) },
+    weights: rounded,
+    feedback,
+    panel: gpuBlock(panel, left, left, width, width),
+    groupsStart: col,
+  });
+  if (errors !== weights) {
+    recordNarrow(batch, gpuBlock(errors, 0, col, count, width), rounded, gain);
+  }
+}

@@ -1,0 +1,243 @@
+import assert from "node:assert/strict";
+import type { Grid } from "../../../src/backend/backend.ts";
+import type { Gpu } from "../../../src/backend/webgpu/device.ts";
+import { FACTOR_BLOCK, GpuFactor } from "../../../src/backend/webgpu/gpu_factor.ts";
+import { ldlqRows } from "../../../src/backend/webgpu/ldlq_rows.ts";
+import type { Storage } from "../../../src/backend/webgpu/storage.ts";
+import { DeviceError } from "../../../src/core/errors.ts";
+import type { Hessian } from "../../../src/linalg/hessian.ts";
+import {
+  type GptqFactor,
+  gptqRows,
+  prepareGptq,
+  unitLowerColumns,
+} from "../../../src/quant/gptq.ts";
+import { wasmContext } from "../../linalg/contexts.ts";
+import { outputError, positiveDefinite, weights } from "../../linalg/matrices.ts";
+import { assertSameBits } from "../../kernels/subject.ts";
+import { testGpuOnly } from "../../support/gpu.ts";
+
+const { kernels, memory } = wasmContext;
+
+/** Codes, errors, and what of the errors shows in the output. */
+interface Rounded {
+  readonly codes: Int8Array;
+  readonly errors: Float32Array;
+}
+
+interface Layer {
+  readonly grid: Grid;
+  readonly weights: Float32Array;
+  readonly scales: Float32Array;
+  /** The diagonal blocks of the Hessian, f64, one after the other. */
+  readonly hessian: Float64Array;
+  readonly blockSize: number;
+}
+
+function layerOf(
+  { rows, cols, groupRows = 1, groupCols = cols, blockSize = cols }:
+    & Pick<Grid, "rows" | "cols">
+    & Partial<Grid>
+    & { blockSize?: number },
+): Layer {
+  const blocks = Array.from({ length: cols / blockSize }, (_, k) => positiveDefinite(k, blockSize));
+  const hessian = new Float64Array(cols * blockSize);
+  blocks.forEach((block, k) => hessian.set(block, k * blockSize * blockSize));
+  const groups = (rows / groupRows) * (cols / groupCols);
+  const scales = Float32Array.from({ length: groups }, (_, i) => 0.0008 * (1 + i % 7 / 7));
+  const grid = { rows, cols, groupRows, groupCols };
+  return { grid, weights: weights(5, rows * cols), scales, hessian, blockSize };
+}
+
+/** Puts `layer` where the kernels of the CPU reach it, factors it and runs `body`. */
+async function withFactor(
+  layer: Layer,
+  actOrder: boolean,
+  body: (factor: GptqFactor, put: <T extends Float32Array | Int8Array>(x: T) => T) => Promise<void>,
+): Promise<void> {
+  const mark = memory.mark();
+  try {
+    const values = memory.f64(layer.hessian.length);
+    values.set(layer.hessian);
+    const { blockSize, grid } = layer;
+    const hessian: Hessian = { size: grid.cols, blockSize, values, source: "hessian" };
+    const factor = prepareGptq(wasmContext, hessian, { actOrder, damping: 0.01 });
+    assert.equal(factor.report.fallback, null);
+    const put = <T extends Float32Array | Int8Array>(x: T): T => {
+      const copy = x instanceof Int8Array ? memory.i8(x.length) : memory.f32(x.length);
+      copy.set(x);
+      return copy as T;
+    };
+    await body(factor, put);
+  } finally {
+    memory.release(mark);
+  }
+}
+
+function upload(gpu: Gpu, factor: GptqFactor, storage: Storage): Promise<GpuFactor> {
+  const panel = memory.f32(factor.blockSize * FACTOR_BLOCK), diagonal = memory.f64(FACTOR_BLOCK);
+  return GpuFactor.upload(gpu, {
+    ...factor,
+    column: (first, width) =>
+      unitLowerColumns(kernels, factor, { first, width, into: { panel, diagonal } }),
+  }, storage);
+}
+
+async function onGpu(
+  gpu: Gpu,
+  layer: Layer,
+  factor: GptqFactor,
+  { storage = "f32", sliceBytes }: { storage?: Storage; sliceBytes?: number } = {},
+): Promise<Rounded> {
+  using onDevice = await upload(gpu, factor, storage);
+  const codes = new Int8Array(layer.weights.length).fill(55);
+  const errors = new Float32Array(layer.weights.length).fill(NaN);
+  const slices = sliceBytes === undefined ? {} : { sliceBytes };
+  await ldlqRows(onDevice, { ...layer, codes, errors, firstRow: 0, ...slices });
+  return { codes, errors };
+}
+
+function onCpu(
+  layer: Layer,
+  factor: GptqFactor,
+  put: <T extends Float32Array | Int8Array>(x: T) => T,
+): Rounded {
+  const codes = put(new Int8Array(layer.weights.length)), errors = put(layer.weights);
+  const scales = put(layer.scales);
+  gptqRows(wasmContext, factor, { weights: errors, codes, firstRow: 0, grid: layer.grid, scales });
+  return { codes, errors };
+}
+
+function different(a: Int8Array, b: Int8Array): number {
+  return a.reduce((count, code, i) => count + (code === b[i] ? 0 : 1), 0);
+}
+
+/** The squared error of the output, all blocks of channels together. */
+function lossOf({ errors }: Rounded, { grid, hessian, blockSize }: Layer): number {
+  let loss = 0;
+  for (let first = 0; first < grid.cols; first += blockSize) {
+    const part = new Float32Array(grid.rows * blockSize);
+    for (let r = 0; r < grid.rows; r++) {
+      const at = r * grid.cols + first;
+      part.set(errors.subarray(at, at + blockSize), r * blockSize);
+    }
+    const h = hessian.subarray(first * blockSize, (first + blockSize) * blockSize);
+    loss += outputError(part, h, blockSize);
+  }
+  return loss;
+}
+
+const LAYERS = {
+  "a scale per row": layerOf({ rows: 256, cols: 512 }),
+  "a scale per 2-D block": layerOf({ rows: 256, cols: 512, groupRows: 64, groupCols: 128 }),
+  "scales of parts of rows": layerOf({ rows: 256, cols: 512, groupCols: 32 }),
+  "several block columns, odd": layerOf({ rows: 40, cols: FACTOR_BLOCK + 137 }),
+  "blocks of channels": layerOf({ rows: 64, cols: 1024, blockSize: 256 }),
+};
+
+for (const [name, layer] of Object.entries(LAYERS)) {
+  for (const actOrder of [false, true]) {
+    const title = `${name}${actOrder ? ", reordered" : ""}`;
+    testGpuOnly(
+      `ldlqRows() gives the codes of the CPU but for 1 of 1,000: ${title}`,
+      async (gpu) => {
+        await withFactor(layer, actOrder, async (factor, put) => {
+          const want = onCpu(layer, factor, put), got = await onGpu(gpu, layer, factor);
+          const count = different(got.codes, want.codes);
+          assert(count < 1e-3 * want.codes.length, `${count} of ${want.codes.length} codes differ`);
+          assertErrorsFit(got, layer);
+          const ratio = lossOf(got, layer) / lossOf(want, layer);
+          assert(Math.abs(ratio - 1) < 0.02, `output error ${ratio} of that of the CPU`);
+        });
+      },
+    );
+  }
+}
+
+/** Errors are what the codes leave. */
+function assertErrorsFit({ codes, errors }: Rounded, { weights, scales, grid }: Layer): void {
+  const across = grid.cols / grid.groupCols;
+  errors.forEach((error, i) => {
+    const row = Math.floor(i / grid.cols), col = i % grid.cols;
+    const group = Math.floor(row / grid.groupRows) * across + Math.floor(col / grid.groupCols);
+    const want = Math.fround(weights[i]! - Math.fround(codes[i]! * scales[group]!));
+    assert.equal(error, want, `error at ${i}`);
+  });
+}
+
+/** Part of the codes that may differ, by what is lost of feedback: 8 or 11 bits of it are kept. */
+const DIFFERENT = { bf16: 0.15, f16: 0.03 };
+
+for (const storage of ["bf16", "f16"] as const) {
+  testGpuOnly(
+    `ldlqRows() with ${storage} stays within 2% of the output error of f32`,
+    async (gpu) => {
+      for (const name of ["a scale per row", "several block columns, odd"] as const) {
+        const layer = LAYERS[name];
+        await withFactor(layer, true, async (factor, put) => {
+          const want = onCpu(layer, factor, put),
+            got = await onGpu(gpu, layer, factor, { storage });
+          assertErrorsFit(got, layer);
+          const ratio = lossOf(got, layer) / lossOf(want, layer);
+          assert(Math.abs(ratio - 1) < 0.02, `${name}: output error ${ratio} of that of the CPU`);
+          const count = different(got.codes, want.codes);
+          const most = DIFFERENT[storage] * want.codes.length;
+          assert(count > 0 && count < most, `${name}: ${count} codes differ`);
+        });
+      }
+    },
+  );
+}
+
+testGpuOnly("ldlqRows() gives the same bits in slices of any size", async (gpu) => {
+  const layer = layerOf({ rows: 48, cols: 160, groupRows: 8, groupCols: 32 });
+  await withFactor(layer, true, async (factor) => {
+    const whole = await onGpu(gpu, layer, factor);
+    for (const sliceBytes of [1, 50_000, 200_000]) {
+      const slices = await onGpu(gpu, layer, factor, { sliceBytes });
+      assertSameBits(slices.codes, whole.codes, `codes in slices of ${sliceBytes} bytes`);
+      assertSameBits(slices.errors, whole.errors, `errors in slices of ${sliceBytes} bytes`);
+    }
+  });
+});
+
+testGpuOnly("ldlqRows() takes rows from the middle of a layer", async (gpu) => {
+  const layer = layerOf({ rows: 24, cols: 64, groupRows: 8, groupCols: 16 });
+  await withFactor(layer, false, async (factor) => {
+    const whole = await onGpu(gpu, layer, factor);
+    using onDevice = await upload(gpu, factor, "f32");
+    const part = layer.weights.slice(5 * 64, 19 * 64), codes = new Int8Array(part.length);
+    await ldlqRows(onDevice, { ...layer, weights: part, codes, errors: part, firstRow: 5 });
+    assertSameBits(codes, whole.codes.slice(5 * 64, 19 * 64), "codes");
+    assertSameBits(part, whole.errors.slice(5 * 64, 19 * 64), "errors");
+  });
+});
+
+testGpuOnly("ldlqRows() rejects what does not fit together", async (gpu) => {
+  const layer = layerOf({ rows: 2, cols: 8 });
+  await withFactor(layer, false, async (factor) => {
+    using onDevice = await upload(gpu, factor, "f32");
+    const good = { ...layer, codes: new Int8Array(16), errors: null, firstRow: 0 };
+    await assert.rejects(ldlqRows(onDevice, { ...good, codes: new Int8Array(15) }), RangeError);
+    await assert.rejects(
+      ldlqRows(onDevice, { ...good, weights: new Float32Array(12) }),
+      RangeError,
+    );
+    await assert.rejects(ldlqRows(onDevice, { ...good, firstRow: 1 }), /2 scales, needs 3/);
+    const grid = { ...layer.grid, cols: 4, groupCols: 4 };
+    await assert.rejects(ldlqRows(onDevice, { ...good, grid }), RangeError);
+  });
+  const source = { size: 12, blockSize: 6, order: null, column: () => assert.fail() };
+  await assert.rejects(GpuFactor.upload(gpu, source), /blocks of 6 in 12 columns/);
+});
+
+testGpuOnly("GpuFactor.upload() reports a factor that does not fit", async (gpu) => {
+  const data = new Float32Array(1);
+  const source = { size: 1, blockSize: 1, order: null };
+  const huge = { data, rows: 1, cols: 2 ** 40, rowStride: 2 ** 40, colStride: 1 };
+  await assert.rejects(
+    GpuFactor.upload(gpu, { ...source, column: () => huge }, "bf16"),
+    DeviceError,
+  );
+  assert.equal(gpu.failure, null);
+});
