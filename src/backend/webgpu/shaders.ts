@@ -20,6 +20,7 @@ import quantizeCode from "../../../wgsl/quantize.wgsl" with { type: "text" };
 import rotateCode from "../../../wgsl/rotate.wgsl" with { type: "text" };
 import rotateGroupCode from "../../../wgsl/rotate_group.wgsl" with { type: "text" };
 import scaleFromAbsmaxCode from "../../../wgsl/scale_from_absmax.wgsl" with { type: "text" };
+import scaledProductCode from "../../../wgsl/scaled_product.wgsl" with { type: "text" };
 import searchScaleCode from "../../../wgsl/search_scale.wgsl" with { type: "text" };
 import { shader } from "./shader.ts";
 
@@ -186,4 +187,11 @@ export const descendSums = shader("descend_sums", {
     factorsRow: "u32",
     zero: "u32",
   },
+});
+
+export const scaledProduct = shader("scaled_product", {
+  code: scaledProductCode,
+  libraries,
+  buffers: ["write", "read", "read", "read"],
+  params: { count: "u32", n: "u32", across: "u32", groupRows: "u32", group: "u32", zero: "u32" },
 });
