@@ -21,7 +21,7 @@ import { F16_MAX } from "./chunks/cast_chunk.ts";
 import { type LayerErrors, layerErrors } from "./layer_errors.ts";
 import { type BiasChange, finishingArenaBytes, finishLayers } from "./finish_layers.ts";
 import { deltaBytes } from "./lora_merge.ts";
-import { placementWithin, placeOnGpu } from "./gpu_tasks.ts";
+import { placeOnGpu } from "./gpu_tasks.ts";
 import { makeTasks, type Work } from "./make_tasks.ts";
 import type { ConvertOptions } from "./options.ts";
 import type { OutputErrors } from "./output_errors.ts";
@@ -194,7 +194,7 @@ async function smoothingOf(
 function tasksOf(gpu: GpuService | null, prepared: Prepared, plan: Plan): Work {
   const work = makeTasks(plan, prepared.matrixOf, prepared.compensationOf, prepared.replaced);
   if (gpu === null) return work;
-  return { ...work, tasks: placeOnGpu(work.tasks, placementWithin(gpu.adapter.limits)) };
+  return { ...work, tasks: placeOnGpu(work.tasks, gpu.placement) };
 }
 
 /** Writes the output of `plan` and returns its quantized layers. */

@@ -30,7 +30,23 @@ export interface QuantizeRequest {
   readonly numbers: MemoryPlace;
 }
 
-export type GpuRequest = QuantizeRequest;
+/** An array, in the memory of the run. */
+export interface PackedArray extends MemoryPlace {
+  readonly array: "f32" | "f64" | "i8" | "i32";
+}
+
+/** A kernel of the linear algebra, `LinalgKernels` in `linalg/linalg_kernels.ts`, with its arguments packed. */
+export interface LinalgRequest {
+  readonly op: "linalg";
+  readonly kernel: OffloadedKernel;
+  /** See {@link packArrays}. */
+  readonly args: readonly unknown[];
+}
+
+/** Kernels that are worth the way to the GPU and back by themselves. */
+export type OffloadedKernel = "gemmF32" | "gemmI8" | "hadamardRows" | "hadamardColumns";
+
+export type GpuRequest = QuantizeRequest | LinalgRequest;
 
 /** How the GPU looks to a chunk. */
 export interface GpuAccess {
@@ -46,4 +62,39 @@ export function placeOf(
   view: { readonly byteOffset: number; readonly length: number },
 ): MemoryPlace {
   return { offsetBytes: view.byteOffset, length: view.length };
+}
+
+const ARRAYS = {
+  f32: Float32Array,
+  f64: Float64Array,
+  i8: Int8Array,
+  i32: Int32Array,
+} as const;
+
+/** `value` with its arrays, also those within objects, replaced by where they lie. */
+export function packArrays(value: unknown): unknown {
+  if (ArrayBuffer.isView(value)) {
+    for (const [array, Type] of Object.entries(ARRAYS)) {
+      if (value instanceof Type) return { array, ...placeOf(value) };
+    }
+    throw new TypeError("Cannot hand an array to the GPU: it is neither f32, f64, i8 nor i32");
+  }
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, packArrays(part)]));
+}
+
+/** The reverse of {@link packArrays}, in `buffer`. */
+export function unpackArrays(value: unknown, buffer: ArrayBuffer | SharedArrayBuffer): unknown {
+  if (typeof value !== "object" || value === null) return value;
+  if (isPacked(value)) {
+    const { array, offsetBytes, length } = value;
+    return new ARRAYS[array](buffer as ArrayBuffer, offsetBytes, length);
+  }
+  return Object.fromEntries(
+    Object.entries(value).map(([key, part]) => [key, unpackArrays(part, buffer)]),
+  );
+}
+
+function isPacked(value: object): value is PackedArray {
+  return "array" in value && "offsetBytes" in value;
 }

@@ -13,14 +13,42 @@ export const GPU_CHUNK_ELEMENTS = 1 << 22;
 export interface GpuPlacement {
   /** Most elements of a rectangle that may be rounded on the GPU at once. */
   readonly maxElements: number;
+  readonly linalg: LinalgPlacement;
 }
+
+/** Which operations of the linear algebra are worth the way to the GPU, and small enough for it. */
+export interface LinalgPlacement {
+  /** Products (m n k) of the smallest matrix product: below, the way takes longer than the CPU. */
+  readonly leastProducts: number;
+  /** Elements of the smallest Hadamard transform. */
+  readonly leastHadamard: number;
+  /** Elements of the largest. */
+  readonly mostHadamard: number;
+  /** Elements of the largest matrix: one buffer. */
+  readonly mostElements: number;
+}
+
+/** A way there and back takes some 10 ms; a core of a CPU does 2^29 multiply-adds in twice that. */
+const LEAST_PRODUCTS = 2 ** 29;
+
+/** The same for transforms: 2^22 elements of some 12 stages. */
+const LEAST_HADAMARD = 2 ** 22;
 
 /** The placement that the limits of a device ask for: values of a rectangle lie in one buffer, as f32. */
 export function placementWithin(
   limits: { readonly maxStorageBufferBindingSize: number; readonly maxBufferSize: number },
 ): GpuPlacement {
   const bytes = Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize);
-  return { maxElements: Math.floor(bytes / 4) };
+  const elements = Math.floor(bytes / 4);
+  return {
+    maxElements: elements,
+    linalg: {
+      leastProducts: LEAST_PRODUCTS,
+      leastHadamard: LEAST_HADAMARD,
+      mostHadamard: elements,
+      mostElements: elements,
+    },
+  };
 }
 
 /** Returns `tasks` with those that the GPU can round marked, and cut as suits it. */

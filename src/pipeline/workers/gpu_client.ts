@@ -1,6 +1,7 @@
 /** A worker's way to the GPU: asks its owner and waits for the answer in shared memory. */
 
 import type { GpuAccess, GpuRequest } from "../gpu_requests.ts";
+import type { GpuPlacement } from "../gpu_tasks.ts";
 import { GPU_ANSWER, GPU_STATE } from "./gpu_protocol.ts";
 
 /** What a worker gets to reach the GPU. */
@@ -10,6 +11,7 @@ export interface GpuLink {
   readonly answer: SharedArrayBuffer;
   /** Int32: see GPU_STATE. */
   readonly state: SharedArrayBuffer;
+  readonly placement: GpuPlacement;
 }
 
 /** How often a waiting worker looks whether the owner of the GPU is still there. */

@@ -11,7 +11,8 @@ import { DeviceError } from "../../core/errors.ts";
 import { findAdapter } from "../../backend/webgpu/adapter.ts";
 import { Gpu } from "../../backend/webgpu/device.ts";
 import { quantizeRect } from "../../backend/webgpu/quantize_rect.ts";
-import type { GpuRequest, MemoryPlace } from "../gpu_requests.ts";
+import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
+import { type GpuRequest, type MemoryPlace, unpackArrays } from "../gpu_requests.ts";
 import {
   GPU_ANSWER,
   GPU_STATE,
@@ -22,6 +23,7 @@ import {
 } from "./gpu_protocol.ts";
 
 type Post = (report: GpuReport) => void;
+type Kernel = (...args: unknown[]) => Promise<void>;
 
 /** Opens the device, says what it is, and returns what takes further messages. */
 export async function ownGpu(
@@ -50,11 +52,13 @@ export async function ownGpu(
 
 class GpuOwner {
   readonly #gpu: Gpu;
+  readonly #linalg: WebGpuLinalg;
   readonly #state: Int32Array;
   readonly #post: Post;
 
   constructor(gpu: Gpu, state: Int32Array, post: Post) {
     this.#gpu = gpu;
+    this.#linalg = new WebGpuLinalg(gpu);
     this.#state = state;
     this.#post = post;
     void gpu.device.lost.then(() => {
@@ -77,6 +81,12 @@ class GpuOwner {
 
   async #carryOut(request: GpuRequest, { buffer }: WebAssembly.Memory): Promise<void> {
     if (Atomics.load(this.#state, GPU_STATE.failed) !== 0) throw this.#gpu.fail("it failed before");
+    if (request.op === "linalg") {
+      const args = request.args.map((arg) => unpackArrays(arg, buffer));
+      const linalg = this.#linalg as unknown as Record<string, Kernel>;
+      await linalg[request.kernel]!(...args);
+      return;
+    }
     const at = ({ offsetBytes, length }: MemoryPlace) => [buffer, offsetBytes, length] as const;
     await quantizeRect(this.#gpu, {
       ...request,

@@ -3,19 +3,27 @@
 import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
 import type { Fault } from "../../backend/webgpu/device.ts";
 import { DeviceError } from "../../core/errors.ts";
+import { type GpuPlacement, placementWithin } from "../gpu_tasks.ts";
 import type { GpuLink } from "./gpu_client.ts";
 import { GPU_STATE, type GpuMessage, type GpuReport } from "./gpu_protocol.ts";
 
 /** A GPU at work. Close it, or the process stays. */
 export class GpuService {
   readonly adapter: AdapterInfo;
+  /** What it is given. */
+  readonly placement: GpuPlacement;
   readonly #worker: Worker;
   readonly #state: Int32Array;
   #failure: string | null = null;
   #onFailure: ((message: string) => void) | null = null;
 
-  private constructor(adapter: AdapterInfo, worker: Worker, state: Int32Array) {
+  private constructor(
+    adapter: AdapterInfo,
+    placement: GpuPlacement,
+    { worker, state }: { worker: Worker; state: Int32Array },
+  ) {
     this.adapter = adapter;
+    this.placement = placement;
     this.#worker = worker;
     this.#state = state;
     worker.onmessage = ({ data }: MessageEvent<GpuReport>) => {
@@ -31,9 +39,13 @@ export class GpuService {
    * Opens the GPU of this machine.
    *
    * @param workerUrl URL of `src/pipeline/workers/worker.ts`, built in the main module.
+   * @param placementOf what the device is given, by what it is; absent: all that fits and pays.
    * @throws DeviceError where there is none, or it cannot be opened.
    */
-  static async start(workerUrl: URL): Promise<GpuService> {
+  static async start(
+    workerUrl: URL,
+    placementOf: (adapter: AdapterInfo) => GpuPlacement = ({ limits }) => placementWithin(limits),
+  ): Promise<GpuService> {
     const worker = new Worker(workerUrl, { type: "module" });
     const state = new Int32Array(new SharedArrayBuffer(4 * GPU_STATE.length));
     const report = await new Promise<GpuReport>((resolve) => {
@@ -45,7 +57,10 @@ export class GpuService {
       const start: GpuMessage = { kind: "gpu", state: state.buffer as SharedArrayBuffer };
       worker.postMessage(start);
     });
-    if (report.kind === "ready") return new GpuService(report.adapter, worker, state);
+    if (report.kind === "ready") {
+      const { adapter } = report;
+      return new GpuService(adapter, placementOf(adapter), { worker, state });
+    }
     worker.terminate();
     throw new DeviceError(report.message);
   }
@@ -73,7 +88,7 @@ export class GpuService {
     const message: GpuMessage = { kind: "connect", port: port2, memory, answer };
     this.#worker.postMessage(message, [port2]);
     const state = this.#state.buffer as SharedArrayBuffer;
-    return { port: port1, answer, state };
+    return { port: port1, answer, state, placement: this.placement };
   }
 
   /** Makes the device fail, so that tests see what follows. */

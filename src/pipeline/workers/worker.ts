@@ -8,6 +8,7 @@ import { closeSync, openSync } from "node:fs";
 import { Arena } from "../../backend/cpu/arena.ts";
 import { WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
 import { type LinalgContext, soloContext } from "../../linalg/context.ts";
+import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";
 import { AtomicsTeam, TeamAbortedError } from "../../linalg/team.ts";
 import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
 import { writeExactly } from "../../safetensors/output_file.ts";
@@ -17,6 +18,7 @@ import { runChunk, runTogether } from "../chunks/run_chunk.ts";
 import { isTeamTask, type Task, TaskList } from "../tasks.ts";
 import { GpuClient } from "./gpu_client.ts";
 import type { GpuMessage, GpuReport, GpuStartMessage } from "./gpu_protocol.ts";
+import { offloadedLinalg } from "./offloaded_linalg.ts";
 import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
 /** The part of a worker's global scope that is used here. */
@@ -90,7 +92,13 @@ class Chunks {
     this.#gpu = run.gpu === null ? null : new GpuClient(run.gpu);
     this.#linalg = run.linalgModule === null
       ? null
-      : soloContext(new WasmLinalg(run.linalgModule, this.#scratch), this.#scratch);
+      : soloContext(this.#linalgKernels(run.linalgModule), this.#scratch);
+  }
+
+  #linalgKernels(module: WebAssembly.Module): LinalgKernels {
+    const onCpu = new WasmLinalg(module, this.#scratch);
+    const { gpu } = this.#run;
+    return gpu === null ? onCpu : offloadedLinalg(onCpu, this.#gpu!, gpu.placement.linalg);
   }
 
   open(): void {

@@ -1,0 +1,83 @@
+/**
+ * The linear algebra of a worker whose run has a GPU: products and Hadamard transforms that are large enough
+ * to be worth the way go there, one by one; all else, and what the device could not do, the CPU does. What
+ * the GPU gives is close, not the same bits: sums run in another order.
+ *
+ * Cost of a product of m x k by k x n: 4 (m k + k n + 2 m n) bytes moved for 2 m n k operations.
+ */
+
+import type { GemmMode, LinalgKernels } from "../../linalg/linalg_kernels.ts";
+import type { Matrix, MatrixF32 } from "../../linalg/matrix.ts";
+import { type GpuAccess, type OffloadedKernel, packArrays } from "../gpu_requests.ts";
+import type { LinalgPlacement } from "../gpu_tasks.ts";
+
+/** Returns `cpu` with its large operations done by `gpu`. */
+export function offloadedLinalg(
+  cpu: LinalgKernels,
+  gpu: GpuAccess,
+  placement: LinalgPlacement,
+): LinalgKernels {
+  const run = (kernel: OffloadedKernel, ...args: readonly unknown[]): boolean =>
+    gpu.run({ op: "linalg", kernel, args: args.map(packArrays) });
+  const products = (m: number, n: number, k: number): boolean =>
+    m * n * k >= placement.leastProducts &&
+    Math.max(m * k, k * n, m * n) <= placement.mostElements;
+  const hadamard = (x: Matrix<Float32Array | Float64Array>): x is MatrixF32 =>
+    x.data instanceof Float32Array && isDense(x) &&
+    x.rows * x.cols >= placement.leastHadamard &&
+    x.rows * x.cols <= Math.min(placement.mostHadamard, placement.mostElements);
+  // Own properties of a class instance do not spread: methods are bound one by one.
+  const bound = Object.fromEntries(
+    METHODS.map((name) => [name, (...args: unknown[]) => (cpu[name] as Method).apply(cpu, args)]),
+  ) as unknown as LinalgKernels;
+  return {
+    ...bound,
+    name: cpu.name,
+    gemmF32(c: MatrixF32, a: MatrixF32, b: MatrixF32, mode: GemmMode): void {
+      // What lies between the rows of C may be of others, and would be written over.
+      const suits = isDense(c) && products(c.rows, c.cols, a.cols) && isCompact(a) && isCompact(b);
+      if (!(suits && run("gemmF32", c, a, b, mode))) cpu.gemmF32(c, a, b, mode);
+    },
+    gemmI8(out, a, b, m, n, k): void {
+      if (!(products(m, n, k) && run("gemmI8", out, a, b, m, n, k))) {
+        cpu.gemmI8(out, a, b, m, n, k);
+      }
+    },
+    hadamardRows(x): void {
+      if (!(hadamard(x) && run("hadamardRows", x))) cpu.hadamardRows(x);
+    },
+    hadamardColumns(x): void {
+      if (!(hadamard(x) && run("hadamardColumns", x))) cpu.hadamardColumns(x);
+    },
+  };
+}
+
+type Method = (...args: unknown[]) => unknown;
+
+const METHODS = [
+  "gemmF32",
+  "gemmF64",
+  "gemmF32F64",
+  "gemmI8",
+  "choleskyBlock",
+  "solveBlock",
+  "unitLowerPanel",
+  "ldlqBlock",
+  "descendRows",
+  "rotateRowsF64",
+  "rotateColumnsF64",
+  "hadamardRows",
+  "hadamardColumns",
+  "addLowRank",
+] as const satisfies readonly (keyof LinalgKernels)[];
+
+/** Whether the rows of `m` lie one behind the other. */
+function isDense({ cols, rowStride, colStride, rows }: Matrix<unknown>): boolean {
+  return colStride === 1 && (rowStride === cols || rows <= 1);
+}
+
+/** Whether little lies between the elements of `m`: all of it goes up. */
+function isCompact({ rows, cols, rowStride, colStride }: Matrix<unknown>): boolean {
+  return rows * cols === 0 ||
+    (rows - 1) * rowStride + (cols - 1) * colStride + 1 <= 2 * rows * cols;
+}
