@@ -53,7 +53,6 @@ export function quantizeInMemory(
   let note: string | null = null, learned: LearnedReport | null = null;
   withOwnMemory(scratchBytes(task, grid), (own) => {
     const contextOf = (index: number): ChunkContext => ({
-      gpu: null,
       ...contextFor(own, files),
       write: (view, position) => output.set(view, position),
       note: (text, report) => {
@@ -100,7 +99,6 @@ export function decodeInMemory(matrix: MatrixSource, files: Files): Float32Array
     for (let index = 0; index < chunkCount(grid); index++) {
       const rect = chunkRect(grid, index), mark = own.memory.mark();
       const context: ChunkContext = {
-        gpu: null,
         ...contextFor(own, files),
         write: () => {},
         note: () => {},

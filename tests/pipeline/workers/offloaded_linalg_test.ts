@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { createSharedMemory } from "../../../src/backend/cpu/arena.ts";
 import { referenceLinalg } from "../../../src/backend/reference/linalg/reference_linalg.ts";
 import { block, matrix } from "../../../src/linalg/matrix.ts";
 import {
@@ -78,7 +77,7 @@ Deno.test("offloadedLinalg() leaves transforms beyond a threshold, and f64, to t
 });
 
 Deno.test("unpackArrays() gives views of the same elements that packArrays() was given", () => {
-  const { buffer } = createSharedMemory(1 << 16) as { buffer: SharedArrayBuffer };
+  const buffer = new SharedArrayBuffer(1 << 16);
   const view = new Float32Array(buffer, 64, 8), codes = new Int8Array(buffer, 3, 5);
   view.set([1, 2, 3]);
   const packed = structuredClone(packArrays({ m: matrix(view, 2, 4), codes, mode: "set", n: 3 }));
