@@ -26,6 +26,8 @@ export const LEAST_PERMISSIONS: readonly string[] = Object.freeze([
   "--allow-env",
   // The number of workers; may the folder of the output be written to; has its disk the room.
   "--allow-sys=cpus,uid,statfs",
+  // Models on servers: any host may be named, and hosts redirect to others.
+  "--allow-net",
 ]);
 
 /** What to build, from the command line: `[--target TARGET|all]... [--out DIR]`. */

@@ -23,13 +23,18 @@ export interface ModuleNode {
 /** Layers that share a rank and do not know one another. */
 const MIDDLE = ["quant", "lora", "presets", "safetensors", "config"];
 
+/** Files on servers, as files: models are read through it, so it lies below what reads models. */
+const REMOTE = "remote";
+
 /** The layers that a layer may import, besides itself. */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
-  main: ["cli", "pipeline", ...MIDDLE, "backend", "linalg", "core"],
-  mod: ["pipeline", ...MIDDLE, "backend", "linalg", "core"],
-  cli: ["pipeline", ...MIDDLE, "backend", "backend/select", "linalg", "core"],
-  pipeline: [...MIDDLE, "backend", "linalg", "core"],
+  main: ["cli", "pipeline", ...MIDDLE, REMOTE, "backend", "linalg", "core"],
+  mod: ["pipeline", ...MIDDLE, REMOTE, "backend", "linalg", "core"],
+  cli: ["pipeline", ...MIDDLE, REMOTE, "backend", "backend/select", "linalg", "core"],
+  pipeline: [...MIDDLE, REMOTE, "backend", "linalg", "core"],
   ...Object.fromEntries(MIDDLE.map((layer) => [layer, ["backend", "linalg", "core"]])),
+  safetensors: [REMOTE, "backend", "linalg", "core"],
+  [REMOTE]: ["core"],
   linalg: ["backend", "core"],
   backend: ["core"],
   "backend/reference": ["backend", "core"],
@@ -73,8 +78,10 @@ const MAY_TOUCH_THE_WORLD = [
   "main.ts",
   "src/cli/",
   "src/safetensors/reader.ts",
+  "src/safetensors/input_files.ts",
   "src/safetensors/output_file.ts",
   "src/safetensors/loader.ts",
+  "src/remote/spill_file.ts",
   "src/config/load_layer_config.ts",
   "src/safetensors/calibration_json.ts",
   "src/backend/cpu/",

@@ -3,6 +3,7 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join, matchesGlob, resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
+import { displayName, isRemote } from "../remote/location.ts";
 import { parseIndex } from "../safetensors/shards.ts";
 import type { Parsed } from "./parse.ts";
 
@@ -37,8 +38,14 @@ function filesOfWord(word: string, pattern: string): string[] {
   const stats = statSync(word, { throwIfNoEntry: false });
   if (stats?.isDirectory()) return modelsIn(word, pattern);
   // Shells of Windows leave patterns to the program; an existing name is never one.
-  if (stats === undefined && /[*?]/.test(basename(word))) {
+  if (stats === undefined && !isRemote(word) && /[*?]/.test(basename(word))) {
     return modelsIn(dirname(word), basename(word));
+  }
+  if (isRemote(word)) {
+    throw new UsageError(
+      `Cannot convert ${JSON.stringify(displayName(word))} in a batch: models on servers are ` +
+        "converted one by one, without `batch`",
+    );
   }
   if (stats === undefined) {
     throw new UsageError(`Cannot convert ${JSON.stringify(word)}: there is no such file`);

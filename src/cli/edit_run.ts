@@ -8,6 +8,7 @@ import { type RequantizedLayer, writeEdited } from "../pipeline/edit/write_edite
 import type { MatrixSource } from "../pipeline/tasks.ts";
 import { WorkerPool } from "../pipeline/workers/worker_pool.ts";
 import { checkOutputPath, refuseSameFile } from "../safetensors/output_file.ts";
+import { displayName, localNameOf } from "../remote/location.ts";
 import type { CommandContext } from "./context.ts";
 import { EventWriter } from "./events.ts";
 import { filesOf, verbosityOf } from "./files.ts";
@@ -42,7 +43,7 @@ export function editFiles(parsed: Parsed, ending: "edited" | "migrated"): EditFi
   if (dryRun === "create-template") {
     throw new UsageError("Cannot use --dry-run create-template here: it plans a conversion");
   }
-  const output = named ?? outputName(input, ending);
+  const output = named ?? outputName(localNameOf(input), ending);
   const force = parsed.bool("force");
   if (dryRun === null) {
     // In this order: `--force` does not help where the output is the input.
@@ -108,7 +109,7 @@ export async function writeWithProgress(
   const events = json ? new EventWriter(context.stdout) : null;
   const { operations, totalBytes, source } = edited;
   events?.start({
-    input: files.input,
+    input: displayName(files.input),
     output: files.output,
     changes: operations.length,
     totals: { input_bytes: source.inputBytes, output_bytes: totalBytes },

@@ -47,6 +47,10 @@ const NOTES: Readonly<Partial<Record<CommandName, string>>> = {
 
 const EXAMPLES: readonly (readonly [string, string])[] = [
   ["quantsmith model.safetensors", "INT8 that stock ComfyUI loads, the family detected"],
+  [
+    "quantsmith hf://owner/repo",
+    "the same for a model of the Hugging Face Hub, without a download",
+  ],
   ["quantsmith model.safetensors --dry-run", "say what would be done to each tensor, and why"],
   [
     "quantsmith model.safetensors out.safetensors --scaling_mode tensor --report-quality",

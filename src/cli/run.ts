@@ -139,7 +139,7 @@ async function runCommand(parsed: Parsed, context: CommandContext): Promise<numb
     }
     case "presets": {
       const { presetsCommand } = await import("./commands/presets.ts");
-      return presetsCommand(parsed, context);
+      return await presetsCommand(parsed, context);
     }
     case "completions": {
       const { completionsCommand } = await import("./completions.ts");

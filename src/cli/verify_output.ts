@@ -3,6 +3,7 @@
 import { type Problem, verifyModel } from "../pipeline/verify.ts";
 import { BIAS_DIFFERS, verifyAgainstSource } from "../pipeline/verify_source.ts";
 import { WorkerPool } from "../pipeline/workers/worker_pool.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
 import { openModel } from "../safetensors/reader.ts";
 import type { CommandContext } from "./context.ts";
 
@@ -23,7 +24,7 @@ export interface OutputCheck {
 export async function verifyOutput(
   output: string,
   { source, correctedBiases, context, workers }: {
-    source: string | null;
+    source: ModelSource | null;
     correctedBiases: ReadonlySet<string>;
     context: CommandContext;
     workers: number;
@@ -35,7 +36,7 @@ export async function verifyOutput(
   const report = await verifyModel(stored, pool, { signal });
   const compared = source === null
     ? { matches: true, problems: [] }
-    : await verifyAgainstSource(stored, openModel(source), { pool, signal });
+    : await verifyAgainstSource(stored, source, { pool, signal });
   const problems = [
     ...report.problems,
     ...compared.problems.filter(({ rule, layer }) =>

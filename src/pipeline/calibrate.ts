@@ -10,6 +10,7 @@
 
 import { fillNormal, randomFor } from "../core/rng.ts";
 import { InterruptedError } from "../core/errors.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
 import { layoutTensors } from "../safetensors/layout.ts";
 import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
 import { type LoraDirections, SYNTHETIC_METADATA } from "./calibration.ts";
@@ -19,7 +20,7 @@ import { prepare } from "./prepare.ts";
 
 /** What is to be calibrated. */
 export interface CalibrateRequest {
-  readonly input: string;
+  readonly input: string | ModelSource;
   /** Ends with `.json` or `.safetensors`. */
   readonly output: string;
   /** Inputs per layer, 1 or more. */

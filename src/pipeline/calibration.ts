@@ -22,6 +22,7 @@ import type { FloatDType } from "../core/dtype.ts";
 import { isFloatDType } from "../core/dtype.ts";
 import { FormatError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
+import type { InputPath } from "../remote/input_path.ts";
 import { openModel } from "../safetensors/reader.ts";
 import { type CalibrationJson, readCalibrationJson } from "../safetensors/calibration_json.ts";
 
@@ -78,7 +79,7 @@ export function noStatistic(cols: number): LayerStatistic {
 export interface Calibration {
   readonly path: string;
   /** The files behind `kind: "file"` data, to be appended to a run's inputs. */
-  readonly paths: readonly string[];
+  readonly paths: readonly InputPath[];
   readonly layers: ReadonlyMap<string, LayerStatistic>;
   /** All that the file has of each layer. */
   readonly fields: ReadonlyMap<string, LayerFields>;

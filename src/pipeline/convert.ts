@@ -14,6 +14,8 @@ import type { GpuService } from "./workers/gpu_service.ts";
 import { arenaBytesFor, teamBytesFor } from "./workers/worker_pool.ts";
 import type { LearnedReport } from "../quant/learned/report.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
+import type { InputPath } from "../remote/input_path.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
 import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
 import type { Note } from "./workers/protocol.ts";
 import { workersWithin } from "./budget.ts";
@@ -32,8 +34,8 @@ import type { ScanTask, Task } from "./tasks.ts";
 
 /** A conversion to be done. */
 export interface ConvertRequest {
-  /** A safetensors file, an index, or a folder of shards. */
-  readonly input: string;
+  /** A safetensors file, an index, or a folder of shards; or a model that is open. */
+  readonly input: string | ModelSource;
   /** Path of the output, or how it is named after what it will hold. */
   readonly output: string | ((plan: Plan) => string);
   readonly options: ConvertOptions;
@@ -175,7 +177,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
 }
 
 /** All files that are read: the output must be none of them. */
-function inputsOf({ model, calibration }: Prepared, { merge }: ConvertOptions): string[] {
+function inputsOf({ model, calibration }: Prepared, { merge }: ConvertOptions): InputPath[] {
   const data = calibration === null ? [] : [calibration.path, ...calibration.paths];
   return [...model.paths, ...merge?.paths ?? [], ...data];
 }

@@ -2,12 +2,18 @@
  * The conversion as a function: what `convert_to_int8` is in the documents, in this language's idiom.
  */
 
+import { dirname } from "node:path";
+import { checkOutputPath } from "../safetensors/output_file.ts";
+import { openInput } from "./workers/remote_input.ts";
 import { convertModel, type ConvertResult } from "./convert.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS, methodByDefault } from "./options.ts";
 
 /** Options of {@link convertToInt8}: files, machine, and any {@link ConvertOptions}. */
 export interface ConvertToInt8Options extends Partial<ConvertOptions> {
-  /** A safetensors file, an index, or a folder of shards. */
+  /**
+   * A safetensors file, an index, or a folder of shards; or the `https:` URL of a file or an index, or
+   * `hf://owner/repo[/file][@revision]`.
+   */
   readonly input: string;
   /** Path of the file to write. */
   readonly outputPath: string;
@@ -57,7 +63,7 @@ export interface ConvertToInt8Options extends Partial<ConvertOptions> {
  * rmSync(folder, { recursive: true });
  * ```
  */
-export function convertToInt8(request: ConvertToInt8Options): Promise<ConvertResult> {
+export async function convertToInt8(request: ConvertToInt8Options): Promise<ConvertResult> {
   const {
     input,
     outputPath,
@@ -75,15 +81,24 @@ export function convertToInt8(request: ConvertToInt8Options): Promise<ConvertRes
     method: methodByDefault(rest.target ?? DEFAULT_CONVERT_OPTIONS.target),
     ...rest,
   });
-  return convertModel({
-    input,
+  const script = workerUrl ?? new URL("./workers/worker.ts", import.meta.url);
+  checkOutputPath(outputPath, { force: force ?? false });
+  using opened = await openInput(input, {
+    workerUrl: script,
+    spillFolder: dirname(outputPath),
+    keep: options.nonfinite === "keep" || options.smoothAlpha !== null ||
+      options.calibrationPath !== null,
+    signal,
+  });
+  return await convertModel({
+    input: opened.model,
     output: outputPath,
     options,
     force: force ?? false,
     workers: workers ?? Math.min(8, navigator.hardwareConcurrency),
     memoryLimitBytes: memoryLimitBytes ?? null,
     measure: measure ?? true,
-    workerUrl: workerUrl ?? new URL("./workers/worker.ts", import.meta.url),
+    workerUrl: script,
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
   });

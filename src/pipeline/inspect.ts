@@ -4,6 +4,7 @@ import type { SourceTensor } from "../core/tensor.ts";
 import { detect } from "../presets/detect.ts";
 import { explain } from "../presets/explain.ts";
 import type { Detection } from "../presets/preset.ts";
+import { nameOfInput } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { findQuantizedLayers, type ReadBytes } from "../safetensors/quant_layers.ts";
 import { countFormats } from "./quantized_formats.ts";
@@ -60,7 +61,7 @@ export function inspectModel(source: ModelSource, readBytes: ReadBytes): Inspect
   const byBytes = [...dtypes].sort(([, a], [, b]) => b.bytes - a.bytes);
   return {
     path: source.path,
-    files: source.paths,
+    files: source.paths.map(nameOfInput),
     fileBytes: source.inputBytes,
     tensors: tensors.length,
     parameters: tensors.filter(({ name }) => !PART_NAMES.test(name))

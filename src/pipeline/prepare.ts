@@ -9,6 +9,7 @@ import { likeRule, type ReferenceLayer } from "../presets/like.ts";
 import type { Detection, LayerRule } from "../presets/preset.ts";
 import { refusalOf } from "../presets/registry.ts";
 import { layerRule } from "../presets/rule.ts";
+import type { InputPath } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { isAlreadyQuantized, type QuantizedLayer } from "../safetensors/quant_layers.ts";
 import { openModel, TensorReader } from "../safetensors/reader.ts";
@@ -47,7 +48,7 @@ export interface Prepared {
   /** What became of the LoRAs, in the order they are merged. */
   readonly loras: readonly LoraReport[];
   /** The files a run reads: those of the model, then those of the calibration. */
-  readonly inputPaths: readonly string[];
+  readonly inputPaths: readonly InputPath[];
   /** The plan once more, with tensors kept for the values they hold. */
   replan(keepNonFinite: ReadonlySet<string>): Plan;
   /** Things a user should know, one sentence each. */
@@ -55,17 +56,17 @@ export interface Prepared {
 }
 
 /**
- * Opens `path` and plans its conversion. Milliseconds: only headers are read.
+ * Opens `source` and plans its conversion. Milliseconds: only headers are read.
  *
  * @param dryRun plans what a real run would refuse for its layout, and says so in the notes.
  * @throws FormatError, UnsupportedError, UsageError; Error for missing files.
  */
 export function prepare(
-  path: string,
+  source: string | ModelSource,
   options: ConvertOptions,
   { dryRun = false }: { dryRun?: boolean } = {},
 ): Prepared {
-  const model = openModel(path);
+  const model = openModel(source);
   const layers = quantizedLayersOf(model, options);
   const requantized = layers.length === 0 ? undefined : logicalWeights(model, layers);
   const logical = model.tensors
@@ -75,7 +76,9 @@ export function prepare(
   const notes: string[] = [...options.layers?.flags.notes ?? [], ...idleOverrides(options)];
   const refusal = refusalFor(model, detection, options);
   if (refusal !== null) {
-    if (!dryRun) throw new UnsupportedError(`Cannot convert ${JSON.stringify(path)}: ${refusal}`);
+    if (!dryRun) {
+      throw new UnsupportedError(`Cannot convert ${JSON.stringify(model.path)}: ${refusal}`);
+    }
     notes.push(`a real run would be refused: ${refusal}`);
   }
   const { rule, missing } = ruleFor(detection, options, logical);

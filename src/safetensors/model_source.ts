@@ -4,13 +4,14 @@
  */
 
 import type { SourceTensor } from "../core/tensor.ts";
+import type { InputPath } from "../remote/input_path.ts";
 
 /** The headers of a model. */
 export interface ModelSource {
   /** What the user named: a file, a folder or an index. */
   readonly path: string;
   /** The safetensors files, in the order that `SourceTensor.file` counts. */
-  readonly paths: readonly string[];
+  readonly paths: readonly InputPath[];
   /** All tensors, in file order, then in offset order. */
   readonly tensors: readonly SourceTensor[];
   /** The `__metadata__` map: of the one file, or of all shards merged; null where there is none. */

@@ -21,7 +21,8 @@ import { basename, dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { UnsupportedError } from "../core/errors.ts";
 import { codeOf, explained, ioReason } from "./io_error.ts";
-import { MAX_IO_BYTES } from "./reader.ts";
+import type { InputPath } from "../remote/input_path.ts";
+import { MAX_IO_BYTES } from "./input_files.ts";
 
 /** What an output is to be. */
 export interface OutputOptions {
@@ -81,9 +82,10 @@ export function checkOutputPath(path: string, { force }: { force: boolean }): vo
  *
  * @throws UnsupportedError naming both.
  */
-export function refuseSameFile(outputPath: string, inputPaths: readonly string[]): void {
+export function refuseSameFile(outputPath: string, inputPaths: readonly InputPath[]): void {
   const output = fileId(outputPath);
   for (const input of inputPaths) {
+    if (typeof input !== "string") continue; // it lies on a server
     const same = resolve(outputPath) === resolve(input) ||
       (output !== null && output === fileId(input));
     if (same) {

@@ -3,28 +3,20 @@
  * Opening a model of any size reads a few hundred kilobytes.
  */
 
-import {
-  closeSync,
-  fstatSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  readSync,
-  statSync,
-} from "node:fs";
+import { closeSync, fstatSync, openSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
-import { FormatError } from "../core/errors.ts";
+import { FormatError, UsageError } from "../core/errors.ts";
 import type { SourceTensor } from "../core/tensor.ts";
+import { type InputPath, nameOfInput } from "../remote/input_path.ts";
+import { displayName, isRemote } from "../remote/location.ts";
 import { type Header, headerEnd, MAX_HEADER_BYTES, parseHeader } from "./header.ts";
+import { InputFiles, readExactly } from "./input_files.ts";
 import { codeOf, explained } from "./io_error.ts";
 import type { ModelSource } from "./model_source.ts";
 import { mergeShards, parseIndex } from "./shards.ts";
 
-/** One read or write call takes fewer than 2^31 bytes in every runtime. */
-export const MAX_IO_BYTES = 2 ** 30;
-
 /** Read at once when a file is opened: most headers fit, and need no second read. */
-const FIRST_READ_BYTES = 256 * 1024;
+export const FIRST_READ_BYTES = 256 * 1024;
 
 const INDEX_ENDING = ".safetensors.index.json";
 const MODEL_ENDING = ".safetensors";
@@ -33,36 +25,21 @@ const MODEL_ENDING = ".safetensors";
 const LISTED_NAMES = 8;
 
 /**
- * Fills `view` with the bytes of a file from `positionBytes` on.
- *
- * @param fd an open file.
- * @param view any length, 0 included; may lie in shared memory.
- * @throws RangeError where the file ends before; what `node:fs` throws where reading fails.
- */
-export function readExactly(fd: number, view: Uint8Array, positionBytes: number): void {
-  let done = 0;
-  while (done < view.length) {
-    const wanted = Math.min(view.length - done, MAX_IO_BYTES);
-    const got = readSync(fd, view, done, wanted, positionBytes + done);
-    if (got === 0) {
-      throw new RangeError(
-        `Cannot read bytes ${positionBytes} to ${positionBytes + view.length}: ` +
-          `the file ends at byte ${positionBytes + done}`,
-      );
-    }
-    done += got;
-  }
-}
-
-/**
  * Returns the headers of a model, checked in full: no values are read.
  *
  * @param path a safetensors file; a folder that holds one, or shards and their index; or an index
- *   (`*.safetensors.index.json`).
+ *   (`*.safetensors.index.json`). A model that is open already is returned as it is.
  * @throws FormatError where a header or the index breaks a rule of its format; Error where the path is
- *   missing, unreadable or ambiguous.
+ *   missing, unreadable or ambiguous; UsageError for a file on a server, which is not opened so.
  */
-export function openModel(path: string): ModelSource {
+export function openModel(path: string | ModelSource): ModelSource {
+  if (typeof path !== "string") return path;
+  if (isRemote(path)) {
+    throw new UsageError(
+      `Cannot open ${JSON.stringify(displayName(path))} here: only the model itself is read from ` +
+        "a server; download this file first",
+    );
+  }
   const stats = explained(`Cannot open ${JSON.stringify(path)}`, () => statSync(path));
   return openPath(path, stats.isDirectory() ? modelInFolder(path) : path);
 }
@@ -70,11 +47,11 @@ export function openModel(path: string): ModelSource {
 /** Reads tensors of one model, keeping its files open in between. Dispose it: `using`. */
 export class TensorReader implements Disposable {
   readonly #source: ModelSource;
-  readonly #fds: (number | null)[];
+  readonly #files: InputFiles;
 
   constructor(source: ModelSource) {
     this.#source = source;
-    this.#fds = source.paths.map(() => null);
+    this.#files = new InputFiles(source.paths);
   }
 
   /**
@@ -86,11 +63,10 @@ export class TensorReader implements Disposable {
     const path = this.#source.paths[tensor.file];
     if (path === undefined) throw new RangeError(`The model has no file number ${tensor.file}`);
     return explained(
-      `Cannot read tensor ${JSON.stringify(tensor.name)} of ${JSON.stringify(path)}`,
+      `Cannot read tensor ${JSON.stringify(tensor.name)} of ${JSON.stringify(nameOfInput(path))}`,
       () => {
         const bytes = new Uint8Array(tensor.byteLength);
-        const fd = this.#fds[tensor.file] ??= openSync(path, "r");
-        readExactly(fd, bytes, tensor.offsetBytes);
+        this.#files.read(tensor.file, bytes, tensor.offsetBytes);
         return bytes;
       },
     );
@@ -98,10 +74,7 @@ export class TensorReader implements Disposable {
 
   /** Closes the files; a later {@link read} opens them again. */
   close(): void {
-    this.#fds.forEach((fd, file) => {
-      this.#fds[file] = null;
-      if (fd !== null) closeSync(fd);
-    });
+    this.#files.close();
   }
 
   [Symbol.dispose](): void {
@@ -151,10 +124,20 @@ function modelInFolder(folder: string): string {
   // Hidden names are another program's: resource forks of macOS (`._model.safetensors`), half files.
   const names = explained(what, () => readdirSync(folder))
     .filter((name) => !name.startsWith(".")).sort();
+  return join(folder, modelAmong(names, what));
+}
+
+/**
+ * Returns the one name that stands for the model of a folder: an index, or the only safetensors file.
+ *
+ * @param names of the files in it, sorted.
+ * @param what the first half of the message where there is none, or more than one.
+ */
+export function modelAmong(names: readonly string[], what: string): string {
   const indexes = names.filter((name) => name.endsWith(INDEX_ENDING));
   const models = names.filter((name) => name.endsWith(MODEL_ENDING));
   const found = indexes.length > 0 ? indexes : models;
-  if (found.length === 1) return join(folder, found[0]!);
+  if (found.length === 1) return found[0]!;
   if (found.length === 0) {
     const seen = names.length === 0 ? "it is empty" : `it has ${listNames(names)}`;
     throw new Error(`${what}: no .safetensors file is in it; ${seen}`);
@@ -221,18 +204,14 @@ function listNames(names: readonly string[]): string {
  * @throws Error naming the file where they cannot be read.
  */
 export function readRange(
-  path: string,
+  path: InputPath,
   positionBytes: number,
   length: number,
 ): Uint8Array<ArrayBuffer> {
-  return explained(`Cannot read ${JSON.stringify(path)}`, () => {
-    const fd = openSync(path, "r");
-    try {
-      const bytes = new Uint8Array(length);
-      readExactly(fd, bytes, positionBytes);
-      return bytes;
-    } finally {
-      closeSync(fd);
-    }
+  return explained(`Cannot read ${JSON.stringify(nameOfInput(path))}`, () => {
+    using files = new InputFiles([path]);
+    const bytes = new Uint8Array(length);
+    files.read(0, bytes, positionBytes);
+    return bytes;
   });
 }

@@ -3,7 +3,8 @@ import { chmodSync, closeSync, openSync, symlinkSync, truncateSync } from "node:
 import { join } from "node:path";
 import process from "node:process";
 import { FormatError } from "../../src/core/errors.ts";
-import { openModel, readExactly, TensorReader } from "../../src/safetensors/reader.ts";
+import { readExactly } from "../../src/safetensors/input_files.ts";
+import { openModel, TensorReader } from "../../src/safetensors/reader.ts";
 import { rawFile, safetensors, TempFolder, tensor } from "../support/header_fixtures.ts";
 
 const ONE = safetensors([tensor("a", "F32", [2, 3]), tensor("b", "I8", [5])], { format: "pt" });

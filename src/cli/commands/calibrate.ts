@@ -5,9 +5,11 @@ import { UsageError } from "../../core/errors.ts";
 import { compileLayerPattern } from "../../config/layer_pattern.ts";
 import { calibrateModel } from "../../pipeline/calibrate.ts";
 import { presetByName } from "../../presets/registry.ts";
+import { localNameOf } from "../../remote/location.ts";
 import type { CommandContext } from "../context.ts";
 import { filesOf, verbosityOf } from "../files.ts";
 import { createLog } from "../log.ts";
+import { openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
 
 /** Inputs per layer where nothing is said: as in the documents' example. */
@@ -16,7 +18,7 @@ const DEFAULT_SAMPLES = 256;
 /** Runs the subcommand; returns the exit code. */
 export async function calibrateCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const files = filesOf(parsed);
-  const output = files.output ?? outputName(files.input);
+  const output = files.output ?? outputName(localNameOf(files.input));
   if (!/\.(json|safetensors)$/.test(output)) {
     throw new UsageError(
       `Cannot write ${JSON.stringify(output)}: its name ends with .json or .safetensors`,
@@ -24,8 +26,9 @@ export async function calibrateCommand(parsed: Parsed, context: CommandContext):
   }
   const log = createLog(verbosityOf(parsed), context);
   const preset = parsed.string("preset"), exclude = parsed.string("exclude-layers");
+  using input = await openFor(files.input, { context, log, output });
   const result = await calibrateModel({
-    input: files.input,
+    input: input.model,
     output,
     samples: parsed.number("calib_samples") ?? DEFAULT_SAMPLES,
     seed: parsed.number("manual_seed") ?? 0,

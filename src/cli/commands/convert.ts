@@ -31,7 +31,11 @@ import { overallOutput } from "../../pipeline/output_errors.ts";
 import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
 import { formatSqnr, overallOf, qualityTable } from "../quality_table.ts";
 import { writeReport } from "../report/write_report.ts";
+import { displayName, localNameOf } from "../../remote/location.ts";
+import type { ModelSource } from "../../safetensors/model_source.ts";
+import { checkOutputPath } from "../../safetensors/output_file.ts";
 import type { CommandContext } from "../context.ts";
+import { openFor } from "../open_input.ts";
 import { verifyOutput } from "../verify_output.ts";
 
 /** Most workers without `--workers`: beyond this the disk is what limits. */
@@ -42,8 +46,8 @@ export async function convertCommand(parsed: Parsed, context: CommandContext): P
   const { options, io, warnings } = toConvertRequest(parsed);
   const log = createLog(io.verbosity, context);
   for (const warning of warnings) log.warn(warning);
-  if (io.dryRun === "analyze") return analyze({ options, io, context, log });
-  if (io.dryRun === "create-template") return createTemplate({ options, io, context, log });
+  if (io.dryRun === "analyze") return await analyze({ options, io, context, log });
+  if (io.dryRun === "create-template") return await createTemplate({ options, io, context, log });
   return (await runConversion({ options, io, context, log })).code;
 }
 
@@ -68,19 +72,22 @@ export interface ConversionOutcome {
 
 type Request = ConversionRequest;
 
-function analyze({ options, io, context, log }: Request): number {
-  const { plan, notes, loras } = prepare(io.input, options, { dryRun: true });
+async function analyze({ options, io, context, log }: Request): Promise<number> {
+  using input = await openFor(io.input, { context, log });
+  const { plan, notes, loras } = prepare(input.model, options, { dryRun: true });
   for (const note of notes) log.warn(note);
   if (io.json) context.stdout(JSON.stringify(planJson(plan, loras)));
   else for (const line of planLines(plan, loras)) context.stdout(line);
   return 0;
 }
 
-function createTemplate({ options, io, context, log }: Request): number {
-  const { plan, notes } = prepare(io.input, options, { dryRun: true });
+async function createTemplate({ options, io, context, log }: Request): Promise<number> {
+  using input = await openFor(io.input, { context, log });
+  const { plan, notes } = prepare(input.model, options, { dryRun: true });
   for (const note of notes) log.warn(note);
-  const stem = basename(io.input).replace(/(\.safetensors)?(\.index\.json)?$/, "");
-  const path = io.output ?? join(dirname(io.input), `${stem}_layer_config.json`);
+  const name = localNameOf(io.input);
+  const stem = basename(name).replace(/(\.safetensors)?(\.index\.json)?$/, "");
+  const path = io.output ?? join(dirname(name), `${stem}_layer_config.json`);
   if (existsSync(path) && !io.force) {
     throw new UnsupportedError(
       `Cannot write ${JSON.stringify(path)}: it exists; \`--force\` replaces it`,
@@ -119,6 +126,13 @@ function templateLayers(plan: Plan): TemplateLayer[] {
 export async function runConversion(request: ConversionRequest): Promise<ConversionOutcome> {
   const { options, io, context, log } = request;
   const events = io.json ? new EventWriter(context.stdout) : null;
+  if (io.output !== null) checkOutputPath(io.output, { force: io.force });
+  using input = await openFor(io.input, {
+    context,
+    log,
+    output: io.output,
+    keep: io.verify || readsTwice(options),
+  });
   const progress = await createProgress({
     enabled: io.progress && !io.json && io.verbosity !== "MINIMAL",
     context,
@@ -129,8 +143,9 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
   const gpus = request.gpus ?? ownGpus!;
   try {
     result = await convertModel({
-      input: io.input,
-      output: io.output ?? ((plan) => autoOutputName(io.input, options, nameFacts(plan))),
+      input: input.model,
+      output: io.output ??
+        ((plan) => autoOutputName(localNameOf(io.input), options, nameFacts(plan))),
       options,
       force: io.force,
       workerUrl: context.workerUrl,
@@ -147,7 +162,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
           recipes.set(String(tensor["name"]), tensor);
         }
         events?.start({
-          input: io.input,
+          input: displayName(io.input),
           output: start.output,
           device: start.gpu === null ? "cpu" : "gpu",
           adapter: start.gpu,
@@ -176,7 +191,12 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
   } finally {
     progress.stop();
   }
-  return { code: await conclude(result, request, events), result };
+  return { code: await conclude(result, { ...request, source: input.model }, events), result };
+}
+
+/** Whether values are read by more than one run of the workers. */
+function readsTwice({ nonfinite, smoothAlpha, calibrationPath }: ConvertOptions): boolean {
+  return nonfinite === "keep" || smoothAlpha !== null || calibrationPath !== null;
 }
 
 /** Returns the largest rotation group of a plan, for the name of the output. */
@@ -302,7 +322,7 @@ function targetWarnings(plan: Plan, options: ConvertOptions): string[] {
 
 async function conclude(
   result: ConvertResult,
-  request: Request,
+  request: Request & { readonly source: ModelSource },
   events: EventWriter | null,
 ): Promise<0 | 1> {
   const { io, context, log } = request;
@@ -339,7 +359,7 @@ async function conclude(
   const check = io.verify
     ? await verifyOutput(result.output, {
       source: request.options.merge === null && request.options.smoothAlpha === null
-        ? io.input
+        ? request.source
         : null,
       correctedBiases: new Set(
         result.layers.flatMap(({ bias }) => bias !== null && bias.factor > 0 ? [bias.name] : []),

@@ -3,12 +3,13 @@
 import { basename, dirname, join } from "node:path";
 import { type DequantizeDType, dequantizeModel } from "../../pipeline/dequantize.ts";
 import { WorkerPool } from "../../pipeline/workers/worker_pool.ts";
+import { localNameOf } from "../../remote/location.ts";
 import { checkOutputPath } from "../../safetensors/output_file.ts";
-import { openModel } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
 import { formatBytes, formatSeconds } from "../format.ts";
 import { createLog } from "../log.ts";
 import { filesOf, verbosityOf } from "../files.ts";
+import { openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
 import { poolSize } from "../pool_size.ts";
 import { createProgress } from "../progress.ts";
@@ -17,12 +18,13 @@ import { createProgress } from "../progress.ts";
 export async function dequantizeCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const files = filesOf(parsed);
   const dtype = (parsed.string("output-dtype") ?? "BF16") as DequantizeDType;
-  const output = files.output ?? outputName(files.input, dtype);
+  const output = files.output ?? outputName(localNameOf(files.input), dtype);
   const force = parsed.bool("force");
   const json = parsed.bool("json");
   const log = createLog(verbosityOf(parsed), context);
   checkOutputPath(output, { force });
-  const model = openModel(files.input);
+  using opened = await openFor(files.input, { context, log, output });
+  const { model } = opened;
   using pool = new WorkerPool(context.workerUrl, poolSize(parsed, model.tensors.length));
   const progress = await createProgress({
     enabled: parsed.bool("progress", true) && !json && verbosityOf(parsed) !== "MINIMAL",

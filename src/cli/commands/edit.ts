@@ -9,13 +9,14 @@ import { headerProblems } from "../../pipeline/verify.ts";
 import type { Problem } from "../../pipeline/problem.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
 import { findQuantizedLayers, type ReadBytes } from "../../safetensors/quant_layers.ts";
-import { openModel, TensorReader } from "../../safetensors/reader.ts";
+import { TensorReader } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
 import { editFiles, operationLines, operationsJson, writeWithProgress } from "../edit_run.ts";
 import { verbosityOf } from "../files.ts";
 import { flagByName } from "../flags/table.ts";
 import { formatBytes, visible } from "../format.ts";
 import { createLog } from "../log.ts";
+import { openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
 
 /** How many new problems are told. */
@@ -27,7 +28,8 @@ export async function editCommand(parsed: Parsed, context: CommandContext): Prom
   const log = createLog(verbosityOf(parsed), context);
   for (const warning of idleFlags(parsed)) log.warn(warning);
   const files = editFiles(parsed, "edited");
-  const source = openModel(files.input);
+  using input = await openFor(files.input, { context, log, output: files.output });
+  const source = input.model;
   using reader = new TensorReader(source);
   const readBytes: ReadBytes = (tensor) => reader.read(tensor);
   const { operations, selected, notes } = planEdit(source, options, readBytes);
@@ -47,7 +49,7 @@ export async function editCommand(parsed: Parsed, context: CommandContext): Prom
   }
   if (files.isDryRun) return 0;
   if (operations.length === 0) {
-    log.info(`nothing to change in ${files.input}: no file was written`);
+    log.info(`nothing to change in ${source.path}: no file was written`);
     if (json) context.stdout(JSON.stringify({ event: "done", output: null, changes: 0 }));
     return 0;
   }

@@ -1,12 +1,13 @@
 /** `quantsmith migrate FILE [DST]`: a quantized file of another tool as stock ComfyUI loads it. */
 
 import { type MigrationPlan, planMigration } from "../../pipeline/edit/plan_migration.ts";
-import { openModel, TensorReader } from "../../safetensors/reader.ts";
+import { TensorReader } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
 import { editFiles, operationLines, operationsJson, writeWithProgress } from "../edit_run.ts";
 import { verbosityOf } from "../files.ts";
 import { formatBytes } from "../format.ts";
 import { createLog } from "../log.ts";
+import { openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
 import { formatSqnr, overallOf, qualityTable } from "../quality_table.ts";
 
@@ -15,7 +16,8 @@ export async function migrateCommand(parsed: Parsed, context: CommandContext): P
   const log = createLog(verbosityOf(parsed), context);
   const files = editFiles(parsed, "migrated");
   const json = parsed.bool("json");
-  const source = openModel(files.input);
+  using input = await openFor(files.input, { context, log, output: files.output });
+  const source = input.model;
   using reader = new TensorReader(source);
   const plan = planMigration(source, (tensor) => reader.read(tensor));
   const { edited, requantized, notes } = plan;
@@ -26,7 +28,7 @@ export async function migrateCommand(parsed: Parsed, context: CommandContext): P
     return 0;
   }
   if (edited.operations.length === 0) {
-    log.info(`${files.input} loads in stock ComfyUI as it is: no file was written`);
+    log.info(`${source.path} loads in stock ComfyUI as it is: no file was written`);
     if (json) context.stdout(JSON.stringify({ event: "done", output: null, changes: 0 }));
     return 0;
   }

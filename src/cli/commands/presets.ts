@@ -5,15 +5,20 @@ import { detect } from "../../presets/detect.ts";
 import { DOCUMENTED_NAMES, documentedPreset } from "../../presets/documented.ts";
 import { explain } from "../../presets/explain.ts";
 import { familyById, listFamilies } from "../../presets/registry.ts";
-import { openModel } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
 import { nearest } from "../../core/nearest.ts";
+import { verbosityOf } from "../files.ts";
+import { createLog } from "../log.ts";
+import { openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
 
 const ACTIONS = ["list", "show", "detect"];
 
 /** Runs the subcommand; returns the exit code. */
-export function presetsCommand(parsed: Parsed, context: CommandContext): number {
+export async function presetsCommand(
+  parsed: Parsed,
+  context: CommandContext,
+): Promise<number> {
   const [action = "list", operand, ...more] = parsed.positionals;
   if (!ACTIONS.includes(action)) {
     throw new UsageError(
@@ -29,7 +34,9 @@ export function presetsCommand(parsed: Parsed, context: CommandContext): number 
       `Missing ${action === "show" ? "NAME" : "FILE"}: quantsmith presets ${action} ...`,
     );
   }
-  return action === "show" ? show(operand, parsed, context) : detectFile(operand, parsed, context);
+  return action === "show"
+    ? show(operand, parsed, context)
+    : await detectFile(operand, parsed, context);
 }
 
 function list(parsed: Parsed, context: CommandContext): number {
@@ -68,8 +75,14 @@ function show(name: string, parsed: Parsed, context: CommandContext): number {
   return 0;
 }
 
-function detectFile(path: string, parsed: Parsed, context: CommandContext): number {
-  const detection = detect(openModel(path).tensors);
+async function detectFile(
+  path: string,
+  parsed: Parsed,
+  context: CommandContext,
+): Promise<number> {
+  const log = createLog(verbosityOf(parsed), context);
+  using input = await openFor(path, { context, log });
+  const detection = detect(input.model.tensors);
   const { family, prefix, layout, evidence } = detection;
   if (parsed.bool("json")) {
     context.stdout(JSON.stringify({ family, prefix, layout, evidence }));

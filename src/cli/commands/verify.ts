@@ -8,10 +8,12 @@ import { measureAgainstSource } from "../../pipeline/measure_against_source.ts";
 import { worstFirst } from "../../pipeline/output_errors.ts";
 import { type SourceReport, verifyAgainstSource } from "../../pipeline/verify_source.ts";
 import { WorkerPool } from "../../pipeline/workers/worker_pool.ts";
-import type { ModelSource } from "../../safetensors/model_source.ts";
-import { openModel } from "../../safetensors/reader.ts";
+import type { OpenInput } from "../../pipeline/workers/remote_input.ts";
+import { displayName } from "../../remote/location.ts";
 import type { CommandContext } from "../context.ts";
-import { filesOf } from "../files.ts";
+import { filesOf, verbosityOf } from "../files.ts";
+import { createLog } from "../log.ts";
+import { type OpenFor, openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
 import { poolSize } from "../pool_size.ts";
 import { createProgress } from "../progress.ts";
@@ -49,9 +51,20 @@ async function verify(
       "Cannot use --calibration-data without --source: errors of outputs are those against the source",
     );
   }
-  const source = sourcePath === null ? null : openModel(sourcePath);
-  const stored = openOrReport(input);
-  if ("loads" in stored) return { path: input, report: stored, comparison: null };
+  const log = createLog(verbosityOf(parsed), context);
+  const calibrationPath = parsed.string("calibration-data");
+  using sourceInput = sourcePath === null
+    ? null
+    // The one run compares, the other measures outputs.
+    : await openFor(sourcePath, { context, log, keep: calibrationPath !== null });
+  const source = sourceInput?.model ?? null;
+  // The one run looks at values, the other compares.
+  using storedInput = await openOrReport(input, { context, log, keep: source !== null });
+  const path = displayName(input);
+  if ("loads" in storedInput) {
+    return { path, report: storedInput.loads, comparison: null };
+  }
+  const stored = storedInput.model;
   const tensorCount = stored.tensors.length + (source?.tensors.length ?? 0);
   using pool = new WorkerPool(context.workerUrl, poolSize(parsed, tensorCount));
   const progress = await createProgress({
@@ -63,7 +76,6 @@ async function verify(
     signal: context.signal,
     onProgress: (now: Parameters<typeof progress.update>[0]) => progress.update(now),
   };
-  const calibrationPath = parsed.string("calibration-data");
   const calibration = calibrationPath === null ? null : openCalibration(calibrationPath);
   if (calibration !== null && source !== null) {
     for (const note of matchCalibration(calibration, source.tensors)) {
@@ -90,19 +102,22 @@ async function verify(
     const comparison = source === null
       ? null
       : await verifyAgainstSource(stored, source, { pool, ...options });
-    return { path: input, report, comparison: await measured(comparison) };
+    return { path, report, comparison: await measured(comparison) };
   } finally {
     progress.stop();
   }
 }
 
 /** Opens a model; a file that breaks its format is an answer here, not a failure. */
-function openOrReport(path: string): ModelSource | VerifyReport {
+async function openOrReport(
+  path: string,
+  options: OpenFor,
+): Promise<OpenInput | { readonly loads: VerifyReport } & Disposable> {
   try {
-    return openModel(path);
+    return await openFor(path, options);
   } catch (error) {
     if (!(error instanceof FormatError)) throw error;
-    return {
+    const report = {
       loads: false,
       problems: [{
         layer: error.tensor ?? "",
@@ -115,6 +130,7 @@ function openOrReport(path: string): ModelSource | VerifyReport {
       quantized: {},
       tensors: 0,
       checkedBytes: 0,
-    };
+    } as const;
+    return { loads: report, [Symbol.dispose]: () => {} };
   }
 }

@@ -14,7 +14,9 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "input",
       aliases: ["-i"],
       type: { kind: "string", place: "FILE" },
-      help: "model to read: a safetensors file, a folder of shards, or their index",
+      help:
+        "model to read: a safetensors file, a folder of shards, their index, an https:// URL, or " +
+        "hf://owner/repo[/file][@revision]",
       commands: READING,
     },
     {

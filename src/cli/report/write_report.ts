@@ -5,6 +5,7 @@ import { compileLayerPattern } from "../../config/layer_pattern.ts";
 import { UnsupportedError } from "../../core/errors.ts";
 import type { ConvertResult } from "../../pipeline/convert.ts";
 import type { ConvertOptions } from "../../pipeline/options.ts";
+import { displayName } from "../../remote/location.ts";
 import { openModel } from "../../safetensors/reader.ts";
 import { conversionReport } from "../report_json.ts";
 import type { ConvertIo } from "../request.ts";
@@ -46,7 +47,7 @@ export async function writeReport(
   });
   const { calibrationPath, calibrationLora } = options;
   const page = htmlReport(result, {
-    input: io.input,
+    input: displayName(io.input),
     method,
     calibration: [calibrationPath, calibrationLora].filter((each) => each !== null).join(", ") ||
       null,

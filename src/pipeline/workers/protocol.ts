@@ -1,6 +1,7 @@
 /** What the main thread and its workers say to one another. Plain data only. */
 
 import type { LearnedReport } from "../../quant/learned/report.ts";
+import type { InputPath } from "../../remote/input_path.ts";
 import type { Task } from "../tasks.ts";
 import type { GpuLink } from "./gpu_client.ts";
 
@@ -26,7 +27,7 @@ export interface RunMessage {
   readonly gpu: GpuLink | null;
   /** Int32: see `createTeamControl`. */
   readonly teamControl: SharedArrayBuffer;
-  readonly inputPaths: readonly string[];
+  readonly inputPaths: readonly InputPath[];
   /** The partial file, which exists; null where nothing is written. */
   readonly outputPath: string | null;
   readonly tasks: readonly Task[];

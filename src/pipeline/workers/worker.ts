@@ -12,7 +12,9 @@ import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";
 import { AtomicsTeam, TeamAbortedError } from "../../linalg/team.ts";
 import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
 import { writeExactly } from "../../safetensors/output_file.ts";
-import { readExactly } from "../../safetensors/reader.ts";
+import { InterruptedRead } from "../../remote/channel.ts";
+import type { FetchMessage, FetchReport } from "../../remote/fetch_thread.ts";
+import { InputFiles } from "../../safetensors/input_files.ts";
 import { type ChunkContext, SLOT, SLOT_LENGTH, type TeamContext } from "../chunks/chunk_context.ts";
 import { runChunk, runTogether } from "../chunks/run_chunk.ts";
 import { isTeamTask, type Task, TaskList } from "../tasks.ts";
@@ -23,22 +25,30 @@ import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
 /** The part of a worker's global scope that is used here. */
 interface WorkerScope {
-  onmessage: ((event: MessageEvent<RunMessage | GpuMessage>) => void) | null;
-  postMessage(message: WorkerMessage | GpuReport): void;
+  onmessage: ((event: MessageEvent<RunMessage | GpuMessage | FetchMessage>) => void) | null;
+  postMessage(message: WorkerMessage | GpuReport | FetchReport): void;
 }
 
 const scope = globalThis as unknown as WorkerScope;
 scope.onmessage = ({ data }) => {
+  // One worker script serves all: binaries have but one.
   if (!("kind" in data)) runAll(data);
   else if (data.kind === "gpu") void becomeGpuOwner(data);
+  else if (data.kind === "fetch") void fetchFiles(data);
 };
+
+/** From now on this worker fetches what others read from a server. */
+async function fetchFiles(message: FetchMessage): Promise<void> {
+  const { fetchThread } = await import("../../remote/fetch_thread.ts");
+  await fetchThread(message, (report) => scope.postMessage(report));
+}
 
 /** From now on this worker does what others ask of the GPU. */
 async function becomeGpuOwner(start: GpuStartMessage): Promise<void> {
   const { ownGpu } = await import("./gpu_owner.ts");
   const take = await ownGpu(start, (report) => scope.postMessage(report));
   scope.onmessage = ({ data }) => {
-    if ("kind" in data && data.kind !== "gpu") take(data);
+    if ("kind" in data && data.kind !== "gpu" && data.kind !== "fetch") take(data);
   };
 }
 
@@ -52,7 +62,7 @@ function runAll(run: RunMessage): void {
     chunks.runApart();
   } catch (error) {
     // A member that throws because another one left has nothing of its own to report.
-    const isFollowing = error instanceof TeamAbortedError &&
+    const isFollowing = (error instanceof TeamAbortedError || error instanceof InterruptedRead) &&
       Atomics.load(control, CONTROL.stop) !== 0;
     Atomics.store(control, CONTROL.stop, 1);
     team.abort();
@@ -79,7 +89,7 @@ class Chunks {
   readonly #scratch: Arena;
   readonly #linalg: LinalgContext | null;
   readonly #gpu: GpuClient | null;
-  readonly #inputs: number[] = [];
+  readonly #inputs: InputFiles;
   #output = -1;
 
   constructor(run: RunMessage, control: Int32Array, list: TaskList, team: AtomicsTeam) {
@@ -87,6 +97,7 @@ class Chunks {
     this.#control = control;
     this.#list = list;
     this.#team = team;
+    this.#inputs = new InputFiles(run.inputPaths, { shouldStop: () => this.#stops() });
     this.#kernels = new WasmKernels(run.module, run.memory);
     this.#scratch = new Arena(run.memory, run.arenaBase, run.arenaBytes);
     this.#gpu = run.gpu === null ? null : new GpuClient(run.gpu);
@@ -102,13 +113,13 @@ class Chunks {
   }
 
   open(): void {
-    const { inputPaths, outputPath } = this.#run;
-    for (const path of inputPaths) this.#inputs.push(openSync(path, "r"));
+    const { outputPath } = this.#run;
+    this.#inputs.open();
     if (outputPath !== null) this.#output = openSync(outputPath, "r+");
   }
 
   close(): void {
-    for (const fd of this.#inputs) closeSync(fd);
+    this.#inputs.close();
     if (this.#output >= 0) closeSync(this.#output);
     this.#gpu?.close();
   }
@@ -182,7 +193,7 @@ class Chunks {
         const note = learned === undefined ? { text } : { text, learned };
         scope.postMessage({ kind: "note", task, note });
       },
-      read: (file, view, position) => readExactly(this.#inputs[file]!, view, position),
+      read: (file, view, position) => this.#inputs.read(file, view, position),
       write: (view, position) => writeExactly(this.#output, view, position),
       slot: new Float64Array(this.#run.slots, chunk * SLOT_LENGTH * 8, SLOT_LENGTH),
     };

@@ -9,10 +9,12 @@ import { LINALG_WORKSPACE_BYTES } from "../../backend/cpu/wasm_linalg.ts";
 import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { STATS, STATS_LENGTH } from "../../backend/backend.ts";
 import { InterruptedError } from "../../core/errors.ts";
+import type { InputPath } from "../../remote/input_path.ts";
 import { abortTeam, createTeamControl } from "../../linalg/team.ts";
 import { SLOT, SLOT_LENGTH } from "../chunks/chunk_context.ts";
 import { scratchBytes, sharedBytes } from "../chunks/run_chunk.ts";
 import { inputBytesOf, isTeamTask, type MatrixSource, type Task, TaskList } from "../tasks.ts";
+import { announceReads } from "./announce_reads.ts";
 import type { GpuService } from "./gpu_service.ts";
 import { CONTROL, type Note, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
@@ -32,7 +34,7 @@ export interface Progress {
 
 /** One run. */
 export interface PoolRun {
-  readonly inputPaths: readonly string[];
+  readonly inputPaths: readonly InputPath[];
   readonly outputPath: string | null;
   readonly tasks: readonly Task[];
   readonly signal?: AbortSignal | undefined;
@@ -165,6 +167,7 @@ export class WorkerPool {
         if (control[CONTROL.openChunks + i] === 0) finish(i);
       }
       if (run.signal?.aborted) stop();
+      announceReads(run.inputPaths, list);
       const note = (task: number, said: Note): void => run.onNote?.(task, said);
       await this.#runWorkers({ finish, note }, list, (index) => ({
         module: this.#module,

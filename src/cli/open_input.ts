@@ -1,0 +1,46 @@
+/** Opens the model that a command reads: a path, an URL, or a repository of the Hugging Face Hub. */
+
+import { dirname } from "node:path";
+import type { OpenInput } from "../pipeline/workers/remote_input.ts";
+import { isRemote } from "../remote/location.ts";
+import { openModel } from "../safetensors/reader.ts";
+import type { CommandContext } from "./context.ts";
+import type { Log } from "./log.ts";
+
+/** Repeated requests that are told; a bad line would fill the screen. */
+const TOLD_RETRIES = 5;
+
+/** What an input is opened for. */
+export interface OpenFor {
+  readonly context: CommandContext;
+  readonly log: Pick<Log, "warn" | "verbose">;
+  /** Where the output goes: what must be kept of a download lies beside it. */
+  readonly output?: string | null;
+  /** All of it will be read more than once. */
+  readonly keep?: boolean;
+}
+
+/**
+ * Opens a model. Dispose it (`using`).
+ *
+ * @throws as `openModel` and `openRemote`; InterruptedError.
+ */
+export async function openFor(word: string, options: OpenFor): Promise<OpenInput> {
+  if (!isRemote(word)) return { model: openModel(word), [Symbol.dispose]: () => {} };
+  const { context, log, output = null, keep } = options;
+  let retries = 0;
+  // Loaded here: local files need nothing of it.
+  const { openInput } = await import("../pipeline/workers/remote_input.ts");
+  return await openInput(word, {
+    workerUrl: context.workerUrl,
+    signal: context.signal,
+    keep,
+    spillFolder: output === null ? "." : dirname(output),
+    onRetry: (text) => {
+      retries++;
+      if (retries <= TOLD_RETRIES) log.warn(text);
+      else log.verbose(text);
+      if (retries === TOLD_RETRIES) log.warn("more of these are told by --verbose VERBOSE");
+    },
+  });
+}

@@ -1,0 +1,75 @@
+/**
+ * Tells the threads that fetch from servers what the workers of a run will read, in the order they will:
+ * fetching runs ahead of them, and what was read once is let go.
+ */
+
+import { ChannelClient, type FileRange, type RemotePath } from "../../remote/channel.ts";
+import type { InputPath } from "../../remote/input_path.ts";
+import { elementBytes, isTeamTask, type MatrixSource, type Task, type TaskList } from "../tasks.ts";
+
+/** Tells every server of `inputPaths` its part of what `list` reads. Nothing to do for local files. */
+export function announceReads(inputPaths: readonly InputPath[], list: TaskList): void {
+  const remote = inputPaths.filter((path) => typeof path !== "string");
+  for (const { channel } of new Map(remote.map((path) => [path.channel.id, path])).values()) {
+    const fileOf = (number: number): RemotePath | null => {
+      const path = inputPaths[number]!;
+      return typeof path !== "string" && path.channel.id === channel.id ? path : null;
+    };
+    const ranges = readOrder(list.tasks).flatMap((range) => {
+      const path = fileOf(range.file);
+      return path === null ? [] : [{ ...range, file: path.file }];
+    });
+    const client = new ChannelClient(channel);
+    try {
+      if (readsAgain(list)) client.keep();
+      client.schedule(ranges);
+    } finally {
+      client.close();
+    }
+  }
+}
+
+/** Whether some values are read more than once. */
+export function readsAgain({ tasks, grids }: Pick<TaskList, "tasks" | "grids">): boolean {
+  return tasks.some((task, index) =>
+    isTeamTask(task) || grids[index]!.streamed ||
+    (task.kind === "quantize" && task.learned !== undefined)
+  );
+}
+
+/** Returns the bytes that tasks read, by the numbers of files in the run; without scales and calibration data. */
+export function readOrder(tasks: readonly Task[]): FileRange[] {
+  return tasks.flatMap(rangesOf).filter(({ begin, end }) => end > begin);
+}
+
+function rangesOf(task: Task): FileRange[] {
+  switch (task.kind) {
+    case "copy":
+      return [bytesAt(task.file, task.offsetBytes, task.byteLength)];
+    case "compareBytes":
+      return [
+        bytesAt(task.file, task.offsetBytes, task.byteLength),
+        bytesAt(task.otherFile, task.otherOffsetBytes, task.byteLength),
+      ];
+    case "quantize":
+    case "cast":
+    case "columnMax":
+    case "scan":
+      return [matrixRange(task.source)];
+    case "compare":
+    case "measure":
+    case "correctBias":
+      return [matrixRange(task.reference), matrixRange(task.stored)];
+    case "inputScale":
+      return [];
+  }
+}
+
+function bytesAt(file: number, offsetBytes: number, byteLength: number): FileRange {
+  return { file, begin: offsetBytes, end: offsetBytes + byteLength };
+}
+
+function matrixRange(matrix: MatrixSource): FileRange {
+  const { rows, cols } = matrix.transform ?? matrix;
+  return bytesAt(matrix.file, matrix.offsetBytes, rows * cols * elementBytes(matrix.dtype));
+}

@@ -1,0 +1,49 @@
+/** What the thread that fetches is told, what it says, and what it does: it answers a channel. */
+
+import { BlockStore, type KnownFile } from "./block_store.ts";
+import { type FileRange, type RemoteChannel, serveChannel } from "./channel.ts";
+import type { Patience } from "./patience.ts";
+
+/** What the thread is started with. Plain data. */
+export interface FetchMessage {
+  readonly kind: "fetch";
+  readonly channel: RemoteChannel;
+  readonly files: readonly KnownFile[];
+  /** Small ranges that are read soon, and one by one. */
+  readonly hold: readonly FileRange[];
+  /** Everything will be read more than once. */
+  readonly keep: boolean;
+  /** Folder for what is kept. */
+  readonly spillFolder: string;
+  readonly patience?: Patience;
+}
+
+/** What the thread says. */
+export type FetchReport =
+  /** From now on the channel is answered. */
+  | { readonly kind: "ready" }
+  /** A request failed and is repeated. */
+  | { readonly kind: "retry"; readonly text: string }
+  | { readonly kind: "failed"; readonly message: string };
+
+/** Answers the channel until it is closed. Never rejects: failures are reported, or told to who reads. */
+export async function fetchThread(
+  { channel, files, hold, keep, spillFolder, patience }: FetchMessage,
+  report: (report: FetchReport) => void,
+): Promise<void> {
+  using store = new BlockStore(files, {
+    memory: channel.blocks,
+    spillFolder,
+    onRetry: (text) => report({ kind: "retry", text }),
+    ...(patience === undefined ? {} : { patience }),
+  });
+  try {
+    if (keep) store.keep();
+    await store.hold(hold);
+  } catch (error) {
+    report({ kind: "failed", message: error instanceof Error ? error.message : String(error) });
+    return;
+  }
+  report({ kind: "ready" });
+  await serveChannel(channel, store);
+}
