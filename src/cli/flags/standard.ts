@@ -14,9 +14,8 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "input",
       aliases: ["-i"],
       type: { kind: "string", place: "FILE" },
-      help:
-        "model to read: a safetensors file, a folder of shards, their index, an https:// URL, or " +
-        "hf://owner/repo[/file][@revision]",
+      help: "model to read: a safetensors file, a folder of shards, their index, a URL, or " +
+        "hf://owner/repo",
       commands: READING,
     },
     {
