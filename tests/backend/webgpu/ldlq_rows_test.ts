@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import type { Grid } from "../../../src/backend/backend.ts";
-import type { Gpu } from "../../../src/backend/webgpu/device.ts";
+import { findAdapter } from "../../../src/backend/webgpu/adapter.ts";
+import { Gpu } from "../../../src/backend/webgpu/device.ts";
 import { FACTOR_BLOCK, GpuFactor } from "../../../src/backend/webgpu/gpu_factor.ts";
 import { ldlqRows } from "../../../src/backend/webgpu/ldlq_rows.ts";
 import type { Storage } from "../../../src/backend/webgpu/storage.ts";
@@ -240,4 +241,20 @@ testGpuOnly("GpuFactor.upload() reports a factor that does not fit", async (gpu)
     DeviceError,
   );
   assert.equal(gpu.failure, null);
+});
+
+testGpuOnly("GpuFactor and ldlqRows() tell of a device that was lost", async () => {
+  const layer = layerOf({ rows: 4, cols: 16 });
+  await withFactor(layer, false, async (factor) => {
+    const gpu = await Gpu.open((await findAdapter())!);
+    using onDevice = await upload(gpu, factor, "f32");
+    gpu.device.destroy();
+    const codes = new Int8Array(64), given = layer.weights.slice();
+    const rows = { ...layer, weights: given, codes, errors: given, firstRow: 0 };
+    await assert.rejects(ldlqRows(onDevice, rows), DeviceError);
+    assertSameBits(given, layer.weights, "weights");
+    await assert.rejects(upload(gpu, factor, "f32"), DeviceError);
+    await gpu.device.lost;
+    await assert.rejects(upload(gpu, factor, "bf16"), gpu.failure!);
+  });
 });
