@@ -28,6 +28,11 @@ export function formatSqnr(sqnrDb: number | null): string {
   return sqnrDb === null ? "exact" : sqnrDb.toFixed(2);
 }
 
+/** Returns the same in a sentence: `42.57 dB`, or `exact`. */
+export function sqnrPhrase(sqnrDb: number | null): string {
+  return sqnrDb === null ? "exact" : `${formatSqnr(sqnrDb)} dB`;
+}
+
 const ON: Readonly<Record<MeasuredOn | "mixed", string>> = {
   "held-out rows": "on rows of the calibration data that nothing was fitted to",
   "calibration rows":

@@ -21,7 +21,8 @@ import type { Note } from "./workers/protocol.ts";
 import { workersWithin } from "./budget.ts";
 import { F16_MAX } from "./chunks/cast_chunk.ts";
 import { type LayerErrors, layerErrors } from "./layer_errors.ts";
-import { type BiasChange, finishingArenaBytes, finishLayers } from "./finish_layers.ts";
+import { type BiasChange, finishLayers } from "./finish_layers.ts";
+import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
 import { deltaBytes } from "./lora_merge.ts";
 import { placeOnGpu } from "./gpu_tasks.ts";
 import { makeTasks, type Work } from "./make_tasks.ts";
@@ -30,7 +31,8 @@ import type { OutputErrors } from "./output_errors.ts";
 import type { Plan } from "./plan.ts";
 import { prepare, type Prepared } from "./prepare.ts";
 import { findSmoothing, smoothed, type Smoothing } from "./smoothing.ts";
-import type { ScanTask, Task } from "./tasks.ts";
+import { Stages } from "./stages.ts";
+import { inputBytesOf, type ScanTask, type Task } from "./tasks.ts";
 
 /** A conversion to be done. */
 export interface ConvertRequest {
@@ -146,22 +148,25 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   const gpu = await request.openGpu?.() ?? null;
   const doneBefore = gpu?.doneCount ?? 0;
   if (gpu !== null) gpu.onFailure = (message) => request.onGpuFailure?.(message);
-  const firstTasks = tasksOf(gpu, prepared, prepared.plan).tasks;
-  const workers = workersFor(request, prepared, firstTasks);
+  const work = tasksOf(gpu, prepared, prepared.plan);
+  const workers = workersFor(request, prepared, work.tasks);
   using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
   const pool = (request.pools ?? own!).take(workers, gpu);
   const plan = request.options.nonfinite === "keep"
-    ? await planAround(prepared, pool, request)
+    ? await planAround(prepared, pool, { request, tasks: work.tasks })
     : prepared.plan;
   const smoothing = await smoothingOf(prepared, plan, { request, pool });
   const notes = [...prepared.notes, ...smoothing?.notes ?? []];
   const adapter = gpu?.adapter.name ?? null;
   request.onPlan?.({ plan, output, notes, loras: prepared.loras, workers, gpu: adapter });
-  const layers = await execute(
-    request,
-    smoothing === null ? prepared : smoothed(prepared, smoothing),
-    { plan, pool, output },
-  );
+  const final = smoothing === null ? prepared : smoothed(prepared, smoothing);
+  const isAsFirst = plan === prepared.plan && final === prepared;
+  const layers = await execute(request, final, {
+    plan,
+    pool,
+    output,
+    work: isAsFirst ? work : tasksOf(gpu, final, plan),
+  });
   return {
     plan,
     output,
@@ -203,9 +208,14 @@ function tasksOf(gpu: GpuService | null, prepared: Prepared, plan: Plan): Work {
 async function execute(
   request: ConvertRequest,
   prepared: Prepared,
-  { plan, pool, output: path }: { plan: Plan; pool: WorkerPool; output: string },
+  { plan, pool, output: path, work: { tasks, inline } }: {
+    plan: Plan;
+    pool: WorkerPool;
+    output: string;
+    work: Work;
+  },
 ): Promise<LayerResult[]> {
-  const { tasks, inline } = tasksOf(pool.gpu, prepared, plan);
+  const stages = stagesOf(request, prepared, tasks);
   using output = OutputFile.create(path, {
     header: plan.header,
     totalBytes: plan.totals.outputBytes,
@@ -227,7 +237,7 @@ async function execute(
         request.onLayer?.(layer);
       },
       onNote: (index, note) => notes.set(index, note),
-      onProgress: request.onProgress,
+      onProgress: stages.of("weights"),
     });
   } catch (error) {
     if (error instanceof NonFiniteError) {
@@ -241,7 +251,8 @@ async function execute(
     outputPath: output.partialPath,
     options: request.options,
     measure: request.measure ?? false,
-    run: { signal: request.signal, onProgress: request.onProgress },
+    signal: request.signal,
+    stages,
   });
   const layers = plan.tensors.flatMap(({ source }) => {
     const layer = results.get(source.name);
@@ -256,6 +267,19 @@ async function execute(
     if (layer.output !== null || layer.bias !== null) request.onMeasured?.(layer);
   }
   return layers;
+}
+
+/** The steps of a run that are shown as one: what is read in each, in bytes. */
+function stagesOf(
+  { options, measure = false, onProgress }: ConvertRequest,
+  prepared: Prepared,
+  tasks: readonly Task[],
+): Stages<"weights" | "biases" | "outputs"> {
+  const weights = tasks.reduce((sum, task) => sum + inputBytesOf(task), 0);
+  const { biasCorrection } = options;
+  const { biases, outputs } = finishingBytes(prepared, tasks, { biasCorrection, measure });
+  const bytes = [["weights", weights], ["biases", biases], ["outputs", outputs]] as const;
+  return new Stages(bytes, onProgress);
 }
 
 function layerResult(
@@ -304,9 +328,9 @@ function scanOf(task: Task): ScanTask[] {
 async function planAround(
   prepared: Prepared,
   pool: WorkerPool,
-  request: ConvertRequest,
+  { request, tasks }: { request: ConvertRequest; tasks: readonly Task[] },
 ): Promise<Plan> {
-  const scans = tasksOf(pool.gpu, prepared, prepared.plan).tasks.flatMap(scanOf);
+  const scans = tasks.flatMap(scanOf);
   const numbers = await pool.run({
     inputPaths: prepared.inputPaths,
     outputPath: null,

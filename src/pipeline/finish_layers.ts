@@ -16,6 +16,7 @@ import type { ConvertOptions } from "./options.ts";
 import { type MeasuredOn, type OutputErrors, outputErrors } from "./output_errors.ts";
 import type { Plan } from "./plan.ts";
 import type { Prepared } from "./prepare.ts";
+import type { Stages } from "./stages.ts";
 import { storedMatrix, tensorsByName } from "./stored_matrix.ts";
 import type {
   CorrectBiasTask,
@@ -25,7 +26,7 @@ import type {
   MeasureTask,
   Task,
 } from "./tasks.ts";
-import { arenaBytesFor, type PoolRun, type WorkerPool } from "./workers/worker_pool.ts";
+import type { PoolRun, WorkerPool } from "./workers/worker_pool.ts";
 
 /** What became of the bias of a layer. */
 export interface BiasChange {
@@ -54,7 +55,9 @@ export interface FinishRequest {
   readonly options: Pick<ConvertOptions, "biasCorrection" | "staticActivations">;
   /** Whether outputs are measured. */
   readonly measure: boolean;
-  readonly run: Pick<PoolRun, "signal" | "onProgress">;
+  readonly signal: AbortSignal | undefined;
+  /** What the two steps report their progress to. */
+  readonly stages: Pick<Stages<"biases" | "outputs">, "of">;
 }
 
 /** Does all that the calibration data of `prepared` allows. */
@@ -62,7 +65,7 @@ export async function finishLayers(prepared: Prepared, request: FinishRequest): 
   const outputs = new Map<string, OutputErrors>(), biases = new Map<string, BiasChange>();
   if (prepared.calibration === null) return { outputs, biases };
   const layers = layersOf(prepared, request);
-  const { pool, outputPath, run } = request;
+  const { pool, outputPath, stages, signal } = request;
   const inputPaths = [...prepared.inputPaths, outputPath];
   const corrections = request.options.biasCorrection
     ? layers.flatMap((layer) => biasTask(prepared, layer) ?? [])
@@ -72,7 +75,8 @@ export async function finishLayers(prepared: Prepared, request: FinishRequest): 
     : [];
   if (corrections.length + scales.length > 0) {
     const tasks: Task[] = [...corrections.map(({ task }) => task), ...scales];
-    const numbers = await pool.run({ ...run, inputPaths, outputPath, tasks });
+    const onProgress = stages.of("biases");
+    const numbers = await pool.run({ signal, onProgress, inputPaths, outputPath, tasks });
     corrections.forEach(({ layer, task }, index) => {
       const { stats } = numbers[index]!;
       const size = task.bias.rows * task.bias.cols;
@@ -86,52 +90,11 @@ export async function finishLayers(prepared: Prepared, request: FinishRequest): 
   }
   if (!request.measure) return { outputs, biases };
   const measures = layers.flatMap((layer) => measureOne(prepared, layer) ?? []);
-  for (const [name, errors] of await runMeasures(pool, measures, { ...run, inputPaths })) {
+  const run = { signal, onProgress: stages.of("outputs"), inputPaths };
+  for (const [name, errors] of await runMeasures(pool, measures, run)) {
     outputs.set(name, errors);
   }
   return { outputs, biases };
-}
-
-/** Returns the bytes of memory that each worker's arena will take in {@link finishLayers}, at most. */
-export function finishingArenaBytes(
-  { calibration, inputsOptions }: Prepared,
-  tasks: readonly Task[],
-): number {
-  if (calibration === null) return 0;
-  const expected = tasks.flatMap((task): Task[] => {
-    if (task.kind !== "quantize") return [];
-    const { name, source, transform, convrotGroupSize, groupRows, groupCols } = task;
-    const found = measuringInputs(calibration, name.replace(/\.weight$/, ""), inputsOptions);
-    if (found === null) return [];
-    const { rows, cols } = source;
-    const at = { file: 0, offsetBytes: 0 };
-    const scale = { ...at, dtype: "F32", groupRows, groupCols } as const;
-    const padded = transform === undefined ? {} : {
-      transform: { rows: transform.rows, cols: transform.cols, signRow: at, signCol: at },
-    };
-    const stored: MatrixSource = {
-      ...at,
-      name,
-      dtype: "I8",
-      rows,
-      cols,
-      scale,
-      convrotGroupSize,
-      ...padded,
-    };
-    const vector: MatrixSource = {
-      ...at,
-      name,
-      dtype: "F32",
-      rows: 1,
-      cols: rows,
-      scale: null,
-      convrotGroupSize: null,
-    };
-    const bias = { reference: vector, stored: vector };
-    return [{ kind: "measure", name, reference: source, stored, bias, inputs: found.inputs }];
-  });
-  return arenaBytesFor(expected);
 }
 
 /** A measuring task with what its inputs are. */

@@ -29,7 +29,7 @@ import { GpuKeeper } from "../device.ts";
 import { createProgress } from "../progress.ts";
 import { overallOutput } from "../../pipeline/output_errors.ts";
 import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
-import { formatSqnr, overallOf, qualityTable } from "../quality_table.ts";
+import { overallOf, qualityTable, sqnrPhrase } from "../quality_table.ts";
 import { writeReport } from "../report/write_report.ts";
 import { displayName, localNameOf } from "../../remote/location.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
@@ -394,7 +394,7 @@ function gpuLine({ adapter, operations, failure }: GpuShare): string {
 
 function qualityLine(result: ConvertResult, sqnrDb: number | null): string {
   const worst = worstLayersFirst(result.layers)[0]!;
-  return `SQNR ${formatSqnr(sqnrDb)} dB overall, worst ${
-    formatSqnr(worst.errors.sqnrDb)
-  } dB (${worst.name})`;
+  return `SQNR ${sqnrPhrase(sqnrDb)} overall, worst ${
+    sqnrPhrase(worst.errors.sqnrDb)
+  } (${worst.name})`;
 }

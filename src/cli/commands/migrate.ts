@@ -9,7 +9,7 @@ import { formatBytes } from "../format.ts";
 import { createLog } from "../log.ts";
 import { openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
-import { formatSqnr, overallOf, qualityTable } from "../quality_table.ts";
+import { overallOf, qualityTable, sqnrPhrase } from "../quality_table.ts";
 
 /** Runs the subcommand; returns the exit code. */
 export async function migrateCommand(parsed: Parsed, context: CommandContext): Promise<number> {
@@ -55,7 +55,7 @@ export async function migrateCommand(parsed: Parsed, context: CommandContext): P
   log.info(
     `${layers.length} layers were rounded a second time, which adds a relative error of ${
       overall.relativeError.toExponential(2)
-    } (SQNR ${formatSqnr(overall.sqnrDb)} dB) to that of the first; ` +
+    } (SQNR ${sqnrPhrase(overall.sqnrDb)}) to that of the first; ` +
       "converting the original weights gives a better file",
   );
   return 0;

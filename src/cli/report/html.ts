@@ -10,7 +10,7 @@ import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
 import { overallOutput, worstFirst } from "../../pipeline/output_errors.ts";
 import { explain } from "../../presets/explain.ts";
 import { formatBytes, formatSeconds } from "../format.ts";
-import { formatSqnr, overallOf } from "../quality_table.ts";
+import { formatSqnr, overallOf, sqnrPhrase } from "../quality_table.ts";
 import { versionLine } from "../version.ts";
 import pageStyle from "./page.css" with { type: "text" };
 import pageScript from "./page.js" with { type: "text" };
@@ -89,7 +89,7 @@ function cards(result: ConvertResult, { calibration, thresholdDb }: ReportFacts)
   ];
   if (overall !== null) {
     list.push([
-      `${formatSqnr(overall.sqnrDb)} dB SQNR`,
+      `SQNR ${sqnrPhrase(overall.sqnrDb)}`,
       `of all weights together; relative error ${percent(overall.relativeError)}`,
     ]);
     list.push([`${low} below ${thresholdDb} dB`, "layers that deserve a look"]);

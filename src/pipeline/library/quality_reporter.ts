@@ -94,7 +94,7 @@ export class QualityReporter {
     const { layers, overall } = this.report();
     if (overall === null) return "No layer was added.";
     const line = (name: string, { sqnrDb, relativeError }: LayerErrors, isLow: boolean): string =>
-      `${(sqnrDb === null ? "exact" : sqnrDb.toFixed(2)).padStart(8)} dB  ` +
+      `${(sqnrDb === null ? "exact" : `${sqnrDb.toFixed(2)} dB`).padStart(11)}  ` +
       `${relativeError.toExponential(2)}  ${name}${
         isLow ? `  (below ${this.thresholdDb} dB)` : ""
       }`;
