@@ -7,9 +7,10 @@
 // that the host puts before this text). The scale of an element is
 // scales[((firstRow + r) / groupRows) * scaleCols + columnGroups[groupsStart + j]]. width is at most 128.
 //
-// A workgroup takes 16 rows, in steps of 8 columns: 16 invocations each round the 8 columns of a row, then
-// all feed the 8 errors back into the columns before them, 4 columns of 4 rows each. So an element of the
-// feedback gets its terms in the same order as on the CPU, and barriers are 2 per 8 columns.
+// A workgroup takes 16 rows, in steps of 8 columns: 16 invocations each round the 8 columns of a row, with
+// nothing but the memory of the workgroup; then all feed the 8 errors back into the columns before them, 4
+// columns of 4 rows each, and fetch what the next step needs. So an element of the feedback gets its terms in
+// the same order as on the CPU, and barriers are 2 per 8 columns.
 // Class: exact, where the device keeps subnormal numbers.
 
 struct Params {
@@ -44,9 +45,14 @@ const INVOCATIONS = 128u;
 // Vectors of a row, and one beside it: the same column of two rows then lies in different banks.
 const STRIDE = 33u;
 
-// What is fed back to each row, and the errors of the columns of this step.
+// What is fed back to each row, and the errors and codes of the columns of this step.
 var<workgroup> fed: array<vec4f, ROWS * STRIDE>;
 var<workgroup> errors: array<vec4f, ROWS * 2u>;
+var<workgroup> packed: array<u32, ROWS * 2u>;
+// Weights and scales of this step, [STEP, ROWS], and the part of the panel within it, [STEP, STEP].
+var<workgroup> stepWeights: array<f32, STEP * ROWS>;
+var<workgroup> stepScales: array<u32, STEP * ROWS>;
+var<workgroup> stepPanel: array<f32, STEP * STEP>;
 
 fn panelAt(row: u32, col: u32) -> f32 {
   let at = params.panelStart + row * params.panelRow + col;
@@ -74,37 +80,60 @@ fn errorOf(weight: f32, wanted: u32, scale: u32, code: i32) -> f32 {
   return weight - product(q, bitcast<f32>(scale));
 }
 
-// Rounds columns first .. first + 8 of one row.
-fn roundStep(local: u32, row: u32, first: u32) {
+// Fetches weights, scales and panel of the step that begins at column `first`.
+fn fetchStep(local: u32, top: u32, first: u32) {
+  let row = top + local / STEP;
+  let j = first + local % STEP;
+  if (row < params.rows && j < params.width) {
+    let place = (local % STEP) * ROWS + local / STEP;
+    let scaleRow = ((params.firstRow + row) / params.groupRows) * params.scaleCols;
+    stepWeights[place] = weights[params.weightsStart + row * params.weightsRow + j];
+    stepScales[place] = scales[scaleRow + columnGroups[params.groupsStart + j]];
+  }
+  let below = local / STEP;
+  if (local % STEP < below && below < STEP && first + below < params.width) {
+    stepPanel[local] = panelAt(first + below, j);
+  }
+}
+
+// Rounds columns first .. first + 8 of row `local` of the workgroup.
+fn roundStep(local: u32, first: u32) {
   var step = array<f32, 8>();
   var found = array<f32, 8>();
-  var packed = array<u32, 2>();
+  var words = array<u32, 2>();
   for (var k = 0u; k < STEP; k++) {
     step[k] = fed[local * STRIDE + (first + k) / 4u][k % 4u];
   }
-  let scaleRow = ((params.firstRow + row) / params.groupRows) * params.scaleCols;
-  let weightRow = params.weightsStart + row * params.weightsRow;
   for (var k = min(STEP, params.width - first); k > 0u; ) {
     k--;
-    let j = first + k;
-    let scale = scales[scaleRow + columnGroups[params.groupsStart + j]];
-    let weight = weights[weightRow + j];
+    let scale = stepScales[k * ROWS + local];
+    let weight = stepWeights[k * ROWS + local];
     let wanted = bitcast<u32>(weight + step[k]);
-    let code = codeOf(wanted, scale);
-    packed[k / 4u] |= (u32(code) & 0xffu) << (8u * (k % 4u));
+    let code = quickCodeOf(wanted, scale);
+    words[k / 4u] |= (u32(code) & 0xffu) << (8u * (k % 4u));
     let error = errorOf(weight, wanted, scale, code);
-    weights[weightRow + j] = error;
     found[k] = error;
     for (var i = 0u; i < k; i++) {
-      step[i] += product(error, panelAt(j, first + i));
+      step[i] += product(error, stepPanel[k * STEP + i]);
     }
   }
   errors[2u * local] = vec4f(found[0], found[1], found[2], found[3]);
   errors[2u * local + 1u] = vec4f(found[4], found[5], found[6], found[7]);
-  let word = params.codesStart + row * params.codesRow + first / 4u;
-  codes[word] = packed[0];
-  if (first + 4u < params.width) {
-    codes[word + 1u] = packed[1];
+  packed[2u * local] = words[0];
+  packed[2u * local + 1u] = words[1];
+}
+
+// Writes errors and codes of the step.
+fn storeStep(local: u32, top: u32, first: u32) {
+  let row = top + local / STEP;
+  let k = local % STEP;
+  if (row < params.rows && first + k < params.width) {
+    let error = errors[2u * (local / STEP) + k / 4u][k % 4u];
+    weights[params.weightsStart + row * params.weightsRow + first + k] = error;
+    if (k % 4u == 0u) {
+      let word = params.codesStart + row * params.codesRow + (first + k) / 4u;
+      codes[word] = packed[2u * (local / STEP) + k / 4u];
+    }
   }
 }
 
@@ -130,13 +159,19 @@ fn main(
   // Columns of a vector lie with neighbouring invocations, so that they read neighbouring words.
   let vector = local % 32u;
   let group = local / 32u;
-  for (var steps = (params.width + STEP - 1u) / STEP; steps > 0u; steps--) {
-    let first = (steps - 1u) * STEP;
+  let steps = (params.width + STEP - 1u) / STEP;
+  fetchStep(local, top, (max(steps, 1u) - 1u) * STEP);
+  for (var left = steps; left > 0u; left--) {
+    let first = (left - 1u) * STEP;
     workgroupBarrier();
     if (local < ROWS && top + local < params.rows) {
-      roundStep(local, top + local, first);
+      roundStep(local, first);
     }
     workgroupBarrier();
+    storeStep(local, top, first);
+    if (left > 1u) {
+      fetchStep(local, top, first - STEP);
+    }
     if (4u * vector < first) {
       var at = vec4u(group, group + 4u, group + 8u, group + 12u);
       var t0 = fed[at.x * STRIDE + vector];

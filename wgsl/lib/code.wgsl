@@ -28,3 +28,18 @@ fn codeOf(xBits: u32, scaleBits: u32) -> i32 {
   }
   return select(code, -code, isNegative);
 }
+
+// The same, quicker: the float quotient is at most 2.5 units off, 4e-5 for what is below 128, and settles the
+// code unless it is that near to the middle between two. Compared as bits, so that NaN settles nothing.
+fn quickCodeOf(xBits: u32, scaleBits: u32) -> i32 {
+  let q = bitcast<f32>(xBits) / bitcast<f32>(scaleBits);
+  let nearest = round(q);
+  let fromMiddle = abs(abs(q - nearest) - 0.5);
+  let scale = scaleBits & MAGNITUDE;
+  // 2^-100 to 2^100: divisors for which the language promises anything, and more.
+  let isUsual = scale > 0x0d800000u && scale < 0x71800000u && (xBits & MAGNITUDE) < INFINITE;
+  if (isUsual && (bitcast<u32>(q) & MAGNITUDE) < 0x43000000u && fromMiddle > 1e-4) {
+    return clamp(i32(nearest), -127, 127);
+  }
+  return codeOf(xBits, scaleBits);
+}
