@@ -50,6 +50,12 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
   { from: "src/pipeline/workers/worker.ts", to: "src/backend/cpu/" },
   { from: "src/pipeline/workers/worker_pool.ts", to: "src/backend/cpu/" },
   { from: "src/pipeline/workers/gpu_owner.ts", to: "src/backend/webgpu/" },
+  { from: "src/pipeline/workers/gpu_operations.ts", to: "src/backend/webgpu/" },
+  // In plain code: the owner of the GPU has no WebAssembly memory of its own.
+  {
+    from: "src/pipeline/workers/gpu_operations.ts",
+    to: "src/backend/reference/linalg/unit_lower_panel.ts",
+  },
   ...["protocol", "service"].flatMap((name) =>
     ["adapter", "device"].map((type) => ( // types of what the owner tells
       { from: `src/pipeline/workers/gpu_${name}.ts`, to: `src/backend/webgpu/${type}.ts` }

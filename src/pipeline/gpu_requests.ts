@@ -46,7 +46,50 @@ export interface LinalgRequest {
 /** Kernels that are worth the way to the GPU and back by themselves. */
 export type OffloadedKernel = "gemmF32" | "gemmI8" | "hadamardRows" | "hadamardColumns";
 
-export type GpuRequest = QuantizeRequest | LinalgRequest;
+/** A factored Hessian (`quant/gptq.ts`) that rows will be rounded with, until it is dropped. */
+export interface FactorRequest {
+  readonly op: "factor";
+  /** By what later requests name it. */
+  readonly name: string;
+  readonly size: number;
+  readonly blockSize: number;
+  /** f64, block by block. */
+  readonly values: MemoryPlace;
+  /** Copied: it does not lie in the memory of the run. */
+  readonly order: Int32Array | null;
+  readonly storage: GpuStorage;
+}
+
+/** How large intermediates are stored on the device. Sums are f32 always. */
+export type GpuStorage = "f32" | "bf16" | "f16";
+
+/** Rows to be rounded with a factor. */
+export interface LdlqRequest {
+  readonly op: "ldlq";
+  readonly name: string;
+  /** f32; becomes what rounding took from it where `errors` is true. */
+  readonly weights: MemoryPlace;
+  /** i8 */
+  readonly codes: MemoryPlace;
+  /** f32 */
+  readonly scales: MemoryPlace;
+  readonly errors: boolean;
+  readonly firstRow: number;
+  readonly grid: Grid;
+}
+
+/** A factor is needed no more. */
+export interface DropRequest {
+  readonly op: "drop";
+  readonly name: string;
+}
+
+export type GpuRequest =
+  | QuantizeRequest
+  | LinalgRequest
+  | FactorRequest
+  | LdlqRequest
+  | DropRequest;
 
 /** How the GPU looks to a chunk. */
 export interface GpuAccess {

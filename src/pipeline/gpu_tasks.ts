@@ -1,5 +1,6 @@
 /** Which tasks of a run go to the GPU, and in chunks of what size. Pure. */
 
+import type { GpuStorage } from "./gpu_requests.ts";
 import { isTeamTask, type QuantizeTask, type Task } from "./tasks.ts";
 
 /**
@@ -13,6 +14,10 @@ export const GPU_CHUNK_ELEMENTS = 1 << 22;
 export interface GpuPlacement {
   /** Most elements of a rectangle that may be rounded on the GPU at once. */
   readonly maxElements: number;
+  /** Most columns of a layer whose errors are compensated there. */
+  readonly mostLdlq: number;
+  /** How factors, and errors that are multiplied by them, are stored. */
+  readonly storage: GpuStorage;
   readonly linalg: LinalgPlacement;
 }
 
@@ -42,6 +47,9 @@ export function placementWithin(
   const elements = Math.floor(bytes / 4);
   return {
     maxElements: elements,
+    // A block column of a factor, 512 wide, is one buffer.
+    mostLdlq: Math.floor(elements / 512),
+    storage: "f32",
     linalg: {
       leastProducts: LEAST_PRODUCTS,
       leastHadamard: LEAST_HADAMARD,
@@ -54,14 +62,19 @@ export function placementWithin(
 /** Returns `tasks` with those that the GPU can round marked, and cut as suits it. */
 export function placeOnGpu(tasks: readonly Task[], placement: GpuPlacement): Task[] {
   const { maxElements } = placement;
-  if (maxElements < 1) return [...tasks];
   const chunkElements = Math.min(GPU_CHUNK_ELEMENTS, maxElements);
-  return tasks.map((task): Task =>
-    isRounded(task) ? { ...task, onGpu: { chunkElements, maxElements } } : task
-  );
+  return tasks.map((task): Task => {
+    if (task.kind !== "quantize" || task.learned !== undefined) return task;
+    const goes = isTeamTask(task) ? isCompensatedThere(task, placement) : maxElements > 0;
+    if (!goes) return task;
+    return { ...task, onGpu: { chunkElements, maxElements, storage: placement.storage } };
+  });
 }
 
-/** Whether a task rounds to nearest. */
-function isRounded(task: Task): task is QuantizeTask {
-  return task.kind === "quantize" && !isTeamTask(task) && task.learned === undefined;
+/** Whether rows of a layer are rounded on the GPU with its factored Hessian. */
+function isCompensatedThere(task: QuantizeTask, { linalg, mostLdlq }: GpuPlacement): boolean {
+  const { rows, cols } = task.source;
+  const padded = task.transform ?? { rows, cols };
+  return task.compensation !== null && padded.cols <= mostLdlq &&
+    padded.rows * padded.cols ** 2 >= linalg.leastProducts;
 }

@@ -6,6 +6,7 @@
 
 import type { LayerStatistic, LoraDirections, StatisticData } from "./calibration.ts";
 import type { LoraDelta } from "../lora/lora_delta.ts";
+import type { GpuStorage } from "./gpu_requests.ts";
 import type { Transform } from "../quant/scheme.ts";
 import type { LearnedOptimizer, LearnedOptions } from "../quant/learned/options.ts";
 import { type DType, DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
@@ -122,10 +123,20 @@ export interface QuantizeTask {
   readonly transform?: Transform;
   /** Codes are learned: for the outputs where there is `compensation`, else by singular directions. */
   readonly learned?: Learned;
-  /** Chunks of at most `maxElements` are rounded on the GPU, where the run has one. */
-  readonly onGpu?: { readonly chunkElements: number; readonly maxElements: number };
+  /** What of it goes to the GPU, where the run has one. */
+  readonly onGpu?: OnGpu;
   readonly codesOffsetBytes: number;
   readonly scalesOffsetBytes: number;
+}
+
+/** Chunks that the GPU rounds. */
+export interface OnGpu {
+  /** Elements of a chunk. */
+  readonly chunkElements: number;
+  /** Larger ones stay on the CPU. */
+  readonly maxElements: number;
+  /** How the device stores the factor of a compensated layer. */
+  readonly storage: GpuStorage;
 }
 
 /** A matrix (any shape, as one row per outer index) becomes F16, BF16 or F32. */
@@ -270,10 +281,14 @@ function rowGrid(rows: number, cols: number, elements: number): ChunkGrid {
 /** Rows of a compensated layer that are rounded in one go: whole scale groups, some 4 MiB as f32. */
 const BAND_ROWS = 256, BAND_ELEMENTS = 1 << 22;
 
+/** The same on a GPU, which a few hundred rows do not fill. */
+const GPU_BAND_ROWS = 1024;
+
 function bandGrid(task: QuantizeTask): ChunkGrid {
   const { rows, cols } = task.source;
   const unit = task.groupRows === rows ? 1 : task.groupRows;
-  const bands = Math.floor(Math.min(BAND_ROWS, BAND_ELEMENTS / Math.max(1, cols)) / unit);
+  const most = task.onGpu === undefined ? BAND_ROWS : GPU_BAND_ROWS;
+  const bands = Math.floor(Math.min(most, BAND_ELEMENTS / Math.max(1, cols)) / unit);
   const rowStep = Math.min(rows, Math.max(1, bands) * unit);
   return { rows, cols, rowStep, colStep: cols, streamed: false };
 }

@@ -237,8 +237,8 @@ function roundBlocks(context: LinalgContext, factor: GptqFactor, layer: LdlqRows
  * @param into where it is put: f32 with room for all of it, and f64 for `width`.
  */
 export function unitLowerColumns(
-  kernels: LinalgKernels,
-  { values, blockSize }: GptqFactor,
+  kernels: Pick<LinalgKernels, "unitLowerPanel">,
+  { values, blockSize }: Pick<GptqFactor, "values" | "blockSize">,
   { first, width, into }: {
     readonly first: number;
     readonly width: number;

@@ -4,12 +4,18 @@ import { join } from "node:path";
 import { f32ToBf16 } from "../../src/core/dtype.ts";
 import { fillNormal, randomFor } from "../../src/core/rng.ts";
 import { convertModel, type ConvertResult } from "../../src/pipeline/convert.ts";
-import { placementWithin, placeOnGpu } from "../../src/pipeline/gpu_tasks.ts";
+import { type GpuPlacement, placementWithin, placeOnGpu } from "../../src/pipeline/gpu_tasks.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
 import { GpuService } from "../../src/pipeline/workers/gpu_service.ts";
 import type { Fault } from "../../src/backend/webgpu/device.ts";
 import { testGpuOnly } from "../support/gpu.ts";
-import { bytesOfFile, temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
+import {
+  bytesOfFile,
+  readModel,
+  temporaryFolder,
+  tensorOf,
+  writeModel,
+} from "../support/model_files.ts";
 
 const WORKER = new URL("../../src/pipeline/workers/worker.ts", import.meta.url);
 
@@ -30,6 +36,31 @@ function writeLayers(path: string, layers: number): void {
   });
   const bias = tensorOf("blocks.0.a.bias", "F32", [3], Float32Array.of(1, 2, 3));
   writeModel(path, [...tensors, bias]);
+}
+
+/** Correlated inputs for all layers of 256 columns. */
+function writeActivations(path: string): void {
+  const next = randomFor(2, "inputs");
+  const rows = 128, cols = 256;
+  const values = new Float32Array(rows * cols), common = new Float32Array(rows);
+  fillNormal(values, next);
+  fillNormal(common, next);
+  for (let r = 0; r < rows; r++) {
+    for (let k = 0; k < cols; k++) {
+      values[r * cols + k] = values[r * cols + k]! * (1 + (k % 7)) + 3 * common[r]! * (k % 3);
+    }
+  }
+  const layers = Array.from({ length: 8 }, (_, k) => `blocks.${k}.a`).filter((_, k) => k % 4 !== 3);
+  writeModel(
+    path,
+    layers.map((layer) => tensorOf(`${layer}.activations`, "F32", [rows, cols], values)),
+  );
+}
+
+/** All codes of the output. */
+function codesOf(folder: string): number[] {
+  const tensors = readModel(join(folder, "out.safetensors"));
+  return [...tensors.values()].flatMap(({ dtype, data }) => dtype === "I8" ? [...data] : []);
 }
 
 interface Run {
@@ -53,6 +84,7 @@ async function convert(
     workerUrl: WORKER,
     workers: 2,
     force: true,
+    measure: true,
     openGpu: () => Promise.resolve(gpu),
     onGpuFailure: (message) => failures.push(message),
     onLayer: () => {
@@ -111,6 +143,68 @@ for (const [fault, message] of FAULTS) {
   });
 }
 
+/** Everything goes to the GPU, however small. */
+function everything(adapter: GpuService["adapter"]): GpuPlacement {
+  const placement = placementWithin(adapter.limits);
+  return {
+    ...placement,
+    linalg: { ...placement.linalg, leastProducts: 1, leastHadamard: 1 },
+  };
+}
+
+const COMPENSATED: Readonly<Record<string, Partial<ConvertOptions>>> = {
+  "rotated rows": {},
+  "rows with act order": { scaling: "row", method: "gptq" },
+  "blocks": { scaling: "block", blockSize: 16, method: "gptq" },
+  "one scale": { scaling: "tensor", method: "gptq" },
+  "quip by row": { scaling: "row", method: "quip" },
+  "quip, stored transformed": {
+    method: "quip",
+    quip: { ...DEFAULT_CONVERT_OPTIONS.quip, storeTransformed: true },
+  },
+  "learned rounding": { scaling: "row", method: "original" },
+};
+
+for (const [name, options] of Object.entries(COMPENSATED)) {
+  testGpuOnly(`convertModel() compensates errors as on the CPU: ${name}`, async () => {
+    using folder = temporaryFolder();
+    writeLayers(join(folder.path, "in.safetensors"), 2);
+    const calibrationPath = join(folder.path, "calibration.safetensors");
+    writeActivations(calibrationPath);
+    const asked = { ...options, calibrationPath };
+    using gpu = await GpuService.start(WORKER, everything);
+    const onCpu = await convert(folder.path, asked, { gpu: null });
+    const codesOnCpu = codesOf(folder.path);
+    const onGpu = await convert(folder.path, asked, { gpu });
+    const codesOnGpu = codesOf(folder.path);
+    assert.equal(onGpu.result.gpu!.failure, null);
+    assert(onGpu.result.gpu!.operations >= 4, `${onGpu.result.gpu!.operations} operations`);
+    const different = codesOnCpu.filter((code, k) => code !== codesOnGpu[k]).length;
+    assert(different <= 1e-3 * codesOnCpu.length, `${different} of ${codesOnCpu.length} differ`);
+    onGpu.result.layers.forEach(({ errors, output }, k) => {
+      const want = onCpu.result.layers[k]!;
+      assert(Math.abs(errors.sqnrDb! - want.errors.sqnrDb!) < 0.05);
+      const ratio = output!.w8a16! / want.output!.w8a16!;
+      assert(ratio > 0.98 && ratio < 1.02, `output error ${ratio} x that on the CPU`);
+    });
+  });
+}
+
+testGpuOnly("convertModel() rounds on the CPU what a lost GPU had the factor of", async () => {
+  using folder = temporaryFolder();
+  writeLayers(join(folder.path, "in.safetensors"), 8);
+  const calibrationPath = join(folder.path, "calibration.safetensors");
+  writeActivations(calibrationPath);
+  using gpu = await GpuService.start(WORKER, everything);
+  const broken = await convert(folder.path, { calibrationPath }, { gpu, fault: "lost" });
+  const onCpu = await convert(folder.path, { calibrationPath }, { gpu: null });
+  assert.equal(broken.failures.length, 1);
+  assert.equal(broken.result.layers.length, onCpu.result.layers.length);
+  broken.result.layers.forEach(({ errors }, k) => {
+    assert(Math.abs(errors.sqnrDb! - onCpu.result.layers[k]!.errors.sqnrDb!) < 0.05);
+  });
+});
+
 testGpuOnly("convertModel() on a GPU names NaN as the CPU does, and leaves no output", async () => {
   using folder = temporaryFolder();
   const values = new Float32Array(300 * 256).fill(0.5);
@@ -159,6 +253,9 @@ Deno.test("placeOnGpu() marks what is rounded to nearest, in chunks that fit a b
   };
   const limits = { maxStorageBufferBindingSize: 4e6, maxBufferSize: 1e9 };
   const [first, second] = placeOnGpu([task, copy], placementWithin(limits));
-  assert.deepEqual(first, { ...task, onGpu: { chunkElements: 1e6, maxElements: 1e6 } });
+  assert.deepEqual(first, {
+    ...task,
+    onGpu: { chunkElements: 1e6, maxElements: 1e6, storage: "f32" },
+  });
   assert.deepEqual(second, copy);
 });

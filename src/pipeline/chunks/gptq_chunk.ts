@@ -12,7 +12,7 @@ import type { Grid } from "../../backend/backend.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { diagonalOf } from "../../linalg/hessian.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
-import { type GptqFactor, gptqRows, prepareGptq } from "../../quant/gptq.ts";
+import { type GptqFactor, prepareGptq } from "../../quant/gptq.ts";
 import { DAMPING_RAISED, ROUNDED_TO_NEAREST } from "../layer_notes.ts";
 import {
   chunkGrid,
@@ -26,6 +26,7 @@ import { bytesOf, type ChunkContext, SLOT, type TeamContext } from "./chunk_cont
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
+import { dropFactor, type PlacedFactor, placeFactor, roundRows } from "./round_rows.ts";
 import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";
 
 /**
@@ -65,7 +66,8 @@ export function gptqLayer(
     : isPlain
     ? scales.plain(searched)
     : scales.weighted(residualEnergies(factor));
-  const layer: Layer = { task: searched, factor, oneScale, weighted: !isPlain, guard };
+  const placed = placeFactor(team, task, factor);
+  const layer: Layer = { task: searched, factor, placed, oneScale, weighted: !isPlain, guard };
   if (oneScale !== null && linalg.team.index === 0) {
     team.write(bytesOf(Float32Array.of(oneScale)), task.scalesOffsetBytes);
   }
@@ -73,12 +75,14 @@ export function gptqLayer(
     quantizeBand(chunk.context, linalg, layer, chunkRect(chunkGrid(task), chunk.index));
     team.chunkDone(chunk.context);
   }
+  dropFactor(team, placed);
 }
 
 /** What everybody knows of a layer before the bands are taken. */
 interface Layer {
   readonly task: QuantizeTask;
   readonly factor: GptqFactor;
+  readonly placed: PlacedFactor;
   /** The scale of the whole layer, where there is only one. */
   readonly oneScale: number | null;
   /** Whether scales are those of least error after compensation. */
@@ -115,7 +119,7 @@ export function noteOf(
 function quantizeBand(
   context: ChunkContext,
   linalg: LinalgContext,
-  { task, factor, oneScale, weighted, guard }: Layer,
+  { task, factor, placed, oneScale, weighted, guard }: Layer,
   rect: Rect,
 ): void {
   const { scratch, kernels } = context;
@@ -142,7 +146,8 @@ function quantizeBand(
       else if (task.scaleSearch) kernels.searchScale(scales, x, grid);
     }
     const limits = guard === null ? null : holdScales(context, guard, { x, xhat, scales, grid });
-    gptqRows(linalg, factor, { weights: x, codes, firstRow: 0, grid, scales });
+    const rows = { weights: x, codes, firstRow: 0, grid, scales };
+    roundRows(context, linalg, { ...placed, ...rows, errors: limits !== null });
     const moved = limits === null ? null : rowEnergies(x, cols);
     if (task.convrotGroupSize === null) restore();
     for (let row = 0; limits !== null && row < rect.rows; row++) {

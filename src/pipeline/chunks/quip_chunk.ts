@@ -13,7 +13,7 @@ import { groupCount } from "../../backend/backend.ts";
 import type { Hessian } from "../../linalg/hessian.ts";
 import { block, matrix, type MatrixF32 } from "../../linalg/matrix.ts";
 import { shareOf } from "../../linalg/team.ts";
-import { type GptqFactor, gptqRows, prepareGptq } from "../../quant/gptq.ts";
+import { type GptqFactor, prepareGptq } from "../../quant/gptq.ts";
 import { randomSigns } from "../../quant/incoherence.ts";
 import type { Transform } from "../../quant/scheme.ts";
 import {
@@ -24,6 +24,7 @@ import {
   type QuantizeTask,
 } from "../tasks.ts";
 import { bytesOf, SLOT, type TeamContext } from "./chunk_context.ts";
+import { dropFactor, type PlacedFactor, placeFactor, roundRows } from "./round_rows.ts";
 import { noteOf } from "./gptq_chunk.ts";
 import { fillDead, hessianElements, hessianOf, inputBytes } from "./load_hessian.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
@@ -51,7 +52,9 @@ export function quipLayer(team: TeamContext, task: QuantizeTask, transform: Tran
         : noteOf("quip, stored transformed,", task.compensation!, factor),
     );
   }
-  roundRows(team, layer, factor);
+  const placed = factor === null ? null : placeFactor(team, task, factor);
+  roundAll(team, layer, placed);
+  if (placed !== null) dropFactor(team, placed);
   transformBack(team, layer);
   for (let chunk = team.nextChunk(); chunk !== null; chunk = team.nextChunk()) {
     addBandErrors(team, layer, chunk);
@@ -150,7 +153,7 @@ function factorOf(
 }
 
 /** Rounds and writes the transformed rows; leaves what rounding took. Ends in a barrier. */
-function roundRows(team: TeamContext, { task, weights }: Layer, factor: GptqFactor | null): void {
+function roundAll(team: TeamContext, { task, weights }: Layer, factor: PlacedFactor | null): void {
   const { kernels, linalg, scratch } = team;
   const { cols } = weights;
   const own = shareOf(linalg.team, 0, weights.rows, BAND_ROWS);
@@ -168,7 +171,10 @@ function roundRows(team: TeamContext, { task, weights }: Layer, factor: GptqFact
       kernels.quantize(codes, x, scales, grid);
       kernels.dequantize(xhat, codes, scales, grid);
       for (let i = 0; i < x.length; i++) x[i] = x[i]! - xhat[i]!;
-    } else gptqRows(linalg, factor, { weights: x, codes, firstRow: 0, grid, scales });
+    } else {
+      const rows = { weights: x, codes, firstRow: 0, grid, scales };
+      roundRows(team, linalg, { ...factor, ...rows, errors: true });
+    }
     team.write(bytesOf(codes), task.codesOffsetBytes + top * cols);
     team.write(bytesOf(scales), task.scalesOffsetBytes + 4 * top);
     scratch.release(mark);

@@ -10,9 +10,8 @@
 import { DeviceError } from "../../core/errors.ts";
 import { findAdapter } from "../../backend/webgpu/adapter.ts";
 import { Gpu } from "../../backend/webgpu/device.ts";
-import { quantizeRect } from "../../backend/webgpu/quantize_rect.ts";
-import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
-import { type GpuRequest, type MemoryPlace, unpackArrays } from "../gpu_requests.ts";
+import type { GpuRequest } from "../gpu_requests.ts";
+import { GpuOperations } from "./gpu_operations.ts";
 import {
   GPU_ANSWER,
   GPU_STATE,
@@ -23,7 +22,6 @@ import {
 } from "./gpu_protocol.ts";
 
 type Post = (report: GpuReport) => void;
-type Kernel = (...args: unknown[]) => Promise<void>;
 
 /** Opens the device, says what it is, and returns what takes further messages. */
 export async function ownGpu(
@@ -52,13 +50,13 @@ export async function ownGpu(
 
 class GpuOwner {
   readonly #gpu: Gpu;
-  readonly #linalg: WebGpuLinalg;
+  readonly #operations: GpuOperations;
   readonly #state: Int32Array;
   readonly #post: Post;
 
   constructor(gpu: Gpu, state: Int32Array, post: Post) {
     this.#gpu = gpu;
-    this.#linalg = new WebGpuLinalg(gpu);
+    this.#operations = new GpuOperations(gpu);
     this.#state = state;
     this.#post = post;
     void gpu.device.lost.then(() => {
@@ -69,7 +67,8 @@ class GpuOwner {
   connect({ port, memory, answer }: GpuConnectMessage): void {
     port.onmessage = async ({ data }: MessageEvent<GpuRequest>) => {
       try {
-        await this.#carryOut(data, memory);
+        this.#refuseAfterFailure();
+        await this.#operations.carryOut(data, memory);
         Atomics.add(this.#state, GPU_STATE.done, 1);
         answerWith(answer, GPU_ANSWER.done);
       } catch (error) {
@@ -79,22 +78,8 @@ class GpuOwner {
     };
   }
 
-  async #carryOut(request: GpuRequest, { buffer }: WebAssembly.Memory): Promise<void> {
+  #refuseAfterFailure(): void {
     if (Atomics.load(this.#state, GPU_STATE.failed) !== 0) throw this.#gpu.fail("it failed before");
-    if (request.op === "linalg") {
-      const args = request.args.map((arg) => unpackArrays(arg, buffer));
-      const linalg = this.#linalg as unknown as Record<string, Kernel>;
-      await linalg[request.kernel]!(...args);
-      return;
-    }
-    const at = ({ offsetBytes, length }: MemoryPlace) => [buffer, offsetBytes, length] as const;
-    await quantizeRect(this.#gpu, {
-      ...request,
-      raw: new Uint8Array(...at(request.raw)),
-      codes: new Int8Array(...at(request.codes)),
-      scales: new Float32Array(...at(request.scales)),
-      numbers: new Float64Array(...at(request.numbers)),
-    });
   }
 
   /** Tells the first failure; those that follow from it are silent. */

@@ -1,0 +1,71 @@
+/**
+ * Rounds rows of a layer with its factored Hessian: on the GPU, where the run has one and the layer is worth
+ * it, else on the CPU. The factor is made on the CPU, in f64, and goes to the device once.
+ */
+
+import type { LinalgContext } from "../../linalg/context.ts";
+import { type GptqFactor, type GptqRows, gptqRows } from "../../quant/gptq.ts";
+import { placeOf } from "../gpu_requests.ts";
+import type { QuantizeTask } from "../tasks.ts";
+import type { ChunkContext, TeamContext } from "./chunk_context.ts";
+
+/** A factor, and where it lies. */
+export interface PlacedFactor {
+  readonly factor: GptqFactor;
+  /** By what the GPU knows it; null: it does not have it. */
+  readonly onGpu: string | null;
+}
+
+/** Gives `factor` to the GPU, where `task` says so. Every worker of the team calls it. */
+export function placeFactor(
+  team: TeamContext,
+  task: QuantizeTask,
+  factor: GptqFactor,
+): PlacedFactor {
+  const { gpu, linalg } = team;
+  const { onGpu } = task;
+  if (gpu === null || onGpu === undefined || factor.report.fallback !== null) {
+    return { factor, onGpu: null };
+  }
+  const { size, blockSize, values, order } = factor;
+  const isThere = linalg.team.index === 0 && gpu.run({
+    op: "factor",
+    name: task.name,
+    size,
+    blockSize,
+    values: placeOf(values),
+    order,
+    storage: onGpu.storage,
+  });
+  return { factor, onGpu: linalg.team.max(isThere ? 1 : 0) === 1 ? task.name : null };
+}
+
+/** Takes a factor from the GPU again. Every worker of the team calls it, after its last rows. */
+export function dropFactor({ gpu, linalg }: TeamContext, { onGpu }: PlacedFactor): void {
+  if (gpu === null || onGpu === null) return;
+  linalg.team.barrier(); // others may still be rounding with it
+  if (linalg.team.index === 0) gpu.run({ op: "drop", name: onGpu });
+}
+
+/**
+ * Rounds `rows`, as `gptqRows` does. `weights` become what rounding took from them where `errors` is true;
+ * otherwise they may, and may not.
+ */
+export function roundRows(
+  { gpu }: Pick<ChunkContext, "gpu">,
+  linalg: LinalgContext,
+  { factor, onGpu, errors, ...rows }: GptqRows & PlacedFactor & { readonly errors: boolean },
+): void {
+  const isDone = gpu !== null && onGpu !== null && gpu.run({
+    op: "ldlq",
+    name: onGpu,
+    weights: placeOf(rows.weights),
+    codes: placeOf(rows.codes),
+    scales: placeOf(rows.scales),
+    errors,
+    firstRow: rows.firstRow,
+    grid: rows.grid,
+  });
+  // Results are copied when all of them are there: where the device failed, the weights are what they were.
+  if (!isDone) gptqRows(linalg, factor, rows);
+}

@@ -1,0 +1,109 @@
+/** What the owner of the GPU does for the others, request by request. */
+
+import { unitLowerPanel } from "../../backend/reference/linalg/unit_lower_panel.ts";
+import { FACTOR_BLOCK, GpuFactor } from "../../backend/webgpu/gpu_factor.ts";
+import type { Gpu } from "../../backend/webgpu/device.ts";
+import { ldlqRows } from "../../backend/webgpu/ldlq_rows.ts";
+import { quantizeRect } from "../../backend/webgpu/quantize_rect.ts";
+import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
+import { type GptqFactor, unitLowerColumns } from "../../quant/gptq.ts";
+import {
+  type FactorRequest,
+  type GpuRequest,
+  type LdlqRequest,
+  type LinalgRequest,
+  type MemoryPlace,
+  type QuantizeRequest,
+  unpackArrays,
+} from "../gpu_requests.ts";
+
+type Kernel = (...args: unknown[]) => Promise<void>;
+
+/** A place as the arguments of the constructor of a view. */
+function at(buffer: ArrayBuffer, { offsetBytes, length }: MemoryPlace) {
+  return [buffer, offsetBytes, length] as const;
+}
+
+/** Carries out requests on one device, and keeps the factors between them. */
+export class GpuOperations {
+  readonly #gpu: Gpu;
+  readonly #linalg: WebGpuLinalg;
+  readonly #factors = new Map<string, GpuFactor>();
+
+  constructor(gpu: Gpu) {
+    this.#gpu = gpu;
+    this.#linalg = new WebGpuLinalg(gpu);
+  }
+
+  /** @throws DeviceError where the device fails. */
+  async carryOut(request: GpuRequest, memory: WebAssembly.Memory): Promise<void> {
+    const { buffer } = memory;
+    switch (request.op) {
+      case "quantize":
+        return await this.#quantize(request, buffer);
+      case "linalg":
+        return await this.#kernel(request, buffer);
+      case "factor":
+        return await this.#keepFactor(request, buffer);
+      case "ldlq":
+        return await this.#ldlq(request, buffer);
+      case "drop":
+        this.#drop(request.name);
+    }
+  }
+
+  async #quantize(request: QuantizeRequest, buffer: ArrayBuffer): Promise<void> {
+    await quantizeRect(this.#gpu, {
+      ...request,
+      raw: new Uint8Array(...at(buffer, request.raw)),
+      codes: new Int8Array(...at(buffer, request.codes)),
+      scales: new Float32Array(...at(buffer, request.scales)),
+      numbers: new Float64Array(...at(buffer, request.numbers)),
+    });
+  }
+
+  async #kernel({ kernel, args }: LinalgRequest, buffer: ArrayBuffer): Promise<void> {
+    const linalg = this.#linalg as unknown as Readonly<Record<string, Kernel>>;
+    await linalg[kernel]!.apply(linalg, args.map((arg) => unpackArrays(arg, buffer)));
+  }
+
+  async #keepFactor(request: FactorRequest, buffer: ArrayBuffer): Promise<void> {
+    const { name, size, blockSize, order, storage } = request;
+    this.#drop(name);
+    const factor: Pick<GptqFactor, "values" | "blockSize"> = {
+      values: new Float64Array(...at(buffer, request.values)),
+      blockSize,
+    };
+    const into = {
+      panel: new Float32Array(blockSize * Math.min(blockSize, FACTOR_BLOCK)),
+      diagonal: new Float64Array(FACTOR_BLOCK),
+    };
+    const source = {
+      ...{ size, blockSize, order },
+      column: (first: number, width: number) =>
+        unitLowerColumns({ unitLowerPanel }, factor, { first, width, into }),
+    };
+    this.#factors.set(name, await GpuFactor.upload(this.#gpu, source, storage));
+  }
+
+  async #ldlq(request: LdlqRequest, buffer: ArrayBuffer): Promise<void> {
+    const factor = this.#factors.get(request.name);
+    if (factor === undefined) throw new RangeError(`Cannot round ${request.name}: no factor`);
+    const weights = new Float32Array(...at(buffer, request.weights));
+    await ldlqRows(factor, {
+      weights,
+      codes: new Int8Array(...at(buffer, request.codes)),
+      errors: request.errors ? weights : null,
+      scales: new Float32Array(...at(buffer, request.scales)),
+      firstRow: request.firstRow,
+      grid: request.grid,
+      // All rows at once: results are then copied only where all of them are there.
+      sliceBytes: Infinity,
+    });
+  }
+
+  #drop(name: string): void {
+    this.#factors.get(name)?.destroy();
+    this.#factors.delete(name);
+  }
+}
