@@ -10,12 +10,11 @@
  * factor is more than a buffer may bind on many devices (128 MiB), a block column never is.
  */
 
-import { DeviceError } from "../../core/errors.ts";
 import { extentOf, type MatrixF32 } from "../../linalg/matrix.ts";
 import { Batch, type ResidentSlot } from "./batch.ts";
 import type { Gpu } from "./device.ts";
 import { type GpuMatrix, gpuMatrix, recordNarrow } from "./record_matrix.ts";
-import { bufferBytes } from "./shader.ts";
+import { createResident } from "./resident.ts";
 import { type Storage, storageBytes } from "./storage.ts";
 
 /** Columns of a block column: what is right of it is fed back in one product. */
@@ -141,29 +140,19 @@ function uploadColumn(
   const { rows, cols } = column, label = `factor from column ${first}`;
   const view = column.data.subarray(0, extentOf(column));
   const rowStride = storage === "f32" ? column.rowStride : cols + cols % 2;
-  const bytes = storage === "f32" ? view.byteLength : rows * rowStride * storageBytes(storage);
-  const { device } = gpu;
-  device.pushErrorScope("internal");
-  device.pushErrorScope("out-of-memory");
-  device.pushErrorScope("validation");
-  const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
-  const buffer = device.createBuffer({ label, size: bufferBytes(bytes), usage });
-  const slot: ResidentSlot = { label, bytes, buffer };
-  const panel = gpuMatrix(slot, { rows, cols, rowStride, storage });
-  // Takes views of shared memory too, which the type leaves out.
-  if (storage === "f32") device.queue.writeBuffer(buffer, 0, view as Float32Array<ArrayBuffer>);
-  const scopes = [device.popErrorScope(), device.popErrorScope(), device.popErrorScope()];
-  const created = Promise.all(scopes).then((errors) => {
-    const error = errors.find((error) => error !== null);
-    if (error) throw new DeviceError(`Cannot upload a factor: ${error.message}`, { cause: error });
-  });
-  if (storage === "f32") return { slot, panel, done: created };
+  const panel = (slot: ResidentSlot) => gpuMatrix(slot, { rows, cols, rowStride, storage });
+  if (storage === "f32") {
+    const { slot, created } = createResident(gpu, label, { bytes: view.byteLength, view });
+    return { slot, panel: panel(slot), done: created };
+  }
+  const bytes = rows * rowStride * storageBytes(storage);
+  const { slot, created } = createResident(gpu, label, { bytes });
   const batch = new Batch(label);
   const source = gpuMatrix(batch.input("in f32", view), {
     rows,
     cols,
     rowStride: column.rowStride,
   });
-  recordNarrow(batch, panel, source, 1);
-  return { slot, panel, done: Promise.all([created, batch.run(gpu)]) };
+  recordNarrow(batch, panel(slot), source, 1);
+  return { slot, panel: panel(slot), done: Promise.all([created, batch.run(gpu)]) };
 }
