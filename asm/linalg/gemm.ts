@@ -1,5 +1,5 @@
 /**
- * gemm: C = A·B, C += A·B or C -= A·B, in f32, in f64, or from f32 into f64.
+ * gemm: C = A·B, C += A·B or C -= A·B, in f32, in f64, from f32 into f64, or on f64 with products in f32.
  *
  * Layout: C [m, n] row-major, cRow elements from row to row. A [m, k] and B [k, n] with any two strides,
  * in elements, so that a transposed matrix is the same matrix with its strides swapped. Any alignment.
@@ -8,7 +8,9 @@
  *
  * Every element of C is made in one order, whatever part of C a call covers, so that C can be split over
  * workers: for each run of DEPTH terms, from the first, `sum = 0; sum = sum + a * b` with a plain
- * multiplication and a plain addition, then C = sum (first run of "set") or C = C +- sum.
+ * multiplication and a plain addition, then C = sum (first run of "set") or C = C +- sum. gemmF64ByF32
+ * rounds A and B to f32 first and makes sums of SHORT_DEPTH terms in f32; C and what is added to it are
+ * f64.
  * NaN and infinity spread as IEEE arithmetic has it. Class: exact.
  *
  * The workspace holds GEMM_WORKSPACE_BYTES: the packed A block (second-level cache), the packed B block,
@@ -20,6 +22,8 @@ import { packStrip } from "./pack";
 
 /** Terms that are added up before they reach C. Part of the definition of the result. */
 const DEPTH: usize = 256;
+/** The same where C is of a wider type than the sums. */
+const SHORT_DEPTH: usize = 64;
 /** Rows of a register tile. */
 const TILE_ROWS: usize = 4;
 /** Bytes of a packed row of B: two vectors. */
@@ -46,7 +50,7 @@ export function gemmF32(
   cRow: usize, aRow: usize, aCol: usize, bRow: usize, bCol: usize,
   mode: i32, workspace: usize,
 ): void {
-  gemm<f32, f32>(c, a, b, m, n, k, cRow, aRow, aCol, bRow, bCol, mode, workspace);
+  gemm<f32, f32, f32>(c, a, b, m, n, k, cRow, aRow, aCol, bRow, bCol, mode, workspace);
 }
 
 export function gemmF64(
@@ -55,7 +59,7 @@ export function gemmF64(
   cRow: usize, aRow: usize, aCol: usize, bRow: usize, bCol: usize,
   mode: i32, workspace: usize,
 ): void {
-  gemm<f64, f64>(c, a, b, m, n, k, cRow, aRow, aCol, bRow, bCol, mode, workspace);
+  gemm<f64, f64, f64>(c, a, b, m, n, k, cRow, aRow, aCol, bRow, bCol, mode, workspace);
 }
 
 /** A and B in f32, products and sums and C in f64. */
@@ -65,33 +69,44 @@ export function gemmF32F64(
   cRow: usize, aRow: usize, aCol: usize, bRow: usize, bCol: usize,
   mode: i32, workspace: usize,
 ): void {
-  gemm<f32, f64>(c, a, b, m, n, k, cRow, aRow, aCol, bRow, bCol, mode, workspace);
+  gemm<f32, f64, f64>(c, a, b, m, n, k, cRow, aRow, aCol, bRow, bCol, mode, workspace);
 }
 
-/** `S`: type of A and B; `T`: type of C and of the arithmetic. */
-function gemm<S, T>(
+/** A, B and C in f64, products and sums of a run in f32: twice as fast, for what need not be exact. */
+export function gemmF64ByF32(
+  c: usize, a: usize, b: usize,
+  m: usize, n: usize, k: usize,
+  cRow: usize, aRow: usize, aCol: usize, bRow: usize, bCol: usize,
+  mode: i32, workspace: usize,
+): void {
+  gemm<f64, f32, f64>(c, a, b, m, n, k, cRow, aRow, aCol, bRow, bCol, mode, workspace);
+}
+
+/** `S`: type of A and B; `T`: type of products and sums; `C`: type of C. */
+function gemm<S, T, C>(
   c: usize, a: usize, b: usize,
   m: usize, n: usize, k: usize,
   cRow: usize, aRow: usize, aCol: usize, bRow: usize, bCol: usize,
   mode: i32, workspace: usize,
 ): void {
   if (k == 0) {
-    if (mode == SET) clear<T>(c, m, n, cRow);
+    if (mode == SET) clear<C>(c, m, n, cRow);
     return;
   }
   const packedA = workspace + EDGE_TILE_BYTES, packedB = packedA + PACKED_A_BYTES;
   const blockRows = BLOCK_ROW_BYTES / sizeof<T>();
+  const run = sizeof<C>() > sizeof<T>() ? SHORT_DEPTH : DEPTH;
   for (let left: usize = 0; left < n; left += BLOCK_COLS) {
     const cols = min(BLOCK_COLS, n - left);
-    for (let from: usize = 0; from < k; from += DEPTH) {
-      const depth = min(DEPTH, k - from);
+    for (let from: usize = 0; from < k; from += run) {
+      const depth = min(run, k - from);
       packB<S, T>(packedB, b + (from * bRow + left * bCol) * sizeof<S>(), depth, cols, bRow, bCol);
       const step = from > 0 && mode == SET ? ADD : mode;
       for (let top: usize = 0; top < m; top += blockRows) {
         const rows = min(blockRows, m - top);
         packA<S, T>(packedA, a + (top * aRow + from * aCol) * sizeof<S>(), rows, depth, aRow, aCol);
-        const corner = c + (top * cRow + left) * sizeof<T>();
-        multiplyBlocks<T>(corner, packedA, packedB, rows, cols, depth, cRow, step, workspace);
+        const corner = c + (top * cRow + left) * sizeof<C>();
+        multiplyBlocks<T, C>(corner, packedA, packedB, rows, cols, depth, cRow, step, workspace);
       }
     }
   }
@@ -131,36 +146,44 @@ function packB<S, T>(
 }
 
 /** One packed block of A times one of B: tile by tile, the strip of B staying in the first-level cache. */
-function multiplyBlocks<T>(
+function multiplyBlocks<T, C>(
   c: usize, packedA: usize, packedB: usize,
   rows: usize, cols: usize, depth: usize, cRow: usize, step: i32, edge: usize,
 ): void {
-  const tileCols = TILE_ROW_BYTES / sizeof<T>(), rowBytes = cRow * sizeof<T>();
+  const tileCols = TILE_ROW_BYTES / sizeof<T>(), rowBytes = cRow * sizeof<C>();
   for (let j: usize = 0; j < cols; j += tileCols) {
     const b = packedB + j * depth * sizeof<T>();
     for (let i: usize = 0; i < rows; i += TILE_ROWS) {
       const a = packedA + i * depth * sizeof<T>();
-      const at = c + i * rowBytes + j * sizeof<T>();
-      if (i + TILE_ROWS <= rows && j + tileCols <= cols) {
+      const at = c + i * rowBytes + j * sizeof<C>();
+      if (sizeof<C>() == sizeof<T>() && i + TILE_ROWS <= rows && j + tileCols <= cols) {
         multiplyTile<T>(at, a, b, depth, rowBytes, step);
       } else {
         multiplyTile<T>(edge, a, b, depth, TILE_ROW_BYTES, SET);
-        addEdge<T>(at, edge, min(TILE_ROWS, rows - i), min(tileCols, cols - j), rowBytes, step);
+        addEdge<T, C>(at, edge, min(TILE_ROWS, rows - i), min(tileCols, cols - j), rowBytes, step);
       }
     }
   }
 }
 
-/** The part of a tile that lies in the matrix, element by element. */
-function addEdge<T>(
+/** The part of a tile that lies in the matrix: what is left of four columns element by element. */
+function addEdge<T, C>(
   c: usize, edge: usize, rows: usize, cols: usize, rowBytes: usize, step: i32,
 ): void {
+  const whole: usize = sizeof<C>() > sizeof<T>() ? cols & ~3 : 0;
   for (let i: usize = 0; i < rows; i++) {
-    for (let j: usize = 0; j < cols; j++) {
-      const at = c + i * rowBytes + j * sizeof<T>();
-      const sum = load<T>(edge + i * TILE_ROW_BYTES + j * sizeof<T>());
-      if (step == SET) store<T>(at, sum);
-      else store<T>(at, <T>(step == ADD ? load<T>(at) + sum : load<T>(at) - sum));
+    const sums = edge + i * TILE_ROW_BYTES, row = c + i * rowBytes;
+    for (let j: usize = 0; j < whole; j += 4) {
+      const four = v128.load(sums + (j << 2)), at = row + (j << 3);
+      finishRow<f64>(
+        at, f64x2.promote_low_f32x4(four),
+        f64x2.promote_low_f32x4(v128.shuffle<f64>(four, four, 1, 0)), step,
+      );
+    }
+    for (let j = whole; j < cols; j++) {
+      const at = row + j * sizeof<C>(), sum = <C>load<T>(sums + j * sizeof<T>());
+      if (step == SET) store<C>(at, sum);
+      else store<C>(at, <C>(step == ADD ? load<C>(at) + sum : load<C>(at) - sum));
     }
   }
 }

@@ -7,7 +7,7 @@
 export { addLowRank } from "./add_low_rank";
 export { choleskyBlock } from "./cholesky_block";
 export { descendRows } from "./descend_rows";
-export { gemmF32, gemmF32F64, gemmF64, gemmWorkspaceBytes } from "./gemm";
+export { gemmF32, gemmF32F64, gemmF64, gemmF64ByF32, gemmWorkspaceBytes } from "./gemm";
 export { gemmI8 } from "./gemm_i8";
 export {
   hadamardColumnsF32, hadamardColumnsF64, hadamardRowsF32, hadamardRowsF64,

@@ -61,6 +61,8 @@ function packSideBySide<S, T>(
     if (sizeof<S>() == sizeof<T>()) {
       v128.store(out, v128.load(source));
       if (sizeof<T>() == 8) v128.store(out, v128.load(source, 16), 16);
+    } else if (sizeof<S>() == 8) {
+      v128.store(out, narrow(v128.load(source), v128.load(source, 16)));
     } else {
       v128.store(out, f64x2.promote_low_f32x4(v128.load64_zero(source)));
       v128.store(out, f64x2.promote_low_f32x4(v128.load64_zero(source, 8)), 16);
@@ -95,13 +97,27 @@ function packTransposed<S, T>(
   for (let k: usize = 0; k < whole; k += 2) {
     const a = v128.load(source + (k << 3)), b = v128.load(s1 + (k << 3));
     const c = v128.load(s2 + (k << 3)), d = v128.load(s3 + (k << 3));
-    v128.store(out, v128.shuffle<f64>(a, b, 0, 2));
-    v128.store(out, v128.shuffle<f64>(c, d, 0, 2), 16);
-    v128.store(out + stepBytes, v128.shuffle<f64>(a, b, 1, 3));
-    v128.store(out + stepBytes, v128.shuffle<f64>(c, d, 1, 3), 16);
+    const low = v128.shuffle<f64>(a, b, 0, 2), low2 = v128.shuffle<f64>(c, d, 0, 2);
+    const high = v128.shuffle<f64>(a, b, 1, 3), high2 = v128.shuffle<f64>(c, d, 1, 3);
+    if (sizeof<T>() == 4) {
+      v128.store(out, narrow(low, low2));
+      v128.store(out + stepBytes, narrow(high, high2));
+    } else {
+      v128.store(out, low);
+      v128.store(out, low2, 16);
+      v128.store(out + stepBytes, high);
+      v128.store(out + stepBytes, high2, 16);
+    }
     out += 2 * stepBytes;
   }
   return whole;
+}
+
+/** Four f64, rounded to f32. */
+// @ts-ignore: decorator
+@inline
+function narrow(a: v128, b: v128): v128 {
+  return v128.shuffle<f64>(f32x4.demote_f64x2_zero(a), f32x4.demote_f64x2_zero(b), 0, 2);
 }
 
 /** Four f32 as four T. */

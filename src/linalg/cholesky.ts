@@ -7,14 +7,17 @@
  * exported here it may come from anywhere, a file too. The strict upper triangle is never touched, so the
  * matrix can be put back from it ({@link restoreLower}) for another attempt with more damping.
  *
+ * Those products can be made in f32 (`single`), in half the time, where the matrix can stand it:
+ * {@link SINGLE_ERROR} bounds what that changes. The rest stays in f64.
+ *
  * Bits do not depend on the size of the team: every element is made by the same operations in the same
  * order, whoever makes it.
  */
 
 import { type LinalgContext, withScratch } from "./context.ts";
-import type { LinalgKernels } from "./linalg_kernels.ts";
-import { block, type MatrixF64, transpose } from "./matrix.ts";
-import { shareOf } from "./team.ts";
+import { GEMM_SHORT_DEPTH, type LinalgKernels } from "./linalg_kernels.ts";
+import { block, matrix, type MatrixF64, transpose } from "./matrix.ts";
+import { type Share, shareOf } from "./team.ts";
 
 /** Columns per step: enough for efficient products, few enough for the part that one worker does alone. */
 export const CHOLESKY_BLOCK = 128;
@@ -26,19 +29,47 @@ const SMALL_BLOCK = 16;
 const ROW_UNIT = 4;
 
 /**
+ * Rows that are updated at once, in a compact copy, which stays in the second-level cache: rows of a
+ * matrix of a power of 2 columns would drive each other out of it.
+ */
+const UPDATE_ROWS = 384;
+
+/** Bytes of scratch that each member takes to factor a matrix of order `n`. */
+export function choleskyScratchBytes(n: number): number {
+  return 8 * CHOLESKY_BLOCK * (CHOLESKY_BLOCK + Math.min(n, UPDATE_ROWS)) + 64;
+}
+
+/**
+ * With products in f32, the factor is the exact one of a matrix that differs from H in element (i, j) by
+ * at most this times sqrt(H[i,i] * H[j,j]), so in its norm by at most this times the trace: an element is
+ * a sum of products L[i,k] L[j,k] whose magnitudes add up to no more (Cauchy-Schwarz), made in runs with
+ * one rounding per factor, product and addition. (What f64 adds is far below.)
+ */
+export const SINGLE_ERROR = (GEMM_SHORT_DEPTH + 3) * 2 ** -24;
+
+/**
  * Replaces the lower triangle of `h` by its Cholesky factor L.
  *
  * @param h f64 `[n, n]`; only the lower triangle is read, and only it is changed. Shared by the team.
  * @param minPivot pivots must be above this: 0, or what rounding errors amount to.
+ * @param single whether products are made in f32. Numbers must be within its range, with room for squares.
  * @returns to every member, -1, or the index of the first column whose pivot is not above `minPivot`, or
  * is NaN or infinite (the lower triangle is then neither H nor L).
  * @throws RangeError where `h` is not square.
  */
-export function cholesky(context: LinalgContext, h: MatrixF64, minPivot: number): number {
+export function cholesky(
+  context: LinalgContext,
+  h: MatrixF64,
+  minPivot: number,
+  single = false,
+): number {
   const { kernels, memory, team } = context;
   const n = h.rows;
   return withScratch(context, () => {
     const upper = memory.f64(CHOLESKY_BLOCK ** 2);
+    const spare = memory.f64(Math.min(n, UPDATE_ROWS) * CHOLESKY_BLOCK);
+    const update = (column: MatrixF64, done: MatrixF64, rows: Share) =>
+      updateRows(kernels, column, done, rows, { single, spare });
     for (let first = 0; first < n; first += CHOLESKY_BLOCK) {
       const width = Math.min(CHOLESKY_BLOCK, n - first);
       const done = block(h, first, 0, n - first, first);
@@ -48,12 +79,12 @@ export function cholesky(context: LinalgContext, h: MatrixF64, minPivot: number)
       if (team.index === 0) {
         // Products fill whole rectangles: what lies above the diagonal is kept aside.
         copyUpper(upper, CHOLESKY_BLOCK, diagonal.data, h.rowStride, width);
-        updateBlockColumn(kernels, column, done, 0, width);
+        update(column, done, { start: 0, end: width });
         failed = factorDiagonal(kernels, diagonal, minPivot);
         copyUpper(diagonal.data, h.rowStride, upper, CHOLESKY_BLOCK, width);
       }
       const below = shareOf(team, width, n - first, ROW_UNIT);
-      updateBlockColumn(kernels, column, done, below.start, below.end);
+      update(column, done, below);
       failed = team.max(failed);
       if (failed >= 0) return first + failed;
       solveRows(kernels, block(column, below.start, 0, below.end - below.start, width), diagonal);
@@ -77,28 +108,39 @@ function copyUpper(
 }
 
 /**
- * column -= done·(its first rows)ᵀ, for rows `start .. end`: takes from a block column what the columns
- * to its left explain.
+ * column -= done·(its first rows)ᵀ, for some rows: takes from a block column what the columns to its left
+ * explain.
  *
  * @param column f64 `[m, width]`, a block column from its diagonal down.
- * @param done f64 `[m, k]`, the same rows of finished columns of L. More columns than GEMM_DEPTH can be
- * given in several calls, cut at multiples of it, with the same bits.
+ * @param done f64 `[m, k]`, the same rows of finished columns of L.
+ * @param spare room for UPDATE_ROWS rows, or all.
  */
-export function updateBlockColumn(
+function updateRows(
   kernels: LinalgKernels,
   column: MatrixF64,
   done: MatrixF64,
-  start: number,
-  end: number,
+  { start, end }: Share,
+  { single, spare }: { readonly single: boolean; readonly spare: Float64Array },
 ): void {
-  if (done.cols === 0 || start >= end) return;
-  const factors = block(done, 0, 0, column.cols, done.cols);
-  kernels.gemmF64(
-    block(column, start, 0, end - start, column.cols),
-    block(done, start, 0, end - start, done.cols),
-    transpose(factors),
-    "subtract",
-  );
+  if (done.cols === 0) return;
+  const factors = transpose(block(done, 0, 0, column.cols, done.cols));
+  for (let row = start; row < end; row += UPDATE_ROWS) {
+    const rows = Math.min(UPDATE_ROWS, end - row);
+    const place = block(column, row, 0, rows, column.cols);
+    const copy = matrix(spare, rows, column.cols);
+    const from = block(done, row, 0, rows, done.cols);
+    copyRows(copy, place);
+    if (single) kernels.gemmF64ByF32(copy, from, factors, "subtract");
+    else kernels.gemmF64(copy, from, factors, "subtract");
+    copyRows(place, copy);
+  }
+}
+
+function copyRows(to: MatrixF64, from: MatrixF64): void {
+  for (let i = 0; i < from.rows; i++) {
+    const start = i * from.rowStride;
+    to.data.set(from.data.subarray(start, start + from.cols), i * to.rowStride);
+  }
 }
 
 /**
@@ -110,7 +152,10 @@ export function factorDiagonal(kernels: LinalgKernels, a: MatrixF64, minPivot: n
   for (let first = 0; first < n; first += SMALL_BLOCK) {
     const width = Math.min(SMALL_BLOCK, n - first), rows = n - first;
     const column = block(a, first, first, rows, width);
-    updateBlockColumn(kernels, column, block(a, first, 0, rows, first), 0, rows);
+    if (first > 0) {
+      const done = block(a, first, 0, rows, first);
+      kernels.gemmF64(column, done, transpose(block(done, 0, 0, width, first)), "subtract");
+    }
     const diagonal = block(column, 0, 0, width, width);
     const failed = kernels.choleskyBlock(diagonal, minPivot);
     if (failed >= 0) return first + failed;

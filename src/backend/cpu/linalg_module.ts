@@ -36,6 +36,7 @@ export interface LinalgExports {
   gemmF32: GemmExport;
   gemmF32F64: GemmExport;
   gemmF64: GemmExport;
+  gemmF64ByF32: GemmExport;
   gemmI8(
     out: number,
     a: number,

@@ -9,6 +9,7 @@
 
 import { groupCount } from "../../backend/backend.ts";
 import type { Grid } from "../../backend/backend.ts";
+import { choleskyScratchBytes } from "../../linalg/cholesky.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { diagonalOf } from "../../linalg/hessian.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
@@ -230,7 +231,7 @@ export function gptqScratchBytes(task: QuantizeTask): number {
   // Inside gptqRows: reordered rows, their codes, feedback, a block column of the factor.
   const rounding = step * (5 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols;
   const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
-  const factoring = 128 * cols + 8 * 128 * 128 + directions;
+  const factoring = 128 * cols + choleskyScratchBytes(cols) + directions;
   return band + rounding + factoring + decodeScratchBytes(task.source, step) + SLACK_BYTES;
 }
 

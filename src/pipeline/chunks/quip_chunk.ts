@@ -10,6 +10,7 @@
  */
 
 import { groupCount } from "../../backend/backend.ts";
+import { choleskyScratchBytes } from "../../linalg/cholesky.ts";
 import type { Hessian } from "../../linalg/hessian.ts";
 import { block, matrix, type MatrixF32 } from "../../linalg/matrix.ts";
 import { shareOf } from "../../linalg/team.ts";
@@ -250,7 +251,7 @@ export function quipScratchBytes(task: QuantizeTask, { cols }: Transform): numbe
   // In gptqRows: reordered rows, their codes, feedback, a block column of the factor.
   const rounding = BAND_ROWS * (9 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols;
   const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
-  const factoring = 128 * cols + 8 * 128 * 128 + directions;
+  const factoring = 128 * cols + choleskyScratchBytes(cols) + directions;
   return Math.max(band, rounding + factoring) + decodeScratchBytes(source, step) + SLACK_BYTES;
 }
 

@@ -100,6 +100,9 @@ testEachLinalg("gemm gives a product worked out by hand in f64", (linalg, subjec
     const double = subject.inOut(new Float64Array(4).fill(1));
     linalg.gemmF64(matrix(double, 2, 2), matrix(f64(a), 2, 3), matrix(f64(b), 3, 2), mode);
     assert.deepEqual([...double], productOf(mode));
+    const single = subject.inOut(new Float64Array(4).fill(1));
+    linalg.gemmF64ByF32(matrix(single, 2, 2), matrix(f64(a), 2, 3), matrix(f64(b), 3, 2), mode);
+    assert.deepEqual([...single], productOf(mode));
     const mixed = subject.inOut(new Float64Array(4).fill(1));
     linalg.gemmF32F64(matrix(mixed, 2, 2), matrix(f32(a), 2, 3), matrix(f32(b), 3, 2), mode);
     assert.deepEqual([...mixed], productOf(mode));
@@ -158,8 +161,8 @@ testEachDevice(
   },
 );
 
-for (const kernel of ["gemmF64", "gemmF32F64"] as const) {
-  const isDouble = kernel === "gemmF64";
+for (const kernel of ["gemmF64", "gemmF64ByF32", "gemmF32F64"] as const) {
+  const isDouble = kernel !== "gemmF32F64";
 
   Deno.test(`${kernel}() gives the same on every backend for any shapes, strides and values`, () => {
     const property = fc.property(problems, (problem) => {
@@ -198,7 +201,7 @@ for (const kernel of ["gemmF64", "gemmF32F64"] as const) {
         } else {
           const a = matrix(subject.input(Float64Array.from(dataA)), m, k);
           const b = matrix(subject.input(Float64Array.from(dataB)), k, n);
-          linalg.gemmF64(matrix(c, m, n), a, b, "set");
+          linalg[kernel](matrix(c, m, n), a, b, "set");
         }
         return [c];
       });
@@ -224,6 +227,16 @@ testEachDevice("gemmF32() is near the product in f64", async (linalg, subject) =
     }
   }
 });
+
+testEachLinalg(
+  "gemmF64ByF32() rounds factors and products, not what they join",
+  (linalg, subject) => {
+    const tiny = 2 ** -40, c = subject.inOut(Float64Array.of(1 + tiny));
+    const one = (x: number) => matrix(subject.input(Float64Array.of(x)), 1, 1);
+    linalg.gemmF64ByF32(matrix(c, 1, 1), one(1 + tiny), one(3), "add");
+    assert.equal(c[0], 4 + tiny);
+  },
+);
 
 testEachLinalg(
   "gemm gives the same bits for any split of rows, columns and runs of terms",

@@ -4,7 +4,7 @@ import type { LinalgKernels } from "../../../linalg/linalg_kernels.ts";
 import { addLowRank } from "./add_low_rank.ts";
 import { choleskyBlock } from "./cholesky_block.ts";
 import { descendRows } from "./descend_rows.ts";
-import { gemmF32, gemmF32F64, gemmF64 } from "./gemm.ts";
+import { gemmF32, gemmF32F64, gemmF64, gemmF64ByF32 } from "./gemm.ts";
 import { gemmI8 } from "./gemm_i8.ts";
 import { ldlqBlock } from "./ldlq_block.ts";
 import { hadamardColumns, hadamardRows } from "./hadamard.ts";
@@ -20,6 +20,7 @@ export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   gemmF32,
   gemmF32F64,
   gemmF64,
+  gemmF64ByF32,
   gemmI8,
   ldlqBlock,
   addLowRank,
