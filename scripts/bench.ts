@@ -2,7 +2,7 @@
  * Measures the converter against its targets, in one run: wall time beside `cp` + sync of the same file,
  * peak memory, start-up. Prints a table with PASS or MISS; exits 1 where a target is missed.
  *
- *     deno task bench [--gb 4.3] [--rounds 3] [--dir FOLDER] [--only speed,merge,edit,tensor,start,layers,config,learned]
+ *     deno task bench [--gb 4.3] [--rounds 3] [--dir FOLDER] [--only speed,remote,merge,edit,tensor,start,layers,config,learned]
  *         [--markdown]
  *
  * Takes twice `--gb` of disk, in a temporary folder or in FOLDER; there the checkpoint stays for the next
@@ -28,11 +28,13 @@ import {
 } from "../tests/support/synthetic_shapes.ts";
 import { timeGptq } from "./bench_gptq.ts";
 import { benchQuality } from "./bench_quality.ts";
+import { timeRemote } from "./bench_remote.ts";
 import { hasGnuTime, measure, type Measurement, median, NO_GNU_TIME } from "./support/measure.ts";
 import { renderMarkdown, renderTable } from "./support/table.ts";
 
 const SECTIONS = [
   "speed",
+  "remote",
   "merge",
   "edit",
   "tensor",
@@ -58,6 +60,8 @@ const LIMITS = {
   startSeconds: 0.15,
   firstTensorSeconds: 1,
   mergeRatio: 1.15,
+  remoteRatio: 1.3,
+  remotePeakBytes: 200e6,
   configSeconds: 1,
 };
 
@@ -198,6 +202,32 @@ async function benchSpeed(model: string): Promise<void> {
     judge(`${what}: wall / cp+sync`, ratio.toFixed(2), `<= ${limit}`, ratio <= limit);
     judgePeak(`${what}: peak memory`, runs);
   }
+}
+
+/** The default mode from a server on loopback beside the same from the file. */
+async function benchRemote(model: string): Promise<void> {
+  const { local, remote } = await timeRemote(model, {
+    rounds,
+    convert: (source, out) =>
+      quantsmith([source, out, "--no-progress", "--workers", "2"], { memory: true }),
+  });
+  const times = [local, remote].map((runs) => runs.map((run) => run.seconds));
+  const ratio = median(times[1]!) / median(times[0]!);
+  note("default mode, from a server: wall time", seconds(times[1]!));
+  const { remoteRatio, remotePeakBytes } = LIMITS;
+  judge(
+    "from a server / from the file",
+    ratio.toFixed(2),
+    `<= ${remoteRatio}`,
+    ratio <= remoteRatio,
+  );
+  const peak = Math.max(...remote.map((run) => run.peakBytes));
+  judge(
+    "from a server: peak memory",
+    `${(peak / 1e6).toFixed(0)} MB`,
+    `<= ${remotePeakBytes / 1e6} MB`,
+    peak <= remotePeakBytes,
+  );
 }
 
 /** The default mode with a LoRA on every layer of the blocks, beside the same without, interleaved. */
@@ -432,11 +462,12 @@ if (flags.dir !== undefined) fs.mkdirSync(flags.dir, { recursive: true });
 const folder = flags.dir ?? fs.mkdtempSync(path.join(os.tmpdir(), "quantsmith-bench-"));
 try {
   if (!hasGnuTime()) console.error(NO_GNU_TIME);
-  if (["speed", "edit", "start"].some((name) => sections.includes(name))) {
+  if (["speed", "remote", "edit", "start"].some((name) => sections.includes(name))) {
     const tensors = fluxLikeOfBytes(MODEL_SIZES.bench, modelBytes);
     const name = `quantsmith-bench-${modelBytes / MB}mb.safetensors`;
     const model = prepare(path.join(folder, name), tensors, modelBytes);
     if (sections.includes("speed")) await benchSpeed(model);
+    if (sections.includes("remote")) await benchRemote(model);
     if (sections.includes("edit")) await benchEdit(model);
     if (sections.includes("start")) await benchStart(model);
   }

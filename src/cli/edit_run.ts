@@ -115,7 +115,7 @@ export async function writeWithProgress(
     totals: { input_bytes: source.inputBytes, output_bytes: totalBytes },
   });
   for (const change of operationsJson(operations)) events?.change(change);
-  using pool = new WorkerPool(context.workerUrl, poolSize(parsed, source.tensors.length));
+  using pool = new WorkerPool(context.workerUrl, poolSize(parsed, [source]));
   const progress = await createProgress({
     enabled: parsed.bool("progress", true) && !json && verbosityOf(parsed) !== "MINIMAL",
     context,

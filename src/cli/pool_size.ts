@@ -2,6 +2,8 @@
 
 import { availableParallelism } from "node:os";
 import { workersWithin } from "../pipeline/budget.ts";
+import { fetchBytesFor } from "../pipeline/workers/remote_input.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
 import type { Parsed } from "./parse.ts";
 
 /** Most workers without `--workers`: beyond this the disk is what limits. */
@@ -11,14 +13,22 @@ const MAX_DEFAULT_WORKERS = 8;
 const ARENA_BYTES = 28 << 20;
 
 /**
- * Returns the number of workers for a model of `tensorCount` tensors.
+ * Returns the number of workers for what is read.
  *
  * @throws UnsupportedError where `--memory-limit` is too small for one.
  */
-export function poolSize(parsed: Parsed, tensorCount: number): number {
+export function poolSize(
+  parsed: Parsed,
+  models: readonly Pick<ModelSource, "tensors" | "paths">[],
+): number {
+  const tensorCount = models.reduce((sum, { tensors }) => sum + tensors.length, 0);
+  const sharedBytes = fetchBytesFor(models.flatMap(({ paths }) => paths));
   const wanted = parsed.bool("low-memory")
     ? 1
     : parsed.number("workers") ?? Math.min(MAX_DEFAULT_WORKERS, availableParallelism());
   const limitBytes = parsed.number("memory-limit");
-  return workersWithin({ arenaBytes: ARENA_BYTES, tensorCount }, { wanted, limitBytes });
+  return workersWithin({ arenaBytes: ARENA_BYTES, tensorCount, sharedBytes }, {
+    wanted,
+    limitBytes,
+  });
 }

@@ -18,6 +18,7 @@ import type { InputPath } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
 import type { Note } from "./workers/protocol.ts";
+import { fetchBytesFor } from "./workers/remote_input.ts";
 import { workersWithin } from "./budget.ts";
 import { F16_MAX } from "./chunks/cast_chunk.ts";
 import { type LayerErrors, layerErrors } from "./layer_errors.ts";
@@ -308,7 +309,7 @@ function workersFor(request: ConvertRequest, prepared: Prepared, tasks: readonly
   const needs = {
     arenaBytes: Math.max(arenaBytesFor(tasks), finishingArenaBytes(prepared, tasks)),
     teamBytes: teamBytesFor(tasks),
-    sharedBytes: deltaBytes(deltas),
+    sharedBytes: deltaBytes(deltas) + fetchBytesFor(prepared.inputPaths),
     tensorCount,
   };
   return workersWithin(needs, {

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { f32ToBf16 } from "../../src/core/dtype.ts";
 import { type Fault, FileServer, type SeenRequest } from "../support/file_server.ts";
 import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
-import { runCli } from "../support/run_cli.ts";
+import { runCli, startCli } from "../support/run_cli.ts";
 
 const ROWS = 1024, COLS = 1024;
 
@@ -199,6 +199,25 @@ Deno.test("quantsmith URL fails with one line that says what to do, and leaves n
     assert.match(stderr, pattern);
     assert.equal(stderr.trim().split("\n").length, 1, stderr);
     assert.ok(!stderr.includes("geheim"));
+    assert.equal(readdirSync(place.folder).length, before);
+  }
+});
+
+Deno.test("quantsmith URL ends at once when it is interrupted, also while a server is silent", async () => {
+  for (const from of [0, 2_000_000]) {
+    await using place = await site(({ begin }) =>
+      (begin ?? 0) >= from ? { silentAfter: 100_000 } : null
+    );
+    const before = readdirSync(place.folder).length;
+    const run = startCli([place.server.url("m.safetensors"), join(place.folder, "o.safetensors")]);
+    while (!place.server.requests.some(({ begin }) => (begin ?? 0) >= from)) {
+      await new Promise((done) => setTimeout(done, 20));
+    }
+    await new Promise((done) => setTimeout(done, 300)); // until it waits
+    run.kill("SIGINT");
+    const { code, stderr } = await run.output();
+    assert.equal(code, 130);
+    assert.match(new TextDecoder().decode(stderr), /error: Interrupted: no output was written\n$/);
     assert.equal(readdirSync(place.folder).length, before);
   }
 });

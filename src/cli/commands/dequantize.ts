@@ -25,7 +25,7 @@ export async function dequantizeCommand(parsed: Parsed, context: CommandContext)
   checkOutputPath(output, { force });
   using opened = await openFor(files.input, { context, log, output });
   const { model } = opened;
-  using pool = new WorkerPool(context.workerUrl, poolSize(parsed, model.tensors.length));
+  using pool = new WorkerPool(context.workerUrl, poolSize(parsed, [model]));
   const progress = await createProgress({
     enabled: parsed.bool("progress", true) && !json && verbosityOf(parsed) !== "MINIMAL",
     context,

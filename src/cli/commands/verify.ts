@@ -65,8 +65,10 @@ async function verify(
     return { path, report: storedInput.loads, comparison: null };
   }
   const stored = storedInput.model;
-  const tensorCount = stored.tensors.length + (source?.tensors.length ?? 0);
-  using pool = new WorkerPool(context.workerUrl, poolSize(parsed, tensorCount));
+  using pool = new WorkerPool(
+    context.workerUrl,
+    poolSize(parsed, source === null ? [stored] : [stored, source]),
+  );
   const progress = await createProgress({
     enabled: parsed.bool("progress", true) && !parsed.bool("json") &&
       parsed.string("verbose") !== "MINIMAL",

@@ -9,6 +9,7 @@ import {
 } from "../../remote/channel.ts";
 import { DEFAULT_SIZES, type KnownFile, storeBytes } from "../../remote/block_store.ts";
 import type { FetchMessage, FetchReport } from "../../remote/fetch_thread.ts";
+import type { InputPath } from "../../remote/input_path.ts";
 import { isRemote, type RemoteEnvironment } from "../../remote/location.ts";
 import type { Patience } from "../../remote/patience.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
@@ -32,6 +33,15 @@ export interface InputOptions {
   /** Where tokens and addresses are looked for. Default: the environment of the process. */
   readonly env?: RemoteEnvironment | undefined;
   readonly patience?: Patience | undefined;
+}
+
+/** Resident memory of a thread that fetches, with its blocks and what is on its way, in bytes (65 MB measured). */
+const FETCH_BYTES = storeBytes(DEFAULT_SIZES) + 38e6;
+
+/** Returns the resident bytes that fetching `paths` takes: one thread per model on a server. */
+export function fetchBytesFor(paths: readonly InputPath[]): number {
+  const channels = paths.flatMap((path) => typeof path === "string" ? [] : [path.channel.id]);
+  return FETCH_BYTES * new Set(channels).size;
 }
 
 /** A model that is open. Dispose it (`using`): a server's connections and thread stay until then. */
