@@ -1,15 +1,6 @@
-/** Hessians from what users have: activation rows, a matrix, statistics of channels. */
+/** Hessians from what users have: a matrix, statistics of channels. (Inputs: `addGram` in `hessian.ts`.) */
 
-import type { LinalgContext } from "./context.ts";
-import {
-  addGram,
-  finishGram,
-  type Hessian,
-  hessianBlock,
-  shrinkageOf,
-  shrinkToDiagonal,
-} from "./hessian.ts";
-import type { MatrixF32 } from "./matrix.ts";
+import type { Hessian } from "./hessian.ts";
 import { SOLO, type Team, triangleShareOf } from "./team.ts";
 
 /** Numbers that are no statistics of inputs. */
@@ -26,41 +17,6 @@ export class BadStatisticError extends RangeError {
 
 /** Relative difference of mirrored elements that rounding to F32 or BF16 along the way may explain. */
 const SYMMETRY_TOLERANCE = 1e-2;
-
-/**
- * Returns XᵀX / T, shrunk toward its diagonal by T / (T + K / 4).
- *
- * @param x f32 `[T, K]`, at least one row, finite. Shared by the team.
- * @param values f64 `[K * K]` for the result, shared by the team.
- * @throws RangeError where there is no row; BadStatisticError where a value is not finite.
- */
-export function hessianFromActivations(
-  context: LinalgContext,
-  x: MatrixF32,
-  values: Float64Array,
-): Hessian {
-  const size = x.cols;
-  requireLength("activations", values, size * size);
-  if (x.rows === 0) throw new RangeError("Cannot make Hessian: activations have no rows");
-  for (let r = 0; r < x.rows; r++) {
-    const row = x.data.subarray(r * x.rowStride, r * x.rowStride + size);
-    const bad = row.findIndex((value) => !Number.isFinite(value));
-    if (bad >= 0) {
-      throw new BadStatisticError(
-        "Cannot make Hessian",
-        `activations[${r}, ${bad}] is ${row[bad]}`,
-      );
-    }
-  }
-  const hessian: Hessian = { size, blockSize: size, values, source: "activations" };
-  const h = hessianBlock(hessian, 0);
-  if (context.team.index === 0) values.fill(0);
-  context.team.barrier();
-  addGram(context, h, x);
-  finishGram(context, h, x.rows);
-  shrinkToDiagonal(context, h, shrinkageOf(x.rows, size));
-  return hessian;
-}
 
 /**
  * Checks a given matrix and makes it exactly symmetric, in place. Whether it is positive definite, the

@@ -8,27 +8,6 @@
  */
 
 import type { Grid } from "../backend/backend.ts";
-import { searchTileScales } from "./tile_scale.ts";
-
-/**
- * Returns the importance of every column, f64 `[grid.cols]`, for `GptqOptions.importance`.
- *
- * @param weights f32 `[grid.rows, grid.cols]`, row-major, in the space of the codes.
- * @param energies f64 `[grid.cols]`: the diagonal of the Hessian.
- */
-export function columnImportance(
-  weights: Float32Array,
-  grid: Grid,
-  energies: Float64Array,
-): Float64Array {
-  const { rows, cols, groupRows, groupCols } = grid;
-  // Not the final scales, which depend on the order, but near them.
-  const scales = new Float32Array((rows / groupRows) * (cols / groupCols));
-  searchTileScales(scales, weights, grid, energies);
-  const errors = new Float64Array(cols);
-  addColumnErrors(errors, weights, grid, scales);
-  return errors.map((error, c) => error * energies[c]!);
-}
 
 /** Adds to f64 `[grid.cols]` the squared error that rounding and clipping are expected to leave in each column. */
 export function addColumnErrors(

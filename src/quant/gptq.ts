@@ -3,7 +3,7 @@
  * the stored one, in the stored space: one rounding, never two.
  *
  * Two steps. {@link prepareGptq} turns the Hessian into a factor, by the whole team; {@link gptqRows}
- * rounds rows with it, any rows by anybody. {@link gptqQuantize} is both, for one thread.
+ * rounds rows with it, any rows by anybody.
  *
  * Memory, with K columns and blocks of B channels (B = K for a full Hessian): the factor replaces the
  * Hessian, 8 K B bytes, shared; every member needs some 8 K bytes more while it factors, and what
@@ -18,7 +18,6 @@ import { ldlq, type LdlqRows, roundRows, wholeFactor } from "../linalg/ldlq.ts";
 import type { LinalgKernels } from "../linalg/linalg_kernels.ts";
 import { block, matrix, type MatrixF32 } from "../linalg/matrix.ts";
 import { actOrder, gatherColumns, permuteSymmetric, scatterColumns } from "../linalg/permute.ts";
-import { rotateHessian } from "../linalg/rotate_hessian.ts";
 import { shareOf, SOLO } from "../linalg/team.ts";
 
 /** What became of a Hessian. */
@@ -253,39 +252,4 @@ export function unitLowerColumns(
   const panel = matrix(into.panel, blockSize - top, width);
   kernels.unitLowerPanel(panel, column, diagonal);
   return panel;
-}
-
-/** A whole layer. */
-export interface GptqProblem extends GptqOptions {
-  /** As {@link GptqRows.weights}: becomes the error. */
-  readonly weights: Float32Array;
-  readonly codes: Int8Array;
-  readonly grid: Grid;
-  readonly scales: Float32Array;
-  /** In the space the weights were in before rotation. Used up. */
-  readonly hessian: Hessian;
-  /** The rotation that `weights` already have; the Hessian gets it here. Null: none. */
-  readonly convrotGroupSize: number | null;
-}
-
-/**
- * Rounds a whole layer on one thread.
- *
- * @returns what became of the Hessian; where it is of no use, `fallback` says why and the codes are those
- * of rounding to nearest.
- * @throws RangeError where sizes do not fit together, or the memory is exhausted.
- */
-export function gptqQuantize(context: LinalgContext, problem: GptqProblem): GptqReport {
-  const { hessian, convrotGroupSize: groupSize } = problem;
-  return withScratch(context, () => {
-    const spare = groupSize !== null && hessian.blockSize < groupSize
-      ? context.memory.f64(hessian.size * groupSize)
-      : null;
-    const rotated = groupSize === null
-      ? hessian
-      : rotateHessian(context, hessian, groupSize, spare);
-    const factor = prepareGptq(context, rotated, problem);
-    gptqRows(context, factor, { ...problem, firstRow: 0 });
-    return factor.report;
-  });
 }

@@ -10,32 +10,19 @@ import {
   shrinkageOf,
   shrinkToDiagonal,
 } from "../../src/linalg/hessian.ts";
-import {
-  hessianFromActivations,
-  hessianFromChannels,
-  hessianFromMatrix,
-} from "../../src/linalg/hessian_sources.ts";
+import { hessianFromChannels, hessianFromMatrix } from "../../src/linalg/hessian_sources.ts";
 import { matrix } from "../../src/linalg/matrix.ts";
 import { assertSameBits } from "../kernels/subject.ts";
 import { values } from "../kernels/values.ts";
 import { put, testEachContext } from "./contexts.ts";
 import { positiveDefinite } from "./matrices.ts";
+import { hessianOfInputs } from "./whole_hessian.ts";
 
 testEachContext(
-  "hessianFromActivations() is the mean of the products, shrunk by T / (T + K / 4)",
+  "addGram(), finishGram() and shrinkToDiagonal() give the mean of the products, shrunk by T / (T + K / 4)",
   (context) => {
     const rows = 30, size = 9, x = values(1, rows * size, "plain");
-    const out = context.memory.f64(size * size).fill(NaN);
-    const hessian = hessianFromActivations(
-      context,
-      matrix(put(context.memory, x), rows, size),
-      out,
-    );
-    assert.deepEqual([hessian.size, hessian.blockSize, hessian.source], [
-      size,
-      size,
-      "activations",
-    ]);
+    const { values: out } = hessianOfInputs(context, matrix(put(context.memory, x), rows, size));
     for (let i = 0; i < size; i++) {
       for (let j = 0; j < size; j++) {
         let sum = 0;
@@ -60,26 +47,6 @@ testEachContext("addGram() gives the same bits for chunks of whole runs of terms
   for (const h of [whole, chunked]) finishGram(context, matrix(h, size, size), rows);
   assertSameBits(chunked, whole, "chunks");
 });
-
-testEachContext(
-  "hessianFromActivations() refuses no rows, and values that are not finite",
-  (context) => {
-    const h = context.memory.f64(4);
-    assert.throws(
-      () => hessianFromActivations(context, matrix(context.memory.f32(0), 0, 2), h),
-      { name: "RangeError", message: "Cannot make Hessian: activations have no rows" },
-    );
-    const x = put(context.memory, Float32Array.of(1, 2, 3, NaN));
-    assert.throws(
-      () => hessianFromActivations(context, matrix(x, 2, 2), h),
-      { message: "Cannot make Hessian: activations[1, 1] is NaN" },
-    );
-    assert.throws(
-      () => hessianFromActivations(context, matrix(x, 2, 2), context.memory.f64(3)),
-      { message: "Cannot make Hessian: activations has 3 elements, needs 4" },
-    );
-  },
-);
 
 Deno.test("hessianFromMatrix() makes small differences symmetric", () => {
   const { values } = hessianFromMatrix(Float64Array.of(2, 1.001, 0.999, 2), 2);

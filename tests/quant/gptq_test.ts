@@ -6,14 +6,16 @@ import { compileLinalg } from "../../src/backend/cpu/linalg_module.ts";
 import { LINALG_WORKSPACE_BYTES } from "../../src/backend/cpu/wasm_linalg.ts";
 import type { LinalgContext } from "../../src/linalg/context.ts";
 import type { Hessian } from "../../src/linalg/hessian.ts";
-import { hessianFromActivations, hessianFromChannels } from "../../src/linalg/hessian_sources.ts";
+import { hessianFromChannels } from "../../src/linalg/hessian_sources.ts";
 import { matrix } from "../../src/linalg/matrix.ts";
 import { createTeamControl } from "../../src/linalg/team.ts";
-import { gptqQuantize, gptqRows, prepareGptq } from "../../src/quant/gptq.ts";
+import { gptqRows, prepareGptq } from "../../src/quant/gptq.ts";
 import { assertSameBits } from "../kernels/subject.ts";
 import { put, testEachContext } from "../linalg/contexts.ts";
 import { outputError, plainLdlq, positiveDefinite, weights } from "../linalg/matrices.ts";
+import { hessianOfInputs } from "../linalg/whole_hessian.ts";
 import { GptqTeam } from "../support/gptq_team.ts";
+import { gptqLayer } from "./gptq_layer.ts";
 
 const rowGrid = (rows: number, cols: number): Grid => ({
   rows,
@@ -43,12 +45,12 @@ function full(context: LinalgContext, values: Float64Array, size: number): Hessi
 const plain = { actOrder: false, damping: 0.1, convrotGroupSize: null };
 
 testEachContext(
-  "gptqQuantize() gives the codes of f64 rounding on the damped Hessian",
+  "gptqRows() gives the codes of f64 rounding on the damped Hessian",
   (context) => {
     const n = 96, rows = 10, w = weights(1, rows * n), h = positiveDefinite(2, n);
     const grid = rowGrid(rows, n), scales = absmaxScales(w, grid);
     const codes = context.memory.i8(w.length), errors = put(context.memory, w);
-    const report = gptqQuantize(context, {
+    const report = gptqLayer(context, {
       ...plain,
       weights: errors,
       codes,
@@ -71,12 +73,12 @@ testEachContext(
 );
 
 testEachContext(
-  "gptqQuantize() with actOrder is rounding of reordered columns, by their own scales",
+  "gptqRows() with actOrder is rounding of reordered columns, by their own scales",
   (context) => {
     const n = 96, rows = 8, w = weights(3, rows * n), h = positiveDefinite(4, n);
     const grid: Grid = { rows, cols: n, groupRows: 4, groupCols: 32 };
     const scales = absmaxScales(w, grid), codes = context.memory.i8(w.length);
-    gptqQuantize(context, {
+    gptqLayer(context, {
       ...plain,
       actOrder: true,
       weights: put(context.memory, w),
@@ -107,7 +109,7 @@ testEachContext(
 );
 
 testEachContext(
-  "gptqQuantize() rounds to nearest, and says why, where a Hessian is of no use",
+  "gptqRows() rounds to nearest, and says why, where a Hessian is of no use",
   (context) => {
     const n = 40, rows = 5, w = weights(5, rows * n), grid = rowGrid(rows, n);
     const scales = absmaxScales(w, grid), want = nearest(w, scales, grid);
@@ -130,7 +132,7 @@ testEachContext(
     for (const [hessian, reason] of hessians) {
       for (const actOrder of [false, true]) {
         const codes = context.memory.i8(w.length);
-        const report = gptqQuantize(context, {
+        const report = gptqLayer(context, {
           ...plain,
           actOrder,
           weights: put(context.memory, w),
@@ -147,7 +149,7 @@ testEachContext(
   },
 );
 
-testEachContext("gptqQuantize() rounds weights of dead channels plainly", (context) => {
+testEachContext("gptqRows() rounds weights of dead channels plainly", (context) => {
   const n = 33, rows = 4, w = weights(7, rows * n), h = positiveDefinite(8, n), dead = [0, 7, 32];
   for (const channel of dead) {
     for (let j = 0; j < n; j++) h[channel * n + j] = h[j * n + channel] = 0;
@@ -155,7 +157,7 @@ testEachContext("gptqQuantize() rounds weights of dead channels plainly", (conte
   const grid = rowGrid(rows, n),
     scales = absmaxScales(w, grid),
     codes = context.memory.i8(w.length);
-  const report = gptqQuantize(context, {
+  const report = gptqLayer(context, {
     ...plain,
     weights: put(context.memory, w),
     codes,
@@ -171,7 +173,7 @@ testEachContext("gptqQuantize() rounds weights of dead channels plainly", (conte
 });
 
 testEachContext(
-  "gptqQuantize() on a rotated diagonal lowers the error that the diagonal tells of",
+  "gptqRows() on a rotated diagonal lowers the error that the diagonal tells of",
   (context) => {
     const n = 128, rows = 16, groupSize = 64, grid = rowGrid(rows, n);
     const magnitudes = Float32Array.from({ length: n }, (_, i) => i % 20 === 3 ? 20 : 1 + i % 3);
@@ -179,7 +181,7 @@ testEachContext(
     referenceKernels.rotate(rotated, groupSize);
     const scales = absmaxScales(rotated, grid), codes = context.memory.i8(w.length);
     const errors = put(context.memory, rotated);
-    const report = gptqQuantize(context, {
+    const report = gptqLayer(context, {
       ...plain,
       weights: errors,
       codes,
@@ -231,12 +233,12 @@ testEachContext("gptqRows() gives the same bits for any split of the rows", (con
 });
 
 testEachContext(
-  "gptqQuantize() takes layers of one row, of one column, and of no row",
+  "gptqRows() takes layers of one row, of one column, and of no row",
   (context) => {
     for (const [rows, n] of [[1, 50], [6, 1], [1, 1], [0, 4]] as const) {
       const w = weights(12, rows * n), grid = rowGrid(rows, n), scales = absmaxScales(w, grid);
       const codes = context.memory.i8(w.length);
-      gptqQuantize(context, {
+      gptqLayer(context, {
         ...plain,
         actOrder: true,
         weights: put(context.memory, w),
@@ -252,17 +254,17 @@ testEachContext(
   },
 );
 
-testEachContext("gptqQuantize() takes fewer inputs than channels", (context) => {
+testEachContext("gptqRows() takes fewer inputs than channels", (context) => {
   const n = 60, rows = 6, w = weights(14, rows * n), grid = rowGrid(rows, n);
   const x = matrix(put(context.memory, weights(15, 3 * n)), 3, n);
-  const report = gptqQuantize(context, {
+  const report = gptqLayer(context, {
     ...plain,
     damping: 0,
     weights: put(context.memory, w),
     codes: context.memory.i8(w.length),
     grid,
     scales: put(context.memory, absmaxScales(w, grid)),
-    hessian: hessianFromActivations(context, x, context.memory.f64(n * n)),
+    hessian: hessianOfInputs(context, x),
   });
   assert.equal(report.fallback, null);
 });

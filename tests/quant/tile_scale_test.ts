@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Grid } from "../../src/backend/backend.ts";
-import { columnImportance } from "../../src/quant/column_importance.ts";
+import { addColumnErrors } from "../../src/quant/column_importance.ts";
 import { searchTileScales } from "../../src/quant/tile_scale.ts";
 import { uniform } from "../kernels/values.ts";
 import { weights } from "../linalg/matrices.ts";
@@ -52,12 +52,16 @@ Deno.test("searchTileScales() leaves tiles of zeros alone", () => {
   assert.notEqual(scales[1], 7);
 });
 
-Deno.test("columnImportance() is the order of energies, but for columns that will be clipped", () => {
+Deno.test("addColumnErrors() times energies is the order of energies, but for columns that will be clipped", () => {
   const rows = 512, cols = 64;
   const w = weights(3, rows * cols).map((x) => Math.max(-0.05, Math.min(0.05, x)));
   const energies = Float64Array.from({ length: cols }, (_, c) => 1 + c / cols);
   w[5 * cols + 2] = 5;
-  const whole = columnImportance(w, { rows, cols, groupRows: rows, groupCols: cols }, energies);
+  const grid: Grid = { rows, cols, groupRows: rows, groupCols: cols };
+  const scales = new Float32Array(1), errors = new Float64Array(cols);
+  searchTileScales(scales, w, grid, energies);
+  addColumnErrors(errors, w, grid, scales);
+  const whole = errors.map((error, c) => error * energies[c]!);
   const order = [...whole.keys()].sort((a, b) => whole[b]! - whole[a]!);
   assert.equal(order[0], 2);
   const byEnergy = Array.from({ length: cols }, (_, k) => cols - 1 - k).filter((c) => c !== 2);

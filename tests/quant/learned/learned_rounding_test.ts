@@ -3,12 +3,12 @@ import fc from "fast-check";
 import type { Grid } from "../../../src/backend/backend.ts";
 import { randomFor } from "../../../src/core/rng.ts";
 import { withScratch } from "../../../src/linalg/context.ts";
-import { hessianFromActivations } from "../../../src/linalg/hessian_sources.ts";
 import { matrix, type MatrixF32 } from "../../../src/linalg/matrix.ts";
 import { topSubspaces } from "../../../src/linalg/subspace.ts";
 import type { MomentBlocks } from "../../../src/quant/learned/learned_rounding.ts";
 import { LEARNED_OPTIMIZERS, SCHEDULES } from "../../../src/quant/learned/options.ts";
 import { put } from "../../linalg/contexts.ts";
+import { hessianOfInputs } from "../../linalg/whole_hessian.ts";
 import { type SyntheticLayer, syntheticLayer } from "../../support/synthetic_layer.ts";
 import { arena, context, energy, errorsOf, round } from "./rounding.ts";
 
@@ -53,7 +53,7 @@ function projectedLoss(
 function momentsOf(layer: SyntheticLayer, count: number): MomentBlocks {
   return withScratch(context, () => {
     const { cols } = layer, x = matrix(put(arena, layer.inputs(count, 1)), count, cols);
-    const h = hessianFromActivations(context, x, arena.f64(cols * cols));
+    const h = hessianOfInputs(context, x);
     return { size: cols, blockSize: cols, values: Float32Array.from(h.values) };
   });
 }
