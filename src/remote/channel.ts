@@ -50,6 +50,7 @@ const RANGES_AT_ONCE = Math.floor(MAILBOX_BYTES / (8 * RANGE_NUMBERS));
 export interface RemoteChannel {
   /** Tells channels apart, also across threads. */
   readonly id: string;
+  /** The mailboxes. */
   readonly memory: SharedArrayBuffer;
   /** Where blocks of the files are that were fetched. */
   readonly blocks: SharedArrayBuffer;
@@ -61,9 +62,11 @@ export interface RemotePath {
   readonly name: string;
   /** Its number in the channel. */
   readonly file: number;
+  /** Its size. */
   readonly bytes: number;
   /** What changes when the file does: ETag, or date. */
   readonly stamp: string;
+  /** What it is read through. */
   readonly channel: RemoteChannel;
 }
 
