@@ -25,8 +25,10 @@ export interface GptqBench {
   readonly size: number;
   readonly workers: number;
   readonly rounds: number;
-  /** A Python with torch. */
-  readonly python: string;
+  /** A Python with torch; null: it is not asked. */
+  readonly python: string | null;
+  /** What the program is told besides. */
+  readonly flags?: readonly string[];
 }
 
 /** XᵀX / T of inputs of low rank, and a little more on the diagonal. */
@@ -67,12 +69,16 @@ export function timeGptq(bench: GptqBench): { own: number; torch: number | null 
   }
 }
 
-function timeProgram(at: (name: string) => string, { workers }: GptqBench): number {
+function timeProgram(
+  at: (name: string) => string,
+  { workers, flags = [] }: GptqBench,
+): number {
   const start = performance.now();
   execFileSync(process.execPath, [
     ...["run", "-A", MAIN, at("model.safetensors"), at("out.safetensors"), "--force"],
     ...["--calibration-data", at("hessian.safetensors"), "--scaling_mode", "row"],
     ...["--preset", "none", "--no-progress", "--workers", String(workers), "--verbose", "MINIMAL"],
+    ...flags,
   ], { stdio: "inherit" });
   return (performance.now() - start) / 1000;
 }
@@ -82,6 +88,7 @@ function timeTorch(
   at: (name: string) => string,
   { size, workers, python }: GptqBench,
 ): number | null {
+  if (python === null) return null;
   const args = [TORCH, at("w.f32"), at("h.f32"), String(size), String(size), String(workers)];
   const run = spawnSync(python, args, { encoding: "utf8" });
   if (run.status !== 0) return null;

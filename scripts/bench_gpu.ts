@@ -1,5 +1,5 @@
 /**
- * Times products and LDLQ on the GPU of this machine, whichever it is: random weights, a random factor.
+ * Times rounding, products and LDLQ on the GPU of this machine, whichever it is: random weights, a random factor.
  * The host share is the part of the time in which no kernel ran.
  *
  *     deno run -A scripts/bench_gpu.ts [cols] [rows]      default 1024 x 1024
@@ -12,6 +12,7 @@ import { Gpu } from "../src/backend/webgpu/device.ts";
 import { GpuFactor } from "../src/backend/webgpu/gpu_factor.ts";
 import { ldlqRows } from "../src/backend/webgpu/ldlq_rows.ts";
 import { gpuMatrix, recordGemm, recordHadamard } from "../src/backend/webgpu/record_matrix.ts";
+import { quantizeRect, RECT_NUMBERS } from "../src/backend/webgpu/quantize_rect.ts";
 import { storageBytes, STORAGES } from "../src/backend/webgpu/storage.ts";
 import { matrix } from "../src/linalg/matrix.ts";
 
@@ -63,6 +64,25 @@ for (const storage of STORAGES) {
     batch.output(c, word);
     return batch.run(gpu);
   });
+}
+
+const size = rows * cols, raw = new Uint8Array(new SharedArrayBuffer(2 * size));
+// BF16 from 0.0078 to 2, of both signs.
+for (let i = 0; i < size; i++) {
+  raw[2 * i] = Math.trunc(256 * random());
+  raw[2 * i + 1] = (random() > 0 ? 0x3c : 0xbc) + i % 4;
+}
+const rowGrid = { rows, cols, groupRows: 1, groupCols: cols };
+for (const scaleSearch of [false, true]) {
+  const convrotGroupSize = scaleSearch && cols % 256 === 0 ? 256 : null;
+  // Some operations a value: what counts is the time.
+  await time(scaleSearch ? "default mode" : "rounding", 10 * size, () =>
+    quantizeRect(gpu, {
+      ...{ raw, dtype: "BF16", grid: rowGrid, convrotGroupSize, scaleSearch },
+      codes: new Int8Array(size),
+      scales: new Float32Array(rows),
+      numbers: new Float64Array(RECT_NUMBERS),
+    }));
 }
 
 const length = 2 ** Math.floor(Math.log2(cols));

@@ -9,7 +9,7 @@
 
 import type { FloatDType } from "../../core/dtype.ts";
 import { type Grid, groupCount, STATS_LENGTH } from "../backend.ts";
-import { Batch } from "./batch.ts";
+import { Batch, type BatchTimes } from "./batch.ts";
 import type { Gpu } from "./device.ts";
 import {
   addErrorRuns,
@@ -52,11 +52,11 @@ export function largestBufferBytes(count: number): number {
 }
 
 /**
- * Carries it out. Where values are NaN or infinite, only that is told: other results mean nothing.
+ * Carries it out, and returns how long its kernels ran. Where values are NaN or infinite, only that is told: other results mean nothing.
  *
  * @throws DeviceError where the device cannot.
  */
-export async function quantizeRect(gpu: Gpu, rect: QuantizeRect): Promise<void> {
+export async function quantizeRect(gpu: Gpu, rect: QuantizeRect): Promise<BatchTimes> {
   const { raw, dtype, grid, convrotGroupSize, codes, scales, numbers } = rect;
   const count = grid.rows * grid.cols;
   const batch = new Batch("quantize");
@@ -87,10 +87,11 @@ export async function quantizeRect(gpu: Gpu, rect: QuantizeRect): Promise<void> 
   batch.output(scaleSlot, scales);
   batch.output(sums, runs);
   batch.output(found, words);
-  await batch.run(gpu);
+  const times = await batch.run(gpu);
   const nonFinite = nonFiniteOf(words);
   numbers.fill(0);
   addErrorRuns(numbers, runs, count);
   numbers[STATS_LENGTH] = nonFinite.count;
   numbers[STATS_LENGTH + 1] = nonFinite.first;
+  return times;
 }

@@ -31,7 +31,7 @@ export async function ownGpu(
   const cells = new Int32Array(state);
   try {
     const adapter = await findAdapter();
-    if (adapter === null) throw new DeviceError("Cannot use a GPU: this machine has no adapter");
+    if (adapter === null) throw new DeviceError(`Cannot use a GPU: ${whyNone()}`);
     const gpu = await Gpu.open(adapter);
     const owner = new GpuOwner(gpu, cells, post);
     post({ kind: "ready", adapter: gpu.adapter });
@@ -46,6 +46,13 @@ export async function ownGpu(
       if (message.kind === "connect") answerWith(message.answer, GPU_ANSWER.failed);
     };
   }
+}
+
+function whyNone(): string {
+  const hasWebGpu = (globalThis.navigator as Navigator | undefined)?.gpu !== undefined;
+  return hasWebGpu
+    ? "there is no adapter, so no driver that WebGPU can use; `--device cpu` does without"
+    : "this runtime has no WebGPU, Deno has; `--device cpu` does without";
 }
 
 class GpuOwner {
