@@ -24,8 +24,8 @@ export const LEAST_PERMISSIONS: readonly string[] = Object.freeze([
   "--allow-read",
   "--allow-write",
   "--allow-env",
-  // The number of workers; may the folder of the output be written to; has its disk the room.
-  "--allow-sys=cpus,uid,statfs",
+  // The number of workers; may the folder of the output be written to; has its disk the room; memory.
+  "--allow-sys=cpus,uid,statfs,systemMemoryInfo",
   // Models on servers: any host may be named, and hosts redirect to others.
   "--allow-net",
 ]);

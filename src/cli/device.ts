@@ -45,7 +45,7 @@ export async function chooseGpu(
 }
 
 /** Whether it is worth to load a driver and ask, which takes up to 200 ms where there is no GPU. */
-function mayHaveGpu(): boolean {
+export function mayHaveGpu(): boolean {
   if (process.platform !== "linux") return true;
   try {
     return LINUX_GPU_FILES.some((path) => existsSync(path));

@@ -34,13 +34,17 @@ const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = [
   ["calibrate", "FILE [DST]", "statistics of synthetic inputs: a layout to fill, no measurement"],
   ["presets", "list | show NAME | detect FILE", "the model families, and which one a file is"],
   ["completions", "bash | zsh | fish", "completions for a shell"],
-  ["doctor", "", "devices, features, memory (not yet)"],
+  ["doctor", "", "what can compute here, whether it does so rightly, which flags suit it"],
 ];
 
 /** More on a subcommand than its line in the list. */
 const NOTES: Readonly<Partial<Record<CommandName, string>>> = {
   calibrate: "--lora FILE, --samples N and --seed N are short for the flags above. " +
     "DST ends with .json or .safetensors. What is synthetic is marked so, and no rounding follows it.",
+  doctor:
+    "Every kernel runs on every GPU that can be asked for, a software one too, and is compared " +
+    "with plain code; the kernels of the default mode are timed. Takes a few seconds; exit code 0, " +
+    "whatever there is.",
   edit: "Where nothing is to change, nothing is written.",
   migrate: "A file that loads as it is is left alone: nothing is written, exit code 0.",
 };

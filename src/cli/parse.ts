@@ -10,11 +10,6 @@ import { type CommandName, COMMANDS, type Flag } from "./flags/flag.ts";
 import { findFlag, flagByName, FLAGS, takesFlag, typedForms } from "./flags/table.ts";
 import { type FlagValue, takeValue } from "./values.ts";
 
-/** Subcommands that are documented and that this version lacks, with the part they need. */
-const NOT_YET_COMMANDS: Readonly<Partial<Record<CommandName, string>>> = {
-  doctor: "the report on devices",
-};
-
 /** Names of `calibrate`, where no other flag is meant by them. */
 const CALIBRATE_NAMES: Readonly<Record<string, string>> = {
   "--lora": "calibration-lora",
@@ -91,16 +86,13 @@ export class Parsed {
 
 /**
  * Parses `argv`, the arguments without program and script. Every value is checked by its type; what is
- * documented but missing is refused by `refuseNotYet`, except whole subcommands, which are refused here.
+ * documented but missing is refused by `refuseNotYet`.
  *
- * @throws UsageError for an unknown flag, value or subcommand, naming it and the nearest; NotYetError
- * for a subcommand that is not there yet.
+ * @throws UsageError for an unknown flag, value or subcommand, naming it and the nearest.
  */
 export function parseArgs(argv: readonly string[]): Parsed {
   const command = commandOf(argv[0]);
   const rest = command === null ? argv : argv.slice(1);
-  const notYet = command === null ? undefined : NOT_YET_COMMANDS[command];
-  if (notYet !== undefined) throw new NotYetError(`\`quantsmith ${command}\` (${notYet})`);
   const positionals: string[] = [];
   const values = new Map<string, FlagValue>();
   for (let i = 0; i < rest.length;) {

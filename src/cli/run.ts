@@ -1,7 +1,7 @@
 /** One run of the program: arguments in, exit code out. Loads only what the command needs. */
 
 import process from "node:process";
-import { exitCodeOf, InterruptedError, NotYetError } from "../core/errors.ts";
+import { exitCodeOf, InterruptedError } from "../core/errors.ts";
 import type { CommandContext } from "./context.ts";
 import { COMMANDS } from "./flags/flag.ts";
 import { spelling } from "./flags/table.ts";
@@ -141,12 +141,14 @@ async function runCommand(parsed: Parsed, context: CommandContext): Promise<numb
       const { presetsCommand } = await import("./commands/presets.ts");
       return await presetsCommand(parsed, context);
     }
+    case "doctor": {
+      const { doctorCommand } = await import("./commands/doctor.ts");
+      return await doctorCommand(parsed, context);
+    }
     case "completions": {
       const { completionsCommand } = await import("./completions.ts");
       return completionsCommand(parsed, context);
     }
-    default:
-      throw new NotYetError(`\`quantsmith ${parsed.command}\``);
   }
 }
 

@@ -160,12 +160,6 @@ Deno.test("toConvertRequest() refuses what is not there yet, naming flag and par
   }
 });
 
-Deno.test("parseArgs() refuses subcommands that are not there yet", () => {
-  for (const command of ["doctor"]) {
-    throws(() => parseArgs([command, "x"]), NotYetError, command);
-  }
-});
-
 Deno.test("nearest() returns the closest name whatever the case", () => {
   strictEqual(nearest("ROV", ["tensor", "row", "block"]), "row");
 });

@@ -20,7 +20,7 @@ const GOOD: readonly (readonly [string, string])[] = [
   ["main.ts", "node:process"],
   ["mod.ts", "src/pipeline/convert.ts"],
   ["src/cli/run.ts", "src/pipeline/convert.ts"],
-  ["src/cli/run.ts", "src/backend/select.ts"],
+  ["src/cli/run.ts", "src/backend/select/devices.ts"],
   ["src/cli/run.ts", "node:fs"],
   ["src/cli/run.ts", "deno.json"],
   ["src/pipeline/plan.ts", "src/presets/rule.ts"],
@@ -43,7 +43,11 @@ const BAD: readonly (readonly [string, string, string])[] = [
   ["src/quant/gptq.ts", "src/backend/cpu/arena.ts", "quant may not import backend/cpu"],
   ["src/pipeline/convert.ts", "src/cli/run.ts", "pipeline may not import cli"],
   ["src/pipeline/convert.ts", "src/backend/cpu/arena.ts", "pipeline may not import backend/cpu"],
-  ["src/pipeline/convert.ts", "src/backend/select.ts", "pipeline may not import backend/select"],
+  [
+    "src/pipeline/convert.ts",
+    "src/backend/select/devices.ts",
+    "pipeline may not import backend/select",
+  ],
   ["src/backend/cpu/arena.ts", "src/linalg/cholesky.ts", "backend/cpu may not import linalg"],
   ["src/lora/merge.ts", "src/safetensors/reader.ts", "lora may not import safetensors"],
   ["src/cli/run.ts", "src/backend/webgpu/device.ts", "cli may not import backend/webgpu"],
@@ -93,6 +97,6 @@ Deno.test("findCycle() takes a module that two others import for no cycle", () =
 Deno.test("layerOf() tells the parts of the backend apart", () => {
   strictEqual(layerOf("src/backend/backend.ts"), "backend");
   strictEqual(layerOf("src/backend/cpu/arena.ts"), "backend/cpu");
-  strictEqual(layerOf("src/backend/select.ts"), "backend/select");
+  strictEqual(layerOf("src/backend/select/devices.ts"), "backend/select");
   strictEqual(layerOf("src/helpers.ts"), null);
 });

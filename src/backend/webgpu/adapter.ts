@@ -36,11 +36,41 @@ const SOFTWARE = /llvmpipe|lavapipe|swiftshader|softpipe|basic render/i;
  * or the runtime has no WebGPU.
  */
 export async function findAdapter(): Promise<GPUAdapter | null> {
+  return await request({ powerPreference: "high-performance" });
+}
+
+/**
+ * Returns every adapter that can be asked for, {@link findAdapter}'s first: WebGPU has no list of them, but
+ * may give another one for little power, or for software. None where the runtime has no WebGPU.
+ */
+export async function findAdapters(): Promise<readonly GPUAdapter[]> {
+  const found = new Map<string, GPUAdapter>();
+  const wishes: readonly GPURequestAdapterOptions[] = [
+    { powerPreference: "high-performance" },
+    { powerPreference: "low-power" },
+    { forceFallbackAdapter: true },
+  ];
+  for (const wish of wishes) {
+    const adapter = await request(wish);
+    if (adapter === null) continue;
+    const { vendor, device, description } = adapter.info;
+    const name = JSON.stringify([vendor, device, description]);
+    if (!found.has(name)) found.set(name, adapter);
+  }
+  return [...found.values()];
+}
+
+/** Whether the runtime has WebGPU at all, with an adapter or without. */
+export function hasWebGpu(): boolean {
+  return (globalThis.navigator as Navigator | undefined)?.gpu !== undefined;
+}
+
+async function request(wish: GPURequestAdapterOptions): Promise<GPUAdapter | null> {
   const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
   if (gpu === undefined) return null;
   // Without it, drivers of Mesa complain on stderr; where it points does not matter for computing.
   process.env["XDG_RUNTIME_DIR"] ??= tmpdir();
-  return await gpu.requestAdapter({ powerPreference: "high-performance" });
+  return await gpu.requestAdapter(wish);
 }
 
 /** Whether WGSL has the optional `feature` here; false too where there is no WebGPU. */

@@ -5,7 +5,7 @@ import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
 const EDITING: readonly CommandName[] = ["edit", "migrate"];
 const WORKING: readonly CommandName[] = ["convert", "verify", "dequantize", ...EDITING];
 const READING: readonly CommandName[] = [...WORKING, "inspect"];
-const RUNNING: readonly CommandName[] = [...READING, "presets"];
+const RUNNING: readonly CommandName[] = [...READING, "presets", "doctor"];
 const EVERY: readonly CommandName[] = [...RUNNING, "completions", "batch"];
 
 export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
