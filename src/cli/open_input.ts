@@ -6,9 +6,13 @@ import { isRemote } from "../remote/location.ts";
 import { openModel } from "../safetensors/reader.ts";
 import type { CommandContext } from "./context.ts";
 import type { Log } from "./log.ts";
+import { readVariable } from "./terminal.ts";
 
 /** Repeated requests that are told; a bad line would fill the screen. */
 const TOLD_RETRIES = 5;
+
+/** What of the environment matters to servers. Without permission to read it, nothing is set. */
+const VARIABLES = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"] as const;
 
 /** What an input is opened for. */
 export interface OpenFor {
@@ -33,6 +37,9 @@ export async function openFor(word: string, options: OpenFor): Promise<OpenInput
   const { openInput } = await import("../pipeline/workers/remote_input.ts");
   return await openInput(word, {
     workerUrl: context.workerUrl,
+    env: Object.fromEntries(
+      VARIABLES.map((name) => [name, readVariable(name)]).filter(([, value]) => value !== ""),
+    ),
     signal: context.signal,
     keep,
     spillFolder: output === null ? "." : dirname(output),

@@ -135,6 +135,20 @@ export function parseHub(word: string): HubPlace {
   };
 }
 
+/**
+ * Returns the place that the address of a page of the Hub shows, as people copy it from a browser:
+ * `https://huggingface.co/owner/repo`, `.../tree/revision/folder`. Null: it is another address.
+ */
+export function hubPageOf(word: string, env: RemoteEnvironment): HubPlace | null {
+  const url = URL.parse(word);
+  if (url === null || url.origin !== parsed(hubUrl(env)).origin) return null;
+  const [, repo, revision, folder] =
+    /^\/([^/]+\/[^/]+)(?:\/tree\/([^/]+)(?:\/(.+?))?)?\/?$/.exec(url.pathname) ?? [];
+  if (repo === undefined) return null;
+  const plain = (text: string | undefined) => text === undefined ? null : decodeURIComponent(text);
+  return { repo, file: plain(folder), revision: plain(revision) };
+}
+
 /** Returns a file of the Hub. */
 export function hubFile(
   { repo, revision }: HubPlace,

@@ -7,18 +7,22 @@ import {
   displayName,
   httpFile,
   hubFile,
+  hubPageOf,
   parseHub,
   type RemoteEnvironment,
   type RemoteFile,
   siblingOf,
 } from "../remote/location.ts";
-import type { PersistOptions } from "../remote/patience.ts";
+import { DEFAULT_PATIENCE, type PersistOptions } from "../remote/patience.ts";
 import { readRemoteRange, type Version } from "../remote/range_request.ts";
 import { Redirects } from "../remote/redirects.ts";
 import { type Header, headerEnd, MAX_HEADER_BYTES, parseHeader } from "./header.ts";
 import type { ModelSource } from "./model_source.ts";
 import { FIRST_READ_BYTES, modelAmong } from "./reader.ts";
 import { mergeShards, parseIndex } from "./shards.ts";
+
+/** Attempts to open a model: a wrong address should not take half a minute to be told. */
+const OPENING_ATTEMPTS = 4;
 
 /** Headers that are fetched at a time. */
 const HEADERS_AT_ONCE = 6;
@@ -40,12 +44,15 @@ export interface OpenOptions extends PersistOptions {
 /**
  * Returns the headers of a model on a server, checked in full: no values are fetched.
  *
- * @param word `https://.../model.safetensors`, `https://.../model.safetensors.index.json`, or
- *   `hf://owner/repo[/file or folder][@revision]`.
+ * @param word `https://.../model.safetensors`, `https://.../model.safetensors.index.json`,
+ *   `hf://owner/repo[/file or folder][@revision]`, or the address of such a page of the Hub.
  * @throws UsageError for a word of another form; FormatError where a header or the index breaks a rule of
- *   its format; RemoteError where a file cannot be fetched; the reason of `options.signal`.
+ *   its format; RemoteError where a file cannot be fetched; the reason of `given.signal`.
  */
-export async function openRemote(word: string, options: OpenOptions): Promise<RemoteModel> {
+export async function openRemote(word: string, given: OpenOptions): Promise<RemoteModel> {
+  const { patience = DEFAULT_PATIENCE } = given;
+  const attempts = Math.min(OPENING_ATTEMPTS, patience.attempts);
+  const options = { ...given, patience: { ...patience, attempts } };
   const file = await locate(word, options);
   const path = displayName(word);
   const redirects = new Redirects();
@@ -82,8 +89,8 @@ interface Opened {
 
 /** Returns the file that stands for the model: a safetensors file or an index. */
 async function locate(word: string, options: OpenOptions): Promise<RemoteFile> {
-  if (!/^hf:/i.test(word)) return httpFile(word, options.env);
-  const place = parseHub(word);
+  const place = /^hf:/i.test(word) ? parseHub(word) : hubPageOf(word, options.env);
+  if (place === null) return httpFile(word, options.env);
   if (place.file !== null && /\.(safetensors|json)$/.test(place.file)) {
     return hubFile(place, place.file, options.env);
   }

@@ -286,6 +286,9 @@ Deno.test("quantsmith hf:// reads a repository, a folder of shards or a file, an
   for (const { headers } of place.server.requests) assert.equal(headers.authorization, undefined);
   assert.ok(place.server.requests.length > 0);
 
+  const page = await runCli(["inspect", `${server.origin}/o/r/tree/main`, "--json"], { env });
+  assert.equal(JSON.parse(page.stdout).tensors, 7, page.stderr);
+
   const closed = await runCli(["inspect", "hf://o/r"], { env: { ...env, HF_TOKEN: "hf_wrong" } });
   assert.equal(closed.code, 1);
   assert.match(closed.stderr, /401.*licence/);

@@ -4,6 +4,7 @@ import {
   displayName,
   httpFile,
   hubFile,
+  hubPageOf,
   isRemote,
   localNameOf,
   parseHub,
@@ -53,6 +54,23 @@ Deno.test("httpFile() takes the older name of the token, and the newer one befor
 Deno.test("httpFile() makes the page of a file on the Hub the file", () => {
   const { url } = httpFile("https://huggingface.co/o/r/blob/main/t/m.safetensors");
   assert.equal(url, "https://huggingface.co/o/r/resolve/main/t/m.safetensors");
+});
+
+Deno.test("hubPageOf() takes the addresses of repositories and folders, of the Hub only", () => {
+  const hub = "https://huggingface.co";
+  const cases: Record<string, ReturnType<typeof hubPageOf>> = {
+    [`${hub}/o/r`]: { repo: "o/r", file: null, revision: null },
+    [`${hub}/o/r/`]: { repo: "o/r", file: null, revision: null },
+    [`${hub}/o/FLUX.1-dev/tree/main`]: { repo: "o/FLUX.1-dev", file: null, revision: "main" },
+    [`${hub}/o/r/tree/refs%2Fpr%2F1/a/b`]: { repo: "o/r", file: "a/b", revision: "refs/pr/1" },
+    [`${hub}/o/r/blob/main/m.safetensors`]: null,
+    [`${hub}/o/r/resolve/main/m.safetensors`]: null,
+    "https://example.com/o/r": null,
+    "hf://o/r": null,
+  };
+  for (const [word, place] of Object.entries(cases)) {
+    assert.deepEqual(hubPageOf(word, {}), place, word);
+  }
 });
 
 Deno.test("httpFile() refuses what is no URL, without its secrets", () => {
