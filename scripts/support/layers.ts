@@ -57,6 +57,7 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
     from: "src/pipeline/workers/gpu_operations.ts",
     to: "src/backend/reference/linalg/unit_lower_panel.ts",
   },
+  { from: "src/pipeline/workers/gpu_descents.ts", to: "src/backend/webgpu/" },
   ...["protocol", "service"].flatMap((name) =>
     ["adapter", "device"].map((type) => ( // types of what the owner tells
       { from: `src/pipeline/workers/gpu_${name}.ts`, to: `src/backend/webgpu/${type}.ts` }

@@ -84,12 +84,53 @@ export interface DropRequest {
   readonly name: string;
 }
 
+/** A step of learned rounding with data, a {@link DescentCall} with its arrays packed. */
+export interface DescentRequest {
+  readonly op: "descent";
+  /** See {@link packArrays}. */
+  readonly call: unknown;
+}
+
+/** See `backend/webgpu/output_descent.ts`. */
+export type DescentCall =
+  /** Keeps the moments of a layer, f32 `[size, blockSize]`, instead of those before. `id` f64 `[1]` gets their number. */
+  | {
+    readonly kind: "moments";
+    readonly size: number;
+    readonly blockSize: number;
+    readonly values: Float32Array;
+    readonly id: Float64Array;
+  }
+  /** Some rows of the layer with moments `id` are what follows, from this worker, is about. */
+  | {
+    readonly kind: "rows";
+    readonly id: number;
+    readonly grid: Grid;
+    readonly scales: Float32Array;
+    readonly columnGroups: Int32Array;
+  }
+  /** Takes in their errors, f32 `[rows, cols]`; `loss` f64 `[1]` gets the loss. */
+  | { readonly kind: "measure"; readonly errors: Float32Array; readonly loss: Float64Array }
+  /** Moves codes of a panel, i8 and f32 `[rows, cols]`; `totals` f64 `[3]`: moves, gain, cost. */
+  | {
+    readonly kind: "descend";
+    readonly first: number;
+    readonly cols: number;
+    readonly codes: Int8Array;
+    readonly errors: Float32Array;
+    readonly penalty: number;
+    readonly totals: Float64Array;
+  }
+  /** Nothing is kept any more. */
+  | { readonly kind: "forget" };
+
 export type GpuRequest =
   | QuantizeRequest
   | LinalgRequest
   | FactorRequest
   | LdlqRequest
-  | DropRequest;
+  | DropRequest
+  | DescentRequest;
 
 /** How the GPU looks to a chunk. */
 export interface GpuAccess {

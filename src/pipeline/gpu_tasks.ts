@@ -64,8 +64,12 @@ export function placeOnGpu(tasks: readonly Task[], placement: GpuPlacement): Tas
   const { maxElements } = placement;
   const chunkElements = Math.min(GPU_CHUNK_ELEMENTS, maxElements);
   return tasks.map((task): Task => {
-    if (task.kind !== "quantize" || task.learned !== undefined) return task;
-    const goes = isTeamTask(task) ? isCompensatedThere(task, placement) : maxElements > 0;
+    if (task.kind !== "quantize") return task;
+    const goes = task.learned !== undefined
+      ? isDescended(task) && maxElements > 0
+      : isTeamTask(task)
+      ? isCompensatedThere(task, placement)
+      : maxElements > 0;
     if (!goes) return task;
     return { ...task, onGpu: { chunkElements, maxElements, storage: placement.storage } };
   });
@@ -77,4 +81,10 @@ function isCompensatedThere(task: QuantizeTask, { linalg, mostLdlq }: GpuPlaceme
   const padded = task.transform ?? { rows, cols };
   return task.compensation !== null && padded.cols <= mostLdlq &&
     padded.rows * padded.cols ** 2 >= linalg.leastProducts;
+}
+
+/** Whether the codes of a task are moved one after the other, for the outputs of its layer. */
+function isDescended(task: Task): task is QuantizeTask {
+  return task.kind === "quantize" && task.compensation !== null &&
+    task.learned?.optimizer === "original";
 }

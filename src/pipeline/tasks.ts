@@ -287,7 +287,9 @@ const GPU_BAND_ROWS = 1024;
 function bandGrid(task: QuantizeTask): ChunkGrid {
   const { rows, cols } = task.source;
   const unit = task.groupRows === rows ? 1 : task.groupRows;
-  const most = task.onGpu === undefined ? BAND_ROWS : GPU_BAND_ROWS;
+  // Every band of learned codes is searched by itself: other bands, other codes.
+  const isLarge = task.onGpu !== undefined && task.learned === undefined;
+  const most = isLarge ? GPU_BAND_ROWS : BAND_ROWS;
   const bands = Math.floor(Math.min(most, BAND_ELEMENTS / Math.max(1, cols)) / unit);
   const rowStep = Math.min(rows, Math.max(1, bands) * unit);
   return { rows, cols, rowStep, colStep: cols, streamed: false };

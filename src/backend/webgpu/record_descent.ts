@@ -21,8 +21,6 @@ export interface DescendSlots {
   readonly rows: number;
   readonly cols: number;
   readonly width: number;
-  /** 0: a loss that does not look at all rows; `factors` and `sums` are not used. */
-  readonly rank: number;
   /** In and out: i8, four in a word. */
   readonly codes: RowsSlot;
   /** In and out: f32 `[rows, cols]`. */
@@ -36,10 +34,8 @@ export interface DescendSlots {
   /** f32 `[rows]`, from `weightsStart` on. */
   readonly weights: Slot;
   readonly weightsStart: number;
-  /** f32 `[rows, rank]`. */
-  readonly factors: RowsSlot;
-  /** In and out: f32 `[cols, rank]`. */
-  readonly sums: RowsSlot;
+  /** For a loss that looks at all rows; null: it does not. */
+  readonly sums: DescendSums | null;
   /** f32, {@link descentReportBytes}: per row {@link REPORT_SLOTS} which grow; what follows is scratch. */
   readonly report: Slot;
   /** f32, those of the whole layer. */
@@ -53,6 +49,15 @@ export interface DescendSlots {
   readonly penalty: number;
 }
 
+/** What moves are added up by. */
+export interface DescendSums {
+  readonly rank: number;
+  /** f32 `[rows, rank]`. */
+  readonly factors: RowsSlot;
+  /** In and out: f32 `[cols, rank]`. */
+  readonly into: RowsSlot;
+}
+
 /** Bytes of the report of a tile. */
 export function descentReportBytes(rows: number, cols: number): number {
   return 4 * rows * (REPORT_SLOTS + Math.min(cols, TILE_COLS));
@@ -60,7 +65,7 @@ export function descentReportBytes(rows: number, cols: number): number {
 
 /** Records `descendRows`. Gives the codes, errors, gradient and sums that one pass gives, in the same order. */
 export function recordDescendRows(batch: Batch, args: DescendSlots): void {
-  const { rows, width, rank, codes, errors, gradient, panel, factors, sums } = args;
+  const { rows, width, codes, errors, gradient, panel, sums } = args;
   for (let first = 0; first < args.cols; first += TILE_COLS) {
     const cols = Math.min(TILE_COLS, args.cols - first);
     const slots = [
@@ -78,20 +83,25 @@ export function recordDescendRows(batch: Batch, args: DescendSlots): void {
       ...{ penalty, zero: 0 },
     };
     batch.dispatch(shaders.descendRows, slots, params, rows);
-    if (rank === 0) continue;
-    const sumsParams = {
-      ...{ rows, cols, rank, zero: 0 },
-      ...{ sumsStart: sums.start + first * sums.rowStride, sumsRow: sums.rowStride },
-      ...{ factorsStart: factors.start, factorsRow: factors.rowStride },
-    };
-    const workgroups = cols * Math.ceil(rank / 64);
-    batch.dispatch(
-      shaders.descendSums,
-      [sums.slot, factors.slot, args.report],
-      sumsParams,
-      workgroups,
-    );
+    if (sums !== null && sums.rank > 0) {
+      recordSums(batch, sums, { rows, first, cols, report: args.report });
+    }
   }
+}
+
+/** Records what a tile, whose moves are in the report, adds to sums. */
+function recordSums(
+  batch: Batch,
+  { rank, factors, into }: DescendSums,
+  { rows, first, cols, report }: { rows: number; first: number; cols: number; report: Slot },
+): void {
+  const params = {
+    ...{ rows, cols, rank, zero: 0 },
+    ...{ sumsStart: into.start + first * into.rowStride, sumsRow: into.rowStride },
+    ...{ factorsStart: factors.start, factorsRow: factors.rowStride },
+  };
+  const workgroups = cols * Math.ceil(rank / 64);
+  batch.dispatch(shaders.descendSums, [into.slot, factors.slot, report], params, workgroups);
 }
 
 /** Adds what the rows of a report tell to `totals`: moves, and what they change the loss and the error by. */

@@ -168,8 +168,8 @@ export class WebGpuLinalg implements AsyncLinalg {
     const errors = inputMatrix(batch, "errors", args.errors);
     const gradient = inputMatrix(batch, "gradient", args.gradient);
     const panel = inputMatrix(batch, "panel", args.panel);
-    const factors = inputMatrix(batch, "factors", args.factors);
-    const sums = inputMatrix(batch, "sums", args.sums);
+    const into = inputMatrix(batch, "sums", args.sums);
+    const sums = { rank, factors: inputMatrix(batch, "factors", args.factors), into };
     const reach = rows === 0 || cols === 0 ? 0 : (rows - 1) * args.codesRowStride + cols;
     const codesView = args.codes.subarray(0, reach);
     const codes = {
@@ -179,8 +179,8 @@ export class WebGpuLinalg implements AsyncLinalg {
     };
     const report = batch.zeros("report", descentReportBytes(rows, cols));
     recordDescendRows(batch, {
-      ...{ rows, cols, width: args.gradient.cols, rank, codes, report },
-      ...{ errors, gradient, panel, factors, sums },
+      ...{ rows, cols, width: args.gradient.cols, codes, report },
+      ...{ errors, gradient, panel, sums },
       offset: args.offset,
       weights: batch.input("weights", args.weights),
       weightsStart: 0,
@@ -194,7 +194,7 @@ export class WebGpuLinalg implements AsyncLinalg {
     batch.output(codes.slot, codesView);
     batch.output(errors.slot, extentView(args.errors));
     batch.output(gradient.slot, extentView(args.gradient));
-    if (rank > 0) batch.output(sums.slot, extentView(args.sums));
+    if (rank > 0) batch.output(into.slot, extentView(args.sums));
     batch.output(report, told);
     await batch.run(this.#gpu);
     addDescentReport(args.totals, told, rows);

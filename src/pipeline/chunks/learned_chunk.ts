@@ -9,6 +9,7 @@
  */
 
 import { type Grid, groupCount } from "../../backend/backend.ts";
+import { DeviceError } from "../../core/errors.ts";
 import { randomFor } from "../../core/rng.ts";
 import { soloContext } from "../../linalg/context.ts";
 import { findScales, findScalesBytes } from "../../quant/learned/choose_scales.ts";
@@ -17,6 +18,7 @@ import {
   outputScratchBytes,
   projectedScratchBytes,
   roundForOutputs,
+  roundForOutputsOn,
   roundProjected,
   type SearchResult,
 } from "../../quant/learned/learned_rounding.ts";
@@ -33,6 +35,7 @@ import {
 } from "../tasks.ts";
 import { bytesOf, type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
 import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";
+import { MomentsOnGpu } from "./learned_on_gpu.ts";
 import { hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
@@ -158,19 +161,21 @@ export function learnedLayer(
   if (linalg.team.index === 0) results.clear(); // seen by all after the barriers of the moments
   const oneScale = hasOneScale(task) ? new LayerScales(team, task).plain(task) : null;
   const moments = momentsOf(team, task, compensation);
+  const onGpu = new MomentsOnGpu(team, task, moments);
   if (oneScale !== null && linalg.team.index === 0) {
     team.write(bytesOf(Float32Array.of(oneScale)), task.scalesOffsetBytes);
   }
   for (let chunk = team.nextChunk(); chunk !== null; chunk = team.nextChunk()) {
     const { index, context } = chunk;
     const solo = { ...context, linalg: soloContext(linalg.kernels, linalg.memory) };
-    const band = { rect: chunkRect(grid, index), moments, oneScale };
+    const band = { rect: chunkRect(grid, index), moments, onGpu, oneScale };
     const found = roundBand(solo, task, learned, band);
     if (found !== null) results.set(index, found);
     team.chunkDone(context);
   }
   linalg.team.barrier();
   if (linalg.team.index !== 0) return;
+  onGpu.forget();
   const parts = results.all();
   if (parts.length === 0) return;
   const { optimizer } = learned, elements = task.source.rows * task.source.cols;
@@ -198,7 +203,12 @@ function roundBand(
   context: ChunkContext & { readonly linalg: NonNullable<ChunkContext["linalg"]> },
   task: QuantizeTask,
   { optimizer, options }: Learned,
-  { rect, moments, oneScale }: { rect: Rect; moments: MomentBlocks; oneScale: number | null },
+  { rect, moments, onGpu, oneScale }: {
+    rect: Rect;
+    moments: MomentBlocks;
+    onGpu: MomentsOnGpu;
+    oneScale: number | null;
+  },
 ): SearchResult | null {
   const { scratch, kernels, linalg } = context, { source } = task;
   const count = rect.rows * rect.cols, grid = bandGrid(task, rect), mark = scratch.mark();
@@ -212,17 +222,37 @@ function roundBand(
   restore();
   let result: SearchResult | null = null;
   if (!reportNonFinite(context, x, rect, source.cols)) {
-    if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
+    const rotate = () => {
+      if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
+    };
+    rotate();
     if (oneScale !== null) scales[0] = oneScale;
     else {
       kernels.absmax(scales, x, grid);
       kernels.scaleFromAbsmax(scales, scales);
       if (task.scaleSearch) kernels.searchScale(scales, x, grid);
     }
-    kernels.quantize(codes, x, scales, grid);
-    used.set(scales);
     const problem = { optimizer, options, grid, weights: x, scales: used, codes };
-    result = roundForOutputs(linalg, problem, moments);
+    const nearest = () => {
+      kernels.quantize(codes, x, scales, grid);
+      used.set(scales);
+    };
+    const open = onGpu.device(scratch);
+    if (open !== null) {
+      nearest();
+      try {
+        result = roundForOutputsOn(open, linalg, problem, moments);
+      } catch (error) {
+        if (!(error instanceof DeviceError)) throw error;
+        // Everything is used up: the CPU begins anew.
+        restore();
+        rotate();
+      }
+    }
+    if (result === null) {
+      nearest();
+      result = roundForOutputs(linalg, problem, moments);
+    }
     if (task.convrotGroupSize === null) restore();
     addErrors(context, task, { x, xhat: scratch.f32(count), codes, scales, grid, stats, restore });
     writeCodes(context, task, rect, codes);

@@ -8,6 +8,7 @@ import { quantizeRect } from "../../backend/webgpu/quantize_rect.ts";
 import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
 import { type GptqFactor, unitLowerColumns } from "../../quant/gptq.ts";
 import {
+  type DescentCall,
   type FactorRequest,
   type GpuRequest,
   type LdlqRequest,
@@ -16,6 +17,7 @@ import {
   type QuantizeRequest,
   unpackArrays,
 } from "../gpu_requests.ts";
+import { GpuDescents } from "./gpu_descents.ts";
 
 type Kernel = (...args: unknown[]) => Promise<void>;
 
@@ -28,15 +30,25 @@ function at(buffer: ArrayBuffer, { offsetBytes, length }: MemoryPlace) {
 export class GpuOperations {
   readonly #gpu: Gpu;
   readonly #linalg: WebGpuLinalg;
+  readonly #descents: GpuDescents;
   readonly #factors = new Map<string, GpuFactor>();
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu;
     this.#linalg = new WebGpuLinalg(gpu);
+    this.#descents = new GpuDescents(gpu);
   }
 
-  /** @throws DeviceError where the device fails. */
-  async carryOut(request: GpuRequest, memory: WebAssembly.Memory): Promise<void> {
+  /**
+   * Carries out what came over `port`, which stands for the worker that asks.
+   *
+   * @throws DeviceError where the device fails.
+   */
+  async carryOut(
+    request: GpuRequest,
+    memory: WebAssembly.Memory,
+    port: MessagePort,
+  ): Promise<void> {
     const { buffer } = memory;
     switch (request.op) {
       case "quantize":
@@ -48,7 +60,9 @@ export class GpuOperations {
       case "ldlq":
         return await this.#ldlq(request, buffer);
       case "drop":
-        this.#drop(request.name);
+        return this.#drop(request.name);
+      case "descent":
+        await this.#descents.run(port, unpackArrays(request.call, buffer) as DescentCall);
     }
   }
 

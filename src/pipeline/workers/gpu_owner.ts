@@ -75,7 +75,7 @@ class GpuOwner {
     port.onmessage = async ({ data }: MessageEvent<GpuRequest>) => {
       try {
         this.#refuseAfterFailure();
-        await this.#operations.carryOut(data, memory);
+        await this.#operations.carryOut(data, memory, port);
         Atomics.add(this.#state, GPU_STATE.done, 1);
         answerWith(answer, GPU_ANSWER.done);
       } catch (error) {

@@ -12,7 +12,7 @@
 
 import { type LinalgContext, withScratch } from "../../linalg/context.ts";
 import { matrix } from "../../linalg/matrix.ts";
-import type { Layer, Objective } from "./layer.ts";
+import type { GradientObjective, Layer } from "./layer.ts";
 import type { Stepper } from "./search.ts";
 
 const BETA1 = 0.9, BETA2 = 0.999, WEIGHT_DECAY = 0.01;
@@ -35,7 +35,7 @@ export function gradientBytes(rows: number, cols: number): number {
 export function gradientSteps(
   context: LinalgContext,
   layer: Layer,
-  objective: Objective,
+  objective: GradientObjective,
   kind: "adamw" | "radam",
 ): Stepper {
   const { rows, cols } = layer.grid;
@@ -120,7 +120,7 @@ function rectification(step: number, decay2: number): number | null {
 /** Moves the offsets of one row, and the codes that they pull along. Returns the cost. */
 function moveRow(
   { grid, codes, errors, scales, columnGroups }: Layer,
-  objective: Objective,
+  objective: GradientObjective,
   { row, directions, offsets, factors, keep }: {
     row: number;
     directions: Float32Array;

@@ -33,7 +33,10 @@ export interface Objective {
   measure(): number;
   /** Moves codes of some columns to the other side of their weights where loss + penalty * cost falls. */
   descend(first: number, cols: number, penalty: number): Moves;
+}
 
+/** A loss that also tells its gradient, and takes single moves. */
+export interface GradientObjective extends Objective {
   /** First moments of the gradient: moment = decay * moment + (1 - decay) * gradient. */
   accumulate(decay: number): void;
   /** Sums of squares of the gradient: per row into `rows`, per column into `cols`. */

@@ -17,18 +17,27 @@ import type { Random } from "../../core/rng.ts";
 import { type LinalgContext, withScratch } from "../../linalg/context.ts";
 import { matrix } from "../../linalg/matrix.ts";
 import { subspaceBytes, topSubspaces } from "../../linalg/subspace.ts";
-import { descent } from "./descent.ts";
+import { descent, panelWidth } from "./descent.ts";
 import { gradientBytes, gradientSteps } from "./gradient.ts";
-import { fillColumnGroups, type Layer, type Objective, toErrors, unitOf } from "./layer.ts";
+import {
+  fillColumnGroups,
+  type GradientObjective,
+  type Layer,
+  type Objective,
+  toErrors,
+  unitOf,
+} from "./layer.ts";
 import { directionCount, type LearnedOptimizer, type LearnedOptions } from "./options.ts";
-import { type MomentBlocks, outputBytes, OutputLoss } from "./output.ts";
+import { type MomentBlocks, outputBytes, OutputLoss, outputUnit } from "./output.ts";
 import { projectedBytes, ProjectedLoss } from "./projected.ts";
-import { search, type SearchResult } from "./search.ts";
+import { type DescentDevice, remoteBytes, RemoteLoss } from "./remote.ts";
+import { search, type SearchResult, type Stepper } from "./search.ts";
 
 /** Refinements of the randomised decomposition: four at the documented number of steps. */
 const STEPS_PER_REFINEMENT = 250, REFINEMENTS_MAX = 4;
 
 export type { MomentBlocks } from "./output.ts";
+export type { DescentDevice } from "./remote.ts";
 export type { SearchResult, StopReason } from "./search.ts";
 
 /** A layer, or some of its rows, rounded to nearest. */
@@ -77,7 +86,8 @@ export function roundProjected(
     });
     const unit = unitOf(problem.scales), layer = layerOf(context, problem, unit);
     const objective = new ProjectedLoss(context, layer, subspaces);
-    const result = run(context, problem, { layer, objective, unit });
+    const stepper = stepperOf(context, problem, layer, objective);
+    const result = run(context, problem, { layer, objective, stepper, unit });
     return { ...result, directions: [subspaces.left.rows, subspaces.right.rows] };
   });
 }
@@ -93,7 +103,29 @@ export function roundForOutputs(
   return withScratch(context, () => {
     const unit = unitOf(problem.scales), layer = layerOf(context, problem, unit);
     const objective = new OutputLoss(context, layer, moments, problem.optimizer !== "original");
-    return run(context, problem, { layer, objective, unit });
+    const stepper = stepperOf(context, problem, layer, objective);
+    return run(context, problem, { layer, objective, stepper, unit });
+  });
+}
+
+/**
+ * The same by `original`, codes being moved by a device that knows the moments.
+ *
+ * @param open told the rows, with scales in the unit that errors are in.
+ * @throws DeviceError where the device fails; weights, scales and codes are unspecified then.
+ */
+export function roundForOutputsOn(
+  open: (layer: Layer) => DescentDevice,
+  context: LinalgContext,
+  problem: Omit<LearnedProblem, "optimizer">,
+  moments: MomentBlocks,
+): SearchResult {
+  return withScratch(context, () => {
+    const unit = unitOf(problem.scales), layer = layerOf(context, problem, unit);
+    const width = panelWidth(problem.grid.cols);
+    const device = open(layer);
+    const objective = new RemoteLoss(context, layer, { device, unit: outputUnit(moments), width });
+    return run(context, problem, { layer, objective, stepper: descent(layer, objective), unit });
   });
 }
 
@@ -102,22 +134,39 @@ function refinementsOf({ iterations }: LearnedOptions): number {
   return Math.min(REFINEMENTS_MAX, Math.floor(iterations / STEPS_PER_REFINEMENT));
 }
 
-function layerOf(context: LinalgContext, problem: LearnedProblem, unit: number): Layer {
+function layerOf(
+  context: LinalgContext,
+  problem: Omit<LearnedProblem, "optimizer">,
+  unit: number,
+): Layer {
   const { grid, codes, weights, scales } = problem;
   const columnGroups = fillColumnGroups(context.memory.i32(grid.cols), grid);
   const errors = toErrors(weights, codes, scales, { grid, unit });
   return { grid, codes, errors, scales, columnGroups };
 }
 
-function run(
+function stepperOf(
   context: LinalgContext,
-  problem: LearnedProblem,
-  { layer, objective, unit }: { layer: Layer; objective: Objective; unit: number },
-): SearchResult {
-  const { optimizer, options, grid, codes } = problem;
-  const stepper = optimizer === "original"
+  { optimizer }: LearnedProblem,
+  layer: Layer,
+  objective: GradientObjective,
+): Stepper {
+  return optimizer === "original"
     ? descent(layer, objective)
     : gradientSteps(context, layer, objective, optimizer);
+}
+
+function run(
+  context: LinalgContext,
+  problem: Omit<LearnedProblem, "optimizer">,
+  { layer, objective, stepper, unit }: {
+    layer: Layer;
+    objective: Objective;
+    stepper: Stepper;
+    unit: number;
+  },
+): SearchResult {
+  const { options, grid, codes } = problem;
   const best = context.memory.i8(codes.length);
   const aspect = Math.max(grid.rows, grid.cols) / Math.min(grid.rows, grid.cols);
   const reference = problem.reference === undefined ? null : problem.reference * unit * unit;
@@ -144,13 +193,17 @@ export function projectedScratchBytes(
   return found + projectedBytes(rows, cols, count) + sharedBytes(rows, cols, optimizer);
 }
 
-/** Bytes that {@link roundForOutputs} takes besides what it is given. */
+/** Bytes that {@link roundForOutputs} takes besides what it is given; enough for {@link roundForOutputsOn}. */
 export function outputScratchBytes(
   rows: number,
   cols: number,
   optimizer: LearnedOptimizer,
 ): number {
-  return outputBytes(rows, cols, optimizer !== "original") + sharedBytes(rows, cols, optimizer);
+  const loss = Math.max(
+    outputBytes(rows, cols, optimizer !== "original"),
+    remoteBytes(rows, panelWidth(cols)),
+  );
+  return loss + sharedBytes(rows, cols, optimizer);
 }
 
 function sharedBytes(rows: number, cols: number, optimizer: LearnedOptimizer): number {

@@ -7,7 +7,7 @@
 
 import { type LinalgContext, withScratch } from "../../linalg/context.ts";
 import { block, matrix, type MatrixF32 } from "../../linalg/matrix.ts";
-import { type Layer, type Moves, type Objective, squaredNorm } from "./layer.ts";
+import { type GradientObjective, type Layer, type Moves, squaredNorm } from "./layer.ts";
 
 /** Second moments in f32: square blocks along the diagonal, one below the other. */
 export interface MomentBlocks {
@@ -21,13 +21,20 @@ export interface MomentBlocks {
 /** As in `projected.ts`: outliers among the channels make the mean large as it is. */
 const PENALTY = 8;
 
+/** What squared errors of the weights count to begin with. */
+export function outputUnit({ size, blockSize, values }: MomentBlocks): number {
+  let trace = 0;
+  for (let j = 0; j < size; j++) trace += values[j * blockSize + j % blockSize]!;
+  return PENALTY * trace / size;
+}
+
 /** Bytes that an {@link OutputLoss} of some rows takes. */
 export function outputBytes(rows: number, cols: number, gradients: boolean): number {
   return 4 * rows * cols * (gradients ? 2 : 1) + 4 * rows + 4096;
 }
 
-/** {@link Objective} of given second moments. */
-export class OutputLoss implements Objective {
+/** {@link GradientObjective} of given second moments. */
+export class OutputLoss implements GradientObjective {
   readonly unit: number;
   readonly #context: LinalgContext;
   readonly #layer: Layer;
@@ -50,10 +57,7 @@ export class OutputLoss implements Objective {
     this.#average = gradients ? memory.f32(rows * cols).fill(0) : null;
     this.#weights = memory.f32(rows).fill(1);
     this.#totals = memory.f64(3);
-    const { blockSize, values } = moments;
-    let trace = 0;
-    for (let j = 0; j < cols; j++) trace += values[j * blockSize + j % blockSize]!;
-    this.unit = PENALTY * trace / cols;
+    this.unit = outputUnit(moments);
   }
 
   loss(): number {

@@ -10,7 +10,7 @@
 import { type LinalgContext, withScratch } from "../../linalg/context.ts";
 import { block, matrix, type MatrixF32, transpose } from "../../linalg/matrix.ts";
 import type { Subspaces } from "../../linalg/subspace.ts";
-import { type Layer, type Moves, type Objective, squaredNorm } from "./layer.ts";
+import { type GradientObjective, type Layer, type Moves, squaredNorm } from "./layer.ts";
 
 /**
  * What squared errors of the weights count to begin with, relative to the mean loss of a unit error. The
@@ -28,8 +28,8 @@ export function projectedBytes(rows: number, cols: number, count: number): numbe
     4 * TILE_COLS * (TILE_COLS + BLOCK_ROWS) + 4096;
 }
 
-/** {@link Objective} of the leading singular directions. */
-export class ProjectedLoss implements Objective {
+/** {@link GradientObjective} of the leading singular directions. */
+export class ProjectedLoss implements GradientObjective {
   readonly unit: number;
   readonly #context: LinalgContext;
   readonly #layer: Layer;

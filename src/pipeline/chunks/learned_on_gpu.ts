@@ -1,0 +1,72 @@
+/** Learned rounding with data on the GPU: where codes are moved; the search stays here. */
+
+import { DeviceError } from "../../core/errors.ts";
+import type { Layer } from "../../quant/learned/layer.ts";
+import type { DescentDevice, MomentBlocks } from "../../quant/learned/learned_rounding.ts";
+import { type DescentCall, type GpuAccess, packArrays } from "../gpu_requests.ts";
+import type { QuantizeTask } from "../tasks.ts";
+import type { Scratch, TeamContext } from "./chunk_context.ts";
+
+/**
+ * Columns of the smallest blocks of moments. Waiting for a step takes some 10 ms on some drivers; a core of a
+ * CPU takes as long for a step of 256 rows and blocks of this size, and longer in proportion to it.
+ */
+const LEAST_BLOCK = 1024;
+
+/** The moments of a layer on the GPU, for the workers of a team. */
+export class MomentsOnGpu {
+  readonly #team: TeamContext;
+  /** The number that the device has given them; 0: they are not there. */
+  readonly #id: Float64Array;
+
+  /** Uploads them where the task is marked for the GPU and they fit. Every worker calls it; has a barrier. */
+  constructor(team: TeamContext, { onGpu }: QuantizeTask, moments: MomentBlocks) {
+    const { linalg, gpu, shared } = team;
+    this.#team = team;
+    this.#id = shared.f64(1);
+    if (linalg.team.index === 0) {
+      this.#id[0] = 0;
+      const fits = onGpu !== undefined && moments.blockSize >= LEAST_BLOCK &&
+        moments.values.length <= onGpu.maxElements;
+      const call = { kind: "moments", ...moments, id: this.#id } as const;
+      if (gpu && fits && !ask(gpu, call)) this.#id[0] = 0;
+    }
+    linalg.team.barrier();
+  }
+
+  /** What makes a device of rows with memory of `scratch`; null: the CPU has to move their codes. */
+  device(scratch: Scratch): ((layer: Layer) => DescentDevice) | null {
+    const { gpu } = this.#team, id = this.#id[0]!;
+    if (!gpu || id === 0) return null;
+    return ({ grid, scales, columnGroups }) => {
+      require(gpu, { kind: "rows", id, grid, scales, columnGroups });
+      const loss = scratch.f64(1), totals = scratch.f64(3);
+      return {
+        measure: (errors) => {
+          require(gpu, { kind: "measure", errors, loss });
+          return loss[0]!;
+        },
+        descend: (panel) => {
+          totals.fill(0);
+          require(gpu, { kind: "descend", ...panel, totals });
+          const [count, gain, cost] = totals;
+          return { count: count!, gain: gain!, cost: cost! };
+        },
+      };
+    };
+  }
+
+  /** Gives the memory of the device back. One worker calls it, when all are done. */
+  forget(): void {
+    const { gpu } = this.#team;
+    if (gpu && this.#id[0] !== 0) ask(gpu, { kind: "forget" });
+  }
+}
+
+function ask(gpu: GpuAccess, call: DescentCall): boolean {
+  return gpu.run({ op: "descent", call: packArrays(call) });
+}
+
+function require(gpu: GpuAccess, call: DescentCall): void {
+  if (!ask(gpu, call)) throw new DeviceError("Cannot go on with learned rounding: the GPU failed");
+}
