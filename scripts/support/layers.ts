@@ -88,6 +88,7 @@ const MAY_TOUCH_THE_WORLD = [
   "src/safetensors/reader.ts",
   "src/safetensors/input_files.ts",
   "src/safetensors/output_file.ts",
+  "src/safetensors/output_set.ts",
   "src/safetensors/loader.ts",
   "src/remote/spill_file.ts",
   "src/config/load_layer_config.ts",

@@ -5,6 +5,7 @@ import { basename, join, resolve } from "node:path";
 import { AlreadyQuantizedError, UsageError } from "../core/errors.ts";
 import { prepare } from "../pipeline/prepare.ts";
 import type { Plan } from "../pipeline/plan.ts";
+import { outputNames } from "../safetensors/shard_layout.ts";
 import { autoOutputName } from "./options.ts";
 import type { ConvertRequest } from "./request.ts";
 
@@ -82,7 +83,8 @@ function planOne(
   try {
     const { plan } = prepare(input, request.options);
     const name = autoOutputName(input, request.options, nameFacts(plan));
-    const output = outputDir === null ? name : join(outputDir, basename(name));
+    const path = outputDir === null ? name : join(outputDir, basename(name));
+    const output = outputNames(path, plan.parts.length).main;
     return { input, loras, action: "convert", output, request, totals: plan.totals };
   } catch (error) {
     if (error instanceof AlreadyQuantizedError) {

@@ -85,6 +85,7 @@ function optionsOf(parsed: Parsed): ConvertOptions {
     tier: (parsed.string("tier") ?? "balanced") as ConvertOptions["tier"],
     requantize: parsed.bool("requantize"),
     lora: flags.includes("lora"),
+    shardBytes: parsed.number("shard-size"),
   });
 }
 

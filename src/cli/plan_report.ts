@@ -26,6 +26,10 @@ export function planJson(plan: Plan, loras: readonly LoraReport[] = []): Record<
     layout: plan.detection.layout,
     prefix: plan.detection.prefix,
     fallbacks: plan.fallbacks,
+    shards: plan.parts.map(({ names, totalBytes }) => ({
+      tensors: names.length,
+      bytes: totalBytes,
+    })),
     loras: lorasJson(loras),
     tensors: plan.tensors.map(tensorJson),
   };
@@ -77,6 +81,7 @@ export function planLines(plan: Plan, loras: readonly LoraReport[] = []): string
   for (const lora of loras) lines.push(`merge     ${loraLine(lora)}`);
   lines.push(
     `size      ${formatBytes(totals.inputBytes)} -> ${formatBytes(totals.outputBytes)}`,
+    ...shardLines(plan),
     "",
   );
   for (const [title, tensors] of groups(plan)) {
@@ -86,6 +91,18 @@ export function planLines(plan: Plan, loras: readonly LoraReport[] = []): string
     }
   }
   return lines;
+}
+
+/** Where the output has several files: how large each is, and what it begins with. */
+function shardLines({ parts }: Plan): string[] {
+  if (parts.length === 1) return [];
+  return [
+    `shards    ${parts.length}`,
+    ...parts.map(({ names, totalBytes }, index) => {
+      const tensors = `${names.length} ${names.length === 1 ? "tensor" : "tensors"}`;
+      return `  ${String(index + 1).padStart(5, "0")}  ${formatBytes(totalBytes)}, ${tensors}`;
+    }),
+  ];
 }
 
 function groups(plan: Plan): Map<string, PlannedTensor[]> {

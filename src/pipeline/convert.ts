@@ -16,7 +16,9 @@ import type { LearnedReport } from "../quant/learned/report.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import type { InputPath } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
-import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
+import { refuseSameFile } from "../safetensors/output_file.ts";
+import { checkOutputNames, OutputSet } from "../safetensors/output_set.ts";
+import { type OutputLayout, type OutputNames, outputNames } from "../safetensors/shard_layout.ts";
 import type { Note } from "./workers/protocol.ts";
 import { fetchBytesFor } from "./workers/remote_input.ts";
 import { workersWithin } from "./budget.ts";
@@ -73,6 +75,7 @@ export interface ConvertRequest {
 /** What is about to be done. */
 export interface ConvertStart {
   readonly plan: Plan;
+  /** Path of the file that will be written; of the index, where there are shards. */
   readonly output: string;
   /** Things a user should know, one sentence each. */
   readonly notes: readonly string[];
@@ -117,8 +120,10 @@ export interface GpuShare {
 export interface ConvertResult {
   /** What was decided before the work. */
   readonly plan: Plan;
-  /** Path of the file that was written. */
+  /** Path of the file that was written; of the index, where there are shards. */
   readonly output: string;
+  /** The safetensors files that were written: one, or the shards. */
+  readonly files: readonly string[];
   /** In the order of the input. */
   readonly layers: readonly LayerResult[];
   /** How many workers shared the work. */
@@ -139,13 +144,16 @@ export interface ConvertResult {
 export async function convertModel(request: ConvertRequest): Promise<ConvertResult> {
   const started = performance.now();
   const { force = false } = request;
-  if (typeof request.output === "string") checkOutputPath(request.output, { force });
+  // How many shards there will be is not known yet, and the name is none of theirs.
+  if (typeof request.output === "string" && request.options.shardBytes === null) {
+    checkOutputNames(request.output, 1, { force });
+  }
   const prepared = prepare(request.input, request.options);
   const output = typeof request.output === "string"
     ? request.output
     : request.output(prepared.plan);
-  refuseSameFile(output, inputsOf(prepared, request.options));
-  checkOutputPath(output, { force });
+  refuseInputs(outputNames(output, prepared.plan.parts.length), prepared, request.options);
+  checkOutputNames(output, prepared.plan.parts.length, { force });
   const gpu = await request.openGpu?.() ?? null;
   const doneBefore = gpu?.doneCount ?? 0;
   if (gpu !== null) gpu.onFailure = (message) => request.onGpuFailure?.(message);
@@ -156,10 +164,15 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   const plan = request.options.nonfinite === "keep"
     ? await planAround(prepared, pool, { request, tasks: work.tasks })
     : prepared.plan;
+  if (plan.parts.length !== prepared.plan.parts.length) {
+    refuseInputs(outputNames(output, plan.parts.length), prepared, request.options);
+    checkOutputNames(output, plan.parts.length, { force });
+  }
   const smoothing = await smoothingOf(prepared, plan, { request, pool });
   const notes = [...prepared.notes, ...smoothing?.notes ?? []];
   const adapter = gpu?.adapter.name ?? null;
-  request.onPlan?.({ plan, output, notes, loras: prepared.loras, workers, gpu: adapter });
+  const { main, files } = outputNames(output, plan.parts.length);
+  request.onPlan?.({ plan, output: main, notes, loras: prepared.loras, workers, gpu: adapter });
   const final = smoothing === null ? prepared : smoothed(prepared, smoothing);
   const isAsFirst = plan === prepared.plan && final === prepared;
   const layers = await execute(request, final, {
@@ -170,7 +183,8 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   });
   return {
     plan,
-    output,
+    output: main,
+    files,
     layers,
     workers,
     gpu: gpu === null ? null : {
@@ -186,6 +200,15 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
 function inputsOf({ model, calibration }: Prepared, { merge }: ConvertOptions): InputPath[] {
   const data = calibration === null ? [] : [calibration.path, ...calibration.paths];
   return [...model.paths, ...merge?.paths ?? [], ...data];
+}
+
+function refuseInputs(
+  { files, index }: OutputNames,
+  prepared: Prepared,
+  options: ConvertOptions,
+): void {
+  const inputs = inputsOf(prepared, options);
+  for (const path of index === null ? files : [index, ...files]) refuseSameFile(path, inputs);
 }
 
 async function smoothingOf(
@@ -205,6 +228,10 @@ function tasksOf(gpu: GpuService | null, prepared: Prepared, plan: Plan): Work {
   return { ...work, tasks: placeOnGpu(work.tasks, gpu.placement) };
 }
 
+function layoutOf({ parts, outputs, totals }: Plan): OutputLayout {
+  return { parts, entries: outputs, totalBytes: totals.outputBytes };
+}
+
 /** Writes the output of `plan` and returns its quantized layers. */
 async function execute(
   request: ConvertRequest,
@@ -217,18 +244,14 @@ async function execute(
   },
 ): Promise<LayerResult[]> {
   const stages = stagesOf(request, prepared, tasks);
-  using output = OutputFile.create(path, {
-    header: plan.header,
-    totalBytes: plan.totals.outputBytes,
-    force: request.force ?? false,
-  });
+  using output = OutputSet.create(path, layoutOf(plan), { force: request.force ?? false });
   for (const { bytes, offsetBytes } of inline) output.write(bytes, offsetBytes);
   const results = new Map<string, LayerResult>();
   const notes = new Map<number, Note>();
   try {
     await pool.run({
       inputPaths: prepared.inputPaths,
-      outputPath: output.partialPath,
+      outputs: output.places,
       tasks,
       signal: request.signal,
       onTaskDone: (index, numbers) => {
@@ -249,7 +272,7 @@ async function execute(
   const finished = await finishLayers(prepared, {
     plan,
     pool,
-    outputPath: output.partialPath,
+    outputs: output.places,
     options: request.options,
     measure: request.measure ?? false,
     signal: request.signal,
@@ -263,6 +286,7 @@ async function execute(
       bias: finished.biases.get(source.name) ?? null,
     }];
   });
+  await output.sync();
   output.commit();
   for (const layer of layers) {
     if (layer.output !== null || layer.bias !== null) request.onMeasured?.(layer);
@@ -334,7 +358,7 @@ async function planAround(
   const scans = tasks.flatMap(scanOf);
   const numbers = await pool.run({
     inputPaths: prepared.inputPaths,
-    outputPath: null,
+    outputs: [],
     tasks: scans,
     signal: request.signal,
   });
@@ -347,7 +371,7 @@ async function explainNonFinite(task: Task, prepared: Prepared, pool: WorkerPool
   const scans = scanOf(task);
   const [found] = await pool.run({
     inputPaths: prepared.inputPaths,
-    outputPath: null,
+    outputs: [],
     tasks: scans,
   });
   const { nonFinite = 0, firstNonFinite = -1 } = found ?? {};

@@ -138,7 +138,7 @@ export async function dequantizeModel(
   try {
     await pool.run({
       inputPaths: source.paths,
-      outputPath: output.partialPath,
+      outputs: [output.place],
       tasks: plan.tasks,
       signal,
       onProgress,

@@ -8,7 +8,8 @@ import type { SourceTensor } from "../core/tensor.ts";
 import { GEMM_I8_TERMS_MAX } from "../linalg/linalg_kernels.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { findQuantizedLayers, type QuantizedLayer } from "../safetensors/quant_layers.ts";
-import { openModel, TensorReader } from "../safetensors/reader.ts";
+import type { OutputPlace } from "../safetensors/output_set.ts";
+import { openFiles, TensorReader } from "../safetensors/reader.ts";
 import { BIAS } from "./chunks/bias_chunk.ts";
 import { meanInput, measuringInputs, scaleInput } from "./layer_inputs.ts";
 import { floatMatrix } from "./make_tasks.ts";
@@ -50,8 +51,8 @@ export interface Finished {
 export interface FinishRequest {
   readonly plan: Plan;
   readonly pool: WorkerPool;
-  /** The file that is being written: complete but for what is done here. */
-  readonly outputPath: string;
+  /** The files that are being written: complete but for what is done here. */
+  readonly outputs: readonly OutputPlace[];
   readonly options: Pick<ConvertOptions, "biasCorrection" | "staticActivations">;
   /** Whether outputs are measured. */
   readonly measure: boolean;
@@ -65,8 +66,8 @@ export async function finishLayers(prepared: Prepared, request: FinishRequest): 
   const outputs = new Map<string, OutputErrors>(), biases = new Map<string, BiasChange>();
   if (prepared.calibration === null) return { outputs, biases };
   const layers = layersOf(prepared, request);
-  const { pool, outputPath, stages, signal } = request;
-  const inputPaths = [...prepared.inputPaths, outputPath];
+  const { pool, outputs: places, stages, signal } = request;
+  const inputPaths = [...prepared.inputPaths, ...places.map(({ path }) => path)];
   const corrections = request.options.biasCorrection
     ? layers.flatMap((layer) => biasTask(prepared, layer) ?? [])
     : [];
@@ -76,7 +77,7 @@ export async function finishLayers(prepared: Prepared, request: FinishRequest): 
   if (corrections.length + scales.length > 0) {
     const tasks: Task[] = [...corrections.map(({ task }) => task), ...scales];
     const onProgress = stages.of("biases");
-    const numbers = await pool.run({ signal, onProgress, inputPaths, outputPath, tasks });
+    const numbers = await pool.run({ signal, onProgress, inputPaths, outputs: places, tasks });
     corrections.forEach(({ layer, task }, index) => {
       const { stats } = numbers[index]!;
       const size = task.bias.rows * task.bias.cols;
@@ -107,11 +108,11 @@ export interface Measurement {
 export async function runMeasures(
   pool: WorkerPool,
   measures: readonly Measurement[],
-  run: Omit<PoolRun, "tasks" | "outputPath">,
+  run: Omit<PoolRun, "tasks" | "outputs">,
 ): Promise<[string, OutputErrors][]> {
   if (measures.length === 0) return [];
   const tasks = measures.map(({ task }) => task);
-  const numbers = await pool.run({ ...run, outputPath: null, tasks });
+  const numbers = await pool.run({ ...run, outputs: [], tasks });
   return measures.flatMap(({ task, on }, index): [string, OutputErrors][] => {
     const isInt8 = task.stored.dtype === "I8" && task.stored.scale !== null;
     const found = outputErrors(numbers[index]!.stats, { on, rows: task.inputs.rows, isInt8 });
@@ -133,10 +134,14 @@ interface FiledLayer {
   readonly bias: { readonly source: MatrixSource; readonly own: SourceTensor } | null;
   readonly output: ModelSource;
   readonly outputFile: number;
+  /** Where to write a tensor of `output`. */
+  readonly addressOf: (tensor: SourceTensor) => number;
 }
 
-function layersOf(prepared: Prepared, { plan, outputPath }: FinishRequest): FiledLayer[] {
-  const output = openModel(outputPath);
+function layersOf(prepared: Prepared, { plan, outputs }: FinishRequest): FiledLayer[] {
+  const output = openFiles(outputs.map(({ path }) => path));
+  const addressOf = ({ file, offsetBytes }: SourceTensor) =>
+    outputs[file]!.startBytes + offsetBytes;
   const outputFile = prepared.inputPaths.length;
   const tensors = tensorsByName(output), sources = tensorsByName(prepared.model);
   const quantized = quantizedByWeight(output);
@@ -155,6 +160,7 @@ function layersOf(prepared: Prepared, { plan, outputPath }: FinishRequest): File
         : { source: prepared.matrixOf(biasSource), own: ownBias },
       output,
       outputFile,
+      addressOf,
     }];
   });
 }
@@ -175,11 +181,11 @@ function biasTask(
   { calibration, inputsOptions }: Prepared,
   layer: FiledLayer,
 ): { task: CorrectBiasTask; layer: FiledLayer } | null {
-  const { reference, stored, bias, layerName } = layer;
+  const { reference, stored, bias, layerName, addressOf } = layer;
   if (bias === null) return null;
   const mean = meanInput(calibration!, layerName, inputsOptions);
   if (mean === null || mean.inputs.cols !== reference.cols) return null;
-  const { name, offsetBytes } = bias.own;
+  const { name } = bias.own;
   const dtype = bias.own.dtype as CorrectBiasTask["dtype"];
   return {
     layer,
@@ -191,14 +197,14 @@ function biasTask(
       mean,
       bias: bias.source,
       dtype,
-      outOffsetBytes: offsetBytes,
+      outOffsetBytes: addressOf(bias.own),
     },
   };
 }
 
 function scaleTask(
   { calibration, inputsOptions }: Prepared,
-  { output, layerName, stored }: FiledLayer,
+  { output, layerName, stored, addressOf }: FiledLayer,
 ): InputScaleTask | null {
   const found = scaleInput(calibration!, layerName, inputsOptions);
   const place = tensorsByName(output).get(`${layerName}.input_scale`);
@@ -209,7 +215,7 @@ function scaleTask(
     inputs: found.inputs,
     isGiven: found.kind === "given",
     convrotGroupSize: stored.convrotGroupSize,
-    outOffsetBytes: place.offsetBytes,
+    outOffsetBytes: addressOf(place),
   };
 }
 

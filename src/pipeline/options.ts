@@ -90,6 +90,8 @@ export interface ConvertOptions {
   readonly requantize: boolean;
   /** Quantize `lora_A/B/up/down` too. */
   readonly lora: boolean;
+  /** Write shards of at most this size, with an index; null: one file. */
+  readonly shardBytes: number | null;
 }
 
 /** The documented defaults. */
@@ -131,6 +133,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   tier: "balanced",
   requantize: false,
   lora: false,
+  shardBytes: null,
 });
 
 /** The method of a conversion that names none: learned rounding is what the documents have for `ctq`. */

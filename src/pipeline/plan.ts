@@ -10,7 +10,8 @@ import { matrixShape } from "../lora/key_map.ts";
 import type { Detection, LayerDecision, LayerRule } from "../presets/preset.ts";
 import { randomSigns } from "../quant/incoherence.ts";
 import type { Scheme, Transform } from "../quant/scheme.ts";
-import { layoutTensors, type PlacedTensor } from "../safetensors/layout.ts";
+import type { PlacedTensor } from "../safetensors/layout.ts";
+import { layoutOutput, type OutputPart, type ShardOptions } from "../safetensors/shard_layout.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { QUANTIZATION_METADATA_KEY } from "../safetensors/quant_layers.ts";
 import { type Marker, markerBytes, markerOf, quantizationMetadata } from "./marker.ts";
@@ -43,7 +44,7 @@ export type Content =
   | { readonly kind: "scales"; readonly source: SourceTensor }
   | { readonly kind: "inline"; readonly bytes: Uint8Array };
 
-/** An output tensor in its place. */
+/** An output tensor in its place; `offsetBytes` is an address that counts through all files. */
 export interface PlannedOutput extends PlacedTensor {
   /** What its bytes are made from. */
   readonly content: Content;
@@ -61,7 +62,7 @@ export interface PlanTotals {
   readonly remove: number;
   /** Size of the input files. */
   readonly inputBytes: number;
-  /** Exact size of the output file. */
+  /** Exact size of the output files. */
   readonly outputBytes: number;
 }
 
@@ -75,8 +76,8 @@ export interface Plan {
   readonly tensors: readonly PlannedTensor[];
   /** In file order. */
   readonly outputs: readonly PlannedOutput[];
-  /** First bytes of the output: length and JSON. */
-  readonly header: Uint8Array;
+  /** The files of the output, one or more. */
+  readonly parts: readonly OutputPart[];
   /** Counts and sizes. */
   readonly totals: PlanTotals;
   /** Layers that could not take the mode, `name: why`. */
@@ -149,14 +150,17 @@ export function makePlan(input: PlanInput): Plan {
     }
     return planRest(input, wanted, source, decision.reason);
   });
-  const layout = layoutOutputs(wanted, metadataOf(input, markers), model.path);
+  const layout = layoutOutputs(wanted, metadataOf(input, markers), {
+    path: model.path,
+    shardBytes: options.shardBytes,
+  });
   const count = (action: Action) => tensors.filter((t) => t.action === action).length;
   return {
     detection: input.detection,
     target: options.target,
     tensors,
     outputs: layout.outputs,
-    header: layout.header,
+    parts: layout.parts,
     totals: {
       quantize: count("quantize"),
       keep: count("keep"),
@@ -335,8 +339,8 @@ function metadataOf(
 function layoutOutputs(
   wanted: Wanted,
   metadata: Record<string, string> | null,
-  path: string,
-): { outputs: PlannedOutput[]; header: Uint8Array; totalBytes: number } {
+  { path, shardBytes }: { path: string } & ShardOptions,
+): { outputs: PlannedOutput[]; parts: readonly OutputPart[]; totalBytes: number } {
   const contents = new Map<string, Content>();
   for (const { info, content } of wanted) {
     if (contents.has(info.name)) {
@@ -347,9 +351,9 @@ function layoutOutputs(
     }
     contents.set(info.name, content);
   }
-  const layout = layoutTensors(wanted.map(({ info }) => info), metadata);
+  const layout = layoutOutput(wanted.map(({ info }) => info), metadata, { shardBytes });
   return {
-    header: layout.header,
+    parts: layout.parts,
     totalBytes: layout.totalBytes,
     outputs: layout.entries.map((entry) => ({ ...entry, content: contents.get(entry.name)! })),
   };

@@ -58,7 +58,7 @@ export async function magnitudesOf(
     }
   }
   const tasks = [...weightTasks, ...inputTasks];
-  await pool.run({ ...run, inputPaths: prepared.inputPaths, outputPath: null, tasks });
+  await pool.run({ ...run, inputPaths: prepared.inputPaths, outputs: [], tasks });
   for (const task of inputTasks) inputs.set(task.name, resultOf(task));
   return { weights: new Map(weightTasks.map((task) => [task.name, resultOf(task)])), inputs };
 }

@@ -138,7 +138,7 @@ async function valueProblems(
   { pool, options }: { pool: WorkerPool; options: VerifyOptions },
 ): Promise<Problem[]> {
   const tasks = source.tensors.map(scanOf);
-  const numbers = await pool.run({ ...options, inputPaths: source.paths, outputPath: null, tasks });
+  const numbers = await pool.run({ ...options, inputPaths: source.paths, outputs: [], tasks });
   const byWeight = new Map(layers.map(({ weightName, layer }) => [weightName, layer]));
   const scales = new Set(layers.map(({ scaleName }) => scaleName));
   return source.tensors.flatMap((tensor, index): Problem[] => {

@@ -106,8 +106,7 @@ export async function verifyAgainstSource(
     else comparisons.push(found);
   }
   const inputPaths = [...stored.paths, ...source.paths];
-  const run = (tasks: readonly Task[]) =>
-    pool.run({ ...options, inputPaths, outputPath: null, tasks });
+  const run = (tasks: readonly Task[]) => pool.run({ ...options, inputPaths, outputs: [], tasks });
   const report = conclude(comparisons, await run(comparisons.map(({ task }) => task)), problems);
   // Only where bytes differ it is worth reading twice: by how much is the next question.
   const changed = report.problems.filter(({ rule }) => rule === "kept-differs")

@@ -43,3 +43,12 @@ export function explained<T>(what: string, action: () => T): T {
     throw new Error(`${what}: ${ioReason(cause)}`, { cause });
   }
 }
+
+/** {@link explained} for what takes its time. */
+export async function explainedAsync<T>(what: string, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (cause) {
+    throw new Error(`${what}: ${ioReason(cause)}`, { cause });
+  }
+}

@@ -7,11 +7,13 @@ import {
   accessSync,
   closeSync,
   constants,
+  fsync,
   fsyncSync,
   ftruncateSync,
   lstatSync,
   openSync,
   renameSync,
+  rmSync,
   statfsSync,
   statSync,
   unlinkSync,
@@ -19,8 +21,9 @@ import {
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import process from "node:process";
+import { promisify } from "node:util";
 import { UnsupportedError } from "../core/errors.ts";
-import { codeOf, explained, ioReason } from "./io_error.ts";
+import { codeOf, explained, explainedAsync, ioReason } from "./io_error.ts";
 import type { InputPath } from "../remote/input_path.ts";
 import { MAX_IO_BYTES } from "./input_files.ts";
 
@@ -32,7 +35,14 @@ export interface OutputOptions {
   readonly totalBytes: number;
   /** Replace an existing file. */
   readonly force: boolean;
+  /**
+   * Path of the partial file, where an earlier run may have left one that is gone on with (`reuse`) or
+   * replaced; absent: a name that no other run has.
+   */
+  readonly partial?: { readonly path: string; readonly reuse: boolean } | undefined;
 }
+
+const fsyncAsync = promisify(fsync);
 
 /** File systems limit names to 255 bytes; the ends added to a name must fit too. */
 const MAX_STEM_BYTES = 200;
@@ -118,7 +128,8 @@ export class OutputFile implements Disposable {
   }
 
   /**
-   * Returns an output at its full size, its header written, the rest zero bytes.
+   * Returns an output at its full size, its header written, the rest zero bytes or what an earlier run
+   * wrote.
    *
    * @param path where it will appear.
    * @throws UnsupportedError where it exists and `force` is not set; Error where the folder cannot take
@@ -127,8 +138,13 @@ export class OutputFile implements Disposable {
   static create(path: string, options: OutputOptions): OutputFile {
     checkOutputPath(path, options);
     const what = `Cannot write ${JSON.stringify(path)}`;
-    checkFreeSpace(path, options.totalBytes);
-    const output = new OutputFile(path, explained(what, () => openPartial(path)), options);
+    const { partial } = options;
+    checkFreeSpace(path, options.totalBytes - (partial?.reuse ? allocatedBytes(partial.path) : 0));
+    const opened = explained(
+      what,
+      () => partial === undefined ? openPartial(path) : openNamed(partial),
+    );
+    const output = new OutputFile(path, opened, options);
     try {
       output.write(options.header, 0);
       explained(what, () => ftruncateSync(output.fd, options.totalBytes));
@@ -137,6 +153,11 @@ export class OutputFile implements Disposable {
       throw error;
     }
     return output;
+  }
+
+  /** The partial file as workers write to it. */
+  get place(): { path: string; startBytes: number; totalBytes: number } {
+    return { path: this.partialPath, startBytes: 0, totalBytes: this.totalBytes };
   }
 
   /** The open file, for positional writes. */
@@ -179,6 +200,24 @@ export class OutputFile implements Disposable {
     explained(this.#what(), () => renameSync(this.partialPath, this.path));
     this.#state = "done";
     syncFolder(dirname(resolve(this.path)), this.#what());
+  }
+
+  /** Makes what was written so far durable, without holding up this thread. */
+  async sync(): Promise<void> {
+    const fd = this.fd;
+    await explainedAsync(this.#what(), () => fsyncAsync(fd));
+  }
+
+  /** Closes the partial file and leaves it where it is. Nothing to do after {@link commit}. */
+  keep(): void {
+    this.#close();
+    this.#state = "done";
+  }
+
+  /** Takes a name that {@link commit} gave away again: the file becomes a partial one. */
+  uncommit(): void {
+    explained(this.#what(), () => renameSync(this.path, this.partialPath));
+    this.#state = "closed";
   }
 
   /** Removes the partial file. Idempotent; nothing to do after {@link commit}. */
@@ -227,6 +266,23 @@ function openPartial(path: string): { path: string; fd: number } {
       if (codeOf(error) !== "EEXIST" || attempt === 100) throw error;
     }
   }
+}
+
+/** Opens a partial file under a name that runs of the same output share. */
+function openNamed(
+  { path, reuse }: { path: string; reuse: boolean },
+): { path: string; fd: number } {
+  if (reuse && lstatSync(path).isFile()) return { path, fd: openSync(path, "r+") };
+  // Never through a link: what it points to is not ours.
+  rmSync(path, { force: true });
+  return { path, fd: openSync(path, "wx+") };
+}
+
+/** Bytes of the disk that a file has already: one that was made larger than what was written has fewer. */
+function allocatedBytes(path: string): number {
+  const stats = statSync(path, { throwIfNoEntry: false });
+  // Windows does not tell; there a file that was made larger takes its size.
+  return stats === undefined ? 0 : stats.blocks === undefined ? stats.size : 512 * stats.blocks;
 }
 
 function checkFreeSpace(path: string, totalBytes: number): void {

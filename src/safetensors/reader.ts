@@ -95,6 +95,22 @@ function openPath(path: string, file: string): ModelSource {
   };
 }
 
+/**
+ * Returns the headers of files that are one model, in the order given: shards without an index.
+ *
+ * @throws as {@link openModel}.
+ */
+export function openFiles(paths: readonly string[]): ModelSource {
+  const opened = paths.map((path, file) => readHeader(path, file));
+  return {
+    path: paths[0]!,
+    paths,
+    tensors: opened.flatMap(({ header }) => header.tensors),
+    metadata: opened[0]!.header.metadata,
+    inputBytes: opened.reduce((sum, { fileBytes }) => sum + fileBytes, 0),
+  };
+}
+
 function openShards(path: string, indexPath: string): ModelSource {
   const index = parseIndex(readIndex(indexPath), indexPath);
   const folder = dirname(indexPath);

@@ -263,7 +263,7 @@ Deno.test("convertModel() copies kept tensors and metadata byte for byte and ali
     assert.equal(offsetBytes % size, 0);
   }
   assert.deepEqual(model.get("blocks.0.lin.input_scale")!.shape, []);
-  const header = new TextDecoder().decode(plan.header.subarray(8));
+  const header = new TextDecoder().decode(plan.parts[0]!.header.subarray(8));
   const metadata = JSON.parse(header).__metadata__;
   assert.equal(metadata.config, '{"a": "é"}');
   assert.deepEqual(JSON.parse(metadata._quantization_metadata), {

@@ -230,7 +230,7 @@ function announce(start: ConvertStart, request: Request): void {
       formatBytes(totals.outputBytes)
     }`,
   );
-  log.info(`output: ${output}`);
+  log.info(`output: ${output}${plan.parts.length > 1 ? ` (${plan.parts.length} shards)` : ""}`);
   for (const note of notes) log.warn(note);
   for (const fallback of plan.fallbacks) log.verbose(`falls back: ${fallback}`);
   if (plan.fallbacks.length > 0) {

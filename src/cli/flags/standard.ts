@@ -33,6 +33,12 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       commands: ["convert", "dequantize", "calibrate", ...EDITING],
     },
     {
+      name: "shard-size",
+      type: { kind: "size" },
+      help: "write shards of at most this size with an index, as Hugging Face has them: 5GB, 900MB",
+      commands: ["convert"],
+    },
+    {
       name: "resume",
       type: BOOL,
       help: "go on after a kill from what was finished",

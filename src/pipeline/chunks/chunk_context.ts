@@ -35,8 +35,8 @@ export interface ChunkContext {
   readonly gpu: GpuAccess | null;
   /** Fills `view` from input file number `file`. */
   read(file: number, view: Uint8Array, positionBytes: number): void;
-  /** Writes `view` to the output. */
-  write(view: Uint8Array, positionBytes: number): void;
+  /** Writes `view` to the output; an address counts through all its files. */
+  write(view: Uint8Array, address: number): void;
   /** Tells people what became of this tensor, and programs the details. */
   note(text: string, learned?: LearnedReport): void;
   /** SLOT_LENGTH numbers, zero on entry. */

@@ -56,7 +56,7 @@ export async function writeEdited(
   const layers = new Map<number, RequantizedLayer>();
   await pool.run({
     inputPaths: source.paths,
-    outputPath: output.partialPath,
+    outputs: [output.place],
     tasks,
     signal,
     onProgress,

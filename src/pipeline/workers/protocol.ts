@@ -2,6 +2,7 @@
 
 import type { LearnedReport } from "../../quant/learned/report.ts";
 import type { InputPath } from "../../remote/input_path.ts";
+import type { OutputPlace } from "../../safetensors/output_set.ts";
 import type { Task } from "../tasks.ts";
 import type { GpuLink } from "./gpu_client.ts";
 
@@ -28,8 +29,8 @@ export interface RunMessage {
   /** Int32: see `createTeamControl`. */
   readonly teamControl: SharedArrayBuffer;
   readonly inputPaths: readonly InputPath[];
-  /** The partial file, which exists; null where nothing is written. */
-  readonly outputPath: string | null;
+  /** The partial files, which exist; none where nothing is written. */
+  readonly outputs: readonly OutputPlace[];
   readonly tasks: readonly Task[];
   /** Int32: see CONTROL. */
   readonly control: SharedArrayBuffer;

@@ -15,6 +15,7 @@ import { writeExactly } from "../../safetensors/output_file.ts";
 import { InterruptedRead } from "../../remote/channel.ts";
 import type { FetchMessage, FetchReport } from "../../remote/fetch_thread.ts";
 import { InputFiles } from "../../safetensors/input_files.ts";
+import { placeOf } from "../../safetensors/output_set.ts";
 import { type ChunkContext, SLOT, SLOT_LENGTH, type TeamContext } from "../chunks/chunk_context.ts";
 import { runChunk, runTogether } from "../chunks/run_chunk.ts";
 import { isTeamTask, type Task, TaskList } from "../tasks.ts";
@@ -90,7 +91,7 @@ class Chunks {
   readonly #linalg: LinalgContext | null;
   readonly #gpu: GpuClient | null;
   readonly #inputs: InputFiles;
-  #output = -1;
+  readonly #outputs: number[] = [];
 
   constructor(run: RunMessage, control: Int32Array, list: TaskList, team: AtomicsTeam) {
     this.#run = run;
@@ -113,14 +114,14 @@ class Chunks {
   }
 
   open(): void {
-    const { outputPath } = this.#run;
+    const { outputs } = this.#run;
     this.#inputs.open();
-    if (outputPath !== null) this.#output = openSync(outputPath, "r+");
+    for (const { path } of outputs) this.#outputs.push(openSync(path, "r+"));
   }
 
   close(): void {
     this.#inputs.close();
-    if (this.#output >= 0) closeSync(this.#output);
+    for (const fd of this.#outputs) closeSync(fd);
     this.#gpu?.close();
   }
 
@@ -194,9 +195,15 @@ class Chunks {
         scope.postMessage({ kind: "note", task, note });
       },
       read: (file, view, position) => this.#inputs.read(file, view, position),
-      write: (view, position) => writeExactly(this.#output, view, position),
+      write: (view, address) => this.#write(view, address),
       slot: new Float64Array(this.#run.slots, chunk * SLOT_LENGTH * 8, SLOT_LENGTH),
     };
+  }
+
+  #write(view: Uint8Array, address: number): void {
+    const { outputs } = this.#run;
+    const place = placeOf(outputs, address);
+    writeExactly(this.#outputs[place]!, view, address - outputs[place]!.startBytes);
   }
 
   #done(task: Task, slot: Float64Array): void {

@@ -13,6 +13,7 @@ import type { InputPath } from "../../remote/input_path.ts";
 import { abortTeam, createTeamControl } from "../../linalg/team.ts";
 import { SLOT, SLOT_LENGTH } from "../chunks/chunk_context.ts";
 import { scratchBytes, sharedBytes } from "../chunks/run_chunk.ts";
+import type { OutputPlace } from "../../safetensors/output_set.ts";
 import { inputBytesOf, isTeamTask, type MatrixSource, type Task, TaskList } from "../tasks.ts";
 import { announceReads } from "./announce_reads.ts";
 import type { GpuService } from "./gpu_service.ts";
@@ -35,7 +36,8 @@ export interface Progress {
 /** One run. */
 export interface PoolRun {
   readonly inputPaths: readonly InputPath[];
-  readonly outputPath: string | null;
+  /** The files that are written, by address; none where nothing is. */
+  readonly outputs: readonly OutputPlace[];
   readonly tasks: readonly Task[];
   readonly signal?: AbortSignal | undefined;
   /** Called on the main thread when the last chunk of a task is done, with its numbers. */
@@ -182,7 +184,7 @@ export class WorkerPool {
         gpu: this.gpu?.connect(memory) ?? null,
         teamControl: teamControl.buffer,
         inputPaths: run.inputPaths,
-        outputPath: run.outputPath,
+        outputs: run.outputs,
         tasks: run.tasks,
         control: control.buffer as SharedArrayBuffer,
         slots: slots.buffer as SharedArrayBuffer,

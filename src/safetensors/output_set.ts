@@ -1,0 +1,189 @@
+/**
+ * An output of one file or several that appears when it is complete, or not at all: partial files are
+ * filled by address, synced, then renamed, the index last. Readers look for the index, so they see all
+ * shards or none.
+ */
+
+import { lstatSync, rmSync } from "node:fs";
+import { basename } from "node:path";
+import { UnsupportedError } from "../core/errors.ts";
+import { explained } from "./io_error.ts";
+import { checkOutputPath, OutputFile } from "./output_file.ts";
+import { encodeIndex, type OutputLayout, outputNames } from "./shard_layout.ts";
+
+/** A file that workers write to, and the address of its first byte. */
+export interface OutputPlace {
+  readonly path: string;
+  readonly startBytes: number;
+  readonly totalBytes: number;
+}
+
+/** How an output is written. */
+export interface OutputSetOptions {
+  /** Replace existing files. */
+  readonly force: boolean;
+  /**
+   * Where the partial file of each output path is, and whether an earlier run's is gone on with; absent:
+   * under names that no other run has.
+   */
+  readonly partial?: { readonly pathOf: (path: string) => string; readonly reuse: boolean };
+}
+
+/**
+ * Refuses an output of which any file cannot be written. Touches nothing.
+ *
+ * @param count number of its files.
+ * @throws UnsupportedError where one exists and `force` is not set; Error otherwise.
+ */
+export function checkOutputNames(
+  path: string,
+  count: number,
+  { force }: { force: boolean },
+): void {
+  const { files, index } = outputNames(path, count);
+  for (const file of index === null ? files : [index, ...files]) checkOutputPath(file, { force });
+}
+
+/** An output while it is written. Dispose it (`using`): what is neither committed nor kept is removed. */
+export class OutputSet implements Disposable {
+  /** What is opened to read the output: its only file, or the index. */
+  readonly path: string;
+  /** The partial files, by address. */
+  readonly places: readonly OutputPlace[];
+  readonly #files: readonly OutputFile[];
+  readonly #index: { readonly path: string; readonly bytes: Uint8Array } | null;
+  readonly #force: boolean;
+
+  private constructor(
+    layout: OutputLayout,
+    files: readonly OutputFile[],
+    { main, index, force }: { main: string; index: string | null; force: boolean },
+  ) {
+    this.path = main;
+    this.#files = files;
+    this.#force = force;
+    this.#index = index === null ? null : {
+      path: index,
+      bytes: encodeIndex(layout, files.map(({ path }) => basename(path))),
+    };
+    this.places = files.map(({ partialPath }, i) => {
+      const { startBytes, totalBytes } = layout.parts[i]!;
+      return { path: partialPath, startBytes, totalBytes };
+    });
+  }
+
+  /**
+   * Returns an output whose files have their sizes and headers; the rest is zero bytes, or what an earlier
+   * run wrote.
+   *
+   * @param path where it will appear: a file, from which the names of shards are made.
+   * @throws UnsupportedError where it exists and `force` is not set; Error where the folder cannot take it.
+   *   Nothing is left behind then.
+   */
+  static create(path: string, layout: OutputLayout, options: OutputSetOptions): OutputSet {
+    const { force, partial } = options;
+    const names = outputNames(path, layout.parts.length);
+    checkOutputNames(path, layout.parts.length, { force });
+    const files: OutputFile[] = [];
+    try {
+      for (const [i, { header, totalBytes }] of layout.parts.entries()) {
+        const file = names.files[i]!;
+        files.push(OutputFile.create(file, {
+          header,
+          totalBytes,
+          force,
+          ...(partial === undefined
+            ? {}
+            : { partial: { path: partial.pathOf(file), reuse: partial.reuse } }),
+        }));
+      }
+    } catch (error) {
+      for (const file of files) file.discard();
+      throw error;
+    }
+    return new OutputSet(layout, files, { ...names, force });
+  }
+
+  /**
+   * Writes all of `view`, which lies in one file, at an address.
+   *
+   * @throws RangeError where no file has these addresses; Error where writing fails.
+   */
+  write(view: Uint8Array, address: number): void {
+    const part = placeOf(this.places, address);
+    this.#files[part]!.write(view, address - this.places[part]!.startBytes);
+  }
+
+  /** Makes what was written so far durable, without holding up this thread. */
+  async sync(): Promise<void> {
+    for (const file of this.#files) await file.sync();
+  }
+
+  /**
+   * Makes the output appear under its names, durable, the index last.
+   *
+   * @throws UnsupportedError where a file of such a name has come up meanwhile and `force` is not set;
+   *   Error where syncing or renaming fails. All files are partial ones again then.
+   */
+  commit(): void {
+    if (this.#index === null) {
+      for (const file of this.#files) file.commit();
+      return;
+    }
+    const { path, bytes } = this.#index;
+    using index = OutputFile.create(path, {
+      header: bytes,
+      totalBytes: bytes.length,
+      force: this.#force,
+    });
+    for (const file of this.#files) this.#refuseNew(file.path);
+    // An index of before would join its shards with those of now, should the power fail in between.
+    if (this.#force) {
+      explained(`Cannot replace ${JSON.stringify(path)}`, () => rmSync(path, { force: true }));
+    }
+    const renamed: OutputFile[] = [];
+    try {
+      for (const file of this.#files) {
+        file.commit();
+        renamed.push(file);
+      }
+      index.commit();
+    } catch (error) {
+      for (const file of renamed) file.uncommit();
+      throw error;
+    }
+  }
+
+  /** Leaves the partial files where they are, for a run that goes on with them. */
+  keep(): void {
+    for (const file of this.#files) file.keep();
+  }
+
+  /** Removes the partial files. Idempotent; nothing to do after {@link commit} and {@link keep}. */
+  discard(): void {
+    for (const file of this.#files) file.discard();
+  }
+
+  [Symbol.dispose](): void {
+    this.discard();
+  }
+
+  #refuseNew(path: string): void {
+    if (this.#force || lstatSync(path, { throwIfNoEntry: false }) === undefined) return;
+    throw new UnsupportedError(
+      `Cannot write ${JSON.stringify(path)}: it has come up meanwhile; \`--force\` replaces it`,
+    );
+  }
+}
+
+/** Returns the number of the file that has `address`. The places are in the order of their addresses. */
+export function placeOf(places: readonly OutputPlace[], address: number): number {
+  let low = 0;
+  let high = places.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (places[middle]!.startBytes <= address) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
