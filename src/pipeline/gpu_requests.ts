@@ -124,7 +124,19 @@ export type DescentCall =
   /** Nothing is kept any more. */
   | { readonly kind: "forget" };
 
+/**
+ * Second moments of the inputs of a layer (`backend/webgpu/gpu_gram.ts`), of one layer at a time: from
+ * nothing, with more inputs, and what they come to.
+ */
+export type MomentsRequest =
+  | { readonly op: "moments"; readonly step: "begin"; readonly size: number }
+  /** f32 `[rows, size]` */
+  | { readonly op: "moments"; readonly step: "add"; readonly inputs: MemoryPlace }
+  /** f64 `[size, size]`: the sum is added to its lower triangle, and kept no more. */
+  | { readonly op: "moments"; readonly step: "end"; readonly into: MemoryPlace };
+
 export type GpuRequest =
+  | MomentsRequest
   | QuantizeRequest
   | LinalgRequest
   | FactorRequest

@@ -71,8 +71,19 @@ export function placeOnGpu(tasks: readonly Task[], placement: GpuPlacement): Tas
       ? isCompensatedThere(task, placement)
       : maxElements > 0;
     if (!goes) return task;
-    return { ...task, onGpu: { chunkElements, maxElements, storage: placement.storage } };
+    const onGpu = { chunkElements, maxElements, storage: placement.storage };
+    const sumsMoments = isTeamTask(task) && areMomentsThere(task, placement);
+    return { ...task, onGpu: sumsMoments ? { ...onGpu, sumsMoments } : onGpu };
   });
+}
+
+/** Whether the second moments of a layer's inputs are summed up on the GPU. */
+function areMomentsThere(
+  { source, compensation }: QuantizeTask,
+  { linalg, mostLdlq }: GpuPlacement,
+): boolean {
+  return compensation?.statistic === "activations" && source.cols <= mostLdlq &&
+    compensation.rows * source.cols ** 2 >= linalg.leastProducts;
 }
 
 /** Whether rows of a layer are rounded on the GPU with its factored Hessian. */

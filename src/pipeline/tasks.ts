@@ -137,6 +137,8 @@ export interface OnGpu {
   readonly maxElements: number;
   /** How the device stores the factor of a compensated layer. */
   readonly storage: GpuStorage;
+  /** Whether it sums up the second moments of the layer's inputs. */
+  readonly sumsMoments?: boolean;
 }
 
 /** A matrix (any shape, as one row per outer index) becomes F16, BF16 or F32. */

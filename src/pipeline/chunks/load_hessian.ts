@@ -24,9 +24,10 @@ import {
   hessianFromMatrix,
 } from "../../linalg/hessian_sources.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
-import { block, matrix } from "../../linalg/matrix.ts";
+import { block, matrix, type MatrixF32, type MatrixF64 } from "../../linalg/matrix.ts";
 import { rotateHessian } from "../../linalg/rotate_hessian.ts";
 import { shareOf } from "../../linalg/team.ts";
+import { type MomentsRequest, placeOf } from "../gpu_requests.ts";
 import type { Compensation, QuantizeTask, Segments } from "../tasks.ts";
 import type { TeamContext } from "./chunk_context.ts";
 import { loadInputRow } from "./load_inputs.ts";
@@ -49,7 +50,8 @@ export function rotatedHessian(
   const isDiagonal = blockSizeOf(cols, group, compensation) === 1;
   const values = shared.f64(cols * blockSizeOf(cols, group, compensation));
   const spare = isDiagonal && group !== null ? shared.f64(cols * group) : null;
-  const hessian = hessianOf(team, compensation, { size: cols, group, values });
+  const onGpu = task.onGpu?.sumsMoments ?? false;
+  const hessian = hessianOf(team, compensation, { size: cols, group, values, onGpu });
   return group === null ? hessian : rotateHessian(linalg, fillDead(linalg, hessian), group, spare);
 }
 
@@ -115,16 +117,24 @@ export function segmentSize(
   return cols;
 }
 
-/**
- * Fills `values` with the Hessian of the inputs, in original space.
- *
- * @param into f64 `[size * block]`, shared: `[size]` for channel statistics, `[size * size]` with LoRA
- * directions.
- */
+/** What a Hessian is made for, and where. */
+export interface HessianPlace {
+  readonly size: number;
+  /** Group of the rotation that follows; null: none. */
+  readonly group: number | null;
+  /**
+   * f64 `[size * block]`, shared: `[size]` for channel statistics, `[size * size]` with LoRA directions.
+   */
+  readonly values: Float64Array;
+  /** Whether moments are summed up on the GPU, while there is one. */
+  readonly onGpu: boolean;
+}
+
+/** Fills `into.values` with the Hessian of the inputs, in original space. */
 export function hessianOf(
   team: TeamContext,
   compensation: Compensation,
-  into: { size: number; group: number | null; values: Float64Array },
+  into: HessianPlace,
 ): Hessian {
   const { directions } = compensation;
   if (directions === null) return plainHessian(team, compensation, into);
@@ -145,7 +155,7 @@ const DIRECTION_STRENGTH = 1;
 function wholeHessian(
   team: TeamContext,
   compensation: Compensation,
-  into: { size: number; group: number | null; values: Float64Array },
+  into: HessianPlace,
 ): Hessian {
   const { linalg, scratch } = team;
   const { size, values } = into;
@@ -174,7 +184,7 @@ function diagonalHessian(team: TeamContext, compensation: Compensation, size: nu
 function plainHessian(
   team: TeamContext,
   compensation: Compensation,
-  into: { size: number; group: number | null; values: Float64Array },
+  into: HessianPlace,
 ): Hessian {
   const { linalg, scratch } = team;
   const { size, group, values } = into;
@@ -209,17 +219,85 @@ function plainHessian(
 function fromInputs(
   team: TeamContext,
   compensation: Compensation,
-  { size, group, values }: { size: number; group: number | null; values: Float64Array },
+  { size, group, values, onGpu }: HessianPlace,
 ): Hessian {
-  const { linalg, shared } = team;
+  const { linalg } = team;
   const blockSize = segmentSize(size, group, compensation.segments);
   const hessian: Hessian = { size, blockSize, values, source: "activations" };
   const blocks = Array.from({ length: size / blockSize }, (_, k) => hessianBlock(hessian, k));
+  const isThere = onGpu && blockSize === size && sumOnGpu(team, compensation, hessian);
+  if (!isThere) sumOnCpu(team, compensation, { size, blocks, values });
+  for (const h of blocks) {
+    finishGram(linalg, h, compensation.rows);
+    shrinkToDiagonal(linalg, h, shrinkageOf(compensation.rows, size));
+  }
+  return hessian;
+}
+
+/** Sums up XᵀX in the lower triangles of `blocks`, which make up `values`. */
+function sumOnCpu(
+  team: TeamContext,
+  compensation: Compensation,
+  { size, blocks, values }: {
+    readonly size: number;
+    readonly blocks: readonly MatrixF64[];
+    readonly values: Float64Array;
+  },
+): void {
+  const { linalg } = team;
   const own = shareOf(linalg.team, 0, values.length);
   values.fill(0, own.start, own.end);
+  forInputs(team, compensation, size, (inputs) => {
+    blocks.forEach((h, k) => {
+      addGram(linalg, h, block(inputs, 0, k * h.cols, inputs.rows, h.cols));
+    });
+    linalg.team.barrier();
+    return true;
+  });
+}
+
+/**
+ * The same on the GPU, in f32, for one block. False, to all members: it could not, and `values` are
+ * unspecified.
+ */
+function sumOnGpu(
+  team: TeamContext,
+  compensation: Compensation,
+  { size, values }: Hessian,
+): boolean {
+  const { gpu, linalg } = team;
+  if (gpu === null) return false;
+  const own = shareOf(linalg.team, 0, values.length);
+  values.fill(0, own.start, own.end);
+  const ask = (request: MomentsRequest): boolean =>
+    linalg.team.max(linalg.team.index === 0 && gpu.run(request) ? 1 : 0) === 1;
+  if (!ask({ op: "moments", step: "begin", size })) return false;
+  const isSummed = forInputs(team, compensation, size, ({ data, rows }) => {
+    const inputs = placeOf(data.subarray(0, rows * size));
+    return ask({ op: "moments", step: "add", inputs });
+  });
+  if (!isSummed || !ask({ op: "moments", step: "end", into: placeOf(values) })) return false;
+  // Sums beyond the range of f32 are not beyond that of f64. None is larger than those of the diagonal.
+  let isFinite = true;
+  for (let i = 0; i < size; i++) isFinite &&= Number.isFinite(values[i * (size + 1)]);
+  return linalg.team.max(isFinite ? 0 : 1) === 0;
+}
+
+/**
+ * Reads the inputs in parts, every member its rows, and calls `use` for each part when all of it is there. Ends
+ * early where `use`, which ends in a barrier and tells all members the same, returns false.
+ */
+function forInputs(
+  team: TeamContext,
+  compensation: Compensation,
+  size: number,
+  use: (inputs: MatrixF32) => boolean,
+): boolean {
+  const { linalg, shared } = team;
   const mark = shared.mark();
   const x = shared.f32(Math.min(ACTIVATION_ROWS, compensation.rows) * size);
-  for (let first = 0; first < compensation.rows; first += ACTIVATION_ROWS) {
+  let goesOn = true;
+  for (let first = 0; goesOn && first < compensation.rows; first += ACTIVATION_ROWS) {
     const rows = Math.min(ACTIVATION_ROWS, compensation.rows - first);
     const mine = shareOf(linalg.team, 0, rows);
     for (let i = mine.start; i < mine.end; i++) {
@@ -228,16 +306,10 @@ function fromInputs(
       refuseNonFinite({ ...compensation, what: "activations" }, row, first + i);
     }
     linalg.team.barrier();
-    const inputs = matrix(x, rows, size);
-    blocks.forEach((h, k) => addGram(linalg, h, block(inputs, 0, k * blockSize, rows, blockSize)));
-    linalg.team.barrier();
+    goesOn = use(matrix(x, rows, size));
   }
   shared.release(mark);
-  for (const h of blocks) {
-    finishGram(linalg, h, compensation.rows);
-    shrinkToDiagonal(linalg, h, shrinkageOf(compensation.rows, size));
-  }
-  return hessian;
+  return goesOn;
 }
 
 /** Throws where row `index` of calibration data, `what` in messages, holds NaN or infinity. */

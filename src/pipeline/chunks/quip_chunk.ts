@@ -128,7 +128,12 @@ function factorOf(
   const small = shared.f64(hessianElements(cols, null, whole));
   const given = fillDead(
     linalg,
-    hessianOf(team, whole, { size: cols, group: null, values: small }),
+    hessianOf(team, whole, {
+      size: cols,
+      group: null,
+      values: small,
+      onGpu: task.onGpu?.sumsMoments ?? false,
+    }),
   );
   const own = shareOf(linalg.team, 0, size);
   for (let i = own.start; i < own.end; i++) {

@@ -2,10 +2,12 @@
 
 import { unitLowerPanel } from "../../backend/reference/linalg/unit_lower_panel.ts";
 import { FACTOR_BLOCK, GpuFactor } from "../../backend/webgpu/gpu_factor.ts";
+import { GpuGram } from "../../backend/webgpu/gpu_gram.ts";
 import type { Gpu } from "../../backend/webgpu/device.ts";
 import { ldlqRows } from "../../backend/webgpu/ldlq_rows.ts";
 import { quantizeRect } from "../../backend/webgpu/quantize_rect.ts";
 import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
+import { matrix } from "../../linalg/matrix.ts";
 import { type GptqFactor, unitLowerColumns } from "../../quant/gptq.ts";
 import {
   type DescentCall,
@@ -14,6 +16,7 @@ import {
   type LdlqRequest,
   type LinalgRequest,
   type MemoryPlace,
+  type MomentsRequest,
   type QuantizeRequest,
   unpackArrays,
 } from "../gpu_requests.ts";
@@ -32,6 +35,7 @@ export class GpuOperations {
   readonly #linalg: WebGpuLinalg;
   readonly #descents: GpuDescents;
   readonly #factors = new Map<string, GpuFactor>();
+  #gram: { readonly size: number; readonly sum: GpuGram } | null = null;
 
   constructor(gpu: Gpu) {
     this.#gpu = gpu;
@@ -59,6 +63,8 @@ export class GpuOperations {
         return await this.#keepFactor(request, buffer);
       case "ldlq":
         return await this.#ldlq(request, buffer);
+      case "moments":
+        return await this.#moments(request, buffer);
       case "drop":
         return this.#drop(request.name);
       case "descent":
@@ -114,6 +120,25 @@ export class GpuOperations {
       // All rows at once: results are then copied only where all of them are there.
       sliceBytes: Infinity,
     });
+  }
+
+  async #moments(request: MomentsRequest, buffer: ArrayBuffer): Promise<void> {
+    if (request.step === "begin") {
+      this.#gram?.sum.destroy(); // of a layer that was given up
+      this.#gram = null;
+      const { size } = request;
+      this.#gram = { size, sum: await GpuGram.create(this.#gpu, size) };
+      return;
+    }
+    if (this.#gram === null) throw new RangeError("Cannot sum up moments: nothing was begun");
+    const { size, sum } = this.#gram;
+    if (request.step === "add") {
+      await sum.add(new Float32Array(...at(buffer, request.inputs)));
+      return;
+    }
+    await sum.addTo(matrix(new Float64Array(...at(buffer, request.into)), size, size));
+    sum.destroy();
+    this.#gram = null;
   }
 
   #drop(name: string): void {
