@@ -163,7 +163,7 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
     { when: io.lowMemory, names: ["workers"], why: "with --low-memory, which takes one" },
     {
       when: true,
-      names: ["gptq-fast", "gptq-turbo"],
+      names: ["gptq-fast"],
       why: "here: the blocked kernels are always used and never change the result",
     },
     { when: !isInt8, names: ["calibration-data"], why: "with --fp16, which quantizes nothing" },
@@ -174,12 +174,12 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
     },
     {
       when: options.method === "simple" || !isInt8,
-      names: ["calibration-lora"],
+      names: ["calibration-lora", "gptq-turbo"],
       why: "with plain round to nearest",
     },
     {
       when: options.calibrationPath === null && options.calibrationLora === null,
-      names: ["gptq-actorder", "quip-actorder", "quip-checkpointed"],
+      names: ["gptq-actorder", "gptq-turbo", "quip-actorder", "quip-checkpointed"],
       why: "without --calibration-data",
     },
     {
@@ -262,7 +262,7 @@ function learnedRules({ method, learned }: ConvertOptions, isMixed: boolean): Ru
       names: LEARNED_FLAGS,
       why: "without --optimizer original, adamw or radam",
     },
-    { when: isLearned, names: ["gptq-actorder"], why: `with --optimizer ${method}` },
+    { when: isLearned, names: ["gptq-actorder", "gptq-turbo"], why: `with --optimizer ${method}` },
     ...Object.entries(SCHEDULE_FLAGS).map(([kind, names]): Rule => ({
       when: kind !== learned.schedule.kind,
       names,

@@ -18,16 +18,19 @@
  *
  *     rows * (4 n + n + 4 * LDLQ_BLOCK) + 4 n * LDLQ_BLOCK   bytes
  *
- * for weights that become errors, codes, feedback, and the block column of L̃. Rows are independent:
+ * for weights that become errors, codes, feedback, and the block column of L̃. With a
+ * {@link PackedFactor} products are made of 16-bit integers, and errors packed for them take the place of
+ * the block column: rows * 2 n bytes. Rows are independent:
  * chunks and workers may split them as they like, with the same bits.
  */
 
 import type { LinalgContext } from "./context.ts";
 import { withScratch } from "./context.ts";
+import type { ShortMatrix } from "./linalg_kernels.ts";
 import { block, matrix, type MatrixF32, type MatrixF64 } from "./matrix.ts";
+import { LDLQ_BLOCK, type PackedFactor, runOf } from "./packed_factor.ts";
 
-/** Columns that are rounded between two products. A multiple of 4, as `ldlqBlock` needs. */
-export const LDLQ_BLOCK = 128;
+export { LDLQ_BLOCK };
 
 /** A Cholesky factor, given by block columns. */
 export interface FactorColumns {
@@ -70,9 +73,15 @@ export interface LdlqRows {
  * Rounds some rows. Takes scratch from the context; does not use its team: members call it on rows of
  * their own.
  *
+ * @param packed the same factor in integers, to feed errors back with; null: they are fed back in f32.
  * @throws RangeError where sizes do not fit together, or the memory is exhausted.
  */
-export function ldlq(context: LinalgContext, factor: FactorColumns, layer: LdlqRows): void {
+export function ldlq(
+  context: LinalgContext,
+  factor: FactorColumns,
+  layer: LdlqRows,
+  packed: PackedFactor | null = null,
+): void {
   const { kernels, memory } = context;
   const { weights } = layer;
   const n = factor.size, rows = weights.rows;
@@ -84,26 +93,38 @@ export function ldlq(context: LinalgContext, factor: FactorColumns, layer: LdlqR
   }
   if (n === 0 || rows === 0) return;
   withScratch(context, () => {
-    const feedback = matrix(memory.f32(rows * LDLQ_BLOCK), rows, LDLQ_BLOCK);
-    const panelData = memory.f32(n * LDLQ_BLOCK), diagonalData = memory.f64(LDLQ_BLOCK);
-    for (
-      let first = (Math.ceil(n / LDLQ_BLOCK) - 1) * LDLQ_BLOCK;
-      first >= 0;
-      first -= LDLQ_BLOCK
-    ) {
+    const count = Math.ceil(n / LDLQ_BLOCK), tiles = Math.ceil(rows / 4);
+    const feedback = matrix(memory.f32(4 * tiles * LDLQ_BLOCK), 4 * tiles, LDLQ_BLOCK);
+    const panelRows = packed === null ? n : Math.min(n, LDLQ_BLOCK);
+    const panelData = memory.f32(panelRows * LDLQ_BLOCK), diagonalData = memory.f64(LDLQ_BLOCK);
+    // Errors of the blocks already rounded, packed.
+    const errors = packed === null ? [] : Array.from({ length: count }, (): ShortMatrix => ({
+      pairs: memory.i32(4 * tiles * (LDLQ_BLOCK / 2)),
+      scales: memory.f32(4 * tiles),
+    }));
+    for (let index = count - 1; index >= 0; index--) {
+      const first = index * LDLQ_BLOCK;
       const width = Math.min(LDLQ_BLOCK, n - first), later = n - first - width;
-      const column = factor.column(first, width);
+      const whole = factor.column(first, width);
+      const column = packed === null ? whole : block(whole, 0, 0, width, width);
       const diagonal = diagonalData.subarray(0, width);
       for (let j = 0; j < width; j++) diagonal[j] = column.data[j * column.rowStride + j]!;
-      const panel = matrix(panelData, n - first, width, LDLQ_BLOCK);
+      const panel = matrix(panelData, column.rows, width, LDLQ_BLOCK);
       kernels.unitLowerPanel(panel, column, diagonal);
       const fed = block(feedback, 0, 0, rows, width);
-      kernels.gemmF32(
-        fed,
-        block(weights, 0, first + width, rows, later),
-        block(panel, width, 0, later, width),
-        "set",
-      );
+      if (packed === null) {
+        kernels.gemmF32(
+          fed,
+          block(weights, 0, first + width, rows, later),
+          block(panel, width, 0, later, width),
+          "set",
+        );
+      } else if (later === 0) feedback.data.fill(0);
+      for (let run = 0; packed !== null && run * LDLQ_BLOCK < later; run++) {
+        const terms = Math.min(LDLQ_BLOCK, later - run * LDLQ_BLOCK);
+        const part = runOf(packed, index, run);
+        kernels.feedBack(feedback, errors[index + 1 + run]!, part, terms, run > 0);
+      }
       kernels.ldlqBlock({
         ...layer,
         codes: layer.codes.subarray(first),
@@ -112,6 +133,9 @@ export function ldlq(context: LinalgContext, factor: FactorColumns, layer: LdlqR
         panel: block(panel, 0, 0, width, width),
         columnGroups: layer.columnGroups.subarray(first, first + width),
       });
+      if (packed !== null) {
+        kernels.packErrors(errors[index]!, block(weights, 0, first, rows, width));
+      }
     }
   });
 }

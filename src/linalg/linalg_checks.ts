@@ -1,6 +1,12 @@
 /** What every backend checks before a linear algebra kernel runs: sizes that fit together. */
 
-import { type DescendRows, GEMM_I8_TERMS_MAX, type LdlqBlock } from "./linalg_kernels.ts";
+import {
+  type DescendRows,
+  FEED_BACK_TERMS_MAX,
+  GEMM_I8_TERMS_MAX,
+  type LdlqBlock,
+  type ShortMatrix,
+} from "./linalg_kernels.ts";
 import { extentOf, type Matrix } from "./matrix.ts";
 
 type View = Matrix<ArrayLike<number>>;
@@ -82,6 +88,44 @@ export function checkUnitLowerPanel(out: View, l: View, diagonal: Float64Array):
   if (diagonal.length !== l.cols) {
     fail("unitLowerPanel", `diagonal has ${diagonal.length} elements, needs ${l.cols}`);
   }
+}
+
+/** Checks that `out` has room for e [rows, terms]. @throws RangeError */
+export function checkPackErrors(out: ShortMatrix, e: View): void {
+  checkRows("packErrors", "e", e);
+  checkShort("packErrors", "out", out, Math.ceil(e.rows / 4) * 4, e.cols);
+}
+
+/** Checks that `out` has room for l [terms, cols]. @throws RangeError */
+export function checkPackFactor(out: ShortMatrix, l: View): void {
+  checkRows("packFactor", "l", l);
+  if (l.cols % 8 !== 0) fail("packFactor", `l has ${l.cols} columns, needs a multiple of 8`);
+  checkShort("packFactor", "out", out, l.cols, l.rows);
+}
+
+/** Checks c [rows, cols] and that the packed factors are as large. @throws RangeError */
+export function checkFeedBack(c: View, e: ShortMatrix, l: ShortMatrix, terms: number): void {
+  checkRows("feedBack", "c", c);
+  if (c.rows % 4 !== 0 || c.cols % 8 !== 0) {
+    fail("feedBack", `c is ${c.rows} x ${c.cols}, needs multiples of 4 and 8`);
+  }
+  checkShort("feedBack", "e", e, c.rows, terms);
+  checkShort("feedBack", "l", l, c.cols, terms);
+}
+
+function checkShort(
+  kernel: string,
+  name: string,
+  { pairs, scales }: ShortMatrix,
+  lines: number,
+  terms: number,
+): void {
+  if (!(terms >= 0 && terms <= FEED_BACK_TERMS_MAX)) {
+    fail(kernel, `${terms} terms may overflow, at most ${FEED_BACK_TERMS_MAX} cannot`);
+  }
+  const need = lines * Math.ceil(terms / 2);
+  if (pairs.length < need) fail(kernel, `${name} has ${pairs.length} pairs, needs ${need}`);
+  if (scales.length < lines) fail(kernel, `${name} has ${scales.length} scales, needs ${lines}`);
 }
 
 /** Checks everything that `ldlqBlock` reads and writes, the scale of every element too. @throws RangeError */

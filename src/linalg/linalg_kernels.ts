@@ -25,6 +25,18 @@ export const GEMM_SHORT_DEPTH = 64;
 /** Most terms for which `gemmI8` cannot overflow: 128 * 128 * 131071 < 2^31. */
 export const GEMM_I8_TERMS_MAX = 131071;
 
+/** Most terms of one `feedBack`: sums of so many stay below 2^31. */
+export const FEED_BACK_TERMS_MAX = 128;
+
+/**
+ * A matrix of 16-bit integers with a scale for every row (errors) or column (factor), packed for
+ * `feedBack`: pairs of terms, in the order that `asm/linalg/feed_back_i16.ts` tells.
+ */
+export interface ShortMatrix {
+  readonly pairs: Int32Array;
+  readonly scales: Float32Array;
+}
+
 /** What `ldlqBlock` works on: some rows of one block of neighbouring columns. */
 export interface LdlqBlock {
   /** Output: the codes. `rows x width`, rows `codesRowStride` apart. */
@@ -120,6 +132,24 @@ export interface LinalgKernels {
    * `l` and `out` are a block column from its diagonal down, `diagonal` f64 `[cols]`.
    */
   unitLowerPanel(out: MatrixF32, l: MatrixF64, diagonal: Float64Array): void;
+
+  /**
+   * Packs errors f32 `[rows, terms]`, 14 bits each. `out` has room for rows up to a multiple of 4: so many
+   * scales, and times `ceil(terms / 2)` pairs.
+   */
+  packErrors(out: ShortMatrix, e: MatrixF32): void;
+
+  /**
+   * Packs a part of a factor, f32 `[terms, cols]`, terms at most FEED_BACK_TERMS_MAX, cols a multiple of
+   * 8, with as many bits as sums of products with errors allow.
+   */
+  packFactor(out: ShortMatrix, l: MatrixF32): void;
+
+  /**
+   * c = e·l, or c += e·l where `add`, of packed matrices of `terms` terms; c has a multiple of 4 rows and
+   * of 8 columns. Off by some 2^-13 of a product's usual size.
+   */
+  feedBack(c: MatrixF32, e: ShortMatrix, l: ShortMatrix, terms: number, add: boolean): void;
 
   /** Rounds one block of columns from the last to the first, each corrected by the errors of those before. */
   ldlqBlock(args: LdlqBlock): void;

@@ -12,9 +12,9 @@ import type { Compensation } from "./tasks.ts";
  */
 export function compensationBy(
   statistic: LayerStatistic,
-  { actOrder, scaleSearch, segments }: Pick<
+  { actOrder, turbo, scaleSearch, segments }: Pick<
     ConvertOptions,
-    "actOrder" | "scaleSearch" | "segments"
+    "actOrder" | "turbo" | "scaleSearch" | "segments"
   >,
   directions: LoraDirections | null = null,
 ): Compensation {
@@ -22,6 +22,7 @@ export function compensationBy(
     ...statistic,
     directions,
     actOrder,
+    turbo,
     damping: DAMPING_DEFAULT,
     weightedScales: scaleSearch === null,
     guarded: false,

@@ -62,6 +62,8 @@ export interface ConvertOptions {
   readonly smoothAlpha: number | null;
   /** Round the columns of most energy first. The documented default is off; measured, on is better. */
   readonly actOrder: boolean;
+  /** Feed errors back in 16-bit integers: faster, next to the same. */
+  readonly turbo: boolean;
   /** Keep layers that the mode cannot take, instead of falling to row scaling. */
   readonly heur: boolean;
   /** Write `comfy_quant` markers; false: the old `scale_weight` layout. */
@@ -119,6 +121,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   calibrationLora: null,
   smoothAlpha: null,
   actOrder: true,
+  turbo: false,
   heur: false,
   comfyQuant: true,
   saveQuantMetadata: false,

@@ -80,6 +80,8 @@ export interface Compensation extends LayerStatistic {
   readonly directions: LoraDirections | null;
   /** Fraction of the mean diagonal that is added to the Hessian, to begin with. */
   readonly damping: number;
+  /** Errors are fed back in 16-bit integers. */
+  readonly turbo: boolean;
   /**
    * Rows whose weight error would exceed that of plain rounding are rounded plainly, and damping is so
    * strong that few do.

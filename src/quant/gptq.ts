@@ -11,12 +11,13 @@
  */
 
 import type { Grid } from "../backend/backend.ts";
-import { type LinalgContext, withScratch } from "../linalg/context.ts";
+import { type Allocator, type LinalgContext, withScratch } from "../linalg/context.ts";
 import { dampedCholesky, dampingsFrom } from "../linalg/damping.ts";
 import { diagonalOf, type Hessian, hessianBlock } from "../linalg/hessian.ts";
 import { ldlq, type LdlqRows, roundRows, wholeFactor } from "../linalg/ldlq.ts";
 import type { LinalgKernels } from "../linalg/linalg_kernels.ts";
 import { block, matrix, type MatrixF32 } from "../linalg/matrix.ts";
+import { LDLQ_BLOCK, type PackedFactor, packFactor } from "../linalg/packed_factor.ts";
 import { actOrder, gatherColumns, permuteSymmetric, scatterColumns } from "../linalg/permute.ts";
 import { shareOf, SOLO } from "../linalg/team.ts";
 
@@ -40,6 +41,8 @@ export interface GptqFactor {
   readonly values: Float64Array;
   /** Column k of the factor is column `order[k]` of the layer. Null: columns stay in place. */
   readonly order: Int32Array | null;
+  /** The blocks in 16-bit integers, by which errors are fed back; null: that is done in f32. */
+  readonly packed: readonly PackedFactor[] | null;
   readonly report: GptqReport;
 }
 
@@ -50,6 +53,11 @@ export interface GptqOptions {
   readonly importance?: Float64Array | null;
   /** Fraction of the mean diagonal to begin with, 0 or more. */
   readonly damping: number;
+  /**
+   * Where to put the factor in 16-bit integers (`linalg/packed_factor.ts`), by which errors are then fed
+   * back; shared by the team, whose members take from it in the same order. Null: they are fed back in f32.
+   */
+  readonly turbo?: Allocator | null;
 }
 
 /**
@@ -71,7 +79,7 @@ export function prepareGptq(
   const deadChannels = hessian.deadChannels ?? size - live.length;
   const fallback = (reason: string): GptqFactor => {
     const report = { damping: null, dampingRaised: false, deadChannels, fallback: reason };
-    return { size, blockSize, values, order: null, report };
+    return { size, blockSize, values, order: null, packed: null, report };
   };
   if (live.some((energy) => !(energy > 0 && energy < Infinity))) {
     return fallback("the Hessian is not positive semidefinite, or too large for its numbers");
@@ -92,7 +100,21 @@ export function prepareGptq(
     return fallback(`the Hessian is not positive definite, not even damped by ${dampings.at(-1)}`);
   }
   const report = { damping, dampingRaised: attempt > 0, deadChannels, fallback: null };
-  return { size, blockSize, values, order, report };
+  return { size, blockSize, values, order, packed: packBlocks(context, hessian, options), report };
+}
+
+/** The factors of all blocks in integers; null where that is not asked for, or no use. */
+function packBlocks(
+  context: LinalgContext,
+  hessian: Hessian,
+  { turbo = null }: GptqOptions,
+): PackedFactor[] | null {
+  const { size, blockSize } = hessian;
+  if (turbo === null || blockSize <= LDLQ_BLOCK) return null;
+  return Array.from(
+    { length: size / blockSize },
+    (_, index) => packFactor(context, hessianBlock(hessian, index), turbo),
+  );
 }
 
 /** Which column of the layer is where: least energy first, blocks staying where they are. */
@@ -213,19 +235,20 @@ const CHUNK_ROWS = 512;
 
 /** Every block of channels by itself: no error crosses from one to another. */
 function roundBlocks(context: LinalgContext, factor: GptqFactor, layer: LdlqRows): void {
-  const { size, blockSize, values, report } = factor;
+  const { size, blockSize, values, packed, report } = factor;
   if (report.fallback !== null) {
     roundRows(context, layer);
     return;
   }
   for (let first = 0; first < size; first += blockSize) {
-    const lower = hessianBlock({ blockSize, values }, first / blockSize);
-    ldlq(context, wholeFactor(lower), {
+    const index = first / blockSize, lower = hessianBlock({ blockSize, values }, index);
+    const part: LdlqRows = {
       ...layer,
       weights: block(layer.weights, 0, first, layer.weights.rows, blockSize),
       codes: layer.codes.subarray(first),
       columnGroups: layer.columnGroups.subarray(first, first + blockSize),
-    });
+    };
+    ldlq(context, wholeFactor(lower), part, packed?.[index] ?? null);
   }
 }
 

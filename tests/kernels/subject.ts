@@ -56,7 +56,8 @@ export type NumberArray =
   | Uint8Array
   | Int8Array
   | Uint16Array
-  | Uint32Array;
+  | Uint32Array
+  | Int32Array;
 
 const POISON = 0xa5;
 const GUARD_BYTES = 64;

@@ -56,8 +56,11 @@ Deno.test("convertModel() with activations cuts the held-out output error on eve
 Deno.test("convertModel() with calibration gives the same bytes for any number of workers", async () => {
   await withModel(async (run, folder) => {
     const calibrationPath = join(folder, "calibration.safetensors");
-    const [one, three] = [await run({ calibrationPath }, 1), await run({ calibrationPath }, 3)];
-    assert.deepEqual(bytesOfFile(three), bytesOfFile(one));
+    for (const turbo of [false, true]) {
+      const options = { calibrationPath, turbo };
+      const [one, three] = [await run(options, 1), await run(options, 3)];
+      assert.deepEqual(bytesOfFile(three), bytesOfFile(one));
+    }
   });
 });
 

@@ -33,6 +33,34 @@ export interface LinalgExports {
     scaleCols: number,
     penalty: number,
   ): void;
+  feedBack(
+    c: number,
+    e: number,
+    eScales: number,
+    l: number,
+    lScales: number,
+    rows: number,
+    cols: number,
+    terms: number,
+    cRow: number,
+    add: number,
+  ): void;
+  packErrors(
+    out: number,
+    scales: number,
+    e: number,
+    rows: number,
+    cols: number,
+    eRow: number,
+  ): void;
+  packFactor(
+    out: number,
+    scales: number,
+    l: number,
+    terms: number,
+    cols: number,
+    lRow: number,
+  ): void;
   gemmF32: GemmExport;
   gemmF32F64: GemmExport;
   gemmF64: GemmExport;

@@ -7,10 +7,13 @@
 import {
   checkAddLowRank,
   checkDescendRows,
+  checkFeedBack,
   checkGemm,
   checkGemmI8,
   checkHadamard,
   checkLdlqBlock,
+  checkPackErrors,
+  checkPackFactor,
   checkRotateF64,
   checkSolveBlock,
   checkSquare,
@@ -21,6 +24,7 @@ import type {
   GemmMode,
   LdlqBlock,
   LinalgKernels,
+  ShortMatrix,
 } from "../../linalg/linalg_kernels.ts";
 import type { Matrix, MatrixF32, MatrixF64 } from "../../linalg/matrix.ts";
 import type { Arena } from "./arena.ts";
@@ -97,6 +101,39 @@ export class WasmLinalg implements LinalgKernels {
     const from = this.#address(name, l.data), divisors = this.#address(name, diagonal);
     const { rows, cols, rowStride } = l;
     this.#exports.unitLowerPanel(to, from, divisors, rows, cols, out.rowStride, rowStride);
+  }
+
+  packErrors(out: ShortMatrix, e: MatrixF32): void {
+    checkPackErrors(out, e);
+    const [pairs, scales, from] = [out.pairs, out.scales, e.data]
+      .map((array) => this.#address("packErrors", array));
+    this.#exports.packErrors(pairs!, scales!, from!, e.rows, e.cols, e.rowStride);
+  }
+
+  packFactor(out: ShortMatrix, l: MatrixF32): void {
+    checkPackFactor(out, l);
+    const [pairs, scales, from] = [out.pairs, out.scales, l.data]
+      .map((array) => this.#address("packFactor", array));
+    this.#exports.packFactor(pairs!, scales!, from!, l.rows, l.cols, l.rowStride);
+  }
+
+  feedBack(c: MatrixF32, e: ShortMatrix, l: ShortMatrix, terms: number, add: boolean): void {
+    checkFeedBack(c, e, l, terms);
+    const name = "feedBack", to = this.#address(name, c.data);
+    const left = this.#address(name, e.pairs), leftScales = this.#address(name, e.scales);
+    const right = this.#address(name, l.pairs), rightScales = this.#address(name, l.scales);
+    this.#exports.feedBack(
+      to,
+      left,
+      leftScales,
+      right,
+      rightScales,
+      c.rows,
+      c.cols,
+      terms,
+      c.rowStride,
+      add ? 1 : 0,
+    );
   }
 
   ldlqBlock(args: LdlqBlock): void {

@@ -74,7 +74,13 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       type: BOOL,
       help: "documented; blocks are always large and never change the result",
     },
-    { name: "gptq-turbo", type: BOOL, help: "documented; the fastest kernels are always used" },
+    {
+      name: "gptq-turbo",
+      type: BOOL,
+      help:
+        "feed errors back in 16-bit integers: faster, as good, other codes here and there; also " +
+        "with --optimizer quip",
+    },
   ]),
   ...section({ page: "experimental", theme: "QuIP" }, [
     {

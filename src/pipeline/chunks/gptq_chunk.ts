@@ -13,6 +13,7 @@ import { choleskyScratchBytes } from "../../linalg/cholesky.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { diagonalOf } from "../../linalg/hessian.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
+import { packedFactorBytes } from "../../linalg/packed_factor.ts";
 import { type GptqFactor, prepareGptq } from "../../quant/gptq.ts";
 import { DAMPING_RAISED, ROUNDED_TO_NEAREST } from "../layer_notes.ts";
 import {
@@ -53,7 +54,12 @@ export function gptqLayer(
     ? scales.importance(diagonalOf(hessian))
     : null;
   const damping = guard !== null ? GUARDED_DAMPING : compensation.damping;
-  const factor = prepareGptq(linalg, hessian, { ...compensation, damping, importance });
+  const factor = prepareGptq(linalg, hessian, {
+    ...compensation,
+    damping,
+    importance,
+    turbo: compensation.turbo ? team.shared : null,
+  });
   const { fallback } = factor.report;
   if (linalg.team.index === 0) {
     const what = guard !== null ? "quip, within the weight error of rounding to nearest," : "gptq";
@@ -219,7 +225,9 @@ function rowEnergies(x: Float32Array, cols: number, weights?: Float64Array): Flo
 export function gptqSharedBytes(task: QuantizeTask, compensation: Compensation): number {
   const { cols } = task.source;
   const hessian = 8 * hessianElements(cols, task.convrotGroupSize, compensation);
-  return hessian + Math.max(inputBytes(cols, compensation), layerScalesBytes(task)) + SLACK_BYTES;
+  const packed = compensation.turbo ? packedFactorBytes(cols) : 0; // less in segments
+  return hessian + packed + Math.max(inputBytes(cols, compensation), layerScalesBytes(task)) +
+    SLACK_BYTES;
 }
 
 /** Bytes of scratch that each worker takes in {@link gptqLayer}. */
@@ -229,7 +237,8 @@ export function gptqScratchBytes(task: QuantizeTask): number {
   const groups = (Math.min(rows, step) / Math.min(task.groupRows, step)) * (cols / task.groupCols);
   const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 2) + 8 * groups;
   // Inside gptqRows: reordered rows, their codes, feedback, a block column of the factor.
-  const rounding = step * (5 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols;
+  const rounding = step * (5 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols +
+    (task.compensation?.turbo ? step * (2 * cols + 512) : 0);
   const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
   const factoring = 128 * cols + choleskyScratchBytes(cols) + directions;
   return band + rounding + factoring + decodeScratchBytes(task.source, step) + SLACK_BYTES;

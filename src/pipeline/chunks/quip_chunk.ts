@@ -14,6 +14,7 @@ import { choleskyScratchBytes } from "../../linalg/cholesky.ts";
 import type { Hessian } from "../../linalg/hessian.ts";
 import { block, matrix, type MatrixF32 } from "../../linalg/matrix.ts";
 import { shareOf } from "../../linalg/team.ts";
+import { packedFactorBytes } from "../../linalg/packed_factor.ts";
 import { type GptqFactor, prepareGptq } from "../../quant/gptq.ts";
 import { randomSigns } from "../../quant/incoherence.ts";
 import type { Transform } from "../../quant/scheme.ts";
@@ -155,7 +156,8 @@ function factorOf(
   linalg.team.barrier();
   shared.release(mark);
   const hessian: Hessian = { ...given, size, blockSize: size, values };
-  return prepareGptq(linalg, hessian, compensation);
+  const turbo = compensation.turbo ? shared : null;
+  return prepareGptq(linalg, hessian, { ...compensation, turbo });
 }
 
 /** Rounds and writes the transformed rows; leaves what rounding took. Ends in a barrier. */
@@ -245,7 +247,8 @@ export function quipSharedBytes(task: QuantizeTask, { rows, cols }: Transform): 
   const own = task.source.cols;
   const whole = { ...compensation, segments: null };
   const making = 8 * hessianElements(own, null, whole) + inputBytes(own, compensation);
-  return weights + 8 * cols * cols + making;
+  const packed = compensation.turbo ? packedFactorBytes(cols) : 0;
+  return weights + 8 * cols * cols + Math.max(making, packed);
 }
 
 /** Bytes of scratch that each worker takes in {@link quipLayer}. */
@@ -254,7 +257,8 @@ export function quipScratchBytes(task: QuantizeTask, { cols }: Transform): numbe
   const step = chunkGrid(task).rowStep;
   const band = step * source.cols * (elementBytes(source.dtype) + 8);
   // In gptqRows: reordered rows, their codes, feedback, a block column of the factor.
-  const rounding = BAND_ROWS * (9 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols;
+  const rounding = BAND_ROWS * (9 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols +
+    (task.compensation?.turbo ? BAND_ROWS * (2 * cols + 512) : 0);
   const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
   const factoring = 128 * cols + choleskyScratchBytes(cols) + directions;
   return Math.max(band, rounding + factoring) + decodeScratchBytes(source, step) + SLACK_BYTES;

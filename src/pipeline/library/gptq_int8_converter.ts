@@ -22,6 +22,8 @@ export interface GPTQInt8Options {
   readonly convrot?: "auto" | "off" | number;
   /** Round the columns of most energy first. Default: true. */
   readonly actOrder?: boolean;
+  /** Feed errors back in 16-bit integers: faster, as good, other codes here and there. Default: false. */
+  readonly turbo?: boolean;
   /** Scales of least squared error, or largest magnitude / 127. Default: as of the command line. */
   readonly scaleSearch?: "off" | "mse";
   /** Cut the columns of large weights to bound the memory of their Hessians. Default: never. */
@@ -56,6 +58,7 @@ export class GPTQInt8Converter {
    */
   constructor(options: GPTQInt8Options = {}) {
     const { scaling = "row", blockSize = 128, actOrder = true, segments = null } = options;
+    const { turbo = false } = options;
     const { convrot = scaling === "row" ? "auto" : "off", scaleSearch = null } = options;
     this.#options = {
       method: "gptq",
@@ -63,6 +66,7 @@ export class GPTQInt8Converter {
       blockSize,
       convrot,
       actOrder,
+      turbo,
       scaleSearch,
       segments,
     };

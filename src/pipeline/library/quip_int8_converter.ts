@@ -20,6 +20,8 @@ export interface QuIPInt8Options extends Partial<QuipOptions> {
   readonly convrot?: "auto" | "off" | number;
   /** Round the columns of most energy first. Default: true. */
   readonly actOrder?: boolean;
+  /** Feed errors back in 16-bit integers: faster, as good, other codes here and there. Default: false. */
+  readonly turbo?: boolean;
   /** Cut the columns of large weights to bound the memory of their Hessians. Default: never. */
   readonly segments?: Segments | null;
 }
@@ -52,12 +54,14 @@ export class QuIPInt8Converter {
    * @param options what differs from the defaults.
    */
   constructor(options: QuIPInt8Options = {}) {
-    const { blockSize = 128, convrot = "off", actOrder = true, segments = null, ...quip } = options;
+    const { blockSize = 128, convrot = "off", actOrder = true, ...others } = options;
+    const { turbo = false, segments = null, ...quip } = others;
     this.#options = {
       method: "quip",
       blockSize,
       convrot,
       actOrder,
+      turbo,
       segments,
       quip: { ...DEFAULT_CONVERT_OPTIONS.quip, ...quip },
     };

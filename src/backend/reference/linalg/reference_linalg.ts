@@ -4,6 +4,7 @@ import type { LinalgKernels } from "../../../linalg/linalg_kernels.ts";
 import { addLowRank } from "./add_low_rank.ts";
 import { choleskyBlock } from "./cholesky_block.ts";
 import { descendRows } from "./descend_rows.ts";
+import { feedBack, packErrors, packFactor } from "./feed_back_i16.ts";
 import { gemmF32, gemmF32F64, gemmF64, gemmF64ByF32 } from "./gemm.ts";
 import { gemmI8 } from "./gemm_i8.ts";
 import { ldlqBlock } from "./ldlq_block.ts";
@@ -17,12 +18,15 @@ export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   name: "reference",
   choleskyBlock,
   descendRows,
+  feedBack,
   gemmF32,
   gemmF32F64,
   gemmF64,
   gemmF64ByF32,
   gemmI8,
   ldlqBlock,
+  packErrors,
+  packFactor,
   addLowRank,
   hadamardColumns,
   hadamardRows,

@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { cholesky } from "../../src/linalg/cholesky.ts";
+import type { LinalgContext } from "../../src/linalg/context.ts";
+import { ldlq, wholeFactor } from "../../src/linalg/ldlq.ts";
+import { matrix } from "../../src/linalg/matrix.ts";
+import { packedFactorBytes, packFactor } from "../../src/linalg/packed_factor.ts";
+import { assertSameBits } from "../kernels/subject.ts";
+import { put, referenceContext, testEachContext, wasmContext } from "./contexts.ts";
+import { outputError, positiveDefinite, weights } from "./matrices.ts";
+
+const SCALE = 0.0007;
+
+/** Rounds `w` of `n` columns on `h`, by rows of these numbers at a time. */
+function round(
+  context: LinalgContext,
+  w: Float32Array,
+  h: Float64Array,
+  { n, turbo = true, parts = [w.length / n] }: { n: number; turbo?: boolean; parts?: number[] },
+): { codes: Int8Array; errors: Float32Array } {
+  const { memory } = context, mark = memory.mark();
+  const l = matrix(put(memory, h), n, n), errors = put(memory, w), codes = memory.i8(w.length);
+  assert.equal(cholesky(context, l, 0), -1);
+  const packed = turbo ? packFactor(context, l, memory) : null;
+  const columnGroups = put(memory, new Int32Array(n));
+  let firstRow = 0;
+  for (const rows of parts) {
+    const at = firstRow * n;
+    ldlq(context, wholeFactor(l), {
+      weights: matrix(errors.subarray(at, at + rows * n), rows, n),
+      codes: codes.subarray(at),
+      codesRowStride: n,
+      scales: put(memory, new Float32Array(w.length / n).fill(SCALE)),
+      scaleCols: 1,
+      groupRows: 1,
+      firstRow,
+      columnGroups,
+    }, packed);
+    firstRow += rows;
+  }
+  const copies = { codes: codes.slice(), errors: errors.slice() };
+  memory.release(mark);
+  return copies;
+}
+
+Deno.test("ldlq() with a packed factor gives the same bits on every backend, for any split of rows", () => {
+  const sizes = fc.oneof(fc.integer({ min: 1, max: 300 }), fc.constantFrom(128, 129, 256, 257));
+  fc.assert(
+    fc.property(fc.nat(), sizes, fc.integer({ min: 1, max: 9 }), (seed, n, rows) => {
+      const h = positiveDefinite(seed, n), w = weights(seed, rows * n);
+      const want = round(referenceContext, w, h, { n });
+      const top = Math.floor(rows / 3);
+      for (const parts of [[rows], [top, rows - top]]) {
+        const got = round(wasmContext, w, h, { n, parts });
+        assertSameBits(got.codes, want.codes, `codes, ${parts}`);
+        assertSameBits(got.errors, want.errors, `errors, ${parts}`);
+      }
+    }),
+    { numRuns: 15 },
+  );
+});
+
+Deno.test("ldlq() with a packed factor is as good as without, with other codes here and there", () => {
+  const n = 700, rows = 64, h = positiveDefinite(3, n), w = weights(4, rows * n);
+  const exact = round(wasmContext, w, h, { n, turbo: false });
+  const packed = round(wasmContext, w, h, { n });
+  const ratio = outputError(packed.errors, h, n) / outputError(exact.errors, h, n);
+  assert(Math.abs(ratio - 1) < 2e-3, `squared output error ${ratio} of that in f32`);
+  const different = exact.codes.filter((code, i) => code !== packed.codes[i]).length;
+  assert(different > 0 && different < 0.2 * exact.codes.length, `${different} codes differ`);
+});
+
+testEachContext("packFactor() takes packedFactorBytes() of memory", (context) => {
+  const { memory } = context;
+  for (const n of [1, 127, 128, 129, 200, 256, 300, 513]) {
+    const l = matrix(memory.f64(n * n).fill(1), n, n);
+    const { pairs, scales } = packFactor(context, l, memory);
+    const bytes = pairs.byteLength + scales.byteLength;
+    assert(bytes <= packedFactorBytes(n), `${n}: ${bytes}`);
+    assert(bytes + 128 >= packedFactorBytes(n), `${n}: ${bytes}`);
+  }
+});
