@@ -6,6 +6,7 @@
 
 export { convertToInt8, type ConvertToInt8Options } from "./src/pipeline/convert_to_int8.ts";
 export type { ConvertResult, GpuShare, LayerResult } from "./src/pipeline/convert.ts";
+export type { DeviceChoice } from "./src/pipeline/workers/choose_gpu.ts";
 export type { LayerErrors } from "./src/pipeline/layer_errors.ts";
 export { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "./src/pipeline/options.ts";
 export type { Plan, PlannedTensor } from "./src/pipeline/plan.ts";

@@ -4,6 +4,7 @@
 
 import { dirname } from "node:path";
 import { checkOutputPath } from "../safetensors/output_file.ts";
+import { chooseGpu, type DeviceChoice, type DeviceLog } from "./workers/choose_gpu.ts";
 import { openInput } from "./workers/remote_input.ts";
 import { convertModel, type ConvertResult } from "./convert.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS, methodByDefault } from "./options.ts";
@@ -21,6 +22,12 @@ export interface ConvertToInt8Options extends Partial<ConvertOptions> {
   readonly force?: boolean;
   /** Parallel workers. Default: one per core, at most 8. */
   readonly workers?: number;
+  /**
+   * Where to compute. `auto`: on a real GPU where there is one and the runtime has WebGPU; `gpu`: on any
+   * adapter, and a DeviceError where there is none. What a GPU that fails had to do, the CPU does; see
+   * `gpu` of the result. Default: `cpu`.
+   */
+  readonly device?: DeviceChoice;
   /** Resident bytes to stay under. Default: no limit. */
   readonly memoryLimitBytes?: number | null;
   /** Measure the errors of outputs with the calibration data. Default: where there is some. */
@@ -35,11 +42,15 @@ export interface ConvertToInt8Options extends Partial<ConvertOptions> {
   readonly workerUrl?: URL;
 }
 
+/** What became of a GPU is in the result. */
+const SILENT: DeviceLog = Object.freeze({ warn: () => {}, verbose: () => {} });
+
 /**
  * Converts a model to INT8 that ComfyUI loads and returns the plan and the errors of every layer.
  *
  * @throws FormatError for a broken input; UnsupportedError where it is refused; UsageError where options
- * contradict one another; InterruptedError where `signal` aborts.
+ * contradict one another; DeviceError where a GPU is asked for and there is none; InterruptedError where
+ * `signal` aborts.
  *
  * @example
  * ```ts
@@ -69,6 +80,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
     outputPath,
     force,
     workers,
+    device = "cpu",
     memoryLimitBytes,
     measure,
     signal,
@@ -90,6 +102,8 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
       options.calibrationPath !== null,
     signal,
   });
+  const gpu = await chooseGpu(device, { workerUrl: script, log: SILENT });
+  using _closed = gpu;
   return await convertModel({
     input: opened.model,
     output: outputPath,
@@ -99,6 +113,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
     memoryLimitBytes: memoryLimitBytes ?? null,
     measure: measure ?? true,
     workerUrl: script,
+    openGpu: () => Promise.resolve(gpu),
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
   });

@@ -3,6 +3,8 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { f32ToBf16 } from "../../src/core/dtype.ts";
 import { fillNormal, randomFor } from "../../src/core/rng.ts";
+import { convertToInt8 } from "../../src/pipeline/convert_to_int8.ts";
+import type { DeviceChoice } from "../../src/pipeline/workers/choose_gpu.ts";
 import { convertModel, type ConvertResult } from "../../src/pipeline/convert.ts";
 import { type GpuPlacement, placementWithin, placeOnGpu } from "../../src/pipeline/gpu_tasks.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
@@ -259,3 +261,21 @@ Deno.test("placeOnGpu() marks what is rounded to nearest, in chunks that fit a b
   });
   assert.deepEqual(second, copy);
 });
+
+testGpuOnly(
+  "convertToInt8() computes on the device that is asked for, and never by itself on a software one",
+  async (device) => {
+    using folder = temporaryFolder();
+    const input = join(folder.path, "in.safetensors");
+    writeLayers(input, 2);
+    const run = async (choice?: DeviceChoice) => {
+      const outputPath = join(folder.path, "out.safetensors");
+      const asked = choice === undefined ? {} : { device: choice };
+      return (await convertToInt8({ input, outputPath, force: true, workers: 1, ...asked })).gpu;
+    };
+    assert.equal(await run(), null);
+    const { name, isSoftware } = device.adapter;
+    assert.equal((await run("gpu"))!.adapter, name);
+    assert.equal((await run("auto"))?.adapter ?? null, isSoftware ? null : name);
+  },
+);

@@ -37,7 +37,10 @@ Deno.test("OutputSet appears as shards with their index on commit(), each byte i
   const model = openModel(output.path);
   assert.deepEqual(model.tensors.map(({ name }) => name), TENSORS.map(({ name }) => name));
   model.tensors.forEach(({ file, offsetBytes }, i) => {
-    const bytes = readFileSync(model.paths[file] as string).subarray(offsetBytes, offsetBytes + 100);
+    const bytes = readFileSync(model.paths[file] as string).subarray(
+      offsetBytes,
+      offsetBytes + 100,
+    );
     assert(bytes.every((byte) => byte === i + 1));
   });
 });
