@@ -15,6 +15,7 @@ export { UnifiedSafetensorsLoader } from "./src/safetensors/loader.ts";
 export { openModel } from "./src/safetensors/reader.ts";
 export type { RemoteChannel, RemotePath } from "./src/remote/channel.ts";
 export type { InputPath } from "./src/remote/input_path.ts";
+export type { OutputPart } from "./src/safetensors/shard_layout.ts";
 export type { ModelSource } from "./src/safetensors/model_source.ts";
 export type { DType, FloatDType } from "./src/core/dtype.ts";
 export type { SourceTensor, Tensor, TensorInfo } from "./src/core/tensor.ts";
