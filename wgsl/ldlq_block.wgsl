@@ -59,6 +59,14 @@ fn panelAt(row: u32, col: u32) -> f32 {
   return elementOf(panel[wordOf(at, PANEL_STORAGE)], at, PANEL_STORAGE);
 }
 
+// What earlier blocks feed back, 0 beyond the matrix.
+fn feedbackAt(row: u32, col: u32) -> f32 {
+  if (row >= params.rows || col >= params.width) {
+    return 0.0;
+  }
+  return feedback[params.feedbackStart + row * params.feedbackRow + col];
+}
+
 fn panelVector(row: u32, col: u32) -> vec4f {
   return vec4f(
     panelAt(row, col), panelAt(row, col + 1u), panelAt(row, col + 2u), panelAt(row, col + 3u),
@@ -147,14 +155,11 @@ fn main(
   for (var index = local; index < ROWS * STRIDE; index += INVOCATIONS) {
     let row = top + index / STRIDE;
     let col = 4u * (index % STRIDE);
-    let at = params.feedbackStart + row * params.feedbackRow + col;
-    var value = vec4f();
-    if (row < params.rows) {
-      for (var i = 0u; i < min(4u, max(col, params.width) - col); i++) {
-        value[i] = feedback[at + i];
-      }
-    }
-    fed[index] = value;
+    // Some compilers refuse to write to an element of a vector that is only known when it runs.
+    fed[index] = vec4f(
+      feedbackAt(row, col), feedbackAt(row, col + 1u),
+      feedbackAt(row, col + 2u), feedbackAt(row, col + 3u),
+    );
   }
   // Columns of a vector lie with neighbouring invocations, so that they read neighbouring words.
   let vector = local % 32u;
