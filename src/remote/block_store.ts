@@ -33,13 +33,13 @@ export function storeBytes({ blockBytes, windowBlocks, urgentBlocks }: StoreSize
   return blockBytes * (windowBlocks + urgentBlocks);
 }
 
-/** Four requests of 4 MiB fill a gigabit line 100 ms away. */
+/** Four requests of 3 MiB fill a gigabit line 100 ms away. */
 export const DEFAULT_SIZES: StoreSizes = Object.freeze({
   blockBytes: 1 << 20,
-  requestBlocks: 4,
+  requestBlocks: 3,
   connections: 4,
-  windowBlocks: 24,
-  urgentBlocks: 4,
+  windowBlocks: 18,
+  urgentBlocks: 2,
 });
 
 /** A file with what its first answer said of it. */

@@ -188,6 +188,13 @@ function versionOf(
   if (status === 200 && version !== null && isOther(version, { etag, lastModified })) {
     return refuse(CHANGED);
   }
+  const length = headers.get("content-length");
+  if (
+    status === 200 && version === null && begin === 0 && length !== null && Number(length) <= end
+  ) {
+    // All of a small file, from a server that sends no parts: an index beside models elsewhere.
+    return { bytes: Number(length), etag, lastModified };
+  }
   if (status !== 206) {
     const hasToken = file.headers["authorization"] !== undefined;
     return statusFault({ ...place, hasToken }, response);
@@ -249,5 +256,6 @@ function reasonOf(error: unknown): string {
   let inner = error;
   while (inner instanceof Error && inner.cause instanceof Error) inner = inner.cause;
   const text = inner instanceof Error ? inner.message : String(inner);
-  return text.replaceAll(/\w+:\/\/[^\s)"']+/g, "URL");
+  return text.replaceAll(/\w+:\/\/[^\s)"']+/g, "URL")
+    .replace(/^error sending request for url \(URL\): /, "");
 }

@@ -77,6 +77,20 @@ Deno.test("readRemoteRange() reads to the end where a first request reaches beyo
   assert.equal(version.bytes, DATA.length);
 });
 
+Deno.test("readRemoteRange() takes a whole file for its parts where it is asked for no less", async () => {
+  const { bytes, version } = await read([{ whole: true }], {
+    begin: 0,
+    end: 1 << 20,
+    version: null,
+  });
+  assert.deepEqual(bytes, DATA);
+  assert.deepEqual(version, VERSION);
+  const failure = await failureOf(
+    read([{ whole: true }], { begin: 0, end: DATA.length - 1, version: null }),
+  );
+  assert.match(failure.message, /does not send parts of files/);
+});
+
 Deno.test("readRemoteRange() goes on from the byte at which a connection was cut", async () => {
   const { bytes, requests, retries } = await read([{ cutAfter: 50_000 }, { cutAfter: 70_000 }]);
   assert.deepEqual(bytes, DATA.slice(1000, 200_000));
