@@ -79,7 +79,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       type: BOOL,
       help:
         "feed errors back in 16-bit integers: faster, as good, other codes here and there; also " +
-        "with --optimizer quip",
+        "with --optimizer quip; a GPU has no need of it",
     },
   ]),
   ...section({ page: "experimental", theme: "QuIP" }, [

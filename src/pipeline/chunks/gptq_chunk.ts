@@ -58,7 +58,7 @@ export function gptqLayer(
     ...compensation,
     damping,
     importance,
-    turbo: compensation.turbo ? team.shared : null,
+    turbo: compensation.turbo && task.onGpu === undefined ? team.shared : null,
   });
   const { fallback } = factor.report;
   if (linalg.team.index === 0) {

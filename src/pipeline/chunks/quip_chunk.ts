@@ -156,7 +156,7 @@ function factorOf(
   linalg.team.barrier();
   shared.release(mark);
   const hessian: Hessian = { ...given, size, blockSize: size, values };
-  const turbo = compensation.turbo ? shared : null;
+  const turbo = compensation.turbo && task.onGpu === undefined ? shared : null;
   return prepareGptq(linalg, hessian, { ...compensation, turbo });
 }
 
