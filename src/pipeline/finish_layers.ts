@@ -11,6 +11,7 @@ import { findQuantizedLayers, type QuantizedLayer } from "../safetensors/quant_l
 import type { OutputPlace } from "../safetensors/output_set.ts";
 import { openFiles, TensorReader } from "../safetensors/reader.ts";
 import { BIAS } from "./chunks/bias_chunk.ts";
+import { placeOnGpu } from "./gpu_tasks.ts";
 import { meanInput, measuringInputs, scaleInput } from "./layer_inputs.ts";
 import { floatMatrix } from "./make_tasks.ts";
 import type { ConvertOptions } from "./options.ts";
@@ -111,7 +112,8 @@ export async function runMeasures(
   run: Omit<PoolRun, "tasks" | "outputs">,
 ): Promise<[string, OutputErrors][]> {
   if (measures.length === 0) return [];
-  const tasks = measures.map(({ task }) => task);
+  const plain = measures.map(({ task }) => task);
+  const tasks = pool.gpu === null ? plain : placeOnGpu(plain, pool.gpu.placement);
   const numbers = await pool.run({ ...run, outputs: [], tasks });
   return measures.flatMap(({ task, on }, index): [string, OutputErrors][] => {
     const isInt8 = task.stored.dtype === "I8" && task.stored.scale !== null;

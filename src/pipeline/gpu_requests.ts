@@ -135,6 +135,13 @@ export type MomentsRequest =
   /** f64 `[size, size]`: the sum is added to its lower triangle, and kept no more. */
   | { readonly op: "moments"; readonly step: "end"; readonly into: MemoryPlace };
 
+/** Errors of outputs, `OutputRows` of `backend/webgpu/output_errors.ts` with its arrays packed. */
+export interface MeasureRequest {
+  readonly op: "measure";
+  /** See {@link packArrays}. */
+  readonly rows: unknown;
+}
+
 export type GpuRequest =
   | MomentsRequest
   | QuantizeRequest
@@ -142,7 +149,8 @@ export type GpuRequest =
   | FactorRequest
   | LdlqRequest
   | DropRequest
-  | DescentRequest;
+  | DescentRequest
+  | MeasureRequest;
 
 /** How the GPU looks to a chunk. */
 export interface GpuAccess {

@@ -1,7 +1,14 @@
 /** Which tasks of a run go to the GPU, and in chunks of what size. Pure. */
 
 import type { GpuStorage } from "./gpu_requests.ts";
-import { isTeamTask, type QuantizeTask, type Task } from "./tasks.ts";
+import {
+  chunkGrid,
+  isTeamTask,
+  MEASURED_AT_A_TIME,
+  type MeasureTask,
+  type QuantizeTask,
+  type Task,
+} from "./tasks.ts";
 
 /**
  * Elements of a chunk that is rounded on the GPU: 8 MiB of BF16. Waiting for a result takes some 10 ms on
@@ -64,6 +71,10 @@ export function placeOnGpu(tasks: readonly Task[], placement: GpuPlacement): Tas
   const { maxElements } = placement;
   const chunkElements = Math.min(GPU_CHUNK_ELEMENTS, maxElements);
   return tasks.map((task): Task => {
+    if (task.kind === "measure") {
+      const there: MeasureTask = { ...task, onGpu: { chunkElements } };
+      return isMeasuredThere(there, placement) ? there : task;
+    }
     if (task.kind !== "quantize") return task;
     const goes = task.learned !== undefined
       ? isDescended(task) && maxElements > 0
@@ -92,6 +103,15 @@ function isCompensatedThere(task: QuantizeTask, { linalg, mostLdlq }: GpuPlaceme
   const padded = task.transform ?? { rows, cols };
   return task.compensation !== null && padded.cols <= mostLdlq &&
     padded.rows * padded.cols ** 2 >= linalg.leastProducts;
+}
+
+/** Whether the products of a chunk are worth the way. What changes biases is left to the CPU. */
+function isMeasuredThere(task: MeasureTask, { linalg, maxElements }: GpuPlacement): boolean {
+  const { inputs, bias, stored } = task, { rowStep, cols } = chunkGrid(task);
+  const rows = Math.min(inputs.rows, MEASURED_AT_A_TIME);
+  return inputs.statistic === "activations" && bias === null && stored.transform === undefined &&
+    3 * rows * rowStep * cols >= linalg.leastProducts &&
+    Math.max(rows, rowStep) * cols <= maxElements && rows * rowStep <= maxElements;
 }
 
 /** Whether the codes of a task are moved one after the other, for the outputs of its layer. */

@@ -188,6 +188,9 @@ export interface LayerInputs {
   readonly data: StatisticData;
 }
 
+/** Inputs in memory at a time where outputs are measured. */
+export const MEASURED_AT_A_TIME = 128;
+
 /** Errors of a layer's outputs: of what is stored against its source, for given inputs. */
 export interface MeasureTask {
   readonly kind: "measure";
@@ -197,6 +200,8 @@ export interface MeasureTask {
   /** Biases of the layer, where they differ; null: they do not. */
   readonly bias: { readonly reference: MatrixSource; readonly stored: MatrixSource } | null;
   readonly inputs: LayerInputs;
+  /** Products are made on the GPU, where the run has one. */
+  readonly onGpu?: Pick<OnGpu, "chunkElements">;
 }
 
 /** What is known of the mean input of a layer: rows of inputs, or the mean itself. */
@@ -371,6 +376,7 @@ export function chunkGrid(task: Task): ChunkGrid {
     case "compare":
       return alignedRowGrid([task.reference, task.stored]);
     case "measure":
+      return wholeRowGrid(task.reference, task.stored, task.onGpu?.chunkElements);
     case "correctBias":
       return wholeRowGrid(task.reference, task.stored);
     case "inputScale":
@@ -379,10 +385,14 @@ export function chunkGrid(task: Task): ChunkGrid {
 }
 
 /** Whole rows always, for products over them; all of a weight that is stored transformed. */
-function wholeRowGrid({ rows, cols }: MatrixSource, { transform }: MatrixSource): ChunkGrid {
+function wholeRowGrid(
+  { rows, cols }: MatrixSource,
+  { transform }: MatrixSource,
+  elements: number = CHUNK_ELEMENTS,
+): ChunkGrid {
   const rowStep = transform !== undefined
     ? rows
-    : Math.min(rows, Math.max(1, Math.floor(CHUNK_ELEMENTS / Math.max(1, cols))));
+    : Math.min(rows, Math.max(1, Math.floor(elements / Math.max(1, cols))));
   return { rows, cols, rowStep: Math.max(1, rowStep), colStep: cols, streamed: false };
 }
 

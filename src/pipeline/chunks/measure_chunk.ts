@@ -4,13 +4,21 @@
  * to int8 as the runtime does (W8A8). Codes and scales are those of the file.
  *
  * Memory of a chunk of n rows and K columns: 4 n K bytes each for W and what is stored, their bytes as stored,
- * and INPUT_ROWS rows of inputs and outputs. `measureScratchBytes` has the formula.
+ * and MEASURED_AT_A_TIME rows of inputs and outputs. `measureScratchBytes` has the formula.
  */
 
 import type { LinalgContext } from "../../linalg/context.ts";
 import { matrix, transpose } from "../../linalg/matrix.ts";
 import { type CodeSpace, int8Linear, type Int8Weight } from "../../quant/int8_ops.ts";
-import type { ChunkGrid, LayerInputs, MatrixSource, MeasureTask, Rect } from "../tasks.ts";
+import { packArrays } from "../gpu_requests.ts";
+import {
+  type ChunkGrid,
+  type LayerInputs,
+  type MatrixSource,
+  MEASURED_AT_A_TIME,
+  type MeasureTask,
+  type Rect,
+} from "../tasks.ts";
 import { bytesOf, type ChunkContext } from "./chunk_context.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
 import { loadInputRow } from "./load_inputs.ts";
@@ -26,9 +34,6 @@ export const MEASURE = Object.freeze({
   errorA8: 2,
 });
 
-/** Inputs in memory at a time. */
-const INPUT_ROWS = 128;
-
 /** Fills the slot with the sums over the rows of `rect`. */
 export function measureChunk(context: ChunkContext, task: MeasureTask, rect: Rect): void {
   const { scratch, linalg } = context;
@@ -41,6 +46,10 @@ export function measureChunk(context: ChunkContext, task: MeasureTask, rect: Rec
     measureByHessian(context, linalg, task, { w, difference: stored, rect });
   } else {
     const weight = codes === null ? null : weightOf(context, task.stored, rect, codes);
+    if (measureOnGpu(context, task, { w, difference: stored, weight, rect })) {
+      scratch.release(mark);
+      return;
+    }
     measureByInputs(context, linalg, task, { w, difference: stored, weight, bias, rect });
   }
   scratch.release(mark);
@@ -144,6 +153,39 @@ interface Rows {
   readonly rect: Rect;
 }
 
+/** Does the same on the GPU; false: it is left to the CPU. */
+function measureOnGpu(
+  context: ChunkContext,
+  { inputs, onGpu }: MeasureTask,
+  { w, difference, weight, rect }: Rows & { weight: Int8Weight | null },
+): boolean {
+  const { scratch, gpu, slot } = context;
+  if (!gpu || onGpu === undefined) return false;
+  const { cols } = rect, mark = scratch.mark();
+  const most = Math.min(MEASURED_AT_A_TIME, inputs.rows);
+  const x = scratch.f32(most * cols), sums = scratch.f64(3).fill(0);
+  const stored = weight === null ? null : {
+    codes: weight.codes,
+    scales: weight.scales,
+    grid: weight.grid,
+    convrotGroupSize: weight.space.kind === "convrot" ? weight.space.groupSize : null,
+  };
+  let isDone = true;
+  for (let first = 0; first < inputs.rows && isDone; first += most) {
+    const tile = x.subarray(0, Math.min(most, inputs.rows - first) * cols);
+    loadInputs(context, inputs, tile, first);
+    const rows = { weights: w, difference, inputs: tile, cols, stored, sums };
+    isDone = gpu.run({ op: "measure", rows: packArrays(rows) });
+  }
+  if (isDone) {
+    slot[MEASURE.signal]! += sums[0]!;
+    slot[MEASURE.errorA16]! += sums[1]!;
+    slot[MEASURE.errorA8]! += sums[2]!;
+  }
+  scratch.release(mark);
+  return isDone;
+}
+
 function measureByInputs(
   context: ChunkContext,
   linalg: LinalgContext,
@@ -155,7 +197,7 @@ function measureByInputs(
 ): void {
   const { scratch, slot, kernels } = context;
   const { rows: n, cols } = rect;
-  const most = Math.min(INPUT_ROWS, inputs.rows);
+  const most = Math.min(MEASURED_AT_A_TIME, inputs.rows);
   const x = scratch.f32(most * cols);
   const wanted = scratch.f32(most * n), got = scratch.f32(most * n);
   for (let first = 0; first < inputs.rows; first += most) {
@@ -199,7 +241,7 @@ function measureByHessian(
 ): void {
   const { scratch, slot } = context;
   const { rows: n, cols } = rect;
-  const most = Math.min(INPUT_ROWS, cols);
+  const most = Math.min(MEASURED_AT_A_TIME, cols);
   const h = scratch.f32(most * cols), product = scratch.f32(n * most);
   for (let first = 0; first < cols; first += most) {
     const m = Math.min(most, cols - first);
@@ -257,7 +299,7 @@ export function measureScratchBytes(task: MeasureTask, grid: ChunkGrid): number 
   const rows = stored.transform?.rows ?? grid.rowStep, cols = stored.transform?.cols ?? grid.cols;
   const groups = stored.scale === null ? 1 : Math.ceil(cols / stored.scale.groupCols);
   const biases = bias === null ? 0 : 16 * bias.reference.rows * bias.reference.cols;
-  const tile = Math.min(INPUT_ROWS, Math.max(inputs.rows, 1));
+  const tile = Math.min(MEASURED_AT_A_TIME, Math.max(inputs.rows, 1));
   // Inputs as f32, transformed and as codes, gathered groups; outputs and sums; per row its scales, signs.
   return loadBothBytes(task, grid) + tile * (11 * cols + 4 * grid.cols + 24 * rows) +
     (groups > 1 ? rows * Math.ceil(cols / groups) : 0) + 16 * rows * groups +
