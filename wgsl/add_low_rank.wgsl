@@ -43,20 +43,13 @@ fn main(
   let v = local / 16u;
   var sums: array<vec4f, 4>;
   for (var first = 0u; first < params.rank; first += TERMS) {
-    var l: vec4f;
-    var r: vec4f;
-    for (var i = 0u; i < 4u; i++) {
-      // Neighbours load neighbouring values: terms of a row of b, columns of a row of a.
-      let bRow = row + 4u * v + i;
-      let term = first + h;
-      if (bRow < params.rows && term < params.rank) {
-        l[i] = b[bRow * params.rank + term];
-      }
-      let aCol = col + 4u * h + i;
-      if (aCol < params.cols && first + v < params.rank) {
-        r[i] = a[(first + v) * params.cols + aCol];
-      }
-    }
+    // Neighbours load neighbouring values: terms of a row of b, columns of a row of a.
+    let term = first + h;
+    let i = row + 4u * v;
+    let l = vec4f(ofB(i, term), ofB(i + 1u, term), ofB(i + 2u, term), ofB(i + 3u, term));
+    let j = col + 4u * h;
+    let k = first + v;
+    let r = vec4f(ofA(k, j), ofA(k, j + 1u), ofA(k, j + 2u), ofA(k, j + 3u));
     workgroupBarrier();
     left[h * STRIDE + v] = l;
     right[v * STRIDE + h] = r;
@@ -79,4 +72,19 @@ fn main(
       }
     }
   }
+}
+
+// Elements of the factors, 0 beyond the end.
+fn ofB(row: u32, term: u32) -> f32 {
+  if (row >= params.rows || term >= params.rank) {
+    return 0.0;
+  }
+  return b[row * params.rank + term];
+}
+
+fn ofA(term: u32, col: u32) -> f32 {
+  if (term >= params.rank || col >= params.cols) {
+    return 0.0;
+  }
+  return a[term * params.cols + col];
 }

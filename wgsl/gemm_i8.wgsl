@@ -50,12 +50,10 @@ fn main(
   var sums: array<vec4i, 4>;
   for (var first = 0u; first < params.k; first += 4u * WORDS) {
     let at = first + 4u * word;
-    var l: vec4u;
-    var r: vec4u;
-    for (var i = 0u; i < 4u; i++) {
-      l[i] = wordOfA(row + 4u * quad + i, at);
-      r[i] = wordOfB(col + 4u * quad + i, at);
-    }
+    let i = row + 4u * quad;
+    let j = col + 4u * quad;
+    let l = vec4u(wordOfA(i, at), wordOfA(i + 1u, at), wordOfA(i + 2u, at), wordOfA(i + 3u, at));
+    let r = vec4u(wordOfB(j, at), wordOfB(j + 1u, at), wordOfB(j + 2u, at), wordOfB(j + 3u, at));
     workgroupBarrier();
     left[word * STRIDE + quad] = l;
     right[word * STRIDE + quad] = r;
