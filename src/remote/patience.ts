@@ -15,7 +15,7 @@ export interface Patience {
 /** What suits servers of models. */
 export const DEFAULT_PATIENCE: Patience = Object.freeze({
   silenceMs: 30_000,
-  attempts: 6,
+  attempts: 8,
   firstWaitMs: 500,
 });
 
