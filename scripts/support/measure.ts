@@ -4,7 +4,7 @@ import { spawn } from "node:child_process";
 import fs from "node:fs";
 
 /** GNU time: the kernel's own account of a process, read after its end. */
-const GNU_TIME = "/usr/bin/time";
+export const GNU_TIME = "/usr/bin/time";
 
 /** Said where GNU time is not there. */
 export const NO_GNU_TIME =
