@@ -52,9 +52,9 @@ const ENVIRONMENT = `## Environment
 | Variable | Values | Meaning |
 | --- | --- | --- |
 | \`NO_COLOR\` | anything | no colours |
-| \`ENABLE_MIXED_HADAMARD\` | \`auto\`, \`1\`, \`0\` | concerns computing on a GPU; nothing on the CPU |
-| \`MIXED_HADAMARD_DTYPE\` | \`bfloat16\`, \`float16\` | the same |
-| \`STREAMING_AGGRESSIVENESS\` | \`conservative\`, \`balanced\`, \`aggressive\` | the same |
+| \`ENABLE_MIXED_HADAMARD\` | \`auto\`, \`1\`, \`0\` | default of \`--bf16-hadamard-threshold\`: \`1\` is 0, \`0\` never |
+| \`MIXED_HADAMARD_DTYPE\` | \`bfloat16\`, \`float16\` | how Hadamard transforms in half width would be stored; there are none |
+| \`STREAMING_AGGRESSIVENESS\` | \`conservative\`, \`balanced\`, \`aggressive\` | default of \`--streaming-mode\`; the first is \`minimal\` |
 `;
 
 const PAGE_TITLES: Readonly<Record<HelpPage, string>> = {

@@ -1,10 +1,25 @@
 /** Where a command computes: `--device`. */
 
+import {
+  type AdapterLimits,
+  gpuPlacementOf,
+  placementRules,
+  type PlacementSettings,
+} from "../pipeline/gpu_placement.ts";
 import { chooseGpu, type DeviceChoice } from "../pipeline/workers/choose_gpu.ts";
 import type { GpuService } from "../pipeline/workers/gpu_service.ts";
 import type { Log } from "./log.ts";
+import { placementLines } from "./placement_report.ts";
 
 export { type DeviceChoice, mayHaveGpu } from "../pipeline/workers/choose_gpu.ts";
+
+/** What a device is chosen with. */
+export interface DeviceContext {
+  readonly workerUrl: URL;
+  readonly log: Log;
+  /** What it will be given. */
+  readonly memory: PlacementSettings;
+}
 
 /** Keeps the GPU of one conversion for the next. Dispose it (`using`), or the process stays. */
 export class GpuKeeper implements Disposable {
@@ -14,17 +29,28 @@ export class GpuKeeper implements Disposable {
   /** Returns what {@link chooseGpu} chose the first time; a device that has failed since is opened anew. */
   async take(
     choice: DeviceChoice,
-    context: { readonly workerUrl: URL; readonly log: Log },
+    context: DeviceContext,
   ): Promise<GpuService | null> {
     if (this.#gpu && this.#gpu.failure !== null) {
       this.#gpu.close();
       this.#gpu = undefined;
     }
-    if (this.#gpu === undefined) this.#gpu = await chooseGpu(choice, context);
+    if (this.#gpu === undefined) this.#gpu = await open(choice, context);
     return this.#gpu;
   }
 
   [Symbol.dispose](): void {
     this.#gpu?.close();
   }
+}
+
+async function open(
+  choice: DeviceChoice,
+  { workerUrl, log, memory }: DeviceContext,
+): Promise<GpuService | null> {
+  const rulesOf = (adapter: AdapterLimits) => placementRules(memory, adapter);
+  const placementOf = (adapter: AdapterLimits) => gpuPlacementOf(rulesOf(adapter));
+  const gpu = await chooseGpu(choice, { workerUrl, log, placementOf });
+  if (gpu !== null) { for (const line of placementLines(rulesOf(gpu.adapter))) log.verbose(line); }
+  return gpu;
 }

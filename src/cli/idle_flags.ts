@@ -4,17 +4,8 @@ import type { ConvertOptions } from "../pipeline/options.ts";
 import { scalingNameOf } from "../pipeline/mode.ts";
 import { isLearnedOptimizer } from "../quant/learned/options.ts";
 import { LEARNED_FLAGS, SCHEDULE_FLAGS } from "./learned_flags.ts";
-import { FLAGS } from "./flags/table.ts";
 import type { Parsed } from "./parse.ts";
 import type { ConvertIo } from "./request.ts";
-import { readVariable } from "./terminal.ts";
-
-/** The documented environment variables; all of them concern computing on a GPU. */
-const GPU_VARIABLES = [
-  "ENABLE_MIXED_HADAMARD",
-  "MIXED_HADAMARD_DTYPE",
-  "STREAMING_AGGRESSIVENESS",
-] as const;
 
 /** What only matters to quantized tensors. */
 const INT8_FLAGS = [
@@ -56,7 +47,7 @@ const WRITING_FLAGS = [
 ] as const;
 
 /** One reason, and the flags that it makes idle. */
-interface Rule {
+export interface IdleRule {
   readonly when: boolean;
   readonly names: readonly string[];
   readonly why: string;
@@ -69,22 +60,30 @@ interface Rule {
  * @param options what it resolved to; `io` likewise.
  */
 export function idleFlags(parsed: Parsed, options: ConvertOptions, io: ConvertIo): string[] {
-  const told = new Set<string>();
-  const warnings: string[] = [];
-  for (const { when, names, why } of rules(options, io)) {
-    const idle = when ? names.filter((name) => parsed.has(name) && !told.has(name)) : [];
-    if (idle.length === 0) continue;
-    for (const name of idle) told.add(name);
-    warnings.push(sentence(idle.map((name) => `--${name}`), why));
-  }
-  const variables = GPU_VARIABLES.filter((name) => readVariable(name) !== "");
-  if (variables.length > 0) warnings.push(sentence(variables, ON_CPU));
-  return warnings;
+  return idleBy(rules(options, io), (name) => parsed.has(name) ? `--${name}` : null).warnings;
 }
 
-const ON_CPU = "on the CPU: it concerns computing on a GPU";
+/**
+ * Returns one sentence per rule that makes something idle, and the names that they are about.
+ *
+ * @param typed gives what was typed for a name; null where it was not.
+ */
+export function idleBy(
+  rules: readonly IdleRule[],
+  typed: (name: string) => string | null,
+): { readonly warnings: string[]; readonly told: ReadonlySet<string> } {
+  const told = new Set<string>();
+  const warnings: string[] = [];
+  for (const { when, names, why } of rules) {
+    const idle = when ? names.filter((name) => typed(name) !== null && !told.has(name)) : [];
+    if (idle.length === 0) continue;
+    for (const name of idle) told.add(name);
+    warnings.push(sentence(idle.map((name) => typed(name)!), why));
+  }
+  return { warnings, told };
+}
 
-function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
+function rules(options: ConvertOptions, io: ConvertIo): IdleRule[] {
   const scaling = scalingNameOf(options);
   const isQuip = options.method === "quip";
   const rotates = options.convrot !== "off" && scaling === "row" && options.comfyQuant &&
@@ -211,15 +210,10 @@ function rules(options: ConvertOptions, io: ConvertIo): Rule[] {
       names: ["edit-quant", "remove-keys", "add-keys", "quant-filter"],
       why: "without --edit-quant: this is a conversion",
     },
-    {
-      when: true,
-      names: FLAGS.filter(({ gpuOnly }) => gpuOnly === true).map(({ name }) => name),
-      why: ON_CPU,
-    },
   ];
 }
 
-function quipRules(options: ConvertOptions, scaling: string): Rule[] {
+function quipRules(options: ConvertOptions, scaling: string): IdleRule[] {
   const { quip, method, segments, convrot } = options;
   const isRotated = convrot !== null && convrot !== "off";
   return [
@@ -254,7 +248,7 @@ function quipRules(options: ConvertOptions, scaling: string): Rule[] {
   ];
 }
 
-function learnedRules({ method, learned }: ConvertOptions, isMixed: boolean): Rule[] {
+function learnedRules({ method, learned }: ConvertOptions, isMixed: boolean): IdleRule[] {
   const isLearned = isLearnedOptimizer(method);
   return [
     {
@@ -263,7 +257,7 @@ function learnedRules({ method, learned }: ConvertOptions, isMixed: boolean): Ru
       why: "without --optimizer original, adamw or radam",
     },
     { when: isLearned, names: ["gptq-actorder", "gptq-turbo"], why: `with --optimizer ${method}` },
-    ...Object.entries(SCHEDULE_FLAGS).map(([kind, names]): Rule => ({
+    ...Object.entries(SCHEDULE_FLAGS).map(([kind, names]): IdleRule => ({
       when: kind !== learned.schedule.kind,
       names,
       why: `with the ${learned.schedule.kind} schedule: --lr_schedule ${kind} has it`,

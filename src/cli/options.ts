@@ -19,6 +19,7 @@ import { PRESET_FLAGS } from "./flags/table.ts";
 import { idleFlags } from "./idle_flags.ts";
 import { isLearnedOptimizer } from "../quant/learned/options.ts";
 import { learnedOf } from "./learned_flags.ts";
+import { gpuMemoryOf, idleGpuFlags } from "./gpu_flags.ts";
 import { layersOf, mergeOf } from "./layer_flags.ts";
 import { quipOf, refuseQuipContradictions, segmentsOf } from "./quip_flags.ts";
 import { type Parsed, refuseNotYet } from "./parse.ts";
@@ -39,7 +40,13 @@ export function toConvertRequest(parsed: Parsed): ConvertRequest {
   refuseNotYet(parsed);
   const options = optionsOf(parsed);
   const io = ioOf(parsed);
-  return { options, io, warnings: idleFlags(parsed, options, io) };
+  const gpu = idleGpuFlags(parsed, options, io);
+  return {
+    options,
+    io,
+    warnings: [...idleFlags(parsed, options, io), ...gpu.always],
+    warningsOnCpu: gpu.onCpu,
+  };
 }
 
 function optionsOf(parsed: Parsed): ConvertOptions {
@@ -101,6 +108,7 @@ function ioOf(parsed: Parsed): ConvertIo {
     memoryLimitBytes: parsed.number("memory-limit"),
     lowMemory: parsed.bool("low-memory"),
     device: deviceOf(parsed),
+    gpuMemory: gpuMemoryOf(parsed),
     reportQuality: parsed.bool("report-quality"),
     qualityThreshold: parsed.number("quality-threshold") ?? DEFAULT_QUALITY_THRESHOLD_DB,
     strict: parsed.bool("strict"),

@@ -1,6 +1,7 @@
 /** A conversion as the command line asks for it. */
 
 import type { ConvertOptions } from "../pipeline/options.ts";
+import type { PlacementSettings } from "../pipeline/gpu_placement.ts";
 import type { DeviceChoice } from "./device.ts";
 import type { Verbosity } from "./log.ts";
 
@@ -18,6 +19,8 @@ export interface ConvertIo {
   readonly memoryLimitBytes: number | null;
   readonly lowMemory: boolean;
   readonly device: DeviceChoice;
+  /** How large operations may be on a GPU. */
+  readonly gpuMemory: PlacementSettings;
   readonly reportQuality: boolean;
   /** SQNR in dB. */
   readonly qualityThreshold: number;
@@ -36,4 +39,6 @@ export interface ConvertRequest {
   readonly io: ConvertIo;
   /** Flags that change nothing, one sentence each. */
   readonly warnings: readonly string[];
+  /** More of them, where it turns out that the CPU computes. */
+  readonly warningsOnCpu: readonly string[];
 }

@@ -23,9 +23,21 @@ export interface GpuPlacement {
   readonly maxElements: number;
   /** Most columns of a layer whose errors are compensated there. */
   readonly mostLdlq: number;
-  /** How factors, and errors that are multiplied by them, are stored. */
-  readonly storage: GpuStorage;
+  /** Most columns of a layer whose inputs' second moments are summed up there. */
+  readonly mostHessian: number;
+  /** Where factors, and errors that are multiplied by them, are stored in half width; null: nowhere. */
+  readonly half: HalfWidth | null;
   readonly linalg: LinalgPlacement;
+}
+
+/** The layers that are compensated in half width, and how. */
+export interface HalfWidth {
+  readonly storage: Exclude<GpuStorage, "f32">;
+  /** Elements of the smallest. */
+  readonly leastElements: number;
+  /** They have more columns than this, and at most the other number. */
+  readonly aboveColumns: number;
+  readonly mostColumns: number;
 }
 
 /** Which operations of the linear algebra are worth the way to the GPU, and small enough for it. */
@@ -56,7 +68,8 @@ export function placementWithin(
     maxElements: elements,
     // A block column of a factor, 512 wide, is one buffer.
     mostLdlq: Math.floor(elements / 512),
-    storage: "f32",
+    mostHessian: Math.floor(elements / 512),
+    half: null,
     linalg: {
       leastProducts: LEAST_PRODUCTS,
       leastHadamard: LEAST_HADAMARD,
@@ -82,7 +95,8 @@ export function placeOnGpu(tasks: readonly Task[], placement: GpuPlacement): Tas
       ? isCompensatedThere(task, placement)
       : maxElements > 0;
     if (!goes) return task;
-    const onGpu = { chunkElements, maxElements, storage: placement.storage };
+    const { storage } = storageOf(task.transform ?? task.source, placement);
+    const onGpu = { chunkElements, maxElements, storage };
     const sumsMoments = isTeamTask(task) && areMomentsThere(task, placement);
     return { ...task, onGpu: sumsMoments ? { ...onGpu, sumsMoments } : onGpu };
   });
@@ -91,18 +105,28 @@ export function placeOnGpu(tasks: readonly Task[], placement: GpuPlacement): Tas
 /** Whether the second moments of a layer's inputs are summed up on the GPU. */
 function areMomentsThere(
   { source, compensation }: QuantizeTask,
-  { linalg, mostLdlq }: GpuPlacement,
+  { linalg, mostHessian }: GpuPlacement,
 ): boolean {
-  return compensation?.statistic === "activations" && source.cols <= mostLdlq &&
+  return compensation?.statistic === "activations" && source.cols <= mostHessian &&
     compensation.rows * source.cols ** 2 >= linalg.leastProducts;
 }
 
+/** How errors of a layer are stored on the GPU, and the most columns it may have then. */
+function storageOf(
+  { rows, cols }: { readonly rows: number; readonly cols: number },
+  { half, mostLdlq }: GpuPlacement,
+): { readonly storage: GpuStorage; readonly most: number } {
+  if (half !== null && rows * cols >= half.leastElements && cols > half.aboveColumns) {
+    return { storage: half.storage, most: half.mostColumns };
+  }
+  return { storage: "f32", most: mostLdlq };
+}
+
 /** Whether rows of a layer are rounded on the GPU with its factored Hessian. */
-function isCompensatedThere(task: QuantizeTask, { linalg, mostLdlq }: GpuPlacement): boolean {
-  const { rows, cols } = task.source;
-  const padded = task.transform ?? { rows, cols };
-  return task.compensation !== null && padded.cols <= mostLdlq &&
-    padded.rows * padded.cols ** 2 >= linalg.leastProducts;
+function isCompensatedThere(task: QuantizeTask, placement: GpuPlacement): boolean {
+  const { rows, cols } = task.transform ?? task.source;
+  return task.compensation !== null && cols <= storageOf({ rows, cols }, placement).most &&
+    rows * cols ** 2 >= placement.linalg.leastProducts;
 }
 
 /** Whether the products of a chunk are worth the way. What changes biases is left to the CPU. */

@@ -6,6 +6,7 @@ import { UsageError } from "../../src/core/errors.ts";
 import { autoOutputName, toConvertRequest } from "../../src/cli/options.ts";
 import { parseArgs } from "../../src/cli/parse.ts";
 import { resolveMode } from "../../src/pipeline/mode.ts";
+import { DEFAULT_PLACEMENT } from "../../src/pipeline/gpu_placement.ts";
 import { DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
 
 function request(...argv: string[]): ReturnType<typeof toConvertRequest> {
@@ -35,6 +36,7 @@ Deno.test("toConvertRequest() gives the documented defaults where nothing is ask
     memoryLimitBytes: null,
     lowMemory: false,
     device: "auto",
+    gpuMemory: DEFAULT_PLACEMENT,
     reportQuality: false,
     qualityThreshold: 30,
     strict: false,
@@ -159,7 +161,8 @@ Deno.test("toConvertRequest() tells each flag that changes nothing once", () => 
     [["--manual_seed=1"], /not random/],
     [["--fp16", "--scaling_mode=row", "--simple"], /^--scaling_mode, --simple change nothing/],
     [["--streaming-mode=off", "--bf16-compute=on"], /^--streaming-mode, --bf16-compute change/],
-    [["--no-memory-limits"], /on the CPU/],
+    [["--no-memory-limits"], /without GPTQ or QuIP/],
+    [["--device=cpu", "--no-memory-limits"], /on the CPU/],
     [["--dry-run", "--verify"], /with --dry-run/],
     [["--dry-run", "--force"], /writes nothing/],
     [["--scaling_mode=tensor", "--heur"], /fits every shape/],
@@ -203,7 +206,7 @@ Deno.test("toConvertRequest() says nothing about flags that do their work", () =
 Deno.test("toConvertRequest() tells environment variables that concern a GPU", () => {
   Deno.env.set("ENABLE_MIXED_HADAMARD", "1");
   try {
-    match(request().warnings.join("\n"), /ENABLE_MIXED_HADAMARD changes nothing on the CPU/);
+    match(request().warnings.join("\n"), /ENABLE_MIXED_HADAMARD changes nothing without GPTQ/);
   } finally {
     Deno.env.delete("ENABLE_MIXED_HADAMARD");
   }

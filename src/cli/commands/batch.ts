@@ -165,11 +165,12 @@ async function runItem(
   if (item.action === "fail") {
     return { ...nothing, outcome: "failed", reason: item.error.message };
   }
-  const { options, io } = item.request;
+  const { options, io, warningsOnCpu } = item.request;
   try {
     const { code, result } = await runConversion({
       options,
       io: { ...io, output: item.output },
+      warningsOnCpu,
       context,
       log,
       pools,

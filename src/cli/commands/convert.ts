@@ -26,6 +26,8 @@ import { autoOutputName, type ConvertIo, toConvertRequest } from "../options.ts"
 import type { Parsed } from "../parse.ts";
 import { loraLine, lorasJson, planJson, planLines } from "../plan_report.ts";
 import { GpuKeeper } from "../device.ts";
+import { type PlacementRules, placementRules } from "../../pipeline/gpu_placement.ts";
+import { placementJson } from "../placement_report.ts";
 import { createProgress } from "../progress.ts";
 import { overallOutput } from "../../pipeline/output_errors.ts";
 import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
@@ -43,18 +45,21 @@ const MAX_DEFAULT_WORKERS = 8;
 
 /** Runs the conversion or dry run that `parsed` asks for; returns the exit code. */
 export async function convertCommand(parsed: Parsed, context: CommandContext): Promise<number> {
-  const { options, io, warnings } = toConvertRequest(parsed);
+  const { options, io, warnings, warningsOnCpu } = toConvertRequest(parsed);
   const log = createLog(io.verbosity, context);
   for (const warning of warnings) log.warn(warning);
-  if (io.dryRun === "analyze") return await analyze({ options, io, context, log });
-  if (io.dryRun === "create-template") return await createTemplate({ options, io, context, log });
-  return (await runConversion({ options, io, context, log })).code;
+  const request: Request = { options, io, warningsOnCpu, context, log };
+  if (io.dryRun === "analyze") return await analyze(request);
+  if (io.dryRun === "create-template") return await createTemplate(request);
+  return (await runConversion(request)).code;
 }
 
 /** What every part of the command needs. */
 export interface ConversionRequest {
   readonly options: ConvertOptions;
   readonly io: ConvertIo;
+  /** Of flags that change nothing where no GPU is taken. */
+  readonly warningsOnCpu: readonly string[];
   readonly context: CommandContext;
   readonly log: Log;
   /** Keeps the workers for the next conversion of a batch. */
@@ -139,6 +144,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
   });
   const recipes = new Map<string, Record<string, unknown>>();
   let result: ConvertResult;
+  let rules: PlacementRules | null = null;
   using ownGpus = request.gpus === undefined ? new GpuKeeper() : null;
   const gpus = request.gpus ?? ownGpus!;
   try {
@@ -150,7 +156,13 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
       force: io.force,
       workerUrl: context.workerUrl,
       pools: request.pools,
-      openGpu: () => gpus.take(io.device, { workerUrl: context.workerUrl, log }),
+      openGpu: async () => {
+        const { workerUrl } = context;
+        const gpu = await gpus.take(io.device, { workerUrl, log, memory: io.gpuMemory });
+        if (gpu === null) { for (const warning of request.warningsOnCpu) log.warn(warning); }
+        else rules = placementRules(io.gpuMemory, gpu.adapter);
+        return gpu;
+      },
       onGpuFailure: (reason) => log.warn(`${reason}; the CPU does its work`),
       workers: io.lowMemory ? 1 : io.workers ??
         Math.min(MAX_DEFAULT_WORKERS, availableParallelism()),
@@ -166,6 +178,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
           output: start.output,
           device: start.gpu === null ? "cpu" : "gpu",
           adapter: start.gpu,
+          gpu_memory: rules === null ? null : placementJson(rules),
           workers: start.workers,
           family: start.plan.detection.family,
           target: start.plan.target,

@@ -180,13 +180,13 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
       name: "bf16-compute",
       type: oneOf("auto", "on", "off"),
       default: "auto",
-      help: "store large intermediates in half width",
+      help: "store errors of GPTQ and LDLQ in half width; auto: where f32 would not fit",
     },
     {
       name: "bf16-threshold",
       type: { kind: "int", min: 0 },
       default: "1000000",
-      help: "elements from which auto does so",
+      help: "elements of a layer from which auto may do so",
     },
     {
       name: "bf16-hadamard-threshold",

@@ -3,6 +3,8 @@
 import { existsSync } from "node:fs";
 import process from "node:process";
 import { DeviceError } from "../../core/errors.ts";
+import type { AdapterLimits } from "../gpu_placement.ts";
+import type { GpuPlacement } from "../gpu_tasks.ts";
 import { GpuService } from "./gpu_service.ts";
 
 /** What may be asked for: `auto` takes a real GPU, `gpu` any adapter or none at all. */
@@ -16,6 +18,15 @@ export interface DeviceLog {
   verbose(message: string): void;
 }
 
+/** What a device is chosen with. */
+export interface DeviceContext {
+  /** URL of `src/pipeline/workers/worker.ts`, built in the main module. */
+  readonly workerUrl: URL;
+  readonly log: DeviceLog;
+  /** What the device is given; absent: all that fits and pays. */
+  readonly placementOf?: ((adapter: AdapterLimits) => GpuPlacement) | undefined;
+}
+
 /** Shown by a real GPU on Linux: Intel and AMD, NVIDIA, and Windows behind WSL. */
 const LINUX_GPU_FILES = ["/dev/dri", "/dev/nvidiactl", "/dev/dxg"];
 
@@ -26,7 +37,7 @@ const LINUX_GPU_FILES = ["/dev/dri", "/dev/nvidiactl", "/dev/dxg"];
  */
 export async function chooseGpu(
   choice: DeviceChoice,
-  { workerUrl, log }: { readonly workerUrl: URL; readonly log: DeviceLog },
+  { workerUrl, log, placementOf }: DeviceContext,
 ): Promise<GpuService | null> {
   if (choice === "cpu") return null;
   if (choice === "auto" && !mayHaveGpu()) {
@@ -35,7 +46,7 @@ export async function chooseGpu(
   }
   let gpu: GpuService;
   try {
-    gpu = await GpuService.start(workerUrl);
+    gpu = await GpuService.start(workerUrl, placementOf);
   } catch (error) {
     if (choice === "gpu" || !(error instanceof DeviceError)) throw error;
     log.verbose(`no GPU: ${error.message}`);

@@ -1,0 +1,167 @@
+/** The flags of GPU memory, and the environment variables that set their defaults. */
+
+import { UsageError } from "../core/errors.ts";
+import { nearest } from "../core/nearest.ts";
+import {
+  DEFAULT_PLACEMENT,
+  HALF_WIDTH_KINDS,
+  type PlacementSettings,
+  type StreamingMode,
+  type ThresholdKind,
+} from "../pipeline/gpu_placement.ts";
+import type { ConvertOptions } from "../pipeline/options.ts";
+import { isLearnedOptimizer } from "../quant/learned/options.ts";
+import { FLAGS } from "./flags/table.ts";
+import { idleBy, type IdleRule } from "./idle_flags.ts";
+import type { Parsed } from "./parse.ts";
+import type { ConvertIo } from "./request.ts";
+import { readVariable } from "./terminal.ts";
+
+/** The documented values of the documented variables, and what they stand for. */
+const VARIABLES = Object.freeze(
+  {
+    /** As the default of `--bf16-hadamard-threshold`: null keeps the documented one. */
+    ENABLE_MIXED_HADAMARD: { auto: null, "1": 0, "0": Infinity },
+    MIXED_HADAMARD_DTYPE: { bfloat16: "bf16", float16: "f16" },
+    /** The table of modes calls `minimal` the conservative one. */
+    STREAMING_AGGRESSIVENESS: {
+      conservative: "minimal",
+      balanced: "balanced",
+      aggressive: "aggressive",
+    },
+  } as const,
+);
+
+type Variable = keyof typeof VARIABLES;
+
+const THRESHOLD_KINDS: readonly ThresholdKind[] = ["hadamard", "hessian", "ldlq", "ortho"];
+
+/**
+ * Returns what flags and environment ask for; flags win.
+ *
+ * @throws UsageError where a variable has a value that is not documented.
+ */
+export function gpuMemoryOf(parsed: Parsed): PlacementSettings {
+  const { halfThresholds } = DEFAULT_PLACEMENT;
+  const mode = parsed.string("streaming-mode") as StreamingMode | null;
+  const half = parsed.string("bf16-compute") as PlacementSettings["halfWidth"] | null;
+  const given = THRESHOLD_KINDS.flatMap((kind) => {
+    const value = parsed.number(`stream-${kind}-threshold`);
+    return value === null ? [] : [[kind, value] as const];
+  });
+  return Object.freeze({
+    mode: mode ?? variable("STREAMING_AGGRESSIVENESS") ?? DEFAULT_PLACEMENT.mode,
+    thresholds: Object.freeze(Object.fromEntries(given)),
+    hasLimits: !parsed.bool("no-memory-limits"),
+    halfWidth: half ?? DEFAULT_PLACEMENT.halfWidth,
+    halfThresholds: Object.freeze({
+      hadamard: parsed.number("bf16-hadamard-threshold") ?? variable("ENABLE_MIXED_HADAMARD") ??
+        halfThresholds.hadamard,
+      hessian: parsed.number("bf16-hessian-threshold") ?? halfThresholds.hessian,
+      other: parsed.number("bf16-threshold") ?? halfThresholds.other,
+    }),
+    hadamardStorage: variable("MIXED_HADAMARD_DTYPE") ?? DEFAULT_PLACEMENT.hadamardStorage,
+  });
+}
+
+/** What a variable stands for; null where it is not set. */
+function variable<Name extends Variable>(
+  name: Name,
+): (typeof VARIABLES)[Name][keyof (typeof VARIABLES)[Name]] | null {
+  const text = readVariable(name);
+  if (text === "") return null;
+  const values = VARIABLES[name];
+  if (Object.hasOwn(values, text)) return values[text as keyof typeof values];
+  const words = Object.keys(values);
+  throw new UsageError(
+    `Cannot use ${JSON.stringify(text)} for the environment variable ${name}: it takes ` +
+      `${words.join(", ")}; the nearest is ${nearest(text, words)}`,
+  );
+}
+
+/** Flags and variables that change nothing, one sentence per reason. */
+export interface IdleGpuFlags {
+  /** Whatever computes. */
+  readonly always: readonly string[];
+  /** Those that change something on a GPU only; for where it turns out that there is none. */
+  readonly onCpu: readonly string[];
+}
+
+const ON_CPU = "on the CPU: it concerns computing on a GPU";
+
+/** Returns what of the flags of GPU memory changes nothing. */
+export function idleGpuFlags(
+  parsed: Parsed,
+  options: ConvertOptions,
+  io: ConvertIo,
+): IdleGpuFlags {
+  const flags = FLAGS.filter(({ gpuOnly }) => gpuOnly === true).map(({ name }) => name);
+  const names = [...flags, ...Object.keys(VARIABLES)];
+  const typed = (name: string): string | null =>
+    Object.hasOwn(VARIABLES, name)
+      ? readVariable(name) === "" ? null : name
+      : parsed.has(name)
+      ? `--${name}`
+      : null;
+  const onCpu: IdleRule = { when: true, names, why: ON_CPU };
+  if (io.device === "cpu") return { always: idleBy([onCpu], typed).warnings, onCpu: [] };
+  const { warnings, told } = idleBy(gpuRules(parsed, options, names), typed);
+  const rest = { ...onCpu, names: names.filter((name) => !told.has(name)) };
+  return { always: warnings, onCpu: idleBy([rest], typed).warnings };
+}
+
+function gpuRules(
+  parsed: Parsed,
+  options: ConvertOptions,
+  names: readonly string[],
+): IdleRule[] {
+  const { method, calibrationPath, calibrationLora, quip, layers, output } = options;
+  const hasData = calibrationPath !== null || calibrationLora !== null;
+  const isCompensated = hasData && method !== "simple" && !isLearnedOptimizer(method);
+  // Layers that are named may have methods of their own.
+  const isLarge = layers !== null ||
+    (output === "int8" && (isCompensated || quip.storeTransformed));
+  const half = parsed.string("bf16-compute") ?? "auto";
+  const keepsF32 = (kind: "hadamard" | "hessian") => !HALF_WIDTH_KINDS.includes(kind);
+  return [
+    {
+      when: !isLarge,
+      names,
+      why: "without GPTQ or QuIP with data: other methods run in parts that fit any GPU",
+    },
+    {
+      when: true,
+      names: ["stream-ortho-threshold"],
+      why: "here: nothing makes random orthogonal matrices, Hadamard transforms do their work",
+    },
+    {
+      when: true,
+      names: [
+        ...(keepsF32("hadamard")
+          ? ["bf16-hadamard-threshold", "ENABLE_MIXED_HADAMARD", "MIXED_HADAMARD_DTYPE"]
+          : []),
+        ...(keepsF32("hessian") ? ["bf16-hessian-threshold"] : []),
+      ],
+      why: "here: those operations stay in f32, as their results decide codes",
+    },
+    {
+      when: half !== "auto",
+      names: ["bf16-threshold"],
+      why: `with --bf16-compute ${half}: it is of auto`,
+    },
+    {
+      when: parsed.bool("no-memory-limits"),
+      names: [
+        ...(parsed.string("streaming-mode") === "off" ? [] : ["streaming-mode"]),
+        ...THRESHOLD_KINDS.map((kind) => `stream-${kind}-threshold`),
+        "STREAMING_AGGRESSIVENESS",
+      ],
+      why: "with --no-memory-limits",
+    },
+    {
+      when: parsed.has("streaming-mode"),
+      names: ["STREAMING_AGGRESSIVENESS"],
+      why: "with --streaming-mode, which wins",
+    },
+  ];
+}
