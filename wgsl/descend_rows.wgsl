@@ -55,6 +55,8 @@ struct Params {
 @group(0) @binding(8) var<storage, read> columnGroups: array<i32>;
 
 var<workgroup> moves: array<f32, 64>;
+var<workgroup> moved: array<u32, 64>; // the columns that moved, ascending
+var<workgroup> movedCount: u32;
 var<workgroup> totals: array<vec3f, 64>; // moves, gain and cost of every column
 
 @compute @workgroup_size(64)
@@ -75,12 +77,17 @@ fn main(
   if (isInTile) {
     g = gradient[gradientRow + params.offset + local];
   }
+  var count = 0u;
   for (var j = 0u; j < params.cols; j++) {
     if (local == j) {
       moves[j] = decide(row, j, g, weight);
     }
     workgroupBarrier();
     let d = moves[j];
+    if (local == 0u && d != 0.0) {
+      moved[count] = j;
+      count++;
+    }
     if (d != 0.0 && isInTile) {
       g += product(d * weight, panel[params.panelStart + j * params.panelRow + params.offset + local]);
     }
@@ -89,16 +96,21 @@ fn main(
     gradient[gradientRow + params.offset + local] = g;
     report[4u * params.rows + row * params.cols + local] = moves[local];
   }
+  if (local == 0u) {
+    movedCount = count;
+  }
+  let all = workgroupUniformLoad(&movedCount);
+  if (all == 0u) {
+    return;
+  }
   for (var i = local; i < params.width; i += 64u) {
     if (i >= params.offset && i < params.offset + params.cols) {
       continue;
     }
     var value = gradient[gradientRow + i];
-    for (var j = 0u; j < params.cols; j++) {
-      let d = moves[j];
-      if (d != 0.0) {
-        value += product(d * weight, panel[params.panelStart + j * params.panelRow + i]);
-      }
+    for (var k = 0u; k < all; k++) {
+      let j = moved[k];
+      value += product(moves[j] * weight, panel[params.panelStart + j * params.panelRow + i]);
     }
     gradient[gradientRow + i] = value;
   }
