@@ -13,15 +13,15 @@ import {
   type AnyLinalg,
   KERNEL_PROBLEMS,
   LINALG_PROBLEMS,
-  type Problem,
   type Result,
 } from "./self_test_problems.ts";
+import { STORAGE_PROBLEMS } from "./self_test_storage.ts";
 import { WebGpuKernels } from "./webgpu_kernels.ts";
 import { type GpuLinalgName, WebGpuLinalg } from "./webgpu_linalg.ts";
 
 /** What came of one kernel. */
 export interface KernelCheck {
-  /** Name of the kernel, as in `Kernels` and `LinalgKernels`. */
+  /** Name of the kernel, as in `Kernels` and `LinalgKernels`; and how operands are stored, if not in f32. */
   readonly kernel: string;
   readonly passed: boolean;
   /** For people: `same bits`, how near, the first wrong value, or why it could not run. */
@@ -42,24 +42,27 @@ export async function selfTest(gpu: Gpu, right: RightKernels): Promise<KernelChe
   const checks: KernelCheck[] = [];
   const kernels = new WebGpuKernels(gpu), linalg = new WebGpuLinalg(gpu);
   for (const [kernel, problem] of Object.entries(KERNEL_PROBLEMS)) {
-    checks.push(await check<AnyKernels>(kernel, problem, kernels, right.kernels));
+    const solve = (any: AnyKernels) => problem(any, randomFor(1, kernel));
+    checks.push(await check(kernel, () => solve(kernels), await solve(right.kernels)));
   }
   for (const [kernel, problem] of Object.entries(LINALG_PROBLEMS)) {
-    checks.push(await check<AnyLinalg>(kernel, problem, linalg, right.linalg));
+    const solve = (any: AnyLinalg) => problem(any, randomFor(1, kernel));
+    checks.push(await check(kernel, () => solve(linalg), await solve(right.linalg)));
+  }
+  for (const [kernel, { run, want }] of Object.entries(STORAGE_PROBLEMS)) {
+    const wanted = await want(right.linalg, randomFor(1, kernel));
+    checks.push(await check(kernel, () => run(gpu, randomFor(1, kernel)), wanted));
   }
   return checks;
 }
 
-async function check<K>(
+async function check(
   kernel: string,
-  problem: Problem<K>,
-  tested: K,
-  right: K,
+  solve: () => Promise<readonly Result[]>,
+  want: readonly Result[],
 ): Promise<KernelCheck> {
-  const solve = (kernels: K) => problem(kernels, randomFor(1, kernel));
-  const want = await solve(right);
   try {
-    return { kernel, ...compare(await solve(tested), want) };
+    return { kernel, ...compare(await solve(), want) };
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
     return { kernel, passed: false, detail: error.message };

@@ -15,7 +15,16 @@ testGpuOnly("selfTest() passes for every kernel on a device that is right", asyn
   for (const kernel of Object.keys(referenceKernels)) {
     assert(kernel === "name" || names.includes(kernel), `${kernel} is not tested`);
   }
-  for (const kernel of ["gemmF32", "gemmI8", "addLowRank", "ldlqBlock", "descendRows"]) {
+  for (
+    const kernel of [
+      "gemmF32",
+      "gemmF32 of f16",
+      "gemmI8",
+      "addLowRank",
+      "ldlqBlock",
+      "descendRows",
+    ]
+  ) {
     assert(names.includes(kernel), `${kernel} is not tested`);
   }
   const gemm = checks.find(({ kernel }) => kernel === "gemmI8");
@@ -40,7 +49,12 @@ testGpuOnly("selfTest() names the kernel that differs, and the first wrong value
     },
   });
   const failed = checks.filter(({ passed }) => !passed);
-  assert.deepEqual(failed.map(({ kernel }) => kernel), ["absmax", "gemmF32"]);
+  assert.deepEqual(failed.map(({ kernel }) => kernel), [
+    "absmax",
+    "gemmF32",
+    "gemmF32 of bf16",
+    "gemmF32 of f16",
+  ]);
   assert.match(failed[0]!.detail, /^at 2: [\d.]+, should be 5$/);
   assert.match(failed[1]!.detail, /^at 7: -?[\d.]+, should be NaN$/);
 });
