@@ -90,7 +90,7 @@ export function placeOnGpu(tasks: readonly Task[], placement: GpuPlacement): Tas
     }
     if (task.kind !== "quantize") return task;
     const goes = task.learned !== undefined
-      ? isDescended(task) && maxElements > 0
+      ? isDescended(task, placement)
       : isTeamTask(task)
       ? isCompensatedThere(task, placement)
       : maxElements > 0;
@@ -138,8 +138,14 @@ function isMeasuredThere(task: MeasureTask, { linalg, maxElements }: GpuPlacemen
     Math.max(rows, rowStep) * cols <= maxElements && rows * rowStep <= maxElements;
 }
 
-/** Whether the codes of a task are moved one after the other, for the outputs of its layer. */
-function isDescended(task: Task): task is QuantizeTask {
-  return task.kind === "quantize" && task.compensation !== null &&
-    task.learned?.optimizer === "original";
+/**
+ * Whether codes are moved on the GPU: one after the other, for the outputs of the layer, whose second moments
+ * lie in one buffer there.
+ */
+function isDescended(
+  { source, compensation, learned }: QuantizeTask,
+  { mostHessian, maxElements }: GpuPlacement,
+): boolean {
+  return compensation !== null && learned?.optimizer === "original" &&
+    source.cols <= mostHessian && maxElements > 0;
 }

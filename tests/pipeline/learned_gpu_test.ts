@@ -2,9 +2,11 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import type { Fault } from "../../src/backend/webgpu/device.ts";
 import { convertModel, type ConvertResult } from "../../src/pipeline/convert.ts";
+import { placementWithin, placeOnGpu } from "../../src/pipeline/gpu_tasks.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
+import type { QuantizeTask } from "../../src/pipeline/tasks.ts";
 import { GpuService } from "../../src/pipeline/workers/gpu_service.ts";
-import { DEFAULT_LEARNED_OPTIONS } from "../../src/quant/learned/options.ts";
+import { DEFAULT_LEARNED_OPTIONS, type LearnedOptimizer } from "../../src/quant/learned/options.ts";
 import { testGpuOnly } from "../support/gpu.ts";
 import {
   bytesOfFile,
@@ -130,3 +132,38 @@ for (const fault of ["lost", "shader"] as const) {
     });
   });
 }
+
+Deno.test("placeOnGpu() sends learned codes there that are moved for outputs, up to the size of a Hessian", () => {
+  const limits = { maxStorageBufferBindingSize: 1 << 27, maxBufferSize: 1 << 30 };
+  const placement = placementWithin(limits);
+  const source = {
+    name: "a.weight",
+    file: 0,
+    offsetBytes: 0,
+    dtype: "F32" as const,
+    rows: 64,
+    cols: 2048,
+    scale: null,
+    convrotGroupSize: null,
+  };
+  const compensation = { statistic: "activations", rows: 8 } as QuantizeTask["compensation"];
+  const task = (optimizer: LearnedOptimizer, data: boolean): QuantizeTask => ({
+    kind: "quantize",
+    name: "a.weight",
+    source,
+    groupRows: 1,
+    groupCols: 2048,
+    convrotGroupSize: null,
+    scaleSearch: true,
+    compensation: data ? compensation : null,
+    learned: { optimizer, options: DEFAULT_LEARNED_OPTIONS, seed: 0 },
+    codesOffsetBytes: 0,
+    scalesOffsetBytes: 0,
+  });
+  const tasks = [task("original", true), task("adamw", true), task("original", false)];
+  const goes = (most: number) =>
+    placeOnGpu(tasks, { ...placement, mostHessian: most })
+      .map((placed) => "onGpu" in placed && placed.onGpu !== undefined);
+  assert.deepEqual(goes(2048), [true, false, false]);
+  assert.deepEqual(goes(2047), [false, false, false]);
+});
