@@ -2,7 +2,7 @@
  * Who may import whom, as data and as a pure check over a module graph.
  *
  *     main -> cli -> pipeline -> {quant, lora, presets, safetensors, config}
- *          -> {backend/backend.ts, linalg} -> core
+ *          -> {backend/backend.ts, linalg, remote} -> core
  *
  * The same rules hold for imports of types: a type names an idea, and ideas have layers too.
  */
