@@ -43,6 +43,7 @@ export async function openFor(word: string, options: OpenFor): Promise<OpenInput
     signal: context.signal,
     keep,
     spillFolder: output === null ? "." : dirname(output),
+    onNote: log.warn,
     onRetry: (text) => {
       retries++;
       if (retries <= TOLD_RETRIES) log.warn(text);

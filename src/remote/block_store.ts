@@ -12,35 +12,9 @@ import type { RemoteFile } from "./location.ts";
 import type { PersistOptions } from "./patience.ts";
 import { type ByteRange, readRemoteRange, type Version } from "./range_request.ts";
 import { Redirects } from "./redirects.ts";
+import { DEFAULT_SIZES, type StoreSizes } from "./store_sizes.ts";
 import { SpillFile } from "./spill_file.ts";
-
-/** Sizes of a store. */
-export interface StoreSizes {
-  /** Bytes that are let go together. */
-  readonly blockBytes: number;
-  /** Most blocks of one request. */
-  readonly requestBlocks: number;
-  /** Requests at a time. */
-  readonly connections: number;
-  /** Most blocks that are fetched ahead. */
-  readonly windowBlocks: number;
-  /** Blocks besides, for those that are asked for out of turn. */
-  readonly urgentBlocks: number;
-}
-
-/** Returns the memory that blocks take. */
-export function storeBytes({ blockBytes, windowBlocks, urgentBlocks }: StoreSizes): number {
-  return blockBytes * (windowBlocks + urgentBlocks);
-}
-
-/** Four requests of 3 MiB fill a gigabit line 100 ms away. */
-export const DEFAULT_SIZES: StoreSizes = Object.freeze({
-  blockBytes: 1 << 20,
-  requestBlocks: 3,
-  connections: 4,
-  windowBlocks: 18,
-  urgentBlocks: 2,
-});
+import { WholeFile } from "./whole_file.ts";
 
 /** A file with what its first answer said of it. */
 export interface KnownFile {
@@ -97,6 +71,8 @@ export class BlockStore implements ChannelServer, Disposable {
   /** Requests under way. */
   #active = 0;
   #hasFailed = false;
+  /** Files that come in one piece, and have been asked for. */
+  readonly #whole = new Map<number, WholeFile>();
 
   constructor(files: readonly KnownFile[], options: StoreOptions) {
     this.#files = files;
@@ -123,12 +99,17 @@ export class BlockStore implements ChannelServer, Disposable {
 
   /** Fetches small ranges and holds them for good. */
   async hold(ranges: readonly FileRange[]): Promise<void> {
-    await this.#extents.hold(ranges, this.#sizes.connections);
+    const parts = ranges.filter(({ file }) => this.#files[file]!.version.hasParts);
+    await this.#extents.hold(parts, this.#sizes.connections);
   }
 
   schedule(ranges: readonly FileRange[], more: boolean): void {
     if (!more) this.#dropSchedule();
     for (const { file, begin, end } of ranges) {
+      if (!this.#files[file]!.version.hasParts) {
+        this.#wholeFile(file);
+        continue;
+      }
       for (const part of this.#partsOf(file, begin, end)) {
         const block = this.#blockAt(part.block);
         if (block.wanted === 0 && block.state === "absent") this.#queue.push(part.block);
@@ -147,6 +128,10 @@ export class BlockStore implements ChannelServer, Disposable {
       );
     }
     const inBox = view.subarray(0, length);
+    if (!this.#files[file]!.version.hasParts) {
+      await this.#wholeFile(file).read(inBox, positionBytes);
+      return { kind: "copied", length: inBox.length };
+    }
     if (this.#extents.read(file, inBox, positionBytes)) {
       return { kind: "copied", length: inBox.length };
     }
@@ -322,7 +307,13 @@ export class BlockStore implements ChannelServer, Disposable {
   #blockAt(index: number): Block {
     const known = this.#blocks.get(index);
     if (known !== undefined) return known;
-    const block: Block = { state: "absent", wanted: 0, slot: null, readers: 0, waiters: [] };
+    const block: Block = {
+      state: "absent",
+      wanted: 0,
+      slot: null,
+      readers: 0,
+      waiters: [],
+    };
     this.#blocks.set(index, block);
     return block;
   }
@@ -347,6 +338,26 @@ export class BlockStore implements ChannelServer, Disposable {
       at = next;
     }
     return parts;
+  }
+
+  /** Returns a file that the server sends in one piece. */
+  #wholeFile(file: number): WholeFile {
+    const known = this.#whole.get(file);
+    if (known !== undefined) return known;
+    this.keep();
+    const { file: remote, version } = this.#files[file]!;
+    const whole = new WholeFile(
+      file,
+      this.#spill!,
+      (onBytes) =>
+        readRemoteRange(remote, { begin: 0, end: version.bytes }, onBytes, {
+          ...this.#options,
+          version,
+          redirects: this.#redirects,
+        }),
+    );
+    this.#whole.set(file, whole);
+    return whole;
   }
 
   async #fetchExtent(file: number, range: ByteRange): Promise<Uint8Array<ArrayBuffer>> {

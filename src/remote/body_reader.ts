@@ -4,18 +4,20 @@
 const BUFFER_BYTES = 256 << 10;
 
 /**
- * Calls `onBytes` with all bytes of a body in order; the view is only valid during the call.
+ * Calls `onBytes` with all bytes of a body in order, until it returns false; the view is only valid during
+ * the call.
  *
  * @throws what `onBytes` or the body throws; the body is let go then.
  */
 export async function readBody(
   body: ReadableStream<Uint8Array<ArrayBuffer>> | null,
-  onBytes: (bytes: Uint8Array) => void,
+  onBytes: (bytes: Uint8Array) => boolean,
 ): Promise<void> {
   if (body === null) return;
   const reader = byobReader(body);
   if (reader === null) {
-    for await (const bytes of body) onBytes(bytes);
+    // Leaving the loop lets the body go.
+    for await (const bytes of body) if (!onBytes(bytes)) return;
     return;
   }
   try {
@@ -23,7 +25,10 @@ export async function readBody(
     for (;;) {
       const { done, value } = await reader.read(new Uint8Array(buffer));
       if (done) return;
-      onBytes(value);
+      if (!onBytes(value)) {
+        await reader.cancel();
+        return;
+      }
       buffer = value.buffer;
     }
   } catch (error) {

@@ -15,6 +15,8 @@ export interface Version {
   readonly bytes: number;
   readonly etag: string | null;
   readonly lastModified: string | null;
+  /** Whether the server sends parts of it; otherwise every request reads it from its beginning. */
+  readonly hasParts: boolean;
 }
 
 /** Bytes `begin` to `end` of a file. */
@@ -87,8 +89,13 @@ async function readOnce(file: RemoteFile, range: ByteRange, once: Once): Promise
     const found = await checkAnswer(file, response, { range, version, redirects });
     onVersion(found);
     const last = Math.min(range.end, found.bytes);
-    await readBody(response.body, (bytes) => {
+    let before = found.hasParts ? 0 : begin;
+    await readBody(response.body, (sent) => {
       silence.end();
+      const skipped = Math.min(before, sent.length);
+      before -= skipped;
+      const rest = sent.subarray(skipped);
+      const bytes = found.hasParts ? rest : rest.subarray(0, last - at);
       if (at + bytes.length > last) {
         throw fault(
           `the server sends more than the ${last - begin} bytes that were asked for`,
@@ -99,6 +106,7 @@ async function readOnce(file: RemoteFile, range: ByteRange, once: Once): Promise
       onBytes(bytes);
       sinkFailed = false;
       at += bytes.length;
+      return found.hasParts || at < last;
     });
     if (at < last) throw fault(`the connection ends ${last - at} bytes early`, true);
   } catch (error) {
@@ -141,13 +149,15 @@ function requestHeaders(
   { begin, end }: ByteRange,
   version: Version | null,
 ): Record<string, string> {
+  // Offsets are those of the file, not of its packed form.
+  const plain = { "accept-encoding": "identity" };
+  if (version?.hasParts === false) return plain;
   // Only a strong ETag or a date may stand in If-Range (RFC 9110, 13.1.5).
   const strong = version?.etag?.startsWith("W/") === false ? version.etag : null;
   const validator = strong ?? version?.lastModified ?? null;
   return {
+    ...plain,
     "range": `bytes=${begin}-${end - 1}`,
-    // Offsets are those of the file, not of its packed form.
-    "accept-encoding": "identity",
     ...(validator === null ? {} : { "if-range": validator }),
   };
 }
@@ -183,23 +193,26 @@ function versionOf(
   const refuse = (rule: string) => new RemoteError({ ...place, rule, isTemporary: false });
   const etag = headers.get("etag"), lastModified = headers.get("last-modified");
   if (status === 416 && version === null && headers.get("content-range") === "bytes */0") {
-    return { bytes: 0, etag, lastModified };
+    return { bytes: 0, etag, lastModified, hasParts: true };
   }
   if (status === 200 && version !== null && isOther(version, { etag, lastModified })) {
     return refuse(CHANGED);
   }
+  const encoding = headers.get("content-encoding") ?? "identity";
   const length = headers.get("content-length");
-  if (
-    status === 200 && version === null && begin === 0 && length !== null && Number(length) <= end
-  ) {
-    // All of a small file, from a server that sends no parts: an index beside models elsewhere.
-    return { bytes: Number(length), etag, lastModified };
+  if (status === 200 && length !== null && encoding === "identity") {
+    const bytes = Number(length);
+    if (version === null && begin === 0) return { bytes, etag, lastModified, hasParts: false };
+    if (version?.hasParts === false) {
+      return bytes === version.bytes
+        ? version
+        : refuse(`${CHANGED}; it had ${version.bytes} bytes, now ${bytes}`);
+    }
   }
   if (status !== 206) {
     const hasToken = file.headers["authorization"] !== undefined;
     return statusFault({ ...place, hasToken }, response);
   }
-  const encoding = headers.get("content-encoding") ?? "identity";
   if (encoding !== "identity") {
     return refuse(`the server packs what it sends (${encoding}), unasked; download the file first`);
   }
@@ -220,7 +233,7 @@ function versionOf(
         "download the file first",
     );
   }
-  return version ?? { bytes, etag, lastModified };
+  return version ?? { bytes, etag, lastModified, hasParts: true };
 }
 
 const CHANGED = "the file on the server has changed while it was read: start again";

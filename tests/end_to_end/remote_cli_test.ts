@@ -172,6 +172,22 @@ Deno.test("inspect, verify, presets detect, dequantize, edit and --dry-run take 
   }
 });
 
+Deno.test("quantsmith URL takes a server that sends no parts of files, and says what that costs", async () => {
+  await using place = await site(() => ({ whole: true }));
+  const output = join(place.folder, "out.safetensors");
+  const before = readdirSync(place.folder).length;
+  const { code, stderr } = await runCli([place.server.url("m.safetensors"), output]);
+  assert.equal(code, 0, stderr);
+  assert.match(
+    stderr,
+    /warning: the server sends no parts of files: all of the model is downloaded/,
+  );
+  assert.ok(readFileSync(output).equals(await convertLocally(place.folder, [])));
+  assert.equal(readdirSync(place.folder).length, before + 2);
+  // One request for the header, one for all.
+  assert.equal(place.server.requests.length, 2);
+});
+
 Deno.test("quantsmith URL fails with one line that says what to do, and leaves no output", async () => {
   const cases: [Fault, number, RegExp][] = [
     [
@@ -180,7 +196,7 @@ Deno.test("quantsmith URL fails with one line that says what to do, and leaves n
       /^error: Cannot read "http:[^"]*" at byte 0: .*404.*check the address.*\n$/,
     ],
     [{ status: 403 }, 0, /403.*HF_TOKEN/],
-    [{ whole: true }, 0, /download the file first/],
+    [{ status: 200, body: "<html>" }, 0, /download the file first/],
     [
       { status: 403 },
       2_000_000,

@@ -3,7 +3,8 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { BlockStore, storeBytes, type StoreSizes } from "../../src/remote/block_store.ts";
+import { BlockStore } from "../../src/remote/block_store.ts";
+import { storeBytes, type StoreSizes } from "../../src/remote/store_sizes.ts";
 import type { FileRange } from "../../src/remote/channel.ts";
 import { httpFile } from "../../src/remote/location.ts";
 import { type Fault, FileServer, type SeenRequest } from "../support/file_server.ts";
@@ -28,7 +29,10 @@ interface Bench extends AsyncDisposable {
   read(file: number, begin: number, end: number): Promise<Uint8Array>;
 }
 
-async function bench(fault?: (request: SeenRequest) => Fault | null): Promise<Bench> {
+async function bench(
+  fault?: (request: SeenRequest) => Fault | null,
+  hasParts = true,
+): Promise<Bench> {
   const server = await FileServer.start({
     files: Object.fromEntries(FILES.map((bytes, file) => [String(file), bytes])),
     ...(fault === undefined ? {} : { fault }),
@@ -38,7 +42,7 @@ async function bench(fault?: (request: SeenRequest) => Fault | null): Promise<Be
   const store = new BlockStore(
     FILES.map(({ length }, file) => ({
       file: httpFile(server.url(String(file))),
-      version: { bytes: length, etag: '"v1"', lastModified: null },
+      version: { bytes: length, etag: '"v1"', lastModified: null, hasParts },
     })),
     {
       sizes: SIZES,
@@ -150,6 +154,27 @@ Deno.test("BlockStore keeps what is read again in a file that no one sees", asyn
   }
   assert.equal(fetchedBytes(place.server), FILES[0]!.length);
   assert.deepEqual(readdirSync(place.folder), []);
+});
+
+Deno.test("BlockStore reads a file that comes in one piece, in any order, and fetches it once", async () => {
+  await using place = await bench(() => ({ whole: true }), false);
+  place.store.schedule([{ file: 0, begin: 0, end: 5000 }], false);
+  await Promise.all([[20_000, 25_300], [0, 999], [999, 3001]].map(async ([begin, end]) => {
+    assert.deepEqual(await place.read(0, begin!, end!), FILES[0]!.slice(begin, end));
+  }));
+  assert.equal(place.server.requests.length, 1);
+  assert.deepEqual(readdirSync(place.folder), []);
+});
+
+Deno.test("BlockStore begins a file that comes in one piece again where it was cut, and skips what it has", async () => {
+  await using place = await bench(({ number }) => number === 0 ? { cutAfter: 9000 } : null, false);
+  assert.deepEqual(await place.read(0, 0, 25_300), FILES[0]!);
+  assert.equal(place.server.requests.length, 2);
+});
+
+Deno.test("BlockStore tells every reader of a file in one piece that it does not come", async () => {
+  await using place = await bench(({ number }) => number === 0 ? { status: 403 } : null, false);
+  for (const begin of [0, 20_000]) await assert.rejects(place.read(0, begin, begin + 10), /403/);
 });
 
 Deno.test("BlockStore tells every reader that the server fails", async () => {

@@ -6,7 +6,7 @@ import { RemoteError } from "../../src/remote/remote_error.ts";
 import { type Fault, FileServer, type SeenRequest } from "../support/file_server.ts";
 
 const DATA = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 2654435761) >>> 13);
-const VERSION: Version = { bytes: DATA.length, etag: '"v1"', lastModified: null };
+const VERSION: Version = { bytes: DATA.length, etag: '"v1"', lastModified: null, hasParts: true };
 const PATIENCE = { silenceMs: 400, attempts: 3, firstWaitMs: 1 };
 
 interface Outcome {
@@ -77,18 +77,16 @@ Deno.test("readRemoteRange() reads to the end where a first request reaches beyo
   assert.equal(version.bytes, DATA.length);
 });
 
-Deno.test("readRemoteRange() takes a whole file for its parts where it is asked for no less", async () => {
-  const { bytes, version } = await read([{ whole: true }], {
-    begin: 0,
-    end: 1 << 20,
-    version: null,
-  });
+Deno.test("readRemoteRange() takes the whole file from a server that sends no parts, and stops where it has enough", async () => {
+  const whole = { whole: true } as const;
+  const { bytes, version } = await read([whole], { begin: 0, end: 1 << 20, version: null });
   assert.deepEqual(bytes, DATA);
-  assert.deepEqual(version, VERSION);
-  const failure = await failureOf(
-    read([{ whole: true }], { begin: 0, end: DATA.length - 1, version: null }),
-  );
-  assert.match(failure.message, /does not send parts of files/);
+  assert.deepEqual(version, { ...VERSION, hasParts: false });
+  const part = await read([whole], { begin: 0, end: 1000, version: null });
+  assert.deepEqual(part.bytes, DATA.slice(0, 1000));
+  const later = await read([whole], { begin: 500, end: 70_000, version });
+  assert.deepEqual(later.bytes, DATA.slice(500, 70_000));
+  assert.equal(later.requests[0]!.begin, null);
 });
 
 Deno.test("readRemoteRange() goes on from the byte at which a connection was cut", async () => {

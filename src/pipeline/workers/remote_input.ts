@@ -1,5 +1,6 @@
 /** A model wherever it lies: on a disk, or on a server with a thread that fetches from it. */
 
+import { resolve } from "node:path";
 import process from "node:process";
 import {
   createChannel,
@@ -7,7 +8,8 @@ import {
   killChannel,
   type RemotePath,
 } from "../../remote/channel.ts";
-import { DEFAULT_SIZES, type KnownFile, storeBytes } from "../../remote/block_store.ts";
+import type { KnownFile } from "../../remote/block_store.ts";
+import { DEFAULT_SIZES, storeBytes } from "../../remote/store_sizes.ts";
 import type { FetchMessage, FetchReport } from "../../remote/fetch_thread.ts";
 import type { InputPath } from "../../remote/input_path.ts";
 import { isRemote, type RemoteEnvironment } from "../../remote/location.ts";
@@ -30,6 +32,8 @@ export interface InputOptions {
   readonly signal?: AbortSignal | undefined;
   /** Called when a request failed and is repeated, with a sentence for people. */
   readonly onRetry?: ((text: string) => void) | undefined;
+  /** Called with what a user should know, one sentence. */
+  readonly onNote?: ((text: string) => void) | undefined;
   /** Where tokens and addresses are looked for. Default: the environment of the process. */
   readonly env?: RemoteEnvironment | undefined;
   readonly patience?: Patience | undefined;
@@ -70,6 +74,13 @@ export async function openInput(
     onRetry,
     patience,
   });
+  if (files.some(({ version }) => !version.hasParts)) {
+    const folder = resolve(options.spillFolder ?? ".");
+    options.onNote?.(
+      "the server sends no parts of files: all of the model is downloaded, once values are read, to a " +
+        `hidden file in ${JSON.stringify(folder)} that goes at the end`,
+    );
+  }
   const channel = createChannel(storeBytes(DEFAULT_SIZES));
   const worker = new Worker(options.workerUrl, { type: "module" });
   const close = (): void => {

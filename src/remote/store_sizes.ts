@@ -1,0 +1,29 @@
+/** How much a store of blocks fetches ahead, and the memory that takes. */
+
+/** Sizes of a store. */
+export interface StoreSizes {
+  /** Bytes that are let go together. */
+  readonly blockBytes: number;
+  /** Most blocks of one request. */
+  readonly requestBlocks: number;
+  /** Requests at a time. */
+  readonly connections: number;
+  /** Most blocks that are fetched ahead. */
+  readonly windowBlocks: number;
+  /** Blocks besides, for those that are asked for out of turn. */
+  readonly urgentBlocks: number;
+}
+
+/** Returns the memory that blocks take. */
+export function storeBytes({ blockBytes, windowBlocks, urgentBlocks }: StoreSizes): number {
+  return blockBytes * (windowBlocks + urgentBlocks);
+}
+
+/** Four requests of 3 MiB fill a gigabit line 100 ms away. */
+export const DEFAULT_SIZES: StoreSizes = Object.freeze({
+  blockBytes: 1 << 20,
+  requestBlocks: 3,
+  connections: 4,
+  windowBlocks: 18,
+  urgentBlocks: 2,
+});
