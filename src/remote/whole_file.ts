@@ -1,6 +1,6 @@
 /** A file that its server sends in one piece only: all of it goes to a file here, and is read from there. */
 
-import { readRemoteRange } from "./range_request.ts";
+import type { readRemoteRange } from "./range_request.ts";
 import type { SpillFile } from "./spill_file.ts";
 
 /** What {@link readRemoteRange} is called with for the file, without the receiver. */
