@@ -27,10 +27,13 @@ const CALIBRATION_ROWS = 1024, HELD_OUT_ROWS = 256;
 /** A way of storing a matrix: what rounding to nearest it is measured against. */
 type Grid = "row" | "block" | "tensor" | "group" | "convrot";
 
+/** What a mode is measured against: rounding to nearest, or the same mode without data. */
+type Baseline = Grid | "no data";
+
 /** One line of the result. */
 interface Mode {
   readonly name: string;
-  readonly baseline: Grid;
+  readonly baseline: Baseline;
   readonly options: Partial<ConvertOptions>;
   /** Which calibration file. */
   readonly data?: "rows" | "few" | "maxima" | "wrong";
@@ -85,6 +88,13 @@ const MODES: readonly Mode[] = [
     data: "wrong",
     limits: { a16: 1.1 },
   },
+  ...(["row", "block", "tensor"] as const).map((scaling): Mode => ({
+    name: `${scaling === "tensor" ? "one scale" : scaling}, wrong rows`,
+    baseline: "no data",
+    options: { scaling },
+    data: "wrong",
+    limits: { a16: 1.1 },
+  })),
   {
     name: "quip, no data",
     baseline: "row",
@@ -358,9 +368,11 @@ export async function benchQuality(
       baselines.set(grid, known);
       return known;
     };
-    const rows = [["mode", "against nearest on", "W8A16", "W8A8", "SQNR", "target", "verdict"]];
+    const rows = [["mode", "against", "W8A16", "W8A8", "SQNR", "target", "verdict"]];
     let missed = 0;
-    for (const mode of MODES) {
+    const scoresOf = async (
+      { options, data }: Pick<Mode, "options" | "data">,
+    ): Promise<Score[]> => {
       const output = join(folder, "out.safetensors");
       await convertModel({
         input: join(folder, "model.safetensors"),
@@ -370,21 +382,24 @@ export async function benchQuality(
           ...DEFAULT_CONVERT_OPTIONS,
           preset: { kind: "none" },
           biasCorrection: false,
-          calibrationPath: mode.data === undefined
-            ? null
-            : join(folder, `${mode.data}.safetensors`),
-          ...mode.options,
+          calibrationPath: data === undefined ? null : join(folder, `${data}.safetensors`),
+          ...options,
         },
         workerUrl: WORKER,
         workers: 2,
       });
       const file = readModel(output);
-      const scores = layers.map((layer) => {
+      return layers.map((layer) => {
         const { matrix, group } = storedLayer(file, layer.name);
         return scoreOf(layer, matrix, group);
       });
+    };
+    for (const mode of MODES) {
+      const scores = await scoresOf(mode);
       // What does not rotate at run time is measured against inputs as they are; so is its baseline's W8A8.
-      const base = baselineOf(mode.baseline);
+      const base = mode.baseline === "no data"
+        ? await scoresOf({ options: mode.options })
+        : baselineOf(mode.baseline);
       const ratio = (of: (score: Score) => number) =>
         geometricMean(scores.map(of)) / geometricMean(base.map(of));
       const a16 = ratio(({ a16 }) => a16), a8 = ratio(({ a8 }) => a8);
