@@ -24,6 +24,7 @@ export function compensationBy(
     actOrder,
     turbo,
     damping: DAMPING_DEFAULT,
+    pairs: 1,
     weightedScales: scaleSearch === null,
     guarded: false,
     segments,

@@ -6,6 +6,7 @@ import type { SourceTensor } from "../core/tensor.ts";
 import { isLearnedOptimizer } from "../quant/learned/options.ts";
 import { groupShape } from "./mode.ts";
 import type { Scheme } from "../quant/scheme.ts";
+import { trustOf } from "../quant/trust.ts";
 import type { Plan, PlannedOutput } from "./plan.ts";
 import {
   type Compensation,
@@ -151,10 +152,11 @@ function compensationFor(scheme: Scheme, found: Compensation | null): Compensati
       scheme.convrotGroupSize === null;
     return isDiagonal ? null : { ...found, segments: null };
   }
-  if (scheme.method !== "quip") return found;
+  const trusted = { ...found, ...trustOf(scheme) };
+  if (scheme.method !== "quip") return trusted;
   const { scaling, convrotGroupSize, transform } = scheme;
   const guarded = scaling.kind === "row" && convrotGroupSize === null && transform === undefined;
-  return { ...found, guarded, weightedScales: found.weightedScales && !guarded };
+  return { ...trusted, guarded, weightedScales: found.weightedScales && !guarded };
 }
 
 function learnedFor({ method, learned }: Scheme): { learned?: Learned } {

@@ -82,6 +82,8 @@ export interface Compensation extends LayerStatistic {
   readonly damping: number;
   /** Errors are fed back in 16-bit integers. */
   readonly turbo: boolean;
+  /** Elements of the Hessian off its diagonal are multiplied by this. */
+  readonly pairs: number;
   /**
    * Rows whose weight error would exceed that of plain rounding are rounded plainly, and damping is so
    * strong that few do.

@@ -37,12 +37,14 @@ export interface GptqReport {
 export interface GptqFactor {
   readonly size: number;
   readonly blockSize: number;
-  /** Lower triangles hold L, block by block. Not used where `report.fallback` is set. */
+  /** Lower triangles hold L, block by block, what is above them the Hessian. Not used where `report.fallback` is set. */
   readonly values: Float64Array;
   /** Column k of the factor is column `order[k]` of the layer. Null: columns stay in place. */
   readonly order: Int32Array | null;
   /** The blocks in 16-bit integers, by which errors are fed back; null: that is done in f32. */
   readonly packed: readonly PackedFactor[] | null;
+  /** The diagonal of the Hessian without damping, f64 `[size]`, in the order of the factor. */
+  readonly diagonal: Float64Array;
   readonly report: GptqReport;
 }
 
@@ -79,7 +81,7 @@ export function prepareGptq(
   const deadChannels = hessian.deadChannels ?? size - live.length;
   const fallback = (reason: string): GptqFactor => {
     const report = { damping: null, dampingRaised: false, deadChannels, fallback: reason };
-    return { size, blockSize, values, order: null, packed: null, report };
+    return { size, blockSize, values, order: null, packed: null, diagonal, report };
   };
   if (live.some((energy) => !(energy > 0 && energy < Infinity))) {
     return fallback("the Hessian is not positive semidefinite, or too large for its numbers");
@@ -100,7 +102,9 @@ export function prepareGptq(
     return fallback(`the Hessian is not positive definite, not even damped by ${dampings.at(-1)}`);
   }
   const report = { damping, dampingRaised: attempt > 0, deadChannels, fallback: null };
-  return { size, blockSize, values, order, packed: packBlocks(context, hessian, options), report };
+  const energies = diagonal.map((_, k) => diagonal[order === null ? k : order[k]!]! || mean);
+  const packed = packBlocks(context, hessian, options);
+  return { size, blockSize, values, order, packed, diagonal: energies, report };
 }
 
 /** The factors of all blocks in integers; null where that is not asked for, or no use. */

@@ -74,7 +74,7 @@ const CASES: readonly [
   (layer: SyntheticLayer) => LayerInputData,
 ][] = [
   ["on a row grid", 0.56, ROW, (layer) => fromInputs(layer, 1024)],
-  ["on blocks", 0.57, { scaling: "block" }, (layer) => fromInputs(layer, 1024)],
+  ["on blocks", 0.6, { scaling: "block" }, (layer) => fromInputs(layer, 1024)],
   ["with one scale", 0.43, { scaling: "tensor" }, (layer) => fromInputs(layer, 1024)],
   ["after rotation", 0.46, CONVROT, (layer) => fromInputs(layer, 1024)],
   ["after rotation with 64 inputs", 0.56, CONVROT, (layer) => fromInputs(layer, 64)],

@@ -11,7 +11,7 @@ import { groupCount } from "../../backend/backend.ts";
 import type { Grid } from "../../backend/backend.ts";
 import { choleskyScratchBytes } from "../../linalg/cholesky.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
-import { diagonalOf } from "../../linalg/hessian.ts";
+import { diagonalOf, type Hessian, hessianBlock, shrinkToDiagonal } from "../../linalg/hessian.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
 import { packedFactorBytes } from "../../linalg/packed_factor.ts";
 import { type GptqFactor, prepareGptq } from "../../quant/gptq.ts";
@@ -25,6 +25,7 @@ import {
   type Rect,
 } from "../tasks.ts";
 import { bytesOf, type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
+import { guardRows, guardRowsBytes, largestShare } from "./guard_rows.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
@@ -46,6 +47,7 @@ export function gptqLayer(
   const { linalg } = team;
   const scales = new LayerScales(team, task);
   const hessian = rotatedHessian(team, task, compensation);
+  if (compensation.pairs !== 1) shrinkPairs(linalg, hessian, compensation.pairs);
   const guard = compensation.guarded ? diagonalOf(hessian) : null;
   // Where large weights are clipped, their columns should come early; rotation leaves few of them.
   const weighted = compensation.weightedScales && task.convrotGroupSize === null &&
@@ -74,7 +76,17 @@ export function gptqLayer(
     ? scales.plain(searched)
     : scales.weighted(residualEnergies(factor));
   const placed = placeFactor(team, task, factor);
-  const layer: Layer = { task: searched, factor, placed, oneScale, weighted: !isPlain, guard };
+  const share = largestShare(compensation);
+  const layer: Layer = {
+    task: searched,
+    factor,
+    placed,
+    oneScale,
+    weighted: !isPlain,
+    plainSearch: compensation.fallbackScaleSearch,
+    guard,
+    share,
+  };
   if (oneScale !== null && linalg.team.index === 0) {
     team.write(bytesOf(Float32Array.of(oneScale)), task.scalesOffsetBytes);
   }
@@ -83,6 +95,13 @@ export function gptqLayer(
     team.chunkDone(chunk.context);
   }
   dropFactor(team, placed);
+}
+
+/** Makes pairs of channels count less. Ends in a barrier. */
+function shrinkPairs(linalg: LinalgContext, hessian: Hessian, factor: number): void {
+  for (let index = 0; index < hessian.size / hessian.blockSize; index++) {
+    shrinkToDiagonal(linalg, hessianBlock(hessian, index), factor);
+  }
 }
 
 /** What everybody knows of a layer before the bands are taken. */
@@ -94,6 +113,10 @@ interface Layer {
   readonly oneScale: number | null;
   /** Whether scales are those of least error after compensation. */
   readonly weighted: boolean;
+  /** Whether rounding to nearest searches its scales. */
+  readonly plainSearch: boolean;
+  /** See {@link largestShare}. */
+  readonly share: number;
   /**
    * Energies of the input channels, f64 `[K]`, where rows are to lose to plain rounding neither in the
    * weight error nor in that of the outputs; null: they may.
@@ -126,7 +149,7 @@ export function noteOf(
 function quantizeBand(
   context: ChunkContext,
   linalg: LinalgContext,
-  { task, factor, placed, oneScale, weighted, guard }: Layer,
+  { task, factor, placed, oneScale, weighted, plainSearch, guard, share }: Layer,
   rect: Rect,
 ): void {
   const { scratch, kernels } = context;
@@ -138,6 +161,7 @@ function quantizeBand(
   const x = scratch.f32(count), xhat = scratch.f32(count);
   const codes = scratch.i8(count);
   const scales = scratch.f32(groupCount(grid));
+  const plain = weighted && oneScale === null ? scratch.f32(scales.length) : scales;
   const stats = scratch.f64(SLOT.nonFinite);
   stats.fill(0);
   readRect(context, raw, task.source, rect);
@@ -149,21 +173,26 @@ function quantizeBand(
     else {
       kernels.absmax(scales, x, grid);
       kernels.scaleFromAbsmax(scales, scales);
-      if (weighted) searchCompensatedScales(factor, scales, x, grid);
-      else if (task.scaleSearch) kernels.searchScale(scales, x, grid);
+      if (weighted) {
+        plain.set(scales);
+        if (plainSearch) kernels.searchScale(plain, x, grid);
+        searchCompensatedScales(factor, scales, x, grid);
+      } else if (task.scaleSearch) kernels.searchScale(scales, x, grid);
     }
     const limits = guard === null ? null : holdScales(context, guard, { x, xhat, scales, grid });
     const rows = { weights: x, codes, firstRow: 0, grid, scales };
+    xhat.set(x); // rounding uses the weights up
     roundRows(context, linalg, { ...placed, ...rows, errors: limits !== null });
     const moved = limits === null ? null : rowEnergies(x, cols);
-    if (task.convrotGroupSize === null) restore();
     for (let row = 0; limits !== null && row < rect.rows; row++) {
       if (moved![row]! <= limits[row]!) continue;
       const one = { rows: 1, cols, groupRows: 1, groupCols: cols };
       const first = row * cols, end = first + cols;
       const scale = scales.subarray(row, row + 1);
-      kernels.quantize(codes.subarray(first, end), x.subarray(first, end), scale, one);
+      kernels.quantize(codes.subarray(first, end), xhat.subarray(first, end), scale, one);
     }
+    guardRows(context, linalg, factor, { weights: xhat, codes, scales, plain, grid, share });
+    if (task.convrotGroupSize === null) restore();
     addErrors(context, task, { x, xhat, codes, scales, grid, stats, restore });
     writeCodes(context, task, rect, codes);
     context.slot.set(stats);
@@ -235,13 +264,15 @@ export function gptqScratchBytes(task: QuantizeTask): number {
   const { rows, cols } = task.source;
   const step = chunkGrid(task).rowStep;
   const groups = (Math.min(rows, step) / Math.min(task.groupRows, step)) * (cols / task.groupCols);
-  const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 2) + 8 * groups;
+  const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 2) + 12 * groups;
   // Inside gptqRows: reordered rows, their codes, feedback, a block column of the factor.
   const rounding = step * (5 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols +
     (task.compensation?.turbo ? step * (2 * cols + 512) : 0);
   const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
   const factoring = 128 * cols + choleskyScratchBytes(cols) + directions;
-  return band + rounding + factoring + decodeScratchBytes(task.source, step) + SLACK_BYTES;
+  const guarding = guardRowsBytes(cols, cols);
+  return band + Math.max(rounding, guarding) + factoring + decodeScratchBytes(task.source, step) +
+    SLACK_BYTES;
 }
 
 /** Room for the alignment of arrays. */

@@ -27,6 +27,7 @@ import {
 } from "../tasks.ts";
 import { bytesOf, SLOT, type TeamContext } from "./chunk_context.ts";
 import { dropFactor, type PlacedFactor, placeFactor, roundRows } from "./round_rows.ts";
+import { guardRows, guardRowsBytes, largestShare } from "./guard_rows.ts";
 import { noteOf } from "./gptq_chunk.ts";
 import { fillDead, hessianElements, hessianOf, inputBytes } from "./load_hessian.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
@@ -164,6 +165,7 @@ function factorOf(
 function roundAll(team: TeamContext, { task, weights }: Layer, factor: PlacedFactor | null): void {
   const { kernels, linalg, scratch } = team;
   const { cols } = weights;
+  const share = task.compensation === null ? 1 : largestShare(task.compensation);
   const own = shareOf(linalg.team, 0, weights.rows, BAND_ROWS);
   for (let top = own.start; top < own.end; top += BAND_ROWS) {
     const rows = Math.min(BAND_ROWS, own.end - top);
@@ -180,8 +182,14 @@ function roundAll(team: TeamContext, { task, weights }: Layer, factor: PlacedFac
       kernels.dequantize(xhat, codes, scales, grid);
       for (let i = 0; i < x.length; i++) x[i] = x[i]! - xhat[i]!;
     } else {
+      const weights = scratch.f32(x.length);
+      weights.set(x); // rounding uses them up
       const rows = { weights: x, codes, firstRow: 0, grid, scales };
-      roundRows(team, linalg, { ...factor, ...rows, errors: true });
+      roundRows(team, linalg, { ...factor, ...rows, errors: false });
+      const rounded = { weights, codes, scales, plain: scales, grid, share };
+      guardRows(team, linalg, factor.factor, rounded);
+      kernels.dequantize(x, codes, scales, grid);
+      for (let i = 0; i < x.length; i++) x[i] = weights[i]! - x[i]!;
     }
     team.write(bytesOf(codes), task.codesOffsetBytes + top * cols);
     team.write(bytesOf(scales), task.scalesOffsetBytes + 4 * top);
@@ -257,11 +265,13 @@ export function quipScratchBytes(task: QuantizeTask, { cols }: Transform): numbe
   const step = chunkGrid(task).rowStep;
   const band = step * source.cols * (elementBytes(source.dtype) + 8);
   // In gptqRows: reordered rows, their codes, feedback, a block column of the factor.
-  const rounding = BAND_ROWS * (9 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols +
+  const rounding = BAND_ROWS * (10 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols +
     (task.compensation?.turbo ? BAND_ROWS * (2 * cols + 512) : 0);
   const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
   const factoring = 128 * cols + choleskyScratchBytes(cols) + directions;
-  return Math.max(band, rounding + factoring) + decodeScratchBytes(source, step) + SLACK_BYTES;
+  const guarding = BAND_ROWS * 9 * cols + guardRowsBytes(cols, cols);
+  return Math.max(band, rounding + factoring, guarding + factoring) +
+    decodeScratchBytes(source, step) + SLACK_BYTES;
 }
 
 /** Room for the alignment of arrays. */

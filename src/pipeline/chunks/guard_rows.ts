@@ -1,0 +1,144 @@
+/**
+ * Holds error compensation to its word: rows whose outputs, on the data at hand, are no better for it are
+ * rounded to nearest. On average compensation wins by far; where data is odd, or a row has few weights that
+ * matter, chance may have it otherwise.
+ *
+ * Wide layers are looked at by samples: of every band some rows, spread evenly; where all of them gained
+ * clearly, the others did too. Otherwise, and in narrow layers, every row is looked at.
+ */
+
+import type { Grid } from "../../backend/backend.ts";
+import type { LinalgContext } from "../../linalg/context.ts";
+import { matrix } from "../../linalg/matrix.ts";
+import type { GptqFactor } from "../../quant/gptq.ts";
+import { rowObjectives, rowObjectivesBytes } from "../../quant/row_objectives.ts";
+import type { Compensation } from "../tasks.ts";
+import type { ChunkContext } from "./chunk_context.ts";
+
+/** Columns up to which every row is looked at. */
+const NARROW_COLS = 1024;
+
+/** In wider layers: one row of so many, all having gained where what is left is at most this share. */
+const SAMPLE_STRIDE = 16, CLEAR_GAIN = 0.8;
+
+/** Rows that are looked at together. */
+const PART_ROWS = 64;
+
+/** Rounded rows, whole groups of a grid or part of the only one. */
+export interface GuardedRows {
+  /** In the space of the codes, f32 `[rows, cols]`. */
+  readonly weights: Float32Array;
+  /** In and out: i8 `[rows, cols]`. */
+  readonly codes: Int8Array;
+  /** In and out: f32, one per group. */
+  readonly scales: Float32Array;
+  /** What rounding to nearest takes; may be `scales`. */
+  readonly plain: Float32Array;
+  readonly grid: Grid;
+}
+
+/**
+ * The largest share of the error of rounding to nearest that is taken for a gain. A Hessian of n inputs
+ * tells squared errors with a deviation of sqrt(2 / n).
+ */
+export function largestShare(
+  { statistic, rows }: Pick<Compensation, "statistic" | "rows">,
+): number {
+  return statistic === "activations" ? Math.max(0, 1 - Math.sqrt(2 / rows)) : 1;
+}
+
+/**
+ * Rounds to nearest what compensation has not made better: single rows, or all rows of a group where
+ * several rows share scales that are not those of rounding to nearest.
+ *
+ * @param share the largest part of the error of rounding to nearest that is good enough.
+ */
+export function guardRows(
+  context: Pick<ChunkContext, "kernels" | "scratch">,
+  linalg: LinalgContext,
+  factor: GptqFactor,
+  rounded: GuardedRows & { readonly share: number },
+): void {
+  if (factor.report.fallback !== null) return;
+  const { grid, scales, plain, share } = rounded;
+  const { rows, cols } = grid;
+  const unit = scales === plain ? 1 : grid.groupRows;
+  const losersOf = (stride: number, most: number): number[] => {
+    const sample = Array.from({ length: Math.ceil(rows / stride) }, (_, i) => i * stride);
+    const found = compareRows(context, linalg, factor, rounded, sample);
+    const fitted = new Float64Array(rows / unit), nearest = new Float64Array(rows / unit);
+    sample.forEach((row, i) => {
+      const index = Math.floor(row / unit);
+      fitted[index]! += found.fitted[i]!;
+      nearest[index]! += found.nearest[i]!;
+    });
+    return [...fitted.keys()].filter((index) => fitted[index]! > most * nearest[index]!);
+  };
+  const clear = Math.min(share, CLEAR_GAIN);
+  if (cols > NARROW_COLS && rows > 1 && losersOf(SAMPLE_STRIDE, clear).length === 0) return;
+  const across = cols / grid.groupCols;
+  for (const index of losersOf(1, share)) {
+    if (scales !== plain) {
+      const own = plain.subarray(index * across, (index + 1) * across);
+      scales.set(own, index * across);
+    }
+    for (let row = index * unit; row < (index + 1) * unit; row++) {
+      const first = row * cols, end = first + cols;
+      const weights = rounded.weights.subarray(first, end);
+      const own = scalesOfRow(scales, grid, row);
+      context.kernels.quantize(rounded.codes.subarray(first, end), weights, own, rowGrid(grid));
+    }
+  }
+}
+
+/** Bytes of scratch that {@link guardRows} takes. */
+export function guardRowsBytes(cols: number, blockSize: number): number {
+  const rows = 2 * PART_ROWS;
+  return 4 * rows * cols + 5 * cols + rowObjectivesBytes(rows, { size: cols, blockSize }) + 256;
+}
+
+/** One row by itself has the scales of its group. */
+function rowGrid({ cols, groupCols }: Grid): Grid {
+  return { rows: 1, cols, groupRows: 1, groupCols };
+}
+
+function scalesOfRow(scales: Float32Array, { cols, groupRows, groupCols }: Grid, row: number) {
+  const across = cols / groupCols, first = Math.floor(row / groupRows) * across;
+  return scales.subarray(first, first + across);
+}
+
+/** The squared output errors of some rows, as they are and rounded to nearest. */
+function compareRows(
+  { kernels, scratch }: Pick<ChunkContext, "kernels" | "scratch">,
+  linalg: LinalgContext,
+  factor: GptqFactor,
+  { weights, codes, scales, plain, grid }: GuardedRows,
+  rows: readonly number[],
+): { fitted: Float64Array; nearest: Float64Array } {
+  const { cols } = grid, one = rowGrid(grid);
+  const fitted = new Float64Array(rows.length), nearest = new Float64Array(rows.length);
+  const mark = scratch.mark();
+  const part = Math.min(PART_ROWS, rows.length);
+  const errors = scratch.f32(2 * part * cols), xhat = scratch.f32(cols), own = scratch.i8(cols);
+  const addErrors = (at: number, w: Float32Array, code: Int8Array, scale: Float32Array): void => {
+    kernels.dequantize(xhat, code, scale, one);
+    for (let k = 0; k < cols; k++) errors[at * cols + k] = w[k]! - xhat[k]!;
+  };
+  for (let start = 0; start < rows.length; start += part) {
+    const now = rows.slice(start, start + part);
+    now.forEach((row, i) => {
+      const w = weights.subarray(row * cols, (row + 1) * cols);
+      const code = codes.subarray(row * cols, (row + 1) * cols);
+      addErrors(i, w, code, scalesOfRow(scales, grid, row));
+      const scale = scalesOfRow(plain, grid, row);
+      kernels.quantize(own, w, scale, one);
+      addErrors(now.length + i, w, own, scale);
+    });
+    const both = matrix(errors, 2 * now.length, cols);
+    const found = rowObjectives(linalg, factor, both);
+    fitted.set(found.subarray(0, now.length), start);
+    nearest.set(found.subarray(now.length), start);
+  }
+  scratch.release(mark);
+  return { fitted, nearest };
+}
