@@ -1,18 +1,11 @@
 /** What a command gets from the process around it. */
 
+import type { Terminal } from "./terminal.ts";
+
 /** The edges of the process. */
-export interface CommandContext {
+export interface CommandContext extends Terminal {
   /** Aborts when the user interrupts. */
   readonly signal: AbortSignal;
   /** URL of the worker script, built in `main.ts`. */
   readonly workerUrl: URL;
-  /** Writes one line. Needs no `this`. */
-  readonly stdout: (line: string) => void;
-  readonly stderr: (line: string) => void;
-  readonly stdoutIsTTY: boolean;
-  readonly stderrIsTTY: boolean;
-  /** Whether stdout may be coloured: a terminal, and no NO_COLOR. */
-  readonly color: boolean;
-  /** Width of the terminal; 80 where there is none. */
-  readonly columns: number;
 }

@@ -13,11 +13,14 @@ const RETRY_MS = 2;
 
 /** What of a process a command may use. */
 export interface Terminal {
+  /** Writes one line. Needs no `this`. */
   readonly stdout: (line: string) => void;
   readonly stderr: (line: string) => void;
   readonly stdoutIsTTY: boolean;
   readonly stderrIsTTY: boolean;
+  /** Whether stdout may be coloured: a terminal, and no NO_COLOR. */
   readonly color: boolean;
+  /** Width of the terminal; 80 where there is none. */
   readonly columns: number;
 }
 

@@ -35,7 +35,8 @@ import type { Plan } from "./plan.ts";
 import { prepare, type Prepared } from "./prepare.ts";
 import { findSmoothing, smoothed, type Smoothing } from "./smoothing.ts";
 import { Stages } from "./stages.ts";
-import { inputBytesOf, type ScanTask, type Task } from "./tasks.ts";
+import { inputBytesOf } from "./task_list.ts";
+import type { ScanTask, Task } from "./tasks.ts";
 
 /** A conversion to be done. */
 export interface ConvertRequest {

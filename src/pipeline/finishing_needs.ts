@@ -4,7 +4,8 @@ import { meanInput, measuringInputs } from "./layer_inputs.ts";
 import type { ConvertOptions } from "./options.ts";
 import type { Prepared } from "./prepare.ts";
 import { tensorsByName } from "./stored_matrix.ts";
-import { inputBytesOf, type MatrixSource, type MeasureTask, type Task } from "./tasks.ts";
+import { inputBytesOf } from "./task_list.ts";
+import type { MatrixSource, MeasureTask, Task } from "./tasks.ts";
 import { arenaBytesFor } from "./workers/worker_pool.ts";
 
 /** Returns the bytes of memory that each worker's arena will take in `finishLayers`, at most. */

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { TaskList } from "../../src/pipeline/task_list.ts";
 import {
   CHUNK_ELEMENTS,
   chunkCount,
@@ -8,7 +9,6 @@ import {
   type MatrixSource,
   type QuantizeTask,
   type Task,
-  TaskList,
 } from "../../src/pipeline/tasks.ts";
 
 function matrix(rows: number, cols: number): MatrixSource {

@@ -5,7 +5,8 @@
 
 import { ChannelClient, type FileRange, type RemotePath } from "../../remote/channel.ts";
 import type { InputPath } from "../../remote/input_path.ts";
-import { elementBytes, isTeamTask, type MatrixSource, type Task, type TaskList } from "../tasks.ts";
+import type { TaskList } from "../task_list.ts";
+import { elementBytes, isTeamTask, type MatrixSource, type Task } from "../tasks.ts";
 
 /** Tells every server of `inputPaths` its part of what `list` reads. Nothing to do for local files. */
 export function announceReads(inputPaths: readonly InputPath[], list: TaskList): void {

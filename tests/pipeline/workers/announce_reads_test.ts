@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { readOrder, readsAgain } from "../../../src/pipeline/workers/announce_reads.ts";
-import { type QuantizeTask, TaskList } from "../../../src/pipeline/tasks.ts";
+import { TaskList } from "../../../src/pipeline/task_list.ts";
+import type { QuantizeTask } from "../../../src/pipeline/tasks.ts";
 
 const SOURCE = {
   name: "a.weight",

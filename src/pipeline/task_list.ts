@@ -1,0 +1,73 @@
+/** All tasks of a run, with the numbers of their chunks; and how much they read. */
+
+import {
+  chunkCount,
+  type ChunkGrid,
+  chunkGrid,
+  elementBytes,
+  isTeamTask,
+  type MatrixSource,
+  type Task,
+} from "./tasks.ts";
+
+/** Bytes a task reads once: what progress counts. */
+export function inputBytesOf(task: Task): number {
+  switch (task.kind) {
+    case "copy":
+    case "compareBytes":
+      return task.byteLength;
+    case "quantize":
+    case "cast":
+    case "scan":
+    case "columnMax":
+      return matrixBytes(task.source);
+    case "compare":
+    case "measure":
+    case "correctBias":
+      return matrixBytes(task.reference) + matrixBytes(task.stored);
+    case "inputScale":
+      return 4 * task.inputs.rows * task.inputs.cols;
+  }
+}
+
+function matrixBytes(matrix: MatrixSource): number {
+  return matrix.rows * matrix.cols * elementBytes(matrix.dtype);
+}
+
+/** All tasks of a run with the numbers of their chunks: chunk n of the run belongs to one task. */
+export class TaskList {
+  readonly tasks: readonly Task[];
+  readonly grids: readonly ChunkGrid[];
+  /** `firstChunk[i]` is the run-wide number of task i's first chunk; one entry more than tasks. */
+  readonly firstChunk: readonly number[];
+  /** How many tasks, the first ones, are done by all workers together, one after the other. */
+  readonly teamCount: number;
+
+  constructor(tasks: readonly Task[]) {
+    this.tasks = tasks;
+    this.grids = tasks.map(chunkGrid);
+    const first = [0];
+    for (const grid of this.grids) first.push(first[first.length - 1]! + chunkCount(grid));
+    this.firstChunk = first;
+    this.teamCount = tasks.filter(isTeamTask).length;
+    if (!tasks.slice(0, this.teamCount).every(isTeamTask)) {
+      throw new RangeError("Cannot run tasks: those of a team must come first");
+    }
+  }
+
+  get chunkCount(): number {
+    return this.firstChunk[this.tasks.length]!;
+  }
+
+  /** Index of the task that run-wide chunk `chunk` belongs to. */
+  taskOf(chunk: number): number {
+    let low = 0;
+    let high = this.tasks.length - 1;
+    while (low < high) {
+      const middle = (low + high + 1) >> 1;
+      if (this.firstChunk[middle]! <= chunk) low = middle;
+      else high = middle - 1;
+    }
+    return low;
+  }
+}
