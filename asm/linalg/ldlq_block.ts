@@ -20,6 +20,9 @@
  *
  * NaN (also 0 / 0): code 0; its row keeps spreading the NaN, giving code 0 from there on. Infinity: +-127.
  * Rows are independent, so any split over rows gives the same. Class: exact.
+ *
+ * Four rows go side by side, one in each lane, and four columns at a time: the squares where they meet are
+ * transposed, and all columns to the left take the four errors in one pass, in the order above.
  */
 export function ldlqBlock(
   codes: usize, x: usize, feedback: usize,
@@ -29,11 +32,19 @@ export function ldlqBlock(
   firstRow: usize, groupRows: usize, scaleCols: usize,
 ): void {
   let r: usize = 0;
+  const whole = width & ~3;
   for (; r + 4 <= rows; r += 4) {
     const row = firstRow + r, stride = scaleCols << 2;
+    const to = codes + r * codesRow, from = x + (r * xRow << 2);
+    const fed = feedback + (r * feedbackRow << 2);
+    for (let i: usize = 0; whole < width && i < 4; i++) {
+      roundOneRow(
+        to + i * codesRow, from + (i * xRow << 2), fed + (i * feedbackRow << 2),
+        panel, columnGroups, whole, width, panelRow << 2, scales + ((row + i) / groupRows) * stride,
+      );
+    }
     roundFourRows(
-      codes + r * codesRow, x + (r * xRow << 2), feedback + (r * feedbackRow << 2),
-      panel, columnGroups, width, codesRow, xRow << 2, feedbackRow << 2, panelRow << 2,
+      to, from, fed, panel, columnGroups, whole, codesRow, xRow << 2, feedbackRow << 2, panelRow << 2,
       scales + (row / groupRows) * stride, scales + ((row + 1) / groupRows) * stride,
       scales + ((row + 2) / groupRows) * stride, scales + ((row + 3) / groupRows) * stride,
     );
@@ -41,69 +52,142 @@ export function ldlqBlock(
   for (; r < rows; r++) {
     roundOneRow(
       codes + r * codesRow, x + (r * xRow << 2), feedback + (r * feedbackRow << 2),
-      panel, columnGroups, width, panelRow << 2,
+      panel, columnGroups, 0, width, panelRow << 2,
       scales + (((firstRow + r) / groupRows) * scaleCols << 2),
     );
   }
 }
 
-/** Four rows side by side: their chains of dependent operations overlap. Strides in bytes. */
+/** Columns width - 1 down to 0 of four rows; width is a multiple of 4. Strides in bytes. */
 function roundFourRows(
   codes: usize, x: usize, feedback: usize,
   panel: usize, columnGroups: usize, width: usize,
   codesRow: usize, xRow: usize, feedbackRow: usize, panelRow: usize,
   scales0: usize, scales1: usize, scales2: usize, scales3: usize,
 ): void {
-  const codes1 = codes + codesRow, codes2 = codes1 + codesRow, codes3 = codes2 + codesRow;
   const x1 = x + xRow, x2 = x1 + xRow, x3 = x2 + xRow;
-  const t0 = feedback, t1 = t0 + feedbackRow, t2 = t1 + feedbackRow, t3 = t2 + feedbackRow;
+  const t1 = feedback + feedbackRow, t2 = t1 + feedbackRow, t3 = t2 + feedbackRow;
   for (let j = width; j > 0;) {
-    j--;
-    const at = j << 2, group = <usize>load<i32>(columnGroups + at) << 2;
-    const s0 = load<f32>(scales0 + group), s1 = load<f32>(scales1 + group);
-    const s2 = load<f32>(scales2 + group), s3 = load<f32>(scales3 + group);
-    const w0 = load<f32>(x + at), w1 = load<f32>(x1 + at);
-    const w2 = load<f32>(x2 + at), w3 = load<f32>(x3 + at);
-    const q0 = rounded((w0 + load<f32>(t0 + at)) / s0), q1 = rounded((w1 + load<f32>(t1 + at)) / s1);
-    const q2 = rounded((w2 + load<f32>(t2 + at)) / s2), q3 = rounded((w3 + load<f32>(t3 + at)) / s3);
-    store<i8>(codes + j, <i8>q0);
-    store<i8>(codes1 + j, <i8>q1);
-    store<i8>(codes2 + j, <i8>q2);
-    store<i8>(codes3 + j, <i8>q3);
-    const e0 = w0 - q0 * s0, e1 = w1 - q1 * s1, e2 = w2 - q2 * s2, e3 = w3 - q3 * s3;
-    store<f32>(x + at, e0);
-    store<f32>(x1 + at, e1);
-    store<f32>(x2 + at, e2);
-    store<f32>(x3 + at, e3);
-    addFour(t0, t1, t2, t3, panel + j * panelRow, at, e0, e1, e2, e3);
+    j -= 4;
+    const at = j << 2, groups = columnGroups + at;
+    const p0 = panel + j * panelRow, p1 = p0 + panelRow, p2 = p1 + panelRow, p3 = p2 + panelRow;
+    // What is fed back, and the weights: a vector for each column, a lane for each row.
+    let a = v128.load(feedback + at), b = v128.load(t1 + at);
+    let c = v128.load(t2 + at), d = v128.load(t3 + at);
+    let ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5), cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);
+    let f0 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), f1 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+    ab = v128.shuffle<f32>(a, b, 2, 6, 3, 7);
+    cd = v128.shuffle<f32>(c, d, 2, 6, 3, 7);
+    let f2 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5);
+    const f3 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+    a = v128.load(x + at);
+    b = v128.load(x1 + at);
+    c = v128.load(x2 + at);
+    d = v128.load(x3 + at);
+    ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5);
+    cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);
+    let e0 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), e1 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+    ab = v128.shuffle<f32>(a, b, 2, 6, 3, 7);
+    cd = v128.shuffle<f32>(c, d, 2, 6, 3, 7);
+    let e2 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), e3 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+
+    let s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(groups, 12) << 2);
+    const q3 = rounded(f32x4.div(f32x4.add(e3, f3), s));
+    e3 = f32x4.sub(e3, f32x4.mul(q3, s));
+    let p = v128.load(p3 + at);
+    f2 = f32x4.add(f2, f32x4.mul(e3, v128.shuffle<f32>(p, p, 2, 2, 2, 2)));
+    f1 = f32x4.add(f1, f32x4.mul(e3, v128.shuffle<f32>(p, p, 1, 1, 1, 1)));
+    f0 = f32x4.add(f0, f32x4.mul(e3, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
+    s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(groups, 8) << 2);
+    const q2 = rounded(f32x4.div(f32x4.add(e2, f2), s));
+    e2 = f32x4.sub(e2, f32x4.mul(q2, s));
+    p = v128.load(p2 + at);
+    f1 = f32x4.add(f1, f32x4.mul(e2, v128.shuffle<f32>(p, p, 1, 1, 1, 1)));
+    f0 = f32x4.add(f0, f32x4.mul(e2, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
+    s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(groups, 4) << 2);
+    const q1 = rounded(f32x4.div(f32x4.add(e1, f1), s));
+    e1 = f32x4.sub(e1, f32x4.mul(q1, s));
+    p = v128.load(p1 + at);
+    f0 = f32x4.add(f0, f32x4.mul(e1, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
+    s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(groups) << 2);
+    const q0 = rounded(f32x4.div(f32x4.add(e0, f0), s));
+    e0 = f32x4.sub(e0, f32x4.mul(q0, s));
+
+    const bytes = i8x16.narrow_i16x8_s(
+      i16x8.narrow_i32x4_s(i32x4.trunc_sat_f32x4_s(q0), i32x4.trunc_sat_f32x4_s(q1)),
+      i16x8.narrow_i32x4_s(i32x4.trunc_sat_f32x4_s(q2), i32x4.trunc_sat_f32x4_s(q3)),
+    );
+    const byRow = v128.shuffle<i8>(
+      bytes, bytes, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
+    );
+    v128.store32_lane(codes + j, byRow, 0);
+    v128.store32_lane(codes + codesRow + j, byRow, 1);
+    v128.store32_lane(codes + 2 * codesRow + j, byRow, 2);
+    v128.store32_lane(codes + 3 * codesRow + j, byRow, 3);
+    ab = v128.shuffle<f32>(e0, e1, 0, 4, 1, 5);
+    cd = v128.shuffle<f32>(e2, e3, 0, 4, 1, 5);
+    a = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5);
+    b = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+    ab = v128.shuffle<f32>(e0, e1, 2, 6, 3, 7);
+    cd = v128.shuffle<f32>(e2, e3, 2, 6, 3, 7);
+    c = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5);
+    d = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+    v128.store(x + at, a);
+    v128.store(x1 + at, b);
+    v128.store(x2 + at, c);
+    v128.store(x3 + at, d);
+    addToTwo(feedback, t1, p0, panelRow, at, a, b);
+    addToTwo(t2, t3, p0, panelRow, at, c, d);
   }
 }
 
-/** t_r[i] += e_r * panel[i] for `bytes` / 4 values, up to the end of the last vector. */
+/** The scales of a column in four rows. */
 // @ts-ignore: decorator
 @inline
-function addFour(
-  t0: usize, t1: usize, t2: usize, t3: usize, panel: usize, bytes: usize,
-  e0: f32, e1: f32, e2: f32, e3: f32,
+function scalesOf(s0: usize, s1: usize, s2: usize, s3: usize, group: usize): v128 {
+  let s = v128.load32_zero(s0 + group);
+  s = v128.load32_lane(s1 + group, s, 1);
+  s = v128.load32_lane(s2 + group, s, 2);
+  return v128.load32_lane(s3 + group, s, 3);
+}
+
+/**
+ * t_r[i] += e_r[3] * panel[3, i], then lanes 2, 1 and 0, for `bytes` / 4 values, a multiple of 4, of two
+ * rows r.
+ */
+function addToTwo(
+  t0: usize, t1: usize, panel: usize, panelRow: usize, bytes: usize, e0: v128, e1: v128,
 ): void {
-  const v0 = f32x4.splat(e0), v1 = f32x4.splat(e1), v2 = f32x4.splat(e2), v3 = f32x4.splat(e3);
+  const panel1 = panel + panelRow, panel2 = panel1 + panelRow, panel3 = panel2 + panelRow;
+  const e00 = v128.shuffle<f32>(e0, e0, 0, 0, 0, 0), e01 = v128.shuffle<f32>(e0, e0, 1, 1, 1, 1);
+  const e02 = v128.shuffle<f32>(e0, e0, 2, 2, 2, 2), e03 = v128.shuffle<f32>(e0, e0, 3, 3, 3, 3);
+  const e10 = v128.shuffle<f32>(e1, e1, 0, 0, 0, 0), e11 = v128.shuffle<f32>(e1, e1, 1, 1, 1, 1);
+  const e12 = v128.shuffle<f32>(e1, e1, 2, 2, 2, 2), e13 = v128.shuffle<f32>(e1, e1, 3, 3, 3, 3);
   for (let i: usize = 0; i < bytes; i += 16) {
-    const factor = v128.load(panel + i);
-    v128.store(t0 + i, f32x4.add(v128.load(t0 + i), f32x4.mul(v0, factor)));
-    v128.store(t1 + i, f32x4.add(v128.load(t1 + i), f32x4.mul(v1, factor)));
-    v128.store(t2 + i, f32x4.add(v128.load(t2 + i), f32x4.mul(v2, factor)));
-    v128.store(t3 + i, f32x4.add(v128.load(t3 + i), f32x4.mul(v3, factor)));
+    let p = v128.load(panel3 + i), u = v128.load(t0 + i), v = v128.load(t1 + i);
+    u = f32x4.add(u, f32x4.mul(e03, p));
+    v = f32x4.add(v, f32x4.mul(e13, p));
+    p = v128.load(panel2 + i);
+    u = f32x4.add(u, f32x4.mul(e02, p));
+    v = f32x4.add(v, f32x4.mul(e12, p));
+    p = v128.load(panel1 + i);
+    u = f32x4.add(u, f32x4.mul(e01, p));
+    v = f32x4.add(v, f32x4.mul(e11, p));
+    p = v128.load(panel + i);
+    v128.store(t0 + i, f32x4.add(u, f32x4.mul(e00, p)));
+    v128.store(t1 + i, f32x4.add(v, f32x4.mul(e10, p)));
   }
 }
 
+/** Columns width - 1 down to `first`. */
 function roundOneRow(
-  codes: usize, x: usize, feedback: usize,
-  panel: usize, columnGroups: usize, width: usize, panelRow: usize, scales: usize,
+  codes: usize, x: usize, feedback: usize, panel: usize, columnGroups: usize,
+  first: usize, width: usize, panelRow: usize, scales: usize,
 ): void {
-  for (let j = width; j > 0;) {
+  for (let j = width; j > first;) {
     j--;
     const at = j << 2, scale = load<f32>(scales + (<usize>load<i32>(columnGroups + at) << 2));
-    const w = load<f32>(x + at), q = rounded((w + load<f32>(feedback + at)) / scale);
+    const w = load<f32>(x + at), q = roundedOne((w + load<f32>(feedback + at)) / scale);
     store<i8>(codes + j, <i8>q);
     const e = w - q * scale, v = f32x4.splat(e), row = panel + j * panelRow;
     store<f32>(x + at, e);
@@ -114,9 +198,17 @@ function roundOneRow(
   }
 }
 
+/** The nearest integers, ties to even, within +-127; 0 for NaN. */
+// @ts-ignore: decorator
+@inline
+function rounded(t: v128): v128 {
+  const clamped = f32x4.min(f32x4.splat(127), f32x4.max(f32x4.splat(-127), t));
+  return v128.and(f32x4.nearest(clamped), f32x4.eq(t, t));
+}
+
 /** The nearest integer, ties to even, within +-127; 0 for NaN. */
 // @ts-ignore: decorator
 @inline
-function rounded(t: f32): f32 {
+function roundedOne(t: f32): f32 {
   return t == t ? nearest(min<f32>(127, max<f32>(-127, t))) : 0;
 }

@@ -76,6 +76,12 @@ export function cholesky(
       const column = block(h, first, first, n - first, width);
       const diagonal = block(column, 0, 0, width, width);
       let failed = -1;
+      // Who factors the diagonal block alone has its share of the rows in it.
+      const share = Math.ceil((n - first) / team.size);
+      const others = { index: team.index - 1, size: team.size - 1 };
+      const updated = team.index === 0
+        ? { start: width, end: Math.max(width, team.size === 1 ? n - first : share) }
+        : shareOf(others, Math.max(width, share), n - first, ROW_UNIT);
       if (team.index === 0) {
         // Products fill whole rectangles: what lies above the diagonal is kept aside.
         copyUpper(upper, CHOLESKY_BLOCK, diagonal.data, h.rowStride, width);
@@ -83,10 +89,10 @@ export function cholesky(
         failed = factorDiagonal(kernels, diagonal, minPivot);
         copyUpper(diagonal.data, h.rowStride, upper, CHOLESKY_BLOCK, width);
       }
-      const below = shareOf(team, width, n - first, ROW_UNIT);
-      update(column, done, below);
+      update(column, done, updated);
       failed = team.max(failed);
       if (failed >= 0) return first + failed;
+      const below = shareOf(team, width, n - first, ROW_UNIT);
       solveRows(kernels, block(column, below.start, 0, below.end - below.start, width), diagonal);
       team.barrier();
     }

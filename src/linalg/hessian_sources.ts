@@ -34,41 +34,56 @@ export function hessianFromMatrix(
   { team = SOLO, firstChannel = 0 }: { team?: Team; firstChannel?: number } = {},
 ): Hessian {
   requireLength("hessian", values, size * size);
-  const at = (i: number, j: number) => `hessian[${firstChannel + i}, ${firstChannel + j}]`;
-  const refuse = (rule: string): never => {
-    throw new BadStatisticError("Cannot use Hessian", rule);
-  };
   const { start, end } = triangleShareOf(team, size);
   for (let i = start; i < end; i++) {
     const diagonal = values[i * size + i]!;
     if (!(diagonal >= 0 && diagonal < Infinity)) {
-      refuse(`${at(i, i)} is ${diagonal}, needs a finite number, 0 or more`);
+      const at = `hessian[${firstChannel + i}, ${firstChannel + i}]`;
+      const rule = `${at} is ${diagonal}, needs a finite number, 0 or more`;
+      throw new BadStatisticError("Cannot use Hessian", rule);
     }
   }
   team.barrier(); // every diagonal element is checked before it is relied on
-  for (let i = start; i < end; i++) {
-    for (let j = 0; j < i; j++) {
-      const below = values[i * size + j]!, above = values[j * size + i]!;
-      const largest = Math.sqrt(values[i * size + i]! * values[j * size + j]!);
-      if (!Number.isFinite(below) || !Number.isFinite(above)) {
-        refuse(`${at(i, j)} is ${below + above}, needs a finite number`);
+  const roots = new Float64Array(size);
+  for (let i = 0; i < size; i++) roots[i] = Math.sqrt(values[i * size + i]!);
+  for (let top = start; top < end; top += TILE) {
+    const bottom = Math.min(end, top + TILE);
+    for (let left = 0; left < bottom; left += TILE) {
+      for (let i = top; i < bottom; i++) {
+        const right = Math.min(left + TILE, i), largest = roots[i]!;
+        for (let j = left; j < right; j++) {
+          const below = values[i * size + j]!, above = values[j * size + i]!;
+          const limit = largest * roots[j]!, mean = (below + above) / 2;
+          const fits = Math.abs(below - above) <= SYMMETRY_TOLERANCE * limit &&
+            Math.abs(mean) <= (1 + SYMMETRY_TOLERANCE) * limit;
+          if (!fits) refuse([firstChannel + i, firstChannel + j], below, above, limit);
+          values[i * size + j] = mean;
+          values[j * size + i] = mean;
+        }
       }
-      if (Math.abs(below - above) > SYMMETRY_TOLERANCE * largest) {
-        refuse(`not symmetric, ${at(i, j)} is ${below}, ${at(j, i)} is ${above}`);
-      }
-      const mean = (below + above) / 2;
-      if (Math.abs(mean) > (1 + SYMMETRY_TOLERANCE) * largest) {
-        refuse(
-          `not positive semidefinite, ${at(i, j)} is ${mean}, ` +
-            `at most ${largest} fits its diagonal`,
-        );
-      }
-      values[i * size + j] = mean;
-      values[j * size + i] = mean;
     }
   }
   team.barrier();
   return { size, blockSize: size, values, source: "hessian" };
+}
+
+/** Rows and columns that are mirrored at once: one side is read across rows, which the cache must hold. */
+const TILE = 32;
+
+/** Throws what is wrong with two mirrored elements, of which `limit` is the most that fits the diagonal. */
+function refuse(
+  [i, j]: readonly [number, number],
+  below: number,
+  above: number,
+  limit: number,
+): never {
+  const at = `hessian[${i}, ${j}]`, mean = (below + above) / 2;
+  const rule = !Number.isFinite(below) || !Number.isFinite(above)
+    ? `${at} is ${below + above}, needs a finite number`
+    : Math.abs(below - above) > SYMMETRY_TOLERANCE * limit
+    ? `not symmetric, ${at} is ${below}, hessian[${j}, ${i}] is ${above}`
+    : `not positive semidefinite, ${at} is ${mean}, at most ${limit} fits its diagonal`;
+  throw new BadStatisticError("Cannot use Hessian", rule);
 }
 
 /**

@@ -30,7 +30,12 @@ export interface Share {
 }
 
 /** Returns this member's part of `start .. end`, in whole `unit`s except at the end. */
-export function shareOf(team: Team, start: number, end: number, unit = 1): Share {
+export function shareOf(
+  team: Pick<Team, "index" | "size">,
+  start: number,
+  end: number,
+  unit = 1,
+): Share {
   const units = Math.ceil((end - start) / unit);
   const from = Math.floor((units * team.index) / team.size);
   const to = Math.floor((units * (team.index + 1)) / team.size);

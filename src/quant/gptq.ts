@@ -175,6 +175,8 @@ export interface GptqRows {
    * `[rows, K]`, row-major.
    */
   readonly weights: Float32Array;
+  /** False: nobody needs what becomes of the weights; they may also stay. Default: true. */
+  readonly errors?: boolean;
   /** Out: the codes, i8 `[rows, K]`. */
   readonly codes: Int8Array;
   /** Row of the layer that the first of these is. */
@@ -227,7 +229,7 @@ export function gptqRows(context: LinalgContext, factor: GptqFactor, rows: GptqR
       gatherColumns(moved, original, order);
       const layer = { ...shared, firstRow: rows.firstRow + start, weights: moved };
       roundBlocks(context, factor, { ...layer, codes: chunkCodes });
-      scatterColumns(original, moved, order);
+      if (rows.errors ?? true) scatterColumns(original, moved, order);
       const toCodes = matrix(codes.subarray(at), height, size);
       scatterColumns(toCodes, matrix(chunkCodes, height, size), order);
     }

@@ -229,6 +229,9 @@ testEachContext("gptqRows() gives the same bits for any split of the rows", (con
     });
     assertSameBits(parts!.codes, whole!.codes, "codes");
     assertSameBits(parts!.errors, whole!.errors, "errors");
+    const codes = context.memory.i8(w.length), weights = put(context.memory, w);
+    gptqRows(context, factor, { weights, codes, firstRow: 0, grid, scales, errors: false });
+    assertSameBits(codes, whole!.codes, "codes without errors");
   }
 });
 

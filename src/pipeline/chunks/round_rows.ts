@@ -67,5 +67,5 @@ export function roundRows(
     grid: rows.grid,
   });
   // Results are copied when all of them are there: where the device failed, the weights are what they were.
-  if (!isDone) gptqRows(linalg, factor, rows);
+  if (!isDone) gptqRows(linalg, factor, { ...rows, errors });
 }
