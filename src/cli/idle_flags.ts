@@ -106,7 +106,7 @@ function rules(options: ConvertOptions, io: ConvertIo): IdleRule[] {
     },
     {
       when: io.dryRun === "analyze",
-      names: ["output", "force"],
+      names: ["output", "force", "resume"],
       why: "with --dry-run analyze, which writes nothing",
     },
     {

@@ -101,6 +101,7 @@ function ioOf(parsed: Parsed): ConvertIo {
   return Object.freeze({
     ...filesOf(parsed),
     force: parsed.bool("force"),
+    resume: parsed.bool("resume"),
     dryRun: parsed.string("dry-run") as ConvertIo["dryRun"],
     json: parsed.bool("json"),
     verify: parsed.bool("verify"),

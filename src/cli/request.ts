@@ -11,6 +11,7 @@ export interface ConvertIo {
   /** Null: named after the input and the mode. */
   readonly output: string | null;
   readonly force: boolean;
+  readonly resume: boolean;
   readonly dryRun: null | "analyze" | "create-template";
   readonly json: boolean;
   readonly verify: boolean;

@@ -1,8 +1,9 @@
-/** The version, the same as in deno.json: a program in one file has no deno.json to read. */
+/** What `--version` prints. */
 
+import { VERSION } from "../core/version.ts";
 import { BUILD, type BuildStamp } from "./build_stamp.ts";
 
-export const VERSION = "0.1.0";
+export { VERSION };
 
 /** Returns what `--version` prints: a binary also says what it was built from. */
 export function versionLine(build: BuildStamp | null = BUILD): string {

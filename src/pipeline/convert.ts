@@ -1,6 +1,6 @@
 /**
  * Converts a model: plan, run, rename. The output appears under its name only when it is complete and
- * synced; whatever fails before leaves no trace of it.
+ * synced; whatever fails before leaves no trace of it, unless it is to be resumed.
  */
 
 import {
@@ -12,17 +12,20 @@ import {
 import { PoolKeeper } from "./workers/pool_keeper.ts";
 import type { GpuService } from "./workers/gpu_service.ts";
 import { arenaBytesFor, teamBytesFor } from "./workers/worker_pool.ts";
+import { InterruptedError } from "../core/errors.ts";
+import { VERSION } from "../core/version.ts";
 import type { LearnedReport } from "../quant/learned/report.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import type { InputPath } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { refuseSameFile } from "../safetensors/output_file.ts";
-import { checkOutputNames, OutputSet } from "../safetensors/output_set.ts";
+import { inputIdentity } from "../safetensors/input_identity.ts";
+import { checkOutputNames } from "../safetensors/output_set.ts";
 import { type OutputLayout, type OutputNames, outputNames } from "../safetensors/shard_layout.ts";
+import { finishedShare } from "./workers/checkpoints.ts";
 import type { Note } from "./workers/protocol.ts";
 import { fetchBytesFor } from "./workers/remote_input.ts";
 import { workersWithin } from "./budget.ts";
-import { F16_MAX } from "./chunks/cast_chunk.ts";
 import { type LayerErrors, layerErrors } from "./layer_errors.ts";
 import { type BiasChange, finishLayers } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
@@ -30,13 +33,16 @@ import { deltaBytes } from "./lora_merge.ts";
 import { placeOnGpu } from "./gpu_tasks.ts";
 import { makeTasks, type Work } from "./make_tasks.ts";
 import type { ConvertOptions } from "./options.ts";
+import { explainNonFinite, planAround } from "./non_finite.ts";
 import type { OutputErrors } from "./output_errors.ts";
 import type { Plan } from "./plan.ts";
 import { prepare, type Prepared } from "./prepare.ts";
+import { fingerprintOf } from "./resume/fingerprint.ts";
+import { OutputSession, type SessionTimes } from "./resume/output_session.ts";
 import { findSmoothing, smoothed, type Smoothing } from "./smoothing.ts";
 import { Stages } from "./stages.ts";
 import { inputBytesOf } from "./task_list.ts";
-import type { ScanTask, Task } from "./tasks.ts";
+import type { Task } from "./tasks.ts";
 
 /** A conversion to be done. */
 export interface ConvertRequest {
@@ -71,6 +77,15 @@ export interface ConvertRequest {
   readonly measure?: boolean;
   /** Called with every layer whose output was measured, or whose bias was corrected. */
   readonly onMeasured?: (layer: LayerResult) => void;
+  /**
+   * Go on with what an unfinished run of the same conversion left, and leave what can be gone on with.
+   * Default: false.
+   */
+  readonly resume?: boolean;
+  /** How often what is finished is taken down. */
+  readonly times?: SessionTimes;
+  /** What the program calls itself, with its build. Default: the version. */
+  readonly program?: string;
 }
 
 /** What is about to be done. */
@@ -85,6 +100,8 @@ export interface ConvertStart {
   readonly workers: number;
   /** Name of the GPU that takes part; null: none does. */
   readonly gpu: string | null;
+  /** Share of the work that an unfinished run had finished, 0..1; null: this one begins. */
+  readonly resumed: number | null;
 }
 
 /** What became of one quantized layer. */
@@ -146,15 +163,19 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   const started = performance.now();
   const { force = false } = request;
   // How many shards there will be is not known yet, and the name is none of theirs.
+  const { resume = false } = request;
+  // A run that was killed while it gave names may have left some, which resuming takes back.
+  const checkNames = (output: string, count: number) =>
+    resume ? undefined : checkOutputNames(output, count, { force });
   if (typeof request.output === "string" && request.options.shardBytes === null) {
-    checkOutputNames(request.output, 1, { force });
+    checkNames(request.output, 1);
   }
   const prepared = prepare(request.input, request.options);
   const output = typeof request.output === "string"
     ? request.output
     : request.output(prepared.plan);
   refuseInputs(outputNames(output, prepared.plan.parts.length), prepared, request.options);
-  checkOutputNames(output, prepared.plan.parts.length, { force });
+  checkNames(output, prepared.plan.parts.length);
   const gpu = await request.openGpu?.() ?? null;
   const doneBefore = gpu?.doneCount ?? 0;
   if (gpu !== null) gpu.onFailure = (message) => request.onGpuFailure?.(message);
@@ -163,25 +184,41 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
   const pool = (request.pools ?? own!).take(workers, gpu);
   const plan = request.options.nonfinite === "keep"
-    ? await planAround(prepared, pool, { request, tasks: work.tasks })
+    ? await planAround(prepared, pool, { signal: request.signal, tasks: work.tasks })
     : prepared.plan;
   if (plan.parts.length !== prepared.plan.parts.length) {
     refuseInputs(outputNames(output, plan.parts.length), prepared, request.options);
-    checkOutputNames(output, plan.parts.length, { force });
+    checkNames(output, plan.parts.length);
   }
   const smoothing = await smoothingOf(prepared, plan, { request, pool });
   const notes = [...prepared.notes, ...smoothing?.notes ?? []];
   const adapter = gpu?.adapter.name ?? null;
   const { main, files } = outputNames(output, plan.parts.length);
-  request.onPlan?.({ plan, output: main, notes, loras: prepared.loras, workers, gpu: adapter });
   const final = smoothing === null ? prepared : smoothed(prepared, smoothing);
   const isAsFirst = plan === prepared.plan && final === prepared;
-  const layers = await execute(request, final, {
-    plan,
-    pool,
-    output,
-    work: isAsFirst ? work : tasksOf(gpu, final, plan),
-  });
+  const finalWork = isAsFirst ? work : tasksOf(gpu, final, plan);
+  const session = await openSession(request, final, { plan, pool, output, work: finalWork });
+  let layers: LayerResult[];
+  try {
+    request.onPlan?.({
+      plan,
+      output: main,
+      notes: session.note === null ? notes : [...notes, session.note],
+      loras: prepared.loras,
+      workers,
+      gpu: adapter,
+      resumed: session.resumed === null
+        ? null
+        : finishedShare(finalWork.tasks, session.resumed.chunks),
+    });
+    layers = await execute(request, final, { plan, pool, session, work: finalWork });
+    await session.commit();
+  } catch (error) {
+    throw leftBehind(session, error);
+  }
+  for (const layer of layers) {
+    if (layer.output !== null || layer.bias !== null) request.onMeasured?.(layer);
+  }
   return {
     plan,
     output: main,
@@ -229,6 +266,35 @@ function tasksOf(gpu: GpuService | null, prepared: Prepared, plan: Plan): Work {
   return { ...work, tasks: placeOnGpu(work.tasks, gpu.placement) };
 }
 
+/** Opens the output, and what an unfinished run left of it. */
+function openSession(
+  request: ConvertRequest,
+  prepared: Prepared,
+  { plan, pool, output, work }: { plan: Plan; pool: WorkerPool; output: string; work: Work },
+): Promise<OutputSession> {
+  const { options, force = false, resume = false, program = VERSION, times } = request;
+  const steering = options.calibrationLora === null ? [] : [options.calibrationLora];
+  const inputs = [...inputsOf(prepared, options), ...steering].map(inputIdentity);
+  return OutputSession.open(output, layoutOf(plan), {
+    force,
+    resume,
+    times,
+    fingerprint: () => fingerprintOf({ program, device: pool.device, inputs, plan, work, options }),
+  });
+}
+
+/** Ends a session that failed, and returns the error that tells so. */
+function leftBehind(session: OutputSession, error: unknown): unknown {
+  // Values that cannot be quantized will be there the next time, too.
+  const isInInput = error instanceof Error && error.cause instanceof NonFiniteError;
+  const stays = session.leave({ isUseful: !isInInput });
+  if (!stays) return error;
+  if (error instanceof InterruptedError) {
+    return new InterruptedError("`--resume` goes on from what was finished");
+  }
+  return error;
+}
+
 function layoutOf({ parts, outputs, totals }: Plan): OutputLayout {
   return { parts, entries: outputs, totalBytes: totals.outputBytes };
 }
@@ -237,15 +303,15 @@ function layoutOf({ parts, outputs, totals }: Plan): OutputLayout {
 async function execute(
   request: ConvertRequest,
   prepared: Prepared,
-  { plan, pool, output: path, work: { tasks, inline } }: {
+  { plan, pool, session, work: { tasks, inline } }: {
     plan: Plan;
     pool: WorkerPool;
-    output: string;
+    session: OutputSession;
     work: Work;
   },
 ): Promise<LayerResult[]> {
   const stages = stagesOf(request, prepared, tasks);
-  using output = OutputSet.create(path, layoutOf(plan), { force: request.force ?? false });
+  const { output } = session;
   for (const { bytes, offsetBytes } of inline) output.write(bytes, offsetBytes);
   const results = new Map<string, LayerResult>();
   const notes = new Map<number, Note>();
@@ -263,10 +329,11 @@ async function execute(
       },
       onNote: (index, note) => notes.set(index, note),
       onProgress: stages.of("weights"),
+      journal: session.journal,
     });
   } catch (error) {
     if (error instanceof NonFiniteError) {
-      throw await explainNonFinite(tasks[error.task]!, prepared, pool);
+      throw await explainNonFinite(error, tasks[error.task]!, { prepared, pool });
     }
     throw error;
   }
@@ -279,7 +346,7 @@ async function execute(
     signal: request.signal,
     stages,
   });
-  const layers = plan.tensors.flatMap(({ source }) => {
+  return plan.tensors.flatMap(({ source }) => {
     const layer = results.get(source.name);
     return layer === undefined ? [] : [{
       ...layer,
@@ -287,12 +354,6 @@ async function execute(
       bias: finished.biases.get(source.name) ?? null,
     }];
   });
-  await output.sync();
-  output.commit();
-  for (const layer of layers) {
-    if (layer.output !== null || layer.bias !== null) request.onMeasured?.(layer);
-  }
-  return layers;
 }
 
 /** The steps of a run that are shown as one: what is read in each, in bytes. */
@@ -341,50 +402,4 @@ function workersFor(request: ConvertRequest, prepared: Prepared, tasks: readonly
     wanted: request.workers,
     limitBytes: request.memoryLimitBytes ?? null,
   });
-}
-
-/** Returns the tasks that look for values which `task` cannot take. */
-function scanOf(task: Task): ScanTask[] {
-  if (task.kind !== "quantize" && task.kind !== "cast") return [];
-  const limit = task.kind === "cast" && task.dtype === "F16" ? F16_MAX : Infinity;
-  return [{ kind: "scan", name: task.name, source: task.source, limit }];
-}
-
-/** Reads the input once more than usual, to know which tensors `--nonfinite keep` keeps. */
-async function planAround(
-  prepared: Prepared,
-  pool: WorkerPool,
-  { request, tasks }: { request: ConvertRequest; tasks: readonly Task[] },
-): Promise<Plan> {
-  const scans = tasks.flatMap(scanOf);
-  const numbers = await pool.run({
-    inputPaths: prepared.inputPaths,
-    outputs: [],
-    tasks: scans,
-    signal: request.signal,
-  });
-  const bad = scans.filter((_, index) => numbers[index]!.nonFinite > 0).map(({ name }) => name);
-  return bad.length === 0 ? prepared.plan : prepared.replan(new Set(bad));
-}
-
-/** Counts what stopped the run, over the whole tensor. */
-async function explainNonFinite(task: Task, prepared: Prepared, pool: WorkerPool): Promise<Error> {
-  const scans = scanOf(task);
-  const [found] = await pool.run({
-    inputPaths: prepared.inputPaths,
-    outputs: [],
-    tasks: scans,
-  });
-  const { nonFinite = 0, firstNonFinite = -1 } = found ?? {};
-  const isCast = task.kind === "cast";
-  const values = isCast
-    ? `${nonFinite} values that F16 cannot hold (NaN, infinite or beyond ${F16_MAX})`
-    : `${nonFinite} NaN or infinite values`;
-  return new Error(
-    `Cannot ${isCast ? "cast" : "quantize"} tensor ${JSON.stringify(task.name)} of ` +
-      `${
-        JSON.stringify(prepared.model.path)
-      }: it holds ${values}, the first at index ${firstNonFinite}; ` +
-      "`--nonfinite keep` keeps such tensors in their dtype",
-  );
 }

@@ -20,6 +20,8 @@ export interface ConvertToInt8Options extends Partial<ConvertOptions> {
   readonly outputPath: string;
   /** Replace an existing output. Default: false. */
   readonly force?: boolean;
+  /** Go on with what an unfinished run of the same conversion left. Default: false. */
+  readonly resume?: boolean;
   /** Parallel workers. Default: one per core, at most 8. */
   readonly workers?: number;
   /**
@@ -79,6 +81,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
     input,
     outputPath,
     force,
+    resume,
     workers,
     device = "cpu",
     memoryLimitBytes,
@@ -94,7 +97,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
     ...rest,
   });
   const script = workerUrl ?? new URL("./workers/worker.ts", import.meta.url);
-  checkOutputPath(outputPath, { force: force ?? false });
+  if (options.shardBytes === null) checkOutputPath(outputPath, { force: force ?? false });
   using opened = await openInput(input, {
     workerUrl: script,
     spillFolder: dirname(outputPath),
@@ -109,6 +112,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
     output: outputPath,
     options,
     force: force ?? false,
+    resume: resume ?? false,
     workers: workers ?? Math.min(8, navigator.hardwareConcurrency),
     memoryLimitBytes: memoryLimitBytes ?? null,
     measure: measure ?? true,

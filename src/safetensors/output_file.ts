@@ -19,6 +19,7 @@ import {
   unlinkSync,
   writeSync,
 } from "node:fs";
+import { createHash } from "node:crypto";
 import { basename, dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { promisify } from "node:util";
@@ -149,7 +150,8 @@ export class OutputFile implements Disposable {
       output.write(options.header, 0);
       explained(what, () => ftruncateSync(output.fd, options.totalBytes));
     } catch (error) {
-      output.discard();
+      if (partial?.reuse) output.keep();
+      else output.discard();
       throw error;
     }
     return output;
@@ -208,6 +210,12 @@ export class OutputFile implements Disposable {
     await explainedAsync(this.#what(), () => fsyncAsync(fd));
   }
 
+  /** {@link sync} for small files. */
+  syncNow(): void {
+    const fd = this.fd;
+    explained(this.#what(), () => fsyncSync(fd));
+  }
+
   /** Closes the partial file and leaves it where it is. Nothing to do after {@link commit}. */
   keep(): void {
     this.#close();
@@ -251,15 +259,27 @@ export class OutputFile implements Disposable {
 }
 
 /**
+ * Returns the path of a file that belongs to the output `path`: hidden, beside it, with another ending. Of
+ * names that would become too long, the end is replaced by a hash of the whole.
+ */
+export function hiddenName(path: string, ending: string): string {
+  const name = basename(path);
+  let stem = name;
+  while (new TextEncoder().encode(stem).length > MAX_STEM_BYTES) stem = stem.slice(0, -1);
+  const hash = stem === name
+    ? ""
+    : `~${createHash("sha256").update(name).digest("hex").slice(0, 12)}`;
+  return join(dirname(path), `.${stem}${hash}${ending}`);
+}
+
+/**
  * Opens a new file `.<name>.<pid>.partial` beside `path`. A name that is taken, by a killed process of
  * the same id or, on a shared disk, by a live one of another machine, is left alone: the next is tried.
  */
 function openPartial(path: string): { path: string; fd: number } {
-  let stem = basename(path);
-  while (new TextEncoder().encode(stem).length > MAX_STEM_BYTES) stem = stem.slice(0, -1);
   for (let attempt = 1;; attempt++) {
     const owner = attempt === 1 ? `${process.pid}` : `${process.pid}-${attempt}`;
-    const partial = join(dirname(path), `.${stem}.${owner}.partial`);
+    const partial = hiddenName(path, `.${owner}.partial`);
     try {
       return { path: partial, fd: openSync(partial, "wx+") };
     } catch (error) {
@@ -276,6 +296,12 @@ function openNamed(
   // Never through a link: what it points to is not ours.
   rmSync(path, { force: true });
   return { path, fd: openSync(path, "wx+") };
+}
+
+/** Returns the size of a file; null where there is none. */
+export function fileSizeOf(path: string): number | null {
+  const stats = lstatSync(path, { throwIfNoEntry: false });
+  return stats?.isFile() ? stats.size : null;
 }
 
 /** Bytes of the disk that a file has already: one that was made larger than what was written has fewer. */

@@ -4,12 +4,12 @@
  * shards or none.
  */
 
-import { lstatSync, rmSync } from "node:fs";
+import { existsSync, lstatSync, renameSync, rmSync } from "node:fs";
 import { basename } from "node:path";
 import { UnsupportedError } from "../core/errors.ts";
 import { explained } from "./io_error.ts";
-import { checkOutputPath, OutputFile } from "./output_file.ts";
-import { encodeIndex, type OutputLayout, outputNames } from "./shard_layout.ts";
+import { checkOutputPath, OutputFile, type OutputOptions } from "./output_file.ts";
+import { encodeIndex, type OutputLayout, type OutputNames, outputNames } from "./shard_layout.ts";
 
 /** A file that workers write to, and the address of its first byte. */
 export interface OutputPlace {
@@ -51,21 +51,28 @@ export class OutputSet implements Disposable {
   /** The partial files, by address. */
   readonly places: readonly OutputPlace[];
   readonly #files: readonly OutputFile[];
-  readonly #index: { readonly path: string; readonly bytes: Uint8Array } | null;
+  readonly #index: Pick<OutputFile, "path"> & { readonly options: OutputOptions } | null;
   readonly #force: boolean;
 
   private constructor(
     layout: OutputLayout,
     files: readonly OutputFile[],
-    { main, index, force }: { main: string; index: string | null; force: boolean },
+    { main, index, force, partial }: OutputNames & OutputSetOptions,
   ) {
     this.path = main;
     this.#files = files;
     this.#force = force;
-    this.#index = index === null ? null : {
-      path: index,
-      bytes: encodeIndex(layout, files.map(({ path }) => basename(path))),
-    };
+    if (index === null) this.#index = null;
+    else {
+      const bytes = encodeIndex(layout, files.map(({ path }) => basename(path)));
+      const options = { header: bytes, totalBytes: bytes.length, force };
+      this.#index = {
+        path: index,
+        options: partial === undefined
+          ? options
+          : { ...options, partial: { path: partial.pathOf(index), reuse: false } },
+      };
+    }
     this.places = files.map(({ partialPath }, i) => {
       const { startBytes, totalBytes } = layout.parts[i]!;
       return { path: partialPath, startBytes, totalBytes };
@@ -98,10 +105,25 @@ export class OutputSet implements Disposable {
         }));
       }
     } catch (error) {
-      for (const file of files) file.discard();
+      for (const file of files) partial?.reuse ? file.keep() : file.discard();
       throw error;
     }
-    return new OutputSet(layout, files, { ...names, force });
+    return new OutputSet(layout, files, { ...names, ...options });
+  }
+
+  /**
+   * Makes partial files again of those that a killed process had given their names already, when it was
+   * killed before the last one had its. Its index tells: it is written before the first name is given.
+   */
+  static undoHalfCommit(path: string, count: number, pathOf: (path: string) => string): void {
+    const { files, index } = outputNames(path, count);
+    if (index === null || !existsSync(pathOf(index))) return;
+    explained(`Cannot resume ${JSON.stringify(index)}`, () => {
+      for (const file of files) {
+        if (!existsSync(pathOf(file)) && existsSync(file)) renameSync(file, pathOf(file));
+      }
+      rmSync(pathOf(index));
+    });
   }
 
   /**
@@ -130,12 +152,9 @@ export class OutputSet implements Disposable {
       for (const file of this.#files) file.commit();
       return;
     }
-    const { path, bytes } = this.#index;
-    using index = OutputFile.create(path, {
-      header: bytes,
-      totalBytes: bytes.length,
-      force: this.#force,
-    });
+    const { path, options } = this.#index;
+    using index = OutputFile.create(path, options);
+    index.syncNow();
     for (const file of this.#files) this.#refuseNew(file.path);
     // An index of before would join its shards with those of now, should the power fail in between.
     if (this.#force) {

@@ -127,8 +127,3 @@ export const VALUED: Readonly<Record<string, string>> = {
   "nonfinite": "keep",
   "verbose": "DEBUG",
 };
-
-/** What this version lacks: the flag as typed, and a word of the part that the message names. */
-export const NOT_YET: readonly (readonly [readonly string[], RegExp])[] = [
-  [["--resume"], /resuming/],
-];

@@ -47,11 +47,6 @@ Deno.test("helpPage() begins with usage and an example that needs no flag", () =
   for (const command of COMMANDS) ok(command === "convert" || text.includes(command), command);
 });
 
-Deno.test("helpPage() says what is not there yet", () => {
-  const standard = helpPage("standard", PLAIN).join("\n").replaceAll(/\s+/g, " ");
-  match(standard, /--resume [^-]*\(not yet\)/);
-});
-
 Deno.test("helpPage() keeps to the terminal's width, and to 100 columns", () => {
   for (const [columns, most] of [[60, 60], [80, 80], [300, 100]] as const) {
     for (const page of PAGES) {

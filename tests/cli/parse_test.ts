@@ -5,7 +5,7 @@ import { toConvertRequest } from "../../src/cli/options.ts";
 import { parseArgs } from "../../src/cli/parse.ts";
 import { nearest } from "../../src/core/nearest.ts";
 import { DOCUMENTED_NAMES } from "../../src/presets/documented.ts";
-import { NOT_YET, SWITCHES, VALUED } from "./documented_flags.ts";
+import { SWITCHES, VALUED } from "./documented_flags.ts";
 
 /** Asserts that parsing is refused with a usage message that `pattern` matches. */
 function refuses(argv: readonly string[], pattern: RegExp): void {
@@ -147,17 +147,6 @@ Deno.test("parseArgs() checks numbers, ranges, switches and missing values", () 
   refuses(["--output", "--simple"], /Missing value: --output FILE/);
   refuses(["--output="], /empty value/);
   refuses(["--merge-loras", "--simple"], /Missing value: --merge-loras/);
-});
-
-Deno.test("toConvertRequest() refuses what is not there yet, naming flag and part", () => {
-  for (const [argv, part] of NOT_YET) {
-    throws(() => toConvertRequest(parseArgs(["m.safetensors", ...argv])), (error: unknown) => {
-      ok(error instanceof NotYetError, `${argv.join(" ")}: ${error}`);
-      match(error.message, part);
-      ok(error.message.includes(argv[0]!.split("=")[0]!.replace(/^--no-/, "--")), error.message);
-      return true;
-    }, argv.join(" "));
-  }
 });
 
 Deno.test("nearest() returns the closest name whatever the case", () => {

@@ -227,7 +227,6 @@ Deno.test("quantsmith exits 2 for unknown flags, presets and contradictions, nam
     [["m.safetensors", "--preset", "flux3"], /flux/],
     [["m.safetensors", "--exclude-layers", "("], /exclude-layers/],
     [["m.safetensors", "--scaling_mode", "block", "--convrot", "256"], /convrot/],
-    [["m.safetensors", "--resume"], /not there yet/],
     [["m.safetensors", "--optimizer", "radam", "--lr", "NaN"], /"NaN" for --lr/],
     [
       ["m.safetensors", "--target", "ctq", "--min_k", "9", "--max_k", "8"],

@@ -1,8 +1,16 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { UnsupportedError } from "../../src/core/errors.ts";
 import type { TensorInfo } from "../../src/core/tensor.ts";
+import { hiddenName } from "../../src/safetensors/output_file.ts";
 import { OutputSet } from "../../src/safetensors/output_set.ts";
 import { openModel } from "../../src/safetensors/reader.ts";
 import { layoutOutput } from "../../src/safetensors/shard_layout.ts";
@@ -110,4 +118,34 @@ Deno.test("OutputSet.write() throws beyond the last file and across the end of o
   const first = LAYOUT.parts[0]!.totalBytes;
   assert.throws(() => output.write(Uint8Array.of(1, 2), first - 1), RangeError);
   assert.throws(() => output.write(Uint8Array.of(1), LAYOUT.totalBytes), RangeError);
+});
+
+Deno.test("OutputSet.undoHalfCommit() takes names back that a killed process had given, and no others", () => {
+  const pathOf = (path: string) => hiddenName(path, ".partial");
+  for (let killedAfter = 0; killedAfter <= NAMES.length; killedAfter++) {
+    using folder = new TempFolder();
+    const path = join(folder.path, "m.safetensors");
+    const options = { force: false, partial: { pathOf, reuse: false } };
+    const output = OutputSet.create(path, LAYOUT, options);
+    fill(output);
+    output.commit();
+    // As it was when the process was killed.
+    for (const name of NAMES.slice(killedAfter)) {
+      renameSync(join(folder.path, name), pathOf(join(folder.path, name)));
+    }
+    OutputSet.undoHalfCommit(path, 3, pathOf);
+    const left = readdirSync(folder.path).sort();
+    if (killedAfter === NAMES.length) {
+      assert.deepEqual(left, NAMES);
+      continue;
+    }
+    assert.deepEqual(left, NAMES.slice(0, 3).map((name) => `.${name}.partial`));
+    using again = OutputSet.create(path, LAYOUT, { ...options, partial: { pathOf, reuse: true } });
+    again.commit();
+    const model = openModel(again.path);
+    model.tensors.forEach(({ file, offsetBytes }, i) => {
+      const bytes = readFileSync(model.paths[file] as string).subarray(offsetBytes);
+      assert(bytes.every((byte) => byte === i + 1));
+    });
+  }
 });

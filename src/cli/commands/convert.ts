@@ -38,6 +38,7 @@ import type { ModelSource } from "../../safetensors/model_source.ts";
 import { checkOutputPath } from "../../safetensors/output_file.ts";
 import type { CommandContext } from "../context.ts";
 import { openFor } from "../open_input.ts";
+import { versionLine } from "../version.ts";
 import { verifyOutput } from "../verify_output.ts";
 
 /** Most workers without `--workers`: beyond this the disk is what limits. */
@@ -154,6 +155,8 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
         ((plan) => autoOutputName(localNameOf(io.input), options, nameFacts(plan))),
       options,
       force: io.force,
+      resume: io.resume,
+      program: versionLine(),
       workerUrl: context.workerUrl,
       pools: request.pools,
       openGpu: async () => {
@@ -180,6 +183,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
           adapter: start.gpu,
           gpu_memory: rules === null ? null : placementJson(rules),
           workers: start.workers,
+          resumed: start.resumed,
           family: start.plan.detection.family,
           target: start.plan.target,
           totals: totalsJson(start.plan),
@@ -243,7 +247,7 @@ function announce(start: ConvertStart, request: Request): void {
       formatBytes(totals.outputBytes)
     }`,
   );
-  log.info(`output: ${output}${plan.parts.length > 1 ? ` (${plan.parts.length} shards)` : ""}`);
+  for (const line of outputLines(start, request)) log.info(line);
   for (const note of notes) log.warn(note);
   for (const fallback of plan.fallbacks) log.verbose(`falls back: ${fallback}`);
   if (plan.fallbacks.length > 0) {
@@ -259,6 +263,17 @@ function announce(start: ConvertStart, request: Request): void {
 function deviceLine({ gpu, workers }: ConvertStart): string {
   const shared = `${workers} ${workers === 1 ? "worker" : "workers"}`;
   return gpu === null ? `device: cpu (${shared})` : `device: gpu, ${gpu} (${shared} on the CPU)`;
+}
+
+/** Where it goes on, and where it will be. */
+function outputLines({ output, plan, resumed }: ConvertStart, { io }: Request): string[] {
+  const shards = plan.parts.length > 1 ? ` (${plan.parts.length} shards)` : "";
+  const begins = io.resume && resumed === null ? ["resume: nothing to go on with, starting"] : [];
+  return [
+    `output: ${output}${shards}`,
+    ...begins,
+    ...(resumed === null ? [] : [`resume: ${(100 * resumed).toFixed(1)}% was finished`]),
+  ];
 }
 
 /** Which method is used, and why. */

@@ -41,8 +41,8 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "resume",
       type: BOOL,
-      help: "go on after a kill from what was finished",
-      notYet: "resuming",
+      help: "go on from what an unfinished run of the same conversion has finished",
+      commands: ["convert"],
     },
     {
       name: "requantize",

@@ -8,15 +8,24 @@ import type { InputPath } from "../../remote/input_path.ts";
 import type { TaskList } from "../task_list.ts";
 import { elementBytes, isTeamTask, type MatrixSource, type Task } from "../tasks.ts";
 
-/** Tells every server of `inputPaths` its part of what `list` reads. Nothing to do for local files. */
-export function announceReads(inputPaths: readonly InputPath[], list: TaskList): void {
+/**
+ * Tells every server of `inputPaths` its part of what `list` reads. Nothing to do for local files.
+ *
+ * @param isDone whether a chunk is left out, by its number. What would be fetched for it would be waited
+ *   for in vain; the rest of its task is fetched when it is asked for.
+ */
+export function announceReads(
+  inputPaths: readonly InputPath[],
+  list: TaskList,
+  isDone: (chunk: number) => boolean = () => false,
+): void {
   const remote = inputPaths.filter((path) => typeof path !== "string");
   for (const { channel } of new Map(remote.map((path) => [path.channel.id, path])).values()) {
     const fileOf = (number: number): RemotePath | null => {
       const path = inputPaths[number]!;
       return typeof path !== "string" && path.channel.id === channel.id ? path : null;
     };
-    const ranges = readOrder(list.tasks).flatMap((range) => {
+    const ranges = readOrder(untouched(list, isDone)).flatMap((range) => {
       const path = fileOf(range.file);
       return path === null ? [] : [{ ...range, file: path.file }];
     });
@@ -28,6 +37,15 @@ export function announceReads(inputPaths: readonly InputPath[], list: TaskList):
       client.close();
     }
   }
+}
+
+/** The tasks of which no chunk is left out. */
+function untouched(list: TaskList, isDone: (chunk: number) => boolean): Task[] {
+  return list.tasks.filter((_, task) => {
+    const end = list.firstChunk[task + 1]!;
+    for (let chunk = list.firstChunk[task]!; chunk < end; chunk++) if (isDone(chunk)) return false;
+    return true;
+  });
 }
 
 /** Whether some values are read more than once. */

@@ -36,6 +36,10 @@ export interface RunMessage {
   readonly control: SharedArrayBuffer;
   /** Float64: SLOT_LENGTH numbers per chunk. */
   readonly slots: SharedArrayBuffer;
+  /** Uint8 per chunk: 1 once all of it was written; those are left out. */
+  readonly done: SharedArrayBuffer;
+  /** Tasks of which nothing is left to do. */
+  readonly doneTasks: ReadonlySet<number>;
 }
 
 /** What a worker says of a tensor. */

@@ -93,10 +93,12 @@ class Chunks {
   readonly #gpu: GpuClient | null;
   readonly #inputs: InputFiles;
   readonly #outputs: number[] = [];
+  readonly #chunkDone: Uint8Array;
 
   constructor(run: RunMessage, control: Int32Array, list: TaskList, team: AtomicsTeam) {
     this.#run = run;
     this.#control = control;
+    this.#chunkDone = new Uint8Array(run.done);
     this.#list = list;
     this.#team = team;
     this.#inputs = new InputFiles(run.inputPaths, { shouldStop: () => this.#stops() });
@@ -130,6 +132,8 @@ class Chunks {
   runTogether(): void {
     const { memory, sharedBase, sharedBytes } = this.#run;
     for (this.task = 0; this.task < this.#list.teamCount && !this.#stops(); this.task++) {
+      // By what was done before the run, so that all members leave out the same ones.
+      if (this.#run.doneTasks.has(this.task)) continue;
       const task = this.#list.tasks[this.task]!;
       if (!isTeamTask(task) || this.#linalg === null) {
         throw new TypeError(`Cannot do ${task.name} together: no linear algebra was loaded`);
@@ -156,6 +160,7 @@ class Chunks {
     while (!this.#stops()) {
       const chunk = Atomics.add(this.#control, CONTROL.nextChunk, 1);
       if (chunk >= this.#list.chunkCount) break;
+      if (Atomics.load(this.#chunkDone, chunk) === 1) continue;
       this.task = this.#list.taskOf(chunk);
       const task = this.#list.tasks[this.task]!;
       const context = this.#contextOf(chunk);
@@ -172,13 +177,13 @@ class Chunks {
   /** Takes the next chunk of the present task, which ends before chunk `end` of the run. */
   #takeBefore(end: number): { index: number; context: ChunkContext } | null {
     if (this.#stops()) return null;
+    const first = this.#list.firstChunk[this.task]!;
     let next = Atomics.load(this.#control, CONTROL.nextChunk);
     while (next < end) {
-      const found = Atomics.compareExchange(this.#control, CONTROL.nextChunk, next, next + 1);
-      if (found === next) {
-        const index = next - this.#list.firstChunk[this.task]!;
-        return { index, context: this.#contextOf(next) };
-      }
+      // Behind tasks that were left out.
+      const chunk = Math.max(next, first);
+      const found = Atomics.compareExchange(this.#control, CONTROL.nextChunk, next, chunk + 1);
+      if (found === next) return { index: chunk - first, context: this.#contextOf(chunk) };
       next = found;
     }
     return null;
@@ -211,7 +216,7 @@ class Chunks {
     if (task.kind !== "scan" && slot[SLOT.nonFinite]! > 0) {
       Atomics.store(this.#control, CONTROL.stop, 1);
       scope.postMessage({ kind: "nonFinite", task: this.task });
-    }
+    } else Atomics.store(this.#chunkDone, slot.byteOffset / (8 * SLOT_LENGTH), 1);
     const isLast = Atomics.sub(this.#control, CONTROL.openChunks + this.task, 1) === 1;
     if (isLast && !isTeamTask(task)) this.#postDone();
   }

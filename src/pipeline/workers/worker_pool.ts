@@ -4,6 +4,7 @@
  */
 
 import { compileKernels } from "../../backend/cpu/wasm_module.ts";
+import { kernelHash } from "../../backend/cpu/kernel_hash.ts";
 import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
 import { LINALG_WORKSPACE_BYTES } from "../../backend/cpu/wasm_linalg.ts";
 import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
@@ -18,6 +19,7 @@ import { inputBytesOf, TaskList } from "../task_list.ts";
 import { isTeamTask, type MatrixSource, type Task } from "../tasks.ts";
 import { announceReads } from "./announce_reads.ts";
 import type { GpuService } from "./gpu_service.ts";
+import { Checkpoints, restore, type RunJournal } from "./checkpoints.ts";
 import { CONTROL, type Note, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
 /** Arenas start at multiples of this. */
@@ -46,6 +48,8 @@ export interface PoolRun {
   /** Called with what a worker says of a tensor, before its task is done. */
   readonly onNote?: ((task: number, note: Note) => void) | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
+  /** What was done before, and where to tell what is done now; absent: nothing, nowhere. */
+  readonly journal?: RunJournal | undefined;
 }
 
 /** The numbers of all chunks of a task, added in chunk order. */
@@ -127,6 +131,11 @@ export class WorkerPool {
     return this.#workers.length;
   }
 
+  /** What computes: the kernels, and the GPU where there is one. */
+  get device(): string {
+    return `${this.gpu?.adapter.name ?? "the CPU"} with kernels ${kernelHash()}`;
+  }
+
   /**
    * Runs all tasks and returns their numbers.
    *
@@ -150,6 +159,7 @@ export class WorkerPool {
     const slots = new Float64Array(
       new SharedArrayBuffer(8 * SLOT_LENGTH * Math.max(1, list.chunkCount)),
     );
+    const done = new Uint8Array(new SharedArrayBuffer(Math.max(1, list.chunkCount)));
     const numbers: (TaskNumbers | undefined)[] = run.tasks.map(() => undefined);
     const finish = (task: number): void => {
       const sums = sumTask(list, slots, task);
@@ -160,18 +170,40 @@ export class WorkerPool {
       Atomics.store(control, CONTROL.stop, 1);
       abortTeam(teamControl);
     };
+    const state = { list, done, slots, isDone: (task: number) => numbers[task] !== undefined };
+    const before = run.journal?.restored
+      ? restore(state, run.journal.restored)
+      : { tasks: [], notes: new Map<number, Note>() };
+    for (let chunk = 0; chunk < list.chunkCount; chunk++) {
+      if (done[chunk] === 1) control[CONTROL.openChunks + list.taskOf(chunk)]!--;
+    }
+    let saveError: unknown = null;
+    const checkpoints = run.journal === undefined
+      ? null
+      : new Checkpoints(run.journal, state, (error) => {
+        saveError ??= error;
+        stop();
+      });
+    let failed = true;
     run.signal?.addEventListener("abort", stop);
     const ticker = run.onProgress === undefined
       ? undefined
       : setInterval(() => run.onProgress!(progressOf(list, control)), PROGRESS_MS);
     try {
-      // An empty tensor has no chunk, so no worker would report it.
+      // An empty tensor has no chunk, and what was done before is left out: no worker would report them.
       for (let i = 0; i < run.tasks.length; i++) {
-        if (control[CONTROL.openChunks + i] === 0) finish(i);
+        if (control[CONTROL.openChunks + i] !== 0) continue;
+        const note = before.notes.get(i);
+        if (note !== undefined) run.onNote?.(i, note);
+        finish(i);
       }
       if (run.signal?.aborted) stop();
-      announceReads(run.inputPaths, list);
-      const note = (task: number, said: Note): void => run.onNote?.(task, said);
+      announceReads(run.inputPaths, list, (chunk) => done[chunk] === 1);
+      const note = (task: number, said: Note): void => {
+        run.onNote?.(task, said);
+        checkpoints?.note(task, said);
+      };
+      const doneTasks = new Set(before.tasks);
       await this.#runWorkers({ finish, note }, list, (index) => ({
         module: this.#module,
         linalgModule: needsLinalg(run.tasks) ? compileLinalg() : null,
@@ -189,13 +221,20 @@ export class WorkerPool {
         tasks: run.tasks,
         control: control.buffer as SharedArrayBuffer,
         slots: slots.buffer as SharedArrayBuffer,
+        done: done.buffer,
+        doneTasks,
       }));
       if (run.signal?.aborted) throw new InterruptedError();
+      if (saveError !== null) throw saveError;
+      failed = false;
       run.onProgress?.(progressOf(list, control));
       return numbers as TaskNumbers[];
     } finally {
       clearInterval(ticker);
       run.signal?.removeEventListener("abort", stop);
+      // A run that failed tells why; what has no entry then is done once more.
+      if (failed) await checkpoints?.close({ failed }).catch(() => {});
+      else await checkpoints?.close({ failed });
     }
   }
 

@@ -1,0 +1,10 @@
+/** Tells kernels apart: files that several processes write together must come from the same ones. */
+
+import { createHash } from "node:crypto";
+import kernelsBase64 from "./kernels.wasm.b64" with { type: "text" };
+import linalgBase64 from "./linalg.wasm.b64" with { type: "text" };
+
+/** Returns the first 12 hexadecimal digits of the SHA-256 of the kernels that this program has. */
+export function kernelHash(): string {
+  return createHash("sha256").update(kernelsBase64).update(linalgBase64).digest("hex").slice(0, 12);
+}
