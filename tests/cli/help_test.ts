@@ -1,4 +1,4 @@
-import { deepStrictEqual, match, ok, strictEqual } from "node:assert/strict";
+import { deepStrictEqual, ok, strictEqual } from "node:assert/strict";
 import { completionScript } from "../../src/cli/completions.ts";
 import { COMMANDS, type HelpPage } from "../../src/cli/flags/flag.ts";
 import { FLAGS, spelling } from "../../src/cli/flags/table.ts";

@@ -29,6 +29,7 @@ Deno.test("toConvertRequest() gives the documented defaults where nothing is ask
     input: "models/model.safetensors",
     output: null,
     force: false,
+    resume: false,
     dryRun: null,
     json: false,
     verify: false,

@@ -1,7 +1,6 @@
 import { deepStrictEqual, match, ok, strictEqual, throws } from "node:assert/strict";
-import { NotYetError, UsageError } from "../../src/core/errors.ts";
+import { UsageError } from "../../src/core/errors.ts";
 import { PRESET_FLAGS } from "../../src/cli/flags/table.ts";
-import { toConvertRequest } from "../../src/cli/options.ts";
 import { parseArgs } from "../../src/cli/parse.ts";
 import { nearest } from "../../src/core/nearest.ts";
 import { DOCUMENTED_NAMES } from "../../src/presets/documented.ts";

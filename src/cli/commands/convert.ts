@@ -229,7 +229,7 @@ function totalsJson(plan: Plan): unknown {
 
 /** Says before the work what will be done, on what, and what the user should know. */
 function announce(start: ConvertStart, request: Request): void {
-  const { plan, output, notes, loras } = start;
+  const { plan, notes, loras } = start;
   const { log, options } = request;
   log.info(deviceLine(start));
   log.info(`model: ${explain(plan.detection)}`);
