@@ -6,6 +6,11 @@
 
 export { convertToInt8, type ConvertToInt8Options } from "./src/pipeline/convert_to_int8.ts";
 export type { ConvertResult, GpuShare, LayerResult } from "./src/pipeline/convert.ts";
+export type {
+  PlacementSettings,
+  StreamingMode,
+  ThresholdKind,
+} from "./src/pipeline/gpu_placement.ts";
 export type { DeviceChoice } from "./src/pipeline/workers/choose_gpu.ts";
 export type { LayerErrors } from "./src/pipeline/layer_errors.ts";
 export { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "./src/pipeline/options.ts";

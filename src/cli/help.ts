@@ -43,8 +43,8 @@ const NOTES: Readonly<Partial<Record<CommandName, string>>> = {
     "DST ends with .json or .safetensors. What is synthetic is marked so, and no rounding follows it.",
   doctor:
     "Every kernel runs on every GPU that can be asked for, a software one too, and is compared " +
-    "with plain code; the kernels of the default mode are timed. Takes a few seconds; exit code 0, " +
-    "whatever there is.",
+    "with plain code; the kernels of the default mode are timed. --verbose VERBOSE lists every kernel. " +
+    "Takes a few seconds; exit code 0, whatever there is.",
   edit: "Where nothing is to change, nothing is written.",
   migrate: "A file that loads as it is is left alone: nothing is written, exit code 0.",
 };

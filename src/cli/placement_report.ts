@@ -2,10 +2,15 @@
 
 import {
   HALF_WIDTH_KINDS,
+  type Operation,
   type OperationKind,
   type PlacementRules,
+  placeOperation,
   sizeUnit,
 } from "../pipeline/gpu_placement.ts";
+import type { Plan } from "../pipeline/plan.ts";
+import type { Scheme } from "../quant/scheme.ts";
+import { visible } from "./format.ts";
 
 /** The operations that there are, in words. `ortho`: nothing here makes such matrices. */
 const NAMES: Readonly<Partial<Record<OperationKind, string>>> = {
@@ -26,6 +31,55 @@ export function placementLines(rules: PlacementRules): string[] {
   });
 }
 
+/** An operation of a layer that is too large for the GPU. */
+export interface OperationOnCpu {
+  /** The tensor. */
+  readonly name: string;
+  readonly operation: OperationKind;
+  readonly why: string;
+}
+
+/** Returns what of the work that `plan` has for a GPU is too large for it. */
+export function operationsOnCpu(
+  rules: PlacementRules,
+  plan: Pick<Plan, "tensors">,
+): OperationOnCpu[] {
+  return plan.tensors.flatMap(({ source, scheme }) =>
+    operationsOf(source.shape, scheme).flatMap((operation): OperationOnCpu[] => {
+      const { device, why } = placeOperation(rules, operation);
+      return device === "gpu" ? [] : [{ name: source.name, operation: operation.kind, why }];
+    })
+  );
+}
+
+/** The operations of a layer that the rules are about. */
+function operationsOf(shape: readonly number[], scheme: Scheme | null): Operation[] {
+  const [rows = 1, cols = 1] = shape;
+  if (scheme === null) return [];
+  const { method, transform } = scheme;
+  const stored = transform ?? { rows, cols };
+  const elements = stored.rows * stored.cols;
+  const isCompensated = method === "gptq" || method === "quip";
+  return [
+    ...(transform === undefined
+      ? []
+      : [{ kind: "hadamard" as const, elements, dimension: stored.cols }]),
+    ...(isCompensated
+      ? [
+        { kind: "hessian" as const, elements: cols * cols, dimension: cols },
+        { kind: "ldlq" as const, elements, dimension: stored.cols },
+      ]
+      : []),
+  ];
+}
+
+/** Returns what `--verbose VERBOSE` says of operations that are too large. */
+export function operationLines(operations: readonly OperationOnCpu[]): string[] {
+  return operations.map(({ name, operation, why }) =>
+    `${visible(name)}: ${NAMES[operation] ?? operation} on the CPU: ${why}`
+  );
+}
+
 function halfText({ settings, kinds }: PlacementRules, kind: OperationKind): string {
   const { half, leastHalf } = kinds[kind];
   if (settings.halfWidth === "off") return "in f32";
@@ -34,13 +88,17 @@ function halfText({ settings, kinds }: PlacementRules, kind: OperationKind): str
 }
 
 /** Returns the rules as `--json` has them in the event `start`; null for no limit. */
-export function placementJson(rules: PlacementRules): Readonly<Record<string, unknown>> {
+export function placementJson(
+  rules: PlacementRules,
+  onCpu: readonly OperationOnCpu[],
+): Readonly<Record<string, unknown>> {
   const { settings, kinds } = rules;
   const finite = (value: number) => Number.isFinite(value) ? value : null;
   return {
     streaming_mode: settings.mode,
     memory_limits: settings.hasLimits,
     bf16_compute: settings.halfWidth,
+    on_cpu: onCpu,
     operations: Object.fromEntries(KINDS.map((kind) => {
       const { most, origin, half, leastHalf } = kinds[kind];
       const isHalf = Number.isFinite(leastHalf.elements);

@@ -7,6 +7,12 @@ import { checkOutputPath } from "../safetensors/output_file.ts";
 import { chooseGpu, type DeviceChoice, type DeviceLog } from "./workers/choose_gpu.ts";
 import { openInput } from "./workers/remote_input.ts";
 import { convertModel, type ConvertResult } from "./convert.ts";
+import {
+  DEFAULT_PLACEMENT,
+  gpuPlacementOf,
+  placementRules,
+  type PlacementSettings,
+} from "./gpu_placement.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS, methodByDefault } from "./options.ts";
 
 /** Options of {@link convertToInt8}: files, machine, and any {@link ConvertOptions}. */
@@ -30,6 +36,8 @@ export interface ConvertToInt8Options extends Partial<ConvertOptions> {
    * `gpu` of the result. Default: `cpu`.
    */
   readonly device?: DeviceChoice;
+  /** How large operations may be on a GPU, as `--streaming-mode` and its like say. Default: `balanced`. */
+  readonly gpuMemory?: Partial<PlacementSettings>;
   /** Resident bytes to stay under. Default: no limit. */
   readonly memoryLimitBytes?: number | null;
   /** Measure the errors of outputs with the calibration data. Default: where there is some. */
@@ -84,6 +92,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
     resume,
     workers,
     device = "cpu",
+    gpuMemory,
     memoryLimitBytes,
     measure,
     signal,
@@ -105,7 +114,12 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
       options.calibrationPath !== null,
     signal,
   });
-  const gpu = await chooseGpu(device, { workerUrl: script, log: SILENT });
+  const memory = { ...DEFAULT_PLACEMENT, ...gpuMemory };
+  const gpu = await chooseGpu(device, {
+    workerUrl: script,
+    log: SILENT,
+    placementOf: (adapter) => gpuPlacementOf(placementRules(memory, adapter)),
+  });
   using _closed = gpu;
   return await convertModel({
     input: opened.model,

@@ -25,10 +25,11 @@ export const OPERATION_KINDS = Object.freeze(
 export type OperationKind = (typeof OPERATION_KINDS)[number];
 
 /** Those with a threshold of their own. */
-export type ThresholdKind = Exclude<OperationKind, "quantize">;
+export type ThresholdKind = "hadamard" | "hessian" | "ldlq" | "ortho";
 
 /** What is asked for. */
 export interface PlacementSettings {
+  /** Which thresholds count. */
   readonly mode: StreamingMode;
   /** `--stream-...-threshold`: elements for `hadamard`, else a dimension. Absent: as the mode has it. */
   readonly thresholds: Readonly<Partial<Record<ThresholdKind, number>>>;
@@ -39,7 +40,7 @@ export interface PlacementSettings {
   /** Elements from which `auto` may store an operation in half width. */
   readonly halfThresholds: Readonly<Record<"hadamard" | "hessian" | "other", number>>;
   /** How Hadamard transforms in half width would be stored. */
-  readonly hadamardStorage: Exclude<GpuStorage, "f32">;
+  readonly hadamardStorage: "bf16" | "f16";
 }
 
 /** The documented defaults. */

@@ -1,5 +1,12 @@
 import assert from "node:assert/strict";
-import { placementJson, placementLines } from "../../src/cli/placement_report.ts";
+import {
+  operationLines,
+  operationsOnCpu,
+  placementJson,
+  placementLines,
+} from "../../src/cli/placement_report.ts";
+import type { PlannedTensor } from "../../src/pipeline/plan.ts";
+import type { Scheme } from "../../src/quant/scheme.ts";
 import { DEFAULT_PLACEMENT, placementRules } from "../../src/pipeline/gpu_placement.ts";
 
 const ADAPTER = {
@@ -25,7 +32,7 @@ Deno.test("placementLines() tells for each operation how large it may be, and by
 
 Deno.test("placementJson() has numbers that JSON knows", () => {
   const off = { ...DEFAULT_PLACEMENT, hasLimits: false, halfWidth: "off" as const };
-  const json = placementJson(placementRules(off, ADAPTER));
+  const json = placementJson(placementRules(off, ADAPTER), []);
   assert.deepEqual(JSON.parse(JSON.stringify(json)), json);
   assert.deepEqual((json["operations"] as Record<string, unknown>)["ldlq"], {
     most: null,
@@ -35,4 +42,40 @@ Deno.test("placementJson() has numbers that JSON knows", () => {
     half_width_elements: null,
     half_width_above: null,
   });
+});
+
+/** A planned layer, as far as placement looks. */
+function layer(name: string, shape: number[], scheme: Partial<Scheme>): PlannedTensor {
+  return {
+    source: { name, shape, dtype: "F32", file: 0, offsetBytes: 0, byteLength: 0 },
+    action: "quantize",
+    reason: "",
+    scheme: { method: "rtn", ...scheme } as Scheme,
+  };
+}
+
+Deno.test("operationsOnCpu() names the layers and operations that are too large", () => {
+  const settings = {
+    ...DEFAULT_PLACEMENT,
+    thresholds: { ldlq: 1024, hessian: 2048, hadamard: 10 },
+  };
+  const transform = { rows: 4, cols: 1024, seed: 1 };
+  const tensors = [
+    layer("small", [8, 1024], { method: "gptq" }),
+    layer("wide", [8, 1025], { method: "gptq" }),
+    layer("rounded", [8, 4096], { method: "rtn" }),
+    layer("transformed", [4, 600], { method: "quip", transform }),
+    { ...layer("kept", [8, 4096], {}), scheme: null },
+  ];
+  const found = operationsOnCpu(placementRules(settings, ADAPTER), { tensors });
+  assert.deepEqual(found.map(({ name, operation }) => [name, operation]), [
+    ["wide", "ldlq"],
+    ["transformed", "hadamard"],
+  ]);
+  assert.deepEqual(operationLines(found), [
+    "wide: GPTQ and LDLQ on the CPU: 1025 columns, more than the 1024 that " +
+    "--stream-ldlq-threshold allows",
+    "transformed: Hadamard transforms on the CPU: 4096 elements, more than the 10 that " +
+    "--stream-hadamard-threshold allows",
+  ]);
 });

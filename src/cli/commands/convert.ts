@@ -27,7 +27,7 @@ import type { Parsed } from "../parse.ts";
 import { loraLine, lorasJson, planJson, planLines } from "../plan_report.ts";
 import { GpuKeeper } from "../device.ts";
 import { type PlacementRules, placementRules } from "../../pipeline/gpu_placement.ts";
-import { placementJson } from "../placement_report.ts";
+import { operationLines, operationsOnCpu, placementJson } from "../placement_report.ts";
 import { createProgress } from "../progress.ts";
 import { overallOutput } from "../../pipeline/output_errors.ts";
 import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
@@ -173,6 +173,8 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
       signal: context.signal,
       onPlan: (start) => {
         announce(start, request);
+        const onCpu = rules === null ? [] : operationsOnCpu(rules, start.plan);
+        for (const line of operationLines(onCpu)) log.verbose(line);
         for (const tensor of planJson(start.plan)["tensors"] as Record<string, unknown>[]) {
           recipes.set(String(tensor["name"]), tensor);
         }
@@ -181,7 +183,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
           output: start.output,
           device: start.gpu === null ? "cpu" : "gpu",
           adapter: start.gpu,
-          gpu_memory: rules === null ? null : placementJson(rules),
+          gpu_memory: rules === null ? null : placementJson(rules, onCpu),
           workers: start.workers,
           resumed: start.resumed,
           family: start.plan.detection.family,

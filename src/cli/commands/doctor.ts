@@ -4,6 +4,7 @@ import { UsageError } from "../../core/errors.ts";
 import type { CommandContext } from "../context.ts";
 import { diagnose } from "../doctor/diagnose.ts";
 import { diagnosisJson, diagnosisLines } from "../doctor/report.ts";
+import { verbosityOf } from "../files.ts";
 import { visible } from "../format.ts";
 import type { Parsed } from "../parse.ts";
 
@@ -27,7 +28,9 @@ export async function doctorCommand(parsed: Parsed, context: CommandContext): Pr
       if (context.stderrIsTTY) context.stderr(`testing every kernel on ${visible(name)} ...`);
     },
   });
+  const everyKernel = ["VERBOSE", "DEBUG"].includes(verbosityOf(parsed));
+  const layout = { columns: context.columns, everyKernel };
   if (parsed.bool("json")) context.stdout(JSON.stringify(diagnosisJson(diagnosis)));
-  else for (const line of diagnosisLines(diagnosis, context)) context.stdout(line);
+  else for (const line of diagnosisLines(diagnosis, layout)) context.stdout(line);
   return 0;
 }

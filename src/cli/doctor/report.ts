@@ -1,6 +1,6 @@
 /** What `doctor` found, as lines for people and as JSON. Pure. */
 
-import type { AdapterReport } from "../../backend/select/devices.ts";
+import type { AdapterReport, KernelCheck } from "../../backend/select/devices.ts";
 import { formatBytes, visible } from "../format.ts";
 import { wrap } from "../help.ts";
 import { versionLine } from "../version.ts";
@@ -24,8 +24,17 @@ const VENDORS: Readonly<Record<string, string>> = {
   "65541": "Mesa",
 };
 
-/** Returns the lines of `doctor`, at most `columns` wide where words allow it. */
-export function diagnosisLines(diagnosis: Diagnosis, { columns }: { columns: number }): string[] {
+/** How a report is laid out. */
+export interface ReportLayout {
+  /** Lines are at most this wide where words allow it. */
+  readonly columns: number;
+  /** Tells of every kernel, not of those that fail only. */
+  readonly everyKernel?: boolean;
+}
+
+/** Returns the lines of `doctor`. */
+export function diagnosisLines(diagnosis: Diagnosis, layout: ReportLayout): string[] {
+  const { columns, everyKernel = false } = layout;
   const width = Math.max(MIN_COLUMNS, Math.min(columns, MAX_COLUMNS));
   const facts = (rows: readonly (readonly [string, string])[]) =>
     rows.flatMap(([title, text]) => entry(title, text, width));
@@ -39,6 +48,7 @@ export function diagnosisLines(diagnosis: Diagnosis, { columns }: { columns: num
       "",
       ...wrap(headline(adapter), width),
       ...facts(adapterRows(diagnosis, adapter, index)),
+      ...(everyKernel ? adapter.checks.flatMap((check) => kernelLine(check, width)) : []),
     ]),
     "",
     "Flags for this machine",
@@ -141,6 +151,11 @@ function adapterRows(
     ...(adapter.failure === null ? [] : [["failure", adapter.failure] as [string, string]]),
     ...speedRows(diagnosis, adapter, index),
   ];
+}
+
+function kernelLine({ kernel, passed, detail }: KernelCheck, width: number): string[] {
+  const text = `${kernel.padEnd(18)} ${passed ? "" : "FAILS: "}${detail}`;
+  return [" ".repeat(TITLE_COLUMNS) + visible(text).slice(0, width - TITLE_COLUMNS)];
 }
 
 function vendorOf(vendor: string): string {

@@ -93,3 +93,9 @@ Deno.test("diagnosisJson() holds the same, with the advice", () => {
   assert.equal(json.adapters[0].self_test.length, 2);
   assert.equal(json.advice[0].flag, "--device auto (default)");
 });
+
+Deno.test("diagnosisLines() lists every kernel where that is asked for", () => {
+  const lines = diagnosisLines(MACHINE, { columns: 80, everyKernel: true });
+  assert(lines.includes("             decode             same bits"));
+  assert(lines.includes("             errorStats         within 3e-8 of the reference"));
+});
