@@ -269,7 +269,7 @@ Deno.test("compile honours DENORT_BIN and embeds what is shipped only", () => {
   );
   assert.equal(status, 0, stderr);
   const embedded = `${stdout}${stderr}`;
-  for (const name of ["main.ts", "workers", "cpu", "valibot"]) {
+  for (const name of ["main.ts", "workers", "backend", "valibot"]) {
     assert.match(embedded, new RegExp(`─ ${name}`), name);
   }
   assert.doesNotMatch(embedded, /─ (tests|scripts|asm|node_modules|assemblyscript|fast-check)\b/);
