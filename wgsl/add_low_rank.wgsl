@@ -1,8 +1,8 @@
 // addLowRank: x[r, c] += sum over k of b[r, k] * a[k, c], for a small number of terms: the merge of a LoRA.
 // Sums begin at 0, k ascending, and are added to x last, so what is rounded is the change, not the weight.
 //
-// Layout: x f32 [rows, cols], b f32 [rows, rank], a f32 [rank, cols], contiguous row-major. A workgroup a
-// tile of 64 x 64, an invocation 4 x 4 of it; 16 terms at a time lie in the memory of the workgroup.
+// Layout: x f32 [rows, cols] from element xStart on, b f32 [rows, rank], a f32 [rank, cols], contiguous
+// row-major. A workgroup a tile of 64 x 64, an invocation 4 x 4 of it; 16 terms at a time lie in the memory of the workgroup.
 // Tail: what is beyond the end is worked out as zeros and not written; terms beyond rank are left out.
 // NaN and infinity spread as in f32.
 // Class: exact, where the device keeps subnormal numbers: products are kept from being fused with sums.
@@ -11,6 +11,7 @@ struct Params {
   rows: u32,
   cols: u32,
   rank: u32,
+  xStart: u32,
   zero: u32,
 }
 
@@ -68,7 +69,7 @@ fn main(
       let r = row + 4u * v + i;
       let c = col + 4u * h + j;
       if (r < params.rows && c < params.cols) {
-        x[r * params.cols + c] += sums[i][j];
+        x[params.xStart + r * params.cols + c] += sums[i][j];
       }
     }
   }

@@ -19,6 +19,8 @@ export interface QuantizeRequest {
   /** u8 */
   readonly raw: MemoryPlace;
   readonly dtype: FloatDType;
+  /** LoRAs that are added, `LowRankChange` with its arrays packed. */
+  readonly changes: readonly unknown[];
   readonly grid: Grid;
   readonly convrotGroupSize: number | null;
   readonly scaleSearch: boolean;

@@ -13,6 +13,8 @@ import {
   tensorOf,
   writeModel,
 } from "../support/model_files.ts";
+import { testGpuOnly } from "../support/gpu.ts";
+import { GpuService } from "../../src/pipeline/workers/gpu_service.ts";
 import { rotateExplicitly } from "../support/rtn_oracle.ts";
 
 const WORKER = new URL("../../src/pipeline/workers/worker.ts", import.meta.url);
@@ -403,3 +405,42 @@ Deno.test("convertModel() merges before it compensates errors", async () => {
     }
   }
 });
+
+for (const options of [{}, { scaling: "block", blockSize: 32 }] as const) {
+  testGpuOnly(
+    `convertModel() merges LoRAs on a GPU to the bytes of the CPU: ${JSON.stringify(options)}`,
+    async () => {
+      using folder = temporaryFolder();
+      using gpu = await GpuService.start(WORKER);
+      const at = (name: string) => join(folder.path, name);
+      writeFlux(at("m.safetensors"), "BF16");
+      // Two on the same rows, one of them on parts of a weight.
+      writeLora(at("a.safetensors"), "peft", 3);
+      writeLora(at("b.safetensors"), "diffusers", 5);
+      const bytesOn = async (openGpu: () => Promise<GpuService | null>) => {
+        const result = await convertModel({
+          input: at("m.safetensors"),
+          output: at("o.safetensors"),
+          options: {
+            ...DEFAULT_CONVERT_OPTIONS,
+            preset: { kind: "none" },
+            merge: merging(at("a.safetensors"), at("b.safetensors")),
+            ...options,
+          },
+          workerUrl: WORKER,
+          workers: 2,
+          force: true,
+          openGpu,
+        });
+        return { bytes: bytesOfFile(at("o.safetensors")), gpu: result.gpu };
+      };
+      const onCpu = await bytesOn(() => Promise.resolve(null));
+      const onGpu = await bytesOn(() => Promise.resolve(gpu));
+      assert.equal(onGpu.gpu!.failure, null);
+      assert.equal(onGpu.gpu!.operations, Object.keys(LAYERS).length);
+      assert.equal(onGpu.bytes.length, onCpu.bytes.length);
+      // An assertion on all of them would take minutes to print what differs.
+      assert.equal(onGpu.bytes.findIndex((byte, k) => byte !== onCpu.bytes[k]), -1);
+    },
+  );
+}

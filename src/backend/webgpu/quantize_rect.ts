@@ -11,6 +11,7 @@ import type { FloatDType } from "../../core/dtype.ts";
 import { type Grid, groupCount, STATS_LENGTH } from "../backend.ts";
 import { Batch, type BatchTimes } from "./batch.ts";
 import type { Gpu } from "./device.ts";
+import { recordAddLowRank } from "./record_products.ts";
 import {
   addErrorRuns,
   errorSumBytes,
@@ -26,11 +27,24 @@ import {
   recordSearchScale,
 } from "./webgpu_kernels.ts";
 
+/** `b · a`, added to some rows. Views may lie in shared memory. */
+export interface LowRankChange {
+  /** The first of the rows. */
+  readonly firstRow: number;
+  readonly rank: number;
+  /** f32 `[rows, rank]`. */
+  readonly b: Float32Array;
+  /** f32 `[rank, cols]`. */
+  readonly a: Float32Array;
+}
+
 /** What is rounded, and where results go. Views may lie in shared memory. */
 export interface QuantizeRect {
   /** The bytes of `grid.rows * grid.cols` elements of `dtype`, row-major. */
   readonly raw: Uint8Array;
   readonly dtype: FloatDType;
+  /** What is added to the values, in order: LoRAs. Absent: nothing. */
+  readonly changes?: readonly LowRankChange[];
   readonly grid: Grid;
   /** Group that is rotated before rounding; null: none. */
   readonly convrotGroupSize: number | null;
@@ -63,7 +77,20 @@ export async function quantizeRect(gpu: Gpu, rect: QuantizeRect): Promise<BatchT
   const source = batch.input("source", raw);
   const x = batch.scratch("values", 4 * count);
   const found = batch.words("not finite", [0, 0xffffffff]);
-  recordDecode(batch, x, source, { count, dtype });
+  const changes = (rect.changes ?? []).map(({ a, b, ...place }) => ({
+    ...place,
+    rows: b.length / place.rank,
+    a: batch.input("a", a),
+    b: batch.input("b", b),
+  }));
+  const recordValues = (): void => {
+    recordDecode(batch, x, source, { count, dtype });
+    for (const { a, b, rows, rank, firstRow } of changes) {
+      const { cols } = grid;
+      recordAddLowRank(batch, x, { b, a, shape: { rows, cols, rank }, start: firstRow * cols });
+    }
+  };
+  recordValues();
   recordCountNonFinite(batch, found, x, count);
   if (convrotGroupSize !== null) recordRotate(batch, x, count, convrotGroupSize);
   const scaleSlot = batch.scratch("scales", 4 * groupCount(grid));
@@ -76,7 +103,7 @@ export async function quantizeRect(gpu: Gpu, rect: QuantizeRect): Promise<BatchT
   recordDequantize(batch, xhat, { codes: codeSlot, scales: scaleSlot, grid });
   if (convrotGroupSize !== null) {
     recordRotate(batch, xhat, count, convrotGroupSize);
-    recordDecode(batch, x, source, { count, dtype });
+    recordValues();
   }
   const sumBytes = errorSumBytes(count);
   const sums = batch.scratch("error sums", sumBytes);

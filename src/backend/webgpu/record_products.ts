@@ -53,18 +53,20 @@ export function hasPackedDot(): boolean {
   return hasLanguageFeature("packed_4x8_integer_dot_product");
 }
 
-/** Records `addLowRank`, in place. */
+/** Records `addLowRank`, in place, to rows of `x` from element `start` on. */
 export function recordAddLowRank(
   batch: Batch,
   x: Slot,
-  { b, a, shape }: {
+  { b, a, shape, start = 0 }: {
     readonly b: Slot;
     readonly a: Slot;
     readonly shape: { readonly rows: number; readonly cols: number; readonly rank: number };
+    readonly start?: number;
   },
 ): void {
-  const { rows, cols, rank } = shape;
-  batch.dispatch(shaders.addLowRank, [x, b, a], { rows, cols, rank, zero: 0 }, tiles(rows, cols));
+  const { rows, cols } = shape;
+  const params = { ...shape, xStart: start, zero: 0 };
+  batch.dispatch(shaders.addLowRank, [x, b, a], params, tiles(rows, cols));
 }
 
 function tiles(rows: number, cols: number): number {

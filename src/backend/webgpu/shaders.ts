@@ -143,7 +143,7 @@ export const addLowRank = shader("add_low_rank", {
   code: addLowRankCode,
   libraries,
   buffers: ["write", "read", "read"],
-  params: { rows: "u32", cols: "u32", rank: "u32", zero: "u32" },
+  params: { rows: "u32", cols: "u32", rank: "u32", xStart: "u32", zero: "u32" },
 });
 
 export const descendRows = shader("descend_rows", {

@@ -37,30 +37,57 @@ export function withLocalPairs({ scratch }: ChunkContext, source: MatrixSource):
   return { ...source, deltas };
 }
 
-/** Adds `factor * b · a` to the rows that it touches; false where the change is of another kind. */
-function addPair(
-  { linalg, scratch }: ChunkContext,
-  x: Float32Array,
-  { form, magnitude, cols, rowStart, rowCount, scaling, strength }: LoraDelta,
+/** Whether all changes of `source` are pairs of factors. */
+export function hasPairsOnly({ deltas = [] }: MatrixSource): boolean {
+  return deltas.every(({ form, magnitude }) => form.kind === "lora" && magnitude === null);
+}
+
+/** `b · a`, added to the rows of a rectangle from `firstRow` on. */
+export interface Pair {
+  readonly firstRow: number;
+  readonly rank: number;
+  /** f32 `[rows, rank]` and `[rank, cols]`, where the kernels reach them. */
+  readonly b: Float32Array;
+  readonly a: Float32Array;
+}
+
+/**
+ * Returns what a pair adds to the rows of `rect`, in scratch that the caller gives back; null where it adds
+ * nothing. The change is a pair.
+ */
+export function pairOf(
+  { scratch }: Pick<ChunkContext, "scratch">,
+  { form, cols, rowStart, rowCount, scaling, strength }: LoraDelta,
   rect: Rect,
-): boolean {
-  if (linalg === null || form.kind !== "lora" || magnitude !== null) return false;
+): Pair | null {
+  if (form.kind !== "lora") throw new TypeError(`Cannot take a change of kind ${form.kind} apart`);
   const first = Math.max(rect.row, rowStart);
   const rows = Math.min(rect.row + rect.rows, rowStart + rowCount) - first;
-  if (rows <= 0) return true;
+  if (rows <= 0) return null;
   const { rank } = form;
-  const mark = scratch.mark();
   let { a } = form;
   const b = scratch.f32(rows * rank);
   const from = (first - rowStart) * rank;
   const factor = scaling * strength;
   for (let i = 0; i < b.length; i++) b[i] = form.b[from + i]! * factor;
-  const at = (first - rect.row) * cols;
   if (a.buffer !== b.buffer) {
     a = scratch.f32(rank * cols);
     a.set(form.a);
   }
-  linalg.kernels.addLowRank(x.subarray(at, at + rows * cols), b, a, { rows, cols, rank });
+  return { firstRow: first - rect.row, rank, b, a };
+}
+
+/** Adds `factor * b · a` to the rows that it touches; false where the change is of another kind. */
+function addPair(context: ChunkContext, x: Float32Array, delta: LoraDelta, rect: Rect): boolean {
+  const { linalg, scratch } = context, { form, magnitude, cols } = delta;
+  if (linalg === null || form.kind !== "lora" || magnitude !== null) return false;
+  const mark = scratch.mark();
+  const pair = pairOf(context, delta, rect);
+  if (pair !== null) {
+    const { firstRow, rank, b, a } = pair;
+    const rows = b.length / rank, at = firstRow * cols;
+    linalg.kernels.addLowRank(x.subarray(at, at + rows * cols), b, a, { rows, cols, rank });
+  }
   scratch.release(mark);
   return true;
 }

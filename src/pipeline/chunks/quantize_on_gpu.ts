@@ -1,10 +1,12 @@
 /** A chunk that is rounded to nearest on the GPU, where the run has one and the chunk fits. */
 
+import type { FloatDType } from "../../core/dtype.ts";
 import { groupCount, STATS_LENGTH } from "../../backend/backend.ts";
-import { type MemoryPlace, placeOf } from "../gpu_requests.ts";
+import { type MemoryPlace, packArrays, placeOf } from "../gpu_requests.ts";
 import type { MatrixSource, QuantizeTask, Rect } from "../tasks.ts";
 import { bytesOf, type ChunkContext, SLOT, SLOT_LENGTH } from "./chunk_context.ts";
 import { decodeRect } from "./load_rect.ts";
+import { hasPairsOnly, mergeScratchBytes, pairOf } from "./merge_rect.ts";
 
 /** What became of a chunk. */
 export type GpuOutcome =
@@ -17,12 +19,15 @@ export type GpuOutcome =
 
 /** Bytes of scratch besides those of the chunk on the CPU. */
 export function gpuScratchBytes(task: QuantizeTask, elements: number): number {
-  return task.onGpu === undefined || isPlain(task.source) ? 0 : 4 * elements;
+  const { source, onGpu } = task;
+  if (onGpu === undefined) return 0;
+  if (!isPlain(source)) return 4 * elements;
+  return mergeScratchBytes(source, Math.ceil(elements / Math.max(1, source.cols)));
 }
 
 /**
  * Rounds `rect` of `task`, whose stored bytes `raw` holds, to `codes` i8 and `scales` f32. What the device
- * cannot decode (codes of another scheme, merged LoRAs) is decoded here and goes up as f32.
+ * cannot decode (codes of another scheme, LoRAs of other kinds than pairs) is decoded here and goes up as f32.
  */
 export function quantizeOnGpu(
   context: ChunkContext,
@@ -42,9 +47,13 @@ export function quantizeOnGpu(
   if (scales.length !== groupCount(grid)) throw new RangeError("scales do not fit the grid");
   const mark = scratch.mark();
   const numbers = scratch.f64(SLOT_LENGTH);
-  let stored: MemoryPlace = placeOf(raw);
-  let dtype = source.dtype;
-  if (dtype === "I8" || !isPlain(source)) {
+  let stored: MemoryPlace, dtype: FloatDType, changes: readonly unknown[] = [];
+  if (source.dtype !== "I8" && isPlain(source)) {
+    const pairs = (source.deltas ?? []).flatMap((delta) => pairOf(context, delta, rect) ?? []);
+    changes = pairs.map(packArrays);
+    stored = placeOf(raw);
+    dtype = source.dtype;
+  } else {
     const x = scratch.f32(count);
     decodeRect(context, x, raw, source, rect);
     stored = placeOf(bytesOf(x));
@@ -54,6 +63,7 @@ export function quantizeOnGpu(
     op: "quantize",
     raw: stored,
     dtype,
+    changes,
     grid,
     convrotGroupSize,
     scaleSearch,
@@ -75,10 +85,10 @@ export function quantizeOnGpu(
   return "done";
 }
 
-/** Whether the values of `source` are its bytes, and nothing else goes into them. */
+/** Whether the values of `source` are its bytes, and at most pairs of factors go into them. */
 function isPlain(source: MatrixSource): boolean {
   return source.dtype !== "I8" && source.scale === null && source.convrotGroupSize === null &&
     source.transform === undefined && source.columnFactors === undefined &&
     source.rowFactors === undefined && source.smoothFactors === undefined &&
-    source.deltas === undefined;
+    hasPairsOnly(source);
 }

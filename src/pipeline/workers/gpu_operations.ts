@@ -6,7 +6,7 @@ import { GpuGram } from "../../backend/webgpu/gpu_gram.ts";
 import type { Gpu } from "../../backend/webgpu/device.ts";
 import { ldlqRows } from "../../backend/webgpu/ldlq_rows.ts";
 import { addOutputErrors, type OutputRows } from "../../backend/webgpu/output_errors.ts";
-import { quantizeRect } from "../../backend/webgpu/quantize_rect.ts";
+import { type LowRankChange, quantizeRect } from "../../backend/webgpu/quantize_rect.ts";
 import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
 import { matrix } from "../../linalg/matrix.ts";
 import { type GptqFactor, unitLowerColumns } from "../../quant/gptq.ts";
@@ -81,6 +81,7 @@ export class GpuOperations {
     await quantizeRect(this.#gpu, {
       ...request,
       raw: new Uint8Array(...at(buffer, request.raw)),
+      changes: request.changes.map((change) => unpackArrays(change, buffer) as LowRankChange),
       codes: new Int8Array(...at(buffer, request.codes)),
       scales: new Float32Array(...at(buffer, request.scales)),
       numbers: new Float64Array(...at(buffer, request.numbers)),
