@@ -7,7 +7,8 @@ import { type Fault, FileServer, type SeenRequest } from "../support/file_server
 
 const DATA = Uint8Array.from({ length: 300_000 }, (_, i) => (i * 2654435761) >>> 13);
 const VERSION: Version = { bytes: DATA.length, etag: '"v1"', lastModified: null, hasParts: true };
-const PATIENCE = { silenceMs: 400, attempts: 3, firstWaitMs: 1 };
+// Long silences: the machine that tests may be busy.
+const PATIENCE = { silenceMs: 10_000, attempts: 3, firstWaitMs: 1 };
 
 interface Outcome {
   readonly bytes: Uint8Array;
@@ -19,7 +20,12 @@ interface Outcome {
 /** Reads a range from a server that answers request number n by `faults[n]`. */
 async function read(
   faults: readonly (Fault | null)[],
-  { begin = 1000, end = 200_000, version = VERSION as Version | null } = {},
+  {
+    begin = 1000,
+    end = 200_000,
+    version = VERSION as Version | null,
+    silenceMs = PATIENCE.silenceMs,
+  } = {},
 ): Promise<Outcome> {
   await using server = await FileServer.start({
     files: { "m.safetensors": DATA },
@@ -30,17 +36,26 @@ async function read(
     end,
     version,
     server,
+    silenceMs,
   });
 }
 
 async function readFrom(
   file: RemoteFile,
-  { begin, end, version, server, redirects = new Redirects() }: {
+  {
+    begin,
+    end,
+    version,
+    server,
+    redirects = new Redirects(),
+    silenceMs = PATIENCE.silenceMs,
+  }: {
     begin: number;
     end: number;
     version: Version | null;
     server: FileServer;
     redirects?: Redirects;
+    silenceMs?: number;
   },
 ): Promise<Outcome> {
   const parts: number[] = [];
@@ -48,7 +63,7 @@ async function readFrom(
   const found = await readRemoteRange(file, { begin, end }, (bytes) => parts.push(...bytes), {
     version,
     redirects,
-    patience: PATIENCE,
+    patience: { ...PATIENCE, silenceMs },
     onRetry: (text) => retries.push(text),
   });
   return { bytes: Uint8Array.from(parts), version: found, requests: server.requests, retries };
@@ -112,13 +127,13 @@ Deno.test("readRemoteRange() asks again after 500, 503 and 429, and gives up at 
 });
 
 Deno.test("readRemoteRange() takes a silent server for a broken connection", async () => {
-  const { bytes, retries } = await read([{ silentAfter: 30_000 }]);
+  const { bytes, retries } = await read([{ silentAfter: 30_000 }], { silenceMs: 400 });
   assert.deepEqual(bytes, DATA.slice(1000, 200_000));
   assert.match(retries[0]!, /silent for 0\.4 s/);
 });
 
 Deno.test("readRemoteRange() waits for a slow server that keeps sending", async () => {
-  const { bytes, retries } = await read([{ sliceBytes: 20_000, waitMs: 60 }]);
+  const { bytes, retries } = await read([{ sliceBytes: 10_000, waitMs: 60 }], { silenceMs: 1000 });
   assert.deepEqual(bytes, DATA.slice(1000, 200_000));
   assert.deepEqual(retries, []);
 });
