@@ -26,6 +26,7 @@ import { finishedShare } from "./workers/checkpoints.ts";
 import type { Note } from "./workers/protocol.ts";
 import { fetchBytesFor } from "./workers/remote_input.ts";
 import { workersWithin } from "./budget.ts";
+import { checkStatistics } from "./check_statistics.ts";
 import { type LayerErrors, layerErrors } from "./layer_errors.ts";
 import { type BiasChange, finishLayers } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
@@ -183,8 +184,10 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   const workers = workersFor(request, prepared, work.tasks);
   using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
   const pool = (request.pools ?? own!).take(workers, gpu);
+  const { signal, options: { staticActivations } } = request;
+  await checkStatistics(prepared, prepared.plan, { pool, signal, staticActivations });
   const plan = request.options.nonfinite === "keep"
-    ? await planAround(prepared, pool, { signal: request.signal, tasks: work.tasks })
+    ? await planAround(prepared, pool, { signal, tasks: work.tasks })
     : prepared.plan;
   if (plan.parts.length !== prepared.plan.parts.length) {
     refuseInputs(outputNames(output, plan.parts.length), prepared, request.options);

@@ -109,7 +109,23 @@ const REFUSED: Readonly<Record<string, readonly [readonly Tensor[] | string, Reg
     ],
     "negative maxima": [
       [data("channel_max", [COLS], new Float32Array(COLS).fill(-2))],
-      /channel 0 is -2/,
+      /channel_max\[0\] is -2, needs 0 or more/,
+    ],
+    "held-out inputs with NaN": [
+      [data("activations", [TOKENS, COLS], X.map((x, i) => i === X.length - 1 ? NaN : x))],
+      /activations\[95, 63\] is NaN/,
+      ["--calibration-holdout=0.2"],
+    ],
+    "means with NaN beside inputs": [
+      [
+        data("activations", [TOKENS, COLS], X),
+        data("channel_mean", [COLS], new Float32Array(COLS).fill(NaN, 3)),
+      ],
+      /channel_mean\[3\] is NaN/,
+    ],
+    "a number in JSON that no f32 holds": [
+      `{"${LAYER}": {"channel_max": [${"1, ".repeat(COLS - 1)} 1e39]}}`,
+      /channel_max\[63\] is Infinity/,
     ],
     "a static scale below 0": [
       [data("activations", [TOKENS, COLS], X), data("input_scale", [], SCALAR)],

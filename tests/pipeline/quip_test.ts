@@ -14,6 +14,7 @@ import {
 } from "../support/model_files.ts";
 import { activations, COLS, outputError, ROWS, TOKENS, weights } from "./outlier_layer.ts";
 import { syntheticLayer } from "../support/synthetic_layer.ts";
+import { verifyAgainstSource } from "../../src/pipeline/verify_source.ts";
 import { WORKER_URL } from "./encode.ts";
 
 const QUIP = DEFAULT_CONVERT_OPTIONS.quip;
@@ -177,6 +178,52 @@ Deno.test("quip stored transformed tells the errors that its file has, also padd
       Math.abs(told - error) < 1e-3 * error + rounding,
       `[${rows}, ${cols}]: told ${told}, is ${error}`,
     );
+  }
+});
+
+Deno.test("quip stored transformed is told the same by its conversion, verify and dequantize: padded, signs and all", async () => {
+  using folder = temporaryFolder();
+  using pool = new WorkerPool(WORKER_URL, 1);
+  const at = (name: string) => join(folder.path, `${name}.safetensors`);
+  // Few weights: in many, which of them have which errors makes no difference to the cosine. That is
+  // so near to 1 that f32 leaves some percent of the difference open.
+  const sources = Array.from({ length: 8 }, (_, seed) => {
+    const [rows, cols] = seed < 6 ? [3, 5] : [20, 37];
+    return { name: `blocks.${seed}.lin.weight`, ...syntheticLayer({ rows, cols, seed }) };
+  });
+  writeModel(
+    at("in"),
+    sources.map(({ name, rows, cols, weight }) => tensorOf(name, "F32", [rows, cols], weight)),
+  );
+  const { layers } = await convertModel({
+    input: at("in"),
+    output: at("out"),
+    options: {
+      ...DEFAULT_CONVERT_OPTIONS,
+      preset: { kind: "none" },
+      method: "quip",
+      quip: TRANSFORMED,
+    },
+    workerUrl: WORKER_URL,
+    workers: 2,
+  });
+  await dequantizeModel(openModel(at("out")), { output: at("back"), dtype: "F32", pool });
+  const report = await verifyAgainstSource(openModel(at("out")), openModel(at("in")), { pool });
+  assert.deepEqual([report.matches, report.problems], [true, []]);
+  const back = readModel(at("back"));
+  for (const { name, weight, rows, cols } of sources) {
+    const { shape, data } = back.get(name)!;
+    assert.deepEqual(shape, [rows, cols]);
+    const got = new Float32Array(data.slice().buffer);
+    const dot = weight.reduce((sum, w, i) => sum + w * got[i]!, 0);
+    const angle = 1 - dot / (Math.hypot(...weight) * Math.hypot(...got));
+    const error = Math.sqrt(squaredErrors(weight, got)[0]!) / Math.hypot(...weight);
+    assert(error > 1e-3 && error < 0.05, `${name}: ${error}`);
+    for (const all of [layers, report.layers]) {
+      const told = all.find((layer) => layer.name === name)!.errors;
+      assert(Math.abs(told.relativeError / error - 1) < 1e-3, `${name}: ${told.relativeError}`);
+      assert(Math.abs((1 - told.cosine) / angle - 1) < 0.09, `${name}: ${1 - told.cosine}`);
+    }
   }
 });
 
