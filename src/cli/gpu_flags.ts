@@ -117,17 +117,28 @@ function gpuRules(
 ): IdleRule[] {
   const { method, calibrationPath, calibrationLora, quip, layers, output } = options;
   const hasData = calibrationPath !== null || calibrationLora !== null;
-  const isCompensated = hasData && method !== "simple" && !isLearnedOptimizer(method);
   // Layers that are named may have methods of their own.
-  const isLarge = layers !== null ||
-    (output === "int8" && (isCompensated || quip.storeTransformed));
+  const isMixed = layers !== null;
+  const isLarge = isMixed ||
+    (output === "int8" && ((hasData && method !== "simple") || quip.storeTransformed));
+  const isLearned = isLearnedOptimizer(method) && !isMixed;
   const half = parsed.string("bf16-compute") ?? "auto";
   const keepsF32 = (kind: "hadamard" | "hessian") => !HALF_WIDTH_KINDS.includes(kind);
   return [
     {
       when: !isLarge,
       names,
-      why: "without GPTQ or QuIP with data: other methods run in parts that fit any GPU",
+      why: "without calibration data: everything runs in parts that fit any GPU",
+    },
+    {
+      when: isLearned,
+      names: [
+        "stream-hadamard-threshold",
+        "stream-ldlq-threshold",
+        "bf16-compute",
+        "bf16-threshold",
+      ],
+      why: "with learned rounding, whose Hessians are all that is large",
     },
     {
       when: true,

@@ -106,9 +106,13 @@ Deno.test("idleGpuFlags() waits with that where a GPU may be found", () => {
 
 Deno.test("idleGpuFlags() tells what changes nothing on a GPU either", () => {
   const told: readonly (readonly [readonly string[], RegExp])[] = [
-    [["--streaming-mode=off"], /^--streaming-mode changes nothing without GPTQ or QuIP/],
-    [["--optimizer=gptq", "--bf16-compute=on"], /^--bf16-compute .* without GPTQ or QuIP/],
-    [["--optimizer=original", "--stream-ldlq-threshold=1"], /without GPTQ or QuIP/],
+    [["--streaming-mode=off"], /^--streaming-mode changes nothing without calibration data/],
+    [["--optimizer=gptq", "--bf16-compute=on"], /^--bf16-compute .* without calibration data/],
+    [["--optimizer=original", "--stream-ldlq-threshold=1"], /without calibration data/],
+    [
+      ["--optimizer=original", "--calibration-data=c.safetensors", "--bf16-compute=on"],
+      /^--bf16-compute changes nothing with learned rounding/,
+    ],
     [[...GPTQ, "--stream-ortho-threshold=1"], /nothing makes random orthogonal matrices/],
     [
       [...GPTQ, "--bf16-hadamard-threshold=1", "--bf16-hessian-threshold=1"],
@@ -132,6 +136,7 @@ Deno.test("idleGpuFlags() says nothing of flags that do their work on a GPU", ()
     const argv of [
       [...GPTQ, "--streaming-mode=auto", "--stream-ldlq-threshold=4", "--bf16-threshold=1"],
       [...GPTQ, "--no-memory-limits", "--streaming-mode=off"],
+      ["--optimizer=original", "--calibration-data=c", "--stream-hessian-threshold=1"],
       ["--optimizer=quip", "--quip-store-transformed", "--stream-hadamard-threshold=1"],
     ]
   ) {

@@ -162,7 +162,7 @@ Deno.test("toConvertRequest() tells each flag that changes nothing once", () => 
     [["--manual_seed=1"], /not random/],
     [["--fp16", "--scaling_mode=row", "--simple"], /^--scaling_mode, --simple change nothing/],
     [["--streaming-mode=off", "--bf16-compute=on"], /^--streaming-mode, --bf16-compute change/],
-    [["--no-memory-limits"], /without GPTQ or QuIP/],
+    [["--no-memory-limits"], /without calibration data/],
     [["--device=cpu", "--no-memory-limits"], /on the CPU/],
     [["--dry-run", "--verify"], /with --dry-run/],
     [["--dry-run", "--force"], /writes nothing/],
@@ -207,7 +207,10 @@ Deno.test("toConvertRequest() says nothing about flags that do their work", () =
 Deno.test("toConvertRequest() tells environment variables that concern a GPU", () => {
   Deno.env.set("ENABLE_MIXED_HADAMARD", "1");
   try {
-    match(request().warnings.join("\n"), /ENABLE_MIXED_HADAMARD changes nothing without GPTQ/);
+    match(
+      request().warnings.join("\n"),
+      /ENABLE_MIXED_HADAMARD changes nothing without calibration data/,
+    );
   } finally {
     Deno.env.delete("ENABLE_MIXED_HADAMARD");
   }

@@ -51,8 +51,8 @@ export interface InspectOptions {
   readonly onAdapter?: (info: AdapterInfo) => void;
 }
 
-/** What an adapter may take at most, in milliseconds: software behind GL compiles for minutes. */
-const PATIENCE_MS = 60_000;
+/** What an adapter may take at most, in milliseconds: software behind GL may compile for minutes. */
+const PATIENCE_MS = Object.freeze({ real: 60_000, software: 30_000 });
 
 /** Tries everything. Takes a few seconds per adapter; a device that fails is told, not thrown. */
 export async function inspectDevices(options: InspectOptions): Promise<Devices> {
@@ -78,7 +78,7 @@ async function tryAdapter(
   try {
     using gpu = await Gpu.open(adapter);
     const right = { kernels: referenceKernels, linalg: referenceLinalg };
-    const patience = AbortSignal.any([signal, AbortSignal.timeout(PATIENCE_MS)]);
+    const patience = AbortSignal.any([signal, AbortSignal.timeout(patienceMs(info))]);
     checks = await unlessAborted(selfTest(gpu, right), patience);
     chain = await unlessAborted(timeChainOnGpu(gpu), patience);
   } catch (error) {
@@ -90,11 +90,15 @@ async function tryAdapter(
   return { info, hasPackedDot, checks, chunkMs: chain?.chunkMs ?? null, sameCodes, failure };
 }
 
+function patienceMs({ isSoftware }: AdapterInfo): number {
+  return isSoftware ? PATIENCE_MS.software : PATIENCE_MS.real;
+}
+
 /** Why the device could not be tried to the end. Throws what is no fault of the device. */
-function failureOf(error: unknown, { name }: AdapterInfo): string {
+function failureOf(error: unknown, info: AdapterInfo): string {
   if (error instanceof DeviceError) return error.message;
   if (error instanceof Error && error.name === "TimeoutError") {
-    return `Gave ${name} up after ${PATIENCE_MS / 1000} s: it is too slow to be of use`;
+    return `Gave ${info.name} up after ${patienceMs(info) / 1000} s: it is too slow to be of use`;
   }
   throw error;
 }

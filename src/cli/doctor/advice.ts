@@ -1,5 +1,6 @@
 /** Which flags suit a machine, and why. Pure. */
 
+import type { AdapterReport } from "../../backend/select/devices.ts";
 import { RUNTIME_BYTES, WORKER_BYTES } from "../../pipeline/budget.ts";
 import { formatBytes } from "../format.ts";
 import type { Diagnosis } from "./diagnose.ts";
@@ -33,19 +34,15 @@ function deviceAdvice(diagnosis: Diagnosis): Advice[] {
   const [first] = adapters;
   if (auto === "cpu") {
     const advice = [{ flag: "--device auto (default)", why: `uses the CPU: ${whyCpu(diagnosis)}` }];
-    if (first === undefined || !first.info.isSoftware) return advice;
+    if (first === undefined || !first.info.isSoftware || faultOf(first) !== null) return advice;
     return [...advice, {
       flag: "--device gpu",
       why: "would take the software adapter: the same results, slower; for trying it out",
     }];
   }
-  const { info, checks, failure } = first!;
-  const wrong = checks.filter(({ passed }) => !passed).length;
-  if (wrong > 0 || failure !== null || first!.sameCodes === false) {
-    const what = failure ??
-      (wrong > 0 ? `${wrong} kernels of ${info.name} compute wrong` : `${info.name} rounds wrong`);
-    return [{ flag: "--device cpu", why: `${what}; a newer driver may help` }];
-  }
+  const { info } = first!;
+  const fault = faultOf(first!);
+  if (fault !== null) return [{ flag: "--device cpu", why: `${fault}; a newer driver may help` }];
   const speed = speedup(diagnosis);
   if (speed !== null && speed < WORTH) {
     return [{
@@ -61,6 +58,14 @@ function deviceAdvice(diagnosis: Diagnosis): Advice[] {
         `(${formatBytes(info.limits.maxStorageBufferBindingSize)} per buffer)`,
     },
   ];
+}
+
+/** Why an adapter should not be used; null where nothing speaks against it. */
+function faultOf({ info, checks, failure, sameCodes }: AdapterReport): string | null {
+  if (failure !== null) return failure;
+  const wrong = checks.filter(({ passed }) => !passed).length;
+  if (wrong > 0) return `${wrong} of the kernels on ${info.name} compute wrong`;
+  return sameCodes === false ? `${info.name} rounds wrong` : null;
 }
 
 function whyCpu({ hasWebGpu, adapters, runtime }: Diagnosis): string {

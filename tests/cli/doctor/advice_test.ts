@@ -25,6 +25,8 @@ Deno.test("adviceFor() says why auto uses the CPU", () => {
 Deno.test("adviceFor() names a software adapter as something to try, not to use", () => {
   assert.match(whyOf(MACHINE, "--device gpu"), /software.*slower/);
   assert(!flagsOf({ ...MACHINE, adapters: [] }).includes("--device gpu"));
+  const failing = { ...SOFTWARE, failure: "too slow" };
+  assert(!flagsOf({ ...MACHINE, adapters: [failing] }).includes("--device gpu"));
 });
 
 Deno.test("adviceFor() takes a GPU that computes right and fast", () => {
@@ -36,7 +38,7 @@ Deno.test("adviceFor() avoids a GPU that computes wrong, fails or is slow", () =
   const wrong = { kernel: "rotate", passed: false, detail: "at 3: 1, should be 2" };
   for (
     const [changes, why] of [
-      [{ checks: [...REAL.checks, wrong] }, /1 kernels of Fast GPU compute wrong/],
+      [{ checks: [...REAL.checks, wrong] }, /1 of the kernels on Fast GPU compute wrong/],
       [{ sameCodes: false }, /Fast GPU rounds wrong/],
       [{ failure: "Cannot open Fast GPU: no" }, /Cannot open Fast GPU/],
       [{ chunkMs: 4 }, /as fast on the CPU .*1\.0 times/],
