@@ -149,6 +149,8 @@ export interface ConvertResult {
   readonly workers: number;
   /** What a GPU did; null: none took part. */
   readonly gpu: GpuShare | null;
+  /** Share of the work that an unfinished run had finished, 0..1; null: none was gone on with. */
+  readonly resumed: number | null;
   /** Wall time in milliseconds. */
   readonly elapsedMs: number;
 }
@@ -200,9 +202,13 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   const final = smoothing === null ? prepared : smoothed(prepared, smoothing);
   const isAsFirst = plan === prepared.plan && final === prepared;
   const finalWork = isAsFirst ? work : tasksOf(gpu, final, plan);
+  let resumed: number | null = null;
   const session = await openSession(request, final, { plan, pool, output, work: finalWork });
   let layers: LayerResult[];
   try {
+    if (session.resumed !== null) {
+      resumed = finishedShare(finalWork.tasks, session.resumed.chunks);
+    }
     request.onPlan?.({
       plan,
       output: main,
@@ -210,9 +216,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
       loras: prepared.loras,
       workers,
       gpu: adapter,
-      resumed: session.resumed === null
-        ? null
-        : finishedShare(finalWork.tasks, session.resumed.chunks),
+      resumed,
     });
     layers = await execute(request, final, { plan, pool, session, work: finalWork });
     await session.commit();
@@ -233,6 +237,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
       operations: gpu.doneCount - doneBefore,
       failure: gpu.failure,
     },
+    resumed,
     elapsedMs: performance.now() - started,
   };
 }

@@ -380,7 +380,8 @@ async function conclude(
     log.warn(`${low.length} layers are below ${io.qualityThreshold} dB SQNR`);
   }
   const { totals } = result.plan;
-  const rate = formatBytes(1000 * totals.inputBytes / Math.max(result.elapsedMs, 1));
+  const readBytes = totals.inputBytes * (1 - (result.resumed ?? 0));
+  const rate = formatBytes(1000 * readBytes / Math.max(result.elapsedMs, 1));
   log.info(
     `done: ${formatBytes(totals.outputBytes)} in ${formatSeconds(result.elapsedMs)} ` +
       `(${rate}/s)${overall === null ? "" : `, ${qualityLine(result, overall.sqnrDb)}`}`,
