@@ -25,7 +25,7 @@ const GOOD: readonly (readonly [string, string])[] = [
   ["src/cli/run.ts", "deno.json"],
   ["src/pipeline/plan.ts", "src/presets/rule.ts"],
   ["src/pipeline/chunks/run_chunk.ts", "src/backend/backend.ts"],
-  ["src/pipeline/workers/worker.ts", "src/backend/cpu/arena.ts"],
+  ["src/pipeline/workers/run_worker.ts", "src/backend/cpu/arena.ts"],
   ["src/pipeline/workers/worker_pool.ts", "node:os"],
   ["src/lora/load_lora.ts", "src/safetensors/loader.ts"],
   ["src/quant/gptq.ts", "src/linalg/cholesky.ts"],

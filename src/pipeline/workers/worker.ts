@@ -1,29 +1,11 @@
 /**
- * The entry point of a worker: does the tasks of a team together with all others, then takes chunks of
- * the run until none is left. Composes pipeline and kernels
- * as `main.ts` does for the main thread.
+ * The entry point of a worker. One script serves all: binaries have but one. What a worker turns out to be
+ * is loaded when it is told, so that the threads that fetch, or own the GPU, hold nothing of the others.
  */
 
-import { closeSync, openSync } from "node:fs";
-import { Arena } from "../../backend/cpu/arena.ts";
-import { WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
-import { type LinalgContext, soloContext } from "../../linalg/context.ts";
-import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";
-import { AtomicsTeam, TeamAbortedError } from "../../linalg/team.ts";
-import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
-import { writeExactly } from "../../safetensors/output_file.ts";
-import { InterruptedRead } from "../../remote/channel.ts";
 import type { FetchMessage, FetchReport } from "../../remote/fetch_thread.ts";
-import { InputFiles } from "../../safetensors/input_files.ts";
-import { placeOf } from "../../safetensors/output_set.ts";
-import { type ChunkContext, SLOT, SLOT_LENGTH, type TeamContext } from "../chunks/chunk_context.ts";
-import { runChunk, runTogether } from "../chunks/run_chunk.ts";
-import { TaskList } from "../task_list.ts";
-import { isTeamTask, type Task } from "../tasks.ts";
-import { GpuClient } from "./gpu_client.ts";
 import type { GpuMessage, GpuReport, GpuStartMessage } from "./gpu_protocol.ts";
-import { offloadedLinalg } from "./offloaded_linalg.ts";
-import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
+import type { RunMessage, WorkerMessage } from "./protocol.ts";
 
 /** The part of a worker's global scope that is used here. */
 interface WorkerScope {
@@ -33,11 +15,23 @@ interface WorkerScope {
 
 const scope = globalThis as unknown as WorkerScope;
 scope.onmessage = ({ data }) => {
-  // One worker script serves all: binaries have but one.
-  if (!("kind" in data)) runAll(data);
-  else if (data.kind === "gpu") void becomeGpuOwner(data);
-  else if (data.kind === "fetch") void fetchFiles(data);
+  if (!("kind" in data)) takePart(data).catch(giveUp);
+  else if (data.kind === "gpu") becomeGpuOwner(data).catch(giveUp);
+  else if (data.kind === "fetch") fetchFiles(data).catch(giveUp);
 };
+
+/** Fails in a way that the main thread hears of, in every runtime. */
+function giveUp(error: unknown): void {
+  setTimeout(() => {
+    throw error;
+  });
+}
+
+/** Does this worker's part of a run. */
+async function takePart(run: RunMessage): Promise<void> {
+  const { runAll } = await import("./run_worker.ts");
+  runAll(run, (message) => scope.postMessage(message));
+}
 
 /** From now on this worker fetches what others read from a server. */
 async function fetchFiles(message: FetchMessage): Promise<void> {
@@ -52,176 +46,4 @@ async function becomeGpuOwner(start: GpuStartMessage): Promise<void> {
   scope.onmessage = ({ data }) => {
     if ("kind" in data && data.kind !== "gpu" && data.kind !== "fetch") take(data);
   };
-}
-
-function runAll(run: RunMessage): void {
-  const control = new Int32Array(run.control);
-  const team = new AtomicsTeam(new Int32Array(run.teamControl), run.index, run.workers);
-  const chunks = new Chunks(run, control, new TaskList(run.tasks), team);
-  try {
-    chunks.open();
-    chunks.runTogether();
-    chunks.runApart();
-  } catch (error) {
-    // A member that throws because another one left has nothing of its own to report.
-    const isFollowing = (error instanceof TeamAbortedError || error instanceof InterruptedRead) &&
-      Atomics.load(control, CONTROL.stop) !== 0;
-    Atomics.store(control, CONTROL.stop, 1);
-    team.abort();
-    if (!isFollowing) {
-      const message = error instanceof Error ? error.message : String(error);
-      const code = error instanceof Error ? (error as NodeJS.ErrnoException).code ?? "" : "";
-      scope.postMessage({ kind: "failed", task: chunks.task, message, code });
-    }
-  } finally {
-    chunks.close();
-  }
-  scope.postMessage({ kind: "finished" });
-}
-
-/** This worker's part of a run. */
-class Chunks {
-  /** Index of the task at hand, -1 before the first. */
-  task = -1;
-  readonly #run: RunMessage;
-  readonly #control: Int32Array;
-  readonly #list: TaskList;
-  readonly #team: AtomicsTeam;
-  readonly #kernels: WasmKernels;
-  readonly #scratch: Arena;
-  readonly #linalg: LinalgContext | null;
-  readonly #gpu: GpuClient | null;
-  readonly #inputs: InputFiles;
-  readonly #outputs: number[] = [];
-  readonly #chunkDone: Uint8Array;
-
-  constructor(run: RunMessage, control: Int32Array, list: TaskList, team: AtomicsTeam) {
-    this.#run = run;
-    this.#control = control;
-    this.#chunkDone = new Uint8Array(run.done);
-    this.#list = list;
-    this.#team = team;
-    this.#inputs = new InputFiles(run.inputPaths, { shouldStop: () => this.#stops() });
-    this.#kernels = new WasmKernels(run.module, run.memory);
-    this.#scratch = new Arena(run.memory, run.arenaBase, run.arenaBytes);
-    this.#gpu = run.gpu === null ? null : new GpuClient(run.gpu);
-    this.#linalg = run.linalgModule === null
-      ? null
-      : soloContext(this.#linalgKernels(run.linalgModule), this.#scratch);
-  }
-
-  #linalgKernels(module: WebAssembly.Module): LinalgKernels {
-    const onCpu = new WasmLinalg(module, this.#scratch);
-    const { gpu } = this.#run;
-    return gpu === null ? onCpu : offloadedLinalg(onCpu, this.#gpu!, gpu.placement.linalg);
-  }
-
-  open(): void {
-    const { outputs } = this.#run;
-    this.#inputs.open();
-    for (const { path } of outputs) this.#outputs.push(openSync(path, "r+"));
-  }
-
-  close(): void {
-    this.#inputs.close();
-    for (const fd of this.#outputs) closeSync(fd);
-    this.#gpu?.close();
-  }
-
-  /** The tasks that all workers do together, one after the other. */
-  runTogether(): void {
-    const { memory, sharedBase, sharedBytes } = this.#run;
-    for (this.task = 0; this.task < this.#list.teamCount && !this.#stops(); this.task++) {
-      // By what was done before the run, so that all members leave out the same ones.
-      if (this.#run.doneTasks.has(this.task)) continue;
-      const task = this.#list.tasks[this.task]!;
-      if (!isTeamTask(task) || this.#linalg === null) {
-        throw new TypeError(`Cannot do ${task.name} together: no linear algebra was loaded`);
-      }
-      const end = this.#list.firstChunk[this.task + 1]!;
-      const context: TeamContext = {
-        ...this.#contextOf(this.#list.firstChunk[this.task]!),
-        linalg: { ...this.#linalg, team: this.#team },
-        shared: new Arena(memory, sharedBase, sharedBytes),
-        nextChunk: () => this.#takeBefore(end),
-        chunkDone: ({ slot }) => this.#done(task, slot),
-        contextOf: (index) => this.#contextOf(this.#list.firstChunk[this.task]! + index),
-      };
-      runTogether(context, task);
-      this.#team.barrier(); // nobody takes shared memory anew while others still use it
-      // By the one whose notes of the task came before.
-      if (this.#team.index === 0 && !this.#stops()) this.#postDone();
-    }
-    if (this.#stops()) this.#team.abort();
-  }
-
-  /** The chunks of all other tasks, in no order. */
-  runApart(): void {
-    while (!this.#stops()) {
-      const chunk = Atomics.add(this.#control, CONTROL.nextChunk, 1);
-      if (chunk >= this.#list.chunkCount) break;
-      if (Atomics.load(this.#chunkDone, chunk) === 1) continue;
-      this.task = this.#list.taskOf(chunk);
-      const task = this.#list.tasks[this.task]!;
-      const context = this.#contextOf(chunk);
-      const index = chunk - this.#list.firstChunk[this.task]!;
-      runChunk(context, task, this.#list.grids[this.task]!, index);
-      this.#done(task, context.slot);
-    }
-  }
-
-  #stops(): boolean {
-    return Atomics.load(this.#control, CONTROL.stop) !== 0;
-  }
-
-  /** Takes the next chunk of the present task, which ends before chunk `end` of the run. */
-  #takeBefore(end: number): { index: number; context: ChunkContext } | null {
-    if (this.#stops()) return null;
-    const first = this.#list.firstChunk[this.task]!;
-    let next = Atomics.load(this.#control, CONTROL.nextChunk);
-    while (next < end) {
-      // Behind tasks that were left out.
-      const chunk = Math.max(next, first);
-      const found = Atomics.compareExchange(this.#control, CONTROL.nextChunk, next, chunk + 1);
-      if (found === next) return { index: chunk - first, context: this.#contextOf(chunk) };
-      next = found;
-    }
-    return null;
-  }
-
-  #contextOf(chunk: number): ChunkContext {
-    const task = this.task;
-    return {
-      kernels: this.#kernels,
-      linalg: this.#linalg,
-      scratch: this.#scratch,
-      gpu: this.#gpu,
-      note: (text, learned) => {
-        const note = learned === undefined ? { text } : { text, learned };
-        scope.postMessage({ kind: "note", task, note });
-      },
-      read: (file, view, position) => this.#inputs.read(file, view, position),
-      write: (view, address) => this.#write(view, address),
-      slot: new Float64Array(this.#run.slots, chunk * SLOT_LENGTH * 8, SLOT_LENGTH),
-    };
-  }
-
-  #write(view: Uint8Array, address: number): void {
-    const { outputs } = this.#run;
-    const place = placeOf(outputs, address);
-    writeExactly(this.#outputs[place]!, view, address - outputs[place]!.startBytes);
-  }
-
-  #done(task: Task, slot: Float64Array): void {
-    if (task.kind !== "scan" && slot[SLOT.nonFinite]! > 0) {
-      Atomics.store(this.#control, CONTROL.stop, 1);
-      scope.postMessage({ kind: "nonFinite", task: this.task });
-    } else Atomics.store(this.#chunkDone, slot.byteOffset / (8 * SLOT_LENGTH), 1);
-    const isLast = Atomics.sub(this.#control, CONTROL.openChunks + this.task, 1) === 1;
-    if (isLast && !isTeamTask(task)) this.#postDone();
-  }
-
-  #postDone(): void {
-    scope.postMessage({ kind: "taskDone", task: this.task });
-  }
 }
