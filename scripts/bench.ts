@@ -78,13 +78,14 @@ const bench = new Bench(Math.ceil(positive("rounds")));
 
 /** GPTQ of a 4096 x 4096 layer, the whole program, beside the method alone in torch where there is one. */
 function benchGptq(): void {
-  const { own, torch } = timeGptq({
+  const { own, turbo, torch } = timeGptq({
     size: 4096,
     workers: 2,
     rounds: bench.rounds,
     python: "python3",
   });
   bench.note("GPTQ of 4096 x 4096, given Hessian: wall time", `${own.toFixed(2)} s`);
+  if (turbo !== null) bench.note("the same with --gptq-turbo: wall time", `${turbo.toFixed(2)} s`);
   if (torch === null) {
     bench.note("the same in torch", "not run: no python3 with torch");
     return;
@@ -92,6 +93,14 @@ function benchGptq(): void {
   bench.note("the same in torch, the method alone", `${torch.toFixed(2)} s`);
   const ratio = torch / own;
   bench.judge("torch / GPTQ", ratio.toFixed(2), `>= ${TORCH_RATIO}`, ratio >= TORCH_RATIO);
+  if (turbo === null) return;
+  const fast = torch / turbo;
+  bench.judge(
+    "torch / GPTQ with --gptq-turbo",
+    fast.toFixed(2),
+    `>= ${TORCH_RATIO}`,
+    fast >= TORCH_RATIO,
+  );
 }
 
 /** Output errors of every method against rounding to nearest. */

@@ -52,7 +52,7 @@ function report(name: string, ms: number, operations: number): void {
 
 function benchGemm(): void {
   const n = 1024, count = n * n, operations = 2 * n ** 3;
-  const bytes = 50 * count + LINALG_WORKSPACE_BYTES;
+  const bytes = 52 * count + LINALG_WORKSPACE_BYTES;
   const arena = new Arena(createSharedMemory(bytes), 0, bytes);
   const linalg = new WasmLinalg(compileLinalg(), arena);
   const single = [arena.f32(count), arena.f32(count), arena.f32(count)] as const;
@@ -73,6 +73,22 @@ function benchGemm(): void {
     `gemmF32F64 ${n}, XᵀX`,
     best(() => linalg.gemmF32F64(f, transpose(a), a, "set")),
     operations,
+  );
+  report(
+    `gemmF64ByF32 ${n}, B transposed`,
+    best(() => linalg.gemmF64ByF32(f, d, transpose(e), "set")),
+    operations,
+  );
+  const terms = LDLQ_BLOCK, pairs = n * terms / 2; // as ldlq calls it: bands of rows, one block of columns
+  const packed = [arena.i32(pairs), arena.i32(pairs)] as const, scales = arena.f32(n);
+  const errors = { pairs: packed[0], scales }, factor = { pairs: packed[1], scales };
+  linalg.packErrors(errors, matrix(single[0], n, terms));
+  linalg.packFactor(factor, matrix(single[1], terms, terms));
+  const fed = matrix(single[2], n, terms);
+  report(
+    `feedBack ${n} x ${terms} x ${terms}`,
+    best(() => linalg.feedBack(fed, errors, factor, terms, true)),
+    2 * n * terms ** 2,
   );
   report(`gemmI8 ${n}`, best(() => linalg.gemmI8(sums, codes[0], codes[1], n, n, n)), operations);
 }
