@@ -83,7 +83,6 @@ export {
   DeviceError,
   FormatError,
   InterruptedError,
-  NotYetError,
   UnsupportedError,
   UsageError,
 } from "./src/core/errors.ts";

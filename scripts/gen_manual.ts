@@ -35,7 +35,6 @@ quantsmith SUBCOMMAND ...
 - A subcommand comes first. A file of the same name is written \`./inspect\`.
 - Sizes are bytes, or carry a unit: \`500MB\` counts in thousands, \`2GiB\` and \`2G\` in 1024s.
 - A flag that cannot change anything in the chosen mode says so once, on stderr.
-- What is marked *not yet* is read and checked, and then refused with exit code 2.
 
 ## Exit codes
 
@@ -116,7 +115,7 @@ function themes(flags: readonly Flag[]): string[] {
 
 function table(flags: readonly Flag[]): string {
   const rows = flags.map((flag) =>
-    `| ${[`\`${formOf(flag)}\``, flag.default ?? "", meaning(flag)].map(cell).join(" | ")} |`
+    `| ${[`\`${formOf(flag)}\``, flag.default ?? "", flag.help].map(cell).join(" | ")} |`
   );
   return ["| Flag | Default | What it does |", "| --- | --- | --- |", ...rows].join("\n");
 }
@@ -126,10 +125,6 @@ function formOf(flag: Flag): string {
     ? `--[no-]${flag.name}`
     : `--${flag.name}`;
   return `${[...(flag.aliases ?? []), name].join(", ")}${operand(flag.type)}`;
-}
-
-function meaning({ help, notYet }: Flag): string {
-  return notYet === undefined ? help : `${help} (*not yet*)`;
 }
 
 function cell(text: string): string {

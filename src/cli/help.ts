@@ -185,11 +185,8 @@ class Printer {
 
   flags(flags: readonly Flag[]): void {
     for (const [theme, rows] of Map.groupBy(flags, (flag) => flag.theme)) {
-      const missing = rows.every(({ notYet }) => notYet !== undefined);
-      this.heading(missing ? `${theme} (not yet in this version)` : theme);
-      for (const flag of rows) {
-        this.entry(leftOf(flag), rightOf(flag, { marked: !missing }));
-      }
+      this.heading(theme);
+      for (const flag of rows) this.entry(leftOf(flag), rightOf(flag));
     }
   }
 
@@ -206,10 +203,9 @@ function leftOf(flag: Flag): string {
   return `${[...(flag.aliases ?? []), name].join(", ")}${operand(flag.type)}`;
 }
 
-function rightOf(flag: Flag, { marked }: { marked: boolean }): string {
-  const notYet = marked && flag.notYet !== undefined ? " (not yet)" : "";
+function rightOf(flag: Flag): string {
   const fallback = flag.default === undefined ? "" : ` [${flag.default}]`;
-  return `${flag.help}${fallback}${notYet}`;
+  return `${flag.help}${fallback}`;
 }
 
 /** Returns `text` in lines of at most `width` characters, broken at spaces. */

@@ -22,7 +22,7 @@ import { learnedOf } from "./learned_flags.ts";
 import { gpuMemoryOf, idleGpuFlags } from "./gpu_flags.ts";
 import { layersOf, mergeOf } from "./layer_flags.ts";
 import { quipOf, refuseQuipContradictions, segmentsOf } from "./quip_flags.ts";
-import { type Parsed, refuseNotYet } from "./parse.ts";
+import type { Parsed } from "./parse.ts";
 import type { ConvertIo, ConvertRequest } from "./request.ts";
 
 export type { ConvertIo, ConvertRequest } from "./request.ts";
@@ -32,12 +32,10 @@ const DEFAULT_QUALITY_THRESHOLD_DB = 30;
 /**
  * Returns what `parsed` asks for.
  *
- * @throws UsageError where flags contradict one another or the input is missing; NotYetError for what
- * this version lacks.
+ * @throws UsageError where flags contradict one another or the input is missing.
  */
 export function toConvertRequest(parsed: Parsed): ConvertRequest {
   refuseContradictions(parsed);
-  refuseNotYet(parsed);
   const options = optionsOf(parsed);
   const io = ioOf(parsed);
   const gpu = idleGpuFlags(parsed, options, io);

@@ -4,7 +4,7 @@
  */
 
 import { existsSync } from "node:fs";
-import { NotYetError, UsageError } from "../core/errors.ts";
+import { UsageError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { type CommandName, COMMANDS, type Flag } from "./flags/flag.ts";
 import { findFlag, flagByName, FLAGS, takesFlag, typedForms } from "./flags/table.ts";
@@ -85,8 +85,7 @@ export class Parsed {
 }
 
 /**
- * Parses `argv`, the arguments without program and script. Every value is checked by its type; what is
- * documented but missing is refused by `refuseNotYet`.
+ * Parses `argv`, the arguments without program and script. Every value is checked by its type.
  *
  * @throws UsageError for an unknown flag, value or subcommand, naming it and the nearest.
  */
@@ -114,18 +113,6 @@ export function parseArgs(argv: readonly string[]): Parsed {
   }
   if (command === null) checkFirst(positionals[0]);
   return new Parsed(command ?? "convert", positionals, values);
-}
-
-/**
- * Refuses what is documented and not there yet.
- *
- * @throws NotYetError naming the flag and the part of the product that it needs.
- */
-export function refuseNotYet(parsed: Parsed): void {
-  for (const name of parsed.given) {
-    const flag = flagByName(name);
-    if (flag.notYet !== undefined) throw new NotYetError(`--${name} (${flag.notYet})`);
-  }
 }
 
 function commandOf(word: string | undefined): CommandName | null {

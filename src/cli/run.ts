@@ -92,11 +92,8 @@ async function dispatch(args: readonly string[], context: CommandContext): Promi
     for (const line of SHORT_USAGE) context.stderr(line);
     return USAGE;
   }
-  const { parseArgs, refuseNotYet } = await import("./parse.ts");
-  const parsed = parseArgs(args);
-  // A conversion looks for contradictions first.
-  if (parsed.command !== "convert" && parsed.command !== "batch") refuseNotYet(parsed);
-  return await runCommand(parsed, context);
+  const { parseArgs } = await import("./parse.ts");
+  return await runCommand(parseArgs(args), context);
 }
 
 async function runCommand(parsed: Parsed, context: CommandContext): Promise<number> {

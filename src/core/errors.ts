@@ -11,20 +11,6 @@ export class UsageError extends Error {
   override readonly name: string = "UsageError";
 }
 
-/** A documented part of the product that this build does not have yet. Exit code 2. */
-export class NotYetError extends UsageError {
-  /** Tells the class by name. */
-  override readonly name = "NotYetError";
-  /**
-   * Says that the part is not there yet.
-   *
-   * @param what the part that is missing, as the user named it.
-   */
-  constructor(what: string) {
-    super(`${what} is not there yet in this version of quantsmith`);
-  }
-}
-
 /** Where in a file a {@link FormatError} was found. */
 export interface FormatErrorPlace {
   /** Path of the file, as the user gave it. */

@@ -58,8 +58,6 @@ export interface Flag {
   /** One line, no final period. */
   readonly help: string;
   readonly commands: readonly CommandName[];
-  /** The part of the product that it needs and that this version lacks. */
-  readonly notYet?: string;
   /** Concerns computing on a GPU only. */
   readonly gpuOnly?: boolean;
 }
@@ -74,7 +72,7 @@ export function oneOf(...words: readonly string[]): FlagType {
 
 /** Returns `flags` as rows that share a page, a theme and commands. */
 export function section(
-  shared: Pick<Flag, "page" | "theme"> & Partial<Pick<Flag, "commands" | "notYet" | "gpuOnly">>,
+  shared: Pick<Flag, "page" | "theme"> & Partial<Pick<Flag, "commands" | "gpuOnly">>,
   flags: readonly (
     & Omit<Flag, "page" | "theme" | "commands">
     & Partial<Pick<Flag, "commands">>
