@@ -68,6 +68,9 @@ const ODD: Readonly<Record<string, (layer: SyntheticLayer) => Data>> = {
   }),
 };
 
+/** What says of inputs what is not so: that is nowhere to be seen. */
+const UNTRUE = new Set(["nothing but constants", "a Hessian of ones"]);
+
 /** A layer with the name it has in the file, and its data. */
 interface Entry {
   readonly name: string;
@@ -168,7 +171,9 @@ Deno.test("convertModel() with data that says little makes outputs no worse than
             if (entry.what === what) log += Math.log(fitted[i]! / plain[i]!) / LAYERS;
           });
           const ratio = Math.exp(log);
-          if (!(ratio <= 1.1)) worse.push(`${what}: ${ratio} of the error without data`);
+          if (!(ratio <= (UNTRUE.has(what) ? 1.09 : 1.02))) {
+            worse.push(`${what}: ${ratio} of the error without data`);
+          }
         }
         assert.deepEqual(worse, []);
       });
@@ -178,21 +183,27 @@ Deno.test("convertModel() with data that says little makes outputs no worse than
 
 Deno.test("convertModel() compensates layers of every shape", async (t) => {
   const shapes = [[1, 64], [40, 1], [1, 1], [40, 100], [40, 60], [40, 37], [40, 12], [3, 250]];
-  const entries = shapes.map(([rows = 0, cols = 0], index): Entry => {
-    const layer = syntheticLayer({ rows, cols, seed: 600 + index });
-    const data = activations(layer.inputs(TOKENS, 1));
-    return { name: `blocks.${index}`, what: `${rows} x ${cols}`, layer, data };
-  });
+  const entries = shapes.flatMap(([rows = 0, cols = 0], index) =>
+    // The only output of one row: chance has its part in how much it is off.
+    Array.from({ length: rows === 1 ? 8 : 1 }, (_, k): Entry => {
+      const layer = syntheticLayer({ rows, cols, seed: 600 + index + 31 * k });
+      const data = activations(layer.inputs(TOKENS, 1));
+      return { name: `blocks.${index}.${k}`, what: `${rows} x ${cols}`, layer, data };
+    })
+  );
   await withEntries(entries, async (errors, calibrationPath) => {
     for (const mode of ["by default, rotated", "row", "quip", "quip stored transformed"]) {
       await t.step(mode, async () => {
         const plain = await errors(MODES[mode]!);
         const fitted = await errors({ ...MODES[mode]!, calibrationPath });
-        entries.forEach(({ what }, i) => {
-          // One output of one row: chance decides by how much either is off.
-          const most = what.startsWith("1 x") ? 4 : 1.001;
-          assert.ok(fitted[i]! <= most * plain[i]! + 1e-6, `${what}: ${fitted[i]} of ${plain[i]}`);
-        });
+        for (const shape of new Set(entries.map(({ what }) => what))) {
+          const ratios = entries.flatMap(({ what }, i) =>
+            what === shape ? [(fitted[i]! + 1e-6) / (plain[i]! + 1e-6)] : []
+          );
+          const log = ratios.reduce((sum, ratio) => sum + Math.log(ratio), 0) / ratios.length;
+          const most = shape.startsWith("1 x") ? 1.2 : 1.001;
+          assert.ok(Math.exp(log) <= most, `${shape}: ${Math.exp(log)} of the error without data`);
+        }
       });
     }
   });

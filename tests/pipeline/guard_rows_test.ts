@@ -1,0 +1,95 @@
+/** What is stored is, on the data at hand, no worse than rounding to nearest: in every row of its own scale. */
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { convertModel } from "../../src/pipeline/convert.ts";
+import { dequantizeModel } from "../../src/pipeline/dequantize.ts";
+import { largestShare } from "../../src/pipeline/chunks/guard_rows.ts";
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
+import { WorkerPool } from "../../src/pipeline/workers/worker_pool.ts";
+import { openModel } from "../../src/safetensors/reader.ts";
+import { readModel, temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
+import { syntheticLayer } from "../support/synthetic_layer.ts";
+import { WORKER_URL } from "./encode.ts";
+
+const NAME = "blocks.0.lin";
+
+/** Second moments of inputs that vary by chance more than they have in common. */
+function momentsOf(cols: number, inputs: (count: number, stream: number) => Float32Array) {
+  const count = Math.ceil(cols / 2), x = inputs(count, 1);
+  const h = new Float64Array(cols * cols);
+  for (let t = 0; t < count; t++) {
+    for (let i = 0; i < cols; i++) {
+      const xi = x[t * cols + i]! / count;
+      for (let j = 0; j < cols; j++) h[i * cols + j]! += xi * x[t * cols + j]!;
+    }
+  }
+  return Float32Array.from(h);
+}
+
+/** Squared output errors of the rows, summed over `unit` rows each. */
+function objectives(w: Float32Array, stored: Float32Array, h: Float32Array, unit: number) {
+  const cols = Math.sqrt(h.length), rows = w.length / cols;
+  const sums = new Float64Array(rows / unit);
+  for (let r = 0; r < rows; r++) {
+    const error = (k: number) => w[r * cols + k]! - stored[r * cols + k]!;
+    for (let i = 0; i < cols; i++) {
+      let sum = 0;
+      for (let k = 0; k < cols; k++) sum += h[i * cols + k]! * error(k);
+      sums[Math.floor(r / unit)]! += sum * error(i);
+    }
+  }
+  return sums;
+}
+
+const { quip } = DEFAULT_CONVERT_OPTIONS;
+
+/** Sizes, the options, rows that share scales, and how many columns have common directions. */
+const CASES: readonly [string, readonly [number, number], Partial<ConvertOptions>, number][] = [
+  ["a scale per row", [96, 24], { scaling: "row" }, 1],
+  ["rotated rows", [96, 16], { scaling: "row", convrot: 16 }, 1],
+  ["blocks", [96, 32], { scaling: "block", blockSize: 8 }, 8],
+  ["a scale per row and columns", [96, 32], {
+    method: "quip",
+    quip: { ...quip, requantScheme: "block" },
+    blockSize: 8,
+  }, 1],
+  ["rows of more columns than are looked at one by one", [24, 1028], { scaling: "row" }, 1],
+];
+
+for (const [what, [rows, cols], options, unit] of CASES) {
+  Deno.test(`convertModel() with a Hessian has no worse outputs than to nearest: ${what}`, async () => {
+    using folder = temporaryFolder();
+    using pool = new WorkerPool(WORKER_URL, 1);
+    const at = (name: string) => join(folder.path, `${name}.safetensors`);
+    const { weight, inputs } = syntheticLayer({ rows, cols, seed: 4, commonShare: 0.05 });
+    const h = momentsOf(cols, inputs);
+    writeModel(at("in"), [tensorOf(`${NAME}.weight`, "F32", [rows, cols], weight)]);
+    writeModel(at("data"), [tensorOf(`${NAME}.hessian`, "F32", [cols, cols], h)]);
+    const storedBy = async (more: Partial<ConvertOptions>): Promise<Float32Array> => {
+      await convertModel({
+        input: at("in"),
+        output: at("out"),
+        options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" }, ...options, ...more },
+        workerUrl: WORKER_URL,
+        workers: 2,
+        force: true,
+      });
+      const to = { output: at("back"), dtype: "F32", pool, force: true } as const;
+      await dequantizeModel(openModel(at("out")), to);
+      return new Float32Array(readModel(at("back")).get(`${NAME}.weight`)!.data.slice().buffer);
+    };
+    const plain = objectives(weight, await storedBy({}), h, unit);
+    const fitted = objectives(weight, await storedBy({ calibrationPath: at("data") }), h, unit);
+    const worse = [...fitted].filter((error, i) => error > plain[i]! * (1 + 1e-4));
+    assert.deepEqual(worse, []);
+    const sum = (values: Float64Array) => values.reduce((total, x) => total + x, 0);
+    assert(sum(fitted) < 0.95 * sum(plain), `${sum(fitted)} of ${sum(plain)}`);
+  });
+}
+
+Deno.test("largestShare() asks for more of a gain the fewer inputs tell of it", () => {
+  const of = (rows: number) => largestShare({ statistic: "activations", rows });
+  assert.deepEqual([1, 2, 8, 200].map(of), [0, 0, 0.5, 0.9]);
+  assert.equal(largestShare({ statistic: "hessian", rows: 8 }), 1);
+});

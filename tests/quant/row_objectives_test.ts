@@ -1,0 +1,44 @@
+import assert from "node:assert/strict";
+import { matrix } from "../../src/linalg/matrix.ts";
+import { prepareGptq } from "../../src/quant/gptq.ts";
+import { rowObjectives } from "../../src/quant/row_objectives.ts";
+import { put, testEachContext } from "../linalg/contexts.ts";
+import { outputError, positiveDefinite, weights } from "../linalg/matrices.ts";
+
+testEachContext(
+  "rowObjectives() gives e·H·eᵀ of the Hessian without damping, in any order and of several blocks",
+  (context) => {
+    const rows = 5, dead = 3;
+    for (const [blockSize, blocks] of [[150, 1], [24, 3]] as const) {
+      const size = blockSize * blocks, area = blockSize * blockSize;
+      const h = new Float64Array(size * blockSize);
+      for (let b = 0; b < blocks; b++) h.set(positiveDefinite(b + 1, blockSize), b * area);
+      for (let i = 0; i < blockSize; i++) h[dead * blockSize + i] = h[i * blockSize + dead] = 0;
+      const errors = weights(9, rows * size);
+      const energies = Array.from({ length: size }, (_, i) => h[i * blockSize + i % blockSize]!);
+      const mean = energies.reduce((sum, x) => sum + x, 0) / (size - 1);
+      const known = h.slice();
+      known[dead * blockSize + dead] = mean; // counts as the others
+      for (const actOrder of [false, true]) {
+        const hessian = { size, blockSize, values: put(context.memory, h), source: "hessian" };
+        const factor = prepareGptq(context, { ...hessian, source: "hessian" }, {
+          actOrder,
+          damping: 0.5,
+        });
+        const x = matrix(put(context.memory, errors), rows, size);
+        const found = rowObjectives(context, factor, x);
+        for (let r = 0; r < rows; r++) {
+          let want = 0;
+          for (let b = 0; b < blocks; b++) {
+            const part = errors.subarray(r * size + b * blockSize, r * size + (b + 1) * blockSize);
+            want += outputError(part, known.subarray(b * area, (b + 1) * area), blockSize);
+          }
+          assert(
+            Math.abs(found[r]! * mean / want - 1) < 1e-4,
+            `row ${r} of blocks of ${blockSize}: ${found[r]! * mean}, is ${want}`,
+          );
+        }
+      }
+    }
+  },
+);
