@@ -134,7 +134,7 @@ Deno.test("calibrationLora beside bad channel statistics names the file that the
     const calibrationLora = join(folder, "lora.safetensors");
     await assert.rejects(
       run({ calibrationPath, calibrationLora }),
-      /channels\.json.*channel 7 is -1/,
+      /channels\.json.*channel_max\[7\] is -1/,
     );
   });
 });
