@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { matrix } from "../../src/linalg/matrix.ts";
+import { decode } from "../../src/backend/reference/decode.ts";
 import { prepareGptq } from "../../src/quant/gptq.ts";
 import { rowObjectives } from "../../src/quant/row_objectives.ts";
 import { put, testEachContext } from "../linalg/contexts.ts";
@@ -9,10 +10,14 @@ testEachContext(
   "rowObjectives() gives e·H·eᵀ of the Hessian without damping, in any order and of several blocks",
   (context) => {
     const rows = 5, dead = 3;
-    for (const [blockSize, blocks] of [[150, 1], [24, 3]] as const) {
+    // Several panels of columns, and energies far outside of f32.
+    const cases = [[150, 1, 1], [24, 3, 1], [600, 1, 1], [300, 1, 1e-60]] as const;
+    for (const [blockSize, blocks, scale] of cases) {
       const size = blockSize * blocks, area = blockSize * blockSize;
       const h = new Float64Array(size * blockSize);
-      for (let b = 0; b < blocks; b++) h.set(positiveDefinite(b + 1, blockSize), b * area);
+      for (let b = 0; b < blocks; b++) {
+        h.set(positiveDefinite(b + 1, blockSize).map((x) => x * scale), b * area);
+      }
       for (let i = 0; i < blockSize; i++) h[dead * blockSize + i] = h[i * blockSize + dead] = 0;
       const errors = weights(9, rows * size);
       const energies = Array.from({ length: size }, (_, i) => h[i * blockSize + i % blockSize]!);
@@ -26,7 +31,7 @@ testEachContext(
           damping: 0.5,
         });
         const x = matrix(put(context.memory, errors), rows, size);
-        const found = rowObjectives(context, factor, x);
+        const found = rowObjectives({ ...context, decode }, factor, x);
         for (let r = 0; r < rows; r++) {
           let want = 0;
           for (let b = 0; b < blocks; b++) {

@@ -7,7 +7,7 @@
  * clearly, the others did too. Otherwise, and in narrow layers, every row is looked at.
  */
 
-import type { Grid } from "../../backend/backend.ts";
+import type { Grid, Kernels } from "../../backend/backend.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { matrix } from "../../linalg/matrix.ts";
 import type { GptqFactor } from "../../quant/gptq.ts";
@@ -116,6 +116,7 @@ function compareRows(
   rows: readonly number[],
 ): { fitted: Float64Array; nearest: Float64Array } {
   const { cols } = grid, one = rowGrid(grid);
+  const decode: Kernels["decode"] = (...args) => kernels.decode(...args);
   const fitted = new Float64Array(rows.length), nearest = new Float64Array(rows.length);
   const mark = scratch.mark();
   const part = Math.min(PART_ROWS, rows.length);
@@ -135,7 +136,7 @@ function compareRows(
       addErrors(now.length + i, w, own, scale);
     });
     const both = matrix(errors, 2 * now.length, cols);
-    const found = rowObjectives(linalg, factor, both);
+    const found = rowObjectives({ ...linalg, decode }, factor, both);
     fitted.set(found.subarray(0, now.length), start);
     nearest.set(found.subarray(now.length), start);
   }
