@@ -2,6 +2,7 @@
 
 import type { LearnedReport } from "../quant/learned/report.ts";
 import type { ConvertResult } from "../pipeline/convert.ts";
+import type { CompensatedRows } from "../pipeline/layer_notes.ts";
 import { planJson } from "./plan_report.ts";
 import { overallOutput, worstFirst } from "../pipeline/output_errors.ts";
 import { overallOf } from "./quality_table.ts";
@@ -15,7 +16,7 @@ export function conversionReport(result: ConvertResult): Record<string, unknown>
     overall: overallOf(result.layers),
     overall_output: overallOutput(result.layers),
     layers: worstFirst(result.layers).map((
-      { name, shape, errors, output, bias, note, learned },
+      { name, shape, errors, output, bias, note, compensated, learned },
     ) => ({
       name,
       shape,
@@ -23,10 +24,16 @@ export function conversionReport(result: ConvertResult): Record<string, unknown>
       output,
       bias,
       note,
+      ...compensatedJson(compensated),
       ...(learned === null ? {} : { learned: summary(learned) }),
     })),
     plan: planJson(result.plan),
   };
+}
+
+/** Returns the rows of a compensated layer, all of them and those that were rounded to nearest. */
+export function compensatedJson(rows: CompensatedRows | null): Record<string, unknown> {
+  return rows === null ? {} : { rows: rows.all, rows_to_nearest: rows.toNearest };
 }
 
 /** Without the trajectory, of which `--json` has every step. */

@@ -28,6 +28,7 @@ import { fetchBytesFor } from "./workers/remote_input.ts";
 import { workersWithin } from "./budget.ts";
 import { checkStatistics } from "./check_statistics.ts";
 import { type LayerErrors, layerErrors } from "./layer_errors.ts";
+import { type CompensatedRows, compensatedRows, noteWithRows } from "./layer_notes.ts";
 import { type BiasChange, finishLayers } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
 import { deltaBytes } from "./lora_merge.ts";
@@ -117,6 +118,8 @@ export interface LayerResult {
   readonly stats: Float64Array;
   /** What the method did: damping, or why it fell back; null for rounding to nearest. */
   readonly note: string | null;
+  /** How many of its rows the method was of no use for; null where no errors were compensated. */
+  readonly compensated: CompensatedRows | null;
   /** Errors of its outputs; null where they were not measured. */
   readonly output: OutputErrors | null;
   /** What became of its bias; null where nothing real is known of its inputs, or it has none. */
@@ -385,12 +388,14 @@ function layerResult(
   if (task.kind !== "quantize") return null;
   const { rows, cols } = task.source;
   const { stats } = numbers;
+  const compensated = compensatedRows(task, said?.text ?? null, numbers);
   return {
     name: task.name,
     shape: [rows, cols],
     errors: layerErrors(stats),
     stats,
-    note: said?.text ?? null,
+    note: noteWithRows(said?.text ?? null, compensated),
+    compensated,
     output: null,
     bias: null,
     learned: said?.learned ?? null,

@@ -1,13 +1,23 @@
 /**
- * What became of single layers, summed up: which were rounded to nearest in spite of their data, and which
- * needed more damping than they were given.
+ * What became of single layers, summed up: which were rounded to nearest in spite of their data, as a whole
+ * or in single rows, and which needed more damping than they were given.
  */
+
+import type { QuantizeTask } from "./tasks.ts";
 
 /** How the note of a layer begins that was rounded to nearest in spite of its data; the reason follows. */
 export const ROUNDED_TO_NEAREST = "rounded to nearest: ";
 
 /** In the note of a layer that needed more damping than it was given. */
 export const DAMPING_RAISED = "damping raised to";
+
+/** Rows of a layer whose errors were compensated. */
+export interface CompensatedRows {
+  /** Those that were rounded to nearest, as compensation made their outputs no better. */
+  readonly toNearest: number;
+  /** All; of a layer that is stored transformed, its padded rows. */
+  readonly all: number;
+}
 
 /** Names in one sentence. */
 const NAMES_MAX = 5;
@@ -37,6 +47,49 @@ export function fallbackNotes(
     );
   }
   return notes;
+}
+
+/** Returns the rows of the layer of `task`; null where no errors were compensated, whatever was asked for. */
+export function compensatedRows(
+  { compensation, learned, transform, source }: QuantizeTask,
+  note: string | null,
+  { rowsToNearest }: { readonly rowsToNearest: number },
+): CompensatedRows | null {
+  const isCompensated = compensation !== null && learned === undefined &&
+    !note?.startsWith(ROUNDED_TO_NEAREST);
+  return isCompensated ? { toNearest: rowsToNearest, all: (transform ?? source).rows } : null;
+}
+
+/** Returns what the method did with a layer, with the rows that it was of no use for; null: it did nothing. */
+export function noteWithRows(text: string | null, rows: CompensatedRows | null): string | null {
+  return text === null || rows === null || rows.toNearest === 0
+    ? text
+    : `${text}; ${rowsToNearest(rows)}`;
+}
+
+/**
+ * Returns one sentence on the rows of all layers that were rounded to nearest in spite of data, with the
+ * layers that are so for the most part; null: there are none.
+ */
+export function rowsNote(
+  layers: readonly { readonly name: string; readonly compensated: CompensatedRows | null }[],
+): string | null {
+  let toNearest = 0, all = 0;
+  const mostly: string[] = [];
+  for (const { name, compensated } of layers) {
+    if (compensated === null) continue;
+    toNearest += compensated.toNearest;
+    all += compensated.all;
+    if (compensated.toNearest > compensated.all / 2) mostly.push(name);
+  }
+  if (toNearest === 0) return null;
+  const names = mostly.length === 0 ? "" : ` (most rows of ${listed(mostly)})`;
+  return `${rowsToNearest({ toNearest, all })}: the data gave no clear gain there${names}`;
+}
+
+function rowsToNearest({ toNearest, all }: CompensatedRows): string {
+  const [some, of] = [toNearest, all].map((count) => count.toLocaleString("en-US"));
+  return `${some} of ${of} ${all === 1 ? "row" : "rows"} rounded to nearest`;
 }
 
 function counted(names: readonly string[]): string {

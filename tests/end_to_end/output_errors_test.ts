@@ -83,6 +83,51 @@ Deno.test("quantsmith --calibration-data tells output errors in table, events, r
   assert.equal(strict.code, 1);
 });
 
+Deno.test("quantsmith tells how many rows it rounded to nearest in spite of data, and nothing where none", async () => {
+  using folder = temporaryFolder();
+  const { model, data } = writeFiles(folder.path);
+  const report = join(folder.path, "report.json"), page = join(folder.path, "report.html");
+  const given = [model, join(folder.path, "out.safetensors"), "--force", "--no-progress"];
+  const common = [...given, "--preset", "none", "--calibration-data"];
+  const said = await runCli([...common, data, "--verbose", "VERBOSE", "--report", report]);
+  assert.equal(said.code, 0, said.stderr);
+  const { layers } = JSON.parse(readFileSync(report, "utf8"));
+  const counts: [number, number] = layers.reduce(
+    ([some, all]: [number, number], layer: { rows: number; rows_to_nearest: number }) => [
+      some + layer.rows_to_nearest,
+      all + layer.rows,
+    ],
+    [0, 0],
+  );
+  assert(counts[0] > 0 && counts[1] === 160, `${counts}`);
+  assert.match(said.stderr, new RegExp(`^${counts[0]} of 160 rows rounded to nearest: `, "m"));
+  for (const { name, note, rows, rows_to_nearest: some } of layers) {
+    if (some > 0) assert(note.endsWith(`; ${some} of ${rows} rows rounded to nearest`), note);
+    assert(said.stderr.includes(`${name}: ${note}\n`), said.stderr);
+  }
+  const json = await runCli([...common, data, "--json", "--report", page]);
+  const events = json.stdout.trim().split("\n").map((line) => JSON.parse(line));
+  for (const { name, note, rows, rows_to_nearest } of layers) {
+    const event = events.find((event) => event.event === "tensor" && event.name === name);
+    assert.deepEqual([event.note, event.rows, event.rows_to_nearest], [
+      note,
+      rows,
+      rows_to_nearest,
+    ]);
+  }
+  assert.match(readFileSync(page, "utf8"), /, \d+ rows to nearest</);
+
+  // More inputs than a chance gain could come from: one line less.
+  const many = join(folder.path, "many.safetensors");
+  const layer = syntheticLayer({ rows: 96, cols: 256, seed: 5 });
+  writeModel(many, [
+    tensorOf("blocks.0.lin.activations", "F32", [600, 256], layer.inputs(600, 1)),
+  ]);
+  const quiet = await runCli([...common, many, "--verbose", "VERBOSE"]);
+  assert.match(quiet.stderr, /blocks\.0\.lin\.weight: gptq from activations, damping [\d.]+\n/);
+  assert.doesNotMatch(quiet.stderr, /rows rounded to nearest/);
+});
+
 Deno.test("quantsmith --static-activations warns where there is nothing to write, and where nobody reads it", async () => {
   using folder = temporaryFolder();
   const { model, data } = writeFiles(folder.path);

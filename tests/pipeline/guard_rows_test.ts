@@ -93,3 +93,68 @@ Deno.test("largestShare() asks for more of a gain the fewer inputs tell of it", 
   assert.deepEqual([1, 2, 8, 200].map(of), [0, 0, 0.5, 0.9]);
   assert.equal(largestShare({ statistic: "hessian", rows: 8 }), 1);
 });
+
+/** Sizes, number of inputs (0: their second moments), options. */
+const COUNTED: readonly [string, readonly [number, number, number], Partial<ConvertOptions>][] = [
+  ["original space", [600, 24, 24], { scaling: "row", convrot: "off", scaleSearch: "off" }],
+  ["rotated", [600, 16, 24], { scaling: "row", convrot: 16, scaleSearch: "off" }],
+  ["quip, original space", [600, 64, 0], { method: "quip", scaling: "row" }],
+  ["quip, stored transformed", [600, 24, 24], {
+    method: "quip",
+    quip: { ...quip, storeTransformed: true },
+    scaleSearch: "off",
+  }],
+];
+
+for (const [what, [rows, cols, count], options] of COUNTED) {
+  Deno.test(`convertModel() tells how many rows were rounded to nearest in spite of data: ${what}`, async () => {
+    using folder = temporaryFolder();
+    const at = (name: string) => join(folder.path, `${name}.safetensors`);
+    const { weight, inputs } = syntheticLayer({ rows, cols, seed: 4 });
+    writeModel(at("in"), [tensorOf(`${NAME}.weight`, "F32", [rows, cols], weight)]);
+    writeModel(at("data"), [
+      count > 0
+        ? tensorOf(`${NAME}.activations`, "F32", [count, cols], inputs(count, 1))
+        : tensorOf(`${NAME}.hessian`, "F32", [cols, cols], momentsOf(cols, inputs)),
+    ]);
+    const codesOf = async (calibrationPath: string | null, workers: number) => {
+      const { layers } = await convertModel({
+        input: at("in"),
+        output: at("out"),
+        options: {
+          ...DEFAULT_CONVERT_OPTIONS,
+          preset: { kind: "none" },
+          ...options,
+          calibrationPath,
+        },
+        workerUrl: WORKER_URL,
+        workers,
+        force: true,
+      });
+      const out = readModel(at("out")), { data, shape } = out.get(`${NAME}.weight`)!;
+      const scales = new Float32Array(out.get(`${NAME}.weight_scale`)!.data.slice().buffer);
+      return { codes: new Int8Array(data), scales, width: shape[1]!, layer: layers[0]! };
+    };
+    const plain = await codesOf(null, 1);
+    assert.equal(plain.layer.compensated, null);
+    const [one, three] = [await codesOf(at("data"), 1), await codesOf(at("data"), 3)];
+    // By the scales in the file, where they are not those of other methods; by theirs otherwise.
+    const nearest = options.scaleSearch === "off" ? plain.codes : Int8Array.from(weight, (w, i) => {
+      const code = Math.round(w / one.scales[Math.floor(i / cols)]!);
+      return Math.max(-127, Math.min(127, code));
+    });
+    const same = Array.from({ length: one.codes.length / one.width }, (_, row) => {
+      const [first, end] = [row * one.width, (row + 1) * one.width];
+      return one.codes.subarray(first, end).every((code, i) => code === nearest[first + i]);
+    });
+    const found = same.filter((isSame) => isSame).length;
+    assert(found > 0 && found < same.length, `${found}`);
+    const { toNearest, all } = one.layer.compensated!;
+    assert.equal(all, same.length);
+    // By moments, rows that compensation did not change are as good as they were, and not counted.
+    if (count > 0) assert.equal(toNearest, found);
+    else assert(toNearest > found / 3 && toNearest <= found, `${toNearest} of ${found}`);
+    assert.match(one.layer.note!, new RegExp(`; ${toNearest} of .* rounded to nearest$`));
+    assert.deepEqual(three.layer, one.layer);
+  });
+}

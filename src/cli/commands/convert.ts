@@ -12,7 +12,7 @@ import {
   type GpuShare,
 } from "../../pipeline/convert.ts";
 import { isLayer } from "../../pipeline/layer_control.ts";
-import { fallbackNotes } from "../../pipeline/layer_notes.ts";
+import { fallbackNotes, rowsNote } from "../../pipeline/layer_notes.ts";
 import type { ConvertOptions } from "../../pipeline/options.ts";
 import type { Plan } from "../../pipeline/plan.ts";
 import { prepare } from "../../pipeline/prepare.ts";
@@ -31,6 +31,7 @@ import { operationLines, operationsOnCpu, placementJson } from "../placement_rep
 import { createProgress } from "../progress.ts";
 import { overallOutput } from "../../pipeline/output_errors.ts";
 import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
+import { compensatedJson } from "../report_json.ts";
 import { overallOf, qualityTable, sqnrPhrase } from "../quality_table.ts";
 import { writeReport } from "../report/write_report.ts";
 import { displayName, localNameOf } from "../../remote/location.ts";
@@ -201,6 +202,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
           name: layer.name,
           errors: layer.errors,
           note: layer.note,
+          ...compensatedJson(layer.compensated),
           ...(layer.learned === null ? {} : { learned: layer.learned }),
         });
         if (layer.note !== null) log.verbose(`${layer.name}: ${layer.note}`);
@@ -366,6 +368,8 @@ async function conclude(
     : methodLine(result.plan, options);
   await writeReport(result, { io, options, method });
   for (const note of fallbackNotes(result.layers)) log.warn(note);
+  const rows = rowsNote(result.layers);
+  if (rows !== null) log.info(rows);
   const low = result.layers.filter(({ errors }) =>
     errors.sqnrDb !== null && errors.sqnrDb < io.qualityThreshold
   );

@@ -152,13 +152,14 @@ function row(
   { plan }: ConvertResult,
   { thresholdDb, measured }: { thresholdDb: number; measured: boolean },
 ): string {
-  const { name, shape, errors, output } = layer;
+  const { name, shape, errors, output, compensated } = layer;
   const scheme = plan.tensors.find(({ source }) => source.name === name)?.scheme;
-  const convrot = scheme?.convrotGroupSize;
+  const convrot = scheme?.convrotGroupSize, rows = compensated?.toNearest ?? 0;
   const stored = [
     scheme?.scaling.kind ?? "",
     ...(convrot === null || convrot === undefined ? [] : [`convrot ${convrot}`]),
     scheme?.method ?? "",
+    ...(rows === 0 ? [] : [`${rows} rows to nearest`]),
   ].join(", ");
   const cells = [
     name,

@@ -6,11 +6,17 @@ import type { LearnedReport } from "../../quant/learned/report.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { GpuAccess } from "../gpu_requests.ts";
 
-/** Slot entries behind the error sums: values that cannot be quantized. */
-export const SLOT = Object.freeze({ nonFinite: STATS_LENGTH, firstNonFinite: STATS_LENGTH + 1 });
+/** Slot entries behind the error sums. */
+export const SLOT = Object.freeze({
+  /** Values that cannot be quantized, and the flat index of the first. */
+  nonFinite: STATS_LENGTH,
+  firstNonFinite: STATS_LENGTH + 1,
+  /** Rows that were rounded to nearest, as compensating their errors made nothing better. */
+  rowsToNearest: STATS_LENGTH + 2,
+});
 
 /** f64 numbers that every chunk reports. */
-export const SLOT_LENGTH = STATS_LENGTH + 2;
+export const SLOT_LENGTH = STATS_LENGTH + 3;
 
 /** Memory that the kernels can work on; `Arena` of the CPU backend is one. */
 export interface Scratch {

@@ -184,18 +184,22 @@ function quantizeBand(
     xhat.set(x); // rounding uses the weights up
     roundRows(context, linalg, { ...placed, ...rows, errors: limits !== null });
     const moved = limits === null ? null : rowEnergies(x, cols);
+    const nearest = new Set<number>();
     for (let row = 0; limits !== null && row < rect.rows; row++) {
       if (moved![row]! <= limits[row]!) continue;
       const one = { rows: 1, cols, groupRows: 1, groupCols: cols };
       const first = row * cols, end = first + cols;
       const scale = scales.subarray(row, row + 1);
       kernels.quantize(codes.subarray(first, end), xhat.subarray(first, end), scale, one);
+      nearest.add(row);
     }
-    guardRows(context, linalg, factor, { weights: xhat, codes, scales, plain, grid, share });
+    const guarded = { weights: xhat, codes, scales, plain, grid, share };
+    for (const row of guardRows(context, linalg, factor, guarded)) nearest.add(row);
     if (task.convrotGroupSize === null) restore();
     addErrors(context, task, { x, xhat, codes, scales, grid, stats, restore });
     writeCodes(context, task, rect, codes);
     context.slot.set(stats);
+    context.slot[SLOT.rowsToNearest] = nearest.size;
     if (oneScale === null) {
       const first = (rect.row / task.groupRows) * (cols / task.groupCols);
       context.write(bytesOf(scales), task.scalesOffsetBytes + 4 * first);

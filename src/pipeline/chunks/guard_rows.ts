@@ -49,7 +49,7 @@ export function largestShare(
 
 /**
  * Rounds to nearest what compensation has not made better: single rows, or all rows of a group where
- * several rows share scales that are not those of rounding to nearest.
+ * several rows share scales that are not those of rounding to nearest. Returns which rows.
  *
  * @param share the largest part of the error of rounding to nearest that is good enough.
  */
@@ -58,8 +58,8 @@ export function guardRows(
   linalg: LinalgContext,
   factor: GptqFactor,
   rounded: GuardedRows & { readonly share: number },
-): void {
-  if (factor.report.fallback !== null) return;
+): number[] {
+  if (factor.report.fallback !== null) return [];
   const { grid, scales, plain, share } = rounded;
   const { rows, cols } = grid;
   const unit = scales === plain ? 1 : grid.groupRows;
@@ -75,8 +75,9 @@ export function guardRows(
     return [...fitted.keys()].filter((index) => fitted[index]! > most * nearest[index]!);
   };
   const clear = Math.min(share, CLEAR_GAIN);
-  if (cols > NARROW_COLS && rows > 1 && losersOf(SAMPLE_STRIDE, clear).length === 0) return;
+  if (cols > NARROW_COLS && rows > 1 && losersOf(SAMPLE_STRIDE, clear).length === 0) return [];
   const across = cols / grid.groupCols;
+  const nearest: number[] = [];
   for (const index of losersOf(1, share)) {
     if (scales !== plain) {
       const own = plain.subarray(index * across, (index + 1) * across);
@@ -87,8 +88,10 @@ export function guardRows(
       const weights = rounded.weights.subarray(first, end);
       const own = scalesOfRow(scales, grid, row);
       context.kernels.quantize(rounded.codes.subarray(first, end), weights, own, rowGrid(grid));
+      nearest.push(row);
     }
   }
+  return nearest;
 }
 
 /** Bytes of scratch that {@link guardRows} takes. */

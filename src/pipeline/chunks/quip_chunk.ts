@@ -43,6 +43,7 @@ export function quipLayer(team: TeamContext, task: QuantizeTask, transform: Tran
   const layer: Layer = {
     task,
     weights: matrix(team.shared.f32(rows * cols), rows, cols),
+    toNearest: team.shared.f64(team.linalg.team.size),
     signRow: randomSigns(rows, { seed, name, side: "row" }),
     signCol: randomSigns(cols, { seed, name, side: "col" }),
   };
@@ -61,6 +62,10 @@ export function quipLayer(team: TeamContext, task: QuantizeTask, transform: Tran
   transformBack(team, layer);
   for (let chunk = team.nextChunk(); chunk !== null; chunk = team.nextChunk()) {
     addBandErrors(team, layer, chunk);
+    // Bands of the transformed weight are none of the chunks, so that one of these tells of all.
+    if (chunk.index === 0) {
+      chunk.context.slot[SLOT.rowsToNearest] = layer.toNearest.reduce((sum, rows) => sum + rows, 0);
+    }
     team.chunkDone(chunk.context);
   }
 }
@@ -69,6 +74,8 @@ interface Layer {
   readonly task: QuantizeTask;
   /** The padded weight, transformed; then what rounding took from it. Shared. */
   readonly weights: MatrixF32;
+  /** Transformed rows that each member rounded to nearest in spite of a Hessian. Shared. */
+  readonly toNearest: Float64Array;
   readonly signRow: Float32Array;
   readonly signCol: Float32Array;
 }
@@ -162,11 +169,16 @@ function factorOf(
 }
 
 /** Rounds and writes the transformed rows; leaves what rounding took. Ends in a barrier. */
-function roundAll(team: TeamContext, { task, weights }: Layer, factor: PlacedFactor | null): void {
+function roundAll(
+  team: TeamContext,
+  { task, weights, toNearest }: Layer,
+  factor: PlacedFactor | null,
+): void {
   const { kernels, linalg, scratch } = team;
   const { cols } = weights;
   const share = task.compensation === null ? 1 : largestShare(task.compensation);
   const own = shareOf(linalg.team, 0, weights.rows, BAND_ROWS);
+  let nearest = 0;
   for (let top = own.start; top < own.end; top += BAND_ROWS) {
     const rows = Math.min(BAND_ROWS, own.end - top);
     const x = weights.data.subarray(top * cols, (top + rows) * cols);
@@ -187,7 +199,7 @@ function roundAll(team: TeamContext, { task, weights }: Layer, factor: PlacedFac
       const rows = { weights: x, codes, firstRow: 0, grid, scales };
       roundRows(team, linalg, { ...factor, ...rows, errors: false });
       const rounded = { weights, codes, scales, plain: scales, grid, share };
-      guardRows(team, linalg, factor.factor, rounded);
+      nearest += guardRows(team, linalg, factor.factor, rounded).length;
       kernels.dequantize(x, codes, scales, grid);
       for (let i = 0; i < x.length; i++) x[i] = weights[i]! - x[i]!;
     }
@@ -195,6 +207,7 @@ function roundAll(team: TeamContext, { task, weights }: Layer, factor: PlacedFac
     team.write(bytesOf(scales), task.scalesOffsetBytes + 4 * top);
     scratch.release(mark);
   }
+  toNearest[linalg.team.index] = nearest;
   linalg.team.barrier();
 }
 

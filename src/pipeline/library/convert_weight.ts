@@ -15,6 +15,7 @@ import { workersWithin } from "../budget.ts";
 import type { LayerStatistic, Statistic } from "../calibration.ts";
 import { compensationBy } from "../compensation.ts";
 import type { LayerErrors } from "../layer_errors.ts";
+import type { CompensatedRows } from "../layer_notes.ts";
 import { floatMatrix, makeTasks } from "../make_tasks.ts";
 import { groupShape, resolveMode, scaleShape, schemeFor } from "../mode.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../options.ts";
@@ -62,6 +63,8 @@ export interface ConvertedWeight {
   readonly errors: LayerErrors;
   /** What the method did: damping, or why it fell back; null for rounding to nearest. */
   readonly note: string | null;
+  /** How many rows it was of no use for; null where no errors were compensated. */
+  readonly compensated: CompensatedRows | null;
 }
 
 /**
@@ -113,7 +116,8 @@ export function convertWeight(
   refuseTooLarge(task);
   const files = [bytesOf(data), ...given?.files ?? []];
   const outputBytes = scalesAt + 4 * groups;
-  const { output, errors, note, learned } = quantizeInMemory(task, { files, outputBytes });
+  const done = quantizeInMemory(task, { files, outputBytes });
+  const { output, errors, note, compensated, learned } = done;
   const signs = signsOf(scheme, options, name);
   const stored: MatrixSource = {
     ...floatMatrix(source),
@@ -141,6 +145,7 @@ export function convertWeight(
     dequantized: decodeInMemory(stored, [output, ...signs?.files ?? []]),
     errors,
     note,
+    compensated,
     learned,
   };
 }

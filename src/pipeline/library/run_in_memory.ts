@@ -4,6 +4,7 @@
  */
 
 import { type LayerErrors, layerErrors } from "../layer_errors.ts";
+import { type CompensatedRows, compensatedRows, noteWithRows } from "../layer_notes.ts";
 import type { LearnedReport } from "../../quant/learned/report.ts";
 import { soloContext } from "../../linalg/context.ts";
 import { type ChunkContext, SLOT_LENGTH, type TeamContext } from "../chunks/chunk_context.ts";
@@ -29,6 +30,8 @@ export interface InMemoryResult {
   readonly errors: LayerErrors;
   /** What the method did; null for rounding to nearest. */
   readonly note: string | null;
+  /** How many rows it was of no use for; null where no errors were compensated. */
+  readonly compensated: CompensatedRows | null;
   /** What learned rounding did; null where codes were not learned. */
   readonly learned: LearnedReport | null;
 }
@@ -77,7 +80,7 @@ export function quantizeInMemory(
       for (let index = 0; index < count; index++) runChunk(contextOf(index), task, grid, index);
     }
   }, sharedBytes(task));
-  const { stats, nonFinite, firstNonFinite } = sumSlots(slots);
+  const { stats, nonFinite, firstNonFinite, rowsToNearest } = sumSlots(slots);
   if (nonFinite > 0) {
     throw new RangeError(
       `Cannot quantize ${
@@ -86,7 +89,14 @@ export function quantizeInMemory(
         `at index ${firstNonFinite}`,
     );
   }
-  return { output, errors: layerErrors(stats), note, learned };
+  const compensated = compensatedRows(task, note, { rowsToNearest });
+  return {
+    output,
+    errors: layerErrors(stats),
+    note: noteWithRows(note, compensated),
+    compensated,
+    learned,
+  };
 }
 
 /** Returns the values of a stored matrix in original space, f32 `[rows, cols]`. */

@@ -15,7 +15,7 @@ export interface FinishedWork {
 }
 
 /** Changes with the form of what follows. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** First byte of a payload. */
 const KIND = Object.freeze({ fingerprint: 1, chunks: 2, notes: 3 });

@@ -59,6 +59,8 @@ export interface TaskNumbers {
   readonly nonFinite: number;
   /** Flat index of the first; -1 where there is none. */
   readonly firstNonFinite: number;
+  /** Rows of a compensated layer that were rounded to nearest, as that was no worse. */
+  readonly rowsToNearest: number;
 }
 
 /** A tensor that is to be quantized or cast holds values that cannot be. */
@@ -309,20 +311,21 @@ function sumTask(list: TaskList, slots: Float64Array, task: number): TaskNumbers
 /** Adds up what the chunks of a task reported, in their order. */
 export function sumSlots(slots: Float64Array): TaskNumbers {
   const stats = new Float64Array(STATS_LENGTH);
-  let nonFinite = 0;
+  let nonFinite = 0, rowsToNearest = 0;
   let firstNonFinite = -1;
   for (let at = 0; at < slots.length; at += SLOT_LENGTH) {
     const slot = slots.subarray(at, at + SLOT_LENGTH);
     for (let i = 0; i < STATS_LENGTH; i++) {
       stats[i] = i === STATS.maxAbsError ? Math.max(stats[i]!, slot[i]!) : stats[i]! + slot[i]!;
     }
+    rowsToNearest += slot[SLOT.rowsToNearest]!;
     if (slot[SLOT.nonFinite]! > 0) {
       const first = slot[SLOT.firstNonFinite]!;
       firstNonFinite = firstNonFinite < 0 ? first : Math.min(firstNonFinite, first);
       nonFinite += slot[SLOT.nonFinite]!;
     }
   }
-  return { stats, nonFinite, firstNonFinite };
+  return { stats, nonFinite, firstNonFinite, rowsToNearest };
 }
 
 function progressOf(list: TaskList, control: Int32Array): Progress {

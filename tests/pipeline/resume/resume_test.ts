@@ -88,6 +88,25 @@ Deno.test("convertModel() with resume keeps what was finished when it is interru
   });
 });
 
+Deno.test("convertModel() with resume tells of compensated layers what an uninterrupted run tells", async () => {
+  using folder = temporaryFolder();
+  const { input, calibration } = writeCalibratedModel(folder.path, { layers: 8, rows: 512 });
+  const place = { folder: folder.path, input, output: join(folder.path, "out.safetensors") };
+  const more = { changes: { calibrationPath: calibration } };
+  const whole = await convert({ ...place, output: join(folder.path, "whole.safetensors") }, more);
+  const rows = whole.layers.map(({ compensated }) => compensated?.toNearest ?? 0);
+  assert(rows[0]! > 0 && rows[1] === 0, `${rows}`);
+  await interrupt(place, 3, more);
+  let resumed: number | null = null;
+  const result = await convert(place, {
+    ...more,
+    resume: true,
+    onPlan: (start) => resumed = start.resumed,
+  });
+  assert(resumed !== null && resumed > 0, `${resumed}`);
+  assert.deepEqual(result.layers, whole.layers);
+});
+
 Deno.test("convertModel() resumes by what the journal says, whatever else the partial file holds", async () => {
   await withModel(async (place) => {
     const whole = await convert({ ...place, output: join(place.folder, "whole.safetensors") });
