@@ -6,13 +6,14 @@
  * Where values are read more than once, the blocks are kept in a file (`keep`) and read from there.
  */
 
-import type { ChannelServer, FileRange, ReadAnswer, Wanted } from "./channel.ts";
+import { type BlockName, BlockTable } from "./block_table.ts";
+import type { ChannelServer, FileRange, ReadAnswer, RemoteChannel, Wanted } from "./channel.ts";
 import { Extents } from "./extents.ts";
 import type { RemoteFile } from "./location.ts";
 import type { PersistOptions } from "./patience.ts";
 import { type ByteRange, readRemoteRange, type Version } from "./range_request.ts";
 import { Redirects } from "./redirects.ts";
-import { DEFAULT_SIZES, type StoreSizes } from "./store_sizes.ts";
+import { slotsOf, type StoreSizes } from "./store_sizes.ts";
 import { SpillFile } from "./spill_file.ts";
 import { WholeFile } from "./whole_file.ts";
 
@@ -24,9 +25,8 @@ export interface KnownFile {
 
 /** What a store is made with. */
 export interface StoreOptions extends PersistOptions {
-  readonly sizes?: StoreSizes;
-  /** Memory for blocks, see {@link storeBytes}. */
-  readonly memory: SharedArrayBuffer;
+  /** Where blocks go, and are told of. */
+  readonly channel: Pick<RemoteChannel, "blocks" | "table" | "sizes">;
   /** Folder for what is kept. */
   readonly spillFolder: string;
 }
@@ -34,12 +34,10 @@ export interface StoreOptions extends PersistOptions {
 interface Block {
   /** Wanted, on its way, in memory, or in the file. */
   state: "absent" | "pending" | "ready" | "kept";
-  /** Scheduled bytes of it that have not been read yet. */
+  /** Scheduled bytes of it that have not been read yet; once it is ready, the table counts them. */
   wanted: number;
   /** Where in memory it is; null: nowhere. */
   slot: number | null;
-  /** How many are copying it. */
-  readers: number;
   waiters: { resolve: () => void; reject: (error: unknown) => void }[];
 }
 
@@ -62,6 +60,9 @@ export class BlockStore implements ChannelServer, Disposable {
   readonly #blocks = new Map<number, Block>();
   readonly #extents: Extents;
   readonly #memory: Uint8Array;
+  readonly #table: BlockTable;
+  /** The block that is ready in each slot. */
+  readonly #held: (number | null)[];
   /** Slots that no block has or will have. */
   readonly #free: number[];
   /** Blocks in the order they are wanted, and how many of them have been asked for. */
@@ -77,10 +78,12 @@ export class BlockStore implements ChannelServer, Disposable {
   constructor(files: readonly KnownFile[], options: StoreOptions) {
     this.#files = files;
     this.#options = options;
-    this.#sizes = options.sizes ?? DEFAULT_SIZES;
-    this.#memory = new Uint8Array(options.memory);
-    const { windowBlocks, urgentBlocks } = this.#sizes;
-    this.#free = Array.from({ length: windowBlocks + urgentBlocks }, (_, slot) => slot);
+    const { blocks: memory, table, sizes } = options.channel;
+    this.#sizes = sizes;
+    this.#memory = new Uint8Array(memory);
+    this.#table = new BlockTable(table, () => {}); // what this thread lets go of, it looks at itself
+    this.#free = Array.from({ length: slotsOf(sizes) }, (_, slot) => slot);
+    this.#held = this.#free.map(() => null);
     let blocks = 0;
     this.#firstBlock = files.map(({ version }) => {
       const first = blocks;
@@ -113,7 +116,8 @@ export class BlockStore implements ChannelServer, Disposable {
       for (const part of this.#partsOf(file, begin, end)) {
         const block = this.#blockAt(part.block);
         if (block.wanted === 0 && block.state === "absent") this.#queue.push(part.block);
-        block.wanted += part.end - part.begin;
+        if (block.state === "ready") this.#table.want(block.slot!, part.end - part.begin);
+        else block.wanted += part.end - part.begin;
       }
     }
     this.#pump();
@@ -139,6 +143,13 @@ export class BlockStore implements ChannelServer, Disposable {
     return await this.#readPart(file, part, view);
   }
 
+  tidy(): void {
+    for (const index of this.#held) {
+      if (index !== null) this.#letGoIfDone(index, this.#blocks.get(index)!);
+    }
+    this.#pump();
+  }
+
   [Symbol.dispose](): void {
     this.#spill?.close();
     this.#spill = null;
@@ -162,7 +173,7 @@ export class BlockStore implements ChannelServer, Disposable {
         this.#spill!.read(file, inBox, part.begin);
         return { kind: "copied", length: inBox.length };
       }
-      if (block.state === "ready") return this.#lend(file, part, block);
+      if (block.state === "ready") return this.#lend(file, part);
       const arrival = new Promise<void>((resolve, reject) =>
         block.waiters.push({ resolve, reject })
       );
@@ -171,18 +182,12 @@ export class BlockStore implements ChannelServer, Disposable {
     }
   }
 
-  #lend(file: number, part: Part, block: Block): ReadAnswer {
-    const length = part.end - part.begin;
-    block.readers++;
-    block.wanted = Math.max(0, block.wanted - length);
-    const release = (): void => {
-      block.readers--;
-      this.#letGoIfDone(part.block, block);
-      this.#pump();
-    };
+  /** Pins a block that is ready, for who asked. */
+  #lend(file: number, part: Part): ReadAnswer {
+    const { slot } = this.#table.pin(this.#nameOf(file, part.block))!;
     const at = part.begin - this.#beginOf(file, part.block);
-    const offsetBytes = block.slot! * this.#sizes.blockBytes + at;
-    return { kind: "lent", length, offsetBytes, release };
+    const offsetBytes = slot * this.#sizes.blockBytes + at;
+    return { kind: "lent", length: part.end - part.begin, offsetBytes };
   }
 
   /** Starts as many requests as the window allows. */
@@ -277,6 +282,9 @@ export class BlockStore implements ChannelServer, Disposable {
       block.state = "kept";
     } else {
       block.state = "ready";
+      const { slot, wanted } = block;
+      this.#table.open(slot!, this.#nameOf(file, part.block), part.end - part.begin, wanted);
+      this.#held[slot!] = part.block;
       // The run that wanted it may be over.
       if (block.waiters.length === 0) this.#letGoIfDone(part.block, block);
     }
@@ -288,13 +296,17 @@ export class BlockStore implements ChannelServer, Disposable {
     this.#asked = 0;
     for (const [index, block] of this.#blocks) {
       block.wanted = 0;
-      if (block.state === "ready") this.#letGoIfDone(index, block);
-      else if (block.state === "absent") this.#blocks.delete(index);
+      if (block.state === "ready") {
+        this.#table.forget(block.slot!);
+        this.#letGoIfDone(index, block);
+      } else if (block.state === "absent") this.#blocks.delete(index);
     }
   }
 
+  /** Lets go of a block that is ready. */
   #letGoIfDone(index: number, block: Block): void {
-    if (block.wanted > 0 || block.readers > 0) return;
+    if (!this.#table.close(block.slot!)) return;
+    this.#held[block.slot!] = null;
     this.#freeSlot(block);
     this.#blocks.delete(index);
   }
@@ -311,7 +323,6 @@ export class BlockStore implements ChannelServer, Disposable {
       state: "absent",
       wanted: 0,
       slot: null,
-      readers: 0,
       waiters: [],
     };
     this.#blocks.set(index, block);
@@ -320,6 +331,10 @@ export class BlockStore implements ChannelServer, Disposable {
 
   #fileOf(block: number): number {
     return this.#firstBlock.findLastIndex((first) => first <= block);
+  }
+
+  #nameOf(file: number, block: number): BlockName {
+    return { file, block: block - this.#firstBlock[file]! };
   }
 
   /** Where a block begins in its file, in bytes. */

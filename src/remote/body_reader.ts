@@ -4,13 +4,24 @@
 const BUFFER_BYTES = 256 << 10;
 
 /**
+ * Bytes of a word. V8 copies into shared memory word by word where source and target begin at the same byte
+ * of a word, else byte by byte, which takes several times as long.
+ */
+const WORD_BYTES = 8;
+
+/** Buffers that no body is read to now. */
+const spare: ArrayBuffer[] = [];
+
+/**
  * Calls `onBytes` with all bytes of a body in order, until it returns false; the view is only valid during
  * the call.
  *
+ * @param begin where the body's first byte lies in its file, in bytes: copies go to such places, modulo 8.
  * @throws what `onBytes` or the body throws; the body is let go then.
  */
 export async function readBody(
   body: ReadableStream<Uint8Array<ArrayBuffer>> | null,
+  begin: number,
   onBytes: (bytes: Uint8Array) => boolean,
 ): Promise<void> {
   if (body === null) return;
@@ -21,15 +32,16 @@ export async function readBody(
     return;
   }
   try {
-    let buffer = new ArrayBuffer(BUFFER_BYTES);
-    for (;;) {
-      const { done, value } = await reader.read(new Uint8Array(buffer));
+    let buffer = spare.pop() ?? new ArrayBuffer(BUFFER_BYTES + WORD_BYTES);
+    for (let at = begin;;) {
+      const view = new Uint8Array(buffer, at % WORD_BYTES, BUFFER_BYTES);
+      const { done, value } = await reader.read(view);
+      if (value !== undefined) buffer = value.buffer;
+      const goesOn = !done && onBytes(value);
+      if (!goesOn && buffer.byteLength > 0) spare.push(buffer); // one of a body that is let go is detached
       if (done) return;
-      if (!onBytes(value)) {
-        await reader.cancel();
-        return;
-      }
-      buffer = value.buffer;
+      if (!goesOn) return await reader.cancel();
+      at += value.length;
     }
   } catch (error) {
     // Who cancels a stream that has failed is told so once more.

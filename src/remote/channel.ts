@@ -1,9 +1,14 @@
 /**
  * Synchronous reads of files that another thread fetches. Workers compute in WebAssembly memory and read by
- * position without awaiting; so they leave a request in shared memory, wait on a cell, and copy the answer:
- * from the mailbox, or from a block that is lent to them until they say something again.
+ * position without awaiting; so they copy what is in memory already, by the table of blocks, and for the
+ * rest leave a request in shared memory, wait on a cell, and copy the answer: from the mailbox, or from a
+ * block that has been pinned for them. The thread that fetches is busy, and slow to wake where there are
+ * more threads than cores: who finds a block does not wait for it.
  * Plain data: a channel crosses to any worker by structured clone.
  */
+
+import { BlockTable, type Pin } from "./block_table.ts";
+import { DEFAULT_SIZES, slotsOf, storeBytes, type StoreSizes } from "./store_sizes.ts";
 
 /** Requests that may be open at a time: one per thread. */
 export const MAILBOXES = 96;
@@ -18,16 +23,8 @@ const GLOBAL = Object.freeze({ bell: 0, dead: 1, cells: 16 });
 const CELL = Object.freeze({ owner: 0, state: 1, kind: 2, file: 3, high: 4, low: 5, length: 6 });
 const CELLS = 16;
 
-/** `lent`: the answer lies in a block. `returned`: it was copied from there. */
-const STATE = Object.freeze({
-  idle: 0,
-  asked: 1,
-  taken: 2,
-  done: 3,
-  failed: 4,
-  lent: 5,
-  returned: 6,
-});
+/** `lent`: the answer lies in a block, pinned for who asked. */
+const STATE = Object.freeze({ idle: 0, asked: 1, taken: 2, done: 3, failed: 4, lent: 5 });
 const KIND = Object.freeze({ read: 0, schedule: 1, scheduleMore: 2, keep: 3 });
 
 const LOW_BITS = 2 ** 26;
@@ -52,8 +49,11 @@ export interface RemoteChannel {
   readonly id: string;
   /** The mailboxes. */
   readonly memory: SharedArrayBuffer;
-  /** Where blocks of the files are that were fetched. */
+  /** Where blocks of the files are that were fetched, {@link storeBytes}. */
   readonly blocks: SharedArrayBuffer;
+  /** Which they are: the cells of a {@link BlockTable}. */
+  readonly table: SharedArrayBuffer;
+  readonly sizes: StoreSizes;
 }
 
 /** A file of a model on a server, as a path is one of a local file. */
@@ -87,15 +87,13 @@ export interface Wanted {
   readonly view: Uint8Array;
 }
 
-/** How many bytes there are: in the mailbox, or lent from `offsetBytes` of the blocks on. */
+/** How many bytes there are: in the mailbox, or from `offsetBytes` of the blocks on, in a slot that is pinned. */
 export type ReadAnswer =
   | { readonly kind: "copied"; readonly length: number }
   | {
     readonly kind: "lent";
     readonly length: number;
     readonly offsetBytes: number;
-    /** Called when they have been copied. */
-    release(): void;
   };
 
 /** What a channel is answered by. */
@@ -106,12 +104,19 @@ export interface ChannelServer {
   schedule(ranges: readonly FileRange[], more: boolean): void;
   /** Tells that what is read from now on will be read again. */
   keep(): void;
+  /** Takes back blocks that nobody needs any more. */
+  tidy(): void;
 }
 
-/** Returns a new channel with room for `blockBytes` of blocks. */
-export function createChannel(blockBytes: number): RemoteChannel {
-  const memory = new SharedArrayBuffer(DATA_OFFSET + MAILBOXES * MAILBOX_BYTES);
-  return { id: crypto.randomUUID(), memory, blocks: new SharedArrayBuffer(blockBytes) };
+/** Returns a new channel with room for the blocks of a store. */
+export function createChannel(sizes: StoreSizes = DEFAULT_SIZES): RemoteChannel {
+  return {
+    id: crypto.randomUUID(),
+    memory: new SharedArrayBuffer(DATA_OFFSET + MAILBOXES * MAILBOX_BYTES),
+    blocks: new SharedArrayBuffer(storeBytes(sizes)),
+    table: BlockTable.create(slotsOf(sizes)),
+    sizes,
+  };
 }
 
 /** Tells all who wait, and who will, that nobody answers any more. */
@@ -129,6 +134,8 @@ export class ChannelClient {
   readonly #cells: Int32Array;
   readonly #data: Uint8Array;
   readonly #blocks: Uint8Array;
+  readonly #table: BlockTable;
+  readonly #blockBytes: number;
   readonly #base: number;
   readonly #shouldStop: () => boolean;
 
@@ -137,14 +144,17 @@ export class ChannelClient {
    * @throws RangeError where all mailboxes are in use.
    */
   constructor(
-    { memory, blocks }: RemoteChannel,
+    { memory, blocks, table, sizes }: RemoteChannel,
     { shouldStop = () => false }: { shouldStop?: () => boolean } = {},
   ) {
     this.#cells = new Int32Array(memory);
     this.#blocks = new Uint8Array(blocks);
+    this.#table = new BlockTable(table, () => this.#ring());
+    this.#blockBytes = sizes.blockBytes;
     this.#shouldStop = shouldStop;
     const box = claim(this.#cells);
     this.#base = GLOBAL.cells + box * CELLS;
+    this.#returnLoan(); // who had the mailbox before may have left without copying
     this.#data = new Uint8Array(memory, DATA_OFFSET + box * MAILBOX_BYTES, MAILBOX_BYTES);
   }
 
@@ -155,17 +165,52 @@ export class ChannelClient {
    */
   read(file: number, view: Uint8Array, positionBytes: number): void {
     for (let done = 0; done < view.length;) {
-      const length = Math.min(view.length - done, MAX_LENGTH);
-      const state = this.#ask(KIND.read, { file, position: positionBytes + done, length });
-      const got = this.#cells[this.#base + CELL.length]!;
-      if (state === STATE.lent) {
-        const at = this.#cells[this.#base + CELL.low]!;
-        view.set(this.#blocks.subarray(at, at + got), done);
-        // No answer is waited for: what is asked next says it too.
-        this.#say(STATE.returned);
-      } else view.set(this.#data.subarray(0, got), done);
-      done += got;
+      const position = positionBytes + done;
+      const rest = view.subarray(done);
+      done += this.#copyHeld(file, rest, position) || this.#copyAsked(file, rest, position);
     }
+  }
+
+  /** Copies what is there of the block at `position`; returns how many bytes, 0 where it is not in memory. */
+  #copyHeld(file: number, view: Uint8Array, position: number): number {
+    const block = Math.floor(position / this.#blockBytes);
+    const within = position - block * this.#blockBytes;
+    const pin = this.#table.pin({ file, block });
+    if (pin === null) return 0;
+    const length = Math.max(0, Math.min(view.length, pin.length - within));
+    this.#copyFrom(pin, view.subarray(0, length), within);
+    return length;
+  }
+
+  /** Waits for the first bytes at `position`; returns how many were copied. */
+  #copyAsked(file: number, view: Uint8Array, position: number): number {
+    const length = Math.min(view.length, MAX_LENGTH);
+    const state = this.#ask(KIND.read, { file, position, length });
+    const got = this.#cells[this.#base + CELL.length]!;
+    const first = view.subarray(0, got);
+    if (state === STATE.lent) {
+      const at = this.#cells[this.#base + CELL.low]!;
+      const slot = Math.floor(at / this.#blockBytes);
+      Atomics.store(this.#cells, this.#base + CELL.state, STATE.idle);
+      this.#copyFrom({ slot, length: got }, first, at - slot * this.#blockBytes);
+    } else first.set(this.#data.subarray(0, got));
+    return got;
+  }
+
+  /** Copies from a block that is pinned, and lets go of it. */
+  #copyFrom({ slot }: Pin, view: Uint8Array, within: number): void {
+    const at = slot * this.#blockBytes + within;
+    view.set(this.#blocks.subarray(at, at + view.length));
+    this.#table.unpin(slot, view.length);
+  }
+
+  /** Lets go of a block that was pinned for this mailbox. */
+  #returnLoan(): void {
+    const { lent, idle } = STATE;
+    const state = this.#base + CELL.state;
+    if (Atomics.compareExchange(this.#cells, state, lent, idle) !== lent) return;
+    const at = this.#cells[this.#base + CELL.low]!;
+    this.#table.unpin(Math.floor(at / this.#blockBytes), 0);
   }
 
   /** Tells what will be read, in this order, instead of what was told before. */
@@ -195,6 +240,10 @@ export class ChannelClient {
 
   #say(state: number): void {
     Atomics.store(this.#cells, this.#base + CELL.state, state);
+    this.#ring();
+  }
+
+  #ring(): void {
     Atomics.add(this.#cells, GLOBAL.bell, 1);
     Atomics.notify(this.#cells, GLOBAL.bell);
   }
@@ -242,18 +291,14 @@ export async function serveChannel(
   server: ChannelServer,
 ): Promise<void> {
   const cells = new Int32Array(memory);
-  const loans = new Loans();
   while (Atomics.load(cells, GLOBAL.dead) === 0) {
     const bell = Atomics.load(cells, GLOBAL.bell);
+    server.tidy();
     for (let box = 0; box < MAILBOXES; box++) {
       const state = GLOBAL.cells + box * CELLS + CELL.state;
-      if (
-        Atomics.compareExchange(cells, state, STATE.returned, STATE.idle) === STATE.returned
-      ) loans.end(box);
       if (Atomics.compareExchange(cells, state, STATE.asked, STATE.taken) === STATE.asked) {
-        loans.end(box);
         // Not awaited: other threads are answered meanwhile. It never rejects.
-        void answer(memory, box, { server, loans });
+        void answer(memory, box, server);
       }
     }
     const wait = Atomics.waitAsync(cells, GLOBAL.bell, bell);
@@ -264,7 +309,7 @@ export async function serveChannel(
 async function answer(
   memory: SharedArrayBuffer,
   box: number,
-  { server, loans }: { server: ChannelServer; loans: Loans },
+  server: ChannelServer,
 ): Promise<void> {
   const cells = new Int32Array(memory);
   const base = GLOBAL.cells + box * CELLS;
@@ -284,7 +329,6 @@ async function answer(
       cells[base + CELL.length] = found.length;
       if (found.kind === "lent") {
         cells[base + CELL.low] = found.offsetBytes;
-        loans.begin(box, found.release);
         outcome = STATE.lent;
       }
     } else if (kind === KIND.keep) {
@@ -302,21 +346,6 @@ async function answer(
   Atomics.notify(cells, base + CELL.state);
 }
 
-/** What mailboxes have been lent. */
-class Loans {
-  readonly #release = new Map<number, () => void>();
-
-  begin(box: number, release: () => void): void {
-    this.#release.set(box, release);
-  }
-
-  end(box: number): void {
-    const release = this.#release.get(box);
-    this.#release.delete(box);
-    release?.();
-  }
-}
-
 function rangesIn(data: Uint8Array, count: number): FileRange[] {
   const numbers = new Float64Array(data.buffer, data.byteOffset, count * RANGE_NUMBERS);
   return Array.from({ length: count }, (_, i) => ({
@@ -332,10 +361,7 @@ function claim(cells: Int32Array): number {
     const base = GLOBAL.cells + box * CELLS;
     const isBusy = Atomics.load(cells, base + CELL.state) === STATE.taken ||
       Atomics.load(cells, base + CELL.state) === STATE.asked;
-    if (isBusy || Atomics.compareExchange(cells, base + CELL.owner, 0, 1) !== 0) continue;
-    // Who had it before may have left without copying what it was lent.
-    Atomics.compareExchange(cells, base + CELL.state, STATE.lent, STATE.returned);
-    return box;
+    if (!isBusy && Atomics.compareExchange(cells, base + CELL.owner, 0, 1) === 0) return box;
   }
   throw new RangeError(
     `Cannot read from a server with more than ${MAILBOXES - 2} threads: use fewer --workers`,

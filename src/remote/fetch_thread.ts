@@ -32,7 +32,7 @@ export async function fetchThread(
   report: (report: FetchReport) => void,
 ): Promise<void> {
   using store = new BlockStore(files, {
-    memory: channel.blocks,
+    channel,
     spillFolder,
     onRetry: (text) => report({ kind: "retry", text }),
     ...(patience === undefined ? {} : { patience }),

@@ -90,7 +90,7 @@ async function readOnce(file: RemoteFile, range: ByteRange, once: Once): Promise
     onVersion(found);
     const last = Math.min(range.end, found.bytes);
     let before = found.hasParts ? 0 : begin;
-    await readBody(response.body, (sent) => {
+    await readBody(response.body, found.hasParts ? begin : 0, (sent) => {
       silence.end();
       const skipped = Math.min(before, sent.length);
       before -= skipped;

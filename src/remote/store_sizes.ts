@@ -14,9 +14,14 @@ export interface StoreSizes {
   readonly urgentBlocks: number;
 }
 
+/** Returns how many blocks may be in memory. */
+export function slotsOf({ windowBlocks, urgentBlocks }: StoreSizes): number {
+  return windowBlocks + urgentBlocks;
+}
+
 /** Returns the memory that blocks take. */
-export function storeBytes({ blockBytes, windowBlocks, urgentBlocks }: StoreSizes): number {
-  return blockBytes * (windowBlocks + urgentBlocks);
+export function storeBytes(sizes: StoreSizes): number {
+  return sizes.blockBytes * slotsOf(sizes);
 }
 
 /** Four requests of 2 MiB under way fill a gigabit line 60 ms away. */

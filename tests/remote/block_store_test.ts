@@ -4,8 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { BlockStore } from "../../src/remote/block_store.ts";
-import { storeBytes, type StoreSizes } from "../../src/remote/store_sizes.ts";
-import type { FileRange } from "../../src/remote/channel.ts";
+import { BlockTable } from "../../src/remote/block_table.ts";
+import { createChannel, type FileRange } from "../../src/remote/channel.ts";
+import type { StoreSizes } from "../../src/remote/store_sizes.ts";
 import { httpFile } from "../../src/remote/location.ts";
 import { type Fault, FileServer, type SeenRequest } from "../support/file_server.ts";
 
@@ -38,19 +39,19 @@ async function bench(
     ...(fault === undefined ? {} : { fault }),
   });
   const folder = mkdtempSync(join(tmpdir(), "quantsmith-test-"));
-  const memory = new SharedArrayBuffer(storeBytes(SIZES));
+  const channel = createChannel(SIZES);
   const store = new BlockStore(
     FILES.map(({ length }, file) => ({
       file: httpFile(server.url(String(file))),
       version: { bytes: length, etag: '"v1"', lastModified: null, hasParts },
     })),
     {
-      sizes: SIZES,
-      memory,
+      channel,
       spillFolder: folder,
       patience: { silenceMs: 20_000, attempts: 2, firstWaitMs: 1 },
     },
   );
+  const table = new BlockTable(channel.table, () => store.tidy());
   const box = new Uint8Array(400);
   return {
     server,
@@ -63,8 +64,8 @@ async function bench(
         const wanted = { file, positionBytes: begin + done, length: bytes.length - done, view };
         const answer = await store.read(wanted);
         if (answer.kind === "lent") {
-          bytes.set(new Uint8Array(memory, answer.offsetBytes, answer.length), done);
-          answer.release();
+          bytes.set(new Uint8Array(channel.blocks, answer.offsetBytes, answer.length), done);
+          table.unpin(Math.floor(answer.offsetBytes / SIZES.blockBytes), answer.length);
         } else bytes.set(view.subarray(0, answer.length), done);
         done += answer.length;
       }

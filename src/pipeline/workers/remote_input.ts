@@ -81,7 +81,7 @@ export async function openInput(
         `hidden file in ${JSON.stringify(folder)} that goes at the end`,
     );
   }
-  const channel = createChannel(storeBytes(DEFAULT_SIZES));
+  const channel = createChannel();
   const worker = new Worker(options.workerUrl, { type: "module" });
   const close = (): void => {
     killChannel(channel);
