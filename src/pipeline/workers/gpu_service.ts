@@ -1,11 +1,13 @@
 /** The main thread's side of the GPU: starts the worker that owns it and connects the others with it. */
 
+import type { Worker } from "node:worker_threads";
 import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
 import type { Fault } from "../../backend/webgpu/device.ts";
 import { DeviceError } from "../../core/errors.ts";
 import { type GpuPlacement, placementWithin } from "../gpu_tasks.ts";
 import type { GpuLink } from "./gpu_client.ts";
 import { GPU_STATE, type GpuMessage, type GpuReport } from "./gpu_protocol.ts";
+import { send, startWorker, threadFault } from "./start_worker.ts";
 
 /** A GPU at work. Close it, or the process stays. */
 export class GpuService {
@@ -26,13 +28,10 @@ export class GpuService {
     this.placement = placement;
     this.#worker = worker;
     this.#state = state;
-    worker.onmessage = ({ data }: MessageEvent<GpuReport>) => {
-      if (data.kind === "failed") this.#fail(data.message);
-    };
-    worker.onerror = (event) => {
-      event.preventDefault();
-      this.#fail(event.message);
-    };
+    worker.on("message", (report: GpuReport) => {
+      if (report.kind === "failed") this.#fail(report.message);
+    });
+    worker.on("error", (error) => this.#fail(threadFault(error)));
   }
 
   /**
@@ -46,14 +45,13 @@ export class GpuService {
     workerUrl: URL,
     placementOf: (adapter: AdapterInfo) => GpuPlacement = ({ limits }) => placementWithin(limits),
   ): Promise<GpuService> {
-    const worker = new Worker(workerUrl, { type: "module" });
+    const worker = startWorker(workerUrl);
     const state = new Int32Array(new SharedArrayBuffer(4 * GPU_STATE.length));
     const report = await new Promise<GpuReport>((resolve) => {
-      worker.onmessage = ({ data }: MessageEvent<GpuReport>) => resolve(data);
-      worker.onerror = (event) => {
-        event.preventDefault();
-        resolve({ kind: "unavailable", message: `Cannot start the GPU: ${event.message}` });
-      };
+      worker.once("message", resolve);
+      worker.once("error", (error) => {
+        resolve({ kind: "unavailable", message: `Cannot start the GPU: ${threadFault(error)}` });
+      });
       const start: GpuMessage = { kind: "gpu", state: state.buffer as SharedArrayBuffer };
       worker.postMessage(start);
     });
@@ -86,7 +84,7 @@ export class GpuService {
     const { port1, port2 } = new MessageChannel();
     const answer = new SharedArrayBuffer(4);
     const message: GpuMessage = { kind: "connect", port: port2, memory, answer };
-    this.#worker.postMessage(message, [port2]);
+    send(this.#worker, message, [port2]);
     const state = this.#state.buffer as SharedArrayBuffer;
     return { port: port1, answer, state, placement: this.placement };
   }

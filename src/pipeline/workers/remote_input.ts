@@ -2,6 +2,7 @@
 
 import { resolve } from "node:path";
 import process from "node:process";
+import type { Worker } from "node:worker_threads";
 import {
   createChannel,
   type FileRange,
@@ -17,6 +18,7 @@ import type { Patience } from "../../remote/patience.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
 import { openModel } from "../../safetensors/reader.ts";
 import { openRemote } from "../../safetensors/remote_model.ts";
+import { startWorker, threadFault } from "./start_worker.ts";
 
 /** Longest `comfy_quant` marker that is fetched beforehand; see `quant_layers.ts`. */
 const MAX_MARKER_BYTES = 65_536;
@@ -82,7 +84,7 @@ export async function openInput(
     );
   }
   const channel = createChannel();
-  const worker = new Worker(options.workerUrl, { type: "module" });
+  const worker = startWorker(options.workerUrl);
   const close = (): void => {
     killChannel(channel);
     worker.terminate();
@@ -121,19 +123,18 @@ function started(
     const stop = () => reject(signal!.reason);
     if (signal?.aborted) stop();
     signal?.addEventListener("abort", stop, { once: true });
-    worker.onmessage = ({ data }: MessageEvent<FetchReport>) => {
-      if (data.kind === "retry") onRetry?.(data.text);
-      else if (data.kind === "failed") reject(new Error(data.message));
+    worker.on("message", (report: FetchReport) => {
+      if (report.kind === "retry") onRetry?.(report.text);
+      else if (report.kind === "failed") reject(new Error(report.message));
       else {
         signal?.removeEventListener("abort", stop);
         resolve();
       }
-    };
-    worker.onerror = (event) => {
-      event.preventDefault();
+    });
+    worker.on("error", (error) => {
       killChannel(message.channel); // who reads would wait forever
-      reject(new Error(`Cannot run the thread that fetches: ${event.message}`));
-    };
+      reject(new Error(`Cannot run the thread that fetches: ${threadFault(error)}`));
+    });
     worker.postMessage(message);
   });
 }

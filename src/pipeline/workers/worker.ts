@@ -3,22 +3,28 @@
  * is loaded when it is told, so that the threads that fetch, or own the GPU, hold nothing of the others.
  */
 
+import { parentPort } from "node:worker_threads";
 import type { FetchMessage, FetchReport } from "../../remote/fetch_thread.ts";
 import type { GpuMessage, GpuReport, GpuStartMessage } from "./gpu_protocol.ts";
 import type { RunMessage, WorkerMessage } from "./protocol.ts";
 
-/** The part of a worker's global scope that is used here. */
-interface WorkerScope {
-  onmessage: ((event: MessageEvent<RunMessage | GpuMessage | FetchMessage>) => void) | null;
-  postMessage(message: WorkerMessage | GpuReport | FetchReport): void;
+type Told = RunMessage | GpuMessage | FetchMessage;
+
+if (parentPort === null) throw new Error("Cannot run as a program: this is the script of workers");
+const port = parentPort;
+let take = begin;
+port.on("message", (message: Told) => take(message));
+
+/** Takes what a worker is told as long as it is nothing else. */
+function begin(message: Told): void {
+  if (!("kind" in message)) takePart(message).catch(giveUp);
+  else if (message.kind === "gpu") becomeGpuOwner(message).catch(giveUp);
+  else if (message.kind === "fetch") fetchFiles(message).catch(giveUp);
 }
 
-const scope = globalThis as unknown as WorkerScope;
-scope.onmessage = ({ data }) => {
-  if (!("kind" in data)) takePart(data).catch(giveUp);
-  else if (data.kind === "gpu") becomeGpuOwner(data).catch(giveUp);
-  else if (data.kind === "fetch") fetchFiles(data).catch(giveUp);
-};
+function report(message: WorkerMessage | GpuReport | FetchReport): void {
+  port.postMessage(message);
+}
 
 /** Fails in a way that the main thread hears of, in every runtime. */
 function giveUp(error: unknown): void {
@@ -30,20 +36,20 @@ function giveUp(error: unknown): void {
 /** Does this worker's part of a run. */
 async function takePart(run: RunMessage): Promise<void> {
   const { runAll } = await import("./run_worker.ts");
-  runAll(run, (message) => scope.postMessage(message));
+  runAll(run, report);
 }
 
 /** From now on this worker fetches what others read from a server. */
 async function fetchFiles(message: FetchMessage): Promise<void> {
   const { fetchThread } = await import("../../remote/fetch_thread.ts");
-  await fetchThread(message, (report) => scope.postMessage(report));
+  await fetchThread(message, report);
 }
 
 /** From now on this worker does what others ask of the GPU. */
 async function becomeGpuOwner(start: GpuStartMessage): Promise<void> {
   const { ownGpu } = await import("./gpu_owner.ts");
-  const take = await ownGpu(start, (report) => scope.postMessage(report));
-  scope.onmessage = ({ data }) => {
-    if ("kind" in data && data.kind !== "gpu" && data.kind !== "fetch") take(data);
+  const answer = await ownGpu(start, report);
+  take = (message) => {
+    if ("kind" in message && message.kind !== "gpu" && message.kind !== "fetch") answer(message);
   };
 }

@@ -1,8 +1,9 @@
 /**
- * Runs tasks on web workers. The workers share one compiled kernel module and one WebAssembly memory,
+ * Runs tasks on worker threads. The workers share one compiled kernel module and one WebAssembly memory,
  * in which each has an arena of its own; they take chunks from an atomic counter, so no one waits.
  */
 
+import type { Worker } from "node:worker_threads";
 import { compileKernels } from "../../backend/cpu/wasm_module.ts";
 import { kernelHash } from "../../backend/cpu/kernel_hash.ts";
 import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
@@ -20,6 +21,7 @@ import { isTeamTask, type MatrixSource, type Task } from "../tasks.ts";
 import { announceReads } from "./announce_reads.ts";
 import type { GpuService } from "./gpu_service.ts";
 import { Checkpoints, restore, type RunJournal } from "./checkpoints.ts";
+import { send, startWorker, threadFault } from "./start_worker.ts";
 import { CONTROL, type Note, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
 /** Arenas start at multiples of this. */
@@ -109,7 +111,7 @@ function sourcesOf(task: Task): MatrixSource[] {
   return "source" in task ? [task.source] : [];
 }
 
-/** Web workers that are started once and serve several runs. Close it, or the process stays. */
+/** Worker threads that are started once and serve several runs. Close it, or the process stays. */
 export class WorkerPool {
   readonly #module = compileKernels();
   readonly #workers: Worker[];
@@ -125,7 +127,7 @@ export class WorkerPool {
     this.gpu = gpu;
     this.#workers = Array.from(
       { length: count },
-      () => new Worker(workerUrl, { type: "module" }),
+      () => startWorker(workerUrl),
     );
   }
 
@@ -253,8 +255,8 @@ export class WorkerPool {
     await Promise.all(this.#workers.map((worker, index) =>
       new Promise<void>((resolve) => {
         const message = messageFor(index);
-        worker.onmessage = (event: MessageEvent<WorkerMessage>) => {
-          const report = event.data;
+        worker.removeAllListeners("message").removeAllListeners("error");
+        worker.on("message", (report: WorkerMessage) => {
           switch (report.kind) {
             case "note":
               onNote(report.task, report.note);
@@ -271,15 +273,14 @@ export class WorkerPool {
             case "finished":
               resolve();
           }
-        };
-        worker.onerror = (event) => {
-          event.preventDefault();
+        });
+        worker.on("error", (error) => {
           Atomics.store(new Int32Array(message.control), CONTROL.stop, 1);
           abortTeam(new Int32Array(message.teamControl));
-          failure ??= new Error(`Cannot run worker: ${event.message}`);
+          failure ??= new Error(`Cannot run worker: ${threadFault(error)}`);
           resolve();
-        };
-        worker.postMessage(message, message.gpu === null ? [] : [message.gpu.port]);
+        });
+        send(worker, message, message.gpu === null ? [] : [message.gpu.port]);
       })
     ));
     if (failure !== undefined) throw failure;

@@ -1,0 +1,38 @@
+/** Starts the threads of this program. */
+
+import { Worker } from "node:worker_threads";
+
+/**
+ * Most megabytes of young objects in a thread. Data is in shared memory, and what objects there are die
+ * young; but V8 lets them grow to 64 MB per thread before it looks. A `node:worker_threads` Worker can be
+ * told so, a web Worker cannot.
+ */
+const YOUNG_MB = 4;
+
+/**
+ * Starts a thread that runs a script. Where it fails, or runs out of memory, the Worker has an "error".
+ *
+ * @param url URL of a script that takes messages from `parentPort`; built in the main module.
+ */
+export function startWorker(url: URL): Worker {
+  return new Worker(entryOf(url), { resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB } });
+}
+
+/** Deno's Worker of `node:worker_threads` takes no script of a server, but one that imports it. */
+function entryOf(url: URL): URL {
+  if (url.protocol !== "http:" && url.protocol !== "https:") return url;
+  return new URL(
+    `data:text/javascript,${encodeURIComponent(`import ${JSON.stringify(url.href)};`)}`,
+  );
+}
+
+/** Returns what the "error" of a thread says. */
+export function threadFault(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** Tells a thread something, and gives it `ports`. */
+export function send(worker: Worker, message: object, ports: readonly MessagePort[]): void {
+  // The types know ports of `node:worker_threads` alone; the Worker takes those of the web as well.
+  worker.postMessage(message, ports as unknown as Parameters<Worker["postMessage"]>[1]);
+}
