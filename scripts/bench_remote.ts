@@ -3,8 +3,8 @@
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
-import { FileServer } from "../tests/support/file_server.ts";
 import type { Measurement } from "./support/measure.ts";
+import { RangeServer } from "./support/range_server.ts";
 
 /** Conversions of one model from a file and from a server, round by round. */
 export interface RemoteTimes {
@@ -24,7 +24,7 @@ export async function timeRemote(
     convert: (source: string, out: string) => Promise<Measurement>;
   },
 ): Promise<RemoteTimes> {
-  await using server = await FileServer.start({ files: path.dirname(model) });
+  await using server = await RangeServer.start(model);
   const out = `${model}.out.safetensors`;
   const run = async (source: string): Promise<Measurement> => {
     execFileSync("sync");

@@ -41,8 +41,8 @@ export interface InputOptions {
   readonly patience?: Patience | undefined;
 }
 
-/** Resident memory of a thread that fetches, with its blocks and what is on its way, in bytes (60 MB measured). */
-const FETCH_BYTES = storeBytes(DEFAULT_SIZES) + 38e6;
+/** Resident memory of a thread that fetches, with its blocks and what is on its way, in bytes (50 MB measured). */
+const FETCH_BYTES = storeBytes(DEFAULT_SIZES) + 28e6;
 
 /** Returns the resident bytes that fetching `paths` takes: one thread per model on a server. */
 export function fetchBytesFor(paths: readonly InputPath[]): number {
