@@ -1,29 +1,31 @@
 /**
  * What rounded columns feed back into those to come, in 16-bit integers: packErrors, packFactor, feedBack.
  *
- *     e[r,k] ~ eScale[r] * p[r,k]      p integer within +-8191,   eScale[r] = max |e[r,:]| / 8191
- *     l[k,j] ~ lScale[j] * q[k,j]      q integer within +-32767,
- *                                      lScale[j] = max(max |l[:,j]| / 32767, sum |l[:,j]| / 262000)
+ *     e[r,k] ~ eScale[r] * p[r,k],   l[k,j] ~ lScale[j] * q[k,j]       p, q integers within +-32767
+ *     scale  = max(m / 32767, m / 46300 * sqrt(sum over k of (x[k] / m)^2)),   m = max |x[k]|
  *     c[r,j] = f32(sum over k of p[r,k] * q[k,j]) * lScale[j] * eScale[r], or is increased by it
  *
- * for at most 128 terms k. `i32x4.dot_i16x8_s` multiplies eight numbers and adds them in pairs, twice the
- * work per instruction of a multiplication in f32, and integer additions have an execution port more. The
- * second bound on lScale is what keeps every sum, also within the instruction, below 2^31:
- * 8191 * (262000 + 128 / 2 + what f32 rounds) < 2^31. With it the integers have some 13 bits, so a
- * product is off by 2^-13 of a usual one; errors of either sign cancel in the sum.
+ * for at most 128 terms k; x is a row of e or a column of l. `i32x4.dot_i16x8_s` multiplies eight numbers
+ * and adds them in pairs, twice the work per instruction of a multiplication in f32, and integer additions
+ * have an execution port more. The second bound on a scale is what keeps every sum, also within the
+ * instruction, below 2^31, by Cauchy-Schwarz: a line of integers has a norm of at most 46300, and of
+ * sqrt(128) / 2 and what f32 rounds more, so two of them have a product of at most 46307^2 < 2^31. With 64
+ * terms the integers have some 14 bits, so a product is off by 2^-14 of a usual one; errors of either sign
+ * cancel in the sum.
  *
- * Arithmetic: sums of |l| go down the column in f32; quotients are true divisions in f32, rounded half to
- * even, clamped; 0 / 0 gives 0. The product of the three factors is made from left to right. A row with a
- * NaN or an infinity gives NaN. Integer sums do not depend on their order, and the rest is IEEE f32.
- * Class: exact.
+ * Arithmetic: all in f32. Squares of a column are summed down it; those of a row in four partial sums,
+ * one for each k mod 4 of the whole multiples of 4, s = (s0 + s1) + (s2 + s3), to which the rest is added.
+ * Quotients are true divisions, integers rounded half to even and clamped; a line of zeros has the scale 0,
+ * and 0 / 0 gives 0. The product of the three factors is made from left to right. A row with a NaN or an
+ * infinity gives NaN. Integer sums do not depend on their order, and the rest is IEEE f32. Class: exact.
+ * (Lines of subnormal numbers may have sums beyond 2^31, which wrap: they stay next to nothing.)
  *
  * Layout of packed numbers, i16: pairs of terms, the last padded with 0. Errors: strips of 4 rows, the last
  * padded with rows of 0, each [pairs, 4 rows, 2]. Factor: strips of 8 columns, each [pairs, 8 columns, 2].
  */
 
-const ERROR_MAX: f32 = 8191;
-const FACTOR_MAX: f32 = 32767;
-const FACTOR_SUM_MAX: f32 = 262000;
+const INTEGER_MAX: f32 = 32767;
+const NORM_MAX: f32 = 46300;
 
 const TILE_ROWS: usize = 4;
 const TILE_COLS: usize = 8;
@@ -56,9 +58,10 @@ function packRow(out: usize, e: usize, cols: usize): f32 {
     max(f32x4.extract_lane(most, 2), f32x4.extract_lane(most, 3)),
   );
   for (let k = whole; k < cols; k++) largest = max(largest, abs(load<f32>(e + (k << 2))));
-  const scale = largest / ERROR_MAX, divisor = f32x4.splat(scale);
+  const scale: f32 = largest == 0 ? 0 : scaleOfLine(largest, squaresOfRow(e, cols, largest));
+  const divisor = f32x4.splat(scale);
   for (let k: usize = 0; k < whole; k += 4) {
-    const q = integers(f32x4.div(v128.load(e + (k << 2)), divisor), ERROR_MAX);
+    const q = integers(f32x4.div(v128.load(e + (k << 2)), divisor));
     const codes = i16x8.narrow_i32x4_s(q, q);
     v128.store32_lane(out + (k << 3), codes, 0);
     v128.store32_lane(out + (k << 3), codes, 1, 16);
@@ -67,18 +70,41 @@ function packRow(out: usize, e: usize, cols: usize): f32 {
     const second: f32 = k + 1 < cols ? load<f32>(e + (k << 2), 4) : 0;
     const q = integers(
       f32x4.div(f32x4.replace_lane(f32x4.splat(load<f32>(e + (k << 2))), 1, second), divisor),
-      ERROR_MAX,
     );
     v128.store32_lane(out + (k << 3), i16x8.narrow_i32x4_s(q, q), 0);
   }
   return scale;
 }
 
-/** The nearest integers, ties to even, within +-most; 0 for NaN. */
+/** Of a line whose numbers are at most `largest`, by the sum of squares of their quotients by it. */
 // @ts-ignore: decorator
 @inline
-function integers(x: v128, most: f32): v128 {
-  const clamped = f32x4.min(f32x4.splat(most), f32x4.max(f32x4.splat(-most), x));
+function scaleOfLine(largest: f32, squares: f32): f32 {
+  return max(largest / INTEGER_MAX, largest / NORM_MAX * sqrt<f32>(squares));
+}
+
+/** The sum of (e[k] / largest)^2. */
+function squaresOfRow(e: usize, cols: usize, largest: f32): f32 {
+  const whole = cols & ~3, divisor = f32x4.splat(largest);
+  let sums = f32x4.splat(0);
+  for (let k: usize = 0; k < whole; k += 4) {
+    const x = f32x4.div(v128.load(e + (k << 2)), divisor);
+    sums = f32x4.add(sums, f32x4.mul(x, x));
+  }
+  let sum = (f32x4.extract_lane(sums, 0) + f32x4.extract_lane(sums, 1)) +
+    (f32x4.extract_lane(sums, 2) + f32x4.extract_lane(sums, 3));
+  for (let k = whole; k < cols; k++) {
+    const x = load<f32>(e + (k << 2)) / largest;
+    sum += x * x;
+  }
+  return sum;
+}
+
+/** The nearest integers, ties to even, within +-32767; 0 for NaN. */
+// @ts-ignore: decorator
+@inline
+function integers(x: v128): v128 {
+  const clamped = f32x4.min(f32x4.splat(INTEGER_MAX), f32x4.max(f32x4.splat(-INTEGER_MAX), x));
   return i32x4.trunc_sat_f32x4_s(f32x4.nearest(clamped));
 }
 
@@ -97,9 +123,9 @@ export function packFactor(
       v128.store(scales + (j + half << 2), scale);
       for (let p: usize = 0; p < pairs; p++) {
         const k = p << 1, from = at + k * rowBytes;
-        const even = integers(f32x4.div(v128.load(from), scale), FACTOR_MAX);
+        const even = integers(f32x4.div(v128.load(from), scale));
         const odd = k + 1 < terms
-          ? integers(f32x4.div(v128.load(from + rowBytes), scale), FACTOR_MAX)
+          ? integers(f32x4.div(v128.load(from + rowBytes), scale))
           : i32x4.splat(0);
         v128.store(
           to + (p << 5),
@@ -114,14 +140,17 @@ export function packFactor(
 function scaleOfColumns(l: usize, terms: usize, rowBytes: usize): v128 {
   let most = f32x4.splat(0), sum = f32x4.splat(0);
   for (let k: usize = 0; k < terms; k++) {
-    const magnitude = f32x4.abs(v128.load(l + k * rowBytes));
-    most = f32x4.max(most, magnitude);
-    sum = f32x4.add(sum, magnitude);
+    most = f32x4.max(most, f32x4.abs(v128.load(l + k * rowBytes)));
   }
-  return f32x4.max(
-    f32x4.div(most, f32x4.splat(FACTOR_MAX)),
-    f32x4.div(sum, f32x4.splat(FACTOR_SUM_MAX)),
+  for (let k: usize = 0; k < terms; k++) {
+    const x = f32x4.div(v128.load(l + k * rowBytes), most);
+    sum = f32x4.add(sum, f32x4.mul(x, x));
+  }
+  const scale = f32x4.max(
+    f32x4.div(most, f32x4.splat(INTEGER_MAX)),
+    f32x4.mul(f32x4.div(most, f32x4.splat(NORM_MAX)), f32x4.sqrt(sum)),
   );
+  return v128.andnot(scale, f32x4.eq(most, f32x4.splat(0)));
 }
 
 /**

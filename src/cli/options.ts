@@ -76,7 +76,7 @@ function optionsOf(parsed: Parsed): ConvertOptions {
     calibrationLora: parsed.string("calibration-lora"),
     smoothAlpha: parsed.bool("smoothquant") ? parsed.number("smoothquant-alpha") ?? 0.5 : null,
     actOrder: parsed.bool(method === "quip" ? "quip-actorder" : "gptq-actorder", true),
-    turbo: parsed.bool("gptq-turbo"),
+    turbo: parsed.bool("gptq-turbo", DEFAULT_CONVERT_OPTIONS.turbo),
     heur: parsed.bool("heur"),
     comfyQuant: parsed.bool("comfy_quant", true),
     saveQuantMetadata: parsed.bool("save-quant-metadata"),

@@ -20,15 +20,15 @@
  *
  * for weights that become errors, codes, feedback, and the block column of L̃. With a
  * {@link PackedFactor} products are made of 16-bit integers, and errors packed for them take the place of
- * the block column: rows * 2 n bytes. Rows are independent:
- * chunks and workers may split them as they like, with the same bits.
+ * the block column: some rows * 2 n bytes (`packedErrorsBytes`). Rows are independent: chunks and workers
+ * may split them as they like, with the same bits.
  */
 
 import type { LinalgContext } from "./context.ts";
 import { withScratch } from "./context.ts";
 import type { ShortMatrix } from "./linalg_kernels.ts";
 import { block, matrix, type MatrixF32, type MatrixF64 } from "./matrix.ts";
-import { LDLQ_BLOCK, type PackedFactor, runOf } from "./packed_factor.ts";
+import { FEED_BACK_RUN, LDLQ_BLOCK, type PackedFactor, runOf } from "./packed_factor.ts";
 
 export { LDLQ_BLOCK };
 
@@ -97,9 +97,10 @@ export function ldlq(
     const feedback = matrix(memory.f32(4 * tiles * LDLQ_BLOCK), 4 * tiles, LDLQ_BLOCK);
     const panelRows = packed === null ? n : Math.min(n, LDLQ_BLOCK);
     const panelData = memory.f32(panelRows * LDLQ_BLOCK), diagonalData = memory.f64(LDLQ_BLOCK);
-    // Errors of the blocks already rounded, packed.
-    const errors = packed === null ? [] : Array.from({ length: count }, (): ShortMatrix => ({
-      pairs: memory.i32(4 * tiles * (LDLQ_BLOCK / 2)),
+    // Errors of the runs of columns already rounded, packed.
+    const runs = packed === null ? 0 : Math.ceil(n / FEED_BACK_RUN);
+    const errors = Array.from({ length: runs }, (): ShortMatrix => ({
+      pairs: memory.i32(4 * tiles * (FEED_BACK_RUN / 2)),
       scales: memory.f32(4 * tiles),
     }));
     for (let index = count - 1; index >= 0; index--) {
@@ -120,10 +121,10 @@ export function ldlq(
           "set",
         );
       } else if (later === 0) feedback.data.fill(0);
-      for (let run = 0; packed !== null && run * LDLQ_BLOCK < later; run++) {
-        const terms = Math.min(LDLQ_BLOCK, later - run * LDLQ_BLOCK);
-        const part = runOf(packed, index, run);
-        kernels.feedBack(feedback, errors[index + 1 + run]!, part, terms, run > 0);
+      for (let run = 0; packed !== null && run * FEED_BACK_RUN < later; run++) {
+        const terms = Math.min(FEED_BACK_RUN, later - run * FEED_BACK_RUN);
+        const part = runOf(packed, index, run), from = (first + width) / FEED_BACK_RUN;
+        kernels.feedBack(feedback, errors[from + run]!, part, terms, run > 0);
       }
       kernels.ldlqBlock({
         ...layer,
@@ -133,8 +134,9 @@ export function ldlq(
         panel: block(panel, 0, 0, width, width),
         columnGroups: layer.columnGroups.subarray(first, first + width),
       });
-      if (packed !== null) {
-        kernels.packErrors(errors[index]!, block(weights, 0, first, rows, width));
+      for (let at = 0; packed !== null && at < width; at += FEED_BACK_RUN) {
+        const own = block(weights, 0, first + at, rows, Math.min(FEED_BACK_RUN, width - at));
+        kernels.packErrors(errors[(first + at) / FEED_BACK_RUN]!, own);
       }
     }
   });

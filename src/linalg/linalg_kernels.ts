@@ -134,20 +134,20 @@ export interface LinalgKernels {
   unitLowerPanel(out: MatrixF32, l: MatrixF64, diagonal: Float64Array): void;
 
   /**
-   * Packs errors f32 `[rows, terms]`, 14 bits each. `out` has room for rows up to a multiple of 4: so many
+   * Packs errors f32 `[rows, terms]`, with as many bits as sums of products allow. `out` has room for rows up to a multiple of 4: so many
    * scales, and times `ceil(terms / 2)` pairs.
    */
   packErrors(out: ShortMatrix, e: MatrixF32): void;
 
   /**
    * Packs a part of a factor, f32 `[terms, cols]`, terms at most FEED_BACK_TERMS_MAX, cols a multiple of
-   * 8, with as many bits as sums of products with errors allow.
+   * 8, the same way.
    */
   packFactor(out: ShortMatrix, l: MatrixF32): void;
 
   /**
    * c = e·l, or c += e·l where `add`, of packed matrices of `terms` terms; c has a multiple of 4 rows and
-   * of 8 columns. Off by some 2^-13 of a product's usual size.
+   * of 8 columns. Off by some 2^-13 of a product's usual size with 128 terms, half of that with 32.
    */
   feedBack(c: MatrixF32, e: ShortMatrix, l: ShortMatrix, terms: number, add: boolean): void;
 

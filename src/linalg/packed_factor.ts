@@ -3,8 +3,8 @@
  * then a product of integers, twice as fast as one in f32, and as reproducible.
  *
  * L̃ is cut into blocks of {@link LDLQ_BLOCK} columns, and what is below the diagonal block of each into
- * runs of as many rows, which `packFactor` packs with a scale for every column. n² bytes and some: an
- * eighth of the factor in f64.
+ * runs of {@link FEED_BACK_RUN} rows, which `packFactor` packs with a scale for every column. n² bytes and
+ * some: an eighth of the factor in f64.
  */
 
 import type { Allocator, LinalgContext } from "./context.ts";
@@ -15,6 +15,12 @@ import { shareOf } from "./team.ts";
 
 /** Columns that are rounded between two products. A multiple of 8, as the kernels need. */
 export const LDLQ_BLOCK = 128;
+
+/**
+ * Terms of a product that share scales. The fewer, the more bits the integers have: a product is off by 1.4
+ * times as much with twice as many. A part of LDLQ_BLOCK.
+ */
+export const FEED_BACK_RUN = 64;
 
 /** The part of a factor that lies below its diagonal blocks. */
 export interface PackedFactor {
@@ -35,7 +41,7 @@ function startOf(n: number, index: number): { pairs: number; runs: number } {
   for (let i = 0; i < index; i++) {
     const below = Math.max(0, rowsBelow(n, i));
     pairs += Math.ceil(below / 2) * LDLQ_BLOCK;
-    runs += Math.ceil(below / LDLQ_BLOCK);
+    runs += Math.ceil(below / FEED_BACK_RUN);
   }
   return { pairs, runs };
 }
@@ -44,6 +50,12 @@ function startOf(n: number, index: number): { pairs: number; runs: number } {
 export function packedFactorBytes(n: number): number {
   const { pairs, runs } = startOf(n, Math.ceil(n / LDLQ_BLOCK));
   return 4 * (pairs + runs * LDLQ_BLOCK) + 64;
+}
+
+/** Bytes of scratch for the errors of `rows` rows of `n` columns, packed: see `ldlq`. */
+export function packedErrorsBytes(rows: number, n: number): number {
+  const lines = 4 * Math.ceil(rows / 4), runs = Math.ceil(n / FEED_BACK_RUN);
+  return lines * runs * (2 * FEED_BACK_RUN + 4) + 32 * runs;
 }
 
 /**
@@ -61,14 +73,14 @@ export function packFactor(
   const pairs = memory.i32(end.pairs), scales = memory.f32(end.runs * LDLQ_BLOCK);
   const packed: PackedFactor = { size: n, pairs, scales };
   withScratch(context, () => {
-    const panel = context.memory.f32(LDLQ_BLOCK ** 2);
+    const panel = context.memory.f32(FEED_BACK_RUN * LDLQ_BLOCK);
     const diagonal = context.memory.f64(LDLQ_BLOCK);
     const own = shareOf(team, 0, end.runs);
     for (let index = 0, job = 0; index < count; index++) {
-      for (let run = 0; run < Math.ceil(rowsBelow(n, index) / LDLQ_BLOCK); run++, job++) {
+      for (let run = 0; run < Math.ceil(rowsBelow(n, index) / FEED_BACK_RUN); run++, job++) {
         if (job < own.start || job >= own.end) continue;
-        const first = index * LDLQ_BLOCK, row = first + (run + 1) * LDLQ_BLOCK;
-        const rows = Math.min(LDLQ_BLOCK, n - row);
+        const first = index * LDLQ_BLOCK, row = first + LDLQ_BLOCK + run * FEED_BACK_RUN;
+        const rows = Math.min(FEED_BACK_RUN, n - row);
         for (let j = 0; j < LDLQ_BLOCK; j++) diagonal[j] = l.data[(first + j) * (l.rowStride + 1)]!;
         divideColumns(panel, block(l, row, first, rows, LDLQ_BLOCK), diagonal);
         kernels.packFactor(runOf(packed, index, run), matrix(panel, rows, LDLQ_BLOCK));
@@ -87,7 +99,7 @@ function divideColumns(out: Float32Array, l: MatrixF64, diagonal: Float64Array):
   }
 }
 
-/** Returns rows `(index + 1 + run) * LDLQ_BLOCK ..` of block column `index`. */
+/** Returns rows `(index + 1) * LDLQ_BLOCK + run * FEED_BACK_RUN ..` of block column `index`. */
 export function runOf(
   { size, pairs, scales }: PackedFactor,
   index: number,
@@ -95,7 +107,7 @@ export function runOf(
 ): ShortMatrix {
   const start = startOf(size, index);
   return {
-    pairs: pairs.subarray(start.pairs + run * LDLQ_BLOCK * LDLQ_BLOCK / 2),
+    pairs: pairs.subarray(start.pairs + run * FEED_BACK_RUN * LDLQ_BLOCK / 2),
     scales: scales.subarray((start.runs + run) * LDLQ_BLOCK),
   };
 }

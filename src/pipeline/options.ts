@@ -62,7 +62,7 @@ export interface ConvertOptions {
   readonly smoothAlpha: number | null;
   /** Round the columns of most energy first. The documented default is off; measured, on is better. */
   readonly actOrder: boolean;
-  /** Feed errors back in 16-bit integers: faster, next to the same. */
+  /** Feed errors back in 16-bit integers: faster, as good, other codes here and there than in f32. */
   readonly turbo: boolean;
   /** Keep layers that the mode cannot take, instead of falling to row scaling. */
   readonly heur: boolean;
@@ -121,7 +121,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   calibrationLora: null,
   smoothAlpha: null,
   actOrder: true,
-  turbo: false,
+  turbo: true,
   heur: false,
   comfyQuant: true,
   saveQuantMetadata: false,

@@ -17,7 +17,12 @@ import { diagonalOf, type Hessian, hessianBlock } from "../linalg/hessian.ts";
 import { ldlq, type LdlqRows, roundRows, wholeFactor } from "../linalg/ldlq.ts";
 import type { LinalgKernels } from "../linalg/linalg_kernels.ts";
 import { block, matrix, type MatrixF32 } from "../linalg/matrix.ts";
-import { LDLQ_BLOCK, type PackedFactor, packFactor } from "../linalg/packed_factor.ts";
+import {
+  LDLQ_BLOCK,
+  type PackedFactor,
+  packedFactorBytes,
+  packFactor,
+} from "../linalg/packed_factor.ts";
 import { actOrder, gatherColumns, permuteSymmetric, scatterColumns } from "../linalg/permute.ts";
 import { shareOf, SOLO } from "../linalg/team.ts";
 
@@ -57,7 +62,8 @@ export interface GptqOptions {
   readonly damping: number;
   /**
    * Where to put the factor in 16-bit integers (`linalg/packed_factor.ts`), by which errors are then fed
-   * back; shared by the team, whose members take from it in the same order. Null: they are fed back in f32.
+   * back; shared by the team, whose members take from it in the same order. Null: they are fed back in
+   * f32, as they are where {@link packedBytes} is 0.
    */
   readonly turbo?: Allocator | null;
 }
@@ -107,6 +113,22 @@ export function prepareGptq(
   return { size, blockSize, values, order, packed, diagonal: energies, report };
 }
 
+/** Bytes of a factor and its integers that leave room for bands of rows in a WebAssembly memory of 4 GiB. */
+const PACKED_TOTAL_MAX = 3.6e9;
+
+/**
+ * Returns the bytes that the factor of `size` channels in blocks of `blockSize` takes in integers; 0 where
+ * none are made: in blocks so small that errors are hardly fed back so, and in layers so large (more than
+ * some 20,000 channels) that there would be no room.
+ */
+export function packedBytes(
+  { size, blockSize }: Pick<Hessian, "size" | "blockSize">,
+): number {
+  if (blockSize <= LDLQ_BLOCK) return 0;
+  const bytes = (size / blockSize) * packedFactorBytes(blockSize);
+  return 8 * size * blockSize + bytes > PACKED_TOTAL_MAX ? 0 : bytes;
+}
+
 /** The factors of all blocks in integers; null where that is not asked for, or no use. */
 function packBlocks(
   context: LinalgContext,
@@ -114,7 +136,7 @@ function packBlocks(
   { turbo = null }: GptqOptions,
 ): PackedFactor[] | null {
   const { size, blockSize } = hessian;
-  if (turbo === null || blockSize <= LDLQ_BLOCK) return null;
+  if (turbo === null || packedBytes(hessian) === 0) return null;
   return Array.from(
     { length: size / blockSize },
     (_, index) => packFactor(context, hessianBlock(hessian, index), turbo),

@@ -77,9 +77,10 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "gptq-turbo",
       type: BOOL,
+      default: "on",
       help:
-        "feed errors back in 16-bit integers: faster, as good, other codes here and there; also " +
-        "with --optimizer quip; a GPU has no need of it",
+        "feed errors back in 16-bit integers: faster than in f32, as good, other codes here and " +
+        "there; also with --optimizer quip; a GPU has no need of it",
     },
   ]),
   ...section({ page: "experimental", theme: "QuIP" }, [

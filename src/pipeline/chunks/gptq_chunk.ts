@@ -12,9 +12,9 @@ import type { Grid } from "../../backend/backend.ts";
 import { choleskyScratchBytes } from "../../linalg/cholesky.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { diagonalOf, type Hessian, hessianBlock, shrinkToDiagonal } from "../../linalg/hessian.ts";
+import { packedErrorsBytes } from "../../linalg/packed_factor.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
-import { packedFactorBytes } from "../../linalg/packed_factor.ts";
-import { type GptqFactor, prepareGptq } from "../../quant/gptq.ts";
+import { type GptqFactor, packedBytes, prepareGptq } from "../../quant/gptq.ts";
 import { DAMPING_RAISED, ROUNDED_TO_NEAREST } from "../layer_notes.ts";
 import {
   chunkGrid,
@@ -27,7 +27,7 @@ import {
 import { bytesOf, type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
 import { guardRows, guardRowsBytes, largestShare } from "./guard_rows.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
-import { hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
+import { codeBlockSize, hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
 import { dropFactor, type PlacedFactor, placeFactor, roundRows } from "./round_rows.ts";
 import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";
@@ -60,7 +60,7 @@ export function gptqLayer(
     ...compensation,
     damping,
     importance,
-    turbo: compensation.turbo && task.onGpu === undefined ? team.shared : null,
+    turbo: feedsIntegers(task) ? team.shared : null,
   });
   const { fallback } = factor.report;
   if (linalg.team.index === 0) {
@@ -95,6 +95,11 @@ export function gptqLayer(
     team.chunkDone(chunk.context);
   }
   dropFactor(team, placed);
+}
+
+/** Whether errors are fed back in integers: on a GPU, and where it fails on the way, it is in f32. */
+export function feedsIntegers({ compensation, onGpu }: QuantizeTask): boolean {
+  return (compensation?.turbo ?? false) && onGpu === undefined;
 }
 
 /** Makes pairs of channels count less. Ends in a barrier. */
@@ -257,9 +262,12 @@ function rowEnergies(x: Float32Array, cols: number, weights?: Float64Array): Flo
 /** Bytes of memory that the workers share in {@link gptqLayer}. */
 export function gptqSharedBytes(task: QuantizeTask, compensation: Compensation): number {
   const { cols } = task.source;
-  const hessian = 8 * hessianElements(cols, task.convrotGroupSize, compensation);
-  const packed = compensation.turbo ? packedFactorBytes(cols) : 0; // less in segments
-  return hessian + packed + Math.max(inputBytes(cols, compensation), layerScalesBytes(task)) +
+  const group = task.convrotGroupSize;
+  const hessian = 8 * hessianElements(cols, group, compensation);
+  const blockSize = codeBlockSize(cols, group, compensation);
+  const packed = feedsIntegers(task) ? packedBytes({ size: cols, blockSize }) : 0;
+  // Inputs are let go before the factor is packed; scales may be searched before it and after.
+  return hessian + Math.max(inputBytes(cols, compensation), packed + layerScalesBytes(task)) +
     SLACK_BYTES;
 }
 
@@ -271,7 +279,7 @@ export function gptqScratchBytes(task: QuantizeTask): number {
   const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 2) + 12 * groups;
   // Inside gptqRows: reordered rows, their codes, feedback, a block column of the factor.
   const rounding = step * (5 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols +
-    (task.compensation?.turbo ? step * (2 * cols + 512) : 0);
+    (feedsIntegers(task) ? packedErrorsBytes(step, cols) : 0);
   const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
   const factoring = 128 * cols + choleskyScratchBytes(cols) + directions;
   const guarding = guardRowsBytes(cols, cols);

@@ -86,6 +86,16 @@ function blockSizeOf(
   return statistic === "channels" ? 1 : segmentSize(cols, group, segments);
 }
 
+/** Channels of a block of the Hessian that {@link rotatedHessian} returns: 1 for a diagonal. */
+export function codeBlockSize(
+  cols: number,
+  group: number | null,
+  compensation: Compensation,
+): number {
+  const blockSize = blockSizeOf(cols, group, compensation);
+  return blockSize === 1 ? group ?? 1 : blockSize;
+}
+
 /** f64 numbers that {@link rotatedHessian} takes from the shared memory. */
 export function hessianElements(
   cols: number,

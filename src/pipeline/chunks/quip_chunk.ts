@@ -14,8 +14,8 @@ import { choleskyScratchBytes } from "../../linalg/cholesky.ts";
 import type { Hessian } from "../../linalg/hessian.ts";
 import { block, matrix, type MatrixF32 } from "../../linalg/matrix.ts";
 import { shareOf } from "../../linalg/team.ts";
-import { packedFactorBytes } from "../../linalg/packed_factor.ts";
-import { type GptqFactor, prepareGptq } from "../../quant/gptq.ts";
+import { packedErrorsBytes } from "../../linalg/packed_factor.ts";
+import { type GptqFactor, packedBytes, prepareGptq } from "../../quant/gptq.ts";
 import { randomSigns } from "../../quant/incoherence.ts";
 import type { Transform } from "../../quant/scheme.ts";
 import {
@@ -28,7 +28,7 @@ import {
 import { bytesOf, SLOT, type TeamContext } from "./chunk_context.ts";
 import { dropFactor, type PlacedFactor, placeFactor, roundRows } from "./round_rows.ts";
 import { guardRows, guardRowsBytes, largestShare } from "./guard_rows.ts";
-import { noteOf } from "./gptq_chunk.ts";
+import { feedsIntegers, noteOf } from "./gptq_chunk.ts";
 import { fillDead, hessianElements, hessianOf, inputBytes } from "./load_hessian.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { reportNonFinite } from "./quantize_chunk.ts";
@@ -164,8 +164,10 @@ function factorOf(
   linalg.team.barrier();
   shared.release(mark);
   const hessian: Hessian = { ...given, size, blockSize: size, values };
-  const turbo = compensation.turbo && task.onGpu === undefined ? shared : null;
-  return prepareGptq(linalg, hessian, { ...compensation, turbo });
+  return prepareGptq(linalg, hessian, {
+    ...compensation,
+    turbo: feedsIntegers(task) ? shared : null,
+  });
 }
 
 /** Rounds and writes the transformed rows; leaves what rounding took. Ends in a barrier. */
@@ -268,7 +270,7 @@ export function quipSharedBytes(task: QuantizeTask, { rows, cols }: Transform): 
   const own = task.source.cols;
   const whole = { ...compensation, segments: null };
   const making = 8 * hessianElements(own, null, whole) + inputBytes(own, compensation);
-  const packed = compensation.turbo ? packedFactorBytes(cols) : 0;
+  const packed = feedsIntegers(task) ? packedBytes({ size: cols, blockSize: cols }) : 0;
   return weights + 8 * cols * cols + Math.max(making, packed);
 }
 
@@ -279,7 +281,7 @@ export function quipScratchBytes(task: QuantizeTask, { cols }: Transform): numbe
   const band = step * source.cols * (elementBytes(source.dtype) + 8);
   // In gptqRows: reordered rows, their codes, feedback, a block column of the factor.
   const rounding = BAND_ROWS * (10 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols +
-    (task.compensation?.turbo ? BAND_ROWS * (2 * cols + 512) : 0);
+    (feedsIntegers(task) ? packedErrorsBytes(BAND_ROWS, cols) : 0);
   const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
   const factoring = 128 * cols + choleskyScratchBytes(cols) + directions;
   const guarding = BAND_ROWS * 9 * cols + guardRowsBytes(cols, cols);

@@ -22,7 +22,10 @@ export interface GPTQInt8Options {
   readonly convrot?: "auto" | "off" | number;
   /** Round the columns of most energy first. Default: true. */
   readonly actOrder?: boolean;
-  /** Feed errors back in 16-bit integers: faster, as good, other codes here and there. Default: false. */
+  /**
+   * Feed errors back in 16-bit integers: faster than in f32, as good, other codes here and there.
+   * Default: true.
+   */
   readonly turbo?: boolean;
   /** Scales of least squared error, or largest magnitude / 127. Default: as of the command line. */
   readonly scaleSearch?: "off" | "mse";
@@ -58,7 +61,7 @@ export class GPTQInt8Converter {
    */
   constructor(options: GPTQInt8Options = {}) {
     const { scaling = "row", blockSize = 128, actOrder = true, segments = null } = options;
-    const { turbo = false } = options;
+    const { turbo = true } = options;
     const { convrot = scaling === "row" ? "auto" : "off", scaleSearch = null } = options;
     this.#options = {
       method: "gptq",

@@ -20,7 +20,10 @@ export interface QuIPInt8Options extends Partial<QuipOptions> {
   readonly convrot?: "auto" | "off" | number;
   /** Round the columns of most energy first. Default: true. */
   readonly actOrder?: boolean;
-  /** Feed errors back in 16-bit integers: faster, as good, other codes here and there. Default: false. */
+  /**
+   * Feed errors back in 16-bit integers: faster than in f32, as good, other codes here and there.
+   * Default: true.
+   */
   readonly turbo?: boolean;
   /** Cut the columns of large weights to bound the memory of their Hessians. Default: never. */
   readonly segments?: Segments | null;
@@ -55,7 +58,7 @@ export class QuIPInt8Converter {
    */
   constructor(options: QuIPInt8Options = {}) {
     const { blockSize = 128, convrot = "off", actOrder = true, ...others } = options;
-    const { turbo = false, segments = null, ...quip } = others;
+    const { turbo = true, segments = null, ...quip } = others;
     this.#options = {
       method: "quip",
       blockSize,

@@ -1,0 +1,153 @@
+/** Errors fed back in 16-bit integers beside the same in f32, on data that is hard on integers. */
+
+import assert from "node:assert/strict";
+import type { Grid } from "../../src/backend/backend.ts";
+import { referenceKernels } from "../../src/backend/reference/reference_kernels.ts";
+import { gptqRows, packedBytes, prepareGptq } from "../../src/quant/gptq.ts";
+import { put, wasmContext } from "../linalg/contexts.ts";
+import { outputError, positiveDefinite, weights } from "../linalg/matrices.ts";
+import { normal, uniform } from "../kernels/values.ts";
+
+interface Case {
+  /** f32 `[rows, n]`. */
+  readonly w: Float32Array;
+  /** f64 `[n, n]`. */
+  readonly h: Float64Array;
+  readonly grid: Grid;
+  readonly actOrder: boolean;
+}
+
+/** Codes, and the output error that they leave. */
+function round({ w, h, grid, actOrder }: Case, turbo: boolean): {
+  codes: Int8Array;
+  error: number;
+} {
+  const { memory } = wasmContext, mark = memory.mark(), { cols: n } = grid;
+  const scales = memory.f32((grid.rows / grid.groupRows) * (n / grid.groupCols));
+  referenceKernels.absmax(scales, w, grid);
+  referenceKernels.scaleFromAbsmax(scales, scales);
+  const values = put(memory, h);
+  const factor = prepareGptq(
+    wasmContext,
+    { size: n, blockSize: n, values, source: "hessian" },
+    { actOrder, damping: 0.1, turbo: turbo ? memory : null },
+  );
+  assert.equal(factor.report.fallback, null);
+  assert.equal(factor.packed !== null, turbo);
+  const errors = put(memory, w), codes = memory.i8(w.length);
+  gptqRows(wasmContext, factor, { weights: errors, codes, firstRow: 0, grid, scales });
+  const result = { codes: codes.slice(), error: Math.sqrt(outputError(errors, h, n)) };
+  memory.release(mark);
+  return result;
+}
+
+/** XᵀX of correlated inputs whose channels have these magnitudes. */
+function hessianOf(magnitudes: Float64Array, seed: number): Float64Array {
+  const n = magnitudes.length, h = positiveDefinite(seed, n);
+  for (let i = 0; i < n; i++) {
+    for (let j = 0; j < n; j++) h[i * n + j] = h[i * n + j]! * magnitudes[i]! * magnitudes[j]!;
+  }
+  return h;
+}
+
+const N = 320, ROWS = 12;
+
+/** Numbers spread over so many orders of magnitude. */
+function spread(orders: number, seed: number): Float64Array {
+  const next = uniform(seed);
+  return Float64Array.from({ length: N }, () => 10 ** (orders * (next() - 0.5)));
+}
+
+/** Normal weights, their columns times a power of `magnitudes`. */
+function weightsBy(magnitudes: Float64Array, power: number): Float32Array {
+  const gauss = normal(9);
+  return Float32Array.from(
+    { length: ROWS * N },
+    (_, i) => 0.02 * gauss() * magnitudes[i % N]! ** power,
+  );
+}
+
+for (const orders of [2, 4, 6]) {
+  for (const power of [0, 1, -0.5, -1]) {
+    const name = `channels over ${orders} orders of magnitude, weights by their power ${power}`;
+    Deno.test(`gptqRows() in integers is as good as in f32 with ${name}`, () => {
+      const magnitudes = spread(orders, orders), h = hessianOf(magnitudes, 5);
+      const w = weightsBy(magnitudes, power);
+      for (const groupCols of [N, 64]) {
+        for (const actOrder of [true, false]) {
+          const layer = { w, h, grid: { rows: ROWS, cols: N, groupRows: 1, groupCols }, actOrder };
+          const ratio = round(layer, true).error / round(layer, false).error;
+          assert(ratio <= 1.005, `groups of ${groupCols}, act-order ${actOrder}: ${ratio}`);
+        }
+      }
+    });
+  }
+}
+
+const ODD: Readonly<Record<string, (h: Float64Array) => void>> = {
+  "of rank 1": (h) => {
+    const x = Float64Array.from({ length: N }, normal(3));
+    for (let i = 0; i < h.length; i++) h[i] = x[Math.floor(i / N)]! * x[i % N]!;
+  },
+  "with channels of zeros": (h) => {
+    for (let i = 0; i < h.length; i++) if (Math.floor(i / N) % 3 === 0 || i % N % 3 === 0) h[i] = 0;
+  },
+  "with one channel a million times as large": (h) => {
+    for (let i = 0; i < h.length; i++) {
+      h[i] = h[i]! * (Math.floor(i / N) === 100 ? 1e6 : 1) * (i % N === 100 ? 1e6 : 1);
+    }
+  },
+  "of energies of 1e30": (h) => h.forEach((value, i) => h[i] = value * 1e30),
+  "of energies of 1e-30": (h) => h.forEach((value, i) => h[i] = value * 1e-30),
+};
+
+for (const [name, change] of Object.entries(ODD)) {
+  Deno.test(`gptqRows() in integers is as good as in f32 with a Hessian ${name}`, () => {
+    const h = positiveDefinite(7, N);
+    change(h);
+    const grid = { rows: ROWS, cols: N, groupRows: 1, groupCols: N };
+    const layer = { w: weights(8, ROWS * N), h, grid, actOrder: true };
+    const exact = round(layer, false), packed = round(layer, true);
+    assert(packed.error <= 1.005 * exact.error, `${packed.error} against ${exact.error}`);
+  });
+}
+
+Deno.test("gptqRows() in integers gives the same codes for weights of any magnitude", () => {
+  const h = positiveDefinite(7, N), w = weights(8, ROWS * N);
+  const grid = { rows: ROWS, cols: N, groupRows: 1, groupCols: N };
+  const want = round({ w, h, grid, actOrder: true }, true).codes;
+  for (const factor of [2 ** -70, 2 ** 100]) {
+    const scaled = w.map((value) => value * factor);
+    const got = round({ w: scaled, h, grid, actOrder: true }, true).codes;
+    assert.deepEqual(got, want, `${factor}`);
+  }
+});
+
+Deno.test("prepareGptq() takes packedBytes() of memory for integers", () => {
+  const size = 600, context = wasmContext, { memory } = context, mark = memory.mark();
+  for (const blockSize of [600, 300, 150, 100]) {
+    const values = memory.f64(size * blockSize).fill(0);
+    for (let i = 0; i < size; i++) values[i * blockSize + i % blockSize] = 1;
+    const options = { actOrder: true, damping: 0.1, turbo: memory };
+    const { packed } = prepareGptq(
+      context,
+      { size, blockSize, values, source: "hessian" },
+      options,
+    );
+    const bytes = (packed ?? []).reduce(
+      (sum, { pairs, scales }) => sum + pairs.byteLength + scales.byteLength,
+      0,
+    );
+    const room = packedBytes({ size, blockSize });
+    assert(bytes <= room && bytes + 128 * (size / blockSize) >= room, `${bytes} of ${room}`);
+    assert.equal(packed === null, blockSize <= 128);
+  }
+  memory.release(mark);
+});
+
+Deno.test("packedBytes() leaves layers in f32 that would not fit a WebAssembly memory", () => {
+  const bytesOf = (size: number) => packedBytes({ size, blockSize: size });
+  assert(bytesOf(16384) > 16384 ** 2 && bytesOf(16384) < 1.05 * 16384 ** 2);
+  assert.equal(bytesOf(20480), 0);
+  assert(packedBytes({ size: 20480, blockSize: 5120 }) > 0, "in segments there is room");
+});
