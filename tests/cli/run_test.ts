@@ -57,7 +57,7 @@ Deno.test("run() prints help and version on stdout, even beside a wrong flag", a
   ok(help.stdout.includes("quantsmith model.safetensors"));
   const mixed = await quantsmith("--nonsense", "-he");
   strictEqual(mixed.code, 0);
-  ok(mixed.stdout.includes("--gptq-turbo"));
+  ok(mixed.stdout.includes("--[no-]gptq-turbo"));
   deepStrictEqual(await quantsmith("--version"), {
     code: 0,
     stdout: `quantsmith ${VERSION}\n`,
