@@ -6,6 +6,7 @@
 
 export { convertToInt8, type ConvertToInt8Options } from "./src/pipeline/convert_to_int8.ts";
 export type { ConvertResult, GpuShare, LayerResult } from "./src/pipeline/convert.ts";
+export type { CompensatedRows } from "./src/pipeline/layer_notes.ts";
 export type {
   PlacementSettings,
   StreamingMode,
@@ -19,6 +20,7 @@ export type { Plan, PlannedTensor } from "./src/pipeline/plan.ts";
 export { UnifiedSafetensorsLoader } from "./src/safetensors/loader.ts";
 export { openModel } from "./src/safetensors/reader.ts";
 export type { RemoteChannel, RemotePath } from "./src/remote/channel.ts";
+export type { StoreSizes } from "./src/remote/store_sizes.ts";
 export type { InputPath } from "./src/remote/input_path.ts";
 export type { OutputPart } from "./src/safetensors/shard_layout.ts";
 export type { ModelSource } from "./src/safetensors/model_source.ts";

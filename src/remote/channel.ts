@@ -53,6 +53,7 @@ export interface RemoteChannel {
   readonly blocks: SharedArrayBuffer;
   /** Which they are: the cells of a {@link BlockTable}. */
   readonly table: SharedArrayBuffer;
+  /** Sizes of what lies there. */
   readonly sizes: StoreSizes;
 }
 
