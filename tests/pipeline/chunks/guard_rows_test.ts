@@ -1,0 +1,91 @@
+import assert from "node:assert/strict";
+import type { Hessian } from "../../../src/linalg/hessian.ts";
+import { soloContext } from "../../../src/linalg/context.ts";
+import { guardRows, guardRowsBytes } from "../../../src/pipeline/chunks/guard_rows.ts";
+import { withOwnMemory } from "../../../src/pipeline/library/own_memory.ts";
+import { gptqRows, prepareGptq } from "../../../src/quant/gptq.ts";
+import { syntheticLayer } from "../../support/synthetic_layer.ts";
+
+/** Channels that are correlated; blocks keep factoring cheap. */
+const BLOCK = 4, CORRELATION = 0.95;
+
+const ROWS = 40;
+
+/** A layer of `cols` columns that was compensated, all rows gaining clearly; `spoil` makes some worse. */
+function guarded(
+  cols: number,
+  spoil: (code: (row: number, change: (code: number, nearest: number) => number) => void) => void,
+): { told: number[]; changed: number[]; toNearest: number[] } {
+  const grid = { rows: ROWS, cols, groupRows: 1, groupCols: cols };
+  const count = ROWS * cols;
+  const bytes = guardRowsBytes(cols, BLOCK) + 20 * count + 64 * cols + (1 << 20);
+  return withOwnMemory(bytes, ({ kernels, linalg, memory }) => {
+    const context = soloContext(linalg, memory);
+    const weights = memory.f32(count), used = memory.f32(count);
+    weights.set(syntheticLayer({ rows: ROWS, cols, seed: 7 }).weight);
+    used.set(weights);
+    const codes = memory.i8(count), nearest = memory.i8(count), scales = memory.f32(ROWS);
+    kernels.absmax(scales, weights, grid);
+    kernels.scaleFromAbsmax(scales, scales);
+    kernels.quantize(nearest, weights, scales, grid);
+    const values = memory.f64(cols * BLOCK);
+    for (let i = 0; i < values.length; i++) {
+      values[i] = i % (BLOCK * BLOCK) % (BLOCK + 1) === 0 ? 1 : CORRELATION;
+    }
+    const hessian: Hessian = { size: cols, blockSize: BLOCK, values, source: "hessian" };
+    const factor = prepareGptq(context, hessian, { actOrder: false, damping: 0.01 });
+    gptqRows(context, factor, { weights: used, codes, firstRow: 0, grid, scales });
+    spoil((row, change) => {
+      for (let k = row * cols; k < (row + 1) * cols; k++) codes[k] = change(codes[k]!, nearest[k]!);
+    });
+    const before = codes.slice();
+    const rounded = { weights, codes, scales, plain: scales, grid, share: 1 };
+    const told = guardRows({ kernels, scratch: memory }, context, factor, rounded);
+    const differs = (other: Int8Array) => (row: number) =>
+      codes.subarray(row * cols, (row + 1) * cols).some((code, k) =>
+        code !== other[row * cols + k]
+      );
+    const all = [...Array(ROWS).keys()];
+    return {
+      told,
+      changed: all.filter(differs(before)),
+      toNearest: all.filter((row) => !differs(nearest)(row)),
+    };
+  });
+}
+
+/** Worse than nearest by far. */
+const worse = (_: number, nearest: number) => nearest > 0 ? nearest - 2 : nearest + 2;
+
+const NARROW = 1024, WIDE = 1028;
+
+Deno.test("guardRows() rounds every row of a narrow layer to nearest that is worse, and no other", () => {
+  const none = { told: [], changed: [], toNearest: [] };
+  assert.deepEqual(guarded(NARROW, () => {}), none);
+  const found = guarded(NARROW, (spoil) => [5, 33].forEach((row) => spoil(row, worse)));
+  assert.deepEqual(found, { told: [5, 33], changed: [5, 33], toNearest: [5, 33] });
+});
+
+Deno.test("guardRows() looks at every row of a wide layer where one of the sample has not gained clearly", async (t) => {
+  const all = [5, 33];
+  for (const sampled of [0, 16, 32]) {
+    await t.step(`row ${sampled}, which is worse`, () => {
+      const rows = [...all, sampled].sort((a, b) => a - b);
+      const found = guarded(WIDE, (spoil) => rows.forEach((row) => spoil(row, worse)));
+      assert.deepEqual(found, { told: rows, changed: rows, toNearest: rows });
+    });
+    await t.step(`row ${sampled}, which is as it would be without compensation`, () => {
+      const found = guarded(WIDE, (spoil) => {
+        for (const row of all) spoil(row, worse);
+        spoil(sampled, (_, nearest) => nearest);
+      });
+      const toNearest = [...all, sampled].sort((a, b) => a - b);
+      assert.deepEqual(found, { told: all, changed: all, toNearest });
+    });
+  }
+});
+
+Deno.test("guardRows() looks at a sample of the rows of a wide layer where all of it has gained clearly", () => {
+  const found = guarded(WIDE, (spoil) => [5, 33].forEach((row) => spoil(row, worse)));
+  assert.deepEqual(found, { told: [], changed: [], toNearest: [] });
+});
