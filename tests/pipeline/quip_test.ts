@@ -4,6 +4,7 @@ import { convertModel } from "../../src/pipeline/convert.ts";
 import { dequantizeModel } from "../../src/pipeline/dequantize.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
 import { WorkerPool } from "../../src/pipeline/workers/worker_pool.ts";
+import { convertWeight } from "../../src/pipeline/library/convert_weight.ts";
 import { openModel } from "../../src/safetensors/reader.ts";
 import {
   bytesOfFile,
@@ -225,6 +226,30 @@ Deno.test("quip stored transformed is told the same by its conversion, verify an
       assert(Math.abs((1 - told.cosine) / angle - 1) < 0.09, `${name}: ${1 - told.cosine}`);
     }
   }
+});
+
+Deno.test("quip stored transformed tells errors from their opposites, along rows and columns", () => {
+  const differing = { row: 0, col: 0 };
+  for (let seed = 0; seed < 40; seed++) {
+    const side = seed % 2 === 0 ? "row" : "col", [rows, cols] = side === "row" ? [3, 1] : [1, 3];
+    const { weight } = syntheticLayer({ rows, cols, seed });
+    // The least scale there is leaves these few codes: small errors and their opposites have one cosine.
+    // Of four values so small the sums of errors, which are in f32, would be zero.
+    const data = weight.map((w) => 3e-29 * w);
+    const options = { method: "quip", scaleSearch: "off", quip: TRANSFORMED } as const;
+    const { dequantized, errors } = convertWeight(
+      { data, rows, cols, name: `${seed}` },
+      {},
+      options,
+    );
+    const cosineOf = (x: Float64Array) =>
+      data.reduce((sum, w, i) => sum + w * x[i]!, 0) / (Math.hypot(...data) * Math.hypot(...x));
+    const cosine = cosineOf(Float64Array.from(dequantized));
+    const opposite = cosineOf(Float64Array.from(data, (w, i) => 2 * w - dequantized[i]!));
+    if (Math.abs(cosine - opposite) > 1e-5) differing[side]++;
+    assert(Math.abs(errors.cosine - cosine) < 1e-6, `${seed}: ${errors.cosine} is ${cosine}`);
+  }
+  assert(differing.row > 3 && differing.col > 3, JSON.stringify(differing));
 });
 
 Deno.test("quip stored transformed gives the same bytes for any number of workers, others for another seed", async () => {
