@@ -12,6 +12,11 @@ const WORD_BYTES = 8;
 /** Buffers that no body is read to now. */
 const spare: ArrayBuffer[] = [];
 
+/** Bytes in buffers of the runtime, read and dropped, after which it shall look for garbage. */
+const GARBAGE_BYTES = 16 << 20;
+
+let garbageBytes = 0;
+
 /**
  * Calls `onBytes` with all bytes of a body in order, until it returns false; the view is only valid during
  * the call.
@@ -28,7 +33,10 @@ export async function readBody(
   const reader = byobReader(body);
   if (reader === null) {
     // Leaving the loop lets the body go.
-    for await (const bytes of body) if (!onBytes(bytes)) return;
+    for await (const bytes of body) {
+      countGarbage(bytes.length);
+      if (!onBytes(bytes)) return;
+    }
     return;
   }
   try {
@@ -63,4 +71,15 @@ function byobReader(
     if (error instanceof TypeError) return null;
     throw error;
   }
+}
+
+/**
+ * Bun brings a new buffer for every part of a body, and lets hundreds of megabytes of them pile up before it
+ * looks: it is told to (100 MB less, 5 to 10 % more time).
+ */
+function countGarbage(bytes: number): void {
+  garbageBytes += bytes;
+  if (garbageBytes < GARBAGE_BYTES) return;
+  garbageBytes = 0;
+  (globalThis as { Bun?: { gc(now: boolean): void } }).Bun?.gc(true);
 }
