@@ -16,7 +16,7 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { fluxLikeOfBytes, MODEL_SIZES } from "../tests/support/synthetic_shapes.ts";
 import { benchEdit, benchRemote, benchSpeed, benchStart, benchTensor } from "./bench_files.ts";
-import { timeGptq } from "./bench_gptq.ts";
+import { gptqComparisons, gptqFigures, timeGptq } from "./bench_gptq.ts";
 import { benchConfig, benchLayers, benchLearned, benchMerge } from "./bench_layers.ts";
 import { benchModes } from "./bench_modes.ts";
 import { benchQuality } from "./bench_quality.ts";
@@ -76,31 +76,14 @@ for (const name of sections) {
 const modelBytes = positive("gb") * 1e9;
 const bench = new Bench(Math.ceil(positive("rounds")));
 
-/** GPTQ of a 4096 x 4096 layer, the whole program, beside the method alone in torch where there is one. */
-function benchGptq(): void {
-  const { own, turbo, torch } = timeGptq({
-    size: 4096,
-    workers: 2,
-    rounds: bench.rounds,
-    python: "python3",
-  });
-  bench.note("GPTQ of 4096 x 4096, given Hessian: wall time", `${own.toFixed(2)} s`);
-  if (turbo !== null) bench.note("the same with --gptq-turbo: wall time", `${turbo.toFixed(2)} s`);
-  if (torch === null) {
-    bench.note("the same in torch", "not run: no python3 with torch");
-    return;
+/** GPTQ of a 4096 x 4096 layer with a given Hessian beside torch, as commands and by the methods alone. */
+async function benchLargeGptq(): Promise<void> {
+  const times = await timeGptq({ size: 4096, workers: 2, rounds: bench.rounds, python: "python3" });
+  for (const [what, figure] of gptqFigures(times)) bench.note(`GPTQ 4096 x 4096: ${what}`, figure);
+  for (const { what, ratio } of gptqComparisons(times)) {
+    if (ratio === null) continue;
+    bench.judge(what, ratio.toFixed(2), `>= ${TORCH_RATIO}`, ratio >= TORCH_RATIO);
   }
-  bench.note("the same in torch, the method alone", `${torch.toFixed(2)} s`);
-  const ratio = torch / own;
-  bench.judge("torch / GPTQ", ratio.toFixed(2), `>= ${TORCH_RATIO}`, ratio >= TORCH_RATIO);
-  if (turbo === null) return;
-  const fast = torch / turbo;
-  bench.judge(
-    "torch / GPTQ with --gptq-turbo",
-    fast.toFixed(2),
-    `>= ${TORCH_RATIO}`,
-    fast >= TORCH_RATIO,
-  );
 }
 
 /** Output errors of every method against rounding to nearest. */
@@ -132,7 +115,7 @@ try {
   if (sections.includes("layers")) await benchLayers(bench, folder);
   if (sections.includes("config")) await benchConfig(bench, folder);
   if (sections.includes("learned")) await benchLearned(bench, folder);
-  if (sections.includes("gptq")) benchGptq();
+  if (sections.includes("gptq")) await benchLargeGptq();
   if (sections.includes("quality")) await benchMethods();
   // A table of its own: other columns.
   if (sections.includes("modes")) modes = benchModes({ folder, copies: MODES_COPIES });

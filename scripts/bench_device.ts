@@ -75,12 +75,14 @@ try {
     return seconds;
   });
   console.log(`default mode, cpu / gpu: ${(times[0]! / times[1]!).toFixed(2)}`);
-  const gptq = (["cpu", "gpu"] as const).map((device) =>
-    timeGptq({
+  const gptq: number[] = [];
+  for (const device of ["cpu", "gpu"]) {
+    const { command } = await timeGptq({
       ...{ size: Number(flags.size), workers: Math.min(8, cores), rounds, python: null },
       flags: ["--device", device],
-    }).own
-  );
+    });
+    gptq.push(command);
+  }
   console.log(
     `GPTQ of ${flags.size} x ${flags.size}: cpu ${gptq[0]!.toFixed(2)} s, ` +
       `gpu ${gptq[1]!.toFixed(2)} s, cpu / gpu ${(gptq[0]! / gptq[1]!).toFixed(2)}`,

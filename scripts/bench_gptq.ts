@@ -1,18 +1,35 @@
 /**
- * Times GPTQ of one square layer with a given Hessian, the whole command line program with reading and
- * writing, in f32 and with --gptq-turbo, beside the same method written with torch (the method alone). The
- * three take turns. Needs a `python3` with torch; without it only our own times are told.
+ * Times GPTQ of one square layer with a given Hessian beside the same in torch (`support/gptq_torch.py`), in
+ * rounds, so that what else the machine does meets all of them:
+ *
+ * - the command: the program from its start to its end, with compiling kernels, reading weights and
+ *   Hessian, checking every value, looking after the rows, measuring errors, writing; also with errors fed
+ *   back in f32 (`--no-gptq-turbo`);
+ * - the command of torch: the same from start to end, with importing torch, reading the same files and
+ *   writing codes and scales, and without our checks and measures;
+ * - the method of torch alone, everything in memory, the better of two in a row: scales, order, damping, factor,
+ *   rounding;
+ * - our method alone, the same steps on the same arrays: workers have started, kernels are compiled.
+ *
+ * Needs a `python3` with torch and safetensors; without it only our own times are told.
  *
  *     deno run -A scripts/bench_gptq.ts [--size 4096] [--workers 2] [--rounds 3] [--python python3]
  */
 
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { Arena, createSharedMemory } from "../src/backend/cpu/arena.ts";
+import { compileLinalg } from "../src/backend/cpu/linalg_module.ts";
+import { LINALG_WORKSPACE_BYTES } from "../src/backend/cpu/wasm_linalg.ts";
+import { DAMPING_DEFAULT } from "../src/linalg/damping.ts";
+import { createTeamControl } from "../src/linalg/team.ts";
+import { packedBytes } from "../src/quant/gptq.ts";
+import { GptqTeam } from "../tests/support/gptq_team.ts";
 import { syntheticLayer } from "../tests/support/synthetic_layer.ts";
 import { tensorOf, writeModel } from "../tests/support/model_files.ts";
 
@@ -25,10 +42,16 @@ export interface GptqBench {
   readonly size: number;
   readonly workers: number;
   readonly rounds: number;
-  /** A Python with torch; null: it is not asked. */
+  /** A Python with torch and safetensors; null: it is not asked. */
   readonly python: string | null;
   /** What the program is told besides. */
   readonly flags?: readonly string[];
+}
+
+/** A layer and its Hessian, f32. */
+interface Layer {
+  readonly weight: Float32Array;
+  readonly hessian: Float32Array;
 }
 
 /** XᵀX / T of inputs of low rank, and a little more on the diagonal. */
@@ -45,42 +68,52 @@ function hessianOf(inputs: Float32Array, count: number, size: number): Float32Ar
   return h;
 }
 
-/** Best wall times in s. */
+/** Least wall times in s. */
 export interface GptqTimes {
   /** Of the whole program. */
-  readonly own: number;
-  /** The same with --gptq-turbo; null where the program was told something else. */
-  readonly turbo: number | null;
-  /** Of the method in torch; null: there is none. */
-  readonly torch: number | null;
+  readonly command: number;
+  /** The same with --no-gptq-turbo; null where the program was told something else. */
+  readonly exactCommand: number | null;
+  /** Of our method alone; null likewise. */
+  readonly method: number | null;
+  /** Of the whole command of torch; null: there is none. */
+  readonly torchCommand: number | null;
+  /** Of the method in torch alone; null: there is none. */
+  readonly torchMethod: number | null;
 }
 
-/** Times them round by round, so that what else the machine does meets all of them. */
-export function timeGptq(bench: GptqBench): GptqTimes {
+/** Times them round by round. */
+export async function timeGptq(bench: GptqBench): Promise<GptqTimes> {
   const { size } = bench;
   const folder = mkdtempSync(join(tmpdir(), "quantsmith-gptq-"));
   try {
-    const layer = syntheticLayer({ rows: size, cols: size, seed: 1, rank: 64 });
-    const hessian = hessianOf(layer.inputs(64, 1), 64, size);
+    const { weight, inputs } = syntheticLayer({ rows: size, cols: size, seed: 1, rank: 64 });
+    const layer: Layer = { weight, hessian: hessianOf(inputs(64, 1), 64, size) };
     const at = (name: string) => join(folder, name);
+    const shape = [size, size];
     writeModel(at("model.safetensors"), [
-      tensorOf("blocks.0.lin.weight", "F32", [size, size], layer.weight),
+      tensorOf("blocks.0.lin.weight", "F32", shape, layer.weight),
     ]);
     writeModel(at("hessian.safetensors"), [
-      tensorOf("blocks.0.lin.hessian", "F32", [size, size], hessian),
+      tensorOf("blocks.0.lin.hessian", "F32", shape, layer.hessian),
     ]);
-    writeFileSync(at("w.f32"), new Uint8Array(layer.weight.buffer));
-    writeFileSync(at("h.f32"), new Uint8Array(hessian.buffer));
-    const turbo = { ...bench, flags: ["--gptq-turbo"] };
-    const rounds = Array.from({ length: bench.rounds }, () => ({
-      own: timeProgram(at, bench),
-      turbo: bench.flags === undefined ? timeProgram(at, turbo) : null,
-      torch: timeTorch(at, bench),
-    }));
+    const exact = { ...bench, flags: ["--no-gptq-turbo"] };
+    const rounds = [];
+    for (let round = 0; round < bench.rounds; round++) {
+      rounds.push({
+        command: timeProgram(at, bench),
+        exactCommand: bench.flags === undefined ? timeProgram(at, exact) : null,
+        torchCommand: timeTorchCommand(at, bench),
+        method: bench.flags === undefined ? await timeMethod(layer, bench) : null,
+        torchMethod: timeTorchMethod(at, bench),
+      });
+    }
     return {
-      own: least(rounds.map(({ own }) => own))!,
-      turbo: least(rounds.map(({ turbo }) => turbo)),
-      torch: least(rounds.map(({ torch }) => torch)),
+      command: least(rounds.map(({ command }) => command))!,
+      exactCommand: least(rounds.map(({ exactCommand }) => exactCommand)),
+      method: least(rounds.map(({ method }) => method)),
+      torchCommand: least(rounds.map(({ torchCommand }) => torchCommand)),
+      torchMethod: least(rounds.map(({ torchMethod }) => torchMethod)),
     };
   } finally {
     rmSync(folder, { recursive: true, force: true });
@@ -107,16 +140,110 @@ function timeProgram(
   return (performance.now() - start) / 1000;
 }
 
-/** Null where Python or torch is missing. */
-function timeTorch(
+/** The seconds of our method from weights and Hessian in f32 to codes and scales, the better of two. */
+async function timeMethod(
+  { weight, hessian }: Layer,
+  { size, workers }: GptqBench,
+): Promise<number> {
+  const scratchBytes = 16 * 128 * size + 8 * size * size / workers + LINALG_WORKSPACE_BYTES +
+    (8 << 20);
+  const packed = packedBytes({ size, blockSize: size }) + 4096;
+  const bytes = 17 * size * size + 4 * size + packed + workers * scratchBytes + 4096;
+  const memory = createSharedMemory(bytes);
+  const arena = new Arena(memory, 0, bytes - workers * scratchBytes);
+  const values = arena.f64(size * size), given = arena.f32(size * size);
+  const weights = arena.f32(size * size), codes = arena.i8(size * size);
+  const scales = arena.f32(size), base = arena.u8(packed).byteOffset;
+  given.set(hessian);
+  const team = new GptqTeam(workers), module = compileLinalg();
+  let seconds = Infinity;
+  for (let run = 0; run < 2; run++) {
+    weights.set(weight); // rounding uses them up
+    const [times] = await team.run({
+      module,
+      memory,
+      control: createTeamControl(),
+      rows: size,
+      cols: size,
+      blockSize: size,
+      weights: weights.byteOffset,
+      codes: codes.byteOffset,
+      scales: scales.byteOffset,
+      hessian: values.byteOffset,
+      given: given.byteOffset,
+      packed: { base, bytes: packed },
+      scratchBase: bytes - workers * scratchBytes,
+      scratchBytes,
+      actOrder: true,
+      damping: DAMPING_DEFAULT,
+    });
+    const { loadMs, factorMs, roundMs } = times!;
+    seconds = Math.min(seconds, (loadMs + factorMs + roundMs) / 1000);
+  }
+  team.close();
+  return seconds;
+}
+
+/** Runs the script with what comes after its threads. Null where Python, torch or safetensors is missing. */
+function runTorch(
   at: (name: string) => string,
-  { size, workers, python }: GptqBench,
-): number | null {
+  { workers, python }: GptqBench,
+  ...more: readonly string[]
+): { readonly seconds: number; readonly stdout: string } | null {
   if (python === null) return null;
-  const args = [TORCH, at("w.f32"), at("h.f32"), String(size), String(size), String(workers)];
-  const run = spawnSync(python, args, { encoding: "utf8" });
-  if (run.status !== 0) return null;
-  return (JSON.parse(run.stdout) as { seconds: number }).seconds;
+  const files = ["model", "hessian", "torch"].map((name) => at(`${name}.safetensors`));
+  const start = performance.now();
+  const { status, stdout } = spawnSync(python, [TORCH, ...files, String(workers), ...more], {
+    encoding: "utf8",
+  });
+  return status === 0 ? { seconds: (performance.now() - start) / 1000, stdout } : null;
+}
+
+/** The whole command. */
+function timeTorchCommand(at: (name: string) => string, bench: GptqBench): number | null {
+  return runTorch(at, bench)?.seconds ?? null;
+}
+
+/** The method alone, the better of two. */
+function timeTorchMethod(at: (name: string) => string, bench: GptqBench): number | null {
+  const run = runTorch(at, bench, "2");
+  return run === null ? null : (JSON.parse(run.stdout) as { seconds: number }).seconds;
+}
+
+/** What is compared with what. */
+export interface GptqComparison {
+  readonly what: string;
+  /** How many times as long the second of them takes; null: there is no torch. */
+  readonly ratio: number | null;
+}
+
+/** Returns the ratios of `times`, each named by what it contains. */
+export function gptqComparisons(
+  { command, method, torchCommand, torchMethod }: GptqTimes,
+): GptqComparison[] {
+  const over = (torch: number | null, own: number | null) =>
+    torch === null || own === null ? null : torch / own;
+  return [
+    { what: "torch command / GPTQ command", ratio: over(torchCommand, command) },
+    { what: "torch method alone / GPTQ method alone", ratio: over(torchMethod, method) },
+    { what: "torch method alone / whole GPTQ command", ratio: over(torchMethod, command) },
+  ];
+}
+
+/** Returns what was measured, by name, in words. */
+export function gptqFigures(
+  { command, exactCommand, method, torchCommand, torchMethod }: GptqTimes,
+): [string, string][] {
+  const words = (time: number | null) =>
+    time === null ? "not run: no python3 with torch and safetensors" : `${time.toFixed(2)} s`;
+  const figures: [string, string | null][] = [
+    ["whole command: start, reading, checks, method, errors, writing", words(command)],
+    ["the same with --no-gptq-turbo", exactCommand === null ? null : words(exactCommand)],
+    ["torch, whole command: start, reading, method, writing", words(torchCommand)],
+    ["method alone, in memory", method === null ? null : words(method)],
+    ["torch, method alone, in memory", words(torchMethod)],
+  ];
+  return figures.filter((figure): figure is [string, string] => figure[1] !== null);
 }
 
 if (import.meta.main) {
@@ -128,21 +255,14 @@ if (import.meta.main) {
       python: { type: "string", default: "python3" },
     },
   });
-  const { own, turbo, torch } = timeGptq({
+  const times = await timeGptq({
     size: Number(flags.size),
     workers: Number(flags.workers),
     rounds: Number(flags.rounds),
     python: flags.python,
   });
-  const beside = (time: number) =>
-    torch === null ? "" : `; torch / this: ${(torch / time).toFixed(2)}`;
-  console.log(`quantsmith, whole program: ${own.toFixed(2)} s${beside(own)}`);
-  if (turbo !== null) {
-    console.log(`the same with --gptq-turbo: ${turbo.toFixed(2)} s${beside(turbo)}`);
+  for (const [what, figure] of gptqFigures(times)) console.log(`${what}: ${figure}`);
+  for (const { what, ratio } of gptqComparisons(times)) {
+    if (ratio !== null) console.log(`${what}: ${ratio.toFixed(2)}`);
   }
-  console.log(
-    torch === null
-      ? `torch: ${flags.python} has none`
-      : `torch, the method alone: ${torch.toFixed(2)} s`,
-  );
 }

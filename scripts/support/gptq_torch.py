@@ -1,24 +1,19 @@
 """GPTQ of one layer in f32 with torch, blocked and with act-order, as the public implementations do it.
 
-    python3 gptq_torch.py WEIGHT.f32 HESSIAN.f32 ROWS COLS THREADS
+    python3 gptq_torch.py MODEL.safetensors HESSIAN.safetensors OUT.safetensors THREADS [REPEATS]
 
-Prints the seconds that it took, without loading torch and the files, and the relative output error
-tr(E H E^T) / tr(W H W^T), as JSON. Used by scripts/bench_gptq.ts; the project itself needs no Python.
+Reads L.weight and L.hessian, writes int8 L.weight and f32 L.weight_scale: a whole command. With REPEATS it
+rounds so many times instead and prints the least seconds that the method took by itself, without starting,
+loading and writing, and the relative output error tr(E H E^T) / tr(W H W^T), as JSON. Used by
+scripts/bench_gptq.ts; the project itself needs no Python.
 """
 
 import json
 import sys
 import time
 
-import numpy
 import torch
-
-weight_path, hessian_path, rows, cols, threads = sys.argv[1:]
-rows, cols = int(rows), int(cols)
-torch.set_num_threads(int(threads))
-W0 = torch.from_numpy(numpy.fromfile(weight_path, numpy.float32).reshape(rows, cols))
-H0 = torch.from_numpy(numpy.fromfile(hessian_path, numpy.float32).reshape(cols, cols))
-torch.linalg.cholesky(torch.eye(256))  # what is loaded at the first use
+from safetensors.torch import load_file, save_file
 
 
 def gptq(weight, hessian, damping=0.1, block=128):
@@ -43,13 +38,30 @@ def gptq(weight, hessian, damping=0.1, block=128):
             W1[:, j:] -= e.unsqueeze(1).matmul(U1[j, j:].unsqueeze(0))
             E1[:, j] = e
         W[:, end:] -= E1.matmul(U[first:end, end:])
-    return Q[:, torch.argsort(order)]
+    return Q[:, torch.argsort(order)], scale
 
 
+def only(path, suffix):
+    tensors = load_file(path)
+    name = next(name for name in tensors if name.endswith(suffix))
+    return name, tensors[name]
+
+
+model_path, hessian_path, out_path, threads, *repeats = sys.argv[1:]
+torch.set_num_threads(int(threads))
+name, W0 = only(model_path, ".weight")
+_, H0 = only(hessian_path, ".hessian")
+if not repeats:
+    quantized, scale = gptq(W0, H0)
+    codes = torch.round(quantized / scale.unsqueeze(1)).to(torch.int8)
+    save_file({name: codes, name + "_scale": scale.unsqueeze(1)}, out_path)
+    sys.exit()
+torch.linalg.cholesky(torch.eye(256))  # what is loaded at the first use
+W0, H0 = W0.clone(), H0.clone()  # files are mapped: read them before the clock runs
 best = float("inf")
-for _ in range(2):
+for _ in range(int(repeats[0])):
     start = time.perf_counter()
-    quantized = gptq(W0, H0)
+    quantized, _ = gptq(W0, H0)
     best = min(best, time.perf_counter() - start)
 E = W0 - quantized
 error = ((E @ H0) * E).sum() / ((W0 @ H0) * W0).sum()

@@ -13,6 +13,10 @@ export interface TeamJob extends GptqOptions {
   readonly cols: number;
   /** Of the Hessian. */
   readonly blockSize: number;
+  /** Where the factor goes in 16-bit integers; absent: errors are fed back in f32. */
+  readonly packed?: { readonly base: number; readonly bytes: number };
+  /** Address of a Hessian in f32, from which that in f64, and then scales by the largest magnitude, are made first. */
+  readonly given?: number;
   readonly weights: number;
   readonly codes: number;
   readonly scales: number;
@@ -24,6 +28,8 @@ export interface TeamJob extends GptqOptions {
 
 /** What a member says at the end. */
 export interface TeamTimes {
+  /** Of making Hessian and scales, where they are not there. */
+  readonly loadMs: number;
   readonly factorMs: number;
   readonly roundMs: number;
   readonly report: GptqReport;
