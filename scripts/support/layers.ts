@@ -89,6 +89,7 @@ const MAY_TOUCH_THE_WORLD = [
   "src/safetensors/input_files.ts",
   "src/safetensors/output_file.ts",
   "src/safetensors/output_set.ts",
+  "src/safetensors/replaced_shards.ts",
   "src/safetensors/output_lock.ts",
   "src/safetensors/journal_file.ts",
   "src/safetensors/input_identity.ts",

@@ -21,6 +21,11 @@ import type { ModelSource } from "../safetensors/model_source.ts";
 import { refuseSameFile } from "../safetensors/output_file.ts";
 import { inputIdentity } from "../safetensors/input_identity.ts";
 import { checkOutputNames } from "../safetensors/output_set.ts";
+import {
+  besideNote,
+  refuseInputShards,
+  type ReplacedShards,
+} from "../safetensors/replaced_shards.ts";
 import { type OutputLayout, type OutputNames, outputNames } from "../safetensors/shard_layout.ts";
 import { finishedShare } from "./workers/checkpoints.ts";
 import type { Note } from "./workers/protocol.ts";
@@ -154,6 +159,8 @@ export interface ConvertResult {
   readonly gpu: GpuShare | null;
   /** Share of the work that an unfinished run had finished, 0..1; null: none was gone on with. */
   readonly resumed: number | null;
+  /** What became of the shards of an output that was replaced. */
+  readonly replaced: ReplacedShards;
   /** Wall time in milliseconds. */
   readonly elapsedMs: number;
 }
@@ -199,15 +206,21 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
     checkNames(output, plan.parts.length);
   }
   const smoothing = await smoothingOf(prepared, plan, { request, pool });
-  const notes = [...prepared.notes, ...smoothing?.notes ?? []];
+  const names = outputNames(output, plan.parts.length);
+  const beside = besideNote(names, inputsOf(prepared, request.options));
+  const notes = [
+    ...prepared.notes,
+    ...smoothing?.notes ?? [],
+    ...(beside === null ? [] : [beside]),
+  ];
   const adapter = gpu?.adapter.name ?? null;
-  const { main, files } = outputNames(output, plan.parts.length);
+  const { main, files } = names;
   const final = smoothing === null ? prepared : smoothed(prepared, smoothing);
   const isAsFirst = plan === prepared.plan && final === prepared;
   const finalWork = isAsFirst ? work : tasksOf(gpu, final, plan);
   let resumed: number | null = null;
   const session = await openSession(request, final, { plan, pool, output, work: finalWork });
-  let layers: LayerResult[];
+  let layers: LayerResult[], replaced: ReplacedShards;
   try {
     if (session.resumed !== null) {
       resumed = finishedShare(finalWork.tasks, session.resumed.chunks);
@@ -222,7 +235,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
       resumed,
     });
     layers = await execute(request, final, { plan, pool, session, work: finalWork });
-    await session.commit();
+    replaced = await session.commit();
   } catch (error) {
     throw leftBehind(session, error);
   }
@@ -241,6 +254,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
       failure: gpu.failure,
     },
     resumed,
+    replaced,
     elapsedMs: performance.now() - started,
   };
 }
@@ -257,6 +271,7 @@ function refuseInputs(
   options: ConvertOptions,
 ): void {
   const inputs = inputsOf(prepared, options);
+  if (index !== null) refuseInputShards(index, inputs);
   for (const path of index === null ? files : [index, ...files]) refuseSameFile(path, inputs);
 }
 

@@ -94,18 +94,25 @@ export function checkOutputPath(path: string, { force }: { force: boolean }): vo
  * @throws UnsupportedError naming both.
  */
 export function refuseSameFile(outputPath: string, inputPaths: readonly InputPath[]): void {
-  const output = fileId(outputPath);
-  for (const input of inputPaths) {
-    if (typeof input !== "string") continue; // it lies on a server
-    const same = resolve(outputPath) === resolve(input) ||
-      (output !== null && output === fileId(input));
-    if (same) {
-      throw new UnsupportedError(
-        `Cannot write ${JSON.stringify(outputPath)}: it is the input ${JSON.stringify(input)}; ` +
-          "name another output",
-      );
-    }
-  }
+  const input = sameInput(outputPath, inputPaths);
+  if (input === undefined) return;
+  throw new UnsupportedError(
+    `Cannot write ${JSON.stringify(outputPath)}: it is the input ${JSON.stringify(input)}; ` +
+      "name another output",
+  );
+}
+
+/** Whether `path` is one of the inputs, under this name or another. */
+export function isInput(path: string, inputPaths: readonly InputPath[]): boolean {
+  return sameInput(path, inputPaths) !== undefined;
+}
+
+function sameInput(path: string, inputPaths: readonly InputPath[]): InputPath | undefined {
+  const id = fileId(path);
+  return inputPaths.find((input) =>
+    typeof input === "string" && // others lie on servers
+    (resolve(path) === resolve(input) || (id !== null && id === fileId(input)))
+  );
 }
 
 /** An output while it is written. Dispose it (`using`): what is not committed then is removed. */

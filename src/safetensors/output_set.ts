@@ -9,6 +9,13 @@ import { basename } from "node:path";
 import { UnsupportedError } from "../core/errors.ts";
 import { explained } from "./io_error.ts";
 import { checkOutputPath, OutputFile, type OutputOptions } from "./output_file.ts";
+import {
+  keepReplaced,
+  removeReplaced,
+  type ReplacedShards,
+  restoreReplaced,
+  shardsOf,
+} from "./replaced_shards.ts";
 import { encodeIndex, type OutputLayout, type OutputNames, outputNames } from "./shard_layout.ts";
 
 /** A file that workers write to, and the address of its first byte. */
@@ -142,23 +149,29 @@ export class OutputSet implements Disposable {
   }
 
   /**
-   * Makes the output appear under its names, durable, the index last.
+   * Makes the output appear under its names, durable, the index last; then removes the shards that only a
+   * replaced index names.
    *
    * @throws UnsupportedError where a file of such a name has come up meanwhile and `force` is not set;
    *   Error where syncing or renaming fails. All files are partial ones again then.
    */
-  commit(): void {
+  commit(): ReplacedShards {
     if (this.#index === null) {
       for (const file of this.#files) file.commit();
-      return;
+      return { removed: [], left: [] };
     }
     const { path, options } = this.#index;
     using index = OutputFile.create(path, options);
     index.syncNow();
     for (const file of this.#files) this.#refuseNew(file.path);
-    // An index of before would join its shards with those of now, should the power fail in between.
+    const earlier = this.#force ? keepReplaced(path) : { removed: [], left: [] };
     if (this.#force) {
-      explained(`Cannot replace ${JSON.stringify(path)}`, () => rmSync(path, { force: true }));
+      const before = shardsOf(path);
+      // It would join its shards with those of now, should the power fail in between. One whose shards all
+      // stay for the time being is good until the new one has its name.
+      if (before === null || this.#files.some((file) => before.includes(basename(file.path)))) {
+        explained(`Cannot replace ${JSON.stringify(path)}`, () => rmSync(path, { force: true }));
+      }
     }
     const renamed: OutputFile[] = [];
     try {
@@ -169,8 +182,11 @@ export class OutputSet implements Disposable {
       index.commit();
     } catch (error) {
       for (const file of renamed) file.uncommit();
+      restoreReplaced(path, { isWhole: renamed.length === 0 });
       throw error;
     }
+    const now = removeReplaced(path);
+    return { removed: [...earlier.removed, ...now.removed], left: [...earlier.left, ...now.left] };
   }
 
   /** Leaves the partial files where they are, for a run that goes on with them. */

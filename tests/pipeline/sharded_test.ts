@@ -1,14 +1,20 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { basename, join } from "node:path";
-import { convertModel } from "../../src/pipeline/convert.ts";
+import { convertModel, type ConvertRequest } from "../../src/pipeline/convert.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
 import { writeCalibratedModel } from "../support/calibrated_model.ts";
 import { readModel, temporaryFolder } from "../support/model_files.ts";
 import { WORKER_URL } from "./encode.ts";
 
-function convert(input: string, output: string, options: Partial<ConvertOptions>) {
+function convert(
+  input: string,
+  output: string,
+  options: Partial<ConvertOptions>,
+  more: Partial<ConvertRequest> = {},
+) {
   return convertModel({
+    ...more,
     input,
     output,
     options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" }, ...options },
@@ -75,4 +81,50 @@ Deno.test("convertModel() refuses shards where a file of theirs exists, and leav
   await assert.rejects(convert(input, path, { shardBytes: 30_000 }), /exists; `--force`/);
   assert.deepEqual(readdirSync(folder.path), before);
   assert(files.length > 1);
+});
+
+Deno.test("convertModel() with force removes shards that no index names any more, and tells of models beside", async () => {
+  using folder = temporaryFolder();
+  const { input } = writeCalibratedModel(folder.path, { layers: 4, rows: 96 });
+  const path = join(folder.path, "out.safetensors");
+  const many = await convert(input, path, { shardBytes: 30_000 });
+  const force = true, names = many.files.map((file) => basename(file));
+  let notes: readonly string[] = [];
+  const onPlan: ConvertRequest["onPlan"] = (start) => notes = start.notes;
+  const fewer = await convert(input, path, { shardBytes: 60_000 }, { force, onPlan });
+  assert(fewer.files.length > 1 && fewer.files.length < many.files.length);
+  assert.deepEqual(fewer.replaced, { removed: names, left: [] });
+  assert.deepEqual(
+    readdirSync(folder.path).filter((name) => /^\.?out/.test(name)).sort(),
+    [...fewer.files, fewer.output].map((file) => basename(file)).sort(),
+  );
+  assert.deepEqual(notes, []);
+  // One file takes no name of theirs.
+  const one = await convert(input, path, {}, { force, onPlan });
+  assert.deepEqual(one.replaced, { removed: [], left: [] });
+  assert.match(notes.join(), /^"[^"]*out\.safetensors\.index\.json" stays beside the output/);
+  assert.deepEqual(readModel(fewer.output), readModel(one.output));
+  await convert(input, path, { shardBytes: 60_000 }, { force, onPlan });
+  assert.match(notes.join(), /^"[^"]*out\.safetensors" stays beside the output/);
+});
+
+Deno.test("convertModel() does not replace the index of its input, which would take its shards with it", async () => {
+  using folder = temporaryFolder();
+  const { input } = writeCalibratedModel(folder.path, { layers: 4, rows: 96 });
+  const layout: Partial<ConvertOptions> = { excludeLayers: /./, shardBytes: 60_000 };
+  const path = join(folder.path, "shards.safetensors");
+  const shards = await convert(input, path, layout);
+  const before = readdirSync(folder.path);
+  for (const source of [shards.output, shards.files[0]!]) {
+    await assert.rejects(
+      convert(source, path, { shardBytes: 20_000 }, { force: true }),
+      /Cannot write ".*index\.json": it is the index of the input "shards-00001-of-/,
+    );
+    assert.deepEqual(readdirSync(folder.path), before);
+  }
+  // Beside them is a place like any other.
+  let notes: readonly string[] = [];
+  await convert(shards.output, path, {}, { onPlan: (start) => notes = start.notes });
+  assert.deepEqual(notes, []);
+  assert.deepEqual(readdirSync(folder.path).sort(), [...before, "shards.safetensors"].sort());
 });

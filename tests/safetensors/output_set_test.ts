@@ -5,12 +5,14 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   writeFileSync,
 } from "node:fs";
+import { Buffer } from "node:buffer";
 import { join } from "node:path";
 import { UnsupportedError } from "../../src/core/errors.ts";
 import type { TensorInfo } from "../../src/core/tensor.ts";
-import { hiddenName } from "../../src/safetensors/output_file.ts";
+import { hiddenName, OutputFile } from "../../src/safetensors/output_file.ts";
 import { OutputSet } from "../../src/safetensors/output_set.ts";
 import { openModel } from "../../src/safetensors/reader.ts";
 import { layoutOutput } from "../../src/safetensors/shard_layout.ts";
@@ -148,4 +150,131 @@ Deno.test("OutputSet.undoHalfCommit() takes names back that a killed process had
       assert(bytes.every((byte) => byte === i + 1));
     });
   }
+});
+
+/** The same tensors in two shards. */
+const FEWER = layoutOutput(TENSORS, null, { shardBytes: 450 });
+const FEWER_NAMES = [
+  "m-00001-of-00002.safetensors",
+  "m-00002-of-00002.safetensors",
+  "m.safetensors.index.json",
+];
+
+/** Writes the three shards, or those of another layout, over what is there; returns what was told. */
+function write(folder: TempFolder, layout = LAYOUT) {
+  const path = join(folder.path, "m.safetensors");
+  using output = OutputSet.create(path, layout, { force: true });
+  return output.commit();
+}
+
+/** All files of the folder, with what is in them. */
+function filesOf({ path }: TempFolder): Record<string, string> {
+  return Object.fromEntries(
+    readdirSync(path).sort().map((name) => [name, readFileSync(join(path, name), "latin1")]),
+  );
+}
+
+Deno.test("OutputSet.commit() removes the shards that only the replaced index names, and nothing else", () => {
+  using folder = new TempFolder();
+  assert.deepEqual(write(folder), { removed: [], left: [] });
+  const others = ["m-00001-of-00009.safetensors", "m.safetensors", "n-00001-of-00003.safetensors"];
+  for (const name of [...others, "shared.safetensors"]) folder.write(name, "another's");
+  const index = join(folder.path, NAMES[3]!);
+  const said = JSON.parse(readFileSync(index, "utf8"));
+  said.weight_map.d = "shared.safetensors";
+  said.weight_map.e = "gone.safetensors";
+  writeFileSync(index, JSON.stringify(said));
+  assert.deepEqual(write(folder, FEWER), {
+    removed: NAMES.slice(0, 3),
+    left: [{ name: "shared.safetensors", why: "its name is of another model" }],
+  });
+  const all = [...FEWER_NAMES, ...others, "shared.safetensors"];
+  assert.deepEqual(Object.keys(filesOf(folder)), all.sort());
+  assert.equal(openModel(index).tensors.length, 3);
+  // As many as before: all are replaced.
+  assert.deepEqual(write(folder, FEWER), { removed: [], left: [] });
+  assert.deepEqual(Object.keys(filesOf(folder)), all);
+});
+
+Deno.test("OutputSet.commit() never leaves an index in place that names a missing shard", () => {
+  using folder = new TempFolder();
+  const index = join(folder.path, NAMES[3]!);
+  let steps = 0, inPlace = 0;
+  const check = () => {
+    steps++;
+    if (!existsSync(index)) return;
+    inPlace++;
+    assert.equal(openModel(index).tensors.length, 3);
+  };
+  const commit = OutputFile.prototype.commit;
+  OutputFile.prototype.commit = function () {
+    check();
+    commit.call(this);
+    check();
+  };
+  try {
+    for (const layout of [LAYOUT, FEWER, FEWER, LAYOUT]) write(folder, layout);
+  } finally {
+    OutputFile.prototype.commit = commit;
+  }
+  assert.deepEqual(Object.keys(filesOf(folder)), NAMES);
+  // Where the number changes, the old index is good until the new one is there.
+  assert.deepEqual([steps, inPlace], [28, 1 + 6 + 1 + 8]);
+});
+
+Deno.test("OutputSet.commit() leaves the output of before whole where it fails", () => {
+  using folder = new TempFolder();
+  write(folder);
+  for (const layout of [LAYOUT, FEWER]) {
+    const before = filesOf(folder);
+    const commit = OutputFile.prototype.commit;
+    OutputFile.prototype.commit = function () {
+      // The last shard with another number of them, the first where it would replace one.
+      if (layout === LAYOUT || this.path.includes("00002")) throw new Error("the disk is gone");
+      commit.call(this);
+    };
+    try {
+      assert.throws(() => write(folder, layout), /the disk is gone/);
+    } finally {
+      OutputFile.prototype.commit = commit;
+    }
+    assert.deepEqual(filesOf(folder), before);
+  }
+});
+
+Deno.test("OutputSet.commit() removes what a run that was killed did not come to", () => {
+  for (let killedAfter = 0; killedAfter <= 5; killedAfter++) {
+    using folder = new TempFolder();
+    write(folder);
+    const at = (name: string) => join(folder.path, name);
+    const before = filesOf(folder);
+    // Copy of the index, two shards, the index, two shards of before removed.
+    if (killedAfter >= 0) folder.write(`.${NAMES[3]}.replaced`, before[NAMES[3]!]!);
+    using fresh = new TempFolder();
+    write(fresh, FEWER);
+    for (const name of FEWER_NAMES.slice(0, killedAfter)) {
+      folder.write(name, Buffer.from(filesOf(fresh)[name]!, "latin1"));
+    }
+    for (const name of NAMES.slice(0, Math.max(0, killedAfter - 3))) rmSync(at(name));
+    assert.equal(openModel(at(NAMES[3]!)).tensors.length, 3);
+    write(folder, FEWER);
+    assert.deepEqual(Object.keys(filesOf(folder)), FEWER_NAMES, `killed after ${killedAfter}`);
+  }
+});
+
+Deno.test("OutputSet.commit() removes what was left of an output whose index was gone when it was killed", () => {
+  using folder = new TempFolder();
+  write(folder);
+  const index = join(folder.path, NAMES[3]!);
+  renameSync(index, join(folder.path, `.${NAMES[3]}.replaced`));
+  assert.deepEqual(write(folder, FEWER).removed, NAMES.slice(0, 3));
+  assert.deepEqual(Object.keys(filesOf(folder)), FEWER_NAMES);
+});
+
+Deno.test("OutputSet.commit() replaces an index that cannot be read, and removes no shards for it", () => {
+  using folder = new TempFolder();
+  write(folder);
+  folder.write(NAMES[3]!, "{");
+  assert.deepEqual(write(folder, FEWER), { removed: [], left: [] });
+  assert.deepEqual(Object.keys(filesOf(folder)), [...NAMES.slice(0, 3), ...FEWER_NAMES].sort());
 });

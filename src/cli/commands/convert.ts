@@ -390,6 +390,7 @@ async function conclude(
     `done: ${formatBytes(totals.outputBytes)} in ${formatSeconds(result.elapsedMs)} ` +
       `(${rate}/s)${overall === null ? "" : `, ${qualityLine(result, overall.sqnrDb)}`}`,
   );
+  for (const line of replacedLines(result)) log.info(line);
   if (result.gpu !== null) log.verbose(gpuLine(result.gpu));
   const check = io.verify
     ? await verifyOutput(result.output, {
@@ -416,10 +417,25 @@ async function conclude(
       problems: check.problems,
     },
     gpu: result.gpu,
+    ...(result.replaced.removed.length === 0 ? {} : { removed_shards: result.replaced.removed }),
     elapsed_ms: Math.round(result.elapsedMs),
   });
   if (check !== null && !(check.loads && check.matches)) return 1;
   return io.strict && io.reportQuality && low.length > 0 ? 1 : 0;
+}
+
+/** What became of the shards of an output that had the name before. */
+function replacedLines({ replaced: { removed, left } }: ConvertResult): string[] {
+  const shards = (names: readonly string[]) =>
+    names.length === 1
+      ? `1 shard of the replaced output, ${names[0]}`
+      : `${names.length} shards of the replaced output, ${names[0]} to ${names.at(-1)}`;
+  return [
+    ...(removed.length === 0 ? [] : [`removed: ${shards(removed)}`]),
+    ...(left.length === 0
+      ? []
+      : [`not removed: ${shards(left.map(({ name }) => name))} (${left[0]!.why})`]),
+  ];
 }
 
 function gpuLine({ adapter, operations, failure }: GpuShare): string {

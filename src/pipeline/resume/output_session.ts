@@ -13,6 +13,7 @@ import { JournalFile, readJournal, removeJournal } from "../../safetensors/journ
 import { fileSizeOf, hiddenName } from "../../safetensors/output_file.ts";
 import { type LockTimes, OutputLock } from "../../safetensors/output_lock.ts";
 import { OutputSet } from "../../safetensors/output_set.ts";
+import type { ReplacedShards } from "../../safetensors/replaced_shards.ts";
 import { type OutputLayout, outputNames } from "../../safetensors/shard_layout.ts";
 import type { RunJournal } from "../workers/checkpoints.ts";
 import { differences, type Fingerprint } from "./fingerprint.ts";
@@ -140,12 +141,13 @@ export class OutputSession {
     };
   }
 
-  /** Makes the output appear under its name and removes everything else. */
-  async commit(): Promise<void> {
+  /** Makes the output appear under its name and removes everything else, the shards of a replaced one too. */
+  async commit(): Promise<ReplacedShards> {
     await this.output.sync();
     this.#lock.check();
-    this.output.commit();
+    const replaced = this.output.commit();
     this.#end();
+    return replaced;
   }
 
   /**
