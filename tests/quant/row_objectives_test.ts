@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { matrix } from "../../src/linalg/matrix.ts";
 import { decode } from "../../src/backend/reference/decode.ts";
 import { prepareGptq } from "../../src/quant/gptq.ts";
-import { rowObjectives } from "../../src/quant/row_objectives.ts";
+import { objectiveBounds, rowObjectives } from "../../src/quant/row_objectives.ts";
 import { put, testEachContext } from "../linalg/contexts.ts";
 import { outputError, positiveDefinite, weights } from "../linalg/matrices.ts";
 
@@ -47,3 +47,53 @@ testEachContext(
     }
   },
 );
+
+testEachContext(
+  "objectiveBounds() holds what rowObjectives() gives, in any order and of several blocks",
+  (context) => {
+    const rows = 5;
+    const cases = [[300, 1, 1], [150, 3, 1], [257, 1, 1e-60], [129, 2, 1e40]] as const;
+    for (const [blockSize, blocks, scale] of cases) {
+      const size = blockSize * blocks, h = new Float64Array(size * blockSize);
+      for (let b = 0; b < blocks; b++) {
+        const part = positiveDefinite(b + 1, blockSize).map((x) => x * scale);
+        h.set(part, b * blockSize * blockSize);
+      }
+      h[7 * blockSize + 7] = 0; // a dead channel
+      for (let i = 0; i < blockSize; i++) h[7 * blockSize + i] = h[i * blockSize + 7] = 0;
+      const errors = weights(9, rows * size);
+      errors.fill(0, 0, size);
+      for (const actOrder of [false, true]) {
+        const mark = context.memory.mark();
+        const hessian = {
+          size,
+          blockSize,
+          values: put(context.memory, h),
+          source: "hessian",
+        } as const;
+        const turbo = context.memory;
+        const factor = prepareGptq(context, hessian, { actOrder, damping: 0.1, turbo });
+        const x = matrix(put(context.memory, errors), rows, size);
+        const want = rowObjectives({ ...context, decode }, factor, x);
+        const { least, most } = objectiveBounds(context, factor, x)!;
+        for (let r = 0; r < rows; r++) {
+          const told = `row ${r} of blocks of ${blockSize}: ${want[r]} in ${least[r]} .. ${
+            most[r]
+          }`;
+          assert(least[r]! <= want[r]! && want[r]! <= most[r]!, told);
+          assert(most[r]! - least[r]! <= 0.1 * want[r]!, told);
+          const middle = (least[r]! + most[r]!) / 2;
+          assert(Math.abs(middle - want[r]!) <= 1e-3 * want[r]!, told);
+        }
+        context.memory.release(mark);
+      }
+    }
+  },
+);
+
+testEachContext("objectiveBounds() has no answer without integers", (context) => {
+  const size = 150, values = put(context.memory, positiveDefinite(1, size));
+  const hessian = { size, blockSize: size, values, source: "hessian" } as const;
+  const factor = prepareGptq(context, hessian, { actOrder: true, damping: 0.1 });
+  assert.equal(objectiveBounds(context, factor, matrix(context.memory.f32(size), 1, size)), null);
+});

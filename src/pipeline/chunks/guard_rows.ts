@@ -4,14 +4,20 @@
  * matter, chance may have it otherwise.
  *
  * Wide layers are looked at by samples: of every band some rows, spread evenly; where all of them gained
- * clearly, the others did too. Otherwise, and in narrow layers, every row is looked at.
+ * clearly, the others did too, where a look by the factor in integers says so already. Otherwise, and in
+ * narrow layers, every row is looked at.
  */
 
 import type { Grid, Kernels } from "../../backend/backend.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
-import { matrix } from "../../linalg/matrix.ts";
+import { matrix, type MatrixF32 } from "../../linalg/matrix.ts";
 import type { GptqFactor } from "../../quant/gptq.ts";
-import { rowObjectives, rowObjectivesBytes } from "../../quant/row_objectives.ts";
+import {
+  type ObjectiveBounds,
+  objectiveBounds,
+  rowObjectives,
+  rowObjectivesBytes,
+} from "../../quant/row_objectives.ts";
 import type { Compensation } from "../tasks.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 
@@ -63,22 +69,31 @@ export function guardRows(
   const { grid, scales, plain, share } = rounded;
   const { rows, cols } = grid;
   const unit = scales === plain ? 1 : grid.groupRows;
-  const losersOf = (stride: number, most: number): number[] => {
+  const decode: Kernels["decode"] = (...args) => context.kernels.decode(...args);
+  const exact: Measure = (errors) => {
+    const found = rowObjectives({ ...linalg, decode }, factor, errors);
+    return { least: found, most: found };
+  };
+  const losersOf = (stride: number, most: number, measure: Measure): number[] => {
     const sample = Array.from({ length: Math.ceil(rows / stride) }, (_, i) => i * stride);
-    const found = compareRows(context, linalg, factor, rounded, sample);
+    const found = compareRows(context, measure, rounded, sample);
+    if (found === null) return [0];
     const fitted = new Float64Array(rows / unit), nearest = new Float64Array(rows / unit);
     sample.forEach((row, i) => {
       const index = Math.floor(row / unit);
       fitted[index]! += found.fitted[i]!;
       nearest[index]! += found.nearest[i]!;
     });
-    return [...fitted.keys()].filter((index) => fitted[index]! > most * nearest[index]!);
+    return [...fitted.keys()].filter((index) => !(fitted[index]! <= most * nearest[index]!));
   };
   const clear = Math.min(share, CLEAR_GAIN);
-  if (cols > NARROW_COLS && rows > 1 && losersOf(SAMPLE_STRIDE, clear).length === 0) return [];
+  const quick: Measure = (errors) => objectiveBounds(linalg, factor, errors);
+  for (const measure of cols > NARROW_COLS && rows > 1 ? [quick, exact] : []) {
+    if (losersOf(SAMPLE_STRIDE, clear, measure).length === 0) return [];
+  }
   const across = cols / grid.groupCols;
   const nearest: number[] = [];
-  for (const index of losersOf(1, share)) {
+  for (const index of losersOf(1, share, exact)) {
     if (scales !== plain) {
       const own = plain.subarray(index * across, (index + 1) * across);
       scales.set(own, index * across);
@@ -110,16 +125,17 @@ function scalesOfRow(scales: Float32Array, { cols, groupRows, groupCols }: Grid,
   return scales.subarray(first, first + across);
 }
 
-/** The squared output errors of some rows, as they are and rounded to nearest. */
+/** Squared output errors of rows, or what they lie between; null: not to be had this way. */
+type Measure = (errors: MatrixF32) => ObjectiveBounds | null;
+
+/** The squared output errors of some rows, as they are (at most) and rounded to nearest (at least). */
 function compareRows(
   { kernels, scratch }: Pick<ChunkContext, "kernels" | "scratch">,
-  linalg: LinalgContext,
-  factor: GptqFactor,
+  measure: Measure,
   { weights, codes, scales, plain, grid }: GuardedRows,
   rows: readonly number[],
-): { fitted: Float64Array; nearest: Float64Array } {
+): { fitted: Float64Array; nearest: Float64Array } | null {
   const { cols } = grid, one = rowGrid(grid);
-  const decode: Kernels["decode"] = (...args) => kernels.decode(...args);
   const fitted = new Float64Array(rows.length), nearest = new Float64Array(rows.length);
   const mark = scratch.mark();
   const part = Math.min(PART_ROWS, rows.length);
@@ -139,9 +155,13 @@ function compareRows(
       addErrors(now.length + i, w, own, scale);
     });
     const both = matrix(errors, 2 * now.length, cols);
-    const found = rowObjectives({ ...linalg, decode }, factor, both);
-    fitted.set(found.subarray(0, now.length), start);
-    nearest.set(found.subarray(now.length), start);
+    const found = measure(both);
+    if (found === null) {
+      scratch.release(mark);
+      return null;
+    }
+    fitted.set(found.most.subarray(0, now.length), start);
+    nearest.set(found.least.subarray(now.length), start);
   }
   scratch.release(mark);
   return { fitted, nearest };
