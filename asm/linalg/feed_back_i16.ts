@@ -179,7 +179,41 @@ function multiplyTile(
 ): void {
   let s00 = i32x4.splat(0), s01 = i32x4.splat(0), s10 = i32x4.splat(0), s11 = i32x4.splat(0);
   let s20 = i32x4.splat(0), s21 = i32x4.splat(0), s30 = i32x4.splat(0), s31 = i32x4.splat(0);
-  for (let p: usize = 0; p < pairs; p++) {
+  // Two pairs per turn: what counts and jumps is then shared by 32 products.
+  const end = e + ((pairs & ~1) << 4);
+  while (e < end) {
+    let l0 = v128.load(l), l1 = v128.load(l, 16), four = v128.load(e);
+    let x = v128.shuffle<i32>(four, four, 0, 0, 0, 0);
+    s00 = i32x4.add(s00, i32x4.dot_i16x8_s(x, l0));
+    s01 = i32x4.add(s01, i32x4.dot_i16x8_s(x, l1));
+    x = v128.shuffle<i32>(four, four, 1, 1, 1, 1);
+    s10 = i32x4.add(s10, i32x4.dot_i16x8_s(x, l0));
+    s11 = i32x4.add(s11, i32x4.dot_i16x8_s(x, l1));
+    x = v128.shuffle<i32>(four, four, 2, 2, 2, 2);
+    s20 = i32x4.add(s20, i32x4.dot_i16x8_s(x, l0));
+    s21 = i32x4.add(s21, i32x4.dot_i16x8_s(x, l1));
+    x = v128.shuffle<i32>(four, four, 3, 3, 3, 3);
+    s30 = i32x4.add(s30, i32x4.dot_i16x8_s(x, l0));
+    s31 = i32x4.add(s31, i32x4.dot_i16x8_s(x, l1));
+    l0 = v128.load(l, 32);
+    l1 = v128.load(l, 48);
+    four = v128.load(e, 16);
+    x = v128.shuffle<i32>(four, four, 0, 0, 0, 0);
+    s00 = i32x4.add(s00, i32x4.dot_i16x8_s(x, l0));
+    s01 = i32x4.add(s01, i32x4.dot_i16x8_s(x, l1));
+    x = v128.shuffle<i32>(four, four, 1, 1, 1, 1);
+    s10 = i32x4.add(s10, i32x4.dot_i16x8_s(x, l0));
+    s11 = i32x4.add(s11, i32x4.dot_i16x8_s(x, l1));
+    x = v128.shuffle<i32>(four, four, 2, 2, 2, 2);
+    s20 = i32x4.add(s20, i32x4.dot_i16x8_s(x, l0));
+    s21 = i32x4.add(s21, i32x4.dot_i16x8_s(x, l1));
+    x = v128.shuffle<i32>(four, four, 3, 3, 3, 3);
+    s30 = i32x4.add(s30, i32x4.dot_i16x8_s(x, l0));
+    s31 = i32x4.add(s31, i32x4.dot_i16x8_s(x, l1));
+    e += 32;
+    l += 64;
+  }
+  if (pairs & 1) {
     const l0 = v128.load(l), l1 = v128.load(l, 16), four = v128.load(e);
     let x = v128.shuffle<i32>(four, four, 0, 0, 0, 0);
     s00 = i32x4.add(s00, i32x4.dot_i16x8_s(x, l0));
@@ -193,8 +227,6 @@ function multiplyTile(
     x = v128.shuffle<i32>(four, four, 3, 3, 3, 3);
     s30 = i32x4.add(s30, i32x4.dot_i16x8_s(x, l0));
     s31 = i32x4.add(s31, i32x4.dot_i16x8_s(x, l1));
-    e += 16;
-    l += 32;
   }
   const l0 = v128.load(lScales), l1 = v128.load(lScales, 16);
   finishRow(c, s00, s01, l0, l1, v128.load32_splat(eScales), add);
