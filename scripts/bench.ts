@@ -79,7 +79,9 @@ const bench = new Bench(Math.ceil(positive("rounds")));
 /** GPTQ of a 4096 x 4096 layer with a given Hessian beside torch, as commands and by the methods alone. */
 async function benchLargeGptq(): Promise<void> {
   const times = await timeGptq({ size: 4096, workers: 2, rounds: bench.rounds, python: "python3" });
-  for (const [what, figure] of gptqFigures(times)) bench.note(`GPTQ 4096 x 4096: ${what}`, figure);
+  for (const [what, figure] of gptqFigures(times)) {
+    bench.note(`GPTQ of 4096 x 4096, ${what}`, figure);
+  }
   for (const { what, ratio } of gptqComparisons(times)) {
     if (ratio === null) continue;
     bench.judge(what, ratio.toFixed(2), `>= ${TORCH_RATIO}`, ratio >= TORCH_RATIO);

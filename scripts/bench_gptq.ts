@@ -237,11 +237,11 @@ export function gptqFigures(
   const words = (time: number | null) =>
     time === null ? "not run: no python3 with torch and safetensors" : `${time.toFixed(2)} s`;
   const figures: [string, string | null][] = [
-    ["whole command: start, reading, checks, method, errors, writing", words(command)],
-    ["the same with --no-gptq-turbo", exactCommand === null ? null : words(exactCommand)],
-    ["torch, whole command: start, reading, method, writing", words(torchCommand)],
+    ["command (start, reading, checks, method, errors, writing)", words(command)],
+    ["command with --no-gptq-turbo", exactCommand === null ? null : words(exactCommand)],
+    ["torch command (start, reading, method, writing)", words(torchCommand)],
     ["method alone, in memory", method === null ? null : words(method)],
-    ["torch, method alone, in memory", words(torchMethod)],
+    ["torch method alone, in memory", words(torchMethod)],
   ];
   return figures.filter((figure): figure is [string, string] => figure[1] !== null);
 }
