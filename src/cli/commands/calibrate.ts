@@ -25,6 +25,7 @@ export async function calibrateCommand(parsed: Parsed, context: CommandContext):
     );
   }
   const log = createLog(verbosityOf(parsed), context);
+  const lora = parsed.string("calibration-lora");
   const preset = parsed.string("preset"), exclude = parsed.string("exclude-layers");
   using input = await openFor(files.input, { context, log, output });
   const result = await calibrateModel({
@@ -32,7 +33,7 @@ export async function calibrateCommand(parsed: Parsed, context: CommandContext):
     output,
     samples: parsed.number("calib_samples") ?? DEFAULT_SAMPLES,
     seed: parsed.number("manual_seed") ?? 0,
-    lora: parsed.string("calibration-lora"),
+    lora,
     force: parsed.bool("force"),
     options: {
       ...(preset === null ? {} : { preset: presetByName(preset) }),
@@ -44,8 +45,9 @@ export async function calibrateCommand(parsed: Parsed, context: CommandContext):
     signal: context.signal,
   });
   for (const note of result.notes) log.warn(note);
+  const steered = lora === null ? "" : `, ${result.steered} of them by the directions of the LoRA`;
   log.info(
-    `${result.layers} layers, ${result.steered} of them by the directions of the LoRA; synthetic: ` +
+    `${result.layers} layers${steered}; synthetic: ` +
       "scales for --static-activations and factors for --smoothquant, no substitute for real inputs",
   );
   log.info(`done: ${output}`);
