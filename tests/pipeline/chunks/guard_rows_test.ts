@@ -6,19 +6,25 @@ import { withOwnMemory } from "../../../src/pipeline/library/own_memory.ts";
 import { gptqRows, prepareGptq } from "../../../src/quant/gptq.ts";
 import { syntheticLayer } from "../../support/synthetic_layer.ts";
 
-/** Channels that are correlated; blocks keep factoring cheap. */
+/** Channels that are correlated; as blocks by themselves they keep factoring cheap. */
 const BLOCK = 4, CORRELATION = 0.95;
 
 const ROWS = 40;
 
-/** A layer of `cols` columns that was compensated, all rows gaining clearly; `spoil` makes some worse. */
+/**
+ * A layer of `cols` columns that was compensated, all rows gaining clearly; `spoil` makes some worse.
+ *
+ * @param inIntegers errors are fed back in integers, by which samples are looked at, too.
+ */
 function guarded(
   cols: number,
   spoil: (code: (row: number, change: (code: number, nearest: number) => number) => void) => void,
+  inIntegers = false,
 ): { told: number[]; changed: number[]; toNearest: number[] } {
   const grid = { rows: ROWS, cols, groupRows: 1, groupCols: cols };
-  const count = ROWS * cols;
-  const bytes = guardRowsBytes(cols, BLOCK) + 20 * count + 64 * cols + (1 << 20);
+  const count = ROWS * cols, block = inIntegers ? cols : BLOCK;
+  const bytes = guardRowsBytes(cols, block) + 20 * count + 10 * cols * block +
+    128 * cols * 8 + (4 << 20);
   return withOwnMemory(bytes, ({ kernels, linalg, memory }) => {
     const context = soloContext(linalg, memory);
     const weights = memory.f32(count), used = memory.f32(count);
@@ -28,12 +34,17 @@ function guarded(
     kernels.absmax(scales, weights, grid);
     kernels.scaleFromAbsmax(scales, scales);
     kernels.quantize(nearest, weights, scales, grid);
-    const values = memory.f64(cols * BLOCK);
-    for (let i = 0; i < values.length; i++) {
-      values[i] = i % (BLOCK * BLOCK) % (BLOCK + 1) === 0 ? 1 : CORRELATION;
+    const values = memory.f64(cols * block).fill(0);
+    for (let i = 0; i < cols; i++) {
+      const first = i - i % BLOCK;
+      for (let j = first; j < first + BLOCK; j++) {
+        values[i * block + j % block] = i === j ? 1 : CORRELATION;
+      }
     }
-    const hessian: Hessian = { size: cols, blockSize: BLOCK, values, source: "hessian" };
-    const factor = prepareGptq(context, hessian, { actOrder: false, damping: 0.01 });
+    const hessian: Hessian = { size: cols, blockSize: block, values, source: "hessian" };
+    const turbo = inIntegers ? memory : null;
+    const factor = prepareGptq(context, hessian, { actOrder: false, damping: 0.01, turbo });
+    assert.equal(factor.packed !== null, inIntegers);
     gptqRows(context, factor, { weights: used, codes, firstRow: 0, grid, scales });
     spoil((row, change) => {
       for (let k = row * cols; k < (row + 1) * cols; k++) codes[k] = change(codes[k]!, nearest[k]!);
@@ -66,26 +77,30 @@ Deno.test("guardRows() rounds every row of a narrow layer to nearest that is wor
   assert.deepEqual(found, { told: [5, 33], changed: [5, 33], toNearest: [5, 33] });
 });
 
-Deno.test("guardRows() looks at every row of a wide layer where one of the sample has not gained clearly", async (t) => {
-  const all = [5, 33];
-  for (const sampled of [0, 16, 32]) {
-    await t.step(`row ${sampled}, which is worse`, () => {
-      const rows = [...all, sampled].sort((a, b) => a - b);
-      const found = guarded(WIDE, (spoil) => rows.forEach((row) => spoil(row, worse)));
-      assert.deepEqual(found, { told: rows, changed: rows, toNearest: rows });
-    });
-    await t.step(`row ${sampled}, which is as it would be without compensation`, () => {
-      const found = guarded(WIDE, (spoil) => {
-        for (const row of all) spoil(row, worse);
-        spoil(sampled, (_, nearest) => nearest);
-      });
-      const toNearest = [...all, sampled].sort((a, b) => a - b);
-      assert.deepEqual(found, { told: all, changed: all, toNearest });
-    });
-  }
-});
+for (const inIntegers of [false, true]) {
+  const fedBack = inIntegers ? "in integers" : "in f32";
+  const wide = (spoil: Parameters<typeof guarded>[1]) => guarded(WIDE, spoil, inIntegers);
 
-Deno.test("guardRows() looks at a sample of the rows of a wide layer where all of it has gained clearly", () => {
-  const found = guarded(WIDE, (spoil) => [5, 33].forEach((row) => spoil(row, worse)));
-  assert.deepEqual(found, { told: [], changed: [], toNearest: [] });
-});
+  Deno.test(`guardRows() looks at every row of a wide layer where one of the sample has not gained clearly, ${fedBack}`, async (t) => {
+    const all = [5, 33];
+    for (const sampled of inIntegers ? [16] : [0, 16, 32]) {
+      const rows = [...all, sampled].sort((a, b) => a - b);
+      await t.step(`row ${sampled}, which is worse`, () => {
+        const found = wide((spoil) => rows.forEach((row) => spoil(row, worse)));
+        assert.deepEqual(found, { told: rows, changed: rows, toNearest: rows });
+      });
+      await t.step(`row ${sampled}, which is as it would be without compensation`, () => {
+        const found = wide((spoil) => {
+          for (const row of all) spoil(row, worse);
+          spoil(sampled, (_, nearest) => nearest);
+        });
+        assert.deepEqual(found, { told: all, changed: all, toNearest: rows });
+      });
+    }
+  });
+
+  Deno.test(`guardRows() looks at a sample of the rows of a wide layer where all of it has gained clearly, ${fedBack}`, () => {
+    const found = wide((spoil) => [5, 33].forEach((row) => spoil(row, worse)));
+    assert.deepEqual(found, { told: [], changed: [], toNearest: [] });
+  });
+}
