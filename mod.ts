@@ -7,6 +7,7 @@
 export { convertToInt8, type ConvertToInt8Options } from "./src/pipeline/convert_to_int8.ts";
 export type { ConvertResult, GpuShare, LayerResult } from "./src/pipeline/convert.ts";
 export type { CompensatedRows } from "./src/pipeline/layer_notes.ts";
+export type { ReplacedShards } from "./src/safetensors/replaced_shards.ts";
 export type {
   PlacementSettings,
   StreamingMode,
