@@ -26,6 +26,7 @@ import { parseIndex } from "./shards.ts";
 
 /** What became of the shards of a replaced output, by name. */
 export interface ReplacedShards {
+  /** Those that only the replaced index named. */
   readonly removed: readonly string[];
   /** Those that are there still, and why. */
   readonly left: readonly { readonly name: string; readonly why: string }[];
