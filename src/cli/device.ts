@@ -21,7 +21,10 @@ export interface DeviceContext {
   readonly memory: PlacementSettings;
 }
 
-/** Keeps the GPU of one conversion for the next. Dispose it (`using`), or the process stays. */
+/**
+ * Keeps the GPU of one conversion for the next. Dispose it (`using`), or the process stays. Devices are not
+ * closed but left: the program ends soon.
+ */
 export class GpuKeeper implements Disposable {
   /** What was chosen; undefined before the first time. */
   #gpu: GpuService | null | undefined;
@@ -32,7 +35,7 @@ export class GpuKeeper implements Disposable {
     context: DeviceContext,
   ): Promise<GpuService | null> {
     if (this.#gpu && this.#gpu.failure !== null) {
-      this.#gpu.close();
+      this.#gpu.leave();
       this.#gpu = undefined;
     }
     if (this.#gpu === undefined) this.#gpu = await open(choice, context);
@@ -40,7 +43,7 @@ export class GpuKeeper implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#gpu?.close();
+    this.#gpu?.leave();
   }
 }
 

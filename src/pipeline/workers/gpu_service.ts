@@ -102,9 +102,18 @@ export class GpuService {
     this.#onFailure?.(message);
   }
 
-  /** Ends the worker, and with it the device. */
+  /** Ends the worker, and with it the device. For a process that goes on; see {@link leave}. */
   close(): void {
     this.#worker.terminate();
+  }
+
+  /**
+   * Lets the process end without the worker, which stays as it is. A worker that ends takes its device down;
+   * a process that ends meanwhile takes the driver down, and drivers do not stand both at once (Mesa's
+   * corrupts the heap one time in twenty: the output is complete, but the exit code is that of a crash).
+   */
+  leave(): void {
+    this.#worker.unref();
   }
 
   [Symbol.dispose](): void {
