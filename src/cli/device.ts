@@ -21,10 +21,7 @@ export interface DeviceContext {
   readonly memory: PlacementSettings;
 }
 
-/**
- * Keeps the GPU of one conversion for the next. Dispose it (`using`), or the process stays. Devices are not
- * closed but left: the program ends soon.
- */
+/** Keeps the GPU of one conversion for the next. Dispose it (`using`), or the process stays. */
 export class GpuKeeper implements Disposable {
   /** What was chosen; undefined before the first time. */
   #gpu: GpuService | null | undefined;
@@ -35,7 +32,7 @@ export class GpuKeeper implements Disposable {
     context: DeviceContext,
   ): Promise<GpuService | null> {
     if (this.#gpu && this.#gpu.failure !== null) {
-      this.#gpu.leave();
+      this.#gpu.close();
       this.#gpu = undefined;
     }
     if (this.#gpu === undefined) this.#gpu = await open(choice, context);
@@ -43,7 +40,7 @@ export class GpuKeeper implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#gpu?.leave();
+    this.#gpu?.close();
   }
 }
 

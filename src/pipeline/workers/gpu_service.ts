@@ -1,5 +1,6 @@
 /** The main thread's side of the GPU: starts the worker that owns it and connects the others with it. */
 
+import process from "node:process";
 import type { Worker } from "node:worker_threads";
 import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
 import type { Fault } from "../../backend/webgpu/device.ts";
@@ -8,6 +9,23 @@ import { type GpuPlacement, placementWithin } from "../gpu_tasks.ts";
 import type { GpuLink } from "./gpu_client.ts";
 import { GPU_STATE, type GpuMessage, type GpuReport } from "./gpu_protocol.ts";
 import { send, startWorker, threadFault } from "./start_worker.ts";
+
+/** Workers of devices that were closed; see {@link GpuService.close}. */
+const idle = new Set<Worker>();
+
+let leavesAtOnce = false;
+
+/**
+ * Has the process end without taking its threads down first. A worker that ends takes its device down while
+ * the process takes the driver down, and drivers do not stand both at once: with Mesa's the output was
+ * complete, but up to one run in three ended in a crash. For the same reason no device is taken down just
+ * before the end.
+ */
+function leaveAtOnce(): void {
+  if (leavesAtOnce) return;
+  leavesAtOnce = true;
+  process.once("exit", (code) => process.exit(code));
+}
 
 /** A GPU at work. Close it, or the process stays. */
 export class GpuService {
@@ -45,6 +63,9 @@ export class GpuService {
     workerUrl: URL,
     placementOf: (adapter: AdapterInfo) => GpuPlacement = ({ limits }) => placementWithin(limits),
   ): Promise<GpuService> {
+    for (const worker of idle) worker.terminate();
+    idle.clear();
+    leaveAtOnce();
     const worker = startWorker(workerUrl);
     const state = new Int32Array(new SharedArrayBuffer(4 * GPU_STATE.length));
     const report = await new Promise<GpuReport>((resolve) => {
@@ -102,18 +123,13 @@ export class GpuService {
     this.#onFailure?.(message);
   }
 
-  /** Ends the worker, and with it the device. For a process that goes on; see {@link leave}. */
-  close(): void {
-    this.#worker.terminate();
-  }
-
   /**
-   * Lets the process end without the worker, which stays as it is. A worker that ends takes its device down;
-   * a process that ends meanwhile takes the driver down, and drivers do not stand both at once (Mesa's
-   * corrupts the heap one time in twenty: the output is complete, but the exit code is that of a crash).
+   * Lets go of the device. Its worker stays idle, without keeping the process, until the next device is
+   * opened or the process ends; see {@link leaveAtOnce}.
    */
-  leave(): void {
+  close(): void {
     this.#worker.unref();
+    idle.add(this.#worker);
   }
 
   [Symbol.dispose](): void {
