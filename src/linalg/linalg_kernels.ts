@@ -134,8 +134,8 @@ export interface LinalgKernels {
   unitLowerPanel(out: MatrixF32, l: MatrixF64, diagonal: Float64Array): void;
 
   /**
-   * Packs errors f32 `[rows, terms]`, with as many bits as sums of products allow. `out` has room for rows up to a multiple of 4: so many
-   * scales, and times `ceil(terms / 2)` pairs.
+   * Packs errors f32 `[rows, terms]`, with as many bits as sums of products allow. `out` has room for
+   * rows up to a multiple of 4: so many scales, and times `ceil(terms / 2)` pairs.
    */
   packErrors(out: ShortMatrix, e: MatrixF32): void;
 

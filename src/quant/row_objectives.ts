@@ -7,6 +7,7 @@
  * an answer that is off by a known share.
  */
 
+import { bytesOf } from "../core/bytes.ts";
 import type { Kernels } from "../backend/backend.ts";
 import { type LinalgContext, withScratch } from "../linalg/context.ts";
 import { hessianBlock } from "../linalg/hessian.ts";
@@ -51,16 +52,15 @@ export function rowObjectives(
   errors: MatrixF32,
 ): Float64Array {
   const { kernels, memory, decode } = context;
-  const { size, blockSize, order, diagonal } = factor;
+  const { size, blockSize, diagonal } = factor;
   const { rows } = errors;
   const sums = new Float64Array(rows);
-  const mean = diagonal.reduce((sum, energy) => sum + energy, 0) / size;
+  const mean = meanEnergy(factor);
   // Elements of other ranges are divided first, one by one, which takes most of the time.
   const isPlain = mean >= PLAIN_MEANS.least && mean <= PLAIN_MEANS.most;
   const unit = isPlain ? 1 : mean;
   withScratch(context, () => {
-    const moved = order === null ? errors : matrix(memory.f32(rows * size), rows, size);
-    if (order !== null) gatherColumns(moved, errors, order);
+    const moved = inOrderOf(factor, errors, memory);
     const panelData = memory.f32(blockSize * PANEL_COLS);
     const productData = memory.f32(rows * PANEL_COLS);
     for (let top = 0; top < size; top += blockSize) {
@@ -118,14 +118,13 @@ export function objectiveBounds(
   factor: GptqFactor,
   errors: MatrixF32,
 ): ObjectiveBounds | null {
-  const { size, blockSize, order, diagonal, packed, report } = factor;
+  const { size, blockSize, packed, report } = factor;
   const { memory } = context, { rows } = errors;
   if (packed === null || report.damping === null || report.dampingRaised) return null;
   const damped = new Float64Array(rows), least = new Float64Array(rows);
-  const mean = diagonal.reduce((sum, energy) => sum + energy, 0) / size;
+  const mean = meanEnergy(factor);
   withScratch(context, () => {
-    const moved = order === null ? errors : matrix(memory.f32(rows * size), rows, size);
-    if (order !== null) gatherColumns(moved, errors, order);
+    const moved = inOrderOf(factor, errors, memory);
     for (let top = 0; top < size; top += blockSize) {
       const part = block(moved, 0, top, rows, blockSize), index = top / blockSize;
       addDamped(context, damped, part, { factor, packed: packed[index]!, index, mean });
@@ -190,6 +189,19 @@ function addDamped(
   });
 }
 
-function bytesOf(view: Float64Array): Uint8Array {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
+/** The mean energy of a channel. */
+function meanEnergy({ diagonal, size }: GptqFactor): number {
+  return diagonal.reduce((sum, energy) => sum + energy, 0) / size;
+}
+
+/** Rows with their columns in the order of a factor; taken from `memory` where that is another one. */
+function inOrderOf(
+  { order, size }: GptqFactor,
+  errors: MatrixF32,
+  memory: LinalgContext["memory"],
+): MatrixF32 {
+  if (order === null) return errors;
+  const moved = matrix(memory.f32(errors.rows * size), errors.rows, size);
+  gatherColumns(moved, errors, order);
+  return moved;
 }

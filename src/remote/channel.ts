@@ -7,7 +7,7 @@
  * Plain data: a channel crosses to any worker by structured clone.
  */
 
-import { BlockTable, type Pin } from "./block_table.ts";
+import { BlockTable } from "./block_table.ts";
 import { DEFAULT_SIZES, slotsOf, storeBytes, type StoreSizes } from "./store_sizes.ts";
 
 /** Requests that may be open at a time: one per thread. */
@@ -179,7 +179,7 @@ export class ChannelClient {
     const pin = this.#table.pin({ file, block });
     if (pin === null) return 0;
     const length = Math.max(0, Math.min(view.length, pin.length - within));
-    this.#copyFrom(pin, view.subarray(0, length), within);
+    this.#copyFrom(pin.slot, view.subarray(0, length), within);
     return length;
   }
 
@@ -193,13 +193,13 @@ export class ChannelClient {
       const at = this.#cells[this.#base + CELL.low]!;
       const slot = Math.floor(at / this.#blockBytes);
       Atomics.store(this.#cells, this.#base + CELL.state, STATE.idle);
-      this.#copyFrom({ slot, length: got }, first, at - slot * this.#blockBytes);
+      this.#copyFrom(slot, first, at - slot * this.#blockBytes);
     } else first.set(this.#data.subarray(0, got));
     return got;
   }
 
   /** Copies from a block that is pinned, and lets go of it. */
-  #copyFrom({ slot }: Pin, view: Uint8Array, within: number): void {
+  #copyFrom(slot: number, view: Uint8Array, within: number): void {
     const at = slot * this.#blockBytes + within;
     view.set(this.#blocks.subarray(at, at + view.length));
     this.#table.unpin(slot, view.length);

@@ -5,6 +5,7 @@
  * belong.
  */
 
+import { bytesOf } from "../../core/bytes.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { Gpu } from "./device.ts";
 import { bufferBytes, dispatchSize, packParams, type Shader } from "./shader.ts";
@@ -244,10 +245,6 @@ function upload(queue: GPUQueue, buffer: GPUBuffer, view: ArrayBufferView): void
   const rest = new Uint8Array(4);
   rest.set(bytes.subarray(whole));
   queue.writeBuffer(buffer, whole, rest);
-}
-
-function bytesOf(view: ArrayBufferView): Uint8Array {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }
 
 function messageOf(error: unknown): string {

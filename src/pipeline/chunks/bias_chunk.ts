@@ -3,7 +3,8 @@
 import { f32ToBf16 } from "../../core/dtype.ts";
 import { meanShrinkage } from "../../quant/bias_correction.ts";
 import { type ChunkGrid, type CorrectBiasTask, elementBytes, type Rect } from "../tasks.ts";
-import { bytesOf, type ChunkContext } from "./chunk_context.ts";
+import { bytesOf } from "../../core/bytes.ts";
+import type { ChunkContext } from "./chunk_context.ts";
 import { loadBoth, loadBothBytes, loadInputs, loadVector } from "./measure_chunk.ts";
 
 /** Slots of a correcting chunk. */

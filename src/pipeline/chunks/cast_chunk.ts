@@ -3,7 +3,8 @@
 import { f32ToBf16 } from "../../core/dtype.ts";
 import type { CastTask, Rect } from "../tasks.ts";
 import { elementBytes } from "../tasks.ts";
-import { bytesOf, type ChunkContext, SLOT } from "./chunk_context.ts";
+import { bytesOf } from "../../core/bytes.ts";
+import { type ChunkContext, SLOT } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
 import { scanValues } from "./scan_chunk.ts";
 

@@ -64,8 +64,3 @@ export interface TeamContext extends Omit<ChunkContext, "slot" | "linalg"> {
   /** The numbers of chunk `index`, for what the team finds before chunks are taken. */
   contextOf(index: number): ChunkContext;
 }
-
-/** Returns the bytes of a typed array, without copying. */
-export function bytesOf(view: ArrayBufferView): Uint8Array {
-  return new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-}

@@ -24,7 +24,8 @@ import {
   type QuantizeTask,
   type Rect,
 } from "../tasks.ts";
-import { bytesOf, type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
+import { bytesOf } from "../../core/bytes.ts";
+import { type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
 import { guardRows, guardRowsBytes, largestShare } from "./guard_rows.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { codeBlockSize, hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";

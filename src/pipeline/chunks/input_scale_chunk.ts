@@ -5,7 +5,8 @@
 
 import { FormatError } from "../../core/errors.ts";
 import type { InputScaleTask } from "../tasks.ts";
-import { bytesOf, type ChunkContext } from "./chunk_context.ts";
+import { bytesOf } from "../../core/bytes.ts";
+import type { ChunkContext } from "./chunk_context.ts";
 import { loadInputs } from "./measure_chunk.ts";
 
 /** Reads the given scale, or all inputs, rotated where they are quantized rotated. */

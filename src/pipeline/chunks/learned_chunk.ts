@@ -33,7 +33,8 @@ import {
   type QuantizeTask,
   type Rect,
 } from "../tasks.ts";
-import { bytesOf, type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
+import { bytesOf } from "../../core/bytes.ts";
+import { type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
 import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";
 import { MomentsOnGpu } from "./learned_on_gpu.ts";
 import { hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";

@@ -9,7 +9,8 @@ import {
   type SourceScale,
   type SourceTransform,
 } from "../tasks.ts";
-import { bytesOf, type ChunkContext } from "./chunk_context.ts";
+import { bytesOf } from "../../core/bytes.ts";
+import type { ChunkContext } from "./chunk_context.ts";
 import { mergeRect, mergeScratchBytes } from "./merge_rect.ts";
 
 /** Bytes of scratch that `readRect` takes for a rectangle. */

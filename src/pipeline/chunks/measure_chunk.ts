@@ -19,7 +19,8 @@ import {
   type MeasureTask,
   type Rect,
 } from "../tasks.ts";
-import { bytesOf, type ChunkContext } from "./chunk_context.ts";
+import { bytesOf } from "../../core/bytes.ts";
+import type { ChunkContext } from "./chunk_context.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
 import { loadInputRow } from "./load_inputs.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect, readScales } from "./load_rect.ts";

@@ -25,7 +25,8 @@ import {
   elementBytes,
   type QuantizeTask,
 } from "../tasks.ts";
-import { bytesOf, SLOT, type TeamContext } from "./chunk_context.ts";
+import { bytesOf } from "../../core/bytes.ts";
+import { SLOT, type TeamContext } from "./chunk_context.ts";
 import { dropFactor, type PlacedFactor, placeFactor, roundRows } from "./round_rows.ts";
 import { guardRows, guardRowsBytes, largestShare } from "./guard_rows.ts";
 import { feedsIntegers, noteOf } from "./gptq_chunk.ts";

@@ -11,7 +11,8 @@ import {
   searchScaleFromHistogram,
 } from "../../quant/scale_search.ts";
 import { chunkCount, chunkRect, type QuantizeTask, type Rect, segmentGrid } from "../tasks.ts";
-import { bytesOf, type ChunkContext, SLOT } from "./chunk_context.ts";
+import { bytesOf } from "../../core/bytes.ts";
+import { type ChunkContext, SLOT } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
 

@@ -10,7 +10,7 @@ import { randomSigns } from "../../quant/incoherence.ts";
 import type { CodeSpace } from "../../quant/int8_ops.ts";
 import type { LearnedReport } from "../../quant/learned/report.ts";
 import type { Scheme } from "../../quant/scheme.ts";
-import { bytesOf } from "../chunks/chunk_context.ts";
+import { bytesOf } from "../../core/bytes.ts";
 import { workersWithin } from "../budget.ts";
 import type { LayerStatistic, Statistic } from "../calibration.ts";
 import { compensationBy } from "../compensation.ts";

@@ -4,6 +4,7 @@
  * through them; they are kept to say what differs.
  */
 
+import { bytesOf } from "../../core/bytes.ts";
 import { createHash } from "node:crypto";
 import type { InputIdentity } from "../../safetensors/input_identity.ts";
 import type { Work } from "../make_tasks.ts";
@@ -48,7 +49,7 @@ function plainJson(value: unknown): string {
     if (inner instanceof RegExp) return String(inner);
     if (inner instanceof Map || inner instanceof Set) return [...inner];
     if (!ArrayBuffer.isView(inner)) return inner;
-    const bytes = new Uint8Array(inner.buffer, inner.byteOffset, inner.byteLength);
+    const bytes = bytesOf(inner);
     return bytes.length > HASHED_BYTES
       ? `${bytes.length} bytes`
       : createHash("sha256").update(bytes).digest("hex");

@@ -6,7 +6,7 @@ import { GPTQInt8Converter } from "../../../src/pipeline/library/gptq_int8_conve
 import { quipInt8Matmul } from "../../../src/pipeline/library/int8.ts";
 import { LearnedRoundingConverter } from "../../../src/pipeline/library/learned_rounding_converter.ts";
 import { QuIPInt8Converter } from "../../../src/pipeline/library/quip_int8_converter.ts";
-import { bytesOf } from "../../../src/pipeline/chunks/chunk_context.ts";
+import { bytesOf } from "../../../src/core/bytes.ts";
 import { DEFAULT_LEARNED_OPTIONS } from "../../../src/quant/learned/options.ts";
 import { UnifiedSafetensorsLoader } from "../../../src/safetensors/loader.ts";
 import { temporaryFolder, tensorOf, writeModel } from "../../support/model_files.ts";
