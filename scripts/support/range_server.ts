@@ -1,7 +1,7 @@
 /**
  * A server of one file's parts on loopback, for benchmarks: it shares the cores with what is measured, so it
- * must cost little. Bun hands files to the kernel (sendfile): 0.2 s of processor time per gigabyte, where
- * `node:http` in Deno takes 1.1 s. Tests use `tests/support/file_server.ts`, which can misbehave.
+ * must cost little. Bun hands files to the kernel (sendfile), which takes a fraction of what `node:http` in
+ * Deno does. Tests use `tests/support/file_server.ts`, which can misbehave.
  */
 
 import { type ChildProcess, spawn } from "node:child_process";
