@@ -4,7 +4,7 @@ import process from "node:process";
 import { run } from "./src/cli/run.ts";
 
 // Only the root module can name a worker in a way that every way of running understands.
-const workerUrl = new URL("./src/pipeline/workers/worker.ts", import.meta.url);
+const workerUrl = new URL("./src/run/workers/worker.ts", import.meta.url);
 const code = await run(process.argv.slice(2), { workerUrl });
 // Output is written line by line as it is said, so leaving loses nothing.
 process.exit(code);

@@ -4,19 +4,15 @@
  * @module
  */
 
-export { convertToInt8, type ConvertToInt8Options } from "./src/pipeline/convert_to_int8.ts";
-export type { ConvertResult, GpuShare, LayerResult } from "./src/pipeline/convert.ts";
-export type { CompensatedRows } from "./src/pipeline/layer_notes.ts";
+export { convertToInt8, type ConvertToInt8Options } from "./src/convert/convert_to_int8.ts";
+export type { ConvertResult, GpuShare, LayerResult } from "./src/convert/convert.ts";
+export type { CompensatedRows } from "./src/run/layer_notes.ts";
 export type { ReplacedShards } from "./src/safetensors/replaced_shards.ts";
-export type {
-  PlacementSettings,
-  StreamingMode,
-  ThresholdKind,
-} from "./src/pipeline/gpu_placement.ts";
-export type { DeviceChoice } from "./src/pipeline/workers/choose_gpu.ts";
-export type { LayerErrors } from "./src/pipeline/layer_errors.ts";
-export { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "./src/pipeline/options.ts";
-export type { Plan, PlannedTensor } from "./src/pipeline/plan.ts";
+export type { PlacementSettings, StreamingMode, ThresholdKind } from "./src/run/gpu_placement.ts";
+export type { DeviceChoice } from "./src/run/workers/choose_gpu.ts";
+export type { LayerErrors } from "./src/run/layer_errors.ts";
+export { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "./src/plan/options.ts";
+export type { Plan, PlannedTensor } from "./src/plan/plan.ts";
 
 export { UnifiedSafetensorsLoader } from "./src/safetensors/loader.ts";
 export { openModel } from "./src/safetensors/reader.ts";
@@ -44,27 +40,21 @@ export {
   quipInt8Matmul,
   weightDequant,
   weightQuant,
-} from "./src/pipeline/library/int8.ts";
+} from "./src/library/int8.ts";
 export type {
   ConvertedWeight,
   LayerInputData,
   WeightMatrix,
-} from "./src/pipeline/library/convert_weight.ts";
-export {
-  GPTQInt8Converter,
-  type GPTQInt8Options,
-} from "./src/pipeline/library/gptq_int8_converter.ts";
-export {
-  QuIPInt8Converter,
-  type QuIPInt8Options,
-} from "./src/pipeline/library/quip_int8_converter.ts";
+} from "./src/library/convert_weight.ts";
+export { GPTQInt8Converter, type GPTQInt8Options } from "./src/library/gptq_int8_converter.ts";
+export { QuIPInt8Converter, type QuIPInt8Options } from "./src/library/quip_int8_converter.ts";
 export {
   type LearnedResult,
   LearnedRoundingConverter,
   type LearnedRoundingOptions,
-} from "./src/pipeline/library/learned_rounding_converter.ts";
-export { QualityReporter } from "./src/pipeline/library/quality_reporter.ts";
-export type { QualityReport, ReportedLayer } from "./src/pipeline/library/quality_reporter.ts";
+} from "./src/library/learned_rounding_converter.ts";
+export { QualityReporter } from "./src/library/quality_reporter.ts";
+export type { QualityReport, ReportedLayer } from "./src/library/quality_reporter.ts";
 export {
   type Layout,
   layoutNames,
@@ -72,9 +62,9 @@ export {
   type QuantizedParts,
   QuantizedTensor,
   registerLayout,
-} from "./src/pipeline/library/quantized_tensor.ts";
-export type { BiasChange } from "./src/pipeline/finish_layers.ts";
-export type { MeasuredOn, OutputErrors } from "./src/pipeline/output_errors.ts";
+} from "./src/library/quantized_tensor.ts";
+export type { BiasChange } from "./src/convert/finish_layers.ts";
+export type { MeasuredOn, OutputErrors } from "./src/convert/output_errors.ts";
 
 export { detect } from "./src/presets/detect.ts";
 export type { Detection } from "./src/presets/preset.ts";
@@ -97,10 +87,10 @@ export type { LayerPattern } from "./src/config/layer_pattern.ts";
 export type { LayerFlagOverrides, OverrideSources } from "./src/config/layer_overrides.ts";
 export type { LoraForMerging, LoraMatrix } from "./src/lora/load_lora.ts";
 export type { LoraConfig } from "./src/lora/merge.ts";
-export type { LoraMergeOptions } from "./src/pipeline/lora_merge.ts";
-export type { QuipOptions } from "./src/pipeline/options.ts";
-export type { Action, Content, PlannedOutput, PlanTotals } from "./src/pipeline/plan.ts";
-export type { Segments } from "./src/pipeline/tasks.ts";
+export type { LoraMergeOptions } from "./src/run/lora_merge.ts";
+export type { QuipOptions } from "./src/plan/options.ts";
+export type { Action, Content, PlannedOutput, PlanTotals } from "./src/plan/plan.ts";
+export type { Segments } from "./src/run/tasks.ts";
 export type { DocumentedPreset } from "./src/presets/documented.ts";
 export type { NamePattern, PresetChoice, Stack, Tier } from "./src/presets/preset.ts";
 export type {

@@ -9,9 +9,9 @@
 import { rmSync } from "node:fs";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { convertModel } from "../src/pipeline/convert.ts";
-import { DEFAULT_CONVERT_OPTIONS } from "../src/pipeline/options.ts";
-import { PoolKeeper } from "../src/pipeline/workers/pool_keeper.ts";
+import { convertModel } from "../src/convert/convert.ts";
+import { DEFAULT_CONVERT_OPTIONS } from "../src/plan/options.ts";
+import { PoolKeeper } from "../src/run/workers/pool_keeper.ts";
 
 const { values, positionals: [model] } = parseArgs({
   allowPositionals: true,
@@ -22,7 +22,7 @@ if (model === undefined) {
   process.exit(2);
 }
 
-const workerUrl = new URL("../src/pipeline/workers/worker.ts", import.meta.url);
+const workerUrl = new URL("../src/run/workers/worker.ts", import.meta.url);
 const output = `${model}.bench_journal.safetensors`;
 
 /** Never, as timers have it. */

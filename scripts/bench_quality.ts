@@ -13,14 +13,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
 import { parseArgs } from "node:util";
-import { convertModel } from "../src/pipeline/convert.ts";
-import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../src/pipeline/options.ts";
+import { convertModel } from "../src/convert/convert.ts";
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../src/plan/options.ts";
 import { readModel, tensorOf, writeModel } from "../tests/support/model_files.ts";
 import { type SyntheticLayer, syntheticLayer } from "../tests/support/synthetic_layer.ts";
 import { rotated, rotationGroup } from "./support/plain_math.ts";
 import { renderMarkdown, renderTable } from "./support/table.ts";
 
-const WORKER = new URL("../src/pipeline/workers/worker.ts", import.meta.url);
+const WORKER = new URL("../src/run/workers/worker.ts", import.meta.url);
 const SHAPES = [[512, 768], [768, 512], [640, 1024], [512, 512], [1024, 768]] as const;
 const CALIBRATION_ROWS = 1024, HELD_OUT_ROWS = 256;
 

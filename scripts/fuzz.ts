@@ -16,7 +16,7 @@ import { byteLength } from "../src/core/shape.ts";
 import type { TensorInfo } from "../src/core/tensor.ts";
 import { encodeHeader, type Header, LENGTH_BYTES, parseHeader } from "../src/safetensors/header.ts";
 import { layoutTensors } from "../src/safetensors/layout.ts";
-import { findQuantizedLayers } from "../src/safetensors/quant_layers.ts";
+import { findQuantizedLayers } from "../src/formats/quant_layers.ts";
 import { parseIndex } from "../src/safetensors/shards.ts";
 import { damaged, Dice, displaced } from "./fuzz_damage.ts";
 

@@ -23,7 +23,7 @@ const DEVELOPMENT = ["assemblyscript", "fast-check"];
 
 /** The entry points, as workers are not found by themselves. Paths from the root. */
 export const ENTRY = "main.ts";
-export const WORKER = "src/pipeline/workers/worker.ts";
+export const WORKER = "src/run/workers/worker.ts";
 
 /** A folder with the sources; removed when disposed. */
 export class Stage implements Disposable {

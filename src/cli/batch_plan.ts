@@ -3,8 +3,8 @@
 import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { AlreadyQuantizedError, UsageError } from "../core/errors.ts";
-import { prepare } from "../pipeline/prepare.ts";
-import type { Plan } from "../pipeline/plan.ts";
+import { prepare } from "../convert/prepare.ts";
+import type { Plan } from "../plan/plan.ts";
 import { outputNames } from "../safetensors/shard_layout.ts";
 import { autoOutputName } from "./options.ts";
 import type { ConvertRequest } from "./request.ts";

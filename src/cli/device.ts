@@ -5,13 +5,13 @@ import {
   gpuPlacementOf,
   placementRules,
   type PlacementSettings,
-} from "../pipeline/gpu_placement.ts";
-import { chooseGpu, type DeviceChoice } from "../pipeline/workers/choose_gpu.ts";
-import type { GpuService } from "../pipeline/workers/gpu_service.ts";
+} from "../run/gpu_placement.ts";
+import { chooseGpu, type DeviceChoice } from "../run/workers/choose_gpu.ts";
+import type { GpuService } from "../run/workers/gpu_service.ts";
 import type { Log } from "./log.ts";
 import { placementLines } from "./placement_report.ts";
 
-export { type DeviceChoice, mayHaveGpu } from "../pipeline/workers/choose_gpu.ts";
+export { type DeviceChoice, mayHaveGpu } from "../run/workers/choose_gpu.ts";
 
 /** What a device is chosen with. */
 export interface DeviceContext {

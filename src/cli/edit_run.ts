@@ -3,10 +3,10 @@
 import { basename, dirname, join, resolve } from "node:path";
 import { statSync } from "node:fs";
 import { UsageError } from "../core/errors.ts";
-import type { EditedModel, Operation } from "../pipeline/edit/operation.ts";
-import { type RequantizedLayer, writeEdited } from "../pipeline/edit/write_edited.ts";
-import type { MatrixSource } from "../pipeline/tasks.ts";
-import { WorkerPool } from "../pipeline/workers/worker_pool.ts";
+import type { EditedModel, Operation } from "../edit/operation.ts";
+import { type RequantizedLayer, writeEdited } from "../edit/write_edited.ts";
+import type { MatrixSource } from "../run/tasks.ts";
+import { WorkerPool } from "../run/workers/worker_pool.ts";
 import { checkOutputPath, refuseSameFile } from "../safetensors/output_file.ts";
 import { displayName, localNameOf } from "../remote/location.ts";
 import type { CommandContext } from "./context.ts";

@@ -8,8 +8,8 @@ import {
   type PlacementSettings,
   type StreamingMode,
   type ThresholdKind,
-} from "../pipeline/gpu_placement.ts";
-import type { ConvertOptions } from "../pipeline/options.ts";
+} from "../run/gpu_placement.ts";
+import type { ConvertOptions } from "../plan/options.ts";
 import { isLearnedOptimizer } from "../quant/learned/options.ts";
 import { FLAGS } from "./flags/table.ts";
 import { idleBy, type IdleRule } from "./idle_flags.ts";

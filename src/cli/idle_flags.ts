@@ -1,7 +1,7 @@
 /** Flags that cannot change anything in the chosen mode, told once each, never silently. */
 
-import type { ConvertOptions } from "../pipeline/options.ts";
-import { scalingNameOf } from "../pipeline/mode.ts";
+import type { ConvertOptions } from "../plan/options.ts";
+import { scalingNameOf } from "../plan/mode.ts";
 import { isLearnedOptimizer } from "../quant/learned/options.ts";
 import { LEARNED_FLAGS, SCHEDULE_FLAGS } from "./learned_flags.ts";
 import type { Parsed } from "./parse.ts";

@@ -1,6 +1,6 @@
 /** What is in a model, as lines for people. */
 
-import type { Inspection } from "../pipeline/inspect.ts";
+import type { Inspection } from "../convert/inspect.ts";
 import { formatBytes, visible } from "./format.ts";
 
 /** Values of metadata are shown up to this many characters. */

@@ -7,12 +7,8 @@ import { statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { compileLayerPattern } from "../config/layer_pattern.ts";
-import {
-  type ConvertOptions,
-  DEFAULT_CONVERT_OPTIONS,
-  methodByDefault,
-} from "../pipeline/options.ts";
-import { scalingNameOf } from "../pipeline/mode.ts";
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS, methodByDefault } from "../plan/options.ts";
+import { scalingNameOf } from "../plan/mode.ts";
 import { presetByName } from "../presets/registry.ts";
 import { filesOf, verbosityOf } from "./files.ts";
 import { PRESET_FLAGS } from "./flags/table.ts";

@@ -7,8 +7,8 @@ import {
   type PlacementRules,
   placeOperation,
   sizeUnit,
-} from "../pipeline/gpu_placement.ts";
-import type { Plan } from "../pipeline/plan.ts";
+} from "../run/gpu_placement.ts";
+import type { Plan } from "../plan/plan.ts";
 import type { Scheme } from "../quant/scheme.ts";
 import { visible } from "./format.ts";
 

@@ -1,6 +1,6 @@
 /** The plan for people and for programs: what `--dry-run analyze` prints. */
 
-import type { Plan, PlannedTensor } from "../pipeline/plan.ts";
+import type { Plan, PlannedTensor } from "../plan/plan.ts";
 import { explain } from "../presets/explain.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import { formatBytes, visible } from "./format.ts";

@@ -1,8 +1,8 @@
 /** How many workers a command that only reads or restores gets. */
 
 import { availableParallelism } from "node:os";
-import { workersWithin } from "../pipeline/budget.ts";
-import { fetchBytesFor } from "../pipeline/workers/remote_input.ts";
+import { workersWithin } from "../run/budget.ts";
+import { fetchBytesFor } from "../run/workers/remote_input.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import type { Parsed } from "./parse.ts";
 

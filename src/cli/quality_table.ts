@@ -1,13 +1,13 @@
 /** The quality of a conversion as a table: the worst layers first. */
 
 import { visible } from "./format.ts";
-import { type LayerErrors, layerErrors, sumStats } from "../pipeline/layer_errors.ts";
+import { type LayerErrors, layerErrors, sumStats } from "../run/layer_errors.ts";
 import {
   type MeasuredOn,
   type OutputErrors,
   overallOutput,
   worstFirst,
-} from "../pipeline/output_errors.ts";
+} from "../convert/output_errors.ts";
 
 /** Errors of all layers taken together: the sums are added, not the ratios. */
 export function overallOf(layers: readonly MeasuredLayer[]): LayerErrors | null {

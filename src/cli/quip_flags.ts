@@ -1,7 +1,7 @@
 /** The `--quip-...` flags. */
 
 import { UsageError } from "../core/errors.ts";
-import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../pipeline/options.ts";
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../plan/options.ts";
 import type { Parsed } from "./parse.ts";
 
 /** The documented defaults of `--quip-checkpoint-...`. */

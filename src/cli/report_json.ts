@@ -1,10 +1,10 @@
 /** `--report FILE.json`: what a conversion did, for programs. */
 
 import type { LearnedReport } from "../quant/learned/report.ts";
-import type { ConvertResult } from "../pipeline/convert.ts";
-import type { CompensatedRows } from "../pipeline/layer_notes.ts";
+import type { ConvertResult } from "../convert/convert.ts";
+import type { CompensatedRows } from "../run/layer_notes.ts";
 import { planJson } from "./plan_report.ts";
-import { overallOutput, worstFirst } from "../pipeline/output_errors.ts";
+import { overallOutput, worstFirst } from "../convert/output_errors.ts";
 import { overallOf } from "./quality_table.ts";
 
 /** Returns the report: the plan, the errors of every quantized layer (worst first), the whole. */

@@ -1,7 +1,7 @@
 /** A conversion as the command line asks for it. */
 
-import type { ConvertOptions } from "../pipeline/options.ts";
-import type { PlacementSettings } from "../pipeline/gpu_placement.ts";
+import type { ConvertOptions } from "../plan/options.ts";
+import type { PlacementSettings } from "../run/gpu_placement.ts";
 import type { DeviceChoice } from "./device.ts";
 import type { Verbosity } from "./log.ts";
 

@@ -13,7 +13,7 @@ export type { CommandContext } from "./context.ts";
 
 /** What only the root module knows. */
 export interface RunEnvironment {
-  /** URL of `src/pipeline/workers/worker.ts`. */
+  /** URL of `src/run/workers/worker.ts`. */
   readonly workerUrl: URL;
 }
 

@@ -1,8 +1,8 @@
 /** `--verify`: checks a file that was just written, against the loader's rules and its source. */
 
-import { type Problem, verifyModel } from "../pipeline/verify.ts";
-import { BIAS_DIFFERS, verifyAgainstSource } from "../pipeline/verify_source.ts";
-import { WorkerPool } from "../pipeline/workers/worker_pool.ts";
+import { type Problem, verifyModel } from "../verify/verify.ts";
+import { BIAS_DIFFERS, verifyAgainstSource } from "../verify/verify_source.ts";
+import { WorkerPool } from "../run/workers/worker_pool.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { openModel } from "../safetensors/reader.ts";
 import type { CommandContext } from "./context.ts";

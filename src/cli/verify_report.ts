@@ -1,9 +1,9 @@
 /** What `verify` found, as lines for people and as JSON. */
 
-import type { LayerErrors } from "../pipeline/layer_errors.ts";
-import { type OutputErrors, overallOutput } from "../pipeline/output_errors.ts";
-import type { Problem, VerifyReport } from "../pipeline/verify.ts";
-import type { ComparedLayer, SourceReport } from "../pipeline/verify_source.ts";
+import type { LayerErrors } from "../run/layer_errors.ts";
+import { type OutputErrors, overallOutput } from "../convert/output_errors.ts";
+import type { Problem, VerifyReport } from "../verify/verify.ts";
+import type { ComparedLayer, SourceReport } from "../verify/verify_source.ts";
 import { formatBytes, visible } from "./format.ts";
 import { qualityTable } from "./quality_table.ts";
 

@@ -4,7 +4,7 @@
  * `int8_tensorwise`, extended to all scale groups and to codes that are stored transformed.
  *
  * All are *exact*: the same bits on every backend, for every split of the rows. Arrays given to the CPU
- * backend must lie in its WebAssembly memory. `pipeline/library/int8.ts` has the same for any arrays.
+ * backend must lie in its WebAssembly memory. `library/int8.ts` has the same for any arrays.
  */
 
 import type { Grid, Kernels } from "../backend/backend.ts";

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { gpuMemoryOf } from "../../src/cli/gpu_flags.ts";
 import { toConvertRequest } from "../../src/cli/options.ts";
 import { parseArgs } from "../../src/cli/parse.ts";
-import { DEFAULT_PLACEMENT } from "../../src/pipeline/gpu_placement.ts";
+import { DEFAULT_PLACEMENT } from "../../src/run/gpu_placement.ts";
 import { UsageError } from "../../src/core/errors.ts";
 
 const VARIABLES = ["ENABLE_MIXED_HADAMARD", "MIXED_HADAMARD_DTYPE", "STREAMING_AGGRESSIVENESS"];

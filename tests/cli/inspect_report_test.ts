@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { formatCount, inspectionLines } from "../../src/cli/inspect_report.ts";
-import type { Inspection } from "../../src/pipeline/inspect.ts";
+import type { Inspection } from "../../src/convert/inspect.ts";
 
 const INSPECTION: Inspection = {
   path: "m.safetensors",

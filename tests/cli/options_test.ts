@@ -5,9 +5,9 @@ import { basename, dirname, join } from "node:path";
 import { UsageError } from "../../src/core/errors.ts";
 import { autoOutputName, toConvertRequest } from "../../src/cli/options.ts";
 import { parseArgs } from "../../src/cli/parse.ts";
-import { resolveMode } from "../../src/pipeline/mode.ts";
-import { DEFAULT_PLACEMENT } from "../../src/pipeline/gpu_placement.ts";
-import { DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
+import { resolveMode } from "../../src/plan/mode.ts";
+import { DEFAULT_PLACEMENT } from "../../src/run/gpu_placement.ts";
+import { DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 
 function request(...argv: string[]): ReturnType<typeof toConvertRequest> {
   return toConvertRequest(parseArgs(["models/model.safetensors", ...argv]));

@@ -5,9 +5,9 @@ import {
   placementJson,
   placementLines,
 } from "../../src/cli/placement_report.ts";
-import type { PlannedTensor } from "../../src/pipeline/plan.ts";
+import type { PlannedTensor } from "../../src/plan/plan.ts";
 import type { Scheme } from "../../src/quant/scheme.ts";
-import { DEFAULT_PLACEMENT, placementRules } from "../../src/pipeline/gpu_placement.ts";
+import { DEFAULT_PLACEMENT, placementRules } from "../../src/run/gpu_placement.ts";
 
 const ADAPTER = {
   name: "Some GPU",

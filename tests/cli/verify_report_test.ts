@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import type { Problem } from "../../src/pipeline/problem.ts";
-import type { LayerErrors } from "../../src/pipeline/layer_errors.ts";
-import type { SourceReport } from "../../src/pipeline/verify_source.ts";
+import type { Problem } from "../../src/formats/problem.ts";
+import type { LayerErrors } from "../../src/run/layer_errors.ts";
+import type { SourceReport } from "../../src/verify/verify_source.ts";
 import { type Verified, verifiedJson, verifiedLines } from "../../src/cli/verify_report.ts";
 
 const ERRORS: LayerErrors = {

@@ -235,7 +235,7 @@ Deno.test({
   ignore: bun === null,
   fn() {
     const inside = Object.keys(JSON.parse(readFileSync(metafile, "utf8")).inputs);
-    for (const name of ["main.ts", "src/pipeline/workers/worker.ts", "kernels.wasm.b64"]) {
+    for (const name of ["main.ts", "src/run/workers/worker.ts", "kernels.wasm.b64"]) {
       assert.ok(inside.some((path) => path.endsWith(name)), name);
     }
     const foreign = /(^|\/)(tests|scripts|asm)\/(?!.*node_modules)|assemblyscript|fast-check/;

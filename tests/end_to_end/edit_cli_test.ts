@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
-import { encode, int8Layer, markerTensor, randomValues } from "../pipeline/encode.ts";
+import { encode, int8Layer, markerTensor, randomValues } from "../support/encode.ts";
 import {
   bytesOfFile,
   readModel,

@@ -3,12 +3,9 @@
 import assert from "node:assert/strict";
 import { withScratch } from "../../src/linalg/context.ts";
 import { matrix, transpose } from "../../src/linalg/matrix.ts";
-import type { LayerInputData } from "../../src/pipeline/library/convert_weight.ts";
-import {
-  GPTQInt8Converter,
-  type GPTQInt8Options,
-} from "../../src/pipeline/library/gptq_int8_converter.ts";
-import { QuantizedTensor } from "../../src/pipeline/library/quantized_tensor.ts";
+import type { LayerInputData } from "../../src/library/convert_weight.ts";
+import { GPTQInt8Converter, type GPTQInt8Options } from "../../src/library/gptq_int8_converter.ts";
+import { QuantizedTensor } from "../../src/library/quantized_tensor.ts";
 import { put, wasmContext } from "../linalg/contexts.ts";
 import { type SyntheticLayer, syntheticLayer } from "../support/synthetic_layer.ts";
 

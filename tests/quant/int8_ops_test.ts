@@ -10,7 +10,7 @@ import {
   rotateRows,
   weightDequant,
   weightQuant,
-} from "../../src/pipeline/library/int8.ts";
+} from "../../src/library/int8.ts";
 import { randomSigns } from "../../src/quant/incoherence.ts";
 import {
   type Int8Context,

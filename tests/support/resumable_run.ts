@@ -5,8 +5,8 @@
 
 import { readFileSync } from "node:fs";
 import process from "node:process";
-import { convertModel } from "../../src/pipeline/convert.ts";
-import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/pipeline/options.ts";
+import { convertModel } from "../../src/convert/convert.ts";
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 
 /** What the process is told. */
 export interface ResumableRun {
@@ -24,7 +24,7 @@ if (import.meta.main) {
     input: run.input,
     output: run.output,
     options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" }, ...run.options },
-    workerUrl: new URL("../../src/pipeline/workers/worker.ts", import.meta.url),
+    workerUrl: new URL("../../src/run/workers/worker.ts", import.meta.url),
     workers: run.workers,
     resume: run.resume,
     measure: true,

@@ -1,5 +1,5 @@
 /**
- * What rounding does to the outputs of some rows of a layer, as `pipeline/chunks/measure_chunk.ts` has it on
+ * What rounding does to the outputs of some rows of a layer, as `run/chunks/measure_chunk.ts` has it on
  * the CPU: sums of squares of the outputs, of their errors, and of those that int8 inputs leave. Weights and
  * inputs go up, three numbers come down.
  *

@@ -7,7 +7,7 @@ import { statSync } from "node:fs";
 import process from "node:process";
 import { createInterface } from "node:readline/promises";
 import { InterruptedError, UsageError } from "../../core/errors.ts";
-import { PoolKeeper } from "../../pipeline/workers/pool_keeper.ts";
+import { PoolKeeper } from "../../run/workers/pool_keeper.ts";
 import { batchFiles } from "../batch_files.ts";
 import { batchLoras } from "../batch_loras.ts";
 import { type BatchItem, planBatch } from "../batch_plan.ts";

@@ -3,7 +3,7 @@
 import { basename, dirname, join } from "node:path";
 import { UsageError } from "../../core/errors.ts";
 import { compileLayerPattern } from "../../config/layer_pattern.ts";
-import { calibrateModel } from "../../pipeline/calibrate.ts";
+import { calibrateModel } from "../../convert/calibrate.ts";
 import { presetByName } from "../../presets/registry.ts";
 import { localNameOf } from "../../remote/location.ts";
 import type { CommandContext } from "../context.ts";

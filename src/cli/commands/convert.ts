@@ -10,13 +10,13 @@ import {
   type ConvertResult,
   type ConvertStart,
   type GpuShare,
-} from "../../pipeline/convert.ts";
-import { isLayer } from "../../pipeline/layer_control.ts";
-import { fallbackNotes, rowsNote } from "../../pipeline/layer_notes.ts";
-import type { ConvertOptions } from "../../pipeline/options.ts";
-import type { Plan } from "../../pipeline/plan.ts";
-import { prepare } from "../../pipeline/prepare.ts";
-import type { PoolKeeper } from "../../pipeline/workers/pool_keeper.ts";
+} from "../../convert/convert.ts";
+import { isLayer } from "../../plan/layer_control.ts";
+import { fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
+import type { ConvertOptions } from "../../plan/options.ts";
+import type { Plan } from "../../plan/plan.ts";
+import { prepare } from "../../convert/prepare.ts";
+import type { PoolKeeper } from "../../run/workers/pool_keeper.ts";
 import { isLearnedOptimizer, type LearnedOptimizer } from "../../quant/learned/options.ts";
 import { explain } from "../../presets/explain.ts";
 import { EventWriter } from "../events.ts";
@@ -26,11 +26,11 @@ import { autoOutputName, type ConvertIo, toConvertRequest } from "../options.ts"
 import type { Parsed } from "../parse.ts";
 import { loraLine, lorasJson, planJson, planLines } from "../plan_report.ts";
 import { GpuKeeper } from "../device.ts";
-import { type PlacementRules, placementRules } from "../../pipeline/gpu_placement.ts";
+import { type PlacementRules, placementRules } from "../../run/gpu_placement.ts";
 import { operationLines, operationsOnCpu, placementJson } from "../placement_report.ts";
 import { createProgress } from "../progress.ts";
-import { overallOutput } from "../../pipeline/output_errors.ts";
-import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
+import { overallOutput } from "../../convert/output_errors.ts";
+import { worstLayersFirst } from "../../run/layer_errors.ts";
 import { compensatedJson } from "../report_json.ts";
 import { overallOf, qualityTable, sqnrPhrase } from "../quality_table.ts";
 import { writeReport } from "../report/write_report.ts";

@@ -1,8 +1,8 @@
 /** `quantsmith dequantize SRC [DST]`: a quantized model as plain floats. */
 
 import { basename, dirname, join } from "node:path";
-import { type DequantizeDType, dequantizeModel } from "../../pipeline/dequantize.ts";
-import { WorkerPool } from "../../pipeline/workers/worker_pool.ts";
+import { type DequantizeDType, dequantizeModel } from "../../convert/dequantize.ts";
+import { WorkerPool } from "../../run/workers/worker_pool.ts";
 import { localNameOf } from "../../remote/location.ts";
 import { checkOutputPath } from "../../safetensors/output_file.ts";
 import type { CommandContext } from "../context.ts";

@@ -2,13 +2,13 @@
 
 import { compileLayerPattern } from "../../config/layer_pattern.ts";
 import { UsageError } from "../../core/errors.ts";
-import { applyOperations, type EditedModel, editedSource } from "../../pipeline/edit/operation.ts";
-import { parseAddKeys, parseKeyList } from "../../pipeline/edit/parse_keys.ts";
-import { type EditOptions, planEdit } from "../../pipeline/edit/plan_edit.ts";
-import { headerProblems } from "../../pipeline/verify.ts";
-import type { Problem } from "../../pipeline/problem.ts";
+import { applyOperations, type EditedModel, editedSource } from "../../edit/operation.ts";
+import { parseAddKeys, parseKeyList } from "../../edit/parse_keys.ts";
+import { type EditOptions, planEdit } from "../../edit/plan_edit.ts";
+import { headerProblems } from "../../verify/verify.ts";
+import type { Problem } from "../../formats/problem.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
-import { findQuantizedLayers, type ReadBytes } from "../../safetensors/quant_layers.ts";
+import { findQuantizedLayers, type ReadBytes } from "../../formats/quant_layers.ts";
 import { TensorReader } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
 import { editFiles, operationLines, operationsJson, writeWithProgress } from "../edit_run.ts";

@@ -1,6 +1,6 @@
 /** `quantsmith inspect FILE`: what is in a model, from its header. */
 
-import { inspectionJson, inspectModel } from "../../pipeline/inspect.ts";
+import { inspectionJson, inspectModel } from "../../convert/inspect.ts";
 import { TensorReader } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
 import { inspectionLines } from "../inspect_report.ts";

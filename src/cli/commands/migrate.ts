@@ -1,6 +1,6 @@
 /** `quantsmith migrate FILE [DST]`: a quantized file of another tool as stock ComfyUI loads it. */
 
-import { type MigrationPlan, planMigration } from "../../pipeline/edit/plan_migration.ts";
+import { type MigrationPlan, planMigration } from "../../edit/plan_migration.ts";
 import { TensorReader } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
 import { editFiles, operationLines, operationsJson, writeWithProgress } from "../edit_run.ts";

@@ -1,14 +1,14 @@
 /** `quantsmith verify FILE [--source SRC]`: does it load in stock ComfyUI, and is it its source. */
 
 import { FormatError, UsageError } from "../../core/errors.ts";
-import { verifyModel, type VerifyReport } from "../../pipeline/verify.ts";
-import { openCalibration } from "../../pipeline/calibration.ts";
-import { matchCalibration } from "../../pipeline/calibration_match.ts";
-import { measureAgainstSource } from "../../pipeline/measure_against_source.ts";
-import { worstFirst } from "../../pipeline/output_errors.ts";
-import { type SourceReport, verifyAgainstSource } from "../../pipeline/verify_source.ts";
-import { WorkerPool } from "../../pipeline/workers/worker_pool.ts";
-import type { OpenInput } from "../../pipeline/workers/remote_input.ts";
+import { verifyModel, type VerifyReport } from "../../verify/verify.ts";
+import { openCalibration } from "../../calibration/calibration.ts";
+import { matchCalibration } from "../../calibration/calibration_match.ts";
+import { measureAgainstSource } from "../../verify/measure_against_source.ts";
+import { worstFirst } from "../../convert/output_errors.ts";
+import { type SourceReport, verifyAgainstSource } from "../../verify/verify_source.ts";
+import { WorkerPool } from "../../run/workers/worker_pool.ts";
+import type { OpenInput } from "../../run/workers/remote_input.ts";
 import { displayName } from "../../remote/location.ts";
 import type { CommandContext } from "../context.ts";
 import { filesOf, verbosityOf } from "../files.ts";

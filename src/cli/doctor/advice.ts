@@ -1,7 +1,7 @@
 /** Which flags suit a machine, and why. Pure. */
 
 import type { AdapterReport } from "../../backend/select/devices.ts";
-import { RUNTIME_BYTES, WORKER_BYTES } from "../../pipeline/budget.ts";
+import { RUNTIME_BYTES, WORKER_BYTES } from "../../run/budget.ts";
 import { formatBytes } from "../format.ts";
 import type { Diagnosis } from "./diagnose.ts";
 

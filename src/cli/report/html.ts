@@ -5,9 +5,9 @@
 
 import chartScript from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
 import chartStyle from "uplot/dist/uPlot.min.css" with { type: "text" };
-import type { ConvertResult, LayerResult } from "../../pipeline/convert.ts";
-import { worstLayersFirst } from "../../pipeline/layer_errors.ts";
-import { overallOutput, worstFirst } from "../../pipeline/output_errors.ts";
+import type { ConvertResult, LayerResult } from "../../convert/convert.ts";
+import { worstLayersFirst } from "../../run/layer_errors.ts";
+import { overallOutput, worstFirst } from "../../convert/output_errors.ts";
 import { explain } from "../../presets/explain.ts";
 import { formatBytes, formatSeconds } from "../format.ts";
 import { formatSqnr, overallOf, sqnrPhrase } from "../quality_table.ts";

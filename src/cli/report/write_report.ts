@@ -3,8 +3,8 @@
 import { writeFileSync } from "node:fs";
 import { compileLayerPattern } from "../../config/layer_pattern.ts";
 import { UnsupportedError } from "../../core/errors.ts";
-import type { ConvertResult } from "../../pipeline/convert.ts";
-import type { ConvertOptions } from "../../pipeline/options.ts";
+import type { ConvertResult } from "../../convert/convert.ts";
+import type { ConvertOptions } from "../../plan/options.ts";
 import { displayName } from "../../remote/location.ts";
 import { openModel } from "../../safetensors/reader.ts";
 import { conversionReport } from "../report_json.ts";

@@ -1,0 +1,91 @@
+/** Whether calibration data is of the model at hand, and what of it is of no use. */
+
+import { FormatError } from "../core/errors.ts";
+import type { TensorInfo } from "../core/tensor.ts";
+import type { Calibration } from "./calibration.ts";
+import type { Plan } from "../plan/plan.ts";
+
+/** Names in a sentence about layers that a dry run lists anyway. */
+const NAMES_MAX = 8;
+
+/**
+ * Returns what of the data has no place in the model, one sentence.
+ *
+ * @param tensors of the model; quantized ones as what they dequantize to.
+ * @throws FormatError where the data knows no layer of the model at all, or has another number of channels
+ * than the weight, in any field.
+ */
+export function matchCalibration(
+  { path, fields }: Calibration,
+  tensors: readonly TensorInfo[],
+): string[] {
+  const shapes = new Map(tensors.map(({ name, shape }) => [layerOf(name), shape]));
+  const unknown: string[] = [];
+  for (const [layer, known] of fields) {
+    const shape = shapes.get(layer);
+    if (shape === undefined) unknown.push(layer);
+    if (shape?.length !== 2) continue;
+    for (const [field, { cols }] of Object.entries(known)) {
+      if (field === "input_scale" || cols === shape[1]) continue;
+      throw new FormatError(
+        `${field} of ${JSON.stringify(layer)} has ${cols} channels, its weight has ${
+          shape[1]
+        } columns`,
+        { path, hint: "calibrate with this model" },
+      );
+    }
+  }
+  if (unknown.length === fields.size) refuseAll(path, unknown, tensors);
+  if (unknown.length === 0) return [];
+  return [
+    `the calibration data has ${counted(unknown.length)} that the model does not: ${
+      unknown.map((name) => JSON.stringify(name)).join(", ")
+    }`,
+  ];
+}
+
+function refuseAll(
+  path: string,
+  unknown: readonly string[],
+  tensors: readonly TensorInfo[],
+): never {
+  const [first] = unknown;
+  if (first === undefined) {
+    throw new FormatError("it has no statistics of any layer", {
+      path,
+      hint: "leave out --calibration-data, or calibrate again",
+    });
+  }
+  const own = tensors.find(({ shape }) => shape.length === 2)?.name;
+  throw new FormatError(
+    `it knows none of the model's layers: it has ${JSON.stringify(first)}` +
+      (own === undefined ? "" : `, the model has ${JSON.stringify(layerOf(own))}`),
+    { path, hint: "calibrate with this model, and name layers as it does" },
+  );
+}
+
+/** Returns which layers of the data are not quantized, so that it has no use there, one sentence. */
+export function unusedCalibration(
+  { fields }: Calibration,
+  { tensors }: Pick<Plan, "tensors">,
+): string[] {
+  const unused = tensors
+    .filter(({ source, scheme }) => scheme === null && fields.has(layerOf(source.name)))
+    .map(({ source }) => JSON.stringify(layerOf(source.name)));
+  if (unused.length === 0) return [];
+  const rest = unused.length - NAMES_MAX;
+  return [
+    `the calibration data has ${counted(unused.length)} that ${
+      unused.length === 1 ? "is" : "are"
+    } not quantized: ${unused.slice(0, NAMES_MAX).join(", ")}` +
+    (rest > 0 ? ` and ${rest} more (\`--dry-run\` tells why)` : " (`--dry-run` tells why)"),
+  ];
+}
+
+function counted(layers: number): string {
+  return `${layers} ${layers === 1 ? "layer" : "layers"}`;
+}
+
+function layerOf(weightName: string): string {
+  return weightName.replace(/\.weight$/, "");
+}

@@ -1,0 +1,433 @@
+/**
+ * Converts a model: plan, run, rename. The output appears under its name only when it is complete and
+ * synced; whatever fails before leaves no trace of it, unless it is to be resumed.
+ */
+
+import {
+  NonFiniteError,
+  type Progress,
+  type TaskNumbers,
+  type WorkerPool,
+} from "../run/workers/worker_pool.ts";
+import { PoolKeeper } from "../run/workers/pool_keeper.ts";
+import type { GpuService } from "../run/workers/gpu_service.ts";
+import { arenaBytesFor, teamBytesFor } from "../run/workers/worker_pool.ts";
+import { InterruptedError } from "../core/errors.ts";
+import { VERSION } from "../core/version.ts";
+import type { LearnedReport } from "../quant/learned/report.ts";
+import type { LoraReport } from "../lora/plan_merge.ts";
+import type { InputPath } from "../remote/input_path.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
+import { refuseSameFile } from "../safetensors/output_file.ts";
+import { inputIdentity } from "../safetensors/input_identity.ts";
+import { checkOutputNames } from "../safetensors/output_set.ts";
+import {
+  besideNote,
+  refuseInputShards,
+  type ReplacedShards,
+} from "../safetensors/replaced_shards.ts";
+import { type OutputLayout, type OutputNames, outputNames } from "../safetensors/shard_layout.ts";
+import { finishedShare } from "../run/workers/checkpoints.ts";
+import type { Note } from "../run/workers/protocol.ts";
+import { fetchBytesFor } from "../run/workers/remote_input.ts";
+import { workersWithin } from "../run/budget.ts";
+import { checkStatistics } from "./check_statistics.ts";
+import { type LayerErrors, layerErrors } from "../run/layer_errors.ts";
+import { type CompensatedRows, compensatedRows, noteWithRows } from "../run/layer_notes.ts";
+import { type BiasChange, finishLayers } from "./finish_layers.ts";
+import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
+import { deltaBytes } from "../run/lora_merge.ts";
+import { placeOnGpu } from "../run/gpu_tasks.ts";
+import { makeTasks, type Work } from "../run/make_tasks.ts";
+import type { ConvertOptions } from "../plan/options.ts";
+import { explainNonFinite, planAround } from "./non_finite.ts";
+import type { OutputErrors } from "./output_errors.ts";
+import type { Plan } from "../plan/plan.ts";
+import { prepare, type Prepared } from "./prepare.ts";
+import { fingerprintOf } from "./resume/fingerprint.ts";
+import { OutputSession, type SessionTimes } from "./resume/output_session.ts";
+import { findSmoothing, smoothed, type Smoothing } from "./smoothing.ts";
+import { Stages } from "../run/stages.ts";
+import { inputBytesOf } from "../run/task_list.ts";
+import type { Task } from "../run/tasks.ts";
+
+/** A conversion to be done. */
+export interface ConvertRequest {
+  /** A safetensors file, an index, or a folder of shards; or a model that is open. */
+  readonly input: string | ModelSource;
+  /** Path of the output, or how it is named after what it will hold. */
+  readonly output: string | ((plan: Plan) => string);
+  readonly options: ConvertOptions;
+  /** Replace an existing output. */
+  readonly force?: boolean;
+  /** URL of `src/run/workers/worker.ts`, built in the main module. */
+  readonly workerUrl: URL;
+  /** Keeps the workers for the next conversion; absent: they end with this one. */
+  readonly pools?: PoolKeeper | undefined;
+  /**
+   * Opens the GPU that does what suits it, or says that there is none (null); called before the work. The
+   * caller closes it. Absent: the CPU does all.
+   */
+  readonly openGpu?: () => Promise<GpuService | null>;
+  /** Called once, where the GPU fails: what it had been given is done on the CPU. */
+  readonly onGpuFailure?: (message: string) => void;
+  /** Most workers. */
+  readonly workers: number;
+  /** Resident bytes that the run must stay under; null: no limit. */
+  readonly memoryLimitBytes?: number | null;
+  readonly signal?: AbortSignal;
+  /** Called before the work begins. */
+  readonly onPlan?: (start: ConvertStart) => void;
+  readonly onLayer?: (layer: LayerResult) => void;
+  readonly onProgress?: (progress: Progress) => void;
+  /** Measure the errors of outputs, where the calibration data allows. Default: false. */
+  readonly measure?: boolean;
+  /** Called with every layer whose output was measured, or whose bias was corrected. */
+  readonly onMeasured?: (layer: LayerResult) => void;
+  /**
+   * Go on with what an unfinished run of the same conversion left, and leave what can be gone on with.
+   * Default: false.
+   */
+  readonly resume?: boolean;
+  /** How often what is finished is taken down. */
+  readonly times?: SessionTimes;
+  /** What the program calls itself, with its build. Default: the version. */
+  readonly program?: string;
+}
+
+/** What is about to be done. */
+export interface ConvertStart {
+  readonly plan: Plan;
+  /** Path of the file that will be written; of the index, where there are shards. */
+  readonly output: string;
+  /** Things a user should know, one sentence each. */
+  readonly notes: readonly string[];
+  /** What became of the LoRAs, in the order they are merged. */
+  readonly loras: readonly LoraReport[];
+  readonly workers: number;
+  /** Name of the GPU that takes part; null: none does. */
+  readonly gpu: string | null;
+  /** Share of the work that an unfinished run had finished, 0..1; null: this one begins. */
+  readonly resumed: number | null;
+}
+
+/** What became of one quantized layer. */
+export interface LayerResult {
+  /** Name of the weight. */
+  readonly name: string;
+  /** Its shape, outermost first. */
+  readonly shape: readonly number[];
+  /** Errors of what is in the file against its source. */
+  readonly errors: LayerErrors;
+  /** The sums behind them, see STATS. */
+  readonly stats: Float64Array;
+  /** What the method did: damping, or why it fell back; null for rounding to nearest. */
+  readonly note: string | null;
+  /** How many of its rows the method was of no use for; null where no errors were compensated. */
+  readonly compensated: CompensatedRows | null;
+  /** Errors of its outputs; null where they were not measured. */
+  readonly output: OutputErrors | null;
+  /** What became of its bias; null where nothing real is known of its inputs, or it has none. */
+  readonly bias: BiasChange | null;
+  /** What learned rounding did; null where codes were not learned. */
+  readonly learned: LearnedReport | null;
+}
+
+/** What a GPU did in a conversion. */
+export interface GpuShare {
+  /** Which one, by the name its driver gives. */
+  readonly adapter: string;
+  /** Operations that it did. */
+  readonly operations: number;
+  /** Why it did nothing more from then on; null: it worked to the end. */
+  readonly failure: string | null;
+}
+
+/** What a conversion did. */
+export interface ConvertResult {
+  /** What was decided before the work. */
+  readonly plan: Plan;
+  /** Path of the file that was written; of the index, where there are shards. */
+  readonly output: string;
+  /** The safetensors files that were written: one, or the shards. */
+  readonly files: readonly string[];
+  /** In the order of the input. */
+  readonly layers: readonly LayerResult[];
+  /** How many workers shared the work. */
+  readonly workers: number;
+  /** What a GPU did; null: none took part. */
+  readonly gpu: GpuShare | null;
+  /** Share of the work that an unfinished run had finished, 0..1; null: none was gone on with. */
+  readonly resumed: number | null;
+  /** What became of the shards of an output that was replaced. */
+  readonly replaced: ReplacedShards;
+  /** Wall time in milliseconds. */
+  readonly elapsedMs: number;
+}
+
+/**
+ * Converts `request.input` to `request.output`.
+ *
+ * @throws FormatError for a broken input; UnsupportedError where it is refused; UsageError where options
+ * contradict one another; InterruptedError where `signal` aborts; Error where reading or writing fails
+ * or a value cannot be quantized. No output is left behind.
+ */
+export async function convertModel(request: ConvertRequest): Promise<ConvertResult> {
+  const started = performance.now();
+  const { force = false } = request;
+  // How many shards there will be is not known yet, and the name is none of theirs.
+  const { resume = false } = request;
+  // A run that was killed while it gave names may have left some, which resuming takes back.
+  const checkNames = (output: string, count: number) =>
+    resume ? undefined : checkOutputNames(output, count, { force });
+  if (typeof request.output === "string" && request.options.shardBytes === null) {
+    checkNames(request.output, 1);
+  }
+  const prepared = prepare(request.input, request.options);
+  const output = typeof request.output === "string"
+    ? request.output
+    : request.output(prepared.plan);
+  refuseInputs(outputNames(output, prepared.plan.parts.length), prepared, request.options);
+  checkNames(output, prepared.plan.parts.length);
+  const gpu = await request.openGpu?.() ?? null;
+  const doneBefore = gpu?.doneCount ?? 0;
+  if (gpu !== null) gpu.onFailure = (message) => request.onGpuFailure?.(message);
+  const work = tasksOf(gpu, prepared, prepared.plan);
+  const workers = workersFor(request, prepared, work.tasks);
+  using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
+  const pool = (request.pools ?? own!).take(workers, gpu);
+  const { signal, options: { staticActivations } } = request;
+  await checkStatistics(prepared, prepared.plan, { pool, signal, staticActivations });
+  const plan = request.options.nonfinite === "keep"
+    ? await planAround(prepared, pool, { signal, tasks: work.tasks })
+    : prepared.plan;
+  if (plan.parts.length !== prepared.plan.parts.length) {
+    refuseInputs(outputNames(output, plan.parts.length), prepared, request.options);
+    checkNames(output, plan.parts.length);
+  }
+  const smoothing = await smoothingOf(prepared, plan, { request, pool });
+  const names = outputNames(output, plan.parts.length);
+  const beside = besideNote(names, inputsOf(prepared, request.options));
+  const notes = [
+    ...prepared.notes,
+    ...smoothing?.notes ?? [],
+    ...(beside === null ? [] : [beside]),
+  ];
+  const adapter = gpu?.adapter.name ?? null;
+  const { main, files } = names;
+  const final = smoothing === null ? prepared : smoothed(prepared, smoothing);
+  const isAsFirst = plan === prepared.plan && final === prepared;
+  const finalWork = isAsFirst ? work : tasksOf(gpu, final, plan);
+  let resumed: number | null = null;
+  const session = await openSession(request, final, { plan, pool, output, work: finalWork });
+  let layers: LayerResult[], replaced: ReplacedShards;
+  try {
+    if (session.resumed !== null) {
+      resumed = finishedShare(finalWork.tasks, session.resumed.chunks);
+    }
+    request.onPlan?.({
+      plan,
+      output: main,
+      notes: session.note === null ? notes : [...notes, session.note],
+      loras: prepared.loras,
+      workers,
+      gpu: adapter,
+      resumed,
+    });
+    layers = await execute(request, final, { plan, pool, session, work: finalWork });
+    replaced = await session.commit();
+  } catch (error) {
+    throw leftBehind(session, error);
+  }
+  for (const layer of layers) {
+    if (layer.output !== null || layer.bias !== null) request.onMeasured?.(layer);
+  }
+  return {
+    plan,
+    output: main,
+    files,
+    layers,
+    workers,
+    gpu: gpu === null ? null : {
+      adapter: gpu.adapter.name,
+      operations: gpu.doneCount - doneBefore,
+      failure: gpu.failure,
+    },
+    resumed,
+    replaced,
+    elapsedMs: performance.now() - started,
+  };
+}
+
+/** All files that are read: the output must be none of them. */
+function inputsOf({ model, calibration }: Prepared, { merge }: ConvertOptions): InputPath[] {
+  const data = calibration === null ? [] : [calibration.path, ...calibration.paths];
+  return [...model.paths, ...merge?.paths ?? [], ...data];
+}
+
+function refuseInputs(
+  { files, index }: OutputNames,
+  prepared: Prepared,
+  options: ConvertOptions,
+): void {
+  const inputs = inputsOf(prepared, options);
+  if (index !== null) refuseInputShards(index, inputs);
+  for (const path of index === null ? files : [index, ...files]) refuseSameFile(path, inputs);
+}
+
+async function smoothingOf(
+  prepared: Prepared,
+  plan: Plan,
+  { request, pool }: { request: ConvertRequest; pool: WorkerPool },
+): Promise<Smoothing | null> {
+  const { smoothAlpha: alpha, output } = request.options;
+  if (alpha === null || output === "fp16") return null;
+  const { signal } = request;
+  return await findSmoothing(prepared, plan, { alpha, pool, run: { signal } });
+}
+
+function tasksOf(gpu: GpuService | null, prepared: Prepared, plan: Plan): Work {
+  const work = makeTasks(plan, prepared.matrixOf, prepared.compensationOf, prepared.replaced);
+  if (gpu === null) return work;
+  return { ...work, tasks: placeOnGpu(work.tasks, gpu.placement) };
+}
+
+/** Opens the output, and what an unfinished run left of it. */
+function openSession(
+  request: ConvertRequest,
+  prepared: Prepared,
+  { plan, pool, output, work }: { plan: Plan; pool: WorkerPool; output: string; work: Work },
+): Promise<OutputSession> {
+  const { options, force = false, resume = false, program = VERSION, times } = request;
+  const steering = options.calibrationLora === null ? [] : [options.calibrationLora];
+  const inputs = [...inputsOf(prepared, options), ...steering].map(inputIdentity);
+  return OutputSession.open(output, layoutOf(plan), {
+    force,
+    resume,
+    times,
+    fingerprint: () => fingerprintOf({ program, device: pool.device, inputs, plan, work, options }),
+  });
+}
+
+/** Ends a session that failed, and returns the error that tells so. */
+function leftBehind(session: OutputSession, error: unknown): unknown {
+  // Values that cannot be quantized will be there the next time, too.
+  const isInInput = error instanceof Error && error.cause instanceof NonFiniteError;
+  const stays = session.leave({ isUseful: !isInInput });
+  if (!stays) return error;
+  if (error instanceof InterruptedError) {
+    return new InterruptedError("`--resume` goes on from what was finished");
+  }
+  return error;
+}
+
+function layoutOf({ parts, outputs, totals }: Plan): OutputLayout {
+  return { parts, entries: outputs, totalBytes: totals.outputBytes };
+}
+
+/** Writes the output of `plan` and returns its quantized layers. */
+async function execute(
+  request: ConvertRequest,
+  prepared: Prepared,
+  { plan, pool, session, work: { tasks, inline } }: {
+    plan: Plan;
+    pool: WorkerPool;
+    session: OutputSession;
+    work: Work;
+  },
+): Promise<LayerResult[]> {
+  const stages = stagesOf(request, prepared, tasks);
+  const { output } = session;
+  for (const { bytes, offsetBytes } of inline) output.write(bytes, offsetBytes);
+  const results = new Map<string, LayerResult>();
+  const notes = new Map<number, Note>();
+  try {
+    await pool.run({
+      inputPaths: prepared.inputPaths,
+      outputs: output.places,
+      tasks,
+      signal: request.signal,
+      onTaskDone: (index, numbers) => {
+        const layer = layerResult(tasks[index]!, numbers, notes.get(index));
+        if (layer === null || numbers.nonFinite > 0) return;
+        results.set(layer.name, layer);
+        request.onLayer?.(layer);
+      },
+      onNote: (index, note) => notes.set(index, note),
+      onProgress: stages.of("weights"),
+      journal: session.journal,
+    });
+  } catch (error) {
+    if (error instanceof NonFiniteError) {
+      throw await explainNonFinite(error, tasks[error.task]!, { prepared, pool });
+    }
+    throw error;
+  }
+  const finished = await finishLayers(prepared, {
+    plan,
+    pool,
+    outputs: output.places,
+    options: request.options,
+    measure: request.measure ?? false,
+    signal: request.signal,
+    stages,
+  });
+  return plan.tensors.flatMap(({ source }) => {
+    const layer = results.get(source.name);
+    return layer === undefined ? [] : [{
+      ...layer,
+      output: finished.outputs.get(source.name) ?? null,
+      bias: finished.biases.get(source.name) ?? null,
+    }];
+  });
+}
+
+/** The steps of a run that are shown as one: what is read in each, in bytes. */
+function stagesOf(
+  { options, measure = false, onProgress }: ConvertRequest,
+  prepared: Prepared,
+  tasks: readonly Task[],
+): Stages<"weights" | "biases" | "outputs"> {
+  const weights = tasks.reduce((sum, task) => sum + inputBytesOf(task), 0);
+  const { biasCorrection } = options;
+  const { biases, outputs } = finishingBytes(prepared, tasks, { biasCorrection, measure });
+  const bytes = [["weights", weights], ["biases", biases], ["outputs", outputs]] as const;
+  return new Stages(bytes, onProgress);
+}
+
+function layerResult(
+  task: Task,
+  numbers: TaskNumbers,
+  said: Note | undefined,
+): LayerResult | null {
+  if (task.kind !== "quantize") return null;
+  const { rows, cols } = task.source;
+  const { stats } = numbers;
+  const compensated = compensatedRows(task, said?.text ?? null, numbers);
+  return {
+    name: task.name,
+    shape: [rows, cols],
+    errors: layerErrors(stats),
+    stats,
+    note: noteWithRows(said?.text ?? null, compensated),
+    compensated,
+    output: null,
+    bias: null,
+    learned: said?.learned ?? null,
+  };
+}
+
+function workersFor(request: ConvertRequest, prepared: Prepared, tasks: readonly Task[]): number {
+  const tensorCount = prepared.model.tensors.length;
+  const deltas = tasks.flatMap((task) => "source" in task ? task.source.deltas ?? [] : []);
+  const needs = {
+    arenaBytes: Math.max(arenaBytesFor(tasks), finishingArenaBytes(prepared, tasks)),
+    teamBytes: teamBytesFor(tasks),
+    sharedBytes: deltaBytes(deltas) + fetchBytesFor(prepared.inputPaths),
+    tensorCount,
+  };
+  return workersWithin(needs, {
+    wanted: request.workers,
+    limitBytes: request.memoryLimitBytes ?? null,
+  });
+}

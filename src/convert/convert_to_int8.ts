@@ -1,0 +1,138 @@
+/**
+ * The conversion as a function: what `convert_to_int8` is in the documents, in this language's idiom.
+ */
+
+import { dirname } from "node:path";
+import { checkOutputPath } from "../safetensors/output_file.ts";
+import { chooseGpu, type DeviceChoice, type DeviceLog } from "../run/workers/choose_gpu.ts";
+import { openInput } from "../run/workers/remote_input.ts";
+import { convertModel, type ConvertResult } from "./convert.ts";
+import {
+  DEFAULT_PLACEMENT,
+  gpuPlacementOf,
+  placementRules,
+  type PlacementSettings,
+} from "../run/gpu_placement.ts";
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS, methodByDefault } from "../plan/options.ts";
+
+/** Options of {@link convertToInt8}: files, machine, and any {@link ConvertOptions}. */
+export interface ConvertToInt8Options extends Partial<ConvertOptions> {
+  /**
+   * A safetensors file, an index, or a folder of shards; or the `https:` URL of a file or an index, or
+   * `hf://owner/repo[/file][@revision]`.
+   */
+  readonly input: string;
+  /** Path of the file to write. */
+  readonly outputPath: string;
+  /** Replace an existing output. Default: false. */
+  readonly force?: boolean;
+  /** Go on with what an unfinished run of the same conversion left. Default: false. */
+  readonly resume?: boolean;
+  /** Parallel workers. Default: one per core, at most 8. */
+  readonly workers?: number;
+  /**
+   * Where to compute. `auto`: on a real GPU where there is one and the runtime has WebGPU; `gpu`: on any
+   * adapter, and a DeviceError where there is none. What a GPU that fails had to do, the CPU does; see
+   * `gpu` of the result. Default: `cpu`.
+   */
+  readonly device?: DeviceChoice;
+  /** How large operations may be on a GPU, as `--streaming-mode` and its like say. Default: `balanced`. */
+  readonly gpuMemory?: Partial<PlacementSettings>;
+  /** Resident bytes to stay under. Default: no limit. */
+  readonly memoryLimitBytes?: number | null;
+  /** Measure the errors of outputs with the calibration data. Default: where there is some. */
+  readonly measure?: boolean;
+  /** Aborts the conversion; no output is left. */
+  readonly signal?: AbortSignal;
+  /** Called with bytes done and in all. */
+  readonly onProgress?: (
+    progress: { doneBytes: number; totalBytes: number; current: string },
+  ) => void;
+  /** URL of the worker script, where a bundler has moved it. */
+  readonly workerUrl?: URL;
+}
+
+/** What became of a GPU is in the result. */
+const SILENT: DeviceLog = Object.freeze({ warn: () => {}, verbose: () => {} });
+
+/**
+ * Converts a model to INT8 that ComfyUI loads and returns the plan and the errors of every layer.
+ *
+ * @throws FormatError for a broken input; UnsupportedError where it is refused; UsageError where options
+ * contradict one another; DeviceError where a GPU is asked for and there is none; InterruptedError where
+ * `signal` aborts.
+ *
+ * @example
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+ * import { tmpdir } from "node:os";
+ * import { join } from "node:path";
+ * const folder = mkdtempSync(join(tmpdir(), "example-"));
+ * const input = join(folder, "model.safetensors");
+ * // A model of one weight: length of the header, header, values.
+ * const data = Float32Array.from({ length: 512 * 256 }, (_, i) => Math.sin(i * i));
+ * const header = JSON.stringify({
+ *   "blocks.0.lin.weight": { dtype: "F32", shape: [512, 256], data_offsets: [0, data.byteLength] },
+ * });
+ * const file = new Blob([BigUint64Array.of(BigInt(header.length)), header, data]);
+ * writeFileSync(input, await file.bytes());
+ *
+ * const { layers } = await convertToInt8({ input, outputPath: join(folder, "int8.safetensors") });
+ * assert.deepEqual(layers.map(({ name }) => name), ["blocks.0.lin.weight"]);
+ * assert.ok(layers[0]!.errors.sqnrDb! > 38);
+ * rmSync(folder, { recursive: true });
+ * ```
+ */
+export async function convertToInt8(request: ConvertToInt8Options): Promise<ConvertResult> {
+  const {
+    input,
+    outputPath,
+    force,
+    resume,
+    workers,
+    device = "cpu",
+    gpuMemory,
+    memoryLimitBytes,
+    measure,
+    signal,
+    onProgress,
+    workerUrl,
+    ...rest
+  } = request;
+  const options: ConvertOptions = Object.freeze({
+    ...DEFAULT_CONVERT_OPTIONS,
+    method: methodByDefault(rest.target ?? DEFAULT_CONVERT_OPTIONS.target),
+    ...rest,
+  });
+  const script = workerUrl ?? new URL("../run/workers/worker.ts", import.meta.url);
+  if (options.shardBytes === null) checkOutputPath(outputPath, { force: force ?? false });
+  using opened = await openInput(input, {
+    workerUrl: script,
+    spillFolder: dirname(outputPath),
+    keep: options.nonfinite === "keep" || options.smoothAlpha !== null ||
+      options.calibrationPath !== null,
+    signal,
+  });
+  const memory = { ...DEFAULT_PLACEMENT, ...gpuMemory };
+  const gpu = await chooseGpu(device, {
+    workerUrl: script,
+    log: SILENT,
+    placementOf: (adapter) => gpuPlacementOf(placementRules(memory, adapter)),
+  });
+  using _closed = gpu;
+  return await convertModel({
+    input: opened.model,
+    output: outputPath,
+    options,
+    force: force ?? false,
+    resume: resume ?? false,
+    workers: workers ?? Math.min(8, navigator.hardwareConcurrency),
+    memoryLimitBytes: memoryLimitBytes ?? null,
+    measure: measure ?? true,
+    workerUrl: script,
+    openGpu: () => Promise.resolve(gpu),
+    ...(signal === undefined ? {} : { signal }),
+    ...(onProgress === undefined ? {} : { onProgress }),
+  });
+}

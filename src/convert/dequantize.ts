@@ -1,0 +1,177 @@
+/**
+ * Turns a quantized model back into a plain float file: scales applied, rotations undone, markers and
+ * scales gone, everything else byte for byte. What rounding took is not brought back.
+ */
+
+import { UnsupportedError } from "../core/errors.ts";
+import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
+import { layoutTensors } from "../safetensors/layout.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
+import { OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
+import {
+  findQuantizedLayers,
+  QUANTIZATION_METADATA_KEY,
+  type QuantizedLayer,
+} from "../formats/quant_layers.ts";
+import { TensorReader } from "../safetensors/reader.ts";
+import { LAYER_PARTS, originalShape, partName, storedMatrix } from "../formats/stored_matrix.ts";
+import type { Task } from "../run/tasks.ts";
+import { NonFiniteError, type Progress, type WorkerPool } from "../run/workers/worker_pool.ts";
+
+/** What restored weights are written as. */
+export type DequantizeDType = "F32" | "BF16" | "F16";
+
+/** A dequantization before any value is read. */
+export interface DequantizePlan {
+  /** First bytes of the output: length and JSON. */
+  readonly header: Uint8Array;
+  /** Exact size of the output. */
+  readonly totalBytes: number;
+  /** In the order of the input, so that the disk is read forwards. */
+  readonly tasks: readonly Task[];
+  /** Names of the weights that are restored. */
+  readonly restored: readonly string[];
+  /** Names of the tensors that go: markers and scales. */
+  readonly dropped: readonly string[];
+  /** How many tensors are copied as they are. */
+  readonly copied: number;
+}
+
+/** A dequantization to be done. */
+export interface DequantizeRequest {
+  readonly output: string;
+  readonly dtype: DequantizeDType;
+  /** Replace an existing output. */
+  readonly force?: boolean;
+  readonly pool: WorkerPool;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+/** What a dequantization did. */
+export interface DequantizeResult {
+  readonly output: string;
+  readonly dtype: DequantizeDType;
+  readonly restored: number;
+  readonly copied: number;
+  readonly dropped: number;
+  readonly outputBytes: number;
+  readonly elapsedMs: number;
+}
+
+/**
+ * Returns what becomes of every tensor, and the output's header.
+ *
+ * @param layers what `findQuantizedLayers` found in `source`.
+ * @throws FormatError where a layer is not what its marker says; UnsupportedError where nothing is
+ *   quantized, or where a layer cannot be restored from what is stored.
+ */
+export function planDequantize(
+  source: ModelSource,
+  layers: readonly QuantizedLayer[],
+  { dtype }: { dtype: DequantizeDType },
+): DequantizePlan {
+  const byWeight = new Map(layers.map((layer) => [layer.weightName, layer]));
+  byWeight.delete(null);
+  if (byWeight.size === 0) {
+    throw new UnsupportedError(
+      `Cannot dequantize ${JSON.stringify(source.path)}: it has no quantized layers`,
+    );
+  }
+  const parts = new Set(
+    layers.flatMap(({ layer }) => LAYER_PARTS.map((part) => partName(layer, part))),
+  );
+  const isDropped = ({ name }: SourceTensor) => parts.has(name) || /(^|\.)scaled_fp8$/.test(name);
+  const kept = source.tensors.filter((tensor) => !isDropped(tensor));
+  const infos = kept.map((tensor): TensorInfo => ({
+    name: tensor.name,
+    dtype: byWeight.has(tensor.name) ? dtype : tensor.dtype,
+    shape: originalShape(source, tensor, byWeight.get(tensor.name) ?? null),
+  }));
+  const { header, totalBytes, entries } = layoutTensors(infos, plainMetadata(source.metadata));
+  const outOffsets = new Map(entries.map(({ name, offsetBytes }) => [name, offsetBytes]));
+  const tasks = kept.map((tensor): Task => {
+    const { name, file, offsetBytes, byteLength } = tensor;
+    const outOffsetBytes = outOffsets.get(name)!;
+    const layer = byWeight.get(name);
+    if (layer === undefined) {
+      return { kind: "copy", name, file, offsetBytes, byteLength, outOffsetBytes };
+    }
+    return {
+      kind: "cast",
+      name,
+      source: storedMatrix(source, tensor, layer),
+      dtype,
+      outOffsetBytes,
+    };
+  });
+  return {
+    header,
+    totalBytes,
+    tasks,
+    restored: kept.filter(({ name }) => byWeight.has(name)).map(({ name }) => name),
+    dropped: source.tensors.filter(isDropped).map(({ name }) => name),
+    copied: kept.length - byWeight.size,
+  };
+}
+
+/**
+ * Writes the plain float file of `source`. It appears under its name only when it is complete.
+ *
+ * @throws as {@link planDequantize}; UnsupportedError where the output exists or is the input;
+ *   InterruptedError where the signal aborts; Error where reading or writing fails, or where a value
+ *   does not fit F16. No output is left behind.
+ */
+export async function dequantizeModel(
+  source: ModelSource,
+  request: DequantizeRequest,
+): Promise<DequantizeResult> {
+  const started = performance.now();
+  const { output: path, dtype, force = false, pool, signal, onProgress } = request;
+  refuseSameFile(path, source.paths);
+  const plan = planDequantize(source, quantizedLayers(source), { dtype });
+  using output = OutputFile.create(path, {
+    header: plan.header,
+    totalBytes: plan.totalBytes,
+    force,
+  });
+  try {
+    await pool.run({
+      inputPaths: source.paths,
+      outputs: [output.place],
+      tasks: plan.tasks,
+      signal,
+      onProgress,
+    });
+  } catch (error) {
+    if (!(error instanceof NonFiniteError)) throw error;
+    const name = JSON.stringify(plan.tasks[error.task]!.name);
+    throw new Error(
+      `Cannot write tensor ${name} as F16: it holds NaN, infinite or values beyond 65504; ` +
+        "`--dtype BF16` and `--dtype F32` hold them",
+      { cause: error },
+    );
+  }
+  output.commit();
+  return {
+    output: path,
+    dtype,
+    restored: plan.restored.length,
+    copied: plan.copied,
+    dropped: plan.dropped.length,
+    outputBytes: plan.totalBytes,
+    elapsedMs: performance.now() - started,
+  };
+}
+
+function quantizedLayers(source: ModelSource): QuantizedLayer[] {
+  using reader = new TensorReader(source);
+  return findQuantizedLayers(source, (tensor) => reader.read(tensor));
+}
+
+/** The metadata without what says that layers are quantized; `{}` stays `{}`, none stays none. */
+function plainMetadata(metadata: ModelSource["metadata"]): Record<string, string> | null {
+  if (metadata === null) return null;
+  const { [QUANTIZATION_METADATA_KEY]: _listed, ...rest } = metadata;
+  return rest;
+}

@@ -1,0 +1,84 @@
+/** What finishing a conversion will take, told from its tasks before anything is written. */
+
+import { meanInput, measuringInputs } from "../calibration/layer_inputs.ts";
+import type { ConvertOptions } from "../plan/options.ts";
+import type { Prepared } from "./prepare.ts";
+import { tensorsByName } from "../formats/stored_matrix.ts";
+import { inputBytesOf } from "../run/task_list.ts";
+import type { MatrixSource, MeasureTask, Task } from "../run/tasks.ts";
+import { arenaBytesFor } from "../run/workers/worker_pool.ts";
+
+/** Returns the bytes of memory that each worker's arena will take in `finishLayers`, at most. */
+export function finishingArenaBytes(
+  { calibration, inputsOptions }: Prepared,
+  tasks: readonly Task[],
+): number {
+  if (calibration === null) return 0;
+  const expected = tasks.flatMap((task): Task[] => {
+    if (task.kind !== "quantize") return [];
+    const layer = task.name.replace(/\.weight$/, "");
+    const found = measuringInputs(calibration, layer, inputsOptions);
+    return found === null ? [] : [{ ...expectedMeasure(task), inputs: found.inputs }];
+  });
+  return arenaBytesFor(expected);
+}
+
+/** Returns the bytes that `finishLayers` will read in its two steps: near enough for a progress bar. */
+export function finishingBytes(
+  { calibration, inputsOptions, model }: Prepared,
+  tasks: readonly Task[],
+  { biasCorrection, measure }: Pick<ConvertOptions, "biasCorrection"> & { measure: boolean },
+): { biases: number; outputs: number } {
+  const sums = { biases: 0, outputs: 0 };
+  if (calibration === null) return sums;
+  const tensors = tensorsByName(model);
+  for (const task of tasks) {
+    if (task.kind !== "quantize") continue;
+    const layer = task.name.replace(/\.weight$/, ""), bytes = inputBytesOf(expectedMeasure(task));
+    const isCorrected = biasCorrection && tensors.has(`${layer}.bias`) &&
+      meanInput(calibration, layer, inputsOptions) !== null;
+    if (isCorrected) sums.biases += bytes;
+    if (measure && measuringInputs(calibration, layer, inputsOptions) !== null) {
+      sums.outputs += bytes;
+    }
+  }
+  return sums;
+}
+
+/** The measuring of a layer that is not there yet: sizes are those it will have, places are not. */
+function expectedMeasure(
+  task: Task & { readonly kind: "quantize" },
+): MeasureTask {
+  const { name, source, transform, convrotGroupSize, groupRows, groupCols } = task;
+  const { rows, cols } = source, at = { file: 0, offsetBytes: 0 };
+  const stored: MatrixSource = {
+    ...at,
+    name,
+    dtype: "I8",
+    rows,
+    cols,
+    scale: { ...at, dtype: "F32", groupRows, groupCols },
+    convrotGroupSize,
+    ...(transform === undefined ? {} : {
+      transform: { rows: transform.rows, cols: transform.cols, signRow: at, signCol: at },
+    }),
+  };
+  const vector: MatrixSource = {
+    ...at,
+    name,
+    dtype: "F32",
+    rows: 1,
+    cols: rows,
+    scale: null,
+    convrotGroupSize: null,
+  };
+  const data = { kind: "inline", values: new Float32Array(), path: "" } as const;
+  return {
+    kind: "measure",
+    name,
+    reference: source,
+    stored,
+    bias: { reference: vector, stored: vector },
+    inputs: { statistic: "activations", firstRow: 0, rowStep: 1, rows: 0, cols, data },
+  };
+}

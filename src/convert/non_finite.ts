@@ -1,0 +1,58 @@
+/** Values that cannot be quantized: which tensors hold them, and what is said of them. */
+
+import { F16_MAX } from "../run/chunks/cast_chunk.ts";
+import type { Plan } from "../plan/plan.ts";
+import type { Prepared } from "./prepare.ts";
+import type { ScanTask, Task } from "../run/tasks.ts";
+import type { NonFiniteError, WorkerPool } from "../run/workers/worker_pool.ts";
+
+/** Returns the tasks that look for values which `task` cannot take. */
+function scanOf(task: Task): ScanTask[] {
+  if (task.kind !== "quantize" && task.kind !== "cast") return [];
+  const limit = task.kind === "cast" && task.dtype === "F16" ? F16_MAX : Infinity;
+  return [{ kind: "scan", name: task.name, source: task.source, limit }];
+}
+
+/** Reads the input once more than usual, to know which tensors `--nonfinite keep` keeps. */
+export async function planAround(
+  prepared: Prepared,
+  pool: WorkerPool,
+  { signal, tasks }: { signal: AbortSignal | undefined; tasks: readonly Task[] },
+): Promise<Plan> {
+  const scans = tasks.flatMap(scanOf);
+  const numbers = await pool.run({
+    inputPaths: prepared.inputPaths,
+    outputs: [],
+    tasks: scans,
+    signal,
+  });
+  const bad = scans.filter((_, index) => numbers[index]!.nonFinite > 0).map(({ name }) => name);
+  return bad.length === 0 ? prepared.plan : prepared.replan(new Set(bad));
+}
+
+/** Returns the error that stopped the run at `task`, told with counts over the whole tensor. */
+export async function explainNonFinite(
+  cause: NonFiniteError,
+  task: Task,
+  { prepared, pool }: { prepared: Prepared; pool: WorkerPool },
+): Promise<Error> {
+  const scans = scanOf(task);
+  const [found] = await pool.run({
+    inputPaths: prepared.inputPaths,
+    outputs: [],
+    tasks: scans,
+  });
+  const { nonFinite = 0, firstNonFinite = -1 } = found ?? {};
+  const isCast = task.kind === "cast";
+  const values = isCast
+    ? `${nonFinite} values that F16 cannot hold (NaN, infinite or beyond ${F16_MAX})`
+    : `${nonFinite} NaN or infinite values`;
+  return new Error(
+    `Cannot ${isCast ? "cast" : "quantize"} tensor ${JSON.stringify(task.name)} of ` +
+      `${
+        JSON.stringify(prepared.model.path)
+      }: it holds ${values}, the first at index ${firstNonFinite}; ` +
+      "`--nonfinite keep` keeps such tensors in their dtype",
+    { cause },
+  );
+}

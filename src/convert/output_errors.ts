@@ -1,0 +1,72 @@
+/** Errors of layer outputs: what rounding does to `XWᵀ`, as opposed to W. */
+
+import { MEASURE } from "../run/chunks/measure_chunk.ts";
+import { type LayerErrors, worstLayersFirst } from "../run/layer_errors.ts";
+
+/**
+ * Which inputs an error was measured with: some that rounding did not see; those it was fitted to, where
+ * compensation looks better than it is; some of which nobody knows (`verify`); or second moments only.
+ */
+export type MeasuredOn = "held-out rows" | "calibration rows" | "given rows" | "hessian";
+
+/** Relative errors of the outputs of one layer, `‖XWᵀ − Y‖ / ‖XWᵀ‖`. */
+export interface OutputErrors {
+  /** Inputs as they are. */
+  readonly w8a16: number;
+  /** Inputs quantized per row to int8 as the runtime does; null where there are no inputs. */
+  readonly w8a8: number | null;
+  /** What they were measured with. */
+  readonly on: MeasuredOn;
+  /** How many inputs; null where it was a Hessian. */
+  readonly rows: number | null;
+}
+
+/** Returns the errors for the sums of a measuring task; null where its outputs are zero, or not numbers. */
+export function outputErrors(
+  stats: Float64Array,
+  { on, rows, isInt8 }: { on: MeasuredOn; rows: number; isInt8: boolean },
+): OutputErrors | null {
+  const signal = stats[MEASURE.signal]!;
+  const ratio = (error: number) => Math.sqrt(Math.max(0, error) / signal);
+  const w8a16 = ratio(stats[MEASURE.errorA16]!), w8a8 = ratio(stats[MEASURE.errorA8]!);
+  if (!(signal > 0) || !Number.isFinite(w8a16) || !Number.isFinite(w8a8)) return null;
+  const isHessian = on === "hessian";
+  return { w8a16, w8a8: isHessian || !isInt8 ? null : w8a8, on, rows: isHessian ? null : rows };
+}
+
+/** Geometric means over layers. */
+export interface OverallOutput {
+  readonly w8a16: number;
+  /** Over the layers that have it; null where none has. */
+  readonly w8a8: number | null;
+  /** How many layers were measured. */
+  readonly layers: number;
+  /** What they were measured with, where it was the same for all. */
+  readonly on: MeasuredOn | "mixed";
+}
+
+/** Returns the geometric means; null where nothing was measured. A layer without error counts as 1e-9. */
+export function overallOutput(
+  layers: readonly { readonly output?: OutputErrors | null }[],
+): OverallOutput | null {
+  const measured = layers.flatMap(({ output }) => output ?? []);
+  if (measured.length === 0) return null;
+  const mean = (values: readonly number[]) =>
+    Math.exp(values.reduce((sum, x) => sum + Math.log(Math.max(x, 1e-9)), 0) / values.length);
+  const full = measured.flatMap(({ w8a8 }) => w8a8 ?? []);
+  const { on } = measured[0]!;
+  return {
+    w8a16: mean(measured.map(({ w8a16 }) => w8a16)),
+    w8a8: full.length === 0 ? null : mean(full),
+    layers: measured.length,
+    on: measured.every((errors) => errors.on === on) ? on : "mixed",
+  };
+}
+
+/** Returns the layers by falling output error; those without one follow, by falling weight error. */
+export function worstFirst<
+  T extends { readonly errors: LayerErrors; readonly output?: OutputErrors | null },
+>(layers: readonly T[]): T[] {
+  const error = ({ output }: T) => output?.w8a16 ?? -1;
+  return worstLayersFirst(layers).sort((a, b) => error(b) - error(a));
+}

@@ -1,0 +1,289 @@
+/** Everything before the first value is read: open, recognise, refuse, decide, plan. */
+
+import { AlreadyQuantizedError, UnsupportedError } from "../core/errors.ts";
+import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
+import { detect } from "../presets/detect.ts";
+import { matrixShape } from "../lora/key_map.ts";
+import type { LoraReport } from "../lora/plan_merge.ts";
+import { likeRule, type ReferenceLayer } from "../presets/like.ts";
+import type { Detection, LayerRule } from "../presets/preset.ts";
+import { refusalOf } from "../presets/registry.ts";
+import { layerRule } from "../presets/rule.ts";
+import type { InputPath } from "../remote/input_path.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
+import { isAlreadyQuantized, type QuantizedLayer } from "../formats/quant_layers.ts";
+import { openModel, TensorReader } from "../safetensors/reader.ts";
+import {
+  type Calibration,
+  type LayerStatistic,
+  noStatistic,
+  openCalibration,
+} from "../calibration/calibration.ts";
+import { matchCalibration, unusedCalibration } from "../calibration/calibration_match.ts";
+import { compensationBy } from "../calibration/compensation.ts";
+import { fittedRows, type InputsOptions, scaleInput } from "../calibration/layer_inputs.ts";
+import { idleOverrides } from "../plan/idle_overrides.ts";
+import { openLoraMerge } from "../run/lora_merge.ts";
+import { type LoraSteering, openLoraSteering } from "../calibration/lora_steering.ts";
+import { floatMatrix } from "../run/make_tasks.ts";
+import type { ConvertOptions } from "../plan/options.ts";
+import { makePlan, type Plan, type PlanInput } from "../plan/plan.ts";
+import { LAYER_PARTS, storedMatrix } from "../formats/stored_matrix.ts";
+import type { Compensation, MatrixSource } from "../run/tasks.ts";
+
+/** A model with its plan. */
+export interface Prepared {
+  readonly model: ModelSource;
+  readonly plan: Plan;
+  /** How the values of a tensor are read. */
+  matrixOf(source: SourceTensor): MatrixSource;
+  /** What the errors of a layer are compensated by; null where there is nothing. */
+  compensationOf(source: SourceTensor): Compensation | null;
+  /** What is known of the inputs of the layers; null: nothing was given. */
+  readonly calibration: Calibration | null;
+  /** Where its files are among those of the run, and how rows are shared out. */
+  readonly inputsOptions: InputsOptions;
+  /** Bytes of tensors that are written instead of what the plan says of them, by name. */
+  readonly replaced: ReadonlyMap<string, Uint8Array>;
+  /** What became of the LoRAs, in the order they are merged. */
+  readonly loras: readonly LoraReport[];
+  /** The files a run reads: those of the model, then those of the calibration. */
+  readonly inputPaths: readonly InputPath[];
+  /** The plan once more, with tensors kept for the values they hold. */
+  replan(keepNonFinite: ReadonlySet<string>): Plan;
+  /** Things a user should know, one sentence each. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Opens `source` and plans its conversion. Milliseconds: only headers are read.
+ *
+ * @param dryRun plans what a real run would refuse for its layout, and says so in the notes.
+ * @throws FormatError, UnsupportedError, UsageError; Error for missing files.
+ */
+export function prepare(
+  source: string | ModelSource,
+  options: ConvertOptions,
+  { dryRun = false }: { dryRun?: boolean } = {},
+): Prepared {
+  const model = openModel(source);
+  const layers = quantizedLayersOf(model, options);
+  const requantized = layers.length === 0 ? undefined : logicalWeights(model, layers);
+  const logical = model.tensors
+    .filter(({ name }) => !requantized?.parts.has(name))
+    .map((tensor) => requantized?.weights.get(tensor.name) ?? tensor);
+  const detection = detect(logical);
+  const notes: string[] = [...options.layers?.flags.notes ?? [], ...idleOverrides(options)];
+  const refusal = refusalFor(model, detection, options);
+  if (refusal !== null) {
+    if (!dryRun) {
+      throw new UnsupportedError(`Cannot convert ${JSON.stringify(model.path)}: ${refusal}`);
+    }
+    notes.push(`a real run would be refused: ${refusal}`);
+  }
+  const { rule, missing } = ruleFor(detection, options, logical);
+  for (const layer of missing) {
+    notes.push(`the --like file quantizes "${layer}", which is not here`);
+  }
+  const merge = options.merge === null ? null : openLoraMerge(logical, options.merge);
+  notes.push(...merge?.notes ?? []);
+  const calibration = calibrationOf(options);
+  if (calibration !== null) notes.push(...matchCalibration(calibration, logical));
+  const statistics = calibration === null || calibration.isSynthetic
+    ? new Map<string, LayerStatistic>()
+    : calibration.layers;
+  if (calibration?.isSynthetic === true) {
+    notes.push(
+      `${calibration.path} is synthetic: errors are not compensated by it, and biases not corrected`,
+    );
+  }
+  const weightNames = model.tensors.map(({ name }) => name);
+  const steering = steeringOf(logical, options);
+  notes.push(...steering?.notes ?? []);
+  const input: PlanInput = {
+    model,
+    staticScales: staticScalesOf(options, calibration, weightNames, notes),
+    calibrated: new Set(
+      weightNames.filter((name) => statistics.has(layerName(name)) || steering?.names.has(name)),
+    ),
+    detection,
+    rule,
+    options,
+    ...(requantized === undefined ? {} : { requantized }),
+    ...(merge === null ? {} : { merged: merge.names }),
+  };
+  const plan = makePlan(input);
+  if (calibration !== null) notes.push(...unusedCalibration(calibration, plan));
+  const byWeight = new Map(layers.map((layer) => [layer.weightName, layer]));
+  return {
+    model,
+    plan,
+    matrixOf: (source) => {
+      const layer = byWeight.get(source.name);
+      const matrix = layer === undefined ? floatMatrix(source) : storedMatrix(model, source, layer);
+      if (matrix.transform !== undefined) {
+        throw new UnsupportedError(
+          `Cannot requantize tensor ${JSON.stringify(source.name)} of ${
+            JSON.stringify(model.path)
+          }: its codes are stored transformed; run \`quantsmith dequantize\` first`,
+        );
+      }
+      if (merge === null || !merge.names.has(source.name)) return matrix;
+      // Changes are rows of a matrix, also those of convolutions and biases.
+      const [rows, cols] = matrixShape(source.shape);
+      return { ...matrix, rows, cols, deltas: merge.deltasOf(source.name) };
+    },
+    compensationOf: (source) => {
+      const directions = steering?.directionsOf(source.name) ?? null;
+      const statistic = statistics.get(layerName(source.name)) ??
+        (directions === null ? undefined : noStatistic(source.shape[1] ?? 1));
+      if (statistic === undefined) return null;
+      const data = statistic.data.kind === "file"
+        ? { ...statistic.data, file: statistic.data.file + model.paths.length }
+        : statistic.data;
+      const rows = statistic.statistic === "activations"
+        ? fittedRows(statistic.rows, options.calibrationHoldout)
+        : statistic.rows;
+      return compensationBy({ ...statistic, rows, data }, options, directions);
+    },
+    calibration,
+    replaced: new Map(),
+    inputsOptions: { fileOffset: model.paths.length, holdout: options.calibrationHoldout },
+    loras: merge?.reports ?? [],
+    inputPaths: [...model.paths, ...(calibration?.paths ?? [])],
+    replan: (keepNonFinite) => makePlan({ ...input, keepNonFinite }),
+    notes,
+  };
+}
+
+/** The calibration data: errors are compensated by it, biases corrected, outputs measured. */
+function calibrationOf({ calibrationPath, output }: ConvertOptions): Calibration | null {
+  if (calibrationPath === null || output === "fp16") return null;
+  return openCalibration(calibrationPath);
+}
+
+/** The weights whose inputs have a static scale, and a note where some or all have none. */
+function staticScalesOf(
+  { staticActivations, output }: ConvertOptions,
+  calibration: Calibration | null,
+  weightNames: readonly string[],
+  notes: string[],
+): ReadonlySet<string> {
+  if (!staticActivations || output === "fp16") return new Set();
+  if (calibration === null) {
+    notes.push(
+      "--static-activations needs --calibration-data with input_scale or activations: activations " +
+        "stay quantized at run time",
+    );
+    return new Set();
+  }
+  const at = { fileOffset: 0, holdout: 0 };
+  const names = weightNames.filter((name) =>
+    /(^|\.)weight$/.test(name) && scaleInput(calibration, layerName(name), at) !== null
+  );
+  notes.push(
+    names.length === 0
+      ? "the calibration data has no input_scale and no activations: --static-activations writes " +
+        "nothing, activations stay quantized at run time"
+      : "input_scale is written; stock ComfyUI does not read it for INT8 and quantizes activations " +
+        "at run time",
+  );
+  return new Set(names);
+}
+
+/** The LoRA whose directions the method is steered by. */
+function steeringOf(logical: readonly TensorInfo[], options: ConvertOptions): LoraSteering | null {
+  const { calibrationLora: path, method, output } = options;
+  if (path === null || method === "simple" || output === "fp16") return null;
+  return openLoraSteering(logical, path);
+}
+
+function layerName(weightName: string): string {
+  return weightName.replace(/\.weight$/, "");
+}
+
+function quantizedLayersOf(model: ModelSource, options: ConvertOptions): readonly QuantizedLayer[] {
+  using reader = new TensorReader(model);
+  const state = isAlreadyQuantized(model, (tensor) => reader.read(tensor));
+  if (!state.quantized) return [];
+  if (!options.requantize) {
+    throw new AlreadyQuantizedError(
+      `Cannot convert ${JSON.stringify(model.path)}: it is already quantized (${state.found}); ` +
+        "use the original file, or `--requantize` to dequantize it first, which adds its errors to the new ones",
+    );
+  }
+  return state.layers.filter(({ weightName }) => weightName !== null);
+}
+
+function logicalWeights(
+  model: ModelSource,
+  layers: readonly QuantizedLayer[],
+): NonNullable<PlanInput["requantized"]> {
+  const shapes = new Map(model.tensors.map((tensor) => [tensor.name, tensor.shape]));
+  const weights = new Map<string, TensorInfo>();
+  const parts = new Set<string>(["scaled_fp8"]);
+  for (const { layer, weightName } of layers) {
+    const shape = shapes.get(weightName!)!;
+    weights.set(weightName!, { name: weightName!, dtype: "BF16", shape });
+    for (const part of LAYER_PARTS) parts.add(layer === "" ? part : `${layer}.${part}`);
+  }
+  return { weights, parts };
+}
+
+/** Why converting this file would not give a file that works; null where nothing speaks against it. */
+function refusalFor(
+  model: ModelSource,
+  detection: Detection,
+  options: ConvertOptions,
+): string | null {
+  const { preset } = options;
+  const refused = refusalOf(detection, preset);
+  if (refused !== null) return refused;
+  const loraAsked = options.lora || (preset.kind === "documented" && preset.names.includes("lora"));
+  if (detection.layout === "lora" && !loraAsked) {
+    return `it is a LoRA (${
+      detection.evidence[0] ?? "by its names"
+    }); \`--lora\` quantizes the LoRA itself`;
+  }
+  if (detection.layout === "diffusers" && preset.kind === "auto") {
+    return "it has the diffusers layout, whose quantized form stock ComfyUI does not load; use the " +
+      "single-file checkpoint of the model, or `--preset none` to convert it all the same";
+  }
+  if (model.tensors.length === 0) return "it holds no tensors";
+  return null;
+}
+
+function ruleFor(
+  detection: Detection,
+  options: ConvertOptions,
+  tensors: readonly TensorInfo[],
+): { rule: LayerRule; missing: readonly string[] } {
+  const { preset, excludeLayers, tier, lora } = options;
+  if (preset.kind === "like") {
+    return likeRule(referenceLayers(preset.path), tensors, { excludeLayers });
+  }
+  return { rule: layerRule({ tier, detection, preset, excludeLayers, lora }), missing: [] };
+}
+
+function referenceLayers(path: string): ReferenceLayer[] {
+  const model = openModel(path);
+  using reader = new TensorReader(model);
+  const { layers, quantized } = isAlreadyQuantized(model, (tensor) => reader.read(tensor));
+  if (!quantized) {
+    throw new UnsupportedError(
+      `Cannot copy the layers of ${JSON.stringify(path)}: it is not quantized`,
+    );
+  }
+  return layers.map(({ layer, format, marker, scaleShape, convrotGroupSize }) => {
+    const blockSize = marker?.["group_size"];
+    const isBlock = format === "int8_blockwise";
+    const scales = (scaleShape ?? []).reduce((product, size) => product * size, 1);
+    return {
+      layer,
+      format: format ?? "int8_tensorwise",
+      convrotGroupSize,
+      scaling: isBlock ? "block" : scales > 1 || format?.startsWith("float8") ? "row" : "tensor",
+      ...(isBlock && typeof blockSize === "number" ? { blockSize } : {}),
+    };
+  });
+}

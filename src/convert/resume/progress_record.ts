@@ -1,0 +1,99 @@
+/** What a run has finished, as records of a journal: a fingerprint first, then chunks and notes. */
+
+import { SLOT_LENGTH } from "../../run/chunks/chunk_context.ts";
+import type { Note } from "../../run/workers/protocol.ts";
+import type { Fingerprint } from "./fingerprint.ts";
+
+/** Chunks that are in the file, with their numbers, and what was said of tensors that are. */
+export interface FinishedWork {
+  /** Run-wide numbers of chunks. */
+  readonly chunks: readonly number[];
+  /** `SLOT_LENGTH` numbers of each, in the same order. */
+  readonly slots: Float64Array;
+  /** By number of the task. */
+  readonly notes: ReadonlyMap<number, Note>;
+}
+
+/** Changes with the form of what follows. */
+const FORMAT = 2;
+
+/** First byte of a payload. */
+const KIND = Object.freeze({ fingerprint: 1, chunks: 2, notes: 3 });
+
+const CHUNK_BYTES = 4 + 8 * SLOT_LENGTH;
+
+/** Returns the payload of a journal's first record. */
+export function encodeFingerprint(fingerprint: Fingerprint): Uint8Array {
+  return jsonPayload(KIND.fingerprint, { format: FORMAT, ...fingerprint });
+}
+
+/** Returns the payloads that tell of `work`: notes come first, so that no finished chunk lacks its own. */
+export function encodeFinished({ chunks, slots, notes }: FinishedWork): Uint8Array[] {
+  const payload = new Uint8Array(1 + chunks.length * CHUNK_BYTES);
+  const view = new DataView(payload.buffer);
+  payload[0] = KIND.chunks;
+  chunks.forEach((chunk, i) => {
+    const at = 1 + i * CHUNK_BYTES;
+    view.setUint32(at, chunk, true);
+    for (let k = 0; k < SLOT_LENGTH; k++) {
+      view.setFloat64(at + 4 + 8 * k, slots[i * SLOT_LENGTH + k]!, true);
+    }
+  });
+  return [...(notes.size > 0 ? [jsonPayload(KIND.notes, [...notes])] : []), payload];
+}
+
+/** Returns what a journal says; null where it is none of this form. */
+export function decodeJournal(
+  payloads: readonly Uint8Array[],
+): { fingerprint: Fingerprint; finished: FinishedWork } | null {
+  const [first, ...rest] = payloads;
+  if (first === undefined || first[0] !== KIND.fingerprint) return null;
+  const { format, ...fingerprint } = jsonOf(first) as { format: number } & Fingerprint;
+  if (format !== FORMAT) return null;
+  const numbers = new Map<number, Float64Array>();
+  const notes = new Map<number, Note>();
+  for (const payload of rest) {
+    if (payload[0] === KIND.notes) {
+      for (const [task, note] of jsonOf(payload) as [number, Note][]) notes.set(task, note);
+    } else if (payload[0] === KIND.chunks) readChunks(payload, numbers);
+  }
+  const slots = new Float64Array(numbers.size * SLOT_LENGTH);
+  [...numbers.values()].forEach((slot, i) => slots.set(slot, i * SLOT_LENGTH));
+  return { fingerprint, finished: { chunks: [...numbers.keys()], slots, notes } };
+}
+
+function readChunks(payload: Uint8Array, numbers: Map<number, Float64Array>): void {
+  const view = new DataView(payload.buffer, payload.byteOffset, payload.byteLength);
+  for (let at = 1; at + CHUNK_BYTES <= payload.length; at += CHUNK_BYTES) {
+    const slot = Float64Array.from(
+      { length: SLOT_LENGTH },
+      (_, k) => view.getFloat64(at + 4 + 8 * k, true),
+    );
+    numbers.set(view.getUint32(at, true), slot);
+  }
+}
+
+function jsonPayload(kind: number, value: unknown): Uint8Array {
+  const json = new TextEncoder().encode(JSON.stringify(value, spellNumber));
+  const payload = new Uint8Array(1 + json.length);
+  payload[0] = kind;
+  payload.set(json, 1);
+  return payload;
+}
+
+function jsonOf(payload: Uint8Array): unknown {
+  return JSON.parse(new TextDecoder().decode(payload.subarray(1)), readNumber);
+}
+
+/** Before numbers that JSON has none for. */
+const NUMBER_MARK = "\0";
+
+function spellNumber(_key: string, value: unknown): unknown {
+  const isPlain = typeof value !== "number" || (Number.isFinite(value) && !Object.is(value, -0));
+  return isPlain ? value : `${NUMBER_MARK}${Object.is(value, -0) ? "-0" : value}`;
+}
+
+function readNumber(_key: string, value: unknown): unknown {
+  const isNumber = typeof value === "string" && value.startsWith(NUMBER_MARK);
+  return isNumber ? Number(value.slice(NUMBER_MARK.length)) : value;
+}

@@ -1,0 +1,150 @@
+/**
+ * What makes a file of another tool loadable by stock ComfyUI, without the original weights: exactly
+ * where its values can be stated in the one format that loads, by rounding them once more where not.
+ * Pure but for markers and scales, which the caller reads.
+ */
+
+import { UnsupportedError } from "../core/errors.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
+import {
+  findQuantizedLayers,
+  type QuantizedLayer,
+  type ReadBytes,
+  readQuantizationMetadata,
+} from "../formats/quant_layers.ts";
+import { tensorsByName } from "../formats/stored_matrix.ts";
+import type { MatrixSource } from "../run/tasks.ts";
+import { headerProblems, isError } from "../verify/verify.ts";
+import { scaleValueProblems } from "../formats/verify_values.ts";
+import { type LayerMigration, migrateLayer, type Refusal } from "./migrate_layer.ts";
+import { writeListed } from "./layer_objects.ts";
+import { applyOperations, type EditedModel, editedSource, type Operation } from "./operation.ts";
+
+/** A migration before anything is written. */
+export interface MigrationPlan {
+  /** What is written; its operations are empty where the file needs nothing. */
+  readonly edited: EditedModel;
+  /** How the weights that are rounded once more are read, by name. */
+  readonly requantized: ReadonlyMap<string, MatrixSource>;
+  /** Layers that are changed without a value of theirs changing. */
+  readonly exact: number;
+  /** Layers that were as they should be. */
+  readonly untouched: number;
+  /** Things a user should know, one sentence each. */
+  readonly notes: readonly string[];
+}
+
+/** How many layers that cannot be migrated a message names. */
+const LISTED = 5;
+
+const SCALED_FP8 = /(^|\.)scaled_fp8$/;
+
+/**
+ * Returns what makes `source` loadable.
+ *
+ * @throws UnsupportedError naming layers and rules where something cannot be put right, or where nothing
+ *   is quantized; FormatError where markers cannot be read.
+ */
+export function planMigration(source: ModelSource, readBytes: ReadBytes): MigrationPlan {
+  const layers = findQuantizedLayers(source, readBytes);
+  const weights = layers.filter(({ weightName }) => weightName !== null);
+  if (weights.length === 0) {
+    throw new UnsupportedError(
+      `Cannot migrate ${JSON.stringify(source.path)}: it has no quantized layers`,
+    );
+  }
+  const hasScaledFp8 = source.tensors.some(({ name }) => SCALED_FP8.test(name));
+  const migrations: LayerMigration[] = [];
+  const refusals: Refusal[] = [];
+  for (const layer of weights) {
+    // Stock ComfyUI reads the old FP8 layout, announced by scaled_fp8, as it stands.
+    if (hasScaledFp8 && isOldFloat8(source, layer)) continue;
+    const result = migrateLayer(source, layer, readBytes);
+    if ("rule" in result) refusals.push(result);
+    else migrations.push(result);
+  }
+  refuse(source, refusals);
+  const changed = migrations.filter(({ operations }) => operations.length > 0);
+  const edited = applyOperations(source, [
+    ...changed.flatMap(({ operations }) => operations),
+    ...listedChanges(source, changed),
+    ...staleMarker(source, weights),
+  ]);
+  const requantized = new Map<string, MatrixSource>();
+  for (const { layer, matrix } of changed) {
+    if (matrix !== null) requantized.set(layer.weightName!, matrix);
+  }
+  refuse(source, remainingFaults(edited, readBytes));
+  return {
+    edited,
+    requantized,
+    exact: changed.length - requantized.size,
+    untouched: weights.length - changed.length,
+    notes: assumptions(changed),
+  };
+}
+
+function isOldFloat8(source: ModelSource, { origin, weightName }: QuantizedLayer): boolean {
+  const weight = tensorsByName(source).get(weightName!)!;
+  return origin === "scale_weight" && weight.dtype !== "I8";
+}
+
+/** The metadata wins over the markers: what it lists is put right too. */
+function listedChanges(source: ModelSource, changed: readonly LayerMigration[]): Operation[] {
+  const { layers, problem } = readQuantizationMetadata(source.metadata);
+  if (problem !== null || layers.size === 0) return [];
+  const list = new Map(layers);
+  for (const { layer, object } of changed) {
+    if (list.has(layer.layer)) list.set(layer.layer, object);
+  }
+  return writeListed(source, list, "entries put right");
+}
+
+/** `scaled_fp8` in a file without such weights makes a loader take the INT8 codes for FP8. */
+function staleMarker(source: ModelSource, weights: readonly QuantizedLayer[]): Operation[] {
+  if (weights.some((layer) => isOldFloat8(source, layer))) return [];
+  return source.tensors.filter(({ name }) => SCALED_FP8.test(name)).map(({ name }) => ({
+    kind: "remove",
+    tensor: name,
+    place: name,
+    detail: "removed: it announces FP8 weights, and there are none",
+  }));
+}
+
+/** Rules that the result would break: what no operation can put right. */
+function remainingFaults(edited: EditedModel, readBytes: ReadBytes): Refusal[] {
+  const after = editedSource(edited, readBytes);
+  const layers = findQuantizedLayers(after.source, after.readBytes);
+  const contents = new Map(edited.outputs.map(({ name, content }) => [name, content.kind]));
+  const byName = tensorsByName(after.source);
+  const values = layers.flatMap((layer) => {
+    const scale = byName.get(layer.scaleName ?? "");
+    const weight = byName.get(layer.weightName ?? "");
+    const isKnown = scale !== undefined && contents.get(scale.name) !== "scales";
+    if (weight === undefined || !isKnown) return [];
+    return scaleValueProblems(layer, { weight, scale }, after.readBytes);
+  });
+  return [...headerProblems(after.source, layers, after.readBytes), ...values].filter(isError)
+    .map(({ layer, rule, detail }) => ({ layer, rule, why: detail }));
+}
+
+function refuse(source: ModelSource, refusals: readonly Refusal[]): void {
+  if (refusals.length === 0) return;
+  const listed = refusals.slice(0, LISTED).map(({ layer, rule, why }) =>
+    `${layer === "" ? "the file" : JSON.stringify(layer)}: ${rule}: ${why}`
+  );
+  const more = refusals.length > LISTED ? `; and ${refusals.length - LISTED} more` : "";
+  throw new UnsupportedError(
+    `Cannot migrate ${JSON.stringify(source.path)}: what is wrong with it cannot be put right ` +
+      `from the file alone: ${listed.join("; ")}${more}`,
+  );
+}
+
+/** What is taken for granted where nothing says it. */
+function assumptions(changed: readonly LayerMigration[]): string[] {
+  const count = changed.filter(({ layer }) => layer.marker === null && layer.markerName === null)
+    .length;
+  if (count === 0) return [];
+  const layers = count === 1 ? "layer has" : "layers have";
+  return [`${count} ${layers} no marker: the codes are taken as plain ones, not rotated`];
+}

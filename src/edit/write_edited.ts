@@ -1,0 +1,89 @@
+/**
+ * Writes an edited model. Bytes that no operation changes are moved in runs as long as both files have
+ * them in one piece, by positional reads and writes of a fixed size; nothing is decoded.
+ */
+
+import { OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
+import type { SourceTensor } from "../core/tensor.ts";
+import { type LayerErrors, layerErrors } from "../run/layer_errors.ts";
+import { makeTasks } from "../run/make_tasks.ts";
+import type { MatrixSource, Task } from "../run/tasks.ts";
+import type { Progress, WorkerPool } from "../run/workers/worker_pool.ts";
+import type { EditedModel } from "./operation.ts";
+
+/** How an edited model is written. */
+export interface WriteRequest {
+  readonly output: string;
+  /** Replace an existing output. */
+  readonly force?: boolean;
+  readonly pool: WorkerPool;
+  /** How the stored values of a weight that is rounded once more are read. */
+  readonly matrixOf?: (weight: SourceTensor) => MatrixSource;
+  readonly signal?: AbortSignal | undefined;
+  readonly onLayer?: ((layer: RequantizedLayer) => void) | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+/** A weight that was rounded once more. */
+export interface RequantizedLayer {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** What the second rounding adds: errors against the values that were stored before. */
+  readonly errors: LayerErrors;
+  /** The sums behind them, see STATS. */
+  readonly stats: Float64Array;
+}
+
+/**
+ * Writes the file; it appears under its name only when it is complete. Returns the weights that were
+ * rounded once more, in file order.
+ *
+ * @throws UnsupportedError where the output exists or is an input; InterruptedError where the signal
+ *   aborts; NonFiniteError where stored values are; Error where reading or writing fails. No output is
+ *   left behind then.
+ */
+export async function writeEdited(
+  edited: EditedModel,
+  request: WriteRequest,
+): Promise<RequantizedLayer[]> {
+  const { pool, signal, onLayer, onProgress, force = false } = request;
+  const { source, header, totalBytes } = edited;
+  refuseSameFile(request.output, source.paths);
+  const { tasks: single, inline } = makeTasks(edited, request.matrixOf);
+  const tasks = coalesceCopies(single);
+  using output = OutputFile.create(request.output, { header, totalBytes, force });
+  for (const { bytes, offsetBytes } of inline) output.write(bytes, offsetBytes);
+  const layers = new Map<number, RequantizedLayer>();
+  await pool.run({
+    inputPaths: source.paths,
+    outputs: [output.place],
+    tasks,
+    signal,
+    onProgress,
+    onTaskDone: (index, { stats, nonFinite }) => {
+      const task = tasks[index]!;
+      if (task.kind !== "quantize" || nonFinite > 0) return;
+      const { rows, cols } = task.source;
+      const layer = { name: task.name, shape: [rows, cols], errors: layerErrors(stats), stats };
+      layers.set(index, layer);
+      onLayer?.(layer);
+    },
+  });
+  output.commit();
+  return tasks.flatMap((_, index) => layers.get(index) ?? []);
+}
+
+/** Returns the tasks with copies that follow one another in both files joined to one. */
+export function coalesceCopies(tasks: readonly Task[]): Task[] {
+  const joined: Task[] = [];
+  for (const task of tasks) {
+    const last = joined.at(-1);
+    const follows = task.kind === "copy" && last?.kind === "copy" && task.file === last.file &&
+      task.offsetBytes === last.offsetBytes + last.byteLength &&
+      task.outOffsetBytes === last.outOffsetBytes + last.byteLength;
+    if (follows) {
+      joined[joined.length - 1] = { ...last, byteLength: last.byteLength + task.byteLength };
+    } else joined.push(task);
+  }
+  return joined;
+}

@@ -1,0 +1,237 @@
+/**
+ * Quantizes one weight for a program, with the decisions and by the code of a conversion: the same codes and
+ * scales as in the file that the command line writes of it.
+ */
+
+import type { Grid } from "../backend/backend.ts";
+import { UsageError } from "../core/errors.ts";
+import type { SourceTensor } from "../core/tensor.ts";
+import { randomSigns } from "../quant/incoherence.ts";
+import type { CodeSpace } from "../quant/int8_ops.ts";
+import type { LearnedReport } from "../quant/learned/report.ts";
+import type { Scheme } from "../quant/scheme.ts";
+import { bytesOf } from "../core/bytes.ts";
+import { workersWithin } from "../run/budget.ts";
+import type { LayerStatistic, Statistic } from "../calibration/calibration.ts";
+import { compensationBy } from "../calibration/compensation.ts";
+import type { LayerErrors } from "../run/layer_errors.ts";
+import type { CompensatedRows } from "../run/layer_notes.ts";
+import { floatMatrix, makeTasks } from "../run/make_tasks.ts";
+import { groupShape, resolveMode, scaleShape, schemeFor } from "../plan/mode.ts";
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../plan/options.ts";
+import type { MatrixSource, QuantizeTask, SourceTransform } from "../run/tasks.ts";
+import { arenaBytesFor, teamBytesFor } from "../run/workers/worker_pool.ts";
+import { decodeInMemory, type Files, quantizeInMemory } from "./run_in_memory.ts";
+
+/** A weight `[rows, cols]`, row-major, finite. */
+export interface WeightMatrix {
+  /** Values, f32, row-major. */
+  readonly data: Float32Array;
+  /** Rows of the matrix: outputs of the layer. */
+  readonly rows: number;
+  /** Columns of the matrix: inputs of the layer. */
+  readonly cols: number;
+  /** For messages; random numbers come from the seed and this. Default: empty. */
+  readonly name?: string;
+}
+
+/** What is known of the inputs of a layer. At most one of them is given: the best there is. */
+export interface LayerInputData {
+  /** Inputs, f32 `[T, cols]`, one per row. */
+  readonly activations?: Float32Array | null;
+  /** Second moments of the inputs, `[cols, cols]`, up to a factor. */
+  readonly hessian?: Float32Array | Float64Array | null;
+  /** Largest magnitude, or mean magnitude, of each input channel, `[cols]`. */
+  readonly channelMax?: Float32Array | null;
+}
+
+/** A quantized weight. */
+export interface ConvertedWeight {
+  /** i8 `[rows, cols]`; of a weight that is stored transformed, its padded size. */
+  readonly codes: Int8Array;
+  /** f32, one per group, row-major. */
+  readonly scale: Float32Array;
+  /** Shape of the scales as a file has them. */
+  readonly scaleShape: readonly number[];
+  /** Which codes share a scale. */
+  readonly grid: Grid;
+  /** The space that the codes are in: what `quipInt8Matmul` has to know. */
+  readonly space: CodeSpace;
+  /** What the codes stand for, f32 `[rows, cols]` in original space. */
+  readonly dequantized: Float32Array;
+  /** Errors of `dequantized` against the weight. */
+  readonly errors: LayerErrors;
+  /** What the method did: damping, or why it fell back; null for rounding to nearest. */
+  readonly note: string | null;
+  /** How many rows it was of no use for; null where no errors were compensated. */
+  readonly compensated: CompensatedRows | null;
+}
+
+/**
+ * Quantizes `weight`.
+ *
+ * @param how the options that differ from those of a conversion.
+ * @throws UsageError where options contradict one another, or the weight cannot take the scaling;
+ * RangeError where sizes do not fit, or values are not finite; FormatError where the inputs are no
+ * statistics; UnsupportedError where the layer takes more memory than there can be.
+ */
+export function convertWeight(
+  weight: WeightMatrix,
+  inputs: LayerInputData,
+  how: Partial<ConvertOptions>,
+): ConvertedWeight & { readonly learned: LearnedReport | null } {
+  const { data, rows, cols, name = "" } = weight;
+  if (data.length !== rows * cols || data.length === 0) {
+    throw new RangeError(
+      `Cannot quantize weight: ${data.length} values are not [${rows}, ${cols}] of one or more`,
+    );
+  }
+  const options: ConvertOptions = { ...DEFAULT_CONVERT_OPTIONS, ...how };
+  const given = statisticOf(inputs, weight);
+  const scheme = schemeOf(weight, options, given !== null);
+  const size = scheme.transform ?? { rows, cols };
+  const scalesAt = Math.ceil(size.rows * size.cols / 4) * 4;
+  const grid: Grid = { rows: size.rows, cols: size.cols, ...groupShape(scheme, size) };
+  const groups = (grid.rows / grid.groupRows) * (grid.cols / grid.groupCols);
+  const source: SourceTensor = {
+    name,
+    dtype: "F32",
+    shape: [rows, cols],
+    file: 0,
+    offsetBytes: 0,
+    byteLength: data.byteLength,
+  };
+  const place = { name, dtype: "I8", shape: [], byteLength: 0 } as const;
+  const { tasks: [task] } = makeTasks(
+    {
+      outputs: [
+        { ...place, offsetBytes: 0, content: { kind: "codes", source, scheme } },
+        { ...place, offsetBytes: scalesAt, content: { kind: "scales", source } },
+      ],
+    },
+    floatMatrix,
+    () => given === null ? null : compensationBy(given.statistic, options),
+  );
+  if (task?.kind !== "quantize") throw new TypeError("Cannot quantize weight: no task was made");
+  refuseTooLarge(task);
+  const files = [bytesOf(data), ...given?.files ?? []];
+  const outputBytes = scalesAt + 4 * groups;
+  const done = quantizeInMemory(task, { files, outputBytes });
+  const { output, errors, note, compensated, learned } = done;
+  const signs = signsOf(scheme, options, name);
+  const stored: MatrixSource = {
+    ...floatMatrix(source),
+    dtype: "I8",
+    scale: {
+      file: 0,
+      offsetBytes: scalesAt,
+      dtype: "F32",
+      groupRows: grid.groupRows,
+      groupCols: grid.groupCols,
+    },
+    convrotGroupSize: scheme.convrotGroupSize,
+    ...(signs === null ? {} : { transform: signs.place }),
+  };
+  return {
+    codes: new Int8Array(output.buffer, 0, size.rows * size.cols),
+    scale: new Float32Array(output.buffer, scalesAt, groups),
+    scaleShape: scaleShape(scheme, { ...size, normalizeScales: true }),
+    grid,
+    space: signs !== null
+      ? { kind: "sylvester", rows, cols, signRow: signs.signRow, signCol: signs.signCol }
+      : scheme.convrotGroupSize !== null
+      ? { kind: "convrot", groupSize: scheme.convrotGroupSize }
+      : { kind: "original" },
+    dequantized: decodeInMemory(stored, [output, ...signs?.files ?? []]),
+    errors,
+    note,
+    compensated,
+    learned,
+  };
+}
+
+function schemeOf(
+  { rows, cols }: WeightMatrix,
+  options: ConvertOptions,
+  calibrated: boolean,
+): Scheme {
+  const mode = resolveMode(options);
+  // A rotation that is asked for must be possible, one that is found may be none.
+  const heur = mode.convrot !== "auto";
+  const { scheme, fellBack } = schemeFor(mode, { rows, cols, heur, calibrated });
+  if (scheme === null) {
+    throw new UsageError(
+      `Cannot quantize weight: ${fellBack}; take a block size or rotation group that does`,
+    );
+  }
+  return scheme;
+}
+
+interface GivenStatistic {
+  readonly statistic: LayerStatistic;
+  /** The files that it is in, from number 1 on. */
+  readonly files: Files;
+}
+
+function statisticOf(
+  { activations = null, hessian = null, channelMax = null }: LayerInputData,
+  { cols, name = "" }: WeightMatrix,
+): GivenStatistic | null {
+  const given = ([
+    ["activations", "activations", activations],
+    ["hessian", "hessian", hessian],
+    ["channelMax", "channels", channelMax],
+  ] as const).filter(([, , values]) => values !== null);
+  if (given.length > 1) {
+    const names = given.map(([key]) => key).join(" and ");
+    throw new UsageError(`Cannot compensate by ${names}: give the best of them only`);
+  }
+  const [key, statistic, values] = given[0] ?? [];
+  if (key === undefined || statistic === undefined || !values) return null;
+  const rows = values.length / cols;
+  const wanted: Readonly<Record<Statistic, boolean>> = {
+    activations: Number.isInteger(rows) && rows > 0,
+    hessian: rows === cols,
+    channels: rows === 1,
+    lora: false,
+  };
+  if (!wanted[statistic]) {
+    const shape = { activations: "rows of", hessian: `${cols} x`, channelMax: "one row of" }[key];
+    throw new RangeError(
+      `Cannot use ${key}: it has ${values.length} elements, needs ${shape} ${cols}`,
+    );
+  }
+  const dtype = values instanceof Float64Array ? "F64" : "F32";
+  const path = `${key} of ${name === "" ? "the weight" : name}`;
+  const data = { kind: "file", file: 1, offsetBytes: 0, dtype, path } as const;
+  return { statistic: { statistic, rows, cols, data }, files: [bytesOf(values)] };
+}
+
+/** The random signs of a weight that is stored transformed, as values and as files 1 and 2. */
+function signsOf({ transform }: Scheme, { quip: { seed } }: ConvertOptions, name: string): {
+  readonly signRow: Float32Array;
+  readonly signCol: Float32Array;
+  readonly place: SourceTransform;
+  readonly files: Files;
+} | null {
+  if (transform === undefined) return null;
+  const { rows, cols } = transform;
+  const signRow = randomSigns(rows, { seed, name, side: "row" });
+  const signCol = randomSigns(cols, { seed, name, side: "col" });
+  const at = (file: number) => ({ file, offsetBytes: 0 });
+  return {
+    signRow,
+    signCol,
+    place: { rows, cols, signRow: at(1), signCol: at(2) },
+    files: [bytesOf(signRow), bytesOf(signCol)],
+  };
+}
+
+function refuseTooLarge(task: QuantizeTask): void {
+  const needs = {
+    arenaBytes: arenaBytesFor([task]),
+    teamBytes: teamBytesFor([task]),
+    tensorCount: 1,
+  };
+  workersWithin(needs, { wanted: 1, limitBytes: null });
+}

@@ -1,0 +1,91 @@
+/** GPTQ of single weights, for programs. */
+
+import type { ConvertOptions } from "../plan/options.ts";
+import type { Segments } from "../run/tasks.ts";
+import {
+  type ConvertedWeight,
+  convertWeight,
+  type LayerInputData,
+  type WeightMatrix,
+} from "./convert_weight.ts";
+
+/** Options of a {@link GPTQInt8Converter}. */
+export interface GPTQInt8Options {
+  /** Weights that share a scale. Default: `row`. */
+  readonly scaling?: "tensor" | "row" | "block";
+  /** Edge of a block. Default: 128. */
+  readonly blockSize?: number;
+  /**
+   * Columns that are rotated together, a power of 4 that divides them; row scaling only. Default: `auto`, the
+   * largest of 256, 64 and 16 that does, with row scaling, else `off`.
+   */
+  readonly convrot?: "auto" | "off" | number;
+  /** Round the columns of most energy first. Default: true. */
+  readonly actOrder?: boolean;
+  /**
+   * Feed errors back in 16-bit integers: faster than in f32, as good, other codes here and there.
+   * Default: true.
+   */
+  readonly turbo?: boolean;
+  /** Scales of least squared error, or largest magnitude / 127. Default: as of the command line. */
+  readonly scaleSearch?: "off" | "mse";
+  /** Cut the columns of large weights to bound the memory of their Hessians. Default: never. */
+  readonly segments?: Segments | null;
+}
+
+/**
+ * Rounds weights one by one with error compensation, on the grid and in the space that is stored.
+ *
+ * @example
+ * ```ts
+ * import assert from "node:assert/strict";
+ * const cols = 64, data = Float32Array.from({ length: 32 * cols }, (_, i) => Math.sin(i * i));
+ * // Second moments of inputs that all have something in common.
+ * const hessian = Float64Array.from(
+ *   { length: cols * cols },
+ *   (_, i) => i % (cols + 1) === 0 ? 2 : 1,
+ * );
+ * const converter = new GPTQInt8Converter({ convrot: 16 });
+ * const { codes, scale, dequantized, note } = converter.convert({ data, rows: 32, cols }, { hessian });
+ * assert.deepEqual([codes.length, scale.length, dequantized.length], [2048, 32, 2048]);
+ * assert.match(note!, /gptq from hessian/);
+ * ```
+ */
+export class GPTQInt8Converter {
+  readonly #options: Partial<ConvertOptions>;
+
+  /**
+   * Takes options for all weights that will be converted.
+   *
+   * @param options what differs from the defaults.
+   */
+  constructor(options: GPTQInt8Options = {}) {
+    const { scaling = "row", blockSize = 128, actOrder = true, segments = null } = options;
+    const { turbo = true } = options;
+    const { convrot = scaling === "row" ? "auto" : "off", scaleSearch = null } = options;
+    this.#options = {
+      method: "gptq",
+      scaling,
+      blockSize,
+      convrot,
+      actOrder,
+      turbo,
+      scaleSearch,
+      segments,
+    };
+  }
+
+  /**
+   * Returns the codes of `weight`. Memory: 8 cols² bytes besides the weight.
+   *
+   * @param inputs what is known of the inputs of the layer; without it, or where it is of no use (the note
+   * tells), weights are rounded to nearest.
+   * @throws UsageError where options contradict one another or do not fit the weight; RangeError where sizes do
+   * not fit, or values are not finite; FormatError where the inputs are no statistics; UnsupportedError where
+   * the layer takes more than 4 GiB.
+   */
+  convert(weight: WeightMatrix, inputs: LayerInputData = {}): ConvertedWeight {
+    const { learned: _, ...converted } = convertWeight(weight, inputs, this.#options);
+    return converted;
+  }
+}

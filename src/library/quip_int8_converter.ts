@@ -1,0 +1,86 @@
+/** QuIP of single weights, for programs. */
+
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS, type QuipOptions } from "../plan/options.ts";
+import type { Segments } from "../run/tasks.ts";
+import {
+  type ConvertedWeight,
+  convertWeight,
+  type LayerInputData,
+  type WeightMatrix,
+} from "./convert_weight.ts";
+
+/** Options of a {@link QuIPInt8Converter}: those of {@link QuipOptions}, and what all methods have. */
+export interface QuIPInt8Options extends Partial<QuipOptions> {
+  /** Columns that share a scale with the scheme `block`. Default: 128. */
+  readonly blockSize?: number;
+  /**
+   * Columns that are rotated together, a power of 4 that divides them: codes that ComfyUI runs natively.
+   * Default: `off`, codes in original space, as documented.
+   */
+  readonly convrot?: "auto" | "off" | number;
+  /** Round the columns of most energy first. Default: true. */
+  readonly actOrder?: boolean;
+  /**
+   * Feed errors back in 16-bit integers: faster than in f32, as good, other codes here and there.
+   * Default: true.
+   */
+  readonly turbo?: boolean;
+  /** Cut the columns of large weights to bound the memory of their Hessians. Default: never. */
+  readonly segments?: Segments | null;
+}
+
+/**
+ * Rounds weights one by one as `--optimizer quip` does: rotated (`convrot`), in original space and then never
+ * worse than rounding to nearest, or stored in the space of random signs and Hadamard transforms.
+ *
+ * @example
+ * ```ts
+ * import assert from "node:assert/strict";
+ * import { quipInt8Matmul } from "@quantsmith/quantsmith";
+ * const rows = 48, cols = 80, data = Float32Array.from({ length: rows * cols }, (_, i) => Math.sin(i * i));
+ * const converter = new QuIPInt8Converter({ storeTransformed: true, seed: 7 });
+ * const { codes, scale, grid, space, dequantized } = converter.convert({ data, rows, cols });
+ * assert.deepEqual([codes.length, scale.length, dequantized.length], [64 * 128, 64, rows * cols]);
+ * // What the layer computes, on int8 inputs.
+ * const x = new Float32Array(cols).fill(1);
+ * const y = quipInt8Matmul(x, { codes, scales: scale, grid, space });
+ * const exact = data.subarray(0, cols).reduce((sum, w) => sum + w, 0);
+ * assert(Math.abs(y[0]! - exact) < 0.1);
+ * ```
+ */
+export class QuIPInt8Converter {
+  readonly #options: Partial<ConvertOptions>;
+
+  /**
+   * Takes options for all weights that will be converted.
+   *
+   * @param options what differs from the defaults.
+   */
+  constructor(options: QuIPInt8Options = {}) {
+    const { blockSize = 128, convrot = "off", actOrder = true, ...others } = options;
+    const { turbo = true, segments = null, ...quip } = others;
+    this.#options = {
+      method: "quip",
+      blockSize,
+      convrot,
+      actOrder,
+      turbo,
+      segments,
+      quip: { ...DEFAULT_CONVERT_OPTIONS.quip, ...quip },
+    };
+  }
+
+  /**
+   * Returns the codes of `weight`.
+   *
+   * @param inputs what is known of the inputs of the layer; without it weights are rounded to nearest, in the
+   * space that is stored.
+   * @throws UsageError where options contradict one another or do not fit the weight; RangeError where sizes do
+   * not fit, or values are not finite; FormatError where the inputs are no statistics; UnsupportedError where
+   * the layer takes more than 4 GiB.
+   */
+  convert(weight: WeightMatrix, inputs: LayerInputData = {}): ConvertedWeight {
+    const { learned: _, ...converted } = convertWeight(weight, inputs, this.#options);
+    return converted;
+  }
+}

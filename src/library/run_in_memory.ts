@@ -1,0 +1,146 @@
+/**
+ * Carries out the work of a conversion on arrays instead of files: one layer, on the calling thread, by the
+ * code that the workers run.
+ */
+
+import { type LayerErrors, layerErrors } from "../run/layer_errors.ts";
+import { type CompensatedRows, compensatedRows, noteWithRows } from "../run/layer_notes.ts";
+import type { LearnedReport } from "../quant/learned/report.ts";
+import { soloContext } from "../linalg/context.ts";
+import { type ChunkContext, SLOT_LENGTH, type TeamContext } from "../run/chunks/chunk_context.ts";
+import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "../run/chunks/load_rect.ts";
+import { runChunk, runTogether, scratchBytes, sharedBytes } from "../run/chunks/run_chunk.ts";
+import {
+  CHUNK_ELEMENTS,
+  chunkCount,
+  type ChunkGrid,
+  chunkGrid,
+  chunkRect,
+  isTeamTask,
+  type MatrixSource,
+  type QuantizeTask,
+} from "../run/tasks.ts";
+import { sumSlots } from "../run/workers/worker_pool.ts";
+import { type OwnMemory, withOwnMemory } from "./own_memory.ts";
+
+/** What became of a layer. */
+export interface InMemoryResult {
+  /** The output, as the task placed codes and scales in it. */
+  readonly output: Uint8Array<ArrayBuffer>;
+  readonly errors: LayerErrors;
+  /** What the method did; null for rounding to nearest. */
+  readonly note: string | null;
+  /** How many rows it was of no use for; null where no errors were compensated. */
+  readonly compensated: CompensatedRows | null;
+  /** What learned rounding did; null where codes were not learned. */
+  readonly learned: LearnedReport | null;
+}
+
+/** Files of a run, by number, as their bytes. */
+export type Files = readonly Uint8Array[];
+
+/**
+ * Quantizes the layer of `task`.
+ *
+ * @param files what the task reads from. @param outputBytes size of what it writes to.
+ * @throws RangeError where the layer holds NaN or infinity, or does not fit a WebAssembly memory; FormatError
+ * where what it is compensated by is no statistic.
+ */
+export function quantizeInMemory(
+  task: QuantizeTask,
+  { files, outputBytes }: { files: Files; outputBytes: number },
+): InMemoryResult {
+  const grid = chunkGrid(task), count = chunkCount(grid);
+  const output = new Uint8Array(outputBytes);
+  const slots = new Float64Array(SLOT_LENGTH * count);
+  let note: string | null = null, learned: LearnedReport | null = null;
+  withOwnMemory(scratchBytes(task, grid), (own) => {
+    const contextOf = (index: number): ChunkContext => ({
+      ...contextFor(own, files),
+      write: (view, position) => output.set(view, position),
+      note: (text, report) => {
+        note = text;
+        learned = report ?? null;
+      },
+      slot: slots.subarray(index * SLOT_LENGTH, (index + 1) * SLOT_LENGTH),
+    });
+    if (isTeamTask(task)) {
+      let next = 0;
+      const linalg = soloContext(own.linalg, own.memory);
+      const team: TeamContext = {
+        ...contextOf(0),
+        linalg,
+        shared: own.shared,
+        nextChunk: () => next === count ? null : { index: next, context: contextOf(next++) },
+        chunkDone: () => {},
+        contextOf,
+      };
+      runTogether(team, task);
+    } else {
+      for (let index = 0; index < count; index++) runChunk(contextOf(index), task, grid, index);
+    }
+  }, sharedBytes(task));
+  const { stats, nonFinite, firstNonFinite, rowsToNearest } = sumSlots(slots);
+  if (nonFinite > 0) {
+    throw new RangeError(
+      `Cannot quantize ${
+        JSON.stringify(task.name)
+      }: ${nonFinite} values are not finite, the first ` +
+        `at index ${firstNonFinite}`,
+    );
+  }
+  const compensated = compensatedRows(task, note, { rowsToNearest });
+  return {
+    output,
+    errors: layerErrors(stats),
+    note: noteWithRows(note, compensated),
+    compensated,
+    learned,
+  };
+}
+
+/** Returns the values of a stored matrix in original space, f32 `[rows, cols]`. */
+export function decodeInMemory(matrix: MatrixSource, files: Files): Float32Array {
+  const values = new Float32Array(matrix.rows * matrix.cols);
+  const grid = wholeRows(matrix), first = chunkRect(grid, 0);
+  const bytes = rawBytes(matrix, first) + 4 * first.rows * first.cols +
+    decodeScratchBytes(matrix, first.rows);
+  withOwnMemory(bytes, (own) => {
+    for (let index = 0; index < chunkCount(grid); index++) {
+      const rect = chunkRect(grid, index), mark = own.memory.mark();
+      const context: ChunkContext = {
+        ...contextFor(own, files),
+        write: () => {},
+        note: () => {},
+        slot: new Float64Array(SLOT_LENGTH),
+      };
+      const raw = own.memory.u8(rawBytes(matrix, rect));
+      const x = own.memory.f32(rect.rows * rect.cols);
+      readRect(context, raw, matrix, rect);
+      decodeRect(context, x, raw, matrix, rect);
+      values.set(x, rect.row * rect.cols);
+      own.memory.release(mark);
+    }
+  });
+  return values;
+}
+
+function wholeRows({ rows, cols, transform }: MatrixSource): ChunkGrid {
+  const step = transform === undefined ? Math.max(1, Math.floor(CHUNK_ELEMENTS / cols)) : rows;
+  return { rows, cols, rowStep: Math.min(rows, step), colStep: cols, streamed: false };
+}
+
+function contextFor(
+  { kernels, linalg, memory }: OwnMemory,
+  files: Files,
+): Pick<ChunkContext, "kernels" | "linalg" | "gpu" | "scratch" | "read"> {
+  return {
+    kernels,
+    linalg: soloContext(linalg, memory),
+    gpu: null,
+    scratch: memory,
+    read: (file, view, position) => {
+      view.set(files[file]!.subarray(position, position + view.byteLength));
+    },
+  };
+}

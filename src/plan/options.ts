@@ -1,0 +1,145 @@
+/** What a conversion is asked to do. Made once by the command line or the library, then frozen. */
+
+import type { OverrideSources } from "../config/layer_overrides.ts";
+import {
+  DEFAULT_LEARNED_OPTIONS,
+  type LearnedOptimizer,
+  type LearnedOptions,
+} from "../quant/learned/options.ts";
+import type { LoraMergeOptions } from "../run/lora_merge.ts";
+import type { Segments } from "../run/tasks.ts";
+import type { NamePattern, PresetChoice, Tier } from "../presets/preset.ts";
+
+export type { PresetChoice, Tier };
+
+/** What the method `quip` stores, and how. */
+export interface QuipOptions {
+  /** Store the codes of the transformed weight, which needs a loader of its own. */
+  readonly storeTransformed: boolean;
+  /** In original space without `scaling`: one grid per row or tensor, or one per row and group of columns. */
+  readonly requantScheme: "tensor" | "block";
+  /** With the scheme `tensor`: a scale per row, not one for all. */
+  readonly perRow: boolean;
+  /** Of the random signs. */
+  readonly seed: number;
+}
+
+/** Options of one conversion. `null` means: not asked for, use the default of the mode. */
+export interface ConvertOptions {
+  /** Whose files are written. */
+  readonly target: "comfyui" | "ctq";
+  /** `fp16` casts what would be quantized. */
+  readonly output: "int8" | "fp16";
+  /** Weights that share a scale; null: what the target defaults to. */
+  readonly scaling: "tensor" | "row" | "block" | null;
+  /** Edge of a block in weights. */
+  readonly blockSize: number;
+  /** Columns that are rotated together, a power of 4; null: by the scaling. */
+  readonly convrot: "auto" | "off" | number | null;
+  /** Whether scales shrink where that lowers the squared error; null: by the method. */
+  readonly scaleSearch: "off" | "mse" | null;
+  /** `auto`: gptq for layers with calibration data, else round to nearest with scale search. */
+  readonly method: "auto" | "simple" | "gptq" | "quip" | LearnedOptimizer;
+  /** How `original`, `adamw` and `radam` learn. */
+  readonly learned: LearnedOptions;
+  /** Of what is random in them, a whole number from 0 on. */
+  readonly seed: number;
+  /** What `quip` stores. */
+  readonly quip: QuipOptions;
+  /** Cut the columns of large layers when errors are compensated; null: never. */
+  readonly segments: Segments | null;
+  /** Statistics of the layers' inputs; null: none. */
+  readonly calibrationPath: string | null;
+  /** Fraction of the activation rows, the last ones, that are only measured with: 0 to 0.9. */
+  readonly calibrationHoldout: number;
+  /** Correct biases for what rounding does to the mean output, where real inputs are known. */
+  readonly biasCorrection: boolean;
+  /** Write the `input_scale` of static activations, where the calibration data has it or inputs. */
+  readonly staticActivations: boolean;
+  /** A LoRA whose directions weigh more in the errors of outputs; null: none. */
+  readonly calibrationLora: string | null;
+  /** The alpha of SmoothQuant, 0 to 1; null: no smoothing. */
+  readonly smoothAlpha: number | null;
+  /** Round the columns of most energy first. The documented default is off; measured, on is better. */
+  readonly actOrder: boolean;
+  /** Feed errors back in 16-bit integers: faster, as good, other codes here and there than in f32. */
+  readonly turbo: boolean;
+  /** Keep layers that the mode cannot take, instead of falling to row scaling. */
+  readonly heur: boolean;
+  /** Write `comfy_quant` markers; false: the old `scale_weight` layout. */
+  readonly comfyQuant: boolean;
+  /** Tell the formats in the header, too. */
+  readonly saveQuantMetadata: boolean;
+  /** Ask the loader to multiply in full precision. */
+  readonly fullPrecisionMatrixMult: boolean;
+  /** Write `input_scale` (F32 scalar 1) beside each quantized weight. */
+  readonly inputScale: boolean;
+  /** Scalar scales have shape `[]`; false: `[1]`. */
+  readonly normalizeScales: boolean;
+  /** Layers that it is found in are kept. */
+  readonly excludeLayers: RegExp | NamePattern | null;
+  /** What single layers are to be instead: layer config, custom layers, fallback; null: nothing. */
+  readonly layers: OverrideSources | null;
+  /** LoRAs that are merged into the model before everything else; null: none. */
+  readonly merge: LoraMergeOptions | null;
+  /** What NaN, infinity or overflow does. */
+  readonly nonfinite: "error" | "keep";
+  /** Which layers are kept. */
+  readonly preset: PresetChoice;
+  /** How many layers of a family are kept. */
+  readonly tier: Tier;
+  /** Dequantize an already quantized input first; otherwise it is refused. */
+  readonly requantize: boolean;
+  /** Quantize `lora_A/B/up/down` too. */
+  readonly lora: boolean;
+  /** Write shards of at most this size, with an index; null: one file. */
+  readonly shardBytes: number | null;
+}
+
+/** The documented defaults. */
+export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOptions>({
+  target: "comfyui",
+  output: "int8",
+  scaling: null,
+  blockSize: 128,
+  convrot: null,
+  scaleSearch: null,
+  method: "auto",
+  learned: DEFAULT_LEARNED_OPTIONS,
+  seed: 0,
+  quip: Object.freeze({
+    storeTransformed: false,
+    requantScheme: "tensor",
+    perRow: true,
+    seed: 0,
+  }),
+  segments: null,
+  calibrationPath: null,
+  calibrationHoldout: 0,
+  biasCorrection: true,
+  staticActivations: false,
+  calibrationLora: null,
+  smoothAlpha: null,
+  actOrder: true,
+  turbo: true,
+  heur: false,
+  comfyQuant: true,
+  saveQuantMetadata: false,
+  fullPrecisionMatrixMult: false,
+  inputScale: false,
+  normalizeScales: true,
+  excludeLayers: null,
+  layers: null,
+  merge: null,
+  nonfinite: "error",
+  preset: { kind: "auto" },
+  tier: "balanced",
+  requantize: false,
+  lora: false,
+  shardBytes: null,
+});
+
+/** The method of a conversion that names none: learned rounding is what the documents have for `ctq`. */
+export function methodByDefault(target: ConvertOptions["target"]): ConvertOptions["method"] {
+  return target === "ctq" ? "original" : "auto";
+}

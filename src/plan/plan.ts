@@ -1,0 +1,360 @@
+/**
+ * The plan: from headers and options alone, what becomes of every input tensor and why, and every
+ * output tensor with its place in the file. Pure. `--dry-run` prints it; tasks are cut from it.
+ */
+
+import type { DType } from "../core/dtype.ts";
+import { UnsupportedError } from "../core/errors.ts";
+import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
+import { matrixShape } from "../lora/key_map.ts";
+import type { Detection, LayerDecision, LayerRule } from "../presets/preset.ts";
+import { randomSigns } from "../quant/incoherence.ts";
+import type { Scheme, Transform } from "../quant/scheme.ts";
+import type { PlacedTensor } from "../safetensors/layout.ts";
+import { layoutOutput, type OutputPart, type ShardOptions } from "../safetensors/shard_layout.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
+import { QUANTIZATION_METADATA_KEY } from "../formats/quant_layers.ts";
+import { type Marker, markerBytes, markerOf, quantizationMetadata } from "../formats/marker.ts";
+import { type LayerControl, layerControl, type LayerFate } from "./layer_control.ts";
+import { scaleShape, schemeFor } from "./mode.ts";
+import type { ConvertOptions } from "./options.ts";
+import { SMOOTH_FACTORS } from "../formats/stored_matrix.ts";
+import { SEGMENT_ELEMENTS } from "../run/tasks.ts";
+
+/** What happens to an input tensor. */
+export type Action = "quantize" | "keep" | "cast" | "remove";
+
+/** One input tensor and its fate. */
+export interface PlannedTensor {
+  /** The tensor of the input. */
+  readonly source: SourceTensor;
+  /** What becomes of it. */
+  readonly action: Action;
+  /** Why, in a few words. */
+  readonly reason: string;
+  /** Set for `quantize`. */
+  readonly scheme: Scheme | null;
+}
+
+/** What an output tensor is filled with. */
+export type Content =
+  | { readonly kind: "copy"; readonly source: SourceTensor }
+  | { readonly kind: "cast"; readonly source: SourceTensor; readonly dtype: "F16" | "BF16" | "F32" }
+  | { readonly kind: "codes"; readonly source: SourceTensor; readonly scheme: Scheme }
+  | { readonly kind: "scales"; readonly source: SourceTensor }
+  | { readonly kind: "inline"; readonly bytes: Uint8Array };
+
+/** An output tensor in its place; `offsetBytes` is an address that counts through all files. */
+export interface PlannedOutput extends PlacedTensor {
+  /** What its bytes are made from. */
+  readonly content: Content;
+}
+
+/** Counts and sizes of a plan. */
+export interface PlanTotals {
+  /** How many tensors are quantized. */
+  readonly quantize: number;
+  /** How many are copied. */
+  readonly keep: number;
+  /** How many are cast. */
+  readonly cast: number;
+  /** How many are left out. */
+  readonly remove: number;
+  /** Size of the input files. */
+  readonly inputBytes: number;
+  /** Exact size of the output files. */
+  readonly outputBytes: number;
+}
+
+/** Everything that is decided before a value is read. */
+export interface Plan {
+  /** What the model was taken for. */
+  readonly detection: Detection;
+  /** Whose file is written. */
+  readonly target: ConvertOptions["target"];
+  /** One per input tensor, in input order. */
+  readonly tensors: readonly PlannedTensor[];
+  /** In file order. */
+  readonly outputs: readonly PlannedOutput[];
+  /** The files of the output, one or more. */
+  readonly parts: readonly OutputPart[];
+  /** Counts and sizes. */
+  readonly totals: PlanTotals;
+  /** Layers that could not take the mode, `name: why`. */
+  readonly fallbacks: readonly string[];
+}
+
+/** What {@link makePlan} decides by. */
+export interface PlanInput {
+  readonly model: ModelSource;
+  readonly detection: Detection;
+  readonly rule: LayerRule;
+  readonly options: ConvertOptions;
+  /**
+   * Already quantized weights as what they dequantize to, by name, and the tensors that belong to them
+   * (markers, scales) and go. Empty for a float model.
+   */
+  readonly requantized?: {
+    readonly weights: ReadonlyMap<string, TensorInfo>;
+    readonly parts: ReadonlySet<string>;
+  };
+  /** Names of weights whose errors are compensated. */
+  readonly calibrated?: ReadonlySet<string>;
+  /** Names of weights that get the `input_scale` of static activations. */
+  readonly staticScales?: ReadonlySet<string>;
+  /** Names of tensors that LoRAs are merged into. */
+  readonly merged?: ReadonlySet<string>;
+  /** Names that are kept because they hold NaN or infinity (`--nonfinite keep`). */
+  readonly keepNonFinite?: ReadonlySet<string>;
+}
+
+/**
+ * Returns the plan.
+ *
+ * @throws UsageError where options contradict one another; UnsupportedError where an output name is
+ * taken twice.
+ */
+export function makePlan(input: PlanInput): Plan {
+  const { model, options } = input;
+  const logical = model.tensors.map((t) => input.requantized?.weights.get(t.name) ?? t);
+  const control = layerControl(logical, options);
+  const fallbacks: string[] = [];
+  const markers = new Map<string, Marker>();
+  const wanted: { info: TensorInfo; content: Content }[] = [];
+  const tensors = model.tensors.map((source): PlannedTensor => {
+    const decision = decide(input, control, source);
+    if (decision.action === "remove") {
+      return { source, action: "remove", reason: decision.reason, scheme: null };
+    }
+    if (decision.action === "cast") return planCast(input, wanted, source, decision.reason);
+    if (decision.action === "quantize") {
+      const [rows = 0, cols = 0] = source.shape;
+      const { mode, options: { heur, method } } = decision;
+      const calibrated = method !== "simple" && (input.calibrated?.has(source.name) ?? false);
+      const choice = schemeFor(mode, { rows, cols, heur, wish: decision.wish, calibrated });
+      if (choice.fellBack !== null) fallbacks.push(`${source.name}: ${choice.fellBack}`);
+      if (choice.scheme !== null) {
+        planQuantize(wanted, markers, {
+          source,
+          scheme: choice.scheme,
+          options: decision.options,
+          hasInputScale: decision.options.inputScale ||
+            (input.staticScales?.has(source.name) ?? false),
+        });
+        const reason = choice.fellBack === null
+          ? decision.reason
+          : `${decision.reason}; ${choice.fellBack}`;
+        return { source, action: "quantize", reason, scheme: choice.scheme };
+      }
+      return planRest(input, wanted, source, `--heur: ${choice.fellBack}`);
+    }
+    return planRest(input, wanted, source, decision.reason);
+  });
+  const layout = layoutOutputs(wanted, metadataOf(input, markers), {
+    path: model.path,
+    shardBytes: options.shardBytes,
+  });
+  const count = (action: Action) => tensors.filter((t) => t.action === action).length;
+  return {
+    detection: input.detection,
+    target: options.target,
+    tensors,
+    outputs: layout.outputs,
+    parts: layout.parts,
+    totals: {
+      quantize: count("quantize"),
+      keep: count("keep"),
+      cast: count("cast"),
+      remove: count("remove"),
+      inputBytes: model.inputBytes,
+      outputBytes: layout.totalBytes,
+    },
+    fallbacks,
+  };
+}
+
+function decide(input: PlanInput, control: LayerControl, source: SourceTensor): LayerFate {
+  const logical = input.requantized?.weights.get(source.name) ?? source;
+  const decision: LayerDecision = input.requantized?.parts.has(source.name)
+    ? { action: "remove", reason: "replaced by requantization" }
+    : input.rule(logical);
+  const fate = control(logical, decision);
+  const isMerged = input.merged?.has(source.name) === true && fate.action !== "remove";
+  const isChanged = isMerged || fate.action === "quantize" || fate.action === "cast";
+  if (isChanged && input.keepNonFinite?.has(source.name)) {
+    const what = isMerged ? "merged or quantized" : "quantized";
+    const reason = `holds values that cannot be ${what} (--nonfinite keep)`;
+    return { ...fate, action: "keep", reason };
+  }
+  if (isMerged) refuseLongRows(source);
+  return isMerged ? { ...fate, reason: `${fate.reason} + LoRA` } : fate;
+}
+
+function refuseLongRows({ name, shape }: SourceTensor): void {
+  const [, cols] = matrixShape(shape);
+  if (cols <= SEGMENT_ELEMENTS) return;
+  throw new UnsupportedError(
+    `Cannot merge a LoRA into tensor ${JSON.stringify(name)}: its rows have ${cols} elements, ` +
+      `at most ${SEGMENT_ELEMENTS} are merged`,
+  );
+}
+
+type Wanted = { info: TensorInfo; content: Content }[];
+
+function planKeep(wanted: Wanted, source: SourceTensor, reason: string): PlannedTensor {
+  wanted.push({ info: source, content: { kind: "copy", source } });
+  return { source, action: "keep", reason, scheme: null };
+}
+
+function planCast(
+  { merged }: PlanInput,
+  wanted: Wanted,
+  source: SourceTensor,
+  reason: string,
+): PlannedTensor {
+  const { name, shape } = source;
+  if (source.dtype === "F16" && !merged?.has(name)) {
+    return planKeep(wanted, source, `${reason}; F16 already`);
+  }
+  wanted.push({
+    info: { name, dtype: "F16", shape },
+    content: { kind: "cast", source, dtype: "F16" },
+  });
+  return { source, action: "cast", reason, scheme: null };
+}
+
+/** Keeps a tensor; codes whose scales go are written as the values they stand for. */
+function planRest(
+  { requantized, merged, keepNonFinite }: PlanInput,
+  wanted: Wanted,
+  source: SourceTensor,
+  reason: string,
+): PlannedTensor {
+  const { name, shape } = source;
+  if (!requantized?.weights.has(name)) {
+    // What is kept for its NaN is kept as it is.
+    const isMerged = merged?.has(name) === true && !keepNonFinite?.has(name);
+    return isMerged ? planMerged(wanted, source, reason) : planKeep(wanted, source, reason);
+  }
+  const content: Content = { kind: "cast", source, dtype: "BF16" };
+  wanted.push({ info: { name, dtype: "BF16", shape }, content });
+  return { source, action: "cast", reason: `dequantized: ${reason}`, scheme: null };
+}
+
+/** Writes a kept tensor with its LoRAs merged, in its own dtype. */
+function planMerged(wanted: Wanted, source: SourceTensor, reason: string): PlannedTensor {
+  const { name, shape, dtype } = source;
+  if (dtype !== "F16" && dtype !== "BF16" && dtype !== "F32") {
+    throw new UnsupportedError(
+      `Cannot merge a LoRA into tensor ${JSON.stringify(name)}: it is kept as ${dtype}, ` +
+        "merged tensors are kept as F16, BF16 or F32",
+    );
+  }
+  wanted.push({ info: { name, dtype, shape }, content: { kind: "cast", source, dtype } });
+  return { source, action: "cast", reason, scheme: null };
+}
+
+/** What the documented layout of transformed codes has beside them. */
+function planTransform(
+  add: (info: TensorInfo, content: Content) => void,
+  base: string,
+  { rows, cols, seed }: Transform,
+  name: string,
+): void {
+  const inline = (part: string, dtype: DType, shape: number[], values: ArrayBufferView) =>
+    add({ name: `${base}${part}`, dtype, shape }, {
+      kind: "inline",
+      bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+    });
+  inline("hadamard_quip", "I8", [], Int8Array.of(1));
+  inline("hadamard_size_out", "I32", [], Int32Array.of(rows));
+  inline("hadamard_size_in", "I32", [], Int32Array.of(cols));
+  inline("sign_row", "F32", [rows], randomSigns(rows, { seed, name, side: "row" }));
+  inline("sign_col", "F32", [cols], randomSigns(cols, { seed, name, side: "col" }));
+}
+
+function planQuantize(
+  wanted: Wanted,
+  markers: Map<string, Marker>,
+  { source, scheme, options, hasInputScale }: {
+    source: SourceTensor;
+    scheme: Scheme;
+    options: ConvertOptions;
+    /** 1, which the scale of static activations replaces later where there is one. */
+    hasInputScale: boolean;
+  },
+): void {
+  const [rows = 0, cols = 0] = source.shape;
+  const base = source.name.replace(/weight$/, "");
+  const add = (info: TensorInfo, content: Content) => wanted.push({ info, content });
+  if (options.comfyQuant) {
+    const marker = {
+      ...markerOf(scheme, options),
+      // The codes have the padded size: a reader must know the weight's own.
+      ...(scheme.transform === undefined ? {} : { out_features: rows, in_features: cols }),
+    };
+    const bytes = markerBytes(marker);
+    markers.set(base.replace(/\.$/, ""), marker);
+    add({ name: `${base}comfy_quant`, dtype: "U8", shape: [bytes.length] }, {
+      kind: "inline",
+      bytes,
+    });
+  }
+  const { transform } = scheme;
+  const stored = transform ?? { rows, cols };
+  const shape = transform === undefined ? source.shape : [stored.rows, stored.cols];
+  add({ name: source.name, dtype: "I8", shape }, { kind: "codes", source, scheme });
+  if (options.smoothAlpha !== null && options.target === "ctq") {
+    const bytes = new Uint8Array(4 * cols); // made once the weight is known
+    add({ name: `${base}${SMOOTH_FACTORS}`, dtype: "F32", shape: [cols] }, {
+      kind: "inline",
+      bytes,
+    });
+  }
+  if (transform !== undefined) planTransform(add, base, transform, source.name);
+  add({
+    name: `${base}${options.comfyQuant ? "weight_scale" : "scale_weight"}`,
+    dtype: "F32",
+    shape: scaleShape(scheme, { ...stored, normalizeScales: options.normalizeScales }),
+  }, { kind: "scales", source });
+  if (hasInputScale) {
+    const one = new Uint8Array(new Float32Array([1]).buffer);
+    const shape = options.normalizeScales ? [] : [1];
+    add({ name: `${base}input_scale`, dtype: "F32", shape }, { kind: "inline", bytes: one });
+  }
+}
+
+function metadataOf(
+  { model, options, requantized }: PlanInput,
+  markers: ReadonlyMap<string, Marker>,
+): Record<string, string> | null {
+  const metadata = { ...model.metadata };
+  if (requantized !== undefined) delete metadata[QUANTIZATION_METADATA_KEY];
+  if (options.saveQuantMetadata && markers.size > 0) {
+    metadata[QUANTIZATION_METADATA_KEY] = quantizationMetadata(markers);
+  }
+  return model.metadata === null && Object.keys(metadata).length === 0 ? null : metadata;
+}
+
+function layoutOutputs(
+  wanted: Wanted,
+  metadata: Record<string, string> | null,
+  { path, shardBytes }: { path: string } & ShardOptions,
+): { outputs: PlannedOutput[]; parts: readonly OutputPart[]; totalBytes: number } {
+  const contents = new Map<string, Content>();
+  for (const { info, content } of wanted) {
+    if (contents.has(info.name)) {
+      throw new UnsupportedError(
+        `Cannot plan ${JSON.stringify(path)}: the output would hold ` +
+          `${JSON.stringify(info.name)} twice; the source has a tensor of that name already`,
+      );
+    }
+    contents.set(info.name, content);
+  }
+  const layout = layoutOutput(wanted.map(({ info }) => info), metadata, { shardBytes });
+  return {
+    parts: layout.parts,
+    totalBytes: layout.totalBytes,
+    outputs: layout.entries.map((entry) => ({ ...entry, content: contents.get(entry.name)! })),
+  };
+}

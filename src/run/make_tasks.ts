@@ -1,0 +1,165 @@
+/** Cuts tasks from a plan: what the workers do, and what the main thread writes itself. */
+
+import { isFloatDType } from "../core/dtype.ts";
+import { UnsupportedError } from "../core/errors.ts";
+import type { SourceTensor } from "../core/tensor.ts";
+import { isLearnedOptimizer } from "../quant/learned/options.ts";
+import { groupShape } from "../plan/mode.ts";
+import type { Scheme } from "../quant/scheme.ts";
+import { trustOf } from "../quant/trust.ts";
+import type { Plan, PlannedOutput } from "../plan/plan.ts";
+import {
+  type Compensation,
+  isTeamTask,
+  type Learned,
+  type MatrixSource,
+  type Task,
+} from "./tasks.ts";
+
+/** Bytes that are known without reading: markers. */
+export interface InlineWrite {
+  readonly bytes: Uint8Array;
+  readonly offsetBytes: number;
+}
+
+/** The work of a plan. */
+export interface Work {
+  readonly tasks: readonly Task[];
+  readonly inline: readonly InlineWrite[];
+}
+
+/** Returns how the values of a float tensor are read: 2-D as it is, other ranks as one row. */
+export function floatMatrix(source: SourceTensor): MatrixSource {
+  if (!isFloatDType(source.dtype)) {
+    throw new UnsupportedError(
+      `Cannot quantize tensor ${JSON.stringify(source.name)}: ${source.dtype} holds no floats`,
+    );
+  }
+  const [first = 1, second = 1] = source.shape;
+  const count = source.shape.reduce((product, size) => product * size, 1);
+  const [rows, cols] = source.shape.length === 2 ? [first, second] : [1, count];
+  return {
+    name: source.name,
+    file: source.file,
+    offsetBytes: source.offsetBytes,
+    dtype: source.dtype,
+    rows,
+    cols,
+    scale: null,
+    convrotGroupSize: null,
+  };
+}
+
+/**
+ * Returns the tasks of a plan in the order of its input, so that the disk is read forwards. Before all
+ * others come those that the workers do together, then those under one scale: one worker streams each of
+ * these, and they should not come last.
+ *
+ * @param matrixOf how the values of a source tensor are read.
+ * @param compensationOf what is known of the inputs of a layer.
+ * @param replaced bytes of tensors that are written instead of what is planned, by name.
+ */
+export function makeTasks(
+  plan: Pick<Plan, "outputs">,
+  matrixOf: (source: SourceTensor) => MatrixSource = floatMatrix,
+  compensationOf: (source: SourceTensor) => Compensation | null = () => null,
+  replaced: ReadonlyMap<string, Uint8Array> = new Map(),
+): Work {
+  const scalesAt = new Map<string, number>();
+  for (const { content, offsetBytes } of plan.outputs) {
+    if (content.kind === "scales") scalesAt.set(content.source.name, offsetBytes);
+  }
+  const inline: InlineWrite[] = [];
+  const placed: { task: Task; source: SourceTensor; rank: number }[] = [];
+  for (const output of plan.outputs) {
+    const { content, offsetBytes } = output;
+    const bytes = replaced.get(output.name) ?? (content.kind === "inline" ? content.bytes : null);
+    if (bytes !== null) {
+      inline.push({ bytes, offsetBytes });
+      continue;
+    }
+    const task = taskOf(output, { matrixOf, compensationOf, scalesAt });
+    if (task === null || content.kind === "inline") continue;
+    const isStreamed = content.kind === "codes" &&
+      (content.scheme.scaling.kind === "tensor" || content.scheme.learned !== undefined);
+    placed.push({ task, source: content.source, rank: isTeamTask(task) ? 0 : isStreamed ? 1 : 2 });
+  }
+  placed.sort((a, b) =>
+    a.rank - b.rank || a.source.file - b.source.file ||
+    a.source.offsetBytes - b.source.offsetBytes
+  );
+  return { tasks: placed.map(({ task }) => task), inline };
+}
+
+function taskOf(
+  output: PlannedOutput,
+  { matrixOf, compensationOf, scalesAt }: {
+    matrixOf: (source: SourceTensor) => MatrixSource;
+    compensationOf: (source: SourceTensor) => Compensation | null;
+    scalesAt: ReadonlyMap<string, number>;
+  },
+): Task | null {
+  const { content, name, offsetBytes } = output;
+  switch (content.kind) {
+    case "copy": {
+      const { file, byteLength } = content.source;
+      return {
+        kind: "copy",
+        name,
+        file,
+        offsetBytes: content.source.offsetBytes,
+        byteLength,
+        outOffsetBytes: offsetBytes,
+      };
+    }
+    case "cast":
+      return {
+        kind: "cast",
+        name,
+        source: matrixOf(content.source),
+        dtype: content.dtype,
+        outOffsetBytes: offsetBytes,
+      };
+    case "codes": {
+      const source = matrixOf(content.source);
+      return {
+        kind: "quantize",
+        name,
+        source,
+        ...groupShape(content.scheme, source),
+        convrotGroupSize: content.scheme.convrotGroupSize,
+        scaleSearch: content.scheme.scaleSearch === "mse",
+        compensation: content.scheme.method === "rtn"
+          ? null
+          : compensationFor(content.scheme, compensationOf(content.source)),
+        ...(content.scheme.transform === undefined ? {} : { transform: content.scheme.transform }),
+        ...learnedFor(content.scheme),
+        codesOffsetBytes: offsetBytes,
+        scalesOffsetBytes: scalesAt.get(content.source.name)!,
+      };
+    }
+    default:
+      return null;
+  }
+}
+
+/** QuIP in original space must not lose to rounding to nearest in any measure, so it is held back by row. */
+function compensationFor(scheme: Scheme, found: Compensation | null): Compensation | null {
+  if (found === null) return null;
+  if (isLearnedOptimizer(scheme.method)) {
+    // By themselves, channels weigh errors; they cannot tell which errors make up for one another.
+    const isDiagonal = found.statistic === "channels" && found.directions === null &&
+      scheme.convrotGroupSize === null;
+    return isDiagonal ? null : { ...found, segments: null };
+  }
+  const trusted = { ...found, ...trustOf(scheme) };
+  if (scheme.method !== "quip") return trusted;
+  const { scaling, convrotGroupSize, transform } = scheme;
+  const guarded = scaling.kind === "row" && convrotGroupSize === null && transform === undefined;
+  return { ...trusted, guarded, weightedScales: found.weightedScales && !guarded };
+}
+
+function learnedFor({ method, learned }: Scheme): { learned?: Learned } {
+  if (learned === undefined || !isLearnedOptimizer(method)) return {};
+  return { learned: { optimizer: method, ...learned } };
+}

@@ -1,0 +1,138 @@
+/** The main thread's side of the GPU: starts the worker that owns it and connects the others with it. */
+
+import process from "node:process";
+import type { Worker } from "node:worker_threads";
+import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
+import type { Fault } from "../../backend/webgpu/device.ts";
+import { DeviceError } from "../../core/errors.ts";
+import { type GpuPlacement, placementWithin } from "../gpu_tasks.ts";
+import type { GpuLink } from "./gpu_client.ts";
+import { GPU_STATE, type GpuMessage, type GpuReport } from "./gpu_protocol.ts";
+import { send, startWorker, threadFault } from "./start_worker.ts";
+
+/** Workers of devices that were closed; see {@link GpuService.close}. */
+const idle = new Set<Worker>();
+
+let leavesAtOnce = false;
+
+/**
+ * Has the process end without taking its threads down first. A worker that ends takes its device down while
+ * the process takes the driver down, and drivers do not stand both at once: with Mesa's the output was
+ * complete, but up to one run in three ended in a crash. For the same reason no device is taken down just
+ * before the end.
+ */
+function leaveAtOnce(): void {
+  if (leavesAtOnce) return;
+  leavesAtOnce = true;
+  process.once("exit", (code) => process.exit(code));
+}
+
+/** A GPU at work. Close it, or the process stays. */
+export class GpuService {
+  readonly adapter: AdapterInfo;
+  /** What it is given. */
+  readonly placement: GpuPlacement;
+  readonly #worker: Worker;
+  readonly #state: Int32Array;
+  #failure: string | null = null;
+  #onFailure: ((message: string) => void) | null = null;
+
+  private constructor(
+    adapter: AdapterInfo,
+    placement: GpuPlacement,
+    { worker, state }: { worker: Worker; state: Int32Array },
+  ) {
+    this.adapter = adapter;
+    this.placement = placement;
+    this.#worker = worker;
+    this.#state = state;
+    worker.on("message", (report: GpuReport) => {
+      if (report.kind === "failed") this.#fail(report.message);
+    });
+    worker.on("error", (error) => this.#fail(threadFault(error)));
+  }
+
+  /**
+   * Opens the GPU of this machine.
+   *
+   * @param workerUrl URL of `src/run/workers/worker.ts`, built in the main module.
+   * @param placementOf what the device is given, by what it is; absent: all that fits and pays.
+   * @throws DeviceError where there is none, or it cannot be opened.
+   */
+  static async start(
+    workerUrl: URL,
+    placementOf: (adapter: AdapterInfo) => GpuPlacement = ({ limits }) => placementWithin(limits),
+  ): Promise<GpuService> {
+    for (const worker of idle) worker.terminate();
+    idle.clear();
+    leaveAtOnce();
+    const worker = startWorker(workerUrl);
+    const state = new Int32Array(new SharedArrayBuffer(4 * GPU_STATE.length));
+    const report = await new Promise<GpuReport>((resolve) => {
+      worker.once("message", resolve);
+      worker.once("error", (error) => {
+        resolve({ kind: "unavailable", message: `Cannot start the GPU: ${threadFault(error)}` });
+      });
+      const start: GpuMessage = { kind: "gpu", state: state.buffer as SharedArrayBuffer };
+      worker.postMessage(start);
+    });
+    if (report.kind === "ready") {
+      const { adapter } = report;
+      return new GpuService(adapter, placementOf(adapter), { worker, state });
+    }
+    worker.terminate();
+    throw new DeviceError(report.message);
+  }
+
+  /** How many requests the device has done. */
+  get doneCount(): number {
+    return Atomics.load(this.#state, GPU_STATE.done);
+  }
+
+  /** Why it does nothing any more; null while it works. */
+  get failure(): string | null {
+    return this.#failure;
+  }
+
+  /** Calls `listener` with the first failure, also one that has been. */
+  set onFailure(listener: (message: string) => void) {
+    this.#onFailure = listener;
+    if (this.#failure !== null) listener(this.#failure);
+  }
+
+  /** A way to the device for one worker, for the length of a run with `memory`. */
+  connect(memory: WebAssembly.Memory): GpuLink {
+    const { port1, port2 } = new MessageChannel();
+    const answer = new SharedArrayBuffer(4);
+    const message: GpuMessage = { kind: "connect", port: port2, memory, answer };
+    send(this.#worker, message, [port2]);
+    const state = this.#state.buffer as SharedArrayBuffer;
+    return { port: port1, answer, state, placement: this.placement };
+  }
+
+  /** Makes the device fail, so that tests see what follows. */
+  provoke(fault: Fault): void {
+    const message: GpuMessage = { kind: "provoke", fault };
+    this.#worker.postMessage(message);
+  }
+
+  #fail(message: string): void {
+    Atomics.store(this.#state, GPU_STATE.failed, 1);
+    if (this.#failure !== null) return;
+    this.#failure = message;
+    this.#onFailure?.(message);
+  }
+
+  /**
+   * Lets go of the device. Its worker stays idle, without keeping the process, until the next device is
+   * opened or the process ends; see {@link leaveAtOnce}.
+   */
+  close(): void {
+    this.#worker.unref();
+    idle.add(this.#worker);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}

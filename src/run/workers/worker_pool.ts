@@ -1,0 +1,348 @@
+/**
+ * Runs tasks on worker threads. The workers share one compiled kernel module and one WebAssembly memory,
+ * in which each has an arena of its own; they take chunks from an atomic counter, so no one waits.
+ */
+
+import type { Worker } from "node:worker_threads";
+import { compileKernels } from "../../backend/cpu/wasm_module.ts";
+import { kernelHash } from "../../backend/cpu/kernel_hash.ts";
+import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
+import { LINALG_WORKSPACE_BYTES } from "../../backend/cpu/wasm_linalg.ts";
+import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
+import { STATS, STATS_LENGTH } from "../../backend/backend.ts";
+import { InterruptedError } from "../../core/errors.ts";
+import type { InputPath } from "../../remote/input_path.ts";
+import { abortTeam, createTeamControl } from "../../linalg/team.ts";
+import { SLOT, SLOT_LENGTH } from "../chunks/chunk_context.ts";
+import { scratchBytes, sharedBytes } from "../chunks/run_chunk.ts";
+import type { OutputPlace } from "../../safetensors/output_set.ts";
+import { inputBytesOf, TaskList } from "../task_list.ts";
+import { isTeamTask, type MatrixSource, type Task } from "../tasks.ts";
+import { announceReads } from "./announce_reads.ts";
+import type { GpuService } from "./gpu_service.ts";
+import { Checkpoints, restore, type RunJournal } from "./checkpoints.ts";
+import { send, startWorker, threadFault } from "./start_worker.ts";
+import { CONTROL, type Note, type RunMessage, type WorkerMessage } from "./protocol.ts";
+
+/** Arenas start at multiples of this. */
+const ARENA_UNIT = 1 << 16;
+
+/** How often progress is reported. */
+const PROGRESS_MS = 100;
+
+/** How far a run is. */
+export interface Progress {
+  readonly doneBytes: number;
+  readonly totalBytes: number;
+  /** Name of the tensor that was last begun. */
+  readonly current: string;
+}
+
+/** One run. */
+export interface PoolRun {
+  readonly inputPaths: readonly InputPath[];
+  /** The files that are written, by address; none where nothing is. */
+  readonly outputs: readonly OutputPlace[];
+  readonly tasks: readonly Task[];
+  readonly signal?: AbortSignal | undefined;
+  /** Called on the main thread when the last chunk of a task is done, with its numbers. */
+  readonly onTaskDone?: ((task: number, numbers: TaskNumbers) => void) | undefined;
+  /** Called with what a worker says of a tensor, before its task is done. */
+  readonly onNote?: ((task: number, note: Note) => void) | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+  /** What was done before, and where to tell what is done now; absent: nothing, nowhere. */
+  readonly journal?: RunJournal | undefined;
+}
+
+/** The numbers of all chunks of a task, added in chunk order. */
+export interface TaskNumbers {
+  /** See STATS. */
+  readonly stats: Float64Array;
+  readonly nonFinite: number;
+  /** Flat index of the first; -1 where there is none. */
+  readonly firstNonFinite: number;
+  /** Rows of a compensated layer that were rounded to nearest, as that was no worse. */
+  readonly rowsToNearest: number;
+}
+
+/** A tensor that is to be quantized or cast holds values that cannot be. */
+export class NonFiniteError extends Error {
+  override readonly name = "NonFiniteError";
+  /** Index of the task. */
+  readonly task: number;
+  constructor(task: number, name: string) {
+    super(
+      `Cannot quantize tensor ${JSON.stringify(name)}: it holds NaN, infinite or too large values`,
+    );
+    this.task = task;
+  }
+}
+
+/** Returns the bytes of memory that each worker's arena takes for `tasks`. */
+export function arenaBytesFor(tasks: readonly Task[]): number {
+  const list = new TaskList(tasks);
+  const most = list.tasks.reduce(
+    (most, task, index) => Math.max(most, scratchBytes(task, list.grids[index]!)),
+    0,
+  );
+  const workspace = needsLinalg(tasks) ? LINALG_WORKSPACE_BYTES + ARENA_UNIT : 0;
+  return Math.ceil((most + workspace) / ARENA_UNIT) * ARENA_UNIT;
+}
+
+/** Returns the bytes of memory that the workers share for `tasks`, besides their arenas. */
+export function teamBytesFor(tasks: readonly Task[]): number {
+  const most = tasks.reduce((most, task) => Math.max(most, sharedBytes(task)), 0);
+  return Math.ceil(most / ARENA_UNIT) * ARENA_UNIT;
+}
+
+/** Whether a task needs more than the kernels. */
+function needsLinalg(tasks: readonly Task[]): boolean {
+  return tasks.some((task) =>
+    isTeamTask(task) || task.kind === "measure" ||
+    (task.kind === "quantize" && task.learned !== undefined) ||
+    sourcesOf(task).some(({ deltas, transform }) => deltas ?? transform)
+  );
+}
+
+function sourcesOf(task: Task): MatrixSource[] {
+  if (task.kind === "compare" || task.kind === "measure" || task.kind === "correctBias") {
+    return [task.reference, task.stored];
+  }
+  return "source" in task ? [task.source] : [];
+}
+
+/** Worker threads that are started once and serve several runs. Close it, or the process stays. */
+export class WorkerPool {
+  readonly #module = compileKernels();
+  readonly #workers: Worker[];
+  /** What does what tasks have marked for it; null: the CPU does all. */
+  readonly gpu: GpuService | null;
+
+  /**
+   * @param workerUrl URL of `src/run/workers/worker.ts`, built in the main module.
+   * @param count how many workers, 1 or more.
+   * @param gpu what does what tasks have marked for it; the caller closes it. Null: the CPU does all.
+   */
+  constructor(workerUrl: URL, count: number, gpu: GpuService | null = null) {
+    this.gpu = gpu;
+    this.#workers = Array.from(
+      { length: count },
+      () => startWorker(workerUrl),
+    );
+  }
+
+  get size(): number {
+    return this.#workers.length;
+  }
+
+  /** What computes: the kernels, and the GPU where there is one. */
+  get device(): string {
+    return `${this.gpu?.adapter.name ?? "the CPU"} with kernels ${kernelHash()}`;
+  }
+
+  /**
+   * Runs all tasks and returns their numbers.
+   *
+   * @throws InterruptedError where `signal` aborts; NonFiniteError where a value cannot be quantized;
+   * Error where reading or writing fails. All workers have left the run by then.
+   */
+  async run(run: PoolRun): Promise<TaskNumbers[]> {
+    const list = new TaskList(run.tasks);
+    if (list.chunkCount > 0x7fff0000) throw new RangeError("Cannot run: too many chunks");
+    const arenaBytes = arenaBytesFor(run.tasks);
+    const teamBytes = teamBytesFor(run.tasks);
+    const firstArena = STATICS_BYTES + teamBytes;
+    const memory = createSharedMemory(firstArena + arenaBytes * this.size);
+    const teamControl = createTeamControl();
+    const control = new Int32Array(
+      new SharedArrayBuffer(4 * (CONTROL.openChunks + run.tasks.length)),
+    );
+    for (let i = 0; i < run.tasks.length; i++) {
+      control[CONTROL.openChunks + i] = list.firstChunk[i + 1]! - list.firstChunk[i]!;
+    }
+    const slots = new Float64Array(
+      new SharedArrayBuffer(8 * SLOT_LENGTH * Math.max(1, list.chunkCount)),
+    );
+    const done = new Uint8Array(new SharedArrayBuffer(Math.max(1, list.chunkCount)));
+    const numbers: (TaskNumbers | undefined)[] = run.tasks.map(() => undefined);
+    const finish = (task: number): void => {
+      const sums = sumTask(list, slots, task);
+      numbers[task] = sums;
+      run.onTaskDone?.(task, sums);
+    };
+    const stop = (): void => {
+      Atomics.store(control, CONTROL.stop, 1);
+      abortTeam(teamControl);
+    };
+    const state = { list, done, slots, isDone: (task: number) => numbers[task] !== undefined };
+    const before = run.journal?.restored
+      ? restore(state, run.journal.restored)
+      : { tasks: [], notes: new Map<number, Note>() };
+    for (let chunk = 0; chunk < list.chunkCount; chunk++) {
+      if (done[chunk] === 1) control[CONTROL.openChunks + list.taskOf(chunk)]!--;
+    }
+    let saveError: unknown = null;
+    const checkpoints = run.journal === undefined
+      ? null
+      : new Checkpoints(run.journal, state, (error) => {
+        saveError ??= error;
+        stop();
+      });
+    let failed = true;
+    run.signal?.addEventListener("abort", stop);
+    const ticker = run.onProgress === undefined
+      ? undefined
+      : setInterval(() => run.onProgress!(progressOf(list, control)), PROGRESS_MS);
+    try {
+      // An empty tensor has no chunk, and what was done before is left out: no worker would report them.
+      for (let i = 0; i < run.tasks.length; i++) {
+        if (control[CONTROL.openChunks + i] !== 0) continue;
+        const note = before.notes.get(i);
+        if (note !== undefined) run.onNote?.(i, note);
+        finish(i);
+      }
+      if (run.signal?.aborted) stop();
+      announceReads(run.inputPaths, list, (chunk) => done[chunk] === 1);
+      const note = (task: number, said: Note): void => {
+        run.onNote?.(task, said);
+        checkpoints?.note(task, said);
+      };
+      const doneTasks = new Set(before.tasks);
+      await this.#runWorkers({ finish, note }, list, (index) => ({
+        module: this.#module,
+        linalgModule: needsLinalg(run.tasks) ? compileLinalg() : null,
+        memory,
+        arenaBase: firstArena + index * arenaBytes,
+        arenaBytes,
+        sharedBase: STATICS_BYTES,
+        sharedBytes: teamBytes,
+        index,
+        workers: this.size,
+        gpu: this.gpu?.connect(memory) ?? null,
+        teamControl: teamControl.buffer,
+        inputPaths: run.inputPaths,
+        outputs: run.outputs,
+        tasks: run.tasks,
+        control: control.buffer as SharedArrayBuffer,
+        slots: slots.buffer as SharedArrayBuffer,
+        done: done.buffer,
+        doneTasks,
+      }));
+      if (run.signal?.aborted) throw new InterruptedError();
+      if (saveError !== null) throw saveError;
+      failed = false;
+      run.onProgress?.(progressOf(list, control));
+      return numbers as TaskNumbers[];
+    } finally {
+      clearInterval(ticker);
+      run.signal?.removeEventListener("abort", stop);
+      // A run that failed tells why; what has no entry then is done once more.
+      if (failed) await checkpoints?.close({ failed }).catch(() => {});
+      else await checkpoints?.close({ failed });
+    }
+  }
+
+  /** Waits until every worker has left the run; then throws the first failure. */
+  async #runWorkers(
+    { finish: onTaskDone, note: onNote }: {
+      finish: (task: number) => void;
+      note: (task: number, note: Note) => void;
+    },
+    list: TaskList,
+    messageFor: (index: number) => RunMessage,
+  ): Promise<void> {
+    let failure: Error | undefined;
+    await Promise.all(this.#workers.map((worker, index) =>
+      new Promise<void>((resolve) => {
+        const message = messageFor(index);
+        worker.removeAllListeners("message").removeAllListeners("error");
+        worker.on("message", (report: WorkerMessage) => {
+          switch (report.kind) {
+            case "note":
+              onNote(report.task, report.note);
+              break;
+            case "taskDone":
+              onTaskDone(report.task);
+              break;
+            case "nonFinite":
+              failure ??= new NonFiniteError(report.task, list.tasks[report.task]!.name);
+              break;
+            case "failed":
+              failure ??= failureOf(report, list);
+              break;
+            case "finished":
+              resolve();
+          }
+        });
+        worker.on("error", (error) => {
+          Atomics.store(new Int32Array(message.control), CONTROL.stop, 1);
+          abortTeam(new Int32Array(message.teamControl));
+          failure ??= new Error(`Cannot run worker: ${threadFault(error)}`);
+          resolve();
+        });
+        send(worker, message, message.gpu === null ? [] : [message.gpu.port]);
+      })
+    ));
+    if (failure !== undefined) throw failure;
+  }
+
+  /** Ends the workers. */
+  close(): void {
+    for (const worker of this.#workers) worker.terminate();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function failureOf(report: { task: number; message: string; code: string }, list: TaskList): Error {
+  const where = report.task < 0
+    ? ""
+    : ` of tensor ${JSON.stringify(list.tasks[report.task]!.name)}`;
+  const reason = report.code === "ENOSPC" ? "the disk is full" : report.message;
+  return new Error(`Cannot do the work${where}: ${reason}`);
+}
+
+function sumTask(list: TaskList, slots: Float64Array, task: number): TaskNumbers {
+  const { [task]: first = 0, [task + 1]: end = 0 } = list.firstChunk;
+  return sumSlots(slots.subarray(first * SLOT_LENGTH, end * SLOT_LENGTH));
+}
+
+/** Adds up what the chunks of a task reported, in their order. */
+export function sumSlots(slots: Float64Array): TaskNumbers {
+  const stats = new Float64Array(STATS_LENGTH);
+  let nonFinite = 0, rowsToNearest = 0;
+  let firstNonFinite = -1;
+  for (let at = 0; at < slots.length; at += SLOT_LENGTH) {
+    const slot = slots.subarray(at, at + SLOT_LENGTH);
+    for (let i = 0; i < STATS_LENGTH; i++) {
+      stats[i] = i === STATS.maxAbsError ? Math.max(stats[i]!, slot[i]!) : stats[i]! + slot[i]!;
+    }
+    rowsToNearest += slot[SLOT.rowsToNearest]!;
+    if (slot[SLOT.nonFinite]! > 0) {
+      const first = slot[SLOT.firstNonFinite]!;
+      firstNonFinite = firstNonFinite < 0 ? first : Math.min(firstNonFinite, first);
+      nonFinite += slot[SLOT.nonFinite]!;
+    }
+  }
+  return { stats, nonFinite, firstNonFinite, rowsToNearest };
+}
+
+function progressOf(list: TaskList, control: Int32Array): Progress {
+  let doneBytes = 0;
+  let totalBytes = 0;
+  for (let i = 0; i < list.tasks.length; i++) {
+    const bytes = inputBytesOf(list.tasks[i]!);
+    const chunks = list.firstChunk[i + 1]! - list.firstChunk[i]!;
+    totalBytes += bytes;
+    if (chunks > 0) {
+      doneBytes += bytes * (1 - Atomics.load(control, CONTROL.openChunks + i) / chunks);
+    }
+  }
+  const next = Atomics.load(control, CONTROL.nextChunk);
+  const current = list.tasks.length === 0
+    ? ""
+    : list.tasks[list.taskOf(Math.min(next, list.chunkCount - 1))]!.name;
+  return { doneBytes, totalBytes, current };
+}

@@ -1,0 +1,168 @@
+/**
+ * Says whether stock ComfyUI loads a file and computes with it what it means: every rule of its loader
+ * on the header, every scale value by value, every byte read once.
+ *
+ * `loads` is false where any problem is an error: where loading fails, where the first use fails, and
+ * where it loads and computes something else. A warning is for what works all the same.
+ */
+
+import { isFloatDType } from "../core/dtype.ts";
+import { isJsonObject, JsonError, parseJsonStrict } from "../core/json.ts";
+import type { SourceTensor } from "../core/tensor.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
+import {
+  findQuantizedLayers,
+  type QuantizedLayer,
+  type ReadBytes,
+  readQuantizationMetadata,
+} from "../formats/quant_layers.ts";
+import { TensorReader } from "../safetensors/reader.ts";
+import { countFormats } from "../formats/quantized_formats.ts";
+import { tensorsByName } from "../formats/stored_matrix.ts";
+import type { MatrixSource, ScanTask } from "../run/tasks.ts";
+import { modelProblems } from "./verify_model_rules.ts";
+import {
+  bareWeightProblems,
+  layerProblems,
+  type Problem,
+  type RuleContext,
+} from "../formats/verify_rules.ts";
+import { scaleValueProblems } from "../formats/verify_values.ts";
+import type { Progress, WorkerPool } from "../run/workers/worker_pool.ts";
+
+export type { Problem };
+
+/** How a verification is run. */
+export interface VerifyOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((progress: Progress) => void) | undefined;
+}
+
+/** What was found in a file. */
+export interface VerifyReport {
+  /** Whether stock ComfyUI loads it and computes with it what it means. */
+  readonly loads: boolean;
+  /** Errors first; layers in file order. */
+  readonly problems: readonly Problem[];
+  /** Quantized layers by format; `I8 scale_weight` and the like where no marker names one. */
+  readonly quantized: Readonly<Record<string, number>>;
+  readonly tensors: number;
+  /** Bytes of tensors that were read, all of them. */
+  readonly checkedBytes: number;
+}
+
+/**
+ * Returns what is wrong with a model, reading all of it.
+ *
+ * @throws InterruptedError where the signal aborts; Error where a tensor cannot be read.
+ */
+export async function verifyModel(
+  source: ModelSource,
+  pool: WorkerPool,
+  options: VerifyOptions = {},
+): Promise<VerifyReport> {
+  using reader = new TensorReader(source);
+  const readBytes: ReadBytes = (tensor) => reader.read(tensor);
+  const layers = findQuantizedLayers(source, readBytes);
+  const problems = [
+    ...headerProblems(source, layers, readBytes),
+    ...scaleProblems(source, layers, readBytes),
+    ...await valueProblems(source, layers, { pool, options }),
+  ];
+  return {
+    loads: !problems.some(isError),
+    problems: errorsFirst(problems),
+    quantized: countFormats(source, layers),
+    tensors: source.tensors.length,
+    checkedBytes: source.tensors.reduce((sum, { byteLength }) => sum + byteLength, 0),
+  };
+}
+
+/** Whether a problem is one that keeps a file from working. */
+export function isError({ severity }: Problem): boolean {
+  return severity === "error";
+}
+
+/** Returns the problems with the errors first, otherwise in their order. */
+export function errorsFirst(problems: readonly Problem[]): Problem[] {
+  return [...problems.filter(isError), ...problems.filter((problem) => !isError(problem))];
+}
+
+/** The problems that names, dtypes, shapes and markers show; milliseconds. */
+export function headerProblems(
+  source: ModelSource,
+  layers: readonly QuantizedLayer[],
+  readBytes: ReadBytes,
+): Problem[] {
+  const context: RuleContext = {
+    byName: tensorsByName(source),
+    listed: readQuantizationMetadata(source.metadata).layers,
+    markerObject: (tensor) => markerObject(readBytes(tensor)),
+    hasScaledFp8: source.tensors.some(({ name }) => /(^|\.)scaled_fp8$/.test(name)),
+  };
+  return [
+    ...modelProblems(source, layers),
+    ...layers.flatMap((layer) => layerProblems(layer, context)),
+    ...bareWeightProblems(source.tensors, layers),
+  ];
+}
+
+function markerObject(bytes: Uint8Array): Record<string, unknown> | null {
+  try {
+    const value = parseJsonStrict(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    return isJsonObject(value) ? value : null;
+  } catch (error) {
+    if (error instanceof JsonError || error instanceof TypeError) return null;
+    throw error;
+  }
+}
+
+function scaleProblems(
+  source: ModelSource,
+  layers: readonly QuantizedLayer[],
+  readBytes: ReadBytes,
+): Problem[] {
+  const tensors = tensorsByName(source);
+  return layers.flatMap((layer) => {
+    if (layer.weightName === null || layer.scaleName === null) return [];
+    const weight = tensors.get(layer.weightName)!;
+    const scale = tensors.get(layer.scaleName)!;
+    return scaleValueProblems(layer, { weight, scale }, readBytes);
+  });
+}
+
+/** Reads every tensor, and looks for NaN and infinities in those that hold floats. */
+async function valueProblems(
+  source: ModelSource,
+  layers: readonly QuantizedLayer[],
+  { pool, options }: { pool: WorkerPool; options: VerifyOptions },
+): Promise<Problem[]> {
+  const tasks = source.tensors.map(scanOf);
+  const numbers = await pool.run({ ...options, inputPaths: source.paths, outputs: [], tasks });
+  const byWeight = new Map(layers.map(({ weightName, layer }) => [weightName, layer]));
+  const scales = new Set(layers.map(({ scaleName }) => scaleName));
+  return source.tensors.flatMap((tensor, index): Problem[] => {
+    const { nonFinite, firstNonFinite } = numbers[index]!;
+    if (nonFinite === 0 || scales.has(tensor.name)) return []; // scales have their own rule
+    const layer = byWeight.get(tensor.name);
+    // A kept tensor may mean it: attention masks hold infinities. Codes never do.
+    return [{
+      layer: layer ?? tensor.name,
+      rule: "values-not-finite",
+      effect: layer === undefined ? "loads, computes with them" : "loads, computes NaN",
+      severity: layer === undefined ? "warning" : "error",
+      detail: `${tensor.name} holds ${nonFinite} NaN or infinite values, ` +
+        `the first at index ${firstNonFinite}`,
+    }];
+  });
+}
+
+/** Floats are decoded; of anything else the bytes are read, as codes, which are always finite. */
+function scanOf(tensor: SourceTensor): ScanTask {
+  const { name, dtype, file, offsetBytes, byteLength } = tensor;
+  const place = { name, file, offsetBytes, scale: null, convrotGroupSize: null };
+  const values: Pick<MatrixSource, "dtype" | "rows" | "cols"> = isFloatDType(dtype)
+    ? { dtype, rows: 1, cols: tensor.shape.reduce((product, size) => product * size, 1) }
+    : { dtype: "I8", rows: 1, cols: byteLength };
+  return { kind: "scan", name, source: { ...place, ...values }, limit: Infinity };
+}
