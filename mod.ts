@@ -64,7 +64,8 @@ export {
   registerLayout,
 } from "./src/library/quantized_tensor.ts";
 export type { BiasChange } from "./src/convert/finish_layers.ts";
-export type { MeasuredOn, OutputErrors } from "./src/convert/output_errors.ts";
+export type { OutputErrors } from "./src/convert/output_errors.ts";
+export type { MeasuredOn } from "./src/calibration/layer_inputs.ts";
 
 export { detect } from "./src/presets/detect.ts";
 export type { Detection } from "./src/presets/preset.ts";
@@ -87,10 +88,10 @@ export type { LayerPattern } from "./src/config/layer_pattern.ts";
 export type { LayerFlagOverrides, OverrideSources } from "./src/config/layer_overrides.ts";
 export type { LoraForMerging, LoraMatrix } from "./src/lora/load_lora.ts";
 export type { LoraConfig } from "./src/lora/merge.ts";
-export type { LoraMergeOptions } from "./src/run/lora_merge.ts";
+export type { LoraMergeOptions } from "./src/plan/options.ts";
 export type { QuipOptions } from "./src/plan/options.ts";
 export type { Action, Content, PlannedOutput, PlanTotals } from "./src/plan/plan.ts";
-export type { Segments } from "./src/run/tasks.ts";
+export type { Segments } from "./src/plan/options.ts";
 export type { DocumentedPreset } from "./src/presets/documented.ts";
 export type { NamePattern, PresetChoice, Stack, Tier } from "./src/presets/preset.ts";
 export type {

@@ -61,14 +61,6 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 
 /** Imports beyond the layers: where a thing is put together from its parts. `/` at the end: a folder. */
 const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
-  // Arrows that still run upwards.
-  { from: "src/calibration/", to: "src/run/tasks.ts" },
-  { from: "src/calibration/", to: "src/run/lora_merge.ts" },
-  { from: "src/calibration/", to: "src/convert/output_errors.ts" },
-  { from: "src/formats/", to: "src/run/tasks.ts" },
-  { from: "src/plan/", to: "src/run/lora_merge.ts" },
-  { from: "src/plan/", to: "src/run/tasks.ts" },
-  { from: "src/run/", to: "src/convert/resume/progress_record.ts" },
   { from: "src/run/workers/run_worker.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/worker_pool.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/gpu_owner.ts", to: "src/backend/webgpu/" },

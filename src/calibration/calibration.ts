@@ -18,8 +18,7 @@
  * in the order of the table.
  */
 
-import type { FloatDType } from "../core/dtype.ts";
-import { isFloatDType } from "../core/dtype.ts";
+import { type FloatDType, isFloatDType } from "../core/dtype.ts";
 import { FormatError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import type { InputPath } from "../remote/input_path.ts";

@@ -2,8 +2,32 @@
 
 import { DAMPING_DEFAULT } from "../linalg/damping.ts";
 import type { LayerStatistic, LoraDirections } from "./calibration.ts";
-import type { ConvertOptions } from "../plan/options.ts";
-import type { Compensation } from "../run/tasks.ts";
+import type { ConvertOptions, Segments } from "../plan/options.ts";
+
+/** What the errors of a layer are compensated by: statistics of its inputs, and how they are used. */
+export interface Compensation extends LayerStatistic {
+  /** Columns of most energy are rounded first. */
+  readonly actOrder: boolean;
+  /** Directions that weigh more than the inputs tell; null: none. */
+  readonly directions: LoraDirections | null;
+  /** Fraction of the mean diagonal that is added to the Hessian, to begin with. */
+  readonly damping: number;
+  /** Errors are fed back in 16-bit integers. */
+  readonly turbo: boolean;
+  /** Elements of the Hessian off its diagonal are multiplied by this. */
+  readonly pairs: number;
+  /**
+   * Rows whose weight error would exceed that of plain rounding are rounded plainly, and damping is so
+   * strong that few do.
+   */
+  readonly guarded: boolean;
+  /** Into how many parts the columns of a large layer are cut, each compensated by itself; null: none. */
+  readonly segments: Segments | null;
+  /** Whether scales are those of least error after compensation, where codes are in original space. */
+  readonly weightedScales: boolean;
+  /** Whether scales are searched where there turns out to be nothing to compensate by. */
+  readonly fallbackScaleSearch: boolean;
+}
 
 /**
  * Returns the compensation of a layer by `statistic`.

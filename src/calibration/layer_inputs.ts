@@ -1,8 +1,28 @@
 /** Which rows of the calibration data a layer is fitted to, which it is measured with, and its mean input. */
 
 import type { Calibration, LayerStatistic, StatisticData } from "./calibration.ts";
-import type { MeasuredOn } from "../convert/output_errors.ts";
-import type { LayerInputs, MeanInput } from "../run/tasks.ts";
+
+/** Rows of calibration data that something is computed from: `firstRow`, `firstRow + rowStep`, ... */
+export interface LayerInputs {
+  /** What the rows are: inputs of the layer, or its second moments. */
+  readonly statistic: "activations" | "hessian";
+  readonly firstRow: number;
+  readonly rowStep: number;
+  readonly rows: number;
+  readonly cols: number;
+  readonly data: StatisticData;
+}
+
+/** What is known of the mean input of a layer: rows of inputs, or the mean itself. */
+export type MeanInput =
+  | { readonly kind: "rows"; readonly inputs: LayerInputs }
+  | { readonly kind: "mean"; readonly inputs: LayerInputs };
+
+/**
+ * Which inputs an error was measured with: some that rounding did not see; those it was fitted to, where
+ * compensation looks better than it is; some of which nobody knows (`verify`); or second moments only.
+ */
+export type MeasuredOn = "held-out rows" | "calibration rows" | "given rows" | "hessian";
 
 /** Inputs that an error is measured with, at most: spread evenly over all there are. */
 export const MEASURED_ROWS_MAX = 128;

@@ -7,7 +7,7 @@
 import type { TensorInfo } from "../core/tensor.ts";
 import type { LoraDelta } from "../lora/lora_delta.ts";
 import type { LoraDirections } from "./calibration.ts";
-import { openLoraMerge } from "../run/lora_merge.ts";
+import { openLoraMerge } from "../plan/lora_merge.ts";
 
 /** Directions by weight. */
 export interface LoraSteering {

@@ -5,7 +5,7 @@ import { statSync } from "node:fs";
 import { UsageError } from "../core/errors.ts";
 import type { EditedModel, Operation } from "../edit/operation.ts";
 import { type RequantizedLayer, writeEdited } from "../edit/write_edited.ts";
-import type { MatrixSource } from "../run/tasks.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 import { WorkerPool } from "../run/workers/worker_pool.ts";
 import { checkOutputPath, refuseSameFile } from "../safetensors/output_file.ts";
 import { displayName, localNameOf } from "../remote/location.ts";

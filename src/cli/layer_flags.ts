@@ -10,7 +10,7 @@ import {
   readLayerFlags,
 } from "../config/layer_overrides.ts";
 import { loadLayerConfig } from "../config/load_layer_config.ts";
-import type { LoraMergeOptions } from "../run/lora_merge.ts";
+import type { LoraMergeOptions } from "../plan/options.ts";
 import type { Parsed } from "./parse.ts";
 
 /** All flags of the families. */

@@ -2,12 +2,8 @@
 
 import { visible } from "./format.ts";
 import { type LayerErrors, layerErrors, sumStats } from "../run/layer_errors.ts";
-import {
-  type MeasuredOn,
-  type OutputErrors,
-  overallOutput,
-  worstFirst,
-} from "../convert/output_errors.ts";
+import { type OutputErrors, overallOutput, worstFirst } from "../convert/output_errors.ts";
+import type { MeasuredOn } from "../calibration/layer_inputs.ts";
 
 /** Errors of all layers taken together: the sums are added, not the ratios. */
 export function overallOf(layers: readonly MeasuredLayer[]): LayerErrors | null {

@@ -4,14 +4,15 @@
  */
 
 import {
+  arenaBytesFor,
   NonFiniteError,
   type Progress,
   type TaskNumbers,
+  teamBytesFor,
   type WorkerPool,
 } from "../run/workers/worker_pool.ts";
 import { PoolKeeper } from "../run/workers/pool_keeper.ts";
 import type { GpuService } from "../run/workers/gpu_service.ts";
-import { arenaBytesFor, teamBytesFor } from "../run/workers/worker_pool.ts";
 import { InterruptedError } from "../core/errors.ts";
 import { VERSION } from "../core/version.ts";
 import type { LearnedReport } from "../quant/learned/report.ts";
@@ -36,7 +37,7 @@ import { type LayerErrors, layerErrors } from "../run/layer_errors.ts";
 import { type CompensatedRows, compensatedRows, noteWithRows } from "../run/layer_notes.ts";
 import { type BiasChange, finishLayers } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
-import { deltaBytes } from "../run/lora_merge.ts";
+import { deltaBytes } from "../plan/lora_merge.ts";
 import { placeOnGpu } from "../run/gpu_tasks.ts";
 import { makeTasks, type Work } from "../run/make_tasks.ts";
 import type { ConvertOptions } from "../plan/options.ts";

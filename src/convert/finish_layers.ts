@@ -12,22 +12,22 @@ import type { OutputPlace } from "../safetensors/output_set.ts";
 import { openFiles, TensorReader } from "../safetensors/reader.ts";
 import { BIAS } from "../run/chunks/bias_chunk.ts";
 import { placeOnGpu } from "../run/gpu_tasks.ts";
-import { meanInput, measuringInputs, scaleInput } from "../calibration/layer_inputs.ts";
+import {
+  type LayerInputs,
+  meanInput,
+  type MeasuredOn,
+  measuringInputs,
+  scaleInput,
+} from "../calibration/layer_inputs.ts";
 import { floatMatrix } from "../run/make_tasks.ts";
 import type { ConvertOptions } from "../plan/options.ts";
-import { type MeasuredOn, type OutputErrors, outputErrors } from "./output_errors.ts";
+import { type OutputErrors, outputErrors } from "./output_errors.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Prepared } from "./prepare.ts";
 import type { Stages } from "../run/stages.ts";
 import { storedMatrix, tensorsByName } from "../formats/stored_matrix.ts";
-import type {
-  CorrectBiasTask,
-  InputScaleTask,
-  LayerInputs,
-  MatrixSource,
-  MeasureTask,
-  Task,
-} from "../run/tasks.ts";
+import type { CorrectBiasTask, InputScaleTask, MeasureTask, Task } from "../run/tasks.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 import type { PoolRun, WorkerPool } from "../run/workers/worker_pool.ts";
 
 /** What became of the bias of a layer. */

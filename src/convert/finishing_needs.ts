@@ -5,7 +5,8 @@ import type { ConvertOptions } from "../plan/options.ts";
 import type { Prepared } from "./prepare.ts";
 import { tensorsByName } from "../formats/stored_matrix.ts";
 import { inputBytesOf } from "../run/task_list.ts";
-import type { MatrixSource, MeasureTask, Task } from "../run/tasks.ts";
+import type { MeasureTask, Task } from "../run/tasks.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 import { arenaBytesFor } from "../run/workers/worker_pool.ts";
 
 /** Returns the bytes of memory that each worker's arena will take in `finishLayers`, at most. */

@@ -1,13 +1,8 @@
 /** Errors of layer outputs: what rounding does to `XWᵀ`, as opposed to W. */
 
+import type { MeasuredOn } from "../calibration/layer_inputs.ts";
 import { MEASURE } from "../run/chunks/measure_chunk.ts";
 import { type LayerErrors, worstLayersFirst } from "../run/layer_errors.ts";
-
-/**
- * Which inputs an error was measured with: some that rounding did not see; those it was fitted to, where
- * compensation looks better than it is; some of which nobody knows (`verify`); or second moments only.
- */
-export type MeasuredOn = "held-out rows" | "calibration rows" | "given rows" | "hessian";
 
 /** Relative errors of the outputs of one layer, `‖XWᵀ − Y‖ / ‖XWᵀ‖`. */
 export interface OutputErrors {

@@ -20,16 +20,16 @@ import {
   openCalibration,
 } from "../calibration/calibration.ts";
 import { matchCalibration, unusedCalibration } from "../calibration/calibration_match.ts";
-import { compensationBy } from "../calibration/compensation.ts";
+import { type Compensation, compensationBy } from "../calibration/compensation.ts";
 import { fittedRows, type InputsOptions, scaleInput } from "../calibration/layer_inputs.ts";
 import { idleOverrides } from "../plan/idle_overrides.ts";
-import { openLoraMerge } from "../run/lora_merge.ts";
+import { openLoraMerge } from "../plan/lora_merge.ts";
 import { type LoraSteering, openLoraSteering } from "../calibration/lora_steering.ts";
 import { floatMatrix } from "../run/make_tasks.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { makePlan, type Plan, type PlanInput } from "../plan/plan.ts";
 import { LAYER_PARTS, storedMatrix } from "../formats/stored_matrix.ts";
-import type { Compensation, MatrixSource } from "../run/tasks.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 
 /** A model with its plan. */
 export interface Prepared {

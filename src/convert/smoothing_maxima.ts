@@ -5,13 +5,8 @@ import { mostOf } from "../quant/smoothing.ts";
 import { readRange } from "../safetensors/reader.ts";
 import type { Calibration, LayerStatistic } from "../calibration/calibration.ts";
 import type { Prepared } from "./prepare.ts";
-import {
-  chunkCount,
-  chunkGrid,
-  type ColumnMaxTask,
-  elementBytes,
-  type MatrixSource,
-} from "../run/tasks.ts";
+import { chunkCount, chunkGrid, type ColumnMaxTask, elementBytes } from "../run/tasks.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 import type { PoolRun, WorkerPool } from "../run/workers/worker_pool.ts";
 
 /** Per weight name, f32 `[K]`. Inputs of which nothing is known are not there. */

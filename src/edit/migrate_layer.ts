@@ -14,7 +14,7 @@ import { resolveMode, schemeFor } from "../plan/mode.ts";
 import { markerOf } from "../formats/marker.ts";
 import { DEFAULT_CONVERT_OPTIONS } from "../plan/options.ts";
 import { LAYER_PARTS, partName, storedMatrix, tensorsByName } from "../formats/stored_matrix.ts";
-import type { MatrixSource } from "../run/tasks.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 import { IGNORED_TRANSFORMS } from "../formats/verify_int8_rules.ts";
 import { type LayerObject, sameObject, writeMarker } from "./layer_objects.ts";
 import type { Operation } from "./operation.ts";

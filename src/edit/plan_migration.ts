@@ -13,7 +13,7 @@ import {
   readQuantizationMetadata,
 } from "../formats/quant_layers.ts";
 import { tensorsByName } from "../formats/stored_matrix.ts";
-import type { MatrixSource } from "../run/tasks.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 import { headerProblems, isError } from "../verify/verify.ts";
 import { scaleValueProblems } from "../formats/verify_values.ts";
 import { type LayerMigration, migrateLayer, type Refusal } from "./migrate_layer.ts";

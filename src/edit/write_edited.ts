@@ -7,7 +7,8 @@ import { OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import { type LayerErrors, layerErrors } from "../run/layer_errors.ts";
 import { makeTasks } from "../run/make_tasks.ts";
-import type { MatrixSource, Task } from "../run/tasks.ts";
+import type { Task } from "../run/tasks.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 import type { Progress, WorkerPool } from "../run/workers/worker_pool.ts";
 import type { EditedModel } from "./operation.ts";
 

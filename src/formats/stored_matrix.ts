@@ -9,7 +9,7 @@ import type { SourceTensor } from "../core/tensor.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import type { QuantizedLayer } from "./quant_layers.ts";
 import { paddedSize } from "../quant/incoherence.ts";
-import type { MatrixSource, SourceScale, SourceTransform } from "../run/tasks.ts";
+import type { MatrixSource, SourceScale, SourceTransform } from "./matrix_source.ts";
 
 /** How {@link storedMatrix} numbers files. */
 export interface StoredMatrixOptions {

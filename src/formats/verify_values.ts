@@ -1,7 +1,6 @@
 /** The rules on the values of scales, checked one by one, and what a scale of zero destroys. */
 
-import { bf16ToF32, f16ToF32, f8e4m3ToF32, f8e5m2ToF32 } from "../core/dtype.ts";
-import type { DType } from "../core/dtype.ts";
+import { bf16ToF32, type DType, f16ToF32, f8e4m3ToF32, f8e5m2ToF32 } from "../core/dtype.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { QuantizedLayer, ReadBytes } from "./quant_layers.ts";
 import type { Problem } from "./problem.ts";

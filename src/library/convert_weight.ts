@@ -19,7 +19,8 @@ import type { CompensatedRows } from "../run/layer_notes.ts";
 import { floatMatrix, makeTasks } from "../run/make_tasks.ts";
 import { groupShape, resolveMode, scaleShape, schemeFor } from "../plan/mode.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../plan/options.ts";
-import type { MatrixSource, QuantizeTask, SourceTransform } from "../run/tasks.ts";
+import type { QuantizeTask } from "../run/tasks.ts";
+import type { MatrixSource, SourceTransform } from "../formats/matrix_source.ts";
 import { arenaBytesFor, teamBytesFor } from "../run/workers/worker_pool.ts";
 import { decodeInMemory, type Files, quantizeInMemory } from "./run_in_memory.ts";
 

@@ -1,7 +1,6 @@
 /** GPTQ of single weights, for programs. */
 
-import type { ConvertOptions } from "../plan/options.ts";
-import type { Segments } from "../run/tasks.ts";
+import type { ConvertOptions, Segments } from "../plan/options.ts";
 import {
   type ConvertedWeight,
   convertWeight,

@@ -3,8 +3,7 @@
  * there for one call. `quant/int8_ops.ts` says what they compute, bit for bit.
  */
 
-import type { Grid } from "../backend/backend.ts";
-import { groupCount } from "../backend/backend.ts";
+import { type Grid, groupCount } from "../backend/backend.ts";
 import {
   type CodeSpace,
   type Int8Context,

@@ -1,7 +1,11 @@
 /** QuIP of single weights, for programs. */
 
-import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS, type QuipOptions } from "../plan/options.ts";
-import type { Segments } from "../run/tasks.ts";
+import {
+  type ConvertOptions,
+  DEFAULT_CONVERT_OPTIONS,
+  type QuipOptions,
+  type Segments,
+} from "../plan/options.ts";
 import {
   type ConvertedWeight,
   convertWeight,

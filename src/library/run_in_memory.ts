@@ -17,9 +17,9 @@ import {
   chunkGrid,
   chunkRect,
   isTeamTask,
-  type MatrixSource,
   type QuantizeTask,
 } from "../run/tasks.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 import { sumSlots } from "../run/workers/worker_pool.ts";
 import { type OwnMemory, withOwnMemory } from "./own_memory.ts";
 

@@ -24,8 +24,7 @@
  * may split them as they like, with the same bits.
  */
 
-import type { LinalgContext } from "./context.ts";
-import { withScratch } from "./context.ts";
+import { type LinalgContext, withScratch } from "./context.ts";
 import type { ShortMatrix } from "./linalg_kernels.ts";
 import { block, matrix, type MatrixF32, type MatrixF64 } from "./matrix.ts";
 import { FEED_BACK_RUN, LDLQ_BLOCK, type PackedFactor, runOf } from "./packed_factor.ts";

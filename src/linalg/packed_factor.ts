@@ -7,8 +7,7 @@
  * some: an eighth of the factor in f64.
  */
 
-import type { Allocator, LinalgContext } from "./context.ts";
-import { withScratch } from "./context.ts";
+import { type Allocator, type LinalgContext, withScratch } from "./context.ts";
 import type { ShortMatrix } from "./linalg_kernels.ts";
 import { block, matrix, type MatrixF64 } from "./matrix.ts";
 import { shareOf } from "./team.ts";

@@ -6,8 +6,6 @@ import {
   type LearnedOptimizer,
   type LearnedOptions,
 } from "../quant/learned/options.ts";
-import type { LoraMergeOptions } from "../run/lora_merge.ts";
-import type { Segments } from "../run/tasks.ts";
 import type { NamePattern, PresetChoice, Tier } from "../presets/preset.ts";
 
 export type { PresetChoice, Tier };
@@ -22,6 +20,26 @@ export interface QuipOptions {
   readonly perRow: boolean;
   /** Of the random signs. */
   readonly seed: number;
+}
+
+/** How the columns of large layers are cut to bound the memory of their Hessians. */
+export interface Segments {
+  /** Columns from which layers are cut. */
+  readonly threshold: number;
+  /** Into how many segments. */
+  readonly count: number;
+}
+
+/** Which LoRAs are merged, and how. */
+export interface LoraMergeOptions {
+  /** In the order in which they are merged; the n-th counts 0.9^(n-1) where `dampen` is on. */
+  readonly paths: readonly string[];
+  /** Strength of the LoRAs. */
+  readonly scale: number;
+  /** Weaken the n-th of several by 0.9^(n-1). */
+  readonly dampen: boolean;
+  /** Whether layers without a place in the model are an error. */
+  readonly strict: boolean;
 }
 
 /** Options of one conversion. `null` means: not asked for, use the default of the mode. */

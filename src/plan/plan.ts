@@ -19,7 +19,7 @@ import { type LayerControl, layerControl, type LayerFate } from "./layer_control
 import { scaleShape, schemeFor } from "./mode.ts";
 import type { ConvertOptions } from "./options.ts";
 import { SMOOTH_FACTORS } from "../formats/stored_matrix.ts";
-import { SEGMENT_ELEMENTS } from "../run/tasks.ts";
+import { SEGMENT_ELEMENTS } from "./segment_elements.ts";
 
 /** What happens to an input tensor. */
 export type Action = "quantize" | "keep" | "cast" | "remove";

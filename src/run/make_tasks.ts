@@ -8,13 +8,9 @@ import { groupShape } from "../plan/mode.ts";
 import type { Scheme } from "../quant/scheme.ts";
 import { trustOf } from "../quant/trust.ts";
 import type { Plan, PlannedOutput } from "../plan/plan.ts";
-import {
-  type Compensation,
-  isTeamTask,
-  type Learned,
-  type MatrixSource,
-  type Task,
-} from "./tasks.ts";
+import { isTeamTask, type Learned, type Task } from "./tasks.ts";
+import type { Compensation } from "../calibration/compensation.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 
 /** Bytes that are known without reading: markers. */
 export interface InlineWrite {

@@ -6,9 +6,9 @@ import {
   chunkGrid,
   elementBytes,
   isTeamTask,
-  type MatrixSource,
   type Task,
 } from "./tasks.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 
 /** Bytes a task reads once: what progress counts. */
 export function inputBytesOf(task: Task): number {

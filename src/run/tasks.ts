@@ -4,12 +4,14 @@
  * the workers by structured clone) and pure geometry.
  */
 
-import type { LayerStatistic, LoraDirections, StatisticData } from "../calibration/calibration.ts";
-import type { LoraDelta } from "../lora/lora_delta.ts";
+import type { Compensation } from "../calibration/compensation.ts";
+import type { LayerInputs, MeanInput } from "../calibration/layer_inputs.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
+import { SEGMENT_ELEMENTS } from "../plan/segment_elements.ts";
 import type { GpuStorage } from "./gpu_requests.ts";
 import type { Transform } from "../quant/scheme.ts";
 import type { LearnedOptimizer, LearnedOptions } from "../quant/learned/options.ts";
-import { type DType, DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
+import { type DType, DTYPE_BITS } from "../core/dtype.ts";
 
 /** Elements of one chunk: 2 MiB of BF16. Large enough for the disk, small enough for a cache. */
 export const CHUNK_ELEMENTS = 1 << 20;
@@ -20,48 +22,6 @@ export const TILE_ELEMENTS = 1 << 16;
 /** Bytes of one chunk of a plain copy. */
 export const COPY_BYTES = 2 << 20;
 
-/** The stored scales of an already quantized source: F32, row-major over groups. */
-export interface SourceScale {
-  readonly file: number;
-  readonly offsetBytes: number;
-  readonly dtype: FloatDType;
-  readonly groupRows: number;
-  readonly groupCols: number;
-}
-
-/** Where the signs of codes that are stored transformed are; codes and scales have the padded sizes. */
-export interface SourceTransform {
-  /** Padded sizes, powers of 2. */
-  readonly rows: number;
-  readonly cols: number;
-  readonly signRow: { readonly file: number; readonly offsetBytes: number };
-  readonly signCol: { readonly file: number; readonly offsetBytes: number };
-}
-
-/** Where the values of a matrix come from, and how its bytes become f32 values in original space. */
-export interface MatrixSource {
-  readonly name: string;
-  readonly file: number;
-  readonly offsetBytes: number;
-  readonly dtype: FloatDType | "I8";
-  readonly rows: number;
-  readonly cols: number;
-  /** Null: the values are as they stand. */
-  readonly scale: SourceScale | null;
-  /** Regular-Hadamard group the stored values are rotated by, null if not. */
-  readonly convrotGroupSize: number | null;
-  /** The codes are those of the transformed weight; every rectangle is then all of it. */
-  readonly transform?: SourceTransform;
-  /** What every column is multiplied by, after all else, f32 `[cols]`; SmoothQuant. */
-  readonly columnFactors?: Float32Array;
-  /** What every row is multiplied by, f32 `[rows]`. */
-  readonly rowFactors?: Float32Array;
-  /** Where the factors are that stored columns were multiplied by: they are divided out again. */
-  readonly smoothFactors?: { readonly file: number; readonly offsetBytes: number };
-  /** LoRAs that are added to the decoded values, in order; every rectangle then has whole rows. */
-  readonly deltas?: readonly LoraDelta[];
-}
-
 /** Bytes are moved as they are. */
 export interface CopyTask {
   readonly kind: "copy";
@@ -70,39 +30,6 @@ export interface CopyTask {
   readonly offsetBytes: number;
   readonly byteLength: number;
   readonly outOffsetBytes: number;
-}
-
-/** What the errors of a layer are compensated by: statistics of its inputs, and how they are used. */
-export interface Compensation extends LayerStatistic {
-  /** Columns of most energy are rounded first. */
-  readonly actOrder: boolean;
-  /** Directions that weigh more than the inputs tell; null: none. */
-  readonly directions: LoraDirections | null;
-  /** Fraction of the mean diagonal that is added to the Hessian, to begin with. */
-  readonly damping: number;
-  /** Errors are fed back in 16-bit integers. */
-  readonly turbo: boolean;
-  /** Elements of the Hessian off its diagonal are multiplied by this. */
-  readonly pairs: number;
-  /**
-   * Rows whose weight error would exceed that of plain rounding are rounded plainly, and damping is so
-   * strong that few do.
-   */
-  readonly guarded: boolean;
-  /** Into how many parts the columns of a large layer are cut, each compensated by itself; null: none. */
-  readonly segments: Segments | null;
-  /** Whether scales are those of least error after compensation, where codes are in original space. */
-  readonly weightedScales: boolean;
-  /** Whether scales are searched where there turns out to be nothing to compensate by. */
-  readonly fallbackScaleSearch: boolean;
-}
-
-/** How the columns of large layers are cut to bound the memory of their Hessians. */
-export interface Segments {
-  /** Columns from which layers are cut. */
-  readonly threshold: number;
-  /** Into how many segments. */
-  readonly count: number;
 }
 
 /** How codes are learned. */
@@ -179,17 +106,6 @@ export interface CompareTask {
   readonly stored: MatrixSource;
 }
 
-/** Rows of calibration data that something is computed from: `firstRow`, `firstRow + rowStep`, ... */
-export interface LayerInputs {
-  /** What the rows are: inputs of the layer, or its second moments. */
-  readonly statistic: "activations" | "hessian";
-  readonly firstRow: number;
-  readonly rowStep: number;
-  readonly rows: number;
-  readonly cols: number;
-  readonly data: StatisticData;
-}
-
 /** Inputs in memory at a time where outputs are measured. */
 export const MEASURED_AT_A_TIME = 128;
 
@@ -205,11 +121,6 @@ export interface MeasureTask {
   /** Products are made on the GPU, where the run has one. */
   readonly onGpu?: Pick<OnGpu, "chunkElements">;
 }
-
-/** What is known of the mean input of a layer: rows of inputs, or the mean itself. */
-export type MeanInput =
-  | { readonly kind: "rows"; readonly inputs: LayerInputs }
-  | { readonly kind: "mean"; readonly inputs: LayerInputs };
 
 /** Adds to a bias what rounding took from the mean output: `b + mean(x) · (W − Ŵ)ᵀ`. */
 export interface CorrectBiasTask {
@@ -338,9 +249,6 @@ function lcm(a: number, b: number): number {
   while (y > 0) [x, y] = [y, x % y];
   return (a / x) * b;
 }
-
-/** Elements of the segments in which a group too large for a chunk is streamed. */
-export const SEGMENT_ELEMENTS = 1 << 18;
 
 /** The segments of a streamed group: whole rows, or parts of a row of whole rotation groups. */
 export function segmentGrid(task: QuantizeTask): ChunkGrid {

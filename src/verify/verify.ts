@@ -19,7 +19,8 @@ import {
 import { TensorReader } from "../safetensors/reader.ts";
 import { countFormats } from "../formats/quantized_formats.ts";
 import { tensorsByName } from "../formats/stored_matrix.ts";
-import type { MatrixSource, ScanTask } from "../run/tasks.ts";
+import type { ScanTask } from "../run/tasks.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 import { modelProblems } from "./verify_model_rules.ts";
 import {
   bareWeightProblems,

@@ -19,7 +19,8 @@ import {
   storedMatrix,
   tensorsByName,
 } from "../formats/stored_matrix.ts";
-import type { MatrixSource, Task } from "../run/tasks.ts";
+import type { Task } from "../run/tasks.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
 import type { OutputErrors } from "../convert/output_errors.ts";
 import type { VerifyOptions } from "./verify.ts";
 import type { Problem } from "../formats/problem.ts";

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
-import { f32ToBf16 } from "../../src/core/dtype.ts";
+import { type DType, f32ToBf16 } from "../../src/core/dtype.ts";
 import { UnsupportedError } from "../../src/core/errors.ts";
-import type { DType } from "../../src/core/dtype.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
 import { tensorOf } from "../support/model_files.ts";
 import { encode, int8Layer, markerTensor, randomValues } from "../support/encode.ts";

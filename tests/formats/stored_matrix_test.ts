@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { FormatError, UnsupportedError } from "../../src/core/errors.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
 import { storedMatrix } from "../../src/formats/stored_matrix.ts";
-import type { MatrixSource } from "../../src/run/tasks.ts";
+import type { MatrixSource } from "../../src/formats/matrix_source.ts";
 import { findQuantizedLayers } from "../../src/formats/quant_layers.ts";
 import { openModel, TensorReader } from "../../src/safetensors/reader.ts";
 import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";

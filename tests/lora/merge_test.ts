@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import type { LoraDelta } from "../../src/lora/lora_delta.ts";
-import { sliceDelta } from "../../src/lora/lora_delta.ts";
+import { type LoraDelta, sliceDelta } from "../../src/lora/lora_delta.ts";
 import {
   addLoraDelta,
   loraDampening,

@@ -6,10 +6,10 @@ import {
   chunkCount,
   chunkGrid,
   chunkRect,
-  type MatrixSource,
   type QuantizeTask,
   type Task,
 } from "../../src/run/tasks.ts";
+import type { MatrixSource } from "../../src/formats/matrix_source.ts";
 
 function matrix(rows: number, cols: number): MatrixSource {
   return {

@@ -4,10 +4,8 @@
  * (`quantize_rect.ts`).
  */
 
-import type { FloatDType } from "../../core/dtype.ts";
-import { FLOAT_DTYPES } from "../../core/dtype.ts";
-import type { Grid, Kernels, NonFinite } from "../backend.ts";
-import { groupCount, STATS } from "../backend.ts";
+import { FLOAT_DTYPES, type FloatDType } from "../../core/dtype.ts";
+import { type Grid, groupCount, type Kernels, type NonFinite, STATS } from "../backend.ts";
 import {
   checkDecode,
   checkErrorStats,

@@ -15,14 +15,9 @@ import { type LockTimes, OutputLock } from "../../safetensors/output_lock.ts";
 import { OutputSet } from "../../safetensors/output_set.ts";
 import type { ReplacedShards } from "../../safetensors/replaced_shards.ts";
 import { type OutputLayout, outputNames } from "../../safetensors/shard_layout.ts";
-import type { RunJournal } from "../../run/workers/checkpoints.ts";
+import type { FinishedWork, RunJournal } from "../../run/workers/checkpoints.ts";
 import { differences, type Fingerprint } from "./fingerprint.ts";
-import {
-  decodeJournal,
-  encodeFingerprint,
-  encodeFinished,
-  type FinishedWork,
-} from "./progress_record.ts";
+import { decodeJournal, encodeFingerprint, encodeFinished } from "./progress_record.ts";
 
 /** How often the journal is written, while a run goes on. */
 const SAVE_MS = 2000;

@@ -1,18 +1,9 @@
 /** What a run has finished, as records of a journal: a fingerprint first, then chunks and notes. */
 
+import type { FinishedWork } from "../../run/workers/checkpoints.ts";
 import { SLOT_LENGTH } from "../../run/chunks/chunk_context.ts";
 import type { Note } from "../../run/workers/protocol.ts";
 import type { Fingerprint } from "./fingerprint.ts";
-
-/** Chunks that are in the file, with their numbers, and what was said of tensors that are. */
-export interface FinishedWork {
-  /** Run-wide numbers of chunks. */
-  readonly chunks: readonly number[];
-  /** `SLOT_LENGTH` numbers of each, in the same order. */
-  readonly slots: Float64Array;
-  /** By number of the task. */
-  readonly notes: ReadonlyMap<number, Note>;
-}
 
 /** Changes with the form of what follows. */
 const FORMAT = 2;

@@ -1,8 +1,7 @@
 /** Casts a chunk to another float type: `--fp16`, `dequantize`. */
 
 import { f32ToBf16 } from "../../core/dtype.ts";
-import type { CastTask, Rect } from "../tasks.ts";
-import { elementBytes } from "../tasks.ts";
+import { type CastTask, elementBytes, type Rect } from "../tasks.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkContext, SLOT } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";

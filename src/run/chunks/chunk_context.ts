@@ -1,7 +1,6 @@
 /** What a chunk has at hand: kernels, memory, files, and a slot for its numbers. */
 
-import type { Kernels } from "../../backend/backend.ts";
-import { STATS_LENGTH } from "../../backend/backend.ts";
+import { type Kernels, STATS_LENGTH } from "../../backend/backend.ts";
 import type { LearnedReport } from "../../quant/learned/report.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { GpuAccess } from "../gpu_requests.ts";

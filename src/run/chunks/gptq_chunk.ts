@@ -7,8 +7,7 @@
  * `gptqSharedBytes` and `gptqScratchBytes` have the formulas.
  */
 
-import { groupCount } from "../../backend/backend.ts";
-import type { Grid } from "../../backend/backend.ts";
+import { type Grid, groupCount } from "../../backend/backend.ts";
 import { choleskyScratchBytes } from "../../linalg/cholesky.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { diagonalOf, type Hessian, hessianBlock, shrinkToDiagonal } from "../../linalg/hessian.ts";
@@ -16,14 +15,8 @@ import { packedErrorsBytes } from "../../linalg/packed_factor.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
 import { type GptqFactor, packedBytes, prepareGptq } from "../../quant/gptq.ts";
 import { DAMPING_RAISED, ROUNDED_TO_NEAREST } from "../layer_notes.ts";
-import {
-  chunkGrid,
-  chunkRect,
-  type Compensation,
-  elementBytes,
-  type QuantizeTask,
-  type Rect,
-} from "../tasks.ts";
+import { chunkGrid, chunkRect, elementBytes, type QuantizeTask, type Rect } from "../tasks.ts";
+import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
 import { guardRows, guardRowsBytes, largestShare } from "./guard_rows.ts";

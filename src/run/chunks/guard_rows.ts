@@ -18,7 +18,7 @@ import {
   rowObjectives,
   rowObjectivesBytes,
 } from "../../quant/row_objectives.ts";
-import type { Compensation } from "../tasks.ts";
+import type { Compensation } from "../../calibration/compensation.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 
 /** Columns up to which every row is looked at. */

@@ -27,12 +27,12 @@ import {
   chunkCount,
   chunkGrid,
   chunkRect,
-  type Compensation,
   elementBytes,
   type Learned,
   type QuantizeTask,
   type Rect,
 } from "../tasks.ts";
+import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
 import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";

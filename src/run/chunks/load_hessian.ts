@@ -28,7 +28,9 @@ import { block, matrix, type MatrixF32, type MatrixF64 } from "../../linalg/matr
 import { rotateHessian } from "../../linalg/rotate_hessian.ts";
 import { shareOf } from "../../linalg/team.ts";
 import { type MomentsRequest, placeOf } from "../gpu_requests.ts";
-import type { Compensation, QuantizeTask, Segments } from "../tasks.ts";
+import type { QuantizeTask } from "../tasks.ts";
+import type { Compensation } from "../../calibration/compensation.ts";
+import type { Segments } from "../../plan/options.ts";
 import type { TeamContext } from "./chunk_context.ts";
 import { loadInputRow } from "./load_inputs.ts";
 

@@ -2,13 +2,8 @@
 
 import type { FloatDType } from "../../core/dtype.ts";
 import { matrix as matrixOf } from "../../linalg/matrix.ts";
-import {
-  elementBytes,
-  type MatrixSource,
-  type Rect,
-  type SourceScale,
-  type SourceTransform,
-} from "../tasks.ts";
+import { elementBytes, type Rect } from "../tasks.ts";
+import type { MatrixSource, SourceScale, SourceTransform } from "../../formats/matrix_source.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 import { mergeRect, mergeScratchBytes } from "./merge_rect.ts";

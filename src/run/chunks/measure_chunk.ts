@@ -11,14 +11,9 @@ import type { LinalgContext } from "../../linalg/context.ts";
 import { matrix, transpose } from "../../linalg/matrix.ts";
 import { type CodeSpace, int8Linear, type Int8Weight } from "../../quant/int8_ops.ts";
 import { packArrays } from "../gpu_requests.ts";
-import {
-  type ChunkGrid,
-  type LayerInputs,
-  type MatrixSource,
-  MEASURED_AT_A_TIME,
-  type MeasureTask,
-  type Rect,
-} from "../tasks.ts";
+import { type ChunkGrid, MEASURED_AT_A_TIME, type MeasureTask, type Rect } from "../tasks.ts";
+import type { LayerInputs } from "../../calibration/layer_inputs.ts";
+import type { MatrixSource } from "../../formats/matrix_source.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 import { refuseNonFinite } from "./load_hessian.ts";

@@ -3,10 +3,8 @@
  * once; the arithmetic runs on tiles that stay in the cache; codes and scales are written at once.
  */
 
-import type { Grid } from "../../backend/backend.ts";
-import { groupCount } from "../../backend/backend.ts";
-import type { QuantizeTask, Rect } from "../tasks.ts";
-import { elementBytes, TILE_ELEMENTS } from "../tasks.ts";
+import { type Grid, groupCount } from "../../backend/backend.ts";
+import { elementBytes, type QuantizeTask, type Rect, TILE_ELEMENTS } from "../tasks.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkContext, SLOT } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";

@@ -18,13 +18,8 @@ import { packedErrorsBytes } from "../../linalg/packed_factor.ts";
 import { type GptqFactor, packedBytes, prepareGptq } from "../../quant/gptq.ts";
 import { randomSigns } from "../../quant/incoherence.ts";
 import type { Transform } from "../../quant/scheme.ts";
-import {
-  chunkGrid,
-  chunkRect,
-  type Compensation,
-  elementBytes,
-  type QuantizeTask,
-} from "../tasks.ts";
+import { chunkGrid, chunkRect, elementBytes, type QuantizeTask } from "../tasks.ts";
+import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { SLOT, type TeamContext } from "./chunk_context.ts";
 import { dropFactor, type PlacedFactor, placeFactor, roundRows } from "./round_rows.ts";

@@ -10,13 +10,13 @@ import {
   type CopyTask,
   elementBytes,
   isTeamTask,
-  type MatrixSource,
   type QuantizeTask,
   type Rect,
   segmentGrid,
   type Task,
   type TeamTask,
 } from "../tasks.ts";
+import type { MatrixSource } from "../../formats/matrix_source.ts";
 import { castChunk } from "./cast_chunk.ts";
 import { type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
 import { gptqLayer, gptqScratchBytes, gptqSharedBytes } from "./gptq_chunk.ts";

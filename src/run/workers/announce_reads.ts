@@ -6,7 +6,8 @@
 import { ChannelClient, type FileRange, type RemotePath } from "../../remote/channel.ts";
 import type { InputPath } from "../../remote/input_path.ts";
 import type { TaskList } from "../task_list.ts";
-import { elementBytes, isTeamTask, type MatrixSource, type Task } from "../tasks.ts";
+import { elementBytes, isTeamTask, type Task } from "../tasks.ts";
+import type { MatrixSource } from "../../formats/matrix_source.ts";
 
 /**
  * Tells every server of `inputPaths` its part of what `list` reads. Nothing to do for local files.

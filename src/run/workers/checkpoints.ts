@@ -4,11 +4,20 @@
  * said of, when the layer is done, as only then all of it is in the file and has been said.
  */
 
-import type { FinishedWork } from "../../convert/resume/progress_record.ts";
 import { SLOT_LENGTH } from "../chunks/chunk_context.ts";
 import { inputBytesOf, TaskList } from "../task_list.ts";
 import { isTeamTask, type Task } from "../tasks.ts";
 import type { Note } from "./protocol.ts";
+
+/** Chunks that are in the file, with their numbers, and what was said of tensors that are. */
+export interface FinishedWork {
+  /** Run-wide numbers of chunks. */
+  readonly chunks: readonly number[];
+  /** `SLOT_LENGTH` numbers of each, in the same order. */
+  readonly slots: Float64Array;
+  /** By number of the task. */
+  readonly notes: ReadonlyMap<number, Note>;
+}
 
 /** A journal of a run. */
 export interface RunJournal {

@@ -1,5 +1,4 @@
-import type { Grid } from "../../../src/backend/backend.ts";
-import { groupCount } from "../../../src/backend/backend.ts";
+import { type Grid, groupCount } from "../../../src/backend/backend.ts";
 import { referenceLinalg } from "../../../src/backend/reference/linalg/reference_linalg.ts";
 import { referenceKernels } from "../../../src/backend/reference/reference_kernels.ts";
 import { Batch } from "../../../src/backend/webgpu/batch.ts";

@@ -4,7 +4,7 @@ import { HEAP } from "../../../src/linalg/context.ts";
 import type { Scratch, TeamContext } from "../../../src/run/chunks/chunk_context.ts";
 import { hessianOf } from "../../../src/run/chunks/load_hessian.ts";
 import type { GpuAccess, MomentsRequest } from "../../../src/run/gpu_requests.ts";
-import type { Compensation } from "../../../src/run/tasks.ts";
+import type { Compensation } from "../../../src/calibration/compensation.ts";
 import { assertSameBits } from "../../kernels/subject.ts";
 import { values } from "../../kernels/values.ts";
 import { referenceContext } from "../../linalg/contexts.ts";

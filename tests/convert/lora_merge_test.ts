@@ -3,8 +3,11 @@ import { join } from "node:path";
 import { bf16ToF32, type DType, f16ToF32, f32ToBf16, f32ToF16 } from "../../src/core/dtype.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
 import { convertModel } from "../../src/convert/convert.ts";
-import type { LoraMergeOptions } from "../../src/run/lora_merge.ts";
-import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
+import {
+  type ConvertOptions,
+  DEFAULT_CONVERT_OPTIONS,
+  type LoraMergeOptions,
+} from "../../src/plan/options.ts";
 import { relativeError, seededFloats } from "../lora/floats.ts";
 import {
   bytesOfFile,

@@ -11,18 +11,7 @@ import { type LoraReport, type MergeStep, planMerge } from "../lora/plan_merge.t
 import { type DeltaSource, prepareDelta } from "../lora/prepare_delta.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { openModel, TensorReader } from "../safetensors/reader.ts";
-
-/** Which LoRAs are merged, and how. */
-export interface LoraMergeOptions {
-  /** In the order in which they are merged; the n-th counts 0.9^(n-1) where `dampen` is on. */
-  readonly paths: readonly string[];
-  /** Strength of the LoRAs. */
-  readonly scale: number;
-  /** Weaken the n-th of several by 0.9^(n-1). */
-  readonly dampen: boolean;
-  /** Whether layers without a place in the model are an error. */
-  readonly strict: boolean;
-}
+import type { LoraMergeOptions } from "./options.ts";
 
 /** The LoRAs of a conversion. */
 export interface LoraMerge {
