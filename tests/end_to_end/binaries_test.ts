@@ -5,7 +5,7 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, writeFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
@@ -307,6 +307,7 @@ Deno.test({
     writeFileSync(
       script,
       `import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import * as qs from "./mod.ts";
 
 const input = ${JSON.stringify(input)};
