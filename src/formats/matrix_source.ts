@@ -3,13 +3,53 @@
 import type { FloatDType } from "../core/dtype.ts";
 import type { LoraDelta } from "../lora/lora_delta.ts";
 
-/** The stored scales of an already quantized source: F32, row-major over groups. */
-export interface SourceScale {
+/** The first byte of something in a file. */
+export interface FilePlace {
   readonly file: number;
   readonly offsetBytes: number;
-  readonly dtype: FloatDType;
+}
+
+/** What scales are stored as: floats, or the exponents of powers of 2. */
+export type ScaleDType = FloatDType | "F8_E8M0";
+
+/** The stored scales of an already quantized source: row-major over groups. */
+export interface SourceScale extends FilePlace {
+  readonly dtype: ScaleDType;
   readonly groupRows: number;
   readonly groupCols: number;
+}
+
+/** Scales of packed codes. */
+export interface PackedScale extends SourceScale {
+  /**
+   * Scales of one byte that stand in tiles of 128 rows x 4, stored `[R / 128, C / 4, 32, 4, 4]`: the C that
+   * every row has there, a multiple of 4.
+   */
+  readonly tiledAcross?: number;
+  /** The products are rounded to integers from -127 to 127: what the runtime multiplies with. */
+  readonly rounds?: boolean;
+}
+
+/** Some bits of the codes of a row. Fields follow one another from the lowest bits on. */
+export interface BitField {
+  /** Where the field begins in the bytes of a row. */
+  readonly firstByte: number;
+  readonly bits: 2 | 4 | 8;
+  /** The first column of a byte is in its highest bits. */
+  readonly highFirst: boolean;
+}
+
+/** Codes of at most 8 bits that look up their values in a table, with any number of scales. */
+export interface PackedCodes {
+  /** Bytes of one stored row. */
+  readonly rowBytes: number;
+  readonly fields: readonly BitField[];
+  /** The value of every code: F32, here or in a file. */
+  readonly levels: Float32Array | FilePlace;
+  /** How many codes there are: a power of 2. */
+  readonly levelCount: number;
+  /** Applied one after the other. */
+  readonly scales: readonly PackedScale[];
 }
 
 /** Where the signs of codes that are stored transformed are; codes and scales have the padded sizes. */
@@ -17,8 +57,8 @@ export interface SourceTransform {
   /** Padded sizes, powers of 2. */
   readonly rows: number;
   readonly cols: number;
-  readonly signRow: { readonly file: number; readonly offsetBytes: number };
-  readonly signCol: { readonly file: number; readonly offsetBytes: number };
+  readonly signRow: FilePlace;
+  readonly signCol: FilePlace;
 }
 
 /** Where the values of a matrix come from, and how its bytes become f32 values in original space. */
@@ -33,14 +73,42 @@ export interface MatrixSource {
   readonly scale: SourceScale | null;
   /** Regular-Hadamard group the stored values are rotated by, null if not. */
   readonly convrotGroupSize: number | null;
-  /** The codes are those of the transformed weight; every rectangle is then all of it. */
+  /** Codes share bytes or have more than one scale; `dtype` is I8 and `scale` null then. */
+  readonly packed?: PackedCodes;
+  /** The codes are those of the transformed weight; all of it is decoded for every rectangle. */
   readonly transform?: SourceTransform;
   /** What every column is multiplied by, after all else, f32 `[cols]`; SmoothQuant. */
   readonly columnFactors?: Float32Array;
   /** What every row is multiplied by, f32 `[rows]`. */
   readonly rowFactors?: Float32Array;
   /** Where the factors are that stored columns were multiplied by: they are divided out again. */
-  readonly smoothFactors?: { readonly file: number; readonly offsetBytes: number };
+  readonly smoothFactors?: FilePlace;
   /** LoRAs that are added to the decoded values, in order; every rectangle then has whole rows. */
   readonly deltas?: readonly LoraDelta[];
+}
+
+/** Returns `matrix` with all its files counted from `offset` on: where its model is one of several of a run. */
+export function withFileOffset(matrix: MatrixSource, offset: number): MatrixSource {
+  if (offset === 0) return matrix;
+  const { scale, packed, transform, smoothFactors } = matrix;
+  const moved = <T extends FilePlace>(place: T): T => ({ ...place, file: place.file + offset });
+  return {
+    ...moved(matrix),
+    scale: scale === null ? null : moved(scale),
+    ...(packed === undefined ? {} : {
+      packed: {
+        ...packed,
+        levels: "file" in packed.levels ? moved(packed.levels) : packed.levels,
+        scales: packed.scales.map(moved),
+      },
+    }),
+    ...(transform === undefined ? {} : {
+      transform: {
+        ...transform,
+        signRow: moved(transform.signRow),
+        signCol: moved(transform.signCol),
+      },
+    }),
+    ...(smoothFactors === undefined ? {} : { smoothFactors: moved(smoothFactors) }),
+  };
 }

@@ -30,8 +30,11 @@ export function inputBytesOf(task: Task): number {
   }
 }
 
-function matrixBytes(matrix: MatrixSource): number {
-  return matrix.rows * matrix.cols * elementBytes(matrix.dtype);
+/** Bytes of a matrix in its file, without scales. */
+export function matrixBytes(matrix: MatrixSource): number {
+  const { rows, cols } = matrix.transform ?? matrix;
+  if (matrix.packed !== undefined) return rows * matrix.packed.rowBytes;
+  return rows * cols * elementBytes(matrix.dtype);
 }
 
 /** All tasks of a run with the numbers of their chunks: chunk n of the run belongs to one task. */

@@ -225,7 +225,11 @@ function quantizeGrid(task: QuantizeTask): ChunkGrid {
   if (task.learned !== undefined) {
     return { rows, cols, rowStep: rows, colStep: cols, streamed: false };
   }
-  if (groupRows === rows && groupCols === cols && rows > 1) {
+  const isOneScale = groupRows === rows && groupCols === cols && rows > 1;
+  if (task.source.transform !== undefined && !isOneScale) {
+    return { rows, cols, rowStep: rows, colStep: cols, streamed: false }; // decoded as a whole
+  }
+  if (isOneScale) {
     return { rows, cols, rowStep: rows, colStep: cols, streamed: true };
   }
   if (groupRows === 1 && cols > elements && groupCols === cols) {
@@ -234,12 +238,15 @@ function quantizeGrid(task: QuantizeTask): ChunkGrid {
   if (groupRows === 1) {
     const grid = rowGrid(rows, cols, elements);
     if (grid.colStep === cols) return grid;
-    const unit = lcm(groupCols, task.convrotGroupSize ?? 1);
+    const rotations = lcm(task.convrotGroupSize ?? 1, task.source.convrotGroupSize ?? 1);
+    const unit = lcm(groupCols, rotations);
     return { ...grid, colStep: Math.max(unit, Math.floor(grid.colStep / unit) * unit) };
   }
   const tiles = Math.max(1, Math.floor(elements / (groupRows * groupCols)));
-  // The rows of a LoRA's change are computed whole.
-  const colStep = task.source.deltas === undefined ? Math.min(cols, tiles * groupCols) : cols;
+  // The rows of a LoRA's change are computed whole, those of packed codes are read whole.
+  const { deltas, packed, convrotGroupSize: stored } = task.source;
+  const isWhole = deltas !== undefined || packed !== undefined || stored !== null;
+  const colStep = isWhole ? cols : Math.min(cols, tiles * groupCols);
   const bands = colStep === cols ? Math.max(1, Math.floor(elements / (groupRows * cols))) : 1;
   return { rows, cols, rowStep: Math.min(rows, bands * groupRows), colStep, streamed: false };
 }

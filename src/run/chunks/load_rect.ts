@@ -1,18 +1,43 @@
 /** Reads a rectangle of a matrix as f32 values in original space, from whatever the file stores. */
 
-import type { FloatDType } from "../../core/dtype.ts";
 import { matrix as matrixOf } from "../../linalg/matrix.ts";
 import { elementBytes, type Rect } from "../tasks.ts";
-import type { MatrixSource, SourceScale, SourceTransform } from "../../formats/matrix_source.ts";
+import type {
+  FilePlace,
+  MatrixSource,
+  PackedCodes,
+  PackedScale,
+  SourceTransform,
+} from "../../formats/matrix_source.ts";
+import {
+  decodeByteScales,
+  decodeTiledScales,
+  roundToInt8,
+  scaleRange,
+  scalesAcross,
+  unpackLevels,
+} from "../../formats/packed_codes.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 import { mergeRect, mergeScratchBytes } from "./merge_rect.ts";
 
 /** Bytes of scratch that `readRect` takes for a rectangle. */
 export function rawBytes(matrix: MatrixSource, rect: Rect): number {
-  const { transform } = matrix;
+  const { transform, packed } = matrix;
   if (transform !== undefined) return transform.rows * transform.cols;
+  if (packed !== undefined) return rect.rows * packed.rowBytes;
   return rect.rows * rect.cols * elementBytes(matrix.dtype);
+}
+
+/** Returns those bytes of `raw`, read for a rectangle, that hold `rows` of its rows from `row` on. */
+export function rawRows(
+  raw: Uint8Array,
+  matrix: MatrixSource,
+  { rect, row, rows }: { rect: Rect; row: number; rows: number },
+): Uint8Array {
+  if (matrix.transform !== undefined) return raw;
+  const rowBytes = rawBytes(matrix, { ...rect, rows: 1 });
+  return raw.subarray(row * rowBytes, (row + rows) * rowBytes);
 }
 
 /** Reads the stored bytes of `rect` into `raw`: one read where rows are whole, else one per row. */
@@ -22,10 +47,19 @@ export function readRect(
   matrix: MatrixSource,
   rect: Rect,
 ): void {
+  const { packed } = matrix;
+  if (packed !== undefined) {
+    context.read(matrix.file, raw, matrix.offsetBytes + rect.row * packed.rowBytes);
+    return;
+  }
   const size = elementBytes(matrix.dtype);
   const at = (row: number) => matrix.offsetBytes + (row * matrix.cols + rect.col) * size;
   if (rect.cols === matrix.cols || matrix.transform !== undefined) {
-    context.read(matrix.file, raw, at(rect.row));
+    context.read(
+      matrix.file,
+      raw,
+      matrix.transform === undefined ? at(rect.row) : matrix.offsetBytes,
+    );
     return;
   }
   const width = rect.cols * size;
@@ -45,13 +79,14 @@ export function decodeRect(
   matrix: MatrixSource,
   rect: Rect,
 ): void {
-  if (matrix.transform !== undefined) {
-    decodeTransformed(context, x, raw, matrix, matrix.transform);
-    return;
+  const { transform, packed } = matrix;
+  if (transform !== undefined) decodeTransformed(context, x, raw, { matrix, transform, rect });
+  else if (packed !== undefined) decodePacked(context, x, raw, { matrix, packed, rect });
+  else {
+    if (matrix.dtype === "I8") decodeCodes(x, raw);
+    else context.kernels.decode(x, raw, matrix.dtype);
+    if (matrix.scale !== null) applyScales(context, x, matrix, matrix.scale, rect);
   }
-  if (matrix.dtype === "I8") decodeCodes(x, raw);
-  else context.kernels.decode(x, raw, matrix.dtype);
-  if (matrix.scale !== null) applyScales(context, x, matrix, matrix.scale, rect);
   if (matrix.convrotGroupSize !== null) context.kernels.rotate(x, matrix.convrotGroupSize);
   mergeRect(context, x, matrix, rect);
   applyFactors(context, x, matrix, rect);
@@ -86,13 +121,38 @@ function applyFactors(
   context.scratch.release(mark);
 }
 
-/** All of a weight whose codes are stored transformed (`quant/incoherence.ts`): back to original space. */
+/** The levels of codes that share bytes, times their scales. */
+function decodePacked(
+  context: ChunkContext,
+  x: Float32Array,
+  raw: Uint8Array,
+  { matrix, packed, rect }: { matrix: MatrixSource; packed: PackedCodes; rect: Rect },
+): void {
+  const { scratch } = context;
+  const mark = scratch.mark();
+  let levels: Float32Array;
+  if ("file" in packed.levels) {
+    levels = scratch.f32(packed.levelCount);
+    context.read(packed.levels.file, bytesOf(levels), packed.levels.offsetBytes);
+  } else levels = packed.levels;
+  unpackLevels(x, raw, packed, { levels, part: rect });
+  scratch.release(mark);
+  for (const scale of packed.scales) {
+    applyScales(context, x, matrix, scale, rect);
+    if (scale.rounds === true) roundToInt8(x);
+  }
+}
+
+/** The part `rect` of a weight whose codes are stored transformed (`quant/incoherence.ts`), in original space. */
 function decodeTransformed(
   context: ChunkContext,
   x: Float32Array,
   raw: Uint8Array,
-  matrix: MatrixSource,
-  transform: SourceTransform,
+  { matrix, transform, rect: part }: {
+    matrix: MatrixSource;
+    transform: SourceTransform;
+    rect: Rect;
+  },
 ): void {
   const { scratch, linalg } = context;
   if (linalg === null) throw new TypeError("Cannot undo a transform: no linear algebra was loaded");
@@ -106,15 +166,17 @@ function decodeTransformed(
   }
   linalg.kernels.hadamardRows(matrixOf(padded, rows, cols));
   linalg.kernels.hadamardColumns(matrixOf(padded, rows, cols));
-  const signs = (count: number, { file, offsetBytes }: SourceTransform["signRow"]) => {
+  const signs = (count: number, { file, offsetBytes }: FilePlace) => {
     const values = scratch.f32(count);
     context.read(file, bytesOf(values), offsetBytes);
     return values;
   };
   const signRow = signs(rows, transform.signRow), signCol = signs(cols, transform.signCol);
-  for (let r = 0; r < matrix.rows; r++) {
-    for (let k = 0; k < matrix.cols; k++) {
-      x[r * matrix.cols + k] = padded[r * cols + k]! * signRow[r]! * signCol[k]!;
+  for (let r = 0; r < part.rows; r++) {
+    const row = part.row + r;
+    for (let c = 0; c < part.cols; c++) {
+      const col = part.col + c;
+      x[r * part.cols + c] = padded[row * cols + col]! * signRow[row]! * signCol[col]!;
     }
   }
   scratch.release(mark);
@@ -129,19 +191,16 @@ function applyScales(
   context: ChunkContext,
   x: Float32Array,
   matrix: MatrixSource,
-  scale: SourceScale,
+  scale: PackedScale,
   rect: Rect,
 ): void {
   const { scratch } = context;
-  const across = Math.ceil(matrix.cols / scale.groupCols);
+  const across = scalesAcross(scale, matrix.cols);
   const firstBand = Math.floor(rect.row / scale.groupRows);
   const bands = Math.floor((rect.row + rect.rows - 1) / scale.groupRows) - firstBand + 1;
   const mark = scratch.mark();
   const scales = scratch.f32(bands * across);
-  const raw = scratch.u8(scales.length * elementBytes(scale.dtype));
-  const position = scale.offsetBytes + firstBand * across * elementBytes(scale.dtype);
-  context.read(scale.file, raw, position);
-  context.kernels.decode(scales, raw, scale.dtype as FloatDType);
+  loadScales(context, scales, scale, { firstBand, bands, across });
   for (let r = 0; r < rect.rows; r++) {
     const band = Math.floor((rect.row + r) / scale.groupRows) - firstBand;
     let c = 0;
@@ -156,6 +215,24 @@ function applyScales(
   scratch.release(mark);
 }
 
+/** Reads the scales of `bands` rows of groups. */
+function loadScales(
+  context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
+  out: Float32Array,
+  scale: PackedScale,
+  bands: { firstBand: number; bands: number; across: number },
+): void {
+  const { scratch, kernels } = context;
+  const mark = scratch.mark();
+  const { offsetBytes, byteLength } = scaleRange(scale, bands);
+  const raw = scratch.u8(byteLength);
+  context.read(scale.file, raw, offsetBytes);
+  if (scale.tiledAcross !== undefined) decodeTiledScales(out, raw, scale, bands);
+  else if (scale.dtype === "F8_E8M0") decodeByteScales(out, raw, scale.dtype);
+  else kernels.decode(out, raw, scale.dtype);
+  scratch.release(mark);
+}
+
 /** The scales of a rectangle of whole rows: f32 `[rect.rows, scales across]`, every row with its own. */
 export function readScales(
   context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
@@ -163,17 +240,13 @@ export function readScales(
   rect: Rect,
 ): Float32Array {
   const scale = matrix.scale!;
-  const across = Math.ceil(matrix.cols / scale.groupCols);
+  const across = scalesAcross(scale, matrix.cols);
   const out = context.scratch.f32(rect.rows * across);
-  const mark = context.scratch.mark();
-  const bytes = across * elementBytes(scale.dtype);
-  const raw = context.scratch.u8(bytes);
   for (let r = 0; r < rect.rows; r++) {
-    const band = Math.floor((rect.row + r) / scale.groupRows);
-    context.read(scale.file, raw, scale.offsetBytes + band * bytes);
-    context.kernels.decode(out.subarray(r * across, (r + 1) * across), raw, scale.dtype);
+    const firstBand = Math.floor((rect.row + r) / scale.groupRows);
+    const row = out.subarray(r * across, (r + 1) * across);
+    loadScales(context, row, scale, { firstBand, bands: 1, across });
   }
-  context.scratch.release(mark);
   return out;
 }
 
@@ -185,8 +258,20 @@ export function decodeScratchBytes(matrix: MatrixSource, rows: number): number {
     const { rows: height, cols: width } = matrix.transform;
     return 5 * height * width + 16 * (height + width) + 4096; // codes, their values, signs, scales
   }
-  if (matrix.scale === null) return merging;
-  const across = Math.ceil(matrix.cols / matrix.scale.groupCols);
-  const bands = Math.ceil(rows / matrix.scale.groupRows) + 1;
-  return Math.max(merging, bands * across * (4 + elementBytes(matrix.scale.dtype)) + 128) + factors;
+  const { packed, scale } = matrix;
+  if (packed !== undefined) {
+    const scales = packed.scales.map((scale) => scaleScratchBytes(scale, matrix, rows));
+    // Rows of packed codes are read whole, also where a rectangle has a part of them.
+    return Math.max(merging, ...scales, 4 * packed.levelCount) + rows * packed.rowBytes + factors;
+  }
+  if (scale === null) return merging;
+  return Math.max(merging, scaleScratchBytes(scale, matrix, rows)) + factors;
+}
+
+function scaleScratchBytes(scale: PackedScale, { cols }: MatrixSource, rows: number): number {
+  const across = scalesAcross(scale, cols);
+  const bands = Math.ceil(rows / scale.groupRows) + 1;
+  // Rows begin anywhere: at most one tile more than they fill.
+  const { byteLength } = scaleRange(scale, { firstBand: 127, bands, across });
+  return 4 * bands * across + byteLength + 128;
 }

@@ -4,10 +4,10 @@
  */
 
 import { type Grid, groupCount } from "../../backend/backend.ts";
-import { elementBytes, type QuantizeTask, type Rect, TILE_ELEMENTS } from "../tasks.ts";
+import { type QuantizeTask, type Rect, TILE_ELEMENTS } from "../tasks.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkContext, SLOT } from "./chunk_context.ts";
-import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
+import { decodeRect, rawBytes, rawRows, readRect } from "./load_rect.ts";
 import { withLocalPairs } from "./merge_rect.ts";
 import { quantizeOnGpu } from "./quantize_on_gpu.ts";
 
@@ -46,13 +46,12 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
     writeScales(context, task, rect, scales);
     return;
   }
-  const rowBytes = rect.cols * elementBytes(source.dtype);
   for (let row = 0; row < rect.rows; row += step) {
     const rows = Math.min(step, rect.rows - row);
     const tile = { ...rect, row: rect.row + row, rows };
     const grid: Grid = { rows, cols: rect.cols, groupRows, groupCols };
     const values = x.subarray(0, rows * rect.cols);
-    const tileRaw = raw.subarray(row * rowBytes, (row + rows) * rowBytes);
+    const tileRaw = rawRows(raw, source, { rect, row, rows });
     decodeRect(context, values, tileRaw, source, tile);
     if (reportNonFinite(context, values, tile, source.cols)) return;
     const original = merged?.subarray(0, values.length);

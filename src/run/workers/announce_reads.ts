@@ -5,8 +5,8 @@
 
 import { ChannelClient, type FileRange, type RemotePath } from "../../remote/channel.ts";
 import type { InputPath } from "../../remote/input_path.ts";
-import type { TaskList } from "../task_list.ts";
-import { elementBytes, isTeamTask, type Task } from "../tasks.ts";
+import { matrixBytes, type TaskList } from "../task_list.ts";
+import { isTeamTask, type Task } from "../tasks.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
 
 /**
@@ -90,6 +90,5 @@ function bytesAt(file: number, offsetBytes: number, byteLength: number): FileRan
 }
 
 function matrixRange(matrix: MatrixSource): FileRange {
-  const { rows, cols } = matrix.transform ?? matrix;
-  return bytesAt(matrix.file, matrix.offsetBytes, rows * cols * elementBytes(matrix.dtype));
+  return bytesAt(matrix.file, matrix.offsetBytes, matrixBytes(matrix));
 }
