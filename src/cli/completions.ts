@@ -4,7 +4,7 @@
  */
 
 import { UsageError } from "../core/errors.ts";
-import { nearest } from "../core/nearest.ts";
+import { nearestOr } from "../core/nearest.ts";
 import type { CommandContext } from "./context.ts";
 import { type CommandName, COMMANDS, type Flag } from "./flags/flag.ts";
 import { completedForms, FLAGS, takesFlag, typedForms } from "./flags/table.ts";
@@ -34,7 +34,9 @@ export function completionsCommand(parsed: Parsed, context: CommandContext): num
   if (extra !== undefined) throw new UsageError(`Unexpected argument ${JSON.stringify(extra)}`);
   if (!Object.hasOwn(SHELLS, shell)) {
     throw new UsageError(
-      `Unknown shell ${JSON.stringify(shell)}: the nearest is ${nearest(shell, names)}`,
+      `Unknown shell ${JSON.stringify(shell)}: ${
+        nearestOr(`there are ${names.join(", ")}`, shell, names)
+      }`,
     );
   }
   context.stdout(completionScript(shell as keyof typeof SHELLS));

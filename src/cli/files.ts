@@ -11,6 +11,24 @@ import type { Parsed } from "./parse.ts";
 /** Commands that write a model. */
 const WRITING: readonly CommandName[] = ["convert", "dequantize", "calibrate", "edit", "migrate"];
 
+/** What a file that a command writes is called at its end. */
+function endingsOf(parsed: Parsed): readonly string[] {
+  if (parsed.command === "calibrate") return [".json", ".safetensors"];
+  if (parsed.string("dry-run") === "create-template") return [".json"];
+  return [".safetensors"];
+}
+
+/** @throws UsageError for an output that other programs would not take for what it is. */
+function checkEnding(parsed: Parsed, output: string): void {
+  const endings = endingsOf(parsed);
+  // Shards may be named by their index.
+  const name = parsed.has("shard-size") ? output.replace(/\.index\.json$/, "") : output;
+  if (endings.some((ending) => name.toLowerCase().endsWith(ending))) return;
+  throw new UsageError(
+    `Cannot write ${JSON.stringify(output)}: its name must end with ${endings.join(" or ")}`,
+  );
+}
+
 /** Returns how much is said on stderr, by default `NORMAL`. */
 export function verbosityOf(parsed: Parsed): Verbosity {
   return (parsed.string("verbose") ?? "NORMAL") as Verbosity;
@@ -18,11 +36,8 @@ export function verbosityOf(parsed: Parsed): Verbosity {
 
 /** Returns the files of a command that reads one and writes one: `SRC [DST]`, or `-i SRC -o DST`. */
 export function filesOf(parsed: Parsed): { input: string; output: string | null } {
-  const [source, destination, extra] = parsed.positionals;
+  const [source, destination] = parsed.positionals;
   const input = parsed.string("input");
-  if (extra !== undefined) {
-    throw new UsageError(`Unexpected argument ${JSON.stringify(extra)}: SRC and DST are given`);
-  }
   if (input !== null && source !== undefined) {
     throw new UsageError(
       `Cannot use --input ${JSON.stringify(input)} with ${
@@ -45,5 +60,7 @@ export function filesOf(parsed: Parsed): { input: string; output: string | null 
       `Missing model: \`quantsmith${command} model.safetensors\`; --help tells more`,
     );
   }
-  return { input: model, output: output ?? destination ?? null };
+  const written = output ?? destination ?? null;
+  if (written !== null) checkEnding(parsed, written);
+  return { input: model, output: written };
 }

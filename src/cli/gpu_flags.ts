@@ -1,7 +1,7 @@
 /** The flags of GPU memory, and the environment variables that set their defaults. */
 
 import { UsageError } from "../core/errors.ts";
-import { nearest } from "../core/nearest.ts";
+import { nearMiss } from "../core/nearest.ts";
 import {
   DEFAULT_PLACEMENT,
   HALF_WIDTH_KINDS,
@@ -73,9 +73,10 @@ function variable<Name extends Variable>(
   const values = VARIABLES[name];
   if (Object.hasOwn(values, text)) return values[text as keyof typeof values];
   const words = Object.keys(values);
+  const near = nearMiss(text, words);
   throw new UsageError(
     `Cannot use ${JSON.stringify(text)} for the environment variable ${name}: it takes ` +
-      `${words.join(", ")}; the nearest is ${nearest(text, words)}`,
+      words.join(", ") + (near === null ? "" : `; the nearest is ${near}`),
   );
 }
 

@@ -2,7 +2,7 @@
 
 import { styleText } from "node:util";
 import { UsageError } from "../core/errors.ts";
-import { nearest } from "../core/nearest.ts";
+import { nearestOr } from "../core/nearest.ts";
 import { type CommandName, COMMANDS, type Flag, type HelpPage } from "./flags/flag.ts";
 import { FLAGS } from "./flags/table.ts";
 import { operand } from "./values.ts";
@@ -90,7 +90,9 @@ export function helpOn([command, extra]: readonly string[], layout: HelpLayout):
   const known = COMMANDS.find((name) => name === command);
   if (known === undefined) {
     throw new UsageError(
-      `Unknown subcommand ${JSON.stringify(command)}: the nearest is ${nearest(command, COMMANDS)}`,
+      `Unknown subcommand ${JSON.stringify(command)}: ${
+        nearestOr(`there are ${COMMANDS.slice(1).join(", ")}`, command, COMMANDS.slice(1))
+      }`,
     );
   }
   return known === "convert" ? helpPage("standard", layout) : commandHelp(known, layout);

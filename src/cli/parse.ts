@@ -5,16 +5,29 @@
 
 import { existsSync } from "node:fs";
 import { UsageError } from "../core/errors.ts";
-import { nearest } from "../core/nearest.ts";
+import { nearestOr, nearMiss } from "../core/nearest.ts";
 import { type CommandName, COMMANDS, type Flag } from "./flags/flag.ts";
 import { findFlag, flagByName, FLAGS, takesFlag, typedForms } from "./flags/table.ts";
-import { type FlagValue, takeValue } from "./values.ts";
+import { type FlagValue, NO_STREAMS, takeValue } from "./values.ts";
 
 /** Names of `calibrate`, where no other flag is meant by them. */
 const CALIBRATE_NAMES: Readonly<Record<string, string>> = {
   "--lora": "calibration-lora",
   "--samples": "calib_samples",
   "--seed": "manual_seed",
+};
+
+/** Words that a command takes beside its flags; absent: any number. */
+const MOST_WORDS: Readonly<Partial<Record<CommandName, number>>> = {
+  convert: 2,
+  inspect: 1,
+  verify: 1,
+  dequantize: 2,
+  calibrate: 2,
+  edit: 2,
+  migrate: 2,
+  doctor: 0,
+  completions: 1,
 };
 
 /** A parsed command line. Flags are named as the table names them; `-` and `_` are the same. */
@@ -111,12 +124,26 @@ export function parseArgs(argv: readonly string[]): Parsed {
     values.set(flag.name, taken.value);
     i += 1 + taken.words;
   }
+  refuseSurplus(command ?? "convert", positionals);
   if (command === null) checkFirst(positionals[0]);
   return new Parsed(command ?? "convert", positionals, values);
 }
 
 function commandOf(word: string | undefined): CommandName | null {
   return COMMANDS.find((name) => name === word) ?? null;
+}
+
+/** @throws UsageError for a word that the command would ignore. */
+function refuseSurplus(command: CommandName, positionals: readonly string[]): void {
+  const most = MOST_WORDS[command] ?? Infinity;
+  const surplus = positionals[most];
+  if (positionals.includes("-")) throw new UsageError(NO_STREAMS);
+  if (surplus === undefined) return;
+  const taken = most === 0 ? "no words" : most === 1 ? "one word" : "SRC and DST";
+  const name = command === "convert" ? "a conversion" : `\`quantsmith ${command}\``;
+  throw new UsageError(
+    `Unexpected argument ${JSON.stringify(surplus)}: ${name} takes ${taken} beside its flags`,
+  );
 }
 
 /** A first word that is no file is a subcommand in the wrong place, or a misspelled one. */
@@ -127,9 +154,12 @@ function checkFirst(first: string | undefined): void {
       `Cannot read the command line: the subcommand comes first, \`quantsmith ${first} ...\``,
     );
   }
+  const near = nearMiss(first, [...COMMANDS, "help"]);
   throw new UsageError(
     `Unknown subcommand or missing file ${JSON.stringify(first)}: ` +
-      `the nearest subcommand is ${nearest(first, [...COMMANDS, "help"])}`,
+      (near === null
+        ? "a conversion is `quantsmith model.safetensors`; `--help` lists the subcommands"
+        : `the nearest subcommand is ${near}`),
   );
 }
 
@@ -151,7 +181,9 @@ function lookUp(
   const attached = attachedValue(word, command);
   if (attached !== null) return attached;
   throw new UsageError(
-    `Unknown flag ${typed}: the nearest is ${nearest(typed, FLAGS.flatMap(typedForms))}`,
+    `Unknown flag ${typed}: ${
+      nearestOr("`--help` lists the flags", typed, FLAGS.flatMap(typedForms))
+    }`,
   );
 }
 

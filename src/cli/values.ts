@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { UsageError } from "../core/errors.ts";
-import { distance, nearest } from "../core/nearest.ts";
+import { distance, nearMiss } from "../core/nearest.ts";
 import type { Flag, FlagType } from "./flags/flag.ts";
 
 /** A value of a flag. Sizes are numbers of bytes. */
@@ -19,6 +19,10 @@ export interface ValuePlace {
   /** The words after the flag. */
   readonly rest: readonly string[];
 }
+
+/** Why `-` names no file. */
+export const NO_STREAMS =
+  'Cannot use "-" as a file: models are read and written by position, not as a stream; name a file';
 
 const TRUE_WORDS = ["true", "1", "yes", "on"];
 const FALSE_WORDS = ["false", "0", "no", "off"];
@@ -70,11 +74,11 @@ export function takeValue(flag: Flag, place: ValuePlace): { value: FlagValue; wo
       return word === null ? { value: type.alone, words: 0 } : { value: word, words: 1 };
     }
     case "list": {
-      if (inline !== null) return { value: [readText(typed, inline)], words: 0 };
-      const end = rest.findIndex((word) => word.startsWith("-"));
+      if (inline !== null) return { value: [readText(typed, inline, type)], words: 0 };
+      const end = rest.findIndex((word) => /^-./.test(word));
       const words = rest.slice(0, end < 0 ? rest.length : end);
       if (words.length === 0) throw missing(typed, type);
-      return { value: words.map((word) => readText(typed, word)), words: words.length };
+      return { value: words.map((word) => readText(typed, word, type)), words: words.length };
     }
     default: {
       if (inline !== null) return { value: readScalar(typed, inline, type), words: 0 };
@@ -142,7 +146,7 @@ function readSwitch(typed: string, inline: string | null): boolean {
 function readScalar(typed: string, word: string, type: Scalar): FlagValue {
   switch (type.kind) {
     case "string":
-      return readText(typed, word);
+      return readText(typed, word, type);
     case "enum": {
       const known = sameWord(type.words, word);
       if (known === undefined) throw unknownWord(typed, word, type);
@@ -155,7 +159,8 @@ function readScalar(typed: string, word: string, type: Scalar): FlagValue {
   }
 }
 
-function readText(typed: string, word: string): string {
+function readText(typed: string, word: string, { place }: { readonly place: string }): string {
+  if (word === "-" && /FILE|DIR/.test(place)) throw new UsageError(NO_STREAMS);
   if (word === "") throw new UsageError(`Cannot use an empty value for ${typed}`);
   return word;
 }
@@ -193,10 +198,10 @@ function readSize(typed: string, word: string): number {
 
 function unknownWord(typed: string, word: string, type: Choice): UsageError {
   const words = type.kind === "optional" ? optionalWords(type) : type.words;
-  const near = nearest(word, type.words);
+  const near = nearMiss(word, type.words);
   return new UsageError(
-    `Cannot use ${JSON.stringify(word)} for ${typed}: it takes ${words.join(", ")}; ` +
-      `the nearest is ${near}`,
+    `Cannot use ${JSON.stringify(word)} for ${typed}: it takes ${words.join(", ")}` +
+      (near === null ? "" : `; the nearest is ${near}`),
   );
 }
 

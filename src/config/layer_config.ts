@@ -10,7 +10,7 @@
  * match is decided in `resolve_layer_config.ts`.
  */
 
-import { nearest } from "../core/nearest.ts";
+import { nearMiss } from "../core/nearest.ts";
 import * as v from "valibot";
 import { UsageError } from "../core/errors.ts";
 import { JsonError, parseJsonStrict } from "../core/json.ts";
@@ -98,7 +98,7 @@ export function parseLayerConfig(text: string, path: string): LayerConfig {
       if (key.startsWith("_")) {
         if (!(SPECIAL_KEYS as readonly string[]).includes(key)) {
           throw new UsageError(
-            `${at}: unknown key; the nearest is ${JSON.stringify(nearest(key, [...SPECIAL_KEYS]))}`,
+            `${at}: unknown key; ${nearestOf(key, SPECIAL_KEYS)}`,
           );
         }
         if (special.has(key)) throw new UsageError(`${at}: it is there twice`);
@@ -185,9 +185,7 @@ function readEntry(value: unknown, { at, origin }: { at: string; origin: string 
   for (const field of Object.keys(object)) {
     if (FIELDS.includes(field)) continue;
     throw new UsageError(
-      `${at}, field ${JSON.stringify(field)}: unknown field; the nearest is ${
-        JSON.stringify(nearest(field, FIELDS))
-      }`,
+      `${at}, field ${JSON.stringify(field)}: unknown field; ${nearestOf(field, FIELDS)}`,
     );
   }
   const result = v.safeParse(ENTRY, object);
@@ -201,6 +199,11 @@ function readEntry(value: unknown, { at, origin }: { at: string; origin: string 
     );
   }
   return overrideOf(result.output, { at, origin });
+}
+
+function nearestOf(name: string, known: readonly string[]): string {
+  const near = nearMiss(name, known);
+  return near === null ? `there are ${known.join(", ")}` : `the nearest is ${JSON.stringify(near)}`;
 }
 
 /** The scaling that a format stands for; `int8_tensorwise` also holds one scale per row. */

@@ -1,8 +1,11 @@
 /** The nearest name, for messages about a name that does not exist. */
 
-import { nearest } from "../core/nearest.ts";
+import { nearMiss } from "../core/nearest.ts";
 
-/** Returns `: did you mean "x"?`-style text naming the entry of `known` nearest to `name`. */
+/** Returns `: the nearest is "x"` for a slip in an entry of `known`, else a note on which there are. */
 export function suggestion(name: string, known: readonly string[]): string {
-  return `: the nearest is ${JSON.stringify(nearest(name, known))}`;
+  const near = nearMiss(name, known);
+  return near === null
+    ? ": `quantsmith presets list` names all"
+    : `: the nearest is ${JSON.stringify(near)}`;
 }

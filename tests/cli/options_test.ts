@@ -128,6 +128,9 @@ Deno.test("toConvertRequest() refuses contradictions", () => {
   refuses(["-i", "other.safetensors"], /name the model once/);
   refuses(["out.safetensors", "-o", "b.safetensors"], /name the output once/);
   refuses(["out.safetensors", "more"], /Unexpected argument "more"/);
+  refuses(["out.bin"], /Cannot write "out\.bin": its name must end with \.safetensors/);
+  refuses(["-o", "out"], /must end with \.safetensors/);
+  refuses(["-o", "out.safetensors", "--dry-run=create-template"], /must end with \.json/);
   refuses(["--report", "r.txt"], /ends with \.html or \.json/);
   throws(() => toConvertRequest(parseArgs([])), /Missing model/);
 });

@@ -117,6 +117,33 @@ Deno.test("parseArgs() knows subcommands in the first place only", () => {
   refuses(["inspekt", "a.safetensors"], /"inspekt": the nearest subcommand is inspect/);
 });
 
+Deno.test("parseArgs() suggests only what was probably meant", () => {
+  refuses(["--nope"], /^Unknown flag --nope: `--help` lists the flags$/);
+  refuses(["quantize"], /"quantize": a conversion is `quantsmith model\.safetensors`/);
+  refuses(["--device", "quantum"], /"quantum" for --device: it takes auto, cpu, gpu$/);
+});
+
+Deno.test("parseArgs() refuses words that the command would ignore, and - for a file", () => {
+  refuses(["verify", "a", "b"], /argument "b": `quantsmith verify` takes one word/);
+  refuses(["inspect", "a", "b"], /argument "b"/);
+  refuses(["doctor", "a"], /argument "a": `quantsmith doctor` takes no words/);
+  refuses(["dequantize", "a", "b", "c"], /argument "c": .* takes SRC and DST/);
+  refuses(["./a", "b", "c"], /argument "c": a conversion takes SRC and DST/);
+  for (const argv of [["-"], ["a.safetensors", "-"], ["-i", "-"], ["a.safetensors", "-o=-"]]) {
+    refuses(argv, /Cannot use "-" as a file/);
+  }
+  refuses(["a.safetensors", "--merge-loras", "b.safetensors", "-"], /Cannot use "-" as a file/);
+  refuses(["verify", "a.safetensors", "--source", "-"], /Cannot use "-" as a file/);
+});
+
+Deno.test("parseArgs() takes the flags of every working command with calibrate", () => {
+  const parsed = parseArgs(
+    "calibrate -i a.safetensors -o b.json --json --workers 2 --verbose DEBUG".split(" "),
+  );
+  strictEqual(parsed.string("input"), "a.safetensors");
+  strictEqual(parsed.number("workers"), 2);
+});
+
 Deno.test("parseArgs() refuses flags of other subcommands, naming whose they are", () => {
   refuses(["inspect", "a", "--block_size", "4"], /--block_size with `quantsmith inspect`/);
   refuses(["a.safetensors", "--source", "b"], /it belongs to verify/);

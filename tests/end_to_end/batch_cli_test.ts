@@ -44,6 +44,7 @@ function eventsOf(stdout: string): BatchEvent[] {
 Deno.test("quantsmith batch converts every model as a single conversion would, and skips all of them in a second run", async () => {
   using folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
+  mkdirSync(at("alone"));
   writeFlux(at("a.safetensors"), 1);
   writeFlux(at("b.safetensors"), 2);
   const first = await runCli(["batch", "-d", folder.path, "-y", "--no-progress", "--workers", "2"]);
@@ -51,8 +52,15 @@ Deno.test("quantsmith batch converts every model as a single conversion would, a
   assert.match(first.stdout, /converted .*a\.safetensors -> .*a_int8/);
   assert.match(first.stdout, /2 models: 2 converted\n/);
   for (const name of ["a", "b"]) {
-    assert.equal((await runCli([at(`${name}.safetensors`), at("one.st"), "--force"])).code, 0);
-    assert.deepEqual(bytesOfFile(at(`${name}${OUT}`)), bytesOfFile(at("one.st")), name);
+    assert.equal(
+      (await runCli([at(`${name}.safetensors`), at("alone/one.safetensors"), "--force"])).code,
+      0,
+    );
+    assert.deepEqual(
+      bytesOfFile(at(`${name}${OUT}`)),
+      bytesOfFile(at("alone/one.safetensors")),
+      name,
+    );
   }
   const again = await runCli(["batch", "-d", folder.path, "-y"]);
   assert.equal(again.code, 0, again.stderr);
@@ -92,6 +100,7 @@ Deno.test("quantsmith batch merges the LoRAs of a mapping and a folder into the 
   using folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   mkdirSync(at("loras"));
+  mkdirSync(at("alone"));
   for (const name of ["flux_one", "two", "three"]) writeFlux(at(`${name}.safetensors`));
   writeLora(at("loras/style.safetensors"));
   writeLora(at("loras/two_lora.safetensors"));
@@ -114,15 +123,15 @@ Deno.test("quantsmith batch merges the LoRAs of a mapping and a folder into the 
   const weight = (name: string) => readModel(at(name)).get(`${LAYER}.weight`)!.data;
   const single = await runCli([
     at("three.safetensors"),
-    at("one.st"),
+    at("alone/one.safetensors"),
     "--merge-lora",
     at("loras/style.safetensors"),
     "--merge-lora-scale=0.5",
   ]);
   assert.equal(single.code, 0, single.stderr);
-  assert.deepEqual(weight(`flux_one${OUT_LORA}`), weight("one.st"));
-  assert.deepEqual(weight(`two${OUT_LORA}`), weight("one.st"));
-  assert.notDeepEqual(weight(`three${OUT}`), weight("one.st"));
+  assert.deepEqual(weight(`flux_one${OUT_LORA}`), weight("alone/one.safetensors"));
+  assert.deepEqual(weight(`two${OUT_LORA}`), weight("alone/one.safetensors"));
+  assert.notDeepEqual(weight(`three${OUT}`), weight("alone/one.safetensors"));
 });
 
 Deno.test("quantsmith batch --dry-run-batch says what would be done and writes nothing", async () => {

@@ -1,7 +1,6 @@
 /** `quantsmith calibrate SRC [DST]`: statistics of synthetic inputs, in the layout of calibration data. */
 
 import { basename, dirname, join } from "node:path";
-import { UsageError } from "../../core/errors.ts";
 import { compileLayerPattern } from "../../config/layer_pattern.ts";
 import { calibrateModel } from "../../convert/calibrate.ts";
 import { presetByName } from "../../presets/registry.ts";
@@ -19,12 +18,8 @@ const DEFAULT_SAMPLES = 256;
 export async function calibrateCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const files = filesOf(parsed);
   const output = files.output ?? outputName(localNameOf(files.input));
-  if (!/\.(json|safetensors)$/.test(output)) {
-    throw new UsageError(
-      `Cannot write ${JSON.stringify(output)}: its name ends with .json or .safetensors`,
-    );
-  }
   const log = createLog(verbosityOf(parsed), context);
+  if (parsed.has("workers")) log.warn("--workers changes nothing with `calibrate`: it takes one");
   const lora = parsed.string("calibration-lora");
   const preset = parsed.string("preset"), exclude = parsed.string("exclude-layers");
   using input = await openFor(files.input, { context, log, output });

@@ -6,7 +6,7 @@ import { DOCUMENTED_NAMES, documentedPreset } from "../../presets/documented.ts"
 import { explain } from "../../presets/explain.ts";
 import { familyById, listFamilies } from "../../presets/registry.ts";
 import type { CommandContext } from "../context.ts";
-import { nearest } from "../../core/nearest.ts";
+import { nearestOr } from "../../core/nearest.ts";
 import { verbosityOf } from "../files.ts";
 import { createLog } from "../log.ts";
 import { openFor } from "../open_input.ts";
@@ -22,9 +22,9 @@ export async function presetsCommand(
   const [action = "list", operand, ...more] = parsed.positionals;
   if (!ACTIONS.includes(action)) {
     throw new UsageError(
-      `Unknown action "${action}" of \`quantsmith presets\`; did you mean ${
-        nearest(action, ACTIONS)
-      }?`,
+      `Unknown action "${action}" of \`quantsmith presets\`: ${
+        nearestOr(`there are ${ACTIONS.join(", ")}`, action, ACTIONS)
+      }`,
     );
   }
   if (more.length > 0) throw new UsageError(`Cannot take so many names: ${more.join(" ")}`);

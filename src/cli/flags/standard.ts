@@ -4,7 +4,7 @@ import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
 
 const EDITING: readonly CommandName[] = ["edit", "migrate"];
 const WORKING: readonly CommandName[] = ["convert", "verify", "dequantize", ...EDITING];
-const READING: readonly CommandName[] = [...WORKING, "inspect"];
+const READING: readonly CommandName[] = [...WORKING, "inspect", "calibrate"];
 const RUNNING: readonly CommandName[] = [...READING, "presets", "doctor"];
 const EVERY: readonly CommandName[] = [...RUNNING, "completions", "batch"];
 
@@ -244,7 +244,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: { kind: "int", min: 1, max: 64 },
       default: "the number of cores, at most 8",
       help: "threads; the output does not depend on it",
-      commands: WORKING,
+      commands: [...WORKING, "calibrate"],
     },
     {
       name: "memory-limit",
