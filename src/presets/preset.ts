@@ -43,6 +43,13 @@ export interface Family {
   readonly keepConservative?: readonly string[];
   /** First and last blocks kept in the conservative tier. */
   readonly edges?: Edges;
+  /** First and last blocks kept in the balanced tier, too, where the official file keeps them. */
+  readonly edgesBalanced?: Edges;
+  /**
+   * Expert banks that stock ComfyUI loads quantized: 3-D weights `[experts, rows, columns]`. Other 3-D
+   * weights are read raw.
+   */
+  readonly banks?: readonly string[];
   /** Dropped from the output, in every tier. */
   readonly remove?: readonly string[];
   /** Set where stock ComfyUI has no quantized path: converting is refused with this sentence. */

@@ -2,28 +2,46 @@
 
 import { UsageError } from "../core/errors.ts";
 import { DOCUMENTED_NAMES } from "./documented.ts";
+import { ACE_STEP15 } from "./families/ace_step15.ts";
 import { ANIMA } from "./families/anima.ts";
 import { BOOGU } from "./families/boogu.ts";
 import { CHROMA } from "./families/chroma.ts";
 import { CHROMA_RADIANCE } from "./families/chroma_radiance.ts";
+import { COGVIDEOX } from "./families/cogvideox.ts";
+import { COSMOS_PREDICT2 } from "./families/cosmos_predict2.ts";
 import { ERNIE_IMAGE } from "./families/ernie_image.ts";
 import { FLUX1 } from "./families/flux1.ts";
 import { FLUX2 } from "./families/flux2.ts";
+import { HIDREAM_I1 } from "./families/hidream_i1.ts";
 import { HIDREAM_O1 } from "./families/hidream_o1.ts";
+import { HUNYUAN_IMAGE3 } from "./families/hunyuan_image3.ts";
 import { HUNYUAN_VIDEO } from "./families/hunyuan_video.ts";
 import { IDEOGRAM4 } from "./families/ideogram4.ts";
+import { JOYIMAGE } from "./families/joyimage.ts";
+import { KANDINSKY5 } from "./families/kandinsky5.ts";
+import { KANDINSKY6 } from "./families/kandinsky6.ts";
 import { KREA2 } from "./families/krea2.ts";
 import { LENS } from "./families/lens.ts";
 import { LTXAV } from "./families/ltxav.ts";
+import { LTXAV25 } from "./families/ltxav25.ts";
 import { LTXV } from "./families/ltxv.ts";
 import { LUMINA2 } from "./families/lumina2.ts";
+import { MAGE_FLOW } from "./families/mage_flow.ts";
 import { MINIMAX_H3 } from "./families/minimax_h3.ts";
+import { MINIMAX_H3_VAE } from "./families/minimax_h3_vae.ts";
+import { OMNIGEN2 } from "./families/omnigen2.ts";
+import { PRISM } from "./families/prism.ts";
 import { QWEN_IMAGE } from "./families/qwen_image.ts";
 import { QWEN_IMAGE21 } from "./families/qwen_image21.ts";
 import { SD3 } from "./families/sd3.ts";
 import { SDXL } from "./families/sdxl.ts";
+import { SEEDVR2 } from "./families/seedvr2.ts";
+import { SENSENOVA_U1 } from "./families/sensenova_u1.ts";
 import { TE_CLIP_L_G } from "./families/te_clip_l_g.ts";
+import { TE_GPT_OSS } from "./families/te_gpt_oss.ts";
 import { TE_LLAMA_QWEN_GEMMA_MISTRAL } from "./families/te_llama_qwen_gemma_mistral.ts";
+import { TE_MING } from "./families/te_ming.ts";
+import { TE_QWEN3_MOE } from "./families/te_qwen3_moe.ts";
 import { TE_T5 } from "./families/te_t5.ts";
 import { WAN } from "./families/wan.ts";
 import { Z_IMAGE } from "./families/z_image.ts";
@@ -38,23 +56,41 @@ const FAMILIES: readonly Family[] = Object.freeze([
   CHROMA,
   FLUX2,
   FLUX1,
+  JOYIMAGE,
+  KANDINSKY6,
+  KANDINSKY5,
+  SENSENOVA_U1,
+  PRISM,
   MINIMAX_H3,
+  MINIMAX_H3_VAE,
+  LTXAV25,
   LTXAV,
   LTXV,
   Z_IMAGE,
   LUMINA2,
   WAN,
+  SEEDVR2,
   HIDREAM_O1,
+  HIDREAM_I1,
   ANIMA,
+  COSMOS_PREDICT2,
+  COGVIDEOX,
   BOOGU,
+  OMNIGEN2,
   LENS,
   QWEN_IMAGE21,
+  MAGE_FLOW,
   QWEN_IMAGE,
   IDEOGRAM4,
   KREA2,
   ERNIE_IMAGE,
+  ACE_STEP15,
+  HUNYUAN_IMAGE3,
   SDXL,
   TE_T5,
+  TE_GPT_OSS,
+  TE_QWEN3_MOE,
+  TE_MING,
   TE_LLAMA_QWEN_GEMMA_MISTRAL,
   TE_CLIP_L_G,
 ]);

@@ -127,7 +127,7 @@ function keepReasonOf(
     ...family.keepBalanced,
     ...conservative ? family.keepConservative ?? [] : [],
   ]);
-  const edges = conservative ? family.edges : undefined;
+  const edges = conservative ? family.edges ?? family.edgesBalanced : family.edgesBalanced;
   return (tensor) => {
     const name = ownName(tensor.name, prefix);
     const pattern = match(name);

@@ -68,6 +68,67 @@ const BY_NAME: Readonly<Record<string, readonly string[]>> = {
     "token_refiner.blocks.0.attn.qkv_proj.weight",
     "time_embedder.proj_in.weight",
   ],
+  kandinsky5: [
+    "visual_transformer_blocks.0.cross_attention.key_norm.weight",
+    "visual_embeddings.in_layer.weight",
+    "out_layer.out_layer.weight",
+  ],
+  kandinsky6: [
+    "visual_blocks.0.va_modulation.out_layer.weight",
+    "visual_blocks.0.videoT.self_attention.to_query.weight",
+    "audio_embeddings.in_layer.weight",
+  ],
+  sensenova_u1: [
+    "language_model.model.layers.0.self_attn.q_proj.weight",
+    "language_model.model.layers.0.self_attn.q_proj_mot_gen.weight",
+    "fm_modules.vision_model_mot_gen.embeddings.patch_embedding.weight",
+  ],
+  prism: [
+    "fusion_blocks.0.video_block.self_attn.q.weight",
+    "fusion_blocks.0.audio_block.self_attn.q.weight",
+    "video_dit.head.modulation",
+    "audio_dit.head.modulation",
+  ],
+  joyimage: [
+    "double_blocks.0.attn.img_attn_qkv.weight",
+    "double_blocks.0.attn.img_attn_q_norm.weight",
+    "condition_embedder.time_embedder.linear_1.weight",
+    "img_in.weight",
+  ],
+  minimax_h3_vae: [
+    "decoder.transformer_blocks.0.scale1",
+    "decoder.transformer_blocks.0.attn.to_qkv.weight",
+    "encoder.down.5.block.0.conv1.weight",
+    "quant_conv.weight",
+  ],
+  ltxav25: [
+    "adaln_single.emb.timestep_embedder.linear_1.bias",
+    "audio_adaln_single.linear.weight",
+    "keyframes_abs_pos_embedding",
+    "transformer_blocks.0.attn1.to_gate_logits.weight",
+  ],
+  seedvr2: [
+    "vid_in.proj.weight",
+    "vid_out.proj.weight",
+    "blocks.0.attn.proj_qkv.vid.weight",
+    "blocks.31.mlp.all.proj_in_gate.weight",
+  ],
+  ace_step15: [
+    "encoder.lyric_encoder.layers.0.input_layernorm.weight",
+    "decoder.layers.0.self_attn_norm.weight",
+    "decoder.layers.0.mlp.gate_proj.weight",
+  ],
+  hidream_i1: [
+    "caption_projection.0.linear.weight",
+    "double_stream_blocks.0.block.attn1.to_q.weight",
+  ],
+  cosmos_predict2: ["blocks.0.mlp.layer1.weight", "x_embedder.proj.1.weight"],
+  omnigen2: [
+    "time_caption_embed.timestep_embedder.linear_1.bias",
+    "layers.0.attn.to_q.weight",
+    "ref_image_refiner.0.attn.to_q.weight",
+  ],
+  cogvideox: ["blocks.0.norm1.linear.weight", "blocks.0.q.weight", "patch_embed.text_proj.weight"],
   te_clip_l_g: ["text_model.encoder.layers.0.mlp.fc1.weight", "text_projection.weight"],
 };
 
@@ -127,6 +188,25 @@ Deno.test("detect() tells variants of a family by the same rule", () => {
       "model.layers.0.linear_attn.in_proj_qkv.weight",
       "model.layers.3.self_attn.q_proj.weight",
     ]],
+    ["kandinsky6", ["visual_transformer_blocks.0.va_modulation.out_layer.weight"]],
+    ["prism", ["video_dit.blocks.0.self_attn.q.weight", "audio_dit.x", "dual_tower_bridge.y"]],
+    ["minimax_h3", ["video_patch_proj.weight", "audio_patch_proj.weight", "adaln_t_table"]],
+    ["seedvr2", ["vid_in.proj.weight", "vid_out.proj.weight", "blocks.0.attn.proj_qkv.all.weight"]],
+    ["te_gpt_oss", ["model.layers.0.self_attn.sinks", "model.layers.0.mlp.experts.gate_up_proj"]],
+    ["te_gpt_oss", ["layers.0.self_attn.sinks", "layers.0.mlp.experts.gate_up_proj.weight"]],
+    ["te_qwen3_moe", [
+      "model.layers.0.self_attn.q_proj.weight",
+      "model.layers.0.mlp.experts.0.gate_proj.weight",
+    ]],
+    ["te_qwen3_moe", [
+      "model.language_model.layers.0.self_attn.q_proj.weight",
+      "model.language_model.layers.0.mlp.experts.gate_up_proj",
+    ]],
+    ["te_ming", [
+      "thinker.layers.1.attention.query_key_value.weight",
+      "thinker.layers.1.mlp.experts.gate_up_proj.weight",
+    ]],
+    ["hunyuan_image3", ["model.layers.0.mlp.gate.wg.weight"]],
     ["te_clip_l_g", ["transformer.resblocks.0.mlp.c_fc.weight", "token_embedding.weight"]],
   ];
   for (const [family, names] of cases) strictEqual(kindOf(model(names)), family, names.join());
@@ -146,7 +226,7 @@ Deno.test("detect() tells look-alikes apart by shape", () => {
     weight("proj_out.weight", [out, 3072]),
   ];
   strictEqual(kindOf(qwen(3584, 64)), "qwen_image");
-  strictEqual(kindOf(qwen(2560, 128)), "unknown", "Mage-Flow");
+  strictEqual(kindOf(qwen(2560, 128)), "mage_flow");
 
   const unet = (columns: number) => [
     weight("input_blocks.0.0.weight", [320, 4, 3, 3]),
@@ -167,16 +247,6 @@ Deno.test("detect() gives no family to models that only resemble one", () => {
       "input_blocks.0.0.weight",
       "label_emb.0.0.weight",
       "input_blocks.1.1.time_stack.0.attn1.to_q.weight",
-    ],
-    "Cosmos Predict 2": ["blocks.0.mlp.layer1.weight", "x_embedder.proj.1.weight"],
-    "HiDream I1": [
-      "caption_projection.0.linear.weight",
-      "double_stream_blocks.0.block.attn1.to_q.weight",
-    ],
-    "OmniGen 2": [
-      "time_caption_embed.timestep_embedder.linear_1.bias",
-      "layers.0.attn.to_q.weight",
-      "ref_image_refiner.0.attn.to_q.weight",
     ],
     "Flux Redux": ["redux_up.weight", "redux_down.weight"],
     "CLIP vision": ["vision_model.encoder.layers.0.mlp.fc1.weight", "visual_projection.weight"],

@@ -16,7 +16,9 @@ export const MINIMAX_H3: Family = {
     "token_refiner",
     "adaln_proj",
     "final_layer",
+    "adaln_t_table",
   ],
   edges: { first: 2, last: 2 },
-  notes: "200 layers; the official full file also quantizes adaln_proj in groups of 64 (250).",
+  notes:
+    "200 layers; the official full file also quantizes adaln_proj in groups of 64 (250). Pruned files have a table adaln_t_table in place of time_embedder.",
 };
