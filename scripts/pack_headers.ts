@@ -1,55 +1,48 @@
 /**
- * Packs the headers of real checkpoints (names, dtypes, shapes; no weights) into
- * `tests/headers/headers.json.gz`, with what is known of each.
+ * Adds the headers of real checkpoints (names, dtypes, shapes; no weights) to those packed in
+ * `tests/headers/headers.json.gz`.
  *
- *     deno run -A scripts/pack_headers.ts FOLDER
+ *     deno run -A scripts/pack_headers.ts NAME.json ... | FOLDER
  *
- * FOLDER holds one `NAME.json` per checkpoint, `{"tensors": {name: [dtype, shape]}}`, and an `INDEX.md`
- * with a table whose columns `name`, `src`, `rule` and `I8/F8` say where the header is from, how many
- * layers the official rule quantizes, and how many 2-D weights are quantized already.
+ * A file holds `{"src": "dump" | "generated", "rule": N, "tensors": {name: [dtype, shape]}}`: where the
+ * header is from and how many layers the official rule quantizes. In a FOLDER of such files an
+ * `INDEX.md` with the columns `name`, `src` and `rule` may say it instead. A header whose name is packed
+ * already is replaced; all others stay.
  */
 
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import process from "node:process";
-import { gzipSync } from "node:zlib";
+import {
+  addHeaders,
+  factsOfIndex,
+  headerOf,
+  packHeaders,
+  unpackHeaders,
+} from "./support/header_pack.ts";
 
-/** The columns of INDEX.md that are kept. */
-interface IndexRow {
-  readonly src: string;
-  readonly rule: number;
-  readonly quantized: number;
+const places = process.argv.slice(2);
+if (places.length === 0) {
+  throw new TypeError("Usage: deno run -A scripts/pack_headers.ts NAME.json ... | FOLDER");
 }
-
-function readIndex(path: string): Map<string, IndexRow> {
-  const rows = readFileSync(path, "utf8").split("\n")
-    .filter((line) => line.startsWith("| "))
-    .map((line) => line.split("|").slice(1, -1).map((cell) => cell.trim()));
-  const head = rows.shift() ?? [];
-  const column = (name: string) => {
-    const index = head.indexOf(name);
-    if (index < 0) throw new SyntaxError(`Cannot read "${path}": no column "${name}"`);
-    return index;
-  };
-  const [name, src, rule, quantized] = ["name", "src", "rule", "I8/F8"].map(column);
-  return new Map(rows.map((row) => [row[name!]!, {
-    src: row[src!]!,
-    rule: Number(row[rule!]),
-    quantized: Number(row[quantized!]),
-  }]));
-}
-
-const folder = process.argv[2];
-if (folder === undefined) throw new TypeError("Usage: deno run -A scripts/pack_headers.ts FOLDER");
-const index = readIndex(join(folder, "INDEX.md"));
-const headers = readdirSync(folder).filter((file) => file.endsWith(".json")).sort().map((file) => {
-  const name = file.slice(0, -".json".length);
-  const facts = index.get(name);
-  if (facts === undefined) throw new Error(`Cannot pack "${file}": not in INDEX.md`);
-  const { tensors } = JSON.parse(readFileSync(join(folder, file), "utf8"));
-  return { name, ...facts, tensors };
+const paths = places.flatMap((place) =>
+  statSync(place).isDirectory()
+    ? readdirSync(place).filter((file) => file.endsWith(".json")).map((file) => join(place, file))
+    : [place]
+);
+const added = paths.map((path) => {
+  const name = basename(path, ".json");
+  const index = join(dirname(path), "INDEX.md");
+  const facts = existsSync(index) ? factsOfIndex(readFileSync(index, "utf8")).get(name) : undefined;
+  return headerOf(name, readFileSync(path, "utf8"), facts);
 });
-const packed = gzipSync(JSON.stringify(headers), { level: 9 });
 const target = join(import.meta.dirname!, "..", "tests", "headers", "headers.json.gz");
-writeFileSync(target, packed);
-console.log(`${headers.length} headers, ${packed.length} bytes`);
+const packed = unpackHeaders(readFileSync(target));
+const headers = addHeaders(packed, added);
+const bytes = packHeaders(headers);
+writeFileSync(target, bytes);
+const fresh = headers.length - packed.length;
+console.log(
+  `${fresh} added, ${added.length - fresh} replaced, ${headers.length} headers in all, ` +
+    `${bytes.length} bytes`,
+);

@@ -22,6 +22,7 @@ import { type FloatDType, isFloatDType } from "../core/dtype.ts";
 import { FormatError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import type { InputPath } from "../remote/input_path.ts";
+import { isIndexName } from "../safetensors/shards.ts";
 import { openModel } from "../safetensors/reader.ts";
 import { type CalibrationJson, readCalibrationJson } from "../safetensors/calibration_json.ts";
 
@@ -125,7 +126,7 @@ const ORDER: readonly CalibrationField[] = [
  * @throws FormatError where a name or shape is none of the layout.
  */
 export function openCalibration(path: string): Calibration {
-  if (path.endsWith(".json") && !path.endsWith(".index.json")) {
+  if (path.endsWith(".json") && !isIndexName(path) && !path.endsWith(".index.json")) {
     const { metadata, layers } = readCalibrationJson(path);
     const fields = jsonFields(path, layers);
     const isSynthetic = isMarkedSynthetic(metadata);

@@ -4,11 +4,10 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join, matchesGlob, resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { displayName, isRemote } from "../remote/location.ts";
-import { parseIndex } from "../safetensors/shards.ts";
+import { isIndexName, parseIndex } from "../safetensors/shards.ts";
 import type { Parsed } from "./parse.ts";
 
 const MODELS = "*.safetensors";
-const INDEX_ENDING = ".safetensors.index.json";
 
 /**
  * Returns the paths of the models that a command line names, each once, in the order they are named;
@@ -60,11 +59,12 @@ function modelsIn(folder: string, pattern: string): string[] {
   const names = readdirSync(folder, { withFileTypes: true })
     .filter((entry) => !entry.isDirectory() && !entry.name.startsWith("."))
     .map(({ name }) => name).sort();
-  const indexes = names.filter((name) => name.endsWith(INDEX_ENDING));
+  const indexes = names.filter(isIndexName);
   const shards = new Set(indexes.flatMap((name) => shardsOf(join(folder, name))));
   const models = names.filter((name) =>
-    name.endsWith(INDEX_ENDING)
-      ? matchesGlob(name, pattern) || matchesGlob(name.slice(0, -".index.json".length), pattern)
+    isIndexName(name)
+      ? matchesGlob(name, pattern) ||
+        matchesGlob(name.replace(/\.index(\.[\w-]+)?\.json$/, ""), pattern)
       : !shards.has(name) && matchesGlob(name, pattern)
   );
   if (models.length === 0) {

@@ -9,7 +9,8 @@ import { likeRule, type ReferenceLayer } from "../presets/like.ts";
 import type { Detection, LayerRule } from "../presets/preset.ts";
 import { refusalOf } from "../presets/registry.ts";
 import { layerRule } from "../presets/rule.ts";
-import type { InputPath } from "../remote/input_path.ts";
+import { rawModule, unusableFile, unusableFiles, unusablePart } from "../presets/unusable.ts";
+import { type InputPath, nameOfInput } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { isAlreadyQuantized, type QuantizedLayer } from "../formats/quant_layers.ts";
 import { openModel, TensorReader } from "../safetensors/reader.ts";
@@ -113,6 +114,7 @@ export function prepare(
     ...(merge === null ? {} : { merged: merge.names }),
   };
   const plan = makePlan(input);
+  notes.push(...unusableNotes(model, logical, plan));
   if (calibration !== null) notes.push(...unusedCalibration(calibration, plan));
   const byWeight = new Map(layers.map((layer) => [layer.weightName, layer]));
   return {
@@ -251,6 +253,27 @@ function refusalFor(
   }
   if (model.tensors.length === 0) return "it holds no tensors";
   return null;
+}
+
+/** What stock ComfyUI could not do with the result, by the list that `verify` judges by. */
+function unusableNotes(model: ModelSource, tensors: readonly TensorInfo[], plan: Plan): string[] {
+  const shard = unusableFiles(model.paths.map(nameOfInput));
+  const found = shard?.rule === "lone-shard" ? [shard] : [];
+  const sharded = unusableFiles(plan.parts.map(() => ""));
+  if (sharded !== null) found.push(sharded);
+  const quantized = plan.tensors.filter(({ action }) => action === "quantize");
+  if (quantized.length > 0) {
+    const parts = quantized.map(({ source }) => rawModule(source) ?? unusablePart(source.name));
+    const whole = unusableFile(tensors, plan.detection);
+    for (const one of whole === null ? parts : [whole]) {
+      if (one !== null && !found.includes(one)) found.push(one);
+    }
+  }
+  return found.map(({ what, effect, hint }) =>
+    `stock ComfyUI cannot use the result: ${what} (${effect})${
+      hint === undefined ? "" : `; ${hint}`
+    }`
+  );
 }
 
 function ruleFor(

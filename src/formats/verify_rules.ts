@@ -8,6 +8,7 @@ import { isJsonObject } from "../core/json.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { QuantizedLayer } from "./quant_layers.ts";
 import { type Problem, RAW_CODES, type Report, reporter } from "./problem.ts";
+import { rawModule } from "../presets/unusable.ts";
 import { partName } from "./stored_matrix.ts";
 import { checkInt8, isOneValue } from "./verify_int8_rules.ts";
 
@@ -41,10 +42,6 @@ const OTHER_READERS: Readonly<Record<string, string>> = {
   int8_axiswise: "convert_to_quant's own loader and its forks read it",
 };
 
-/** Tensors that models read by shape or value, around the layers that know of quantization. */
-const READ_RAW =
-  /(^|\.)(relative_attention_bias|position_embedding|pos_embed\w*|text_projection)(\.|$)/;
-
 /** Returns the problems of one layer, in the order in which the loader would meet them. */
 export function layerProblems(layer: QuantizedLayer, context: RuleContext): Problem[] {
   const problems: Problem[] = [];
@@ -68,9 +65,8 @@ export function layerProblems(layer: QuantizedLayer, context: RuleContext): Prob
       `${weight.name} is ${weight.dtype}, ${format} needs ${FORMATS[format]!.join(" or ")}`,
     );
   }
-  if (READ_RAW.test(layer.layer)) {
-    report("read-raw", RAW_CODES, "the model reads this tensor itself, not through a linear layer");
-  }
+  const raw = rawModule(weight);
+  if (raw !== null) report(raw.rule, raw.effect, raw.what);
   if (format === "int8_tensorwise") checkInt8(report, layer, { weight, byName: context.byName });
   else checkOtherFormat(report, layer, context);
   return problems;

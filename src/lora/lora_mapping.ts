@@ -80,7 +80,7 @@ export function mappingKeyFor({ entries }: LoraMapping, fileName: string): strin
 
 /** Returns the name of a model without `.safetensors` or `.safetensors.index.json`. */
 export function modelStem(fileName: string): string {
-  return fileName.replace(/\.safetensors(\.index\.json)?$/i, "");
+  return fileName.replace(/\.safetensors(\.index(\.[\w-]+)?\.json)?$/i, "");
 }
 
 function standsIn(name: string, part: string): boolean {

@@ -5,6 +5,7 @@ import { elementCount } from "../core/shape.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { isAdapterKey, isLoraMatrix } from "./lora_keys.ts";
 import { isComponent, layerOf } from "./names.ts";
+import { rawModule } from "./unusable.ts";
 
 /** Modules whose 2-D weight is a table that is looked up or read raw, never a linear layer. */
 const TABLE_MODULES: ReadonlySet<string> = new Set([
@@ -61,7 +62,7 @@ export function structuralReason(
   if (isAdapterKey(name) && !(options.lora && isLoraMatrix(name))) {
     return isLoraMatrix(name) ? "LoRA weight: needs --lora" : "part of a LoRA";
   }
-  return null;
+  return rawModule(tensor)?.what ?? null;
 }
 
 /** Returns `embedding` or `norm` where the module that owns the weight is one, by its name. */

@@ -4,12 +4,13 @@
  */
 
 import type { TensorInfo } from "../core/tensor.ts";
-import { CONTROLNET_KEYS, DIFFUSERS_LAYOUTS } from "./diffusers_layouts.ts";
+import { DIFFUSERS_LAYOUTS } from "./diffusers_layouts.ts";
 import { isAdapterCompanion, isAdapterKey } from "./lora_keys.ts";
 import { MODEL_PREFIXES, TELLING_PREFIXES } from "./names.ts";
 import type { Detection, DetectRule } from "./preset.ts";
 import { listFamilies } from "./registry.ts";
 import { stacksOf } from "./stacks.ts";
+import { CONTROLNET_KEYS } from "./unusable.ts";
 
 /** A file is an adapter from this share of adapter tensors on; some models carry a few. */
 const ADAPTER_SHARE = 0.5;

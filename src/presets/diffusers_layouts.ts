@@ -38,18 +38,3 @@ export const DIFFUSERS_LAYOUTS: readonly (DetectRule & { readonly title: string 
     all: ["down_blocks.0", "up_blocks.0", "conv_in.weight", "time_embedding.linear_1.weight"],
   },
 ];
-
-/** Keys of ControlNets, which copy the input half of a model and would pass for it. */
-export const CONTROLNET_KEYS: readonly string[] = [
-  "controlnet_blocks",
-  "controlnet_x_embedder",
-  "controlnet_cond_embedding",
-  "controlnet_down_blocks",
-  "controlnet_mid_block",
-  "controlnet_single_blocks",
-  "controlnet_mode_embedder",
-  "input_hint_block",
-  "zero_convs",
-  "control_model",
-  "pos_embed_input",
-];

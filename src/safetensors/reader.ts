@@ -13,12 +13,11 @@ import { type Header, headerEnd, MAX_HEADER_BYTES, parseHeader } from "./header.
 import { InputFiles, readExactly } from "./input_files.ts";
 import { codeOf, explained } from "./io_error.ts";
 import type { ModelSource } from "./model_source.ts";
-import { mergeShards, parseIndex } from "./shards.ts";
+import { isIndexName, mergeShards, parseIndex } from "./shards.ts";
 
 /** Read at once when a file is opened: most headers fit, and need no second read. */
 export const FIRST_READ_BYTES = 256 * 1024;
 
-const INDEX_ENDING = ".safetensors.index.json";
 const MODEL_ENDING = ".safetensors";
 
 /** Most names that a message lists. */
@@ -28,7 +27,7 @@ const LISTED_NAMES = 8;
  * Returns the headers of a model, checked in full: no values are read.
  *
  * @param path a safetensors file; a folder that holds one, or shards and their index; or an index
- *   (`*.safetensors.index.json`). A model that is open already is returned as it is.
+ *   (`*.safetensors.index.json`, also of a variant). A model that is open already is returned as it is.
  * @throws FormatError where a header or the index breaks a rule of its format; Error where the path is
  *   missing, unreadable or ambiguous; UsageError for a file on a server, which is not opened so.
  */
@@ -84,7 +83,7 @@ export class TensorReader implements Disposable {
 
 /** Opens `file`, which is what the user's `path` stands for. */
 function openPath(path: string, file: string): ModelSource {
-  if (file.endsWith(".index.json")) return openShards(path, file);
+  if (isIndexName(file) || file.endsWith(".index.json")) return openShards(path, file);
   const { header, fileBytes } = readHeader(file, 0);
   return {
     path,
@@ -150,7 +149,7 @@ function modelInFolder(folder: string): string {
  * @param what the first half of the message where there is none, or more than one.
  */
 export function modelAmong(names: readonly string[], what: string): string {
-  const indexes = names.filter((name) => name.endsWith(INDEX_ENDING));
+  const indexes = names.filter(isIndexName);
   const models = names.filter((name) => name.endsWith(MODEL_ENDING));
   const found = indexes.length > 0 ? indexes : models;
   if (found.length === 1) return found[0]!;

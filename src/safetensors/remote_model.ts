@@ -19,7 +19,7 @@ import { Redirects } from "../remote/redirects.ts";
 import { type Header, headerEnd, MAX_HEADER_BYTES, parseHeader } from "./header.ts";
 import type { ModelSource } from "./model_source.ts";
 import { FIRST_READ_BYTES, modelAmong } from "./reader.ts";
-import { mergeShards, parseIndex } from "./shards.ts";
+import { isIndexName, mergeShards, parseIndex } from "./shards.ts";
 
 /** Attempts to open a model: a wrong address should not take half a minute to be told. */
 const OPENING_ATTEMPTS = 4;
@@ -57,7 +57,8 @@ export async function openRemote(word: string, given: OpenOptions): Promise<Remo
   const path = displayName(word);
   const redirects = new Redirects();
   const request: Request = { ...options, redirects };
-  if (new URL(file.url).pathname.endsWith(".index.json")) {
+  const { pathname } = new URL(file.url);
+  if (isIndexName(pathname) || pathname.endsWith(".index.json")) {
     const index = parseIndex(await fetchIndex(file, request), file.name);
     const shards = index.files.map((name) => siblingOf(file, name));
     const opened = await fetchHeaders(shards, request);

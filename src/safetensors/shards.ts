@@ -30,6 +30,14 @@ export interface ShardPlaces {
   readonly inputBytes: number;
 }
 
+/** Endings of indexes: `model.safetensors.index.json`, and of a variant `model.safetensors.index.fp16.json`. */
+const INDEX_NAME = /\.safetensors\.index(\.[\w-]+)?\.json$/;
+
+/** Whether a file is an index of shards, by its name. */
+export function isIndexName(name: string): boolean {
+  return INDEX_NAME.test(name);
+}
+
 const REDOWNLOAD = "index and shards are not of one model: download them again together";
 
 /** Other members (`metadata.total_size`) are not read: writers disagree on what they count. */

@@ -90,7 +90,8 @@ Deno.test("convertModel() with force removes shards that no index names any more
   const many = await convert(input, path, { shardBytes: 30_000 });
   const force = true, names = many.files.map((file) => basename(file));
   let notes: readonly string[] = [];
-  const onPlan: ConvertRequest["onPlan"] = (start) => notes = start.notes;
+  const onPlan: ConvertRequest["onPlan"] = (start) =>
+    notes = start.notes.filter((note) => !note.includes("the model lies in"));
   const fewer = await convert(input, path, { shardBytes: 60_000 }, { force, onPlan });
   assert(fewer.files.length > 1 && fewer.files.length < many.files.length);
   assert.deepEqual(fewer.replaced, { removed: names, left: [] });

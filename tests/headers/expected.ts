@@ -58,6 +58,9 @@ export const EXPECTED: Readonly<Record<string, Expected>> = {
   "z-image-turbo": native("z_image", 170, 130),
   "z-image-turbo-aio-prefixed": native("z_image", 170, 130, DIFFUSION),
   "z-image-turbo-int8-convrot-official": native("z_image", 170, 130),
+  // All block linears: 28 * (8 of attention, 2 of the MLP, 6 of modulation). Conservative keeps the
+  // modulation and the first and the last block.
+  "cosmos-predict2-2b-t2i": native("cosmos_predict2", 448, 260, "net."),
   // What the official file has quantized: 32 * 6.
   "qwen-image-2.1-int8-convrot-official": native("qwen_image21", 192, 192),
   // All block linears, 60 * 14, img_mod.1 and txt_mod.1 among them, as in the official files.
@@ -102,6 +105,8 @@ export const EXPECTED: Readonly<Record<string, Expected>> = {
   "gemma3-12b-te-textpart": native(LLM, 336, 322),
   // 28 * 7: the visual tower stays.
   "qwen2.5-vl-7b-bf16": native(LLM, 196, 182),
+  // Attention, 24 * 4; the routers stay. Conservative keeps the first and the last layer.
+  "gpt-oss-20b-te": native("te_gpt_oss", 96, 88, "model."),
   // No keep-list of another layout applies: the official rule, in the conservative tier without the
   // first and last block of each large stack.
   "flux1-dev-diffusers-layout": diffusers(456, 418),

@@ -16,6 +16,8 @@ function rule(options: Partial<LayerRuleOptions>) {
   });
 }
 
+const RAW = "the model reads this tensor itself, not through a linear layer";
+
 Deno.test("layerRule() keeps whatever is no candidate, and says why", () => {
   const none = rule({ preset: { kind: "none" } });
   const cases: readonly [TensorInfo, string][] = [
@@ -30,10 +32,10 @@ Deno.test("layerRule() keeps whatever is no candidate, and says why", () => {
     [weight("__x0__", [0]), "not named *.weight"],
     [weight("model.embed_tokens.weight"), "embedding"],
     [weight("shared.weight"), "embedding"],
-    [weight("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"), "embedding"],
-    [weight("text_model.embeddings.position_embedding.weight"), "embedding"],
-    [weight("visual.pos_embed.weight"), "embedding"],
-    [weight("text_projection.weight"), "embedding"],
+    [weight("encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"), RAW],
+    [weight("text_model.embeddings.position_embedding.weight"), RAW],
+    [weight("visual.pos_embed.weight"), RAW],
+    [weight("text_projection.weight"), RAW],
     [weight("cond_type_embedding.weight"), "embedding"],
     [weight("blocks.0.q_norm.weight"), "norm"],
     [weight("blocks.0.norm2.weight"), "norm"],
