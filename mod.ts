@@ -12,6 +12,13 @@ export type { PlacementSettings, StreamingMode, ThresholdKind } from "./src/run/
 export type { DeviceChoice } from "./src/run/workers/choose_gpu.ts";
 export type { LayerErrors } from "./src/run/layer_errors.ts";
 export { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "./src/plan/options.ts";
+export type {
+  GivenLearnedOptions,
+  GivenOptions,
+  GivenSchedule,
+  Loose,
+} from "./src/plan/resolve_options.ts";
+export type { LayerFlags } from "./src/config/layer_overrides.ts";
 export type { Plan, PlannedTensor } from "./src/plan/plan.ts";
 
 export { UnifiedSafetensorsLoader } from "./src/safetensors/loader.ts";

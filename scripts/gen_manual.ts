@@ -9,7 +9,13 @@ import { execFileSync } from "node:child_process";
 import fs from "node:fs";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { type CommandName, COMMANDS, type Flag, type HelpPage } from "../src/cli/flags/flag.ts";
+import {
+  type CommandName,
+  COMMANDS,
+  defaultText,
+  type Flag,
+  type HelpPage,
+} from "../src/cli/flags/flag.ts";
 import { FLAGS } from "../src/cli/flags/table.ts";
 import { commandHelp } from "../src/cli/help.ts";
 import { operand } from "../src/cli/values.ts";
@@ -115,13 +121,13 @@ function themes(flags: readonly Flag[]): string[] {
 
 function table(flags: readonly Flag[]): string {
   const rows = flags.map((flag) =>
-    `| ${[`\`${formOf(flag)}\``, flag.default ?? "", flag.help].map(cell).join(" | ")} |`
+    `| ${[`\`${formOf(flag)}\``, defaultText(flag), flag.help].map(cell).join(" | ")} |`
   );
   return ["| Flag | Default | What it does |", "| --- | --- | --- |", ...rows].join("\n");
 }
 
 function formOf(flag: Flag): string {
-  const name = flag.type.kind === "bool" && flag.default === "on"
+  const name = flag.type.kind === "bool" && flag.default === true
     ? `--[no-]${flag.name}`
     : `--${flag.name}`;
   return `${[...(flag.aliases ?? []), name].join(", ")}${operand(flag.type)}`;

@@ -1,5 +1,6 @@
 /** The models of a batch: what its inputs and its folder stand for. */
 
+import { RUN_DEFAULTS } from "../plan/options.ts";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join, matchesGlob, resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
@@ -7,7 +8,7 @@ import { displayName, isRemote } from "../remote/location.ts";
 import { isIndexName, parseIndex } from "../safetensors/shards.ts";
 import type { Parsed } from "./parse.ts";
 
-const MODELS = "*.safetensors";
+const MODELS = RUN_DEFAULTS.batchPattern;
 
 /**
  * Returns the paths of the models that a command line names, each once, in the order they are named;

@@ -4,6 +4,7 @@
  */
 
 import { UsageError } from "../core/errors.ts";
+import { RUN_DEFAULTS } from "../plan/options.ts";
 import type { CommandName } from "./flags/flag.ts";
 import type { Verbosity } from "./log.ts";
 import type { Parsed } from "./parse.ts";
@@ -31,7 +32,7 @@ function checkEnding(parsed: Parsed, output: string): void {
 
 /** Returns how much is said on stderr, by default `NORMAL`. */
 export function verbosityOf(parsed: Parsed): Verbosity {
-  return (parsed.string("verbose") ?? "NORMAL") as Verbosity;
+  return (parsed.string("verbose") ?? RUN_DEFAULTS.verbosity) as Verbosity;
 }
 
 /** Returns the files of a command that reads one and writes one: `SRC [DST]`, or `-i SRC -o DST`. */

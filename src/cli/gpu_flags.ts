@@ -12,7 +12,7 @@ import {
 import type { ConvertOptions } from "../plan/options.ts";
 import { isLearnedOptimizer } from "../quant/learned/options.ts";
 import { FLAGS } from "./flags/table.ts";
-import { idleBy, type IdleRule } from "./idle_flags.ts";
+import { idleBy, type IdleRule } from "./idle/idle_rule.ts";
 import type { Parsed } from "./parse.ts";
 import type { ConvertIo } from "./request.ts";
 import { readVariable } from "./terminal.ts";
@@ -52,7 +52,7 @@ export function gpuMemoryOf(parsed: Parsed): PlacementSettings {
   return Object.freeze({
     mode: mode ?? variable("STREAMING_AGGRESSIVENESS") ?? DEFAULT_PLACEMENT.mode,
     thresholds: Object.freeze(Object.fromEntries(given)),
-    hasLimits: !parsed.bool("no-memory-limits"),
+    hasLimits: !parsed.bool("no-memory-limits", !DEFAULT_PLACEMENT.hasLimits),
     halfWidth: half ?? DEFAULT_PLACEMENT.halfWidth,
     halfThresholds: Object.freeze({
       hadamard: parsed.number("bf16-hadamard-threshold") ?? variable("ENABLE_MIXED_HADAMARD") ??

@@ -3,7 +3,7 @@
 import { styleText } from "node:util";
 import { UsageError } from "../core/errors.ts";
 import { nearestOr } from "../core/nearest.ts";
-import { type CommandName, COMMANDS, type Flag, type HelpPage } from "./flags/flag.ts";
+import { type CommandName, COMMANDS, defaultText, type Flag, type HelpPage } from "./flags/flag.ts";
 import { FLAGS } from "./flags/table.ts";
 import { operand } from "./values.ts";
 
@@ -200,14 +200,14 @@ class Printer {
 
 function leftOf(flag: Flag): string {
   // A switch that is on by default is only ever typed to turn it off.
-  const off = flag.type.kind === "bool" && flag.default === "on" && flag.name !== "int8";
+  const off = flag.type.kind === "bool" && flag.default === true && flag.name !== "int8";
   const name = off ? `--[no-]${flag.name}` : `--${flag.name}`;
   return `${[...(flag.aliases ?? []), name].join(", ")}${operand(flag.type)}`;
 }
 
 function rightOf(flag: Flag): string {
-  const fallback = flag.default === undefined ? "" : ` [${flag.default}]`;
-  return `${flag.help}${fallback}`;
+  const value = defaultText(flag);
+  return value === "" ? flag.help : `${flag.help} [${value}]`;
 }
 
 /** Returns `text` in lines of at most `width` characters, broken at spaces. */

@@ -1,29 +1,26 @@
 /**
- * From a parsed command line to the options of one conversion. Contradictions are refused here, with
- * what to change; flags that cannot change anything are told by `idle_flags.ts`.
+ * From a parsed command line to the options of one conversion. What a flag alone can contradict is refused
+ * here; the rest is `resolveOptions`. Flags that change nothing are reported by `idle/`.
  */
 
 import { statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { compileLayerPattern } from "../config/layer_pattern.ts";
-import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS, methodByDefault } from "../plan/options.ts";
-import { scalingNameOf } from "../plan/mode.ts";
-import { presetByName } from "../presets/registry.ts";
+import { type ConvertOptions, RUN_DEFAULTS } from "../plan/options.ts";
+import { resolveOptions } from "../plan/resolve_options.ts";
+import { resolveMode } from "../plan/mode.ts";
 import { filesOf, verbosityOf } from "./files.ts";
 import { PRESET_FLAGS } from "./flags/table.ts";
-import { idleFlags } from "./idle_flags.ts";
+import { givenOptions } from "./given_options.ts";
+import { flagNames } from "./option_flags.ts";
+import { idleFlags } from "./idle/idle_flags.ts";
 import { isLearnedOptimizer } from "../quant/learned/options.ts";
-import { learnedOf } from "./learned_flags.ts";
 import { gpuMemoryOf, idleGpuFlags } from "./gpu_flags.ts";
-import { layersOf, mergeOf } from "./layer_flags.ts";
-import { quipOf, refuseQuipContradictions, segmentsOf } from "./quip_flags.ts";
 import type { Parsed } from "./parse.ts";
 import type { ConvertIo, ConvertRequest } from "./request.ts";
 
 export type { ConvertIo, ConvertRequest } from "./request.ts";
-
-const DEFAULT_QUALITY_THRESHOLD_DB = 30;
 
 /**
  * Returns what `parsed` asks for.
@@ -32,7 +29,7 @@ const DEFAULT_QUALITY_THRESHOLD_DB = 30;
  */
 export function toConvertRequest(parsed: Parsed): ConvertRequest {
   refuseContradictions(parsed);
-  const options = optionsOf(parsed);
+  const options = resolveOptions(givenOptions(parsed), { names: flagNames });
   const io = ioOf(parsed);
   const gpu = idleGpuFlags(parsed, options, io);
   return {
@@ -41,54 +38,6 @@ export function toConvertRequest(parsed: Parsed): ConvertRequest {
     warnings: [...idleFlags(parsed, options, io), ...gpu.always],
     warningsOnCpu: gpu.onCpu,
   };
-}
-
-function optionsOf(parsed: Parsed): ConvertOptions {
-  const target = (parsed.string("target") ?? "comfyui") as ConvertOptions["target"];
-  const scaling = parsed.string("scaling_mode");
-  const scaleSearch = parsed.string("scale-search") as ConvertOptions["scaleSearch"];
-  const flags = PRESET_FLAGS.filter((name) => parsed.bool(name));
-  const optimizer = parsed.string("optimizer");
-  const method = parsed.bool("simple")
-    ? "simple"
-    : optimizer as ConvertOptions["method"] | null ?? methodByDefault(target);
-  return Object.freeze<ConvertOptions>({
-    target,
-    output: parsed.bool("fp16") ? "fp16" : "int8",
-    scaling: (scaling === "axis" ? "row" : scaling) as ConvertOptions["scaling"],
-    blockSize: parsed.number("block_size") ?? DEFAULT_CONVERT_OPTIONS.blockSize,
-    convrot: convrotOf(parsed),
-    scaleSearch,
-    method,
-    learned: learnedOf(parsed),
-    seed: parsed.number("manual_seed") ?? DEFAULT_CONVERT_OPTIONS.seed,
-    quip: quipOf(parsed),
-    segments: segmentsOf(parsed),
-    calibrationPath: parsed.string("calibration-data"),
-    calibrationHoldout: parsed.number("calibration-holdout") ??
-      DEFAULT_CONVERT_OPTIONS.calibrationHoldout,
-    biasCorrection: parsed.bool("bias-correction", DEFAULT_CONVERT_OPTIONS.biasCorrection),
-    staticActivations: parsed.bool("static-activations"),
-    calibrationLora: parsed.string("calibration-lora"),
-    smoothAlpha: parsed.bool("smoothquant") ? parsed.number("smoothquant-alpha") ?? 0.5 : null,
-    actOrder: parsed.bool(method === "quip" ? "quip-actorder" : "gptq-actorder", true),
-    turbo: parsed.bool("gptq-turbo", DEFAULT_CONVERT_OPTIONS.turbo),
-    heur: parsed.bool("heur"),
-    comfyQuant: parsed.bool("comfy_quant", true),
-    saveQuantMetadata: parsed.bool("save-quant-metadata"),
-    fullPrecisionMatrixMult: parsed.bool("full_precision_matrix_mult"),
-    inputScale: parsed.bool("input_scale"),
-    normalizeScales: !parsed.bool("no-normalize-scales"),
-    excludeLayers: excludeOf(parsed),
-    layers: layersOf(parsed),
-    merge: mergeOf(parsed),
-    nonfinite: (parsed.string("nonfinite") ?? "error") as ConvertOptions["nonfinite"],
-    preset: presetOf(parsed, { flags, target }),
-    tier: (parsed.string("tier") ?? "balanced") as ConvertOptions["tier"],
-    requantize: parsed.bool("requantize"),
-    lora: flags.includes("lora"),
-    shardBytes: parsed.number("shard-size"),
-  });
 }
 
 function ioOf(parsed: Parsed): ConvertIo {
@@ -105,7 +54,7 @@ function ioOf(parsed: Parsed): ConvertIo {
     device: deviceOf(parsed),
     gpuMemory: gpuMemoryOf(parsed),
     reportQuality: parsed.bool("report-quality"),
-    qualityThreshold: parsed.number("quality-threshold") ?? DEFAULT_QUALITY_THRESHOLD_DB,
+    qualityThreshold: parsed.number("quality-threshold") ?? RUN_DEFAULTS.qualityThresholdDb,
     strict: parsed.bool("strict"),
     progress: parsed.bool("progress", true),
     verbosity: verbosityOf(parsed),
@@ -118,7 +67,7 @@ function ioOf(parsed: Parsed): ConvertIo {
 function deviceOf(parsed: Parsed): ConvertIo["device"] {
   return parsed.bool("low-memory")
     ? "cpu"
-    : (parsed.string("device") ?? "auto") as ConvertIo["device"];
+    : (parsed.string("device") ?? RUN_DEFAULTS.device) as ConvertIo["device"];
 }
 
 function refuseContradictions(parsed: Parsed): void {
@@ -143,21 +92,14 @@ function refuseContradictions(parsed: Parsed): void {
         "other sets one",
     );
   }
-  refuseQuipContradictions(parsed);
-  const convrot = convrotOf(parsed);
-  const scaling = parsed.string("scaling_mode") ??
-    (parsed.string("target") === "ctq" && parsed.string("optimizer") !== "quip" ? "block" : "row");
-  if (convrot !== null && convrot !== "off" && !parsed.bool("fp16")) {
-    if (scaling === "tensor" || scaling === "block") {
-      throw new UsageError(
-        `Cannot use --convrot with --scaling_mode ${scaling}: rotation needs row scaling`,
-      );
-    }
-    if (!parsed.bool("comfy_quant", true)) {
-      throw new UsageError(
-        "Cannot use --convrot with --no-comfy-quant: only the marker tells a loader of the rotation",
-      );
-    }
+  if (
+    parsed.string("optimizer") === "quip" && parsed.bool("quip-store-transformed") &&
+    !parsed.bool("quip-hadamard", true)
+  ) {
+    throw new UsageError(
+      "Cannot use --no-quip-hadamard with --quip-store-transformed: the stored layout is that of a " +
+        "Hadamard transform",
+    );
   }
   const choices = [
     ...(parsed.has("preset") ? ["--preset"] : []),
@@ -167,34 +109,6 @@ function refuseContradictions(parsed: Parsed): void {
   if (choices.length > 1) {
     throw new UsageError(`Cannot use ${choices.join(" with ")}: each says which layers to keep`);
   }
-}
-
-function convrotOf(parsed: Parsed): ConvertOptions["convrot"] {
-  const word = parsed.string("convrot");
-  if (word === null || word === "auto" || word === "off") return word;
-  const group = Number(word);
-  // A power of 4 is a power of 2 whose exponent is even; 1 would rotate nothing.
-  if (group >= 4 && Number.isInteger(Math.log2(group) / 2)) return group;
-  throw new UsageError(
-    `Cannot use ${word} for --convrot: a group is a power of 4 from 4 on: 16, 64, 256, 1024`,
-  );
-}
-
-function excludeOf(parsed: Parsed): ConvertOptions["excludeLayers"] {
-  const source = parsed.string("exclude-layers");
-  return source === null ? null : compileLayerPattern(source, { place: "--exclude-layers" });
-}
-
-function presetOf(
-  parsed: Parsed,
-  { flags, target }: { flags: readonly string[]; target: ConvertOptions["target"] },
-): ConvertOptions["preset"] {
-  if (flags.length > 0) return { kind: "documented", names: flags };
-  const path = parsed.string("like");
-  if (path !== null) return { kind: "like", path };
-  const name = parsed.string("preset");
-  if (name !== null) return presetByName(name);
-  return target === "ctq" ? { kind: "none" } : { kind: "auto" };
 }
 
 function reportPathOf(parsed: Parsed): string | null {
@@ -221,20 +135,7 @@ function reportLayersOf(parsed: Parsed): string | null {
  */
 export function autoOutputName(
   input: string,
-  options: Pick<
-    ConvertOptions,
-    | "target"
-    | "output"
-    | "scaling"
-    | "convrot"
-    | "quip"
-    | "blockSize"
-    | "scaleSearch"
-    | "method"
-    | "calibrationPath"
-    | "calibrationLora"
-    | "merge"
-  >,
+  options: ConvertOptions,
   { convrotGroup }: { convrotGroup: number | null },
 ): string {
   const path = resolve(input);
@@ -247,14 +148,13 @@ export function autoOutputName(
 }
 
 function modeName(
-  options: Parameters<typeof autoOutputName>[1],
+  options: ConvertOptions,
   convrotGroup: number | null,
 ): string {
   const merged = options.merge === null ? [] : ["lora"];
   if (options.output === "fp16") return [...merged, "fp16"].join("_");
-  const scaling = scalingNameOf(options);
+  const { scaling, scaleSearch: search } = resolveMode(options);
   const isQuip = options.method === "quip";
-  const search = options.scaleSearch ?? (options.method === "simple" ? "off" : "mse");
   const isCompensated = options.method !== "simple" &&
     (options.calibrationPath !== null || options.calibrationLora !== null);
   return [

@@ -1,13 +1,11 @@
 /** How many workers a command that only reads or restores gets. */
 
 import { availableParallelism } from "node:os";
+import { RUN_DEFAULTS } from "../plan/options.ts";
 import { workersWithin } from "../run/budget.ts";
 import { fetchBytesFor } from "../run/workers/remote_input.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import type { Parsed } from "./parse.ts";
-
-/** Most workers without `--workers`: beyond this the disk is what limits. */
-const MAX_DEFAULT_WORKERS = 8;
 
 /** Arena of the largest chunk that is only decoded, compared or cast: two F64 matrices as f32, in bytes. */
 const ARENA_BYTES = 28 << 20;
@@ -25,7 +23,7 @@ export function poolSize(
   const sharedBytes = fetchBytesFor(models.flatMap(({ paths }) => paths));
   const wanted = parsed.bool("low-memory")
     ? 1
-    : parsed.number("workers") ?? Math.min(MAX_DEFAULT_WORKERS, availableParallelism());
+    : parsed.number("workers") ?? Math.min(RUN_DEFAULTS.maxWorkers, availableParallelism());
   const limitBytes = parsed.number("memory-limit");
   return workersWithin({ arenaBytes: ARENA_BYTES, tensorCount, sharedBytes }, {
     wanted,

@@ -12,14 +12,23 @@ import { resolveLayerConfig, type UnusedPattern } from "./resolve_layer_config.t
 
 /** The flags of the `--custom-layers` and `--fallback` families. null: not given. */
 export interface LayerFlags {
+  /** The layers that get the custom settings: a regular expression. */
   readonly customLayers: string | null;
+  /** Quantized, or cast to F16. */
   readonly customType: "int8" | "fp16" | null;
+  /** Edge of their blocks. */
   readonly customBlockSize: number | null;
+  /** Weights of them that share a scale. */
   readonly customScalingMode: "tensor" | "axis" | "row" | "block" | null;
+  /** Round them to nearest. */
   readonly customSimple: boolean;
+  /** Keep those that the settings do not fit. */
   readonly customHeur: boolean;
+  /** What layers become that would be kept otherwise. */
   readonly fallback: "int8" | "fp16" | null;
+  /** Edge of their blocks. */
   readonly fallbackBlockSize: number | null;
+  /** Round them to nearest. */
   readonly fallbackSimple: boolean;
 }
 

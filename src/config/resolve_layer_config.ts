@@ -9,7 +9,6 @@
  */
 
 import { nearest } from "../core/nearest.ts";
-import { UsageError } from "../core/errors.ts";
 import type { LayerConfig } from "./layer_config.ts";
 import { type LayerOverride, NO_OVERRIDE } from "./layer_override.ts";
 import type { LayerPattern } from "./layer_pattern.ts";
@@ -98,24 +97,4 @@ export function resolveLayerConfig(
       nearest: i < LISTED && layers.length > 0 ? nearest(pattern, layers) : null,
     })),
   };
-}
-
-/**
- * Throws where a pattern of the config matches no layer of the model.
- *
- * @throws UsageError that names the patterns and the nearest layers.
- */
-export function checkPatternsUsed(config: LayerConfig, { unused }: ResolvedLayerConfig): void {
-  if (unused.length === 0) return;
-  const listed = unused.slice(0, LISTED).map(({ pattern, nearest }) =>
-    `${JSON.stringify(pattern)}${
-      nearest === null ? "" : ` (the nearest is ${JSON.stringify(nearest)})`
-    }`
-  );
-  const more = unused.length > LISTED ? `, and ${unused.length - LISTED} more` : "";
-  throw new UsageError(
-    `Cannot use layer config ${JSON.stringify(config.path)}: no layer of the model matches ${
-      listed.join(", ")
-    }${more}`,
-  );
 }

@@ -15,7 +15,8 @@ import { layoutTensors } from "../safetensors/layout.ts";
 import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
 import { type LoraDirections, SYNTHETIC_METADATA } from "../calibration/calibration.ts";
 import { openLoraSteering } from "../calibration/lora_steering.ts";
-import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../plan/options.ts";
+import type { OptionNames } from "../plan/option_names.ts";
+import { type GivenOptions, resolveOptions } from "../plan/resolve_options.ts";
 import { prepare } from "./prepare.ts";
 
 /** What is to be calibrated. */
@@ -31,7 +32,9 @@ export interface CalibrateRequest {
   /** Replace an existing output. */
   readonly force: boolean;
   /** Which layers a conversion would quantize. */
-  readonly options: Partial<ConvertOptions>;
+  readonly options: GivenOptions;
+  /** How the options are written by who asks; absent: as they are. */
+  readonly names?: OptionNames;
   readonly signal?: AbortSignal;
 }
 
@@ -59,10 +62,11 @@ interface LayerStatistics {
 export async function calibrateModel(request: CalibrateRequest): Promise<CalibrateResult> {
   const { output, force, samples, seed, lora } = request;
   checkOutputPath(output, { force });
-  const { model, plan, notes } = prepare(request.input, {
-    ...DEFAULT_CONVERT_OPTIONS,
-    ...request.options,
+  const options = resolveOptions(request.options, {
+    what: "a calibration",
+    ...(request.names === undefined ? {} : { names: request.names }),
   });
+  const { model, plan, notes } = prepare(request.input, options);
   refuseSameFile(output, model.paths);
   const steering = lora === null ? null : openLoraSteering(model.tensors, lora);
   const layers = new Map<string, LayerStatistics>();

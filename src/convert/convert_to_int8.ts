@@ -3,6 +3,7 @@
  */
 
 import { dirname } from "node:path";
+import * as v from "valibot";
 import { checkOutputPath } from "../safetensors/output_file.ts";
 import { chooseGpu, type DeviceChoice, type DeviceLog } from "../run/workers/choose_gpu.ts";
 import { openInput } from "../run/workers/remote_input.ts";
@@ -13,10 +14,21 @@ import {
   placementRules,
   type PlacementSettings,
 } from "../run/gpu_placement.ts";
-import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS, methodByDefault } from "../plan/options.ts";
+import {
+  checkOptions,
+  number,
+  oneOf,
+  OPTION_ENTRIES,
+  outputPath,
+  path,
+  whole,
+  yesOrNo,
+} from "../plan/option_schema.ts";
+import { type ConvertOptions, RUN_DEFAULTS } from "../plan/options.ts";
+import { type GivenOptions, resolveOptions } from "../plan/resolve_options.ts";
 
-/** Options of {@link convertToInt8}: files, machine, and any {@link ConvertOptions}. */
-export interface ConvertToInt8Options extends Partial<ConvertOptions> {
+/** Options of {@link convertToInt8}: files, machine, and any of {@link GivenOptions}. */
+export interface ConvertToInt8Options extends GivenOptions {
   /**
    * A safetensors file, an index, or a folder of shards; or the `https:` URL of a file or an index, or
    * `hf://owner/repo[/file][@revision]`.
@@ -25,32 +37,66 @@ export interface ConvertToInt8Options extends Partial<ConvertOptions> {
   /** Path of the file to write. */
   readonly outputPath: string;
   /** Replace an existing output. Default: false. */
-  readonly force?: boolean;
+  readonly force?: boolean | undefined;
   /** Go on with what an unfinished run of the same conversion left. Default: false. */
-  readonly resume?: boolean;
+  readonly resume?: boolean | undefined;
   /** Parallel workers. Default: one per core, at most 8. */
-  readonly workers?: number;
+  readonly workers?: number | undefined;
   /**
    * Where to compute. `auto`: on a real GPU where there is one and the runtime has WebGPU; `gpu`: on any
    * adapter, and a DeviceError where there is none. What a GPU that fails had to do, the CPU does; see
    * `gpu` of the result. Default: `cpu`.
    */
-  readonly device?: DeviceChoice;
+  readonly device?: DeviceChoice | undefined;
   /** How large operations may be on a GPU, as `--streaming-mode` and its like say. Default: `balanced`. */
-  readonly gpuMemory?: Partial<PlacementSettings>;
+  readonly gpuMemory?: Partial<PlacementSettings> | undefined;
   /** Resident bytes to stay under. Default: no limit. */
-  readonly memoryLimitBytes?: number | null;
+  readonly memoryLimitBytes?: number | null | undefined;
   /** Measure the errors of outputs with the calibration data. Default: where there is some. */
-  readonly measure?: boolean;
+  readonly measure?: boolean | undefined;
   /** Aborts the conversion; no output is left. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
   /** Called with bytes done and in all. */
-  readonly onProgress?: (
-    progress: { doneBytes: number; totalBytes: number; current: string },
-  ) => void;
+  readonly onProgress?:
+    | ((progress: { doneBytes: number; totalBytes: number; current: string }) => void)
+    | undefined;
   /** URL of the worker script, where a bundler has moved it. */
-  readonly workerUrl?: URL;
+  readonly workerUrl?: URL | undefined;
 }
+
+const placement = v.strictObject({
+  mode: v.optional(oneOf("off", "minimal", "balanced", "aggressive", "auto")),
+  thresholds: v.optional(v.strictObject({
+    hadamard: v.optional(number(0)),
+    hessian: v.optional(number(0)),
+    ldlq: v.optional(number(0)),
+    ortho: v.optional(number(0)),
+  })),
+  hasLimits: v.optional(yesOrNo),
+  halfWidth: v.optional(oneOf("auto", "on", "off")),
+  halfThresholds: v.optional(v.strictObject({
+    hadamard: v.optional(number(0)),
+    hessian: v.optional(number(0)),
+    other: v.optional(number(0)),
+  })),
+  hadamardStorage: v.optional(oneOf("bf16", "f16")),
+}, "an object of the settings of GPU memory is needed");
+
+/** What {@link convertToInt8} takes beside the options of a conversion. */
+const RUN_ENTRIES = {
+  input: path,
+  outputPath,
+  force: v.optional(yesOrNo),
+  resume: v.optional(yesOrNo),
+  workers: v.optional(whole(1, 64)),
+  device: v.optional(oneOf("auto", "cpu", "gpu")),
+  gpuMemory: v.optional(placement),
+  memoryLimitBytes: v.optional(v.nullable(whole(1))),
+  measure: v.optional(yesOrNo),
+  signal: v.optional(v.instance(AbortSignal, "an AbortSignal is needed")),
+  onProgress: v.optional(v.function("a function is needed")),
+  workerUrl: v.optional(v.instance(URL, "a URL is needed")),
+};
 
 /** What became of a GPU is in the result. */
 const SILENT: DeviceLog = Object.freeze({ warn: () => {}, verbose: () => {} });
@@ -58,8 +104,8 @@ const SILENT: DeviceLog = Object.freeze({ warn: () => {}, verbose: () => {} });
 /**
  * Converts a model to INT8 that ComfyUI loads and returns the plan and the errors of every layer.
  *
- * @throws FormatError for a broken input; UnsupportedError where it is refused; UsageError where options
- * contradict one another; DeviceError where a GPU is asked for and there is none; InterruptedError where
+ * @throws FormatError for a broken input; UnsupportedError where it is refused; UsageError for an unknown
+ * option, a wrong value or a contradiction; DeviceError where a GPU is asked for and there is none; InterruptedError where
  * `signal` aborts.
  *
  * @example
@@ -85,6 +131,7 @@ const SILENT: DeviceLog = Object.freeze({ warn: () => {}, verbose: () => {} });
  * ```
  */
 export async function convertToInt8(request: ConvertToInt8Options): Promise<ConvertResult> {
+  checkOptions({ ...RUN_ENTRIES, ...OPTION_ENTRIES }, request, { what: "convertToInt8" });
   const {
     input,
     outputPath,
@@ -100,11 +147,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
     workerUrl,
     ...rest
   } = request;
-  const options: ConvertOptions = Object.freeze({
-    ...DEFAULT_CONVERT_OPTIONS,
-    method: methodByDefault(rest.target ?? DEFAULT_CONVERT_OPTIONS.target),
-    ...rest,
-  });
+  const options: ConvertOptions = resolveOptions(rest, { what: "convertToInt8" });
   const script = workerUrl ?? new URL("../run/workers/worker.ts", import.meta.url);
   if (options.shardBytes === null) checkOutputPath(outputPath, { force: force ?? false });
   using opened = await openInput(input, {
@@ -114,7 +157,11 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
       options.calibrationPath !== null,
     signal,
   });
-  const memory = { ...DEFAULT_PLACEMENT, ...gpuMemory };
+  const memory = {
+    ...DEFAULT_PLACEMENT,
+    ...gpuMemory,
+    halfThresholds: { ...DEFAULT_PLACEMENT.halfThresholds, ...gpuMemory?.halfThresholds },
+  };
   const gpu = await chooseGpu(device, {
     workerUrl: script,
     log: SILENT,
@@ -127,7 +174,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
     options,
     force: force ?? false,
     resume: resume ?? false,
-    workers: workers ?? Math.min(8, navigator.hardwareConcurrency),
+    workers: workers ?? Math.min(RUN_DEFAULTS.maxWorkers, navigator.hardwareConcurrency),
     memoryLimitBytes: memoryLimitBytes ?? null,
     measure: measure ?? true,
     workerUrl: script,

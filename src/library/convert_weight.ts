@@ -18,7 +18,7 @@ import type { LayerErrors } from "../run/layer_errors.ts";
 import type { CompensatedRows } from "../run/layer_notes.ts";
 import { floatMatrix, makeTasks } from "../run/make_tasks.ts";
 import { groupShape, resolveMode, scaleShape, schemeFor } from "../plan/mode.ts";
-import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../plan/options.ts";
+import type { ConvertOptions } from "../plan/options.ts";
 import type { QuantizeTask } from "../run/tasks.ts";
 import type { MatrixSource, SourceTransform } from "../formats/matrix_source.ts";
 import { arenaBytesFor, teamBytesFor } from "../run/workers/worker_pool.ts";
@@ -71,7 +71,7 @@ export interface ConvertedWeight {
 /**
  * Quantizes `weight`.
  *
- * @param how the options that differ from those of a conversion.
+ * @param options as `resolveOptions` returns them.
  * @throws UsageError where options contradict one another, or the weight cannot take the scaling;
  * RangeError where sizes do not fit, or values are not finite; FormatError where the inputs are no
  * statistics; UnsupportedError where the layer takes more memory than there can be.
@@ -79,7 +79,7 @@ export interface ConvertedWeight {
 export function convertWeight(
   weight: WeightMatrix,
   inputs: LayerInputData,
-  how: Partial<ConvertOptions>,
+  options: ConvertOptions,
 ): ConvertedWeight & { readonly learned: LearnedReport | null } {
   const { data, rows, cols, name = "" } = weight;
   if (data.length !== rows * cols || data.length === 0) {
@@ -87,7 +87,6 @@ export function convertWeight(
       `Cannot quantize weight: ${data.length} values are not [${rows}, ${cols}] of one or more`,
     );
   }
-  const options: ConvertOptions = { ...DEFAULT_CONVERT_OPTIONS, ...how };
   const given = statisticOf(inputs, weight);
   const scheme = schemeOf(weight, options, given !== null);
   const size = scheme.transform ?? { rows, cols };

@@ -1,6 +1,8 @@
 /** GPTQ of single weights, for programs. */
 
+import { checkOptions, OPTION_ENTRIES } from "../plan/option_schema.ts";
 import type { ConvertOptions, Segments } from "../plan/options.ts";
+import { resolveOptions } from "../plan/resolve_options.ts";
 import {
   type ConvertedWeight,
   convertWeight,
@@ -12,7 +14,7 @@ import {
 export interface GPTQInt8Options {
   /** Weights that share a scale. Default: `row`. */
   readonly scaling?: "tensor" | "row" | "block";
-  /** Edge of a block. Default: 128. */
+  /** Edge of a block. Default: that of a conversion. */
   readonly blockSize?: number;
   /**
    * Columns that are rotated together, a power of 4 that divides them; row scaling only. Default: `auto`, the
@@ -29,8 +31,11 @@ export interface GPTQInt8Options {
   /** Scales of least squared error, or largest magnitude / 127. Default: as of the command line. */
   readonly scaleSearch?: "off" | "mse";
   /** Cut the columns of large weights to bound the memory of their Hessians. Default: never. */
-  readonly segments?: Segments | null;
+  readonly segments?: Partial<Segments> | null;
 }
+
+const { scaling, blockSize, convrot, actOrder, turbo, scaleSearch, segments } = OPTION_ENTRIES;
+const ENTRIES = { scaling, blockSize, convrot, actOrder, turbo, scaleSearch, segments };
 
 /**
  * Rounds weights one by one with error compensation, on the grid and in the space that is stored.
@@ -51,27 +56,19 @@ export interface GPTQInt8Options {
  * ```
  */
 export class GPTQInt8Converter {
-  readonly #options: Partial<ConvertOptions>;
+  readonly #options: ConvertOptions;
 
   /**
    * Takes options for all weights that will be converted.
    *
    * @param options what differs from the defaults.
+   * @throws UsageError for an unknown option, a wrong value or a contradiction.
    */
   constructor(options: GPTQInt8Options = {}) {
-    const { scaling = "row", blockSize = 128, actOrder = true, segments = null } = options;
-    const { turbo = true } = options;
-    const { convrot = scaling === "row" ? "auto" : "off", scaleSearch = null } = options;
-    this.#options = {
-      method: "gptq",
-      scaling,
-      blockSize,
-      convrot,
-      actOrder,
-      turbo,
-      scaleSearch,
-      segments,
-    };
+    const given = checkOptions(ENTRIES, options, { what: "GPTQInt8Converter" });
+    // Rows that are asked for are rotated here as rows that are not: the grid is what counts.
+    const scaling = options.scaling === "row" ? undefined : options.scaling;
+    this.#options = resolveOptions({ ...given, scaling, method: "gptq" });
   }
 
   /**

@@ -1,13 +1,12 @@
 /** Learned rounding of single weights, for programs. */
 
-import {
-  checkLearnedOptions,
-  DEFAULT_LEARNED_OPTIONS,
-  type LearnedOptimizer,
-  type LearnedOptions,
-} from "../quant/learned/options.ts";
+import * as v from "valibot";
+import { LEARNED_OPTIMIZERS, type LearnedOptimizer } from "../quant/learned/options.ts";
 import type { LearnedReport } from "../quant/learned/report.ts";
-import type { ConvertOptions } from "../plan/options.ts";
+import { checkOptions, LEARNED_ENTRIES, oneOf, OPTION_ENTRIES } from "../plan/option_schema.ts";
+import { LIBRARY_NAMES, type OptionNames } from "../plan/option_names.ts";
+import { type ConvertOptions, CTQ_DEFAULTS } from "../plan/options.ts";
+import { type GivenLearnedOptions, resolveOptions } from "../plan/resolve_options.ts";
 import {
   type ConvertedWeight,
   convertWeight,
@@ -16,18 +15,27 @@ import {
 } from "./convert_weight.ts";
 
 /** Options of a {@link LearnedRoundingConverter}, the documented defaults where absent. */
-export interface LearnedRoundingOptions extends Partial<LearnedOptions> {
+export interface LearnedRoundingOptions extends GivenLearnedOptions {
   /** The optimizer; the default is that of the command line. */
   readonly optimizer?: LearnedOptimizer;
   /** Weights that share a scale. Default: `block`. */
   readonly scaling?: "tensor" | "row" | "block";
-  /** Edge of a block. Default: 128. */
+  /** Edge of a block. Default: that of a conversion. */
   readonly blockSize?: number;
   /** Scales of least squared error, or largest magnitude / 127. Default: `mse`. */
   readonly scaleSearch?: "off" | "mse";
   /** Of the random numbers. Default: 0. */
   readonly seed?: number;
 }
+
+const { scaling, blockSize, scaleSearch, seed } = OPTION_ENTRIES;
+const OWN = {
+  optimizer: v.optional(oneOf(...LEARNED_OPTIMIZERS)),
+  scaling,
+  blockSize,
+  scaleSearch,
+  seed,
+};
 
 /** A rounded weight. */
 export interface LearnedResult extends ConvertedWeight {
@@ -49,26 +57,28 @@ export interface LearnedResult extends ConvertedWeight {
  * ```
  */
 export class LearnedRoundingConverter {
-  readonly #options: Partial<ConvertOptions>;
+  readonly #options: ConvertOptions;
 
   /**
    * Takes options for all weights that will be converted.
    *
    * @param options what differs from the documented defaults.
-   * @throws UsageError where options contradict one another.
+   * @throws UsageError for an unknown option, a wrong value or a contradiction.
    */
   constructor(options: LearnedRoundingOptions = {}) {
+    checkOptions({ ...OWN, ...LEARNED_ENTRIES }, options, { what: "LearnedRoundingConverter" });
     const {
-      optimizer: method = "original",
-      scaling = "block",
-      blockSize = 128,
-      scaleSearch = "mse",
-      seed = 0,
-      ...rest
+      optimizer: method = CTQ_DEFAULTS.method,
+      scaling = CTQ_DEFAULTS.scaling,
+      blockSize,
+      scaleSearch,
+      seed,
+      ...learned
     } = options;
-    const learned = Object.freeze({ ...DEFAULT_LEARNED_OPTIONS, ...rest });
-    checkLearnedOptions(learned);
-    this.#options = { method, scaling, blockSize, scaleSearch, seed, learned };
+    const given = { method, scaling, blockSize, scaleSearch, seed, learned };
+    // They are not nested here.
+    const names: OptionNames = (path, value) => LIBRARY_NAMES(path.replace("learned.", ""), value);
+    this.#options = resolveOptions(given, { names });
   }
 
   /**

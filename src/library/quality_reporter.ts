@@ -1,6 +1,7 @@
 /** Collects the errors of quantized layers and reports them, the worst first. */
 
 import { STATS, STATS_LENGTH } from "../backend/backend.ts";
+import { RUN_DEFAULTS } from "../plan/options.ts";
 import { type LayerErrors, layerErrors, sumStats, worstLayersFirst } from "../run/layer_errors.ts";
 
 /** A layer of the report. */
@@ -43,7 +44,9 @@ export class QualityReporter {
    *
    * @throws RangeError where the threshold is no number.
    */
-  constructor({ thresholdDb = 30 }: { readonly thresholdDb?: number } = {}) {
+  constructor(
+    { thresholdDb = RUN_DEFAULTS.qualityThresholdDb }: { readonly thresholdDb?: number } = {},
+  ) {
     if (Number.isNaN(thresholdDb)) throw new RangeError("Cannot report: thresholdDb is NaN");
     this.thresholdDb = thresholdDb;
   }

@@ -5,6 +5,7 @@
 
 import { UnsupportedError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
+import { DEFAULT_CONVERT_OPTIONS } from "../plan/options.ts";
 import type { Grid } from "../backend/backend.ts";
 import { rotateRows, weightDequant, weightQuant } from "./int8.ts";
 
@@ -24,7 +25,7 @@ export interface LayoutOptions {
   readonly rows: number;
   /** Columns of the matrix. */
   readonly cols: number;
-  /** Size of blocks, of layouts that have them. Default: 128. */
+  /** Size of blocks, of layouts that have them. Default: that of a conversion. */
   readonly blockSize?: number;
   /** Rotation group, of layouts that rotate; 0 or absent: none. */
   readonly convrotGroupSize?: number;
@@ -184,12 +185,14 @@ registerLayout("int8_axiswise", gridLayout(perRow, ({ rows }) => [rows]));
 registerLayout(
   "int8_blockwise",
   gridLayout(
-    ({ rows, cols, blockSize = 128 }) => ({
+    ({ rows, cols, blockSize = DEFAULT_CONVERT_OPTIONS.blockSize }) => ({
       rows,
       cols,
       groupRows: blockSize,
       groupCols: blockSize,
     }),
-    ({ rows, cols, blockSize = 128 }) => [rows / blockSize, cols / blockSize],
+    (
+      { rows, cols, blockSize = DEFAULT_CONVERT_OPTIONS.blockSize },
+    ) => [rows / blockSize, cols / blockSize],
   ),
 );

@@ -1,11 +1,8 @@
 /** QuIP of single weights, for programs. */
 
-import {
-  type ConvertOptions,
-  DEFAULT_CONVERT_OPTIONS,
-  type QuipOptions,
-  type Segments,
-} from "../plan/options.ts";
+import { checkOptions, OPTION_ENTRIES, QUIP_ENTRIES } from "../plan/option_schema.ts";
+import type { ConvertOptions, QuipOptions, Segments } from "../plan/options.ts";
+import { resolveOptions } from "../plan/resolve_options.ts";
 import {
   type ConvertedWeight,
   convertWeight,
@@ -15,11 +12,11 @@ import {
 
 /** Options of a {@link QuIPInt8Converter}: those of {@link QuipOptions}, and what all methods have. */
 export interface QuIPInt8Options extends Partial<QuipOptions> {
-  /** Columns that share a scale with the scheme `block`. Default: 128. */
+  /** Columns that share a scale with the scheme `block`. Default: that of a conversion. */
   readonly blockSize?: number;
   /**
    * Columns that are rotated together, a power of 4 that divides them: codes that ComfyUI runs natively.
-   * Default: `off`, codes in original space, as documented.
+   * Default: `auto`, as for a conversion; `off`, or a `requantScheme`, asks for codes in original space.
    */
   readonly convrot?: "auto" | "off" | number;
   /** Round the columns of most energy first. Default: true. */
@@ -30,8 +27,11 @@ export interface QuIPInt8Options extends Partial<QuipOptions> {
    */
   readonly turbo?: boolean;
   /** Cut the columns of large weights to bound the memory of their Hessians. Default: never. */
-  readonly segments?: Segments | null;
+  readonly segments?: Partial<Segments> | null;
 }
+
+const { blockSize, convrot, actOrder, turbo, segments } = OPTION_ENTRIES;
+const OWN = { blockSize, convrot, actOrder, turbo, segments };
 
 /**
  * Rounds weights one by one as `--optimizer quip` does: rotated (`convrot`), in original space and then never
@@ -53,25 +53,19 @@ export interface QuIPInt8Options extends Partial<QuipOptions> {
  * ```
  */
 export class QuIPInt8Converter {
-  readonly #options: Partial<ConvertOptions>;
+  readonly #options: ConvertOptions;
 
   /**
    * Takes options for all weights that will be converted.
    *
    * @param options what differs from the defaults.
+   * @throws UsageError for an unknown option, a wrong value or a contradiction.
    */
   constructor(options: QuIPInt8Options = {}) {
-    const { blockSize = 128, convrot = "off", actOrder = true, ...others } = options;
-    const { turbo = true, segments = null, ...quip } = others;
-    this.#options = {
-      method: "quip",
-      blockSize,
-      convrot,
-      actOrder,
-      turbo,
-      segments,
-      quip: { ...DEFAULT_CONVERT_OPTIONS.quip, ...quip },
-    };
+    checkOptions({ ...OWN, ...QUIP_ENTRIES }, options, { what: "QuIPInt8Converter" });
+    const { blockSize, convrot, actOrder, turbo, segments, ...quip } = options;
+    const own = { blockSize, convrot, actOrder, turbo, segments };
+    this.#options = resolveOptions({ ...own, method: "quip", quip });
   }
 
   /**

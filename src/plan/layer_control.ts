@@ -10,8 +10,10 @@ import { nearest } from "../core/nearest.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { nonCandidateReason, structuralReason } from "../presets/candidates.ts";
 import type { LayerDecision, LayerWish } from "../presets/preset.ts";
+import { refuseContradictions } from "./contradictions.ts";
 import { type Mode, resolveMode } from "./mode.ts";
-import type { ConvertOptions } from "./options.ts";
+import { LAYER_CONFIG_NAMES } from "./option_names.ts";
+import { type ConvertOptions, methodByDefault } from "./options.ts";
 
 /** How one layer is converted. */
 export interface LayerSettings {
@@ -37,7 +39,7 @@ const LISTED = 5;
  * Returns the control that `options` ask for.
  *
  * @param tensors the model's tensors; quantized ones as what they dequantize to.
- * @throws UsageError where options contradict one another, or a pattern matches no layer.
+ * @throws UsageError if a pattern matches no layer.
  * The control itself throws the same for a layer's settings.
  */
 export function layerControl(
@@ -133,6 +135,7 @@ function settingsWith(options: ConvertOptions, override: LayerOverride): LayerSe
   };
   if (merged.output === "fp16") return { options: merged, mode: resolveMode(options) };
   try {
+    refuseContradictions(merged, LAYER_CONFIG_NAMES);
     return { options: merged, mode: resolveMode(merged) };
   } catch (cause) {
     if (!(cause instanceof UsageError)) throw cause;
@@ -147,7 +150,7 @@ function methodOf(
   if (simple === true) return "simple";
   if (optimizer !== null) return optimizer;
   if (simple !== false || method !== "simple") return method;
-  return target === "ctq" ? "original" : "auto";
+  return methodByDefault(target);
 }
 
 function refuseUnused(

@@ -1,16 +1,11 @@
 /** From options to the recipe that each layer gets: defaults of the targets, and what a shape allows. */
 
-import { UsageError } from "../core/errors.ts";
 import { convrotGroupFor } from "../presets/official_rule.ts";
 import type { LayerWish } from "../presets/preset.ts";
-import {
-  checkLearnedOptions,
-  isLearnedOptimizer,
-  type LearnedOptimizer,
-} from "../quant/learned/options.ts";
+import { isLearnedOptimizer, type LearnedOptimizer } from "../quant/learned/options.ts";
 import { paddedSize } from "../quant/incoherence.ts";
 import type { QuantFormat, Scaling, Scheme } from "../quant/scheme.ts";
-import type { ConvertOptions } from "./options.ts";
+import { type ConvertOptions, CTQ_DEFAULTS } from "./options.ts";
 
 /** What the options mean before a shape is known. */
 export interface Mode {
@@ -40,28 +35,11 @@ export interface SchemeChoice {
   readonly fellBack: string | null;
 }
 
-/**
- * Returns the mode that `options` ask for.
- *
- * @throws UsageError where they contradict one another.
- */
+/** Returns the mode of `options`, which do not contradict one another: `resolveOptions` makes sure of it. */
 export function resolveMode(options: ConvertOptions): Mode {
   const { quip } = options, isQuip = options.method === "quip";
-  if (isLearnedOptimizer(options.method)) checkLearnedOptions(options.learned);
   const scaling = scalingNameOf(options);
-  const byDefault = options.scaling === null && scaling === "row" && options.comfyQuant && !isQuip;
-  if (isQuip && quip.storeTransformed) refuseWithTransform(options);
-  const convrot = options.convrot ?? (byDefault ? "auto" : "off");
-  if (convrot !== "off" && scaling !== "row") {
-    throw new UsageError(
-      `Cannot rotate with --scaling_mode ${scaling}: --convrot needs row scaling`,
-    );
-  }
-  if (convrot !== "off" && !options.comfyQuant) {
-    throw new UsageError(
-      "Cannot rotate with --no-comfy-quant: only a comfy_quant marker tells a loader of the rotation",
-    );
-  }
+  const convrot = options.convrot ?? (rotatesByDefault(options) ? "auto" : "off");
   const scaleSearch = options.scaleSearch ?? (options.method === "simple" ? "off" : "mse");
   return {
     scaling,
@@ -76,27 +54,24 @@ export function resolveMode(options: ConvertOptions): Mode {
   };
 }
 
+/** Whether rows are rotated though nothing asks for it: with the target comfyui, in every method. */
+function rotatesByDefault(options: ConvertOptions): boolean {
+  const { scaling, target, method, quip, comfyQuant } = options;
+  if (scaling !== null || !comfyQuant || scalingNameOf(options) !== "row") return false;
+  return method !== "quip" ||
+    (target === "comfyui" && !quip.storeTransformed && quip.requantScheme === null);
+}
+
 /** Returns the scaling of layers that nothing is said of, if they fit it. */
 export function scalingNameOf(
   options: Pick<ConvertOptions, "scaling" | "target" | "method" | "quip" | "convrot">,
 ): Mode["scaling"] {
   const { scaling, target, method, quip, convrot } = options;
   if (scaling !== null) return scaling;
-  if (method !== "quip") return target === "comfyui" ? "row" : "block";
+  if (method !== "quip") return target === "comfyui" ? "row" : CTQ_DEFAULTS.scaling;
   if (quip.storeTransformed || (convrot !== null && convrot !== "off")) return "row";
   if (quip.requantScheme === "block") return "group";
   return quip.perRow ? "row" : "tensor";
-}
-
-function refuseWithTransform({ scaling, convrot, comfyQuant }: ConvertOptions): void {
-  const refuse = (flag: string, why: string): never => {
-    throw new UsageError(`Cannot use ${flag} with --quip-store-transformed: ${why}`);
-  };
-  if (scaling !== null && scaling !== "row") {
-    refuse(`--scaling_mode ${scaling}`, "transformed weights have a scale per row");
-  }
-  if (convrot !== null && convrot !== "off") refuse("--convrot", "the weight is rotated already");
-  if (!comfyQuant) refuse("--no-comfy-quant", "only a marker tells a loader of the transform");
 }
 
 /** Returns the recipe for a layer of `rows x cols`, by `mode` or by the wish of a reference file. */

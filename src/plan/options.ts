@@ -1,4 +1,7 @@
-/** What a conversion is asked to do. Made once by the command line or the library, then frozen. */
+/**
+ * What a conversion is asked to do, and the defaults. Every door (command line, library, single weights)
+ * gets its options from `resolveOptions`, which fills in what stands here.
+ */
 
 import type { OverrideSources } from "../config/layer_overrides.ts";
 import {
@@ -14,9 +17,12 @@ export type { PresetChoice, Tier };
 export interface QuipOptions {
   /** Store the codes of the transformed weight, which needs a loader of its own. */
   readonly storeTransformed: boolean;
-  /** In original space without `scaling`: one grid per row or tensor, or one per row and group of columns. */
-  readonly requantScheme: "tensor" | "block";
-  /** With the scheme `tensor`: a scale per row, not one for all. */
+  /**
+   * Codes in original space: `tensor`, one grid per row or tensor, or `block`, one per row and group of
+   * columns. null: not asked for, so rows are rotated as in every other method.
+   */
+  readonly requantScheme: "tensor" | "block" | null;
+  /** A scale per row; false asks for one scale per tensor, in original space. */
   readonly perRow: boolean;
   /** Of the random signs. */
   readonly seed: number;
@@ -127,7 +133,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   seed: 0,
   quip: Object.freeze({
     storeTransformed: false,
-    requantScheme: "tensor",
+    requantScheme: null,
     perRow: true,
     seed: 0,
   }),
@@ -157,7 +163,43 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   shardBytes: null,
 });
 
+/** What `--target ctq` does where nothing else is asked: the defaults of the documents. */
+export const CTQ_DEFAULTS = Object.freeze(
+  { method: "original", scaling: "block", preset: { kind: "none" } } as const,
+);
+
+/** The alpha of `--smoothquant`. */
+export const SMOOTH_DEFAULTS = Object.freeze({ alpha: 0.5 });
+
+/** How `--quip-checkpointed` cuts. */
+export const DEFAULT_SEGMENTS: Segments = Object.freeze({ threshold: 8192, count: 4 });
+
+/** How LoRAs are merged. */
+export const DEFAULT_MERGE: Omit<LoraMergeOptions, "paths"> = Object.freeze({
+  scale: 1,
+  dampen: true,
+  strict: false,
+});
+
+/** Defaults of what a run is asked beside its options: none of them changes a byte of an output. */
+export const RUN_DEFAULTS = Object.freeze({
+  /** SQNR in dB below which a layer is reported as low. */
+  qualityThresholdDb: 30,
+  /** Most workers without a number: beyond this the disk is what limits. */
+  maxWorkers: 8,
+  /** Synthetic inputs per layer of `calibrate`. */
+  calibrationSamples: 256,
+  /** What `dequantize` writes. */
+  outputDtype: "BF16" as "BF16" | "F16" | "F32",
+  /** Which files of a folder `batch` takes. */
+  batchPattern: "*.safetensors",
+  /** Where the command line computes. */
+  device: "auto" as "auto" | "cpu" | "gpu",
+  /** How much is said on stderr. */
+  verbosity: "NORMAL",
+});
+
 /** The method of a conversion that names none: learned rounding is what the documents have for `ctq`. */
 export function methodByDefault(target: ConvertOptions["target"]): ConvertOptions["method"] {
-  return target === "ctq" ? "original" : "auto";
+  return target === "ctq" ? CTQ_DEFAULTS.method : DEFAULT_CONVERT_OPTIONS.method;
 }

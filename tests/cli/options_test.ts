@@ -158,7 +158,7 @@ Deno.test("toConvertRequest() tells each flag that changes nothing once", () => 
   const told: readonly (readonly [readonly string[], RegExp])[] = [
     [["--block_size=64"], /^--block_size changes nothing with row scaling/],
     [["--quality-threshold=20"], /without --report-quality/],
-    [["--strict"], /without --report-quality/],
+    [["--fp16", "--strict"], /^--strict changes nothing with --fp16/],
     [["--merge-lora-scale=2", "--no-merge-lora-dampen"], /without --merge-lora/],
     [["--merge-lora=l", "--no-merge-lora-dampen"], /with one LoRA/],
     [["--fullmatch"], /without --layer-config/],
@@ -198,6 +198,8 @@ Deno.test("toConvertRequest() says nothing about flags that do their work", () =
     ["--scaling_mode=block", "--block_size=64", "--heur"],
     ["--report-quality", "--quality-threshold=20", "--strict"],
     ["--json", "--quality-threshold=20"],
+    ["--strict"],
+    ["--strict", "--quality-threshold=20"],
     ["--scaling_mode=tensor", "--no-normalize-scales"],
     ["--input_scale", "--no-normalize-scales"],
     ["--heur"],

@@ -8,7 +8,7 @@ import {
   readLayerFlags,
 } from "../../src/config/layer_overrides.ts";
 import { layerConfigTemplate } from "../../src/config/layer_template.ts";
-import { checkPatternsUsed, resolveLayerConfig } from "../../src/config/resolve_layer_config.ts";
+import { resolveLayerConfig } from "../../src/config/resolve_layer_config.ts";
 
 function parse(value: unknown) {
   return parseLayerConfig(JSON.stringify(value), "c.json");
@@ -78,17 +78,6 @@ Deno.test("resolveLayerConfig() keeps excluded layers whatever else names them",
   const { overrides } = resolveLayerConfig(config, ["a.norm", "a.q"]);
   assert.deepEqual([overrides.get("a.norm")!.skip, overrides.get("a.q")!.skip], [true, false]);
   assert.equal(overrides.get("a.norm")!.origin, 'layer config _exclusions "norm"');
-});
-
-Deno.test("checkPatternsUsed() names patterns that match no layer, and the nearest layer", () => {
-  const config = parse({ "blocks.0.atn": {}, "q": {}, _exclusions: ["xyz"] });
-  const resolved = resolveLayerConfig(config, ["blocks.0.attn", "blocks.0.q"]);
-  assert.throws(() => checkPatternsUsed(config, resolved), (error: unknown) => {
-    assert.ok(error instanceof UsageError);
-    assert.match(error.message, /"blocks\.0\.atn" \(the nearest is "blocks\.0\.attn"\), "xyz"/);
-    return true;
-  });
-  checkPatternsUsed(config, { ...resolved, unused: [] });
 });
 
 Deno.test("resolveLayerConfig() copes with 2,000 entries on 2,000 layers", () => {

@@ -57,7 +57,7 @@ Deno.test("LearnedRoundingConverter refuses bad options, shapes and values, nami
   assert.throws(() => new LearnedRoundingConverter({ lr: NaN }), UsageError);
   assert.throws(
     () => new LearnedRoundingConverter({ minDirections: 9, maxDirections: 8 }),
-    /min_k 9/,
+    /Cannot use minDirections 9 with maxDirections 8/,
   );
   const converter = new LearnedRoundingConverter();
   assert.throws(() => converter.convert(WEIGHT), /\[96, 128\] is not divisible into 128 x 128/);

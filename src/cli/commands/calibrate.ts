@@ -1,18 +1,15 @@
 /** `quantsmith calibrate SRC [DST]`: statistics of synthetic inputs, in the layout of calibration data. */
 
 import { basename, dirname, join } from "node:path";
-import { compileLayerPattern } from "../../config/layer_pattern.ts";
 import { calibrateModel } from "../../convert/calibrate.ts";
-import { presetByName } from "../../presets/registry.ts";
+import { DEFAULT_CONVERT_OPTIONS, RUN_DEFAULTS, type Tier } from "../../plan/options.ts";
+import { flagNames } from "../option_flags.ts";
 import { localNameOf } from "../../remote/location.ts";
 import type { CommandContext } from "../context.ts";
 import { filesOf, verbosityOf } from "../files.ts";
 import { createLog } from "../log.ts";
 import { openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
-
-/** Inputs per layer where nothing is said: as in the documents' example. */
-const DEFAULT_SAMPLES = 256;
 
 /** Runs the subcommand; returns the exit code. */
 export async function calibrateCommand(parsed: Parsed, context: CommandContext): Promise<number> {
@@ -26,17 +23,16 @@ export async function calibrateCommand(parsed: Parsed, context: CommandContext):
   const result = await calibrateModel({
     input: input.model,
     output,
-    samples: parsed.number("calib_samples") ?? DEFAULT_SAMPLES,
-    seed: parsed.number("manual_seed") ?? 0,
+    samples: parsed.number("calib_samples") ?? RUN_DEFAULTS.calibrationSamples,
+    seed: parsed.number("manual_seed") ?? DEFAULT_CONVERT_OPTIONS.seed,
     lora,
     force: parsed.bool("force"),
     options: {
-      ...(preset === null ? {} : { preset: presetByName(preset) }),
-      tier: (parsed.string("tier") ?? "balanced") as "balanced",
-      excludeLayers: exclude === null
-        ? null
-        : compileLayerPattern(exclude, { place: "--exclude-layers" }),
+      preset: preset ?? undefined,
+      tier: (parsed.string("tier") ?? undefined) as Tier | undefined,
+      excludeLayers: exclude,
     },
+    names: flagNames,
     signal: context.signal,
   });
   for (const note of result.notes) log.warn(note);

@@ -13,7 +13,7 @@ import {
 } from "../../convert/convert.ts";
 import { isLayer } from "../../plan/layer_control.ts";
 import { fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
-import type { ConvertOptions } from "../../plan/options.ts";
+import { type ConvertOptions, RUN_DEFAULTS } from "../../plan/options.ts";
 import type { Plan } from "../../plan/plan.ts";
 import { prepare } from "../../convert/prepare.ts";
 import type { PoolKeeper } from "../../run/workers/pool_keeper.ts";
@@ -41,9 +41,6 @@ import type { CommandContext } from "../context.ts";
 import { openFor } from "../open_input.ts";
 import { versionLine } from "../version.ts";
 import { verifyOutput } from "../verify_output.ts";
-
-/** Most workers without `--workers`: beyond this the disk is what limits. */
-const MAX_DEFAULT_WORKERS = 8;
 
 /** Runs the conversion or dry run that `parsed` asks for; returns the exit code. */
 export async function convertCommand(parsed: Parsed, context: CommandContext): Promise<number> {
@@ -169,7 +166,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
       },
       onGpuFailure: (reason) => log.warn(`${reason}; the CPU does its work`),
       workers: io.lowMemory ? 1 : io.workers ??
-        Math.min(MAX_DEFAULT_WORKERS, availableParallelism()),
+        Math.min(RUN_DEFAULTS.maxWorkers, availableParallelism()),
       memoryLimitBytes: io.memoryLimitBytes,
       signal: context.signal,
       onPlan: (start) => {
@@ -298,8 +295,7 @@ function methodLine(plan: Plan, options: ConvertOptions): string {
       return `method: quip, transformed and rounded to nearest with scale search (${none})`;
     }
     const nothing = method === "auto" ? "" : ": there is nothing to compensate by";
-    return `method: ${method}, round to nearest with scale search (${none}${nothing})` +
-      (name === "quip" ? "; --convrot lowers the error, whatever the data" : "");
+    return `method: ${method}, round to nearest with scale search (${none}${nothing})`;
   }
   const rest = plan.totals.quantize - compensated;
   return `method: ${name} for ${compensated} layers with ${data}` +
@@ -380,7 +376,7 @@ async function conclude(
     const corrected = result.layers.filter(({ bias }) => bias !== null && bias.factor > 0).length;
     if (corrected > 0) context.stdout(`biases corrected: ${corrected}`);
   }
-  if (io.reportQuality && low.length > 0) {
+  if ((io.reportQuality || io.strict) && low.length > 0) {
     log.warn(`${low.length} layers are below ${io.qualityThreshold} dB SQNR`);
   }
   const { totals } = result.plan;
@@ -421,7 +417,7 @@ async function conclude(
     elapsed_ms: Math.round(result.elapsedMs),
   });
   if (check !== null && !(check.loads && check.matches)) return 1;
-  return io.strict && io.reportQuality && low.length > 0 ? 1 : 0;
+  return io.strict && low.length > 0 ? 1 : 0;
 }
 
 /** What became of the shards of an output that had the name before. */

@@ -2,6 +2,7 @@
 
 import { basename, dirname, join } from "node:path";
 import { type DequantizeDType, dequantizeModel } from "../../convert/dequantize.ts";
+import { RUN_DEFAULTS } from "../../plan/options.ts";
 import { WorkerPool } from "../../run/workers/worker_pool.ts";
 import { localNameOf } from "../../remote/location.ts";
 import { checkOutputPath } from "../../safetensors/output_file.ts";
@@ -17,7 +18,7 @@ import { createProgress } from "../progress.ts";
 /** Runs the subcommand; returns the exit code. */
 export async function dequantizeCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const files = filesOf(parsed);
-  const dtype = (parsed.string("output-dtype") ?? "BF16") as DequantizeDType;
+  const dtype = (parsed.string("output-dtype") ?? RUN_DEFAULTS.outputDtype) as DequantizeDType;
   const output = files.output ?? outputName(localNameOf(files.input), dtype);
   const force = parsed.bool("force");
   const json = parsed.bool("json");

@@ -9,6 +9,7 @@ import { worstFirst } from "../../convert/output_errors.ts";
 import { type SourceReport, verifyAgainstSource } from "../../verify/verify_source.ts";
 import { WorkerPool } from "../../run/workers/worker_pool.ts";
 import type { OpenInput } from "../../run/workers/remote_input.ts";
+import { DEFAULT_CONVERT_OPTIONS, RUN_DEFAULTS } from "../../plan/options.ts";
 import { displayName } from "../../remote/location.ts";
 import type { CommandContext } from "../context.ts";
 import { filesOf, verbosityOf } from "../files.ts";
@@ -19,13 +20,10 @@ import { poolSize } from "../pool_size.ts";
 import { createProgress } from "../progress.ts";
 import { type Verified, verifiedJson, verifiedLines } from "../verify_report.ts";
 
-/** SQNR in dB below which a layer is marked, and fails under `--strict`. */
-const DEFAULT_THRESHOLD_DB = 30;
-
 /** Runs the subcommand; returns the exit code: 1 where the file does not work or is not its source. */
 export async function verifyCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const { input } = filesOf(parsed);
-  const thresholdDb = parsed.number("quality-threshold") ?? DEFAULT_THRESHOLD_DB;
+  const thresholdDb = parsed.number("quality-threshold") ?? RUN_DEFAULTS.qualityThresholdDb;
   for (const name of ["quality-threshold", "strict"]) {
     if (parsed.has(name) && !parsed.has("source")) {
       context.stderr(`warning: --${name} changes nothing without --source`);
@@ -89,7 +87,8 @@ async function verify(
     const outputs = await measureAgainstSource(stored, source, {
       names: comparison.layers.map(({ name }) => name),
       calibration,
-      holdout: parsed.number("calibration-holdout") ?? 0,
+      holdout: parsed.number("calibration-holdout") ??
+        DEFAULT_CONVERT_OPTIONS.calibrationHoldout,
       pool,
       ...options,
     });

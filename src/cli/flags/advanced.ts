@@ -1,13 +1,16 @@
 /** The flags of details: of the format, of learned rounding, of computing on a GPU. */
 
+import { DEFAULT_CONVERT_OPTIONS } from "../../plan/options.ts";
+import { SCHEDULES } from "../../quant/learned/options.ts";
+import { DEFAULT_PLACEMENT } from "../../run/gpu_placement.ts";
 import { BOOL, type Flag, oneOf, section } from "./flag.ts";
 
 export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "advanced", theme: "Format" }, [
     {
       name: "comfy_quant",
+      option: "comfyQuant",
       type: BOOL,
-      default: "on",
       help:
         "write comfy_quant markers; off: the old scale_weight layout; edit: make them say what " +
         "the header says",
@@ -15,11 +18,13 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
     },
     {
       name: "full_precision_matrix_mult",
+      option: "fullPrecisionMatrixMult",
       type: BOOL,
       help: "ask the loader to multiply in full precision",
     },
     {
       name: "save-quant-metadata",
+      option: "saveQuantMetadata",
       type: BOOL,
       help: "tell the format of every layer in the header, too; edit: --no-... tells it in " +
         "markers only",
@@ -27,14 +32,21 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
     },
     {
       name: "no-normalize-scales",
+      option: "normalizeScales",
       type: BOOL,
       help: "write scalar scales with shape [1] instead of []",
     },
-    { name: "input_scale", type: BOOL, help: "write an input_scale of 1 beside each weight" },
+    {
+      name: "input_scale",
+      option: "inputScale",
+      type: BOOL,
+      help: "write an input_scale of 1 beside each weight",
+    },
   ]),
   ...section({ page: "advanced", theme: "Randomness" }, [
     {
       name: "manual_seed",
+      option: "seed",
       type: { kind: "int", min: 0, max: Number.MAX_SAFE_INTEGER },
       help: "seed of the methods that use randomness; rounding to the nearest uses none",
       commands: ["convert", "calibrate"],
@@ -43,28 +55,39 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "advanced", theme: "Learned rounding" }, [
     {
       name: "num_iter",
+      option: "learned.iterations",
       type: { kind: "int", min: 0 },
-      default: "1000",
       help: "most steps per tensor; it stops earlier where nothing is gained",
     },
-    { name: "lr", type: { kind: "float", min: 0 }, default: "0.008077", help: "learning rate" },
+    { name: "lr", option: "learned.lr", type: { kind: "float", min: 0 }, help: "learning rate" },
     {
       name: "top_p",
+      option: "learned.topP",
       type: { kind: "float", min: 0, max: 1 },
-      default: "0.2",
       help: "share of the singular directions that count",
     },
-    { name: "min_k", type: { kind: "int", min: 1 }, default: "64", help: "fewest directions" },
-    { name: "max_k", type: { kind: "int", min: 1 }, default: "1024", help: "most directions" },
+    {
+      name: "min_k",
+      option: "learned.minDirections",
+      type: { kind: "int", min: 1 },
+      help: "fewest directions",
+    },
+    {
+      name: "max_k",
+      option: "learned.maxDirections",
+      type: { kind: "int", min: 1 },
+      help: "most directions",
+    },
     {
       name: "full_matrix",
+      option: "learned.fullMatrix",
       type: BOOL,
       help: "full instead of randomized decomposition: exact, and slow for large layers",
     },
     {
       name: "weight-error-limit",
+      option: "learned.errorLimitDb",
       type: { kind: "float", min: 0, max: 100 },
-      default: "0.3",
       help: "how far the SQNR of the weights may fall below that of round to nearest, in dB",
     },
   ]),
@@ -72,79 +95,79 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "lr_schedule",
       type: oneOf("adaptive", "exponential", "plateau"),
-      default: "adaptive",
+      default: DEFAULT_CONVERT_OPTIONS.learned.schedule.kind,
       help: "how the rate changes",
     },
     {
       name: "lr_gamma",
       type: { kind: "float", min: 0, max: 1 },
-      default: "0.99",
+      default: SCHEDULES.exponential.gamma,
       help: "exponential: factor per step",
     },
     {
       name: "lr_patience",
       type: { kind: "int", min: 0 },
-      default: "9",
+      default: SCHEDULES.plateau.patience,
       help: "plateau: steps without improvement before the rate falls",
     },
     {
       name: "lr_factor",
       type: { kind: "float", min: 0, max: 1 },
-      default: "0.92",
+      default: SCHEDULES.plateau.factor,
       help: "plateau: factor by which it falls",
     },
     {
       name: "lr_min",
       type: { kind: "float", min: 0 },
-      default: "1e-10",
+      default: SCHEDULES.plateau.min,
       help: "plateau: lowest rate",
     },
     {
       name: "lr_cooldown",
       type: { kind: "int", min: 0 },
-      default: "6",
+      default: SCHEDULES.plateau.cooldown,
       help: "plateau: steps to wait after a fall",
     },
     {
       name: "lr_threshold",
       type: { kind: "float", min: 0 },
-      default: "0",
+      default: SCHEDULES.plateau.threshold,
       help: "plateau: least improvement that counts",
     },
     {
       name: "lr_adaptive_mode",
       type: oneOf("simple-reset", "no-reset"),
-      default: "simple-reset",
+      default: SCHEDULES.adaptive.mode,
       help: "adaptive: what an improvement does to the counter",
     },
     {
       name: "lr-shape-influence",
       type: { kind: "float", min: 0 },
-      default: "1",
+      default: SCHEDULES.plateau.shapeInfluence,
       help: "plateau: influence of the layer's aspect ratio",
     },
     {
       name: "lr-threshold-mode",
       type: oneOf("rel", "abs"),
-      default: "rel",
+      default: SCHEDULES.plateau.thresholdMode,
       help: "plateau: improvement relative to the loss, or absolute",
     },
     {
       name: "early-stop-loss",
+      option: "learned.stopLoss",
       type: { kind: "float", min: 0 },
-      default: "1e-8",
       help: "stop below this loss, 1 being that of round to nearest",
     },
     {
       name: "early-stop-lr",
+      option: "learned.stopLr",
       type: { kind: "float", min: 0 },
-      default: "1e-10",
       help: "stop below this rate",
     },
     {
       name: "early-stop-stall",
+      option: "learned.stopStall",
       type: { kind: "int", min: 1 },
-      default: "1000",
       help: "stop after this many steps without improvement",
     },
   ]),
@@ -152,7 +175,7 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "streaming-mode",
       type: oneOf("off", "minimal", "balanced", "aggressive", "auto"),
-      default: "balanced",
+      default: DEFAULT_PLACEMENT.mode,
       help: "how large an operation may be before it leaves the GPU",
     },
     {
@@ -175,29 +198,34 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
       type: { kind: "int", min: 0 },
       help: "the same for random orthogonal matrices, by dimension",
     },
-    { name: "no-memory-limits", type: BOOL, help: "no checks: everything on the GPU" },
+    {
+      name: "no-memory-limits",
+      type: BOOL,
+      default: !DEFAULT_PLACEMENT.hasLimits,
+      help: "no checks: everything on the GPU",
+    },
     {
       name: "bf16-compute",
       type: oneOf("auto", "on", "off"),
-      default: "auto",
+      default: DEFAULT_PLACEMENT.halfWidth,
       help: "store errors of GPTQ and LDLQ in half width; auto: where f32 would not fit",
     },
     {
       name: "bf16-threshold",
       type: { kind: "int", min: 0 },
-      default: "1000000",
+      default: DEFAULT_PLACEMENT.halfThresholds.other,
       help: "elements of a layer from which auto may do so",
     },
     {
       name: "bf16-hadamard-threshold",
       type: { kind: "int", min: 0 },
-      default: "500000",
+      default: DEFAULT_PLACEMENT.halfThresholds.hadamard,
       help: "the same for Hadamard transforms",
     },
     {
       name: "bf16-hessian-threshold",
       type: { kind: "int", min: 0 },
-      default: "1000000",
+      default: DEFAULT_PLACEMENT.halfThresholds.hessian,
       help: "the same for Hessians",
     },
   ]),

@@ -1,11 +1,19 @@
 /** The flags of data-driven methods, LoRA merging and editing. */
 
+import {
+  DEFAULT_CONVERT_OPTIONS,
+  DEFAULT_MERGE,
+  DEFAULT_SEGMENTS,
+  RUN_DEFAULTS,
+  SMOOTH_DEFAULTS,
+} from "../../plan/options.ts";
 import { BOOL, type Flag, oneOf, section } from "./flag.ts";
 
 export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "experimental", theme: "Calibration" }, [
     {
       name: "calibration-data",
+      option: "calibrationPath",
       type: { kind: "string", place: "FILE" },
       help: "what is known of each layer's inputs: safetensors or JSON with LAYER.activations, " +
         "LAYER.hessian or LAYER.channel_max; makes gptq the method of those layers, and verify " +
@@ -14,19 +22,20 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     },
     {
       name: "calibration-holdout",
+      option: "calibrationHoldout",
       type: { kind: "float", min: 0, max: 0.9 },
-      default: "0",
       help: "share of the activation rows, the last ones, that nothing is fitted to: they measure",
       commands: ["convert", "verify"],
     },
     {
       name: "bias-correction",
+      option: "biasCorrection",
       type: BOOL,
-      default: "on",
       help: "correct biases for what rounding does to the mean output, where real inputs are known",
     },
     {
       name: "static-activations",
+      option: "staticActivations",
       type: BOOL,
       help: "write the input_scale of the calibration data, or that of its activations",
     },
@@ -34,6 +43,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "experimental", theme: "Calibration" }, [
     {
       name: "calibration-lora",
+      option: "calibrationLora",
       type: { kind: "string", place: "FILE" },
       help: "steer the rounding by what a LoRA reads from the inputs of its layers; besides " +
         "--calibration-data, or without",
@@ -42,7 +52,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "calib_samples",
       type: { kind: "int", min: 1, max: 65536 },
-      default: "256",
+      default: RUN_DEFAULTS.calibrationSamples,
       help: "number of synthetic inputs per layer",
       commands: ["convert", "calibrate"],
     },
@@ -58,7 +68,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "smoothquant-alpha",
       type: { kind: "float", min: 0, max: 1 },
-      default: "0.5",
+      default: SMOOTH_DEFAULTS.alpha,
       help: "share of the inputs' differences that moves into the weights: 1 is all of it, 0 none",
     },
   ]),
@@ -66,7 +76,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "gptq-actorder",
       type: BOOL,
-      default: "on",
+      default: DEFAULT_CONVERT_OPTIONS.actOrder,
       help: "round the columns of the largest activations first",
     },
     {
@@ -76,8 +86,8 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     },
     {
       name: "gptq-turbo",
+      option: "turbo",
       type: BOOL,
-      default: "on",
       help:
         "feed errors back in 16-bit integers: faster than in f32, as good, other codes here and " +
         "there; also with --optimizer quip; a GPU has no need of it",
@@ -87,35 +97,40 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "quip-actorder",
       type: BOOL,
-      default: "on",
+      default: DEFAULT_CONVERT_OPTIONS.actOrder,
       help: "columns in the order of their activations",
     },
     {
       name: "quip-hadamard",
       type: BOOL,
-      default: "on",
+      default: true,
       help: "Hadamard transform; the only one of --quip-store-transformed",
     },
     {
       name: "quip-seed",
+      option: "quip.seed",
+      defaultNote: "that of --manual_seed",
       type: { kind: "int", min: 0 },
       help: "seed of the random signs",
     },
     {
       name: "quip-store-transformed",
+      option: "quip.storeTransformed",
       type: BOOL,
       help: "store the transformed weights, in a layout that needs its own loader",
     },
     {
       name: "quip-requant-scheme",
+      option: "quip.requantScheme",
+      defaultNote: "none: rows are rotated",
       type: oneOf("tensor", "block"),
-      default: "tensor",
-      help: "scales in original space: tensor (see below), or one per row and block_size columns",
+      help: "codes in original space, not rotated: tensor (see below), or a scale per row and " +
+        "block_size columns",
     },
     {
       name: "quip-requant-tensor-per-row",
+      option: "quip.perRow",
       type: BOOL,
-      default: "on",
       help: "one scale per row instead of one per tensor",
     },
     {
@@ -126,13 +141,13 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "quip-checkpoint-threshold",
       type: { kind: "int", min: 1 },
-      default: "8192",
+      default: DEFAULT_SEGMENTS.threshold,
       help: "layer dimension from which segments are used",
     },
     {
       name: "quip-checkpoint-segments",
       type: { kind: "int", min: 1 },
-      default: "4",
+      default: DEFAULT_SEGMENTS.count,
       help: "number of segments",
     },
   ]),
@@ -150,13 +165,13 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "merge-lora-scale",
       type: { kind: "float" },
-      default: "1",
+      default: DEFAULT_MERGE.scale,
       help: "strength of the merged LoRAs",
     },
     {
       name: "merge-lora-dampen",
       type: BOOL,
-      default: "on",
+      default: DEFAULT_MERGE.dampen,
       help: "weaken the n-th of several LoRAs by 0.9^(n-1)",
     },
   ]),

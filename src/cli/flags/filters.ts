@@ -45,37 +45,58 @@ export const FILTER_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "filters", theme: "Layers by pattern" }, [
     {
       name: "custom-layers",
+      option: "customLayers",
       type: { kind: "string", place: "REGEX" },
       help: "layers that get the --custom-... settings",
     },
-    { name: "custom-type", type: oneOf("int8", "fp16"), help: "type of the custom layers" },
+    {
+      name: "custom-type",
+      option: "customType",
+      type: oneOf("int8", "fp16"),
+      help: "type of the custom layers",
+    },
     {
       name: "custom-block-size",
+      option: "customBlockSize",
       type: { kind: "int", min: 1, max: 65536 },
       help: "block size of the custom layers",
     },
     {
       name: "custom-scaling-mode",
+      option: "customScalingMode",
       type: oneOf("tensor", "axis", "row", "block"),
       help: "scaling of the custom layers",
     },
-    { name: "custom-simple", type: BOOL, help: "plain round to nearest for the custom layers" },
+    {
+      name: "custom-simple",
+      option: "customSimple",
+      type: BOOL,
+      help: "plain round to nearest for the custom layers",
+    },
     {
       name: "custom-heur",
+      option: "customHeur",
       type: BOOL,
       help: "keep custom layers that their settings do not fit",
     },
     {
       name: "fallback",
+      option: "fallback",
       type: oneOf("int8", "fp16"),
       help: "type of the layers that would be kept",
     },
     {
       name: "fallback-block-size",
+      option: "fallbackBlockSize",
       type: { kind: "int", min: 1, max: 65536 },
       help: "block size of the fallback layers",
     },
-    { name: "fallback-simple", type: BOOL, help: "plain round to nearest for the fallback layers" },
+    {
+      name: "fallback-simple",
+      option: "fallbackSimple",
+      type: BOOL,
+      help: "plain round to nearest for the fallback layers",
+    },
   ]),
   ...section({ page: "filters", theme: "Layer configuration" }, [
     {
@@ -83,6 +104,11 @@ export const FILTER_FLAGS: readonly Flag[] = Object.freeze([
       type: { kind: "string", place: "FILE" },
       help: "JSON of patterns and settings; --dry-run create-template writes one to edit",
     },
-    { name: "fullmatch", type: BOOL, help: "its patterns must match the whole layer name" },
+    {
+      name: "fullmatch",
+      option: "fullmatch",
+      type: BOOL,
+      help: "its patterns must match the whole layer name",
+    },
   ]),
 ]);

@@ -1,5 +1,7 @@
 /** The types of the flag table: one row says how a flag is parsed, helped and completed. */
 
+import { DEFAULT_CONVERT_OPTIONS } from "../../plan/options.ts";
+
 /** The subcommands, `convert` being the one without a name. */
 export const COMMANDS = Object.freeze(
   [
@@ -50,8 +52,12 @@ export interface Flag {
   /** Other names, with their dashes: `-i`. */
   readonly aliases?: readonly string[];
   readonly type: FlagType;
-  /** The default in words; absent where the flag is off, or unset, by default. */
-  readonly default?: string;
+  /** The option of a conversion that it sets, as `DEFAULT_CONVERT_OPTIONS` nests it: `quip.seed`. */
+  readonly option?: string;
+  /** The value that counts if it is not given; absent: off, or unset. That of its option by itself. */
+  readonly default?: boolean | number | string;
+  /** The default in words, where it depends on other flags or the machine. */
+  readonly defaultNote?: string;
   readonly page: HelpPage;
   /** Heading on the help page. */
   readonly theme: string;
@@ -78,5 +84,27 @@ export function section(
     & Partial<Pick<Flag, "commands">>
   )[],
 ): Flag[] {
-  return flags.map((flag) => ({ commands: ["convert"], ...shared, ...flag }));
+  return flags.map((flag) => ({
+    commands: ["convert"],
+    ...shared,
+    ...defaultOf(flag),
+    ...flag,
+  }));
+}
+
+/** Returns what help and manual say of the default; empty where the flag is off or unset. */
+export function defaultText({ default: value, defaultNote }: Flag): string {
+  if (defaultNote !== undefined) return defaultNote;
+  if (value === true) return "on";
+  return value === undefined || value === false ? "" : String(value);
+}
+
+function defaultOf(
+  { name, option }: Pick<Flag, "name" | "option">,
+): Pick<Flag, "default"> | Record<never, never> {
+  if (option === undefined) return {};
+  let value: unknown = DEFAULT_CONVERT_OPTIONS;
+  for (const key of option.split(".")) value = (value as Record<string, unknown> | null)?.[key];
+  if (typeof value === "boolean") return { default: name.startsWith("no-") ? !value : value };
+  return typeof value === "number" || typeof value === "string" ? { default: value } : {};
 }

@@ -1,5 +1,6 @@
 /** The flags of everyday use: files, mode, what is kept, checks, and how to run. */
 
+import { CTQ_DEFAULTS, DEFAULT_CONVERT_OPTIONS, RUN_DEFAULTS } from "../../plan/options.ts";
 import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
 
 const EDITING: readonly CommandName[] = ["edit", "migrate"];
@@ -22,7 +23,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "output",
       aliases: ["-o"],
       type: { kind: "string", place: "FILE" },
-      default: "named after the input and the mode",
+      defaultNote: "named after the input and the mode",
       help: "file to write",
       commands: ["convert", "dequantize", "calibrate", ...EDITING],
     },
@@ -34,6 +35,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     },
     {
       name: "shard-size",
+      option: "shardBytes",
       type: { kind: "size" },
       help: "write shards of at most this size with an index, as Hugging Face has them: 5GB, 900MB",
       commands: ["convert"],
@@ -46,13 +48,14 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     },
     {
       name: "requantize",
+      option: "requantize",
       type: BOOL,
       help: "take an already quantized input: dequantize it first",
     },
     {
       name: "output-dtype",
       type: oneOf("BF16", "F16", "F32"),
-      default: "BF16",
+      default: RUN_DEFAULTS.outputDtype,
       help: "dtype of the dequantized weights",
       commands: ["dequantize"],
     },
@@ -78,13 +81,13 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "pattern",
       type: { kind: "string", place: "GLOB" },
-      default: "*.safetensors",
+      default: RUN_DEFAULTS.batchPattern,
       help: "which files of a folder are meant",
     },
     {
       name: "output-dir",
       type: { kind: "string", place: "DIR" },
-      default: "beside each model",
+      defaultNote: "beside each model",
       help: "folder of the outputs; it must exist",
     },
     {
@@ -105,30 +108,32 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     { name: "yes", aliases: ["-y"], type: BOOL, help: "do not ask whether to proceed" },
   ]),
   ...section({ page: "standard", theme: "Mode" }, [
-    { name: "int8", type: BOOL, default: "on", help: "quantize to INT8" },
+    { name: "int8", type: BOOL, default: true, help: "quantize to INT8" },
     { name: "fp16", type: BOOL, help: "cast to FP16 instead" },
     {
       name: "target",
+      option: "target",
       type: oneOf("comfyui", "ctq"),
-      default: "comfyui",
       help: "write what stock ComfyUI loads, or what convert_to_quant writes",
     },
     {
       name: "scaling_mode",
+      option: "scaling",
       type: oneOf("tensor", "axis", "row", "block"),
-      default: "row; block with --target ctq",
+      defaultNote: `row; ${CTQ_DEFAULTS.scaling} with --target ctq`,
       help: "weights that share a scale: all, a row (axis means the same), a square block",
     },
     {
       name: "block_size",
+      option: "blockSize",
       type: { kind: "int", min: 1, max: 65536 },
-      default: "128",
       help: "edge of a block in weights, for --scaling_mode block",
     },
     {
       name: "convrot",
+      option: "convrot",
       type: { kind: "optional", words: ["auto", "off"], digits: "GROUP", alone: "auto" },
-      default: "auto; off with an explicit --scaling_mode",
+      defaultNote: "auto; off with an explicit --scaling_mode",
       help:
         "rotate groups of a row before rounding, as ComfyUI runs it natively; GROUP is a power " +
         "of 4, auto the largest of 256, 64, 16 that fits",
@@ -140,14 +145,15 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     },
     {
       name: "scale-search",
+      option: "scaleSearch",
       type: oneOf("off", "mse"),
-      default: "mse; off with --simple",
+      defaultNote: "mse; off with --simple",
       help: "shrink each scale where that lowers the squared error",
     },
     {
       name: "optimizer",
       type: oneOf("original", "adamw", "radam", "gptq", "quip"),
-      default: "none; original with --target ctq",
+      defaultNote: `none; ${CTQ_DEFAULTS.method} with --target ctq`,
       help: "how codes are chosen beyond rounding to the nearest",
     },
   ]),
@@ -155,14 +161,14 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "preset",
       type: { kind: "string", place: "NAME" },
-      default: "auto",
+      default: DEFAULT_CONVERT_OPTIONS.preset.kind,
       help: "which layers to keep: auto (detected), none, or a name of `quantsmith presets list`",
       commands: ["convert", "calibrate"],
     },
     {
       name: "tier",
+      option: "tier",
       type: oneOf("minimal", "balanced", "conservative"),
-      default: "balanced",
       help: "how many layers of a model family are kept",
       commands: ["convert", "calibrate"],
     },
@@ -173,19 +179,21 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     },
     {
       name: "exclude-layers",
+      option: "excludeLayers",
       type: { kind: "string", place: "REGEX" },
       help: "keep the tensors whose name matches",
       commands: ["convert", "calibrate"],
     },
     {
       name: "heur",
+      option: "heur",
       type: BOOL,
       help: "keep layers that the mode does not fit, instead of plain row scaling",
     },
     {
       name: "nonfinite",
+      option: "nonfinite",
       type: oneOf("error", "keep"),
-      default: "error",
       help: "NaN, infinity or overflow in a weight: stop, or keep that tensor as it is",
     },
   ]),
@@ -204,8 +212,8 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "quality-threshold",
       type: { kind: "float", min: -1000, max: 1000 },
-      default: "30",
-      help: "SQNR in dB below which --report-quality warns",
+      default: RUN_DEFAULTS.qualityThresholdDb,
+      help: "SQNR in dB below which --report-quality warns, and --strict exits 1",
       commands: ["convert", "verify"],
     },
     {
@@ -216,7 +224,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "report-layers",
       type: { kind: "string", place: "REGEX" },
-      default: "the worst six",
+      defaultNote: "the worst six",
       help: "layers whose codes --report FILE.html shows",
     },
     {
@@ -235,14 +243,14 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "device",
       type: oneOf("auto", "cpu", "gpu"),
-      default: "auto",
+      default: RUN_DEFAULTS.device,
       help: "where to compute",
       commands: ["convert"],
     },
     {
       name: "workers",
       type: { kind: "int", min: 1, max: 64 },
-      default: "the number of cores, at most 8",
+      defaultNote: `the number of cores, at most ${RUN_DEFAULTS.maxWorkers}`,
       help: "threads; the output does not depend on it",
       commands: [...WORKING, "calibrate"],
     },
@@ -267,7 +275,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "progress",
       type: BOOL,
-      default: "on",
+      default: true,
       help: "show progress on stderr",
       commands: WORKING,
     },
@@ -278,7 +286,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
         words: ["MINIMAL", "NORMAL", "VERBOSE", "DEBUG"],
         alone: "VERBOSE",
       },
-      default: "NORMAL",
+      default: RUN_DEFAULTS.verbosity,
       help: "how much to say on stderr",
       commands: EVERY,
     },

@@ -1,6 +1,4 @@
-/** What learned rounding is asked to do: the documented options, their defaults, and what is refused. */
-
-import { UsageError } from "../../core/errors.ts";
+/** What learned rounding is asked to do: the documented options and their defaults. */
 
 /** How codes are moved: by coordinate descent (`original`), or by gradient steps. */
 export type LearnedOptimizer = "original" | "adamw" | "radam";
@@ -97,55 +95,4 @@ export function directionCount(options: LearnedOptions, rows: number, cols: numb
   const { topP, minDirections, maxDirections } = options;
   const share = Math.floor(topP * Math.min(rows, cols));
   return Math.min(maxDirections, Math.max(minDirections, share));
-}
-
-/**
- * Refuses numbers that are none, and options that contradict one another.
- *
- * @throws UsageError naming the documented option.
- */
-export function checkLearnedOptions(options: LearnedOptions): void {
-  const { schedule } = options;
-  atLeast("num_iter", options.iterations, 0, { whole: true });
-  atLeast("lr", options.lr, 0);
-  atLeast("top_p", options.topP, 0, { most: 1 });
-  atLeast("min_k", options.minDirections, 1, { whole: true });
-  atLeast("max_k", options.maxDirections, 1, { whole: true });
-  atLeast("early-stop-loss", options.stopLoss, 0);
-  atLeast("early-stop-lr", options.stopLr, 0);
-  atLeast("early-stop-stall", options.stopStall, 1, { whole: true });
-  atLeast("weight-error-limit", options.errorLimitDb, 0, { most: 100 });
-  if (options.minDirections > options.maxDirections) {
-    throw new UsageError(
-      `Cannot use --min_k ${options.minDirections} with --max_k ${options.maxDirections}: ` +
-        "the fewest directions are more than the most",
-    );
-  }
-  if (schedule.kind === "exponential") atLeast("lr_gamma", schedule.gamma, 0, { most: 1 });
-  if (schedule.kind !== "plateau") return;
-  atLeast("lr_patience", schedule.patience, 0, { whole: true });
-  atLeast("lr_factor", schedule.factor, 0, { most: 1 });
-  atLeast("lr_min", schedule.min, 0);
-  atLeast("lr_cooldown", schedule.cooldown, 0, { whole: true });
-  atLeast("lr_threshold", schedule.threshold, 0);
-  atLeast("lr-shape-influence", schedule.shapeInfluence, 0);
-  if (schedule.min > options.lr) {
-    throw new UsageError(
-      `Cannot use --lr_min ${schedule.min} with --lr ${options.lr}: the rate begins below its minimum`,
-    );
-  }
-}
-
-function atLeast(
-  name: string,
-  value: number,
-  least: number,
-  { whole = false, most = Infinity }: { whole?: boolean; most?: number } = {},
-): void {
-  const isKind = whole ? Number.isSafeInteger(value) : Number.isFinite(value);
-  if (isKind && value >= least && value <= most) return;
-  const range = most === Infinity ? `of at least ${least}` : `from ${least} to ${most}`;
-  throw new UsageError(
-    `Cannot use ${value} for --${name}: it takes a ${whole ? "whole " : ""}number ${range}`,
-  );
 }

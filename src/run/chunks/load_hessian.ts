@@ -123,8 +123,14 @@ export function segmentSize(
   segments: Segments | null,
 ): number {
   if (segments === null || cols < segments.threshold) return cols;
-  for (let count = segments.count; count <= cols / (group ?? 1); count++) {
-    if (cols % count === 0 && (cols / count) % (group ?? 1) === 0) return cols / count;
+  const unit = group ?? 1, most = cols / unit;
+  const isWhole = (count: number) => cols % count === 0 && (cols / count) % unit === 0;
+  for (let count = segments.count; count <= most; count++) {
+    if (isWhole(count)) return cols / count;
+  }
+  // More than there can be: as many as there can be.
+  for (let count = Math.min(segments.count, Math.floor(most)); count > 1; count--) {
+    if (isWhole(count)) return cols / count;
   }
   return cols;
 }

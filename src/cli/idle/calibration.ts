@@ -1,0 +1,42 @@
+/** Idle flags of calibration data, GPTQ and SmoothQuant. */
+
+import { isLearnedOptimizer } from "../../quant/learned/options.ts";
+import type { IdleFacts, IdleRule } from "./idle_rule.ts";
+
+export function calibrationRules({ options, isInt8, isMixed, hasData }: IdleFacts): IdleRule[] {
+  const { method, calibrationPath, smoothAlpha, quip } = options;
+  return [
+    {
+      when: true,
+      names: ["gptq-fast"],
+      why: "here: the blocked kernels are always used and never change the result",
+    },
+    {
+      when: calibrationPath === null || !isInt8,
+      names: ["calibration-holdout", "bias-correction"],
+      why: "without --calibration-data",
+    },
+    {
+      when: (method === "simple" && !isMixed) || !isInt8,
+      names: ["calibration-lora", "gptq-turbo"],
+      why: "with plain round to nearest",
+    },
+    {
+      when: !hasData,
+      names: ["gptq-actorder", "gptq-turbo", "quip-actorder", "quip-checkpointed"],
+      why: "without --calibration-data",
+    },
+    {
+      when: true,
+      names: ["calib_samples"],
+      why: "here: rounding follows no synthetic inputs; `quantsmith calibrate` makes them",
+    },
+    { when: smoothAlpha === null, names: ["smoothquant-alpha"], why: "without --smoothquant" },
+    {
+      when: !(method === "quip" && quip.storeTransformed) && !isLearnedOptimizer(method) &&
+        !isMixed,
+      names: ["manual_seed"],
+      why: "with methods that are not random",
+    },
+  ];
+}

@@ -1,0 +1,69 @@
+/** Options that contradict one another, in one list for every door. */
+
+import { UsageError } from "../core/errors.ts";
+import type { LearnedOptions } from "../quant/learned/options.ts";
+import type { OptionNames } from "./option_names.ts";
+import type { ConvertOptions } from "./options.ts";
+import { scalingNameOf } from "./mode.ts";
+
+/**
+ * @param names how the options are written by who asked for them.
+ * @throws UsageError for two options of which each makes the other impossible.
+ */
+export function refuseContradictions(options: ConvertOptions, names: OptionNames): void {
+  const { quip, convrot, comfyQuant } = options;
+  refuseDirections(options.learned, names);
+  if (options.method === "quip" && quip.storeTransformed) {
+    return refuseWithTransform(options, names);
+  }
+  if (convrot === null || convrot === "off") return;
+  const scaling = scalingNameOf(options);
+  if (scaling !== "row") {
+    refuse(names("convrot"), names("scaling", scaling), "rotation needs row scaling");
+  }
+  if (!comfyQuant) {
+    refuse(
+      names("convrot"),
+      names("comfyQuant", false),
+      "only the comfy_quant marker tells a loader of the rotation",
+    );
+  }
+}
+
+function refuse(one: string, other: string, why: string): never {
+  throw new UsageError(`Cannot use ${one} with ${other}: ${why}`);
+}
+
+function refuseWithTransform(
+  { scaling, convrot, comfyQuant }: ConvertOptions,
+  names: OptionNames,
+): void {
+  const transform = names("quip.storeTransformed", true);
+  if (scaling !== null && scaling !== "row") {
+    refuse(names("scaling", scaling), transform, "transformed weights have a scale per row");
+  }
+  if (convrot !== null && convrot !== "off") {
+    refuse(names("convrot"), transform, "the weight is rotated already");
+  }
+  if (!comfyQuant) {
+    refuse(names("comfyQuant", false), transform, "only a marker tells a loader of the transform");
+  }
+}
+
+function refuseDirections(learned: LearnedOptions, names: OptionNames): void {
+  const { minDirections, maxDirections, schedule, lr } = learned;
+  if (minDirections > maxDirections) {
+    refuse(
+      names("learned.minDirections", minDirections),
+      names("learned.maxDirections", maxDirections),
+      "the fewest directions are more than the most",
+    );
+  }
+  if (schedule.kind === "plateau" && schedule.min > lr) {
+    refuse(
+      names("learned.schedule.min", schedule.min),
+      names("learned.lr", lr),
+      "the rate begins below its minimum",
+    );
+  }
+}
