@@ -13,17 +13,34 @@ import type { LinalgContext } from "../../linalg/context.ts";
 import { diagonalOf, type Hessian, hessianBlock, shrinkToDiagonal } from "../../linalg/hessian.ts";
 import { packedErrorsBytes } from "../../linalg/packed_factor.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
-import { type GptqFactor, packedBytes, prepareGptq } from "../../quant/gptq.ts";
+import {
+  type GptqFactor,
+  type GptqRows,
+  gptqRows,
+  packedBytes,
+  prepareGptq,
+} from "../../quant/gptq.ts";
+import { roundInRowSpace, rowSpaceScratchBytes } from "../../quant/row_space.ts";
 import { DAMPING_RAISED, ROUNDED_TO_NEAREST } from "../layer_notes.ts";
 import { chunkGrid, chunkRect, elementBytes, type QuantizeTask, type Rect } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
-import { guardRows, guardRowsBytes, largestShare } from "./guard_rows.ts";
+import {
+  denseMeasures,
+  guardRows,
+  guardRowsBytes,
+  largestShare,
+  type RowMeasures,
+  rowSpaceGuardBytes,
+  rowSpaceMeasures,
+} from "./guard_rows.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { codeBlockSize, hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
-import { dropFactor, type PlacedFactor, placeFactor, roundRows } from "./round_rows.ts";
+import { dropFactor, placeFactor, roundRows } from "./round_rows.ts";
+import { rowSpaceBlockCols } from "./row_space_choice.ts";
+import { rowSpaceLayer, rowSpaceLayerBytes } from "./row_space_layer.ts";
 import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";
 
 /**
@@ -38,8 +55,29 @@ export function gptqLayer(
   task: QuantizeTask,
   compensation: Compensation,
 ): void {
-  const { linalg } = team;
   const scales = new LayerScales(team, task);
+  const blockCols = rowSpaceBlockCols(task);
+  const { drop, ...layer } = blockCols === null
+    ? denseLayer(team, task, compensation, scales)
+    : layerInRowSpace(team, task, compensation, { scales, blockCols });
+  if (layer.oneScale !== null && team.linalg.team.index === 0) {
+    team.write(bytesOf(Float32Array.of(layer.oneScale)), task.scalesOffsetBytes);
+  }
+  for (let chunk = team.nextChunk(); chunk !== null; chunk = team.nextChunk()) {
+    quantizeBand(chunk.context, team.linalg, layer, chunkRect(chunkGrid(task), chunk.index));
+    team.chunkDone(chunk.context);
+  }
+  drop();
+}
+
+/** A layer that is rounded by its factored K x K Hessian. */
+function denseLayer(
+  team: TeamContext,
+  task: QuantizeTask,
+  compensation: Compensation,
+  scales: LayerScales,
+): Layer & { drop(): void } {
+  const { linalg } = team;
   const hessian = rotatedHessian(team, task, compensation);
   if (compensation.pairs !== 1) shrinkPairs(linalg, hessian, compensation.pairs);
   const guard = compensation.guarded ? diagonalOf(hessian) : null;
@@ -70,25 +108,71 @@ export function gptqLayer(
     ? scales.plain(searched)
     : scales.weighted(residualEnergies(factor));
   const placed = placeFactor(team, task, factor);
-  const share = largestShare(compensation);
-  const layer: Layer = {
+  return {
     task: searched,
-    factor,
-    placed,
     oneScale,
-    weighted: !isPlain,
+    weightedBy: isPlain ? null : factor,
     plainSearch: compensation.fallbackScaleSearch,
     guard,
-    share,
+    share: largestShare(compensation),
+    round: (context, own, rows) => roundRows(context, own, { ...placed, ...rows }),
+    measures: (context, own) => fallback === null ? denseMeasures(context, own, factor) : null,
+    drop: () => dropFactor(team, placed),
   };
-  if (oneScale !== null && linalg.team.index === 0) {
-    team.write(bytesOf(Float32Array.of(oneScale)), task.scalesOffsetBytes);
+}
+
+/** A layer that is rounded in the space of its calibration rows. */
+function layerInRowSpace(
+  team: TeamContext,
+  task: QuantizeTask,
+  compensation: Compensation,
+  { scales, blockCols }: { readonly scales: LayerScales; readonly blockCols: number },
+): Layer & { drop(): void } {
+  const found = rowSpaceLayer(team, task, compensation, blockCols);
+  const { factor } = found;
+  if (team.linalg.team.index === 0) {
+    const { directions, ...plain } = compensation;
+    const report = factor === null
+      ? { damping: null, dampingRaised: false, deadChannels: 0, fallback: found.reason }
+      : {
+        damping: compensation.damping,
+        dampingRaised: false,
+        deadChannels: found.deadChannels,
+        fallback: null,
+      };
+    const size = task.source.cols;
+    const note = noteOf("gptq", { ...plain, directions }, { size, blockSize: size, report });
+    team.note(factor === null ? note : `${note}, in the space of the rows`);
   }
-  for (let chunk = team.nextChunk(); chunk !== null; chunk = team.nextChunk()) {
-    quantizeBand(chunk.context, linalg, layer, chunkRect(chunkGrid(task), chunk.index));
-    team.chunkDone(chunk.context);
-  }
-  dropFactor(team, placed);
+  const scaleSearch = factor === null ? compensation.fallbackScaleSearch : task.scaleSearch;
+  const searched = { ...task, scaleSearch };
+  return {
+    task: searched,
+    oneScale: hasOneScale(task) ? scales.plain(searched) : null,
+    weightedBy: null,
+    plainSearch: compensation.fallbackScaleSearch,
+    guard: null,
+    share: largestShare(compensation),
+    round: (_context, own, rows) =>
+      factor === null
+        ? gptqRows(own, nothingToFeedBack(task.source.cols), rows)
+        : roundInRowSpace(own, factor, rows),
+    measures: (context, own) => factor === null ? null : rowSpaceMeasures(context, own, factor),
+    drop: () => {},
+  };
+}
+
+/** The factor by which rows are rounded to nearest. */
+function nothingToFeedBack(size: number): GptqFactor {
+  return {
+    size,
+    blockSize: 1,
+    values: new Float64Array(),
+    order: null,
+    packed: null,
+    diagonal: new Float64Array(size),
+    report: { damping: null, dampingRaised: false, deadChannels: 0, fallback: "no Hessian" },
+  };
 }
 
 /** Whether errors are fed back in integers: on a GPU, and where it fails on the way, it is in f32. */
@@ -103,15 +187,20 @@ function shrinkPairs(linalg: LinalgContext, hessian: Hessian, factor: number): v
   }
 }
 
+/** Some rows, and whether their errors are needed. */
+type RoundedRows = GptqRows & { readonly errors: boolean };
+
 /** What everybody knows of a layer before the bands are taken. */
 interface Layer {
   readonly task: QuantizeTask;
-  readonly factor: GptqFactor;
-  readonly placed: PlacedFactor;
+  /** Rounds rows, as `gptqRows` does. `weights` become errors if `errors` is true, else they may. */
+  round(context: ChunkContext, linalg: LinalgContext, rows: RoundedRows): void;
+  /** How the errors of rows are measured; null: all are rounded to nearest, and nothing is to be held. */
+  measures(context: ChunkContext, linalg: LinalgContext): RowMeasures | null;
   /** The scale of the whole layer, where there is only one. */
   readonly oneScale: number | null;
-  /** Whether scales are those of least error after compensation. */
-  readonly weighted: boolean;
+  /** By what scales are those of least error after compensation; null: they are not. */
+  readonly weightedBy: GptqFactor | null;
   /** Whether rounding to nearest searches its scales. */
   readonly plainSearch: boolean;
   /** See {@link largestShare}. */
@@ -127,7 +216,7 @@ interface Layer {
 export function noteOf(
   what: string,
   { statistic, directions }: Compensation,
-  { size, blockSize, report }: GptqFactor,
+  { size, blockSize, report }: Pick<GptqFactor, "size" | "blockSize" | "report">,
 ): string {
   const { damping, dampingRaised, deadChannels, fallback } = report;
   if (fallback !== null) return `${ROUNDED_TO_NEAREST}${fallback}`;
@@ -148,9 +237,10 @@ export function noteOf(
 function quantizeBand(
   context: ChunkContext,
   linalg: LinalgContext,
-  { task, factor, placed, oneScale, weighted, plainSearch, guard, share }: Layer,
+  layer: Layer,
   rect: Rect,
 ): void {
+  const { task, oneScale, weightedBy, plainSearch, guard, share } = layer;
   const { scratch, kernels } = context;
   const { cols } = task.source;
   const count = rect.rows * cols;
@@ -160,7 +250,7 @@ function quantizeBand(
   const x = scratch.f32(count), xhat = scratch.f32(count);
   const codes = scratch.i8(count);
   const scales = scratch.f32(groupCount(grid));
-  const plain = weighted && oneScale === null ? scratch.f32(scales.length) : scales;
+  const plain = weightedBy !== null && oneScale === null ? scratch.f32(scales.length) : scales;
   const stats = scratch.f64(SLOT.nonFinite);
   stats.fill(0);
   readRect(context, raw, task.source, rect);
@@ -172,16 +262,16 @@ function quantizeBand(
     else {
       kernels.absmax(scales, x, grid);
       kernels.scaleFromAbsmax(scales, scales);
-      if (weighted) {
+      if (weightedBy !== null) {
         plain.set(scales);
         if (plainSearch) kernels.searchScale(plain, x, grid);
-        searchCompensatedScales(factor, scales, x, grid);
+        searchCompensatedScales(weightedBy, scales, x, grid);
       } else if (task.scaleSearch) kernels.searchScale(scales, x, grid);
     }
     const limits = guard === null ? null : holdScales(context, guard, { x, xhat, scales, grid });
     const rows = { weights: x, codes, firstRow: 0, grid, scales };
     xhat.set(x); // rounding uses the weights up
-    roundRows(context, linalg, { ...placed, ...rows, errors: limits !== null });
+    layer.round(context, linalg, { ...rows, errors: limits !== null });
     const moved = limits === null ? null : rowEnergies(x, cols);
     const nearest = new Set<number>();
     for (let row = 0; limits !== null && row < rect.rows; row++) {
@@ -193,7 +283,9 @@ function quantizeBand(
       nearest.add(row);
     }
     const guarded = { weights: xhat, codes, scales, plain, grid, share };
-    for (const row of guardRows(context, linalg, factor, guarded)) nearest.add(row);
+    const measures = layer.measures(context, linalg);
+    const lost = measures === null ? [] : guardRows(context, measures, guarded);
+    for (const row of lost) nearest.add(row);
     if (task.convrotGroupSize === null) restore();
     addErrors(context, task, { x, xhat, codes, scales, grid, stats, restore });
     writeCodes(context, task, rect, codes);
@@ -256,6 +348,10 @@ function rowEnergies(x: Float32Array, cols: number, weights?: Float64Array): Flo
 /** Bytes of memory that the workers share in {@link gptqLayer}. */
 export function gptqSharedBytes(task: QuantizeTask, compensation: Compensation): number {
   const { cols } = task.source;
+  const width = rowSpaceBlockCols(task);
+  if (width !== null) {
+    return rowSpaceLayerBytes(task, compensation, width) + layerScalesBytes(task) + SLACK_BYTES;
+  }
   const group = task.convrotGroupSize;
   const hessian = 8 * hessianElements(cols, group, compensation);
   const blockSize = codeBlockSize(cols, group, compensation);
@@ -271,6 +367,15 @@ export function gptqScratchBytes(task: QuantizeTask): number {
   const step = chunkGrid(task).rowStep;
   const groups = (Math.min(rows, step) / Math.min(task.groupRows, step)) * (cols / task.groupCols);
   const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 2) + 12 * groups;
+  const width = rowSpaceBlockCols(task);
+  if (width !== null) {
+    const inputs = task.compensation!.rows;
+    const most = Math.max(
+      rowSpaceScratchBytes(cols, inputs, width),
+      rowSpaceGuardBytes(cols, inputs),
+    );
+    return band + most + decodeScratchBytes(task.source, step) + 16 * cols + SLACK_BYTES;
+  }
   // Inside gptqRows: reordered rows, their codes, feedback, a block column of the factor.
   const rounding = step * (5 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols +
     (feedsIntegers(task) ? packedErrorsBytes(step, cols) : 0);

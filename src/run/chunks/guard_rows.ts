@@ -12,6 +12,7 @@ import type { Grid, Kernels } from "../../backend/backend.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { matrix, type MatrixF32 } from "../../linalg/matrix.ts";
 import type { GptqFactor } from "../../quant/gptq.ts";
+import { type RowSpaceFactor, rowSpaceObjectives } from "../../quant/row_space.ts";
 import {
   type ObjectiveBounds,
   objectiveBounds,
@@ -61,19 +62,12 @@ export function largestShare(
  */
 export function guardRows(
   context: Pick<ChunkContext, "kernels" | "scratch">,
-  linalg: LinalgContext,
-  factor: GptqFactor,
+  { quick, exact }: RowMeasures,
   rounded: GuardedRows & { readonly share: number },
 ): number[] {
-  if (factor.report.fallback !== null) return [];
   const { grid, scales, plain, share } = rounded;
   const { rows, cols } = grid;
   const unit = scales === plain ? 1 : grid.groupRows;
-  const decode: Kernels["decode"] = (...args) => context.kernels.decode(...args);
-  const exact: Measure = (errors) => {
-    const found = rowObjectives({ ...linalg, decode }, factor, errors);
-    return { least: found, most: found };
-  };
   const losersOf = (stride: number, most: number, measure: Measure): number[] => {
     const sample = Array.from({ length: Math.ceil(rows / stride) }, (_, i) => i * stride);
     const found = compareRows(context, measure, rounded, sample);
@@ -87,8 +81,8 @@ export function guardRows(
     return [...fitted.keys()].filter((index) => !(fitted[index]! <= most * nearest[index]!));
   };
   const clear = Math.min(share, CLEAR_GAIN);
-  const quick: Measure = (errors) => objectiveBounds(linalg, factor, errors);
   for (const measure of cols > NARROW_COLS && rows > 1 ? [quick, exact] : []) {
+    if (measure === null) continue;
     if (losersOf(SAMPLE_STRIDE, clear, measure).length === 0) return [];
   }
   const across = cols / grid.groupCols;
@@ -109,7 +103,49 @@ export function guardRows(
   return nearest;
 }
 
-/** Bytes of scratch that {@link guardRows} takes. */
+/** How errors of rows are measured: exactly, and, where there is a way, quickly, by bounds. */
+export interface RowMeasures {
+  readonly exact: Measure;
+  readonly quick: Measure | null;
+}
+
+/** Measures by the Hessian that `factor` was made from. Not for the factor of a fallback. */
+export function denseMeasures(
+  context: Pick<ChunkContext, "kernels">,
+  linalg: LinalgContext,
+  factor: GptqFactor,
+): RowMeasures {
+  const decode: Kernels["decode"] = (...args) => context.kernels.decode(...args);
+  return {
+    exact: (errors) => sure(rowObjectives({ ...linalg, decode }, factor, errors)),
+    quick: (errors) => objectiveBounds(linalg, factor, errors),
+  };
+}
+
+/** Measures by the rows of inputs themselves. */
+export function rowSpaceMeasures(
+  context: Pick<ChunkContext, "kernels">,
+  linalg: LinalgContext,
+  factor: RowSpaceFactor,
+): RowMeasures {
+  const rotate: Kernels["rotate"] = (...args) => context.kernels.rotate(...args);
+  return {
+    exact: (errors) => sure(rowSpaceObjectives({ ...linalg, rotate }, factor, errors)),
+    quick: null,
+  };
+}
+
+function sure(found: Float64Array): ObjectiveBounds {
+  return { least: found, most: found };
+}
+
+/** Bytes of scratch that {@link guardRows} takes with {@link rowSpaceMeasures}, for layers of T inputs. */
+export function rowSpaceGuardBytes(cols: number, inputs: number): number {
+  const rows = 2 * PART_ROWS;
+  return 4 * rows * cols + 5 * cols + 4 * rows * (cols + inputs) + 512;
+}
+
+/** Bytes of scratch that {@link guardRows} takes with {@link denseMeasures}. */
 export function guardRowsBytes(cols: number, blockSize: number): number {
   const rows = 2 * PART_ROWS;
   return 4 * rows * cols + 5 * cols + rowObjectivesBytes(rows, { size: cols, blockSize }) + 256;
@@ -126,7 +162,7 @@ function scalesOfRow(scales: Float32Array, { cols, groupRows, groupCols }: Grid,
 }
 
 /** Squared output errors of rows, or what they lie between; null: not to be had this way. */
-type Measure = (errors: MatrixF32) => ObjectiveBounds | null;
+export type Measure = (errors: MatrixF32) => ObjectiveBounds | null;
 
 /** The squared output errors of some rows, as they are (at most) and rounded to nearest (at least). */
 function compareRows(

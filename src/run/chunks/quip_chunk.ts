@@ -23,7 +23,7 @@ import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { SLOT, type TeamContext } from "./chunk_context.ts";
 import { dropFactor, type PlacedFactor, placeFactor, roundRows } from "./round_rows.ts";
-import { guardRows, guardRowsBytes, largestShare } from "./guard_rows.ts";
+import { denseMeasures, guardRows, guardRowsBytes, largestShare } from "./guard_rows.ts";
 import { feedsIntegers, noteOf } from "./gptq_chunk.ts";
 import { fillDead, hessianElements, hessianOf, inputBytes } from "./load_hessian.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
@@ -197,7 +197,11 @@ function roundAll(
       const rows = { weights: x, codes, firstRow: 0, grid, scales };
       roundRows(team, linalg, { ...factor, ...rows, errors: false });
       const rounded = { weights, codes, scales, plain: scales, grid, share };
-      nearest += guardRows(team, linalg, factor.factor, rounded).length;
+      const { report } = factor.factor;
+      if (report.fallback === null) {
+        const measures = denseMeasures(team, linalg, factor.factor);
+        nearest += guardRows(team, measures, rounded).length;
+      }
       kernels.dequantize(x, codes, scales, grid);
       for (let i = 0; i < x.length; i++) x[i] = weights[i]! - x[i]!;
     }

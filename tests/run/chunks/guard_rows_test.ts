@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Hessian } from "../../../src/linalg/hessian.ts";
 import { soloContext } from "../../../src/linalg/context.ts";
-import { guardRows, guardRowsBytes } from "../../../src/run/chunks/guard_rows.ts";
+import { denseMeasures, guardRows, guardRowsBytes } from "../../../src/run/chunks/guard_rows.ts";
 import { withOwnMemory } from "../../../src/library/own_memory.ts";
 import { gptqRows, prepareGptq } from "../../../src/quant/gptq.ts";
 import { syntheticLayer } from "../../support/synthetic_layer.ts";
@@ -51,7 +51,11 @@ function guarded(
     });
     const before = codes.slice();
     const rounded = { weights, codes, scales, plain: scales, grid, share: 1 };
-    const told = guardRows({ kernels, scratch: memory }, context, factor, rounded);
+    const told = guardRows(
+      { kernels, scratch: memory },
+      denseMeasures({ kernels }, context, factor),
+      rounded,
+    );
     const differs = (other: Int8Array) => (row: number) =>
       codes.subarray(row * cols, (row + 1) * cols).some((code, k) =>
         code !== other[row * cols + k]
