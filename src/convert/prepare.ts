@@ -114,6 +114,7 @@ export function prepare(
     ...(merge === null ? {} : { merged: merge.names }),
   };
   const plan = makePlan(input);
+  notes.push(...widenedNotes(plan, input.merged));
   notes.push(...unusableNotes(model, logical, plan));
   if (calibration !== null) notes.push(...unusedCalibration(calibration, plan));
   const byWeight = new Map(layers.map((layer) => [layer.weightName, layer]));
@@ -253,6 +254,18 @@ function refusalFor(
   }
   if (model.tensors.length === 0) return "it holds no tensors";
   return null;
+}
+
+/** The kept F8 tensors that a merge makes BF16. */
+function widenedNotes({ tensors }: Plan, merged: ReadonlySet<string> = new Set()): string[] {
+  const widened = tensors.filter(({ source, action }) =>
+    action === "cast" && source.dtype.startsWith("F8") && merged.has(source.name)
+  );
+  if (widened.length === 0) return [];
+  const more = widened.length === 1 ? "" : ` and ${widened.length - 1} more`;
+  return [
+    `LoRAs are merged into kept F8 tensors, which become BF16: ${widened[0]!.source.name}${more}`,
+  ];
 }
 
 /** What stock ComfyUI could not do with the result, by the list that `verify` judges by. */

@@ -6,7 +6,8 @@
 
 import type { TensorInfo } from "../core/tensor.ts";
 import { type Component, LORA_PREFIXES, MODEL_PREFIXES } from "./key_prefixes.ts";
-import { type FusedLayout, NAMING_TABLES, type NamingTable } from "./naming_tables.ts";
+import type { FusedLayout, NamingTable } from "./naming_table.ts";
+import { NAMING_TABLES } from "./naming_tables.ts";
 
 /** Rows of a module's delta that go to rows of one weight. */
 export interface Piece {

@@ -1,6 +1,7 @@
 /** The pairs of a LoRA file with their values, for programs that use this project as a library. */
 
 import { UnsupportedError } from "../core/errors.ts";
+import { withAdapterConfig } from "../safetensors/adapter_config.ts";
 import { UnifiedSafetensorsLoader } from "../safetensors/loader.ts";
 import { decodeFloats } from "./decode_floats.ts";
 import type { LoraModule } from "./lora_module.ts";
@@ -77,7 +78,7 @@ function readPairs<T>(
     dtype: loader.getDtype(name),
     shape: loader.getShape(name),
   }));
-  const lora = parseLora(tensors, loader.metadata());
+  const lora = parseLora(tensors, withAdapterConfig(path, loader.metadata()));
   checkLora(path, lora);
   const source: DeltaSource = {
     path,

@@ -13,13 +13,20 @@ export interface MetadataAlpha {
 export interface LoraMetadata {
   /** Returns the alpha of a module, or null where the metadata names none. */
   alphaOf(moduleKey: string): MetadataAlpha | null;
+  /** The rank that the metadata gives a module; null where it gives none, or several. */
+  rankOf(moduleKey: string): MetadataAlpha | null;
   /** Whether `alpha / sqrt(rank)` is the factor of a module. */
   rankStabilized(moduleKey: string): boolean;
   readonly problems: readonly LoraProblem[];
 }
 
 /** Metadata keys whose value is one PEFT configuration per component, as JSON. */
-const PEFT_KEYS = ["lora_adapter_metadata", "peft_config", "adapter_config"] as const;
+const PEFT_KEYS = [
+  "lora_adapter_metadata",
+  "peft_config",
+  "adapter_config",
+  "adapter_config.json", // the file beside the adapter
+] as const;
 /** Metadata keys whose value is the alpha of the whole file. */
 const NUMBER_KEYS = ["ss_network_alpha", "network_alpha", "lora_alpha"] as const;
 /** Components that diffusers puts before a configuration's keys. */
@@ -65,6 +72,7 @@ export function readLoraMetadata(metadata: Readonly<Record<string, string>> | nu
   if (config !== null) checkConfig(config, add);
   return {
     alphaOf: (moduleKey) => (config === null ? null : peftAlpha(config, moduleKey)) ?? whole,
+    rankOf: (moduleKey) => config === null ? null : peftRank(config, moduleKey),
     rankStabilized: (moduleKey) =>
       config !== null && valueOf(config, moduleKey, "use_rslora") === true,
     problems,
@@ -97,6 +105,16 @@ function peftAlpha(config: PeftConfig, moduleKey: string): MetadataAlpha | null 
   }
   const alpha = valueOf(config, moduleKey, "lora_alpha");
   return typeof alpha === "number" ? { key: `${config.key}.lora_alpha`, value: alpha } : null;
+}
+
+/** The rank of all modules; a pattern of ranks makes it that of some. */
+function peftRank(config: PeftConfig, moduleKey: string): MetadataAlpha | null {
+  const pattern = valueOf(config, moduleKey, "rank_pattern");
+  if (typeof pattern === "object" && pattern !== null && Object.keys(pattern).length > 0) {
+    return null;
+  }
+  const rank = valueOf(config, moduleKey, "r");
+  return typeof rank === "number" ? { key: `${config.key}.r`, value: rank } : null;
 }
 
 function checkConfig(config: PeftConfig, add: (tensor: string, message: string) => void): void {

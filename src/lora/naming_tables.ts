@@ -1,48 +1,19 @@
 /**
- * How LoRA files and models spell the same layer, as data. `key_map.ts` reads these tables; nothing
- * here runs. A row says that a layer which one side calls `native` is called `alias` by the other;
- * every row is read both ways, so a LoRA in native names also fits a model in the alias's layout.
- *
- * In a name `{i}` stands for a number, the same on both sides in order of appearance; `{*}` for the
- * rest of the name.
+ * How LoRA files and models spell the same layer, as data (`naming_table.ts` explains the form).
+ * `key_map.ts` reads these tables; nothing here runs.
  */
 
-/** The rows of a fused weight, as fractions of it that other layouts store as separate layers. */
-export type FusedLayout =
-  /** query (as many rows as the weight has columns), then key and value in equal shares. */
-  | "qkv"
-  /** query, key, value (each as many rows as columns), then the MLP's input projection. */
-  | "qkvMlp";
-
-/** A fused weight and the names of its parts, top to bottom. */
-export interface FusedRow {
-  readonly native: string;
-  readonly layout: FusedLayout;
-  readonly parts: readonly string[];
-}
-
-/** The names of one model family in two layouts. */
-export interface NamingTable {
-  readonly id: string;
-  /** The table acts on models with a name that begins with one of these. */
-  readonly models: readonly string[];
-  /** `[native, alias]`: the same matrix under another name. */
-  readonly renamed: readonly (readonly [string, string])[];
-  readonly fused: readonly FusedRow[];
-  /**
-   * `[native, alias]` where the halves trade places: the native layer computes (shift, scale), the
-   * alias (scale, shift).
-   */
-  readonly swapped: readonly (readonly [string, string])[];
-  /** `[native, alias]` swapped as above where the weight has two rows per column, else plainly renamed. */
-  readonly swappedIfPair?: readonly (readonly [string, string])[];
-}
+import { KREA2 } from "./krea2_names.ts";
+import type { NamingTable } from "./naming_table.ts";
+import { unetTable } from "./unet_names.ts";
 
 /** FLUX.1, FLUX.2 and Chroma: Black Forest Labs' names and those of diffusers. */
 const FLUX: NamingTable = {
   id: "flux",
   models: ["double_blocks.", "single_blocks.", "single_transformer_blocks."],
   renamed: [
+    ["double_blocks.{i}.img_attn.qkv", "transformer_blocks.{i}.attn.to_qkv"],
+    ["double_blocks.{i}.txt_attn.qkv", "transformer_blocks.{i}.attn.to_added_qkv"],
     ["double_blocks.{i}.img_attn.proj", "transformer_blocks.{i}.attn.to_out.0"],
     ["double_blocks.{i}.txt_attn.proj", "transformer_blocks.{i}.attn.to_add_out"],
     ["double_blocks.{i}.img_mlp.0", "transformer_blocks.{i}.ff.net.0.proj"],
@@ -158,6 +129,8 @@ const HUNYUAN_VIDEO: NamingTable = {
       "txt_in.individual_token_refiner.blocks.{i}.mlp.2",
     ],
     // Tencent against diffusers
+    ["double_blocks.{i}.img_attn_qkv", "transformer_blocks.{i}.attn.to_qkv"],
+    ["double_blocks.{i}.txt_attn_qkv", "transformer_blocks.{i}.attn.to_added_qkv"],
     ["double_blocks.{i}.img_attn_proj", "transformer_blocks.{i}.attn.to_out.0"],
     ["double_blocks.{i}.txt_attn_proj", "transformer_blocks.{i}.attn.to_add_out"],
     ["double_blocks.{i}.img_mlp.fc1", "transformer_blocks.{i}.ff.net.0.proj"],
@@ -256,6 +229,8 @@ const SD3: NamingTable = {
   id: "sd3",
   models: ["joint_blocks.", "pos_embed.proj."],
   renamed: [
+    ["joint_blocks.{i}.x_block.attn.qkv", "transformer_blocks.{i}.attn.to_qkv"],
+    ["joint_blocks.{i}.context_block.attn.qkv", "transformer_blocks.{i}.attn.to_added_qkv"],
     ["joint_blocks.{i}.x_block.attn.proj", "transformer_blocks.{i}.attn.to_out.0"],
     ["joint_blocks.{i}.x_block.attn2.proj", "transformer_blocks.{i}.attn2.to_out.0"],
     ["joint_blocks.{i}.x_block.mlp.fc1", "transformer_blocks.{i}.ff.net.0.proj"],
@@ -312,6 +287,7 @@ const LUMINA: NamingTable = {
   id: "lumina",
   models: ["cap_embedder.", "time_caption_embed."],
   renamed: [
+    ["{*}.attention.qkv", "{*}.attention.to_qkv"],
     ["{*}.attention.out", "{*}.attention.to_out.0"],
     ["final_layer.linear", "all_final_layer.2-1.linear"],
     ["final_layer.adaLN_modulation.1", "all_final_layer.2-1.adaLN_modulation.1"],
@@ -370,7 +346,13 @@ const WAN: NamingTable = {
     ["img_emb.proj.3", "condition_embedder.image_embedder.ff.net.2"],
     ["head.head", "proj_out"],
   ],
-  fused: [],
+  fused: [
+    {
+      native: "blocks.{i}.attn1.to_qkv",
+      layout: "qkv",
+      parts: ["blocks.{i}.self_attn.q", "blocks.{i}.self_attn.k", "blocks.{i}.self_attn.v"],
+    },
+  ],
   swapped: [],
 };
 
@@ -412,69 +394,21 @@ const OPEN_CLIP: NamingTable = {
   swapped: [],
 };
 
-/** The layers inside a residual block of the Stable Diffusion U-Nets. */
-const RESNET_LAYERS: readonly (readonly [string, string])[] = [
-  ["in_layers.0", "norm1"],
-  ["in_layers.2", "conv1"],
-  ["emb_layers.1", "time_emb_proj"],
-  ["out_layers.0", "norm2"],
-  ["out_layers.3", "conv2"],
-  ["skip_connection", "conv_shortcut"],
-];
-
-/** Residual blocks per resolution in every Stable Diffusion U-Net (1.x, 2.x, SDXL). */
-const RESNETS_PER_BLOCK = 2;
-/** Resolutions at most: four in 1.x and 2.x, three in SDXL. */
-const UNET_LEVELS = 4;
-
-/**
- * The U-Nets of Stable Diffusion 1, 2 and XL. The numbering is regular: a resolution takes
- * `RESNETS_PER_BLOCK` input blocks and a downsampler, and one output block more on the way up.
- */
-function unetTable(): NamingTable {
-  const renamed: (readonly [string, string])[] = [
-    ["input_blocks.0.0", "conv_in"],
-    ["out.0", "conv_norm_out"],
-    ["out.2", "conv_out"],
-    ["time_embed.0", "time_embedding.linear_1"],
-    ["time_embed.2", "time_embedding.linear_2"],
-    ["label_emb.0.0", "add_embedding.linear_1"],
-    ["label_emb.0.2", "add_embedding.linear_2"],
-    ["middle_block.1.{*}", "mid_block.attentions.0.{*}"],
-  ];
-  const resnet = (native: string, alias: string) => {
-    for (const [inner, name] of RESNET_LAYERS) {
-      renamed.push([`${native}.${inner}`, `${alias}.${name}`]);
-    }
-  };
-  resnet("middle_block.0", "mid_block.resnets.0");
-  resnet("middle_block.2", "mid_block.resnets.1");
-  const stride = RESNETS_PER_BLOCK + 1;
-  for (let level = 0; level < UNET_LEVELS; level++) {
-    for (let r = 0; r < RESNETS_PER_BLOCK; r++) {
-      const native = `input_blocks.${level * stride + r + 1}`;
-      resnet(`${native}.0`, `down_blocks.${level}.resnets.${r}`);
-      renamed.push([`${native}.1.{*}`, `down_blocks.${level}.attentions.${r}.{*}`]);
-    }
-    renamed.push([
-      `input_blocks.${(level + 1) * stride}.0.op`,
-      `down_blocks.${level}.downsamplers.0.conv`,
-    ]);
-    for (let r = 0; r < stride; r++) {
-      const native = `output_blocks.${level * stride + r}`;
-      resnet(`${native}.0`, `up_blocks.${level}.resnets.${r}`);
-      renamed.push([`${native}.1.{*}`, `up_blocks.${level}.attentions.${r}.{*}`]);
-    }
-    // The upsampler follows the attention where there is one.
-    for (const place of [1, 2]) {
-      renamed.push([
-        `output_blocks.${level * stride + stride - 1}.${place}.conv`,
-        `up_blocks.${level}.upsamplers.0.conv`,
-      ]);
-    }
-  }
-  return { id: "unet", models: ["input_blocks.", "down_blocks."], renamed, fused: [], swapped: [] };
-}
+/** Projections that diffusers fuses for training: adapters have one layer, the model has them apart. */
+const FUSED_ATTENTION: NamingTable = {
+  id: "fused_attention",
+  models: [""],
+  renamed: [],
+  fused: [
+    { native: "{*}.to_qkv", layout: "qkv", parts: ["{*}.to_q", "{*}.to_k", "{*}.to_v"] },
+    {
+      native: "{*}.to_added_qkv",
+      layout: "qkv",
+      parts: ["{*}.add_q_proj", "{*}.add_k_proj", "{*}.add_v_proj"],
+    },
+  ],
+  swapped: [],
+};
 
 /** All naming tables. A row acts only where the model has one of its names. */
 export const NAMING_TABLES: readonly NamingTable[] = Object.freeze([
@@ -484,6 +418,8 @@ export const NAMING_TABLES: readonly NamingTable[] = Object.freeze([
   LUMINA,
   WAN,
   LTX,
+  KREA2,
+  FUSED_ATTENTION,
   OPEN_CLIP,
   unetTable(),
 ]);

@@ -124,8 +124,22 @@ export function parseLora(
       alpha: alphaSource(roles, fromMetadata.alphaOf(key)),
       rankStabilized: fromMetadata.rankStabilized(key),
     });
-    if ("message" in made) problems.push(made);
-    else modules.push(made);
+    if ("message" in made) {
+      problems.push(made);
+      continue;
+    }
+    modules.push(made);
+    const rank = fromMetadata.rankOf(key);
+    const counts = made.kind === "lora" && made.alpha.kind === "metadata" && rank !== null;
+    if (counts && rank.value !== made.rank) {
+      problems.push({
+        module: key,
+        tensor: made.tensors.down?.name ?? null,
+        message: `${rank.key} is ${rank.value}, the pair has rank ${made.rank}: ` +
+          "the configuration is another adapter's",
+        unsupported: false,
+      });
+    }
   }
   // Metadata that nothing needs may be wrong: resized files say "Dynamic", and have alpha tensors.
   const needsMetadata = modules.some((m) => m.rank !== null && m.alpha.kind !== "tensor");

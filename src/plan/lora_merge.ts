@@ -10,6 +10,7 @@ import type { DeltaForm, LoraDelta } from "../lora/lora_delta.ts";
 import { type LoraReport, type MergeStep, planMerge } from "../lora/plan_merge.ts";
 import { type DeltaSource, prepareDelta } from "../lora/prepare_delta.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
+import { withAdapterConfig } from "../safetensors/adapter_config.ts";
 import { openModel, TensorReader } from "../safetensors/reader.ts";
 import type { LoraMergeOptions } from "./options.ts";
 
@@ -35,7 +36,11 @@ export function openLoraMerge(
   options: LoraMergeOptions,
 ): LoraMerge {
   const files = options.paths.map((path) => new LoraValues(openModel(path)));
-  const plan = planMerge(files.map(({ model }) => model), tensors, options);
+  const headers = files.map(({ model }) => ({
+    ...model,
+    metadata: withAdapterConfig(model.paths[0]!, model.metadata),
+  }));
+  const plan = planMerge(headers, tensors, options);
   // At strength 0 nothing changes: such tensors are copied like all others.
   const steps = new Map<string, readonly MergeStep[]>();
   for (const [name, list] of plan.steps) {

@@ -241,13 +241,20 @@ function planRest(
   return { source, action: "cast", reason: `dequantized: ${reason}`, scheme: null };
 }
 
-/** Writes a kept tensor with its LoRAs merged, in its own dtype. */
+/** Writes a kept tensor with its LoRAs merged, in its own dtype; an F8 one, too coarse for that, as BF16. */
 function planMerged(wanted: Wanted, source: SourceTensor, reason: string): PlannedTensor {
   const { name, shape, dtype } = source;
+  if (dtype === "F8_E4M3" || dtype === "F8_E5M2") {
+    wanted.push({
+      info: { name, dtype: "BF16", shape },
+      content: { kind: "cast", source, dtype: "BF16" },
+    });
+    return { source, action: "cast", reason: `${reason}; ${dtype} becomes BF16`, scheme: null };
+  }
   if (dtype !== "F16" && dtype !== "BF16" && dtype !== "F32") {
     throw new UnsupportedError(
       `Cannot merge a LoRA into tensor ${JSON.stringify(name)}: it is kept as ${dtype}, ` +
-        "merged tensors are kept as F16, BF16 or F32",
+        "merged tensors are kept as F16, BF16 or F32, those of F8 as BF16",
     );
   }
   wanted.push({ info: { name, dtype, shape }, content: { kind: "cast", source, dtype } });

@@ -447,3 +447,40 @@ for (const options of [{}, { scaling: "block", blockSize: 32 }] as const) {
     },
   );
 }
+
+Deno.test("convertModel() merges into a kept F8 tensor, which becomes BF16, and says so", async () => {
+  using folder = temporaryFolder();
+  const input = join(folder.path, "in.safetensors");
+  const lora = join(folder.path, "lora.safetensors");
+  const output = join(folder.path, "out.safetensors");
+  const rows = 32, cols = 16, one = 0x38; // E4M3
+  writeModel(input, [
+    tensorOf("txtfusion.projector.weight", "BF16", [1, 12], new Uint16Array(12)),
+    tensorOf("first.weight", "F8_E4M3", [rows, cols], new Uint8Array(rows * cols).fill(one)),
+  ]);
+  writeModel(lora, [
+    tensorOf("diffusion_model.first.lora_A.weight", "F32", [1, cols], seededFloats(cols, 1)),
+    tensorOf("diffusion_model.first.lora_B.weight", "F32", [rows, 1], seededFloats(rows, 2)),
+  ]);
+  let notes: readonly string[] = [];
+  await convertModel({
+    input,
+    output,
+    options: {
+      ...DEFAULT_CONVERT_OPTIONS,
+      merge: { paths: [lora], scale: 1, dampen: true, strict: false },
+    },
+    workerUrl: WORKER,
+    workers: 1,
+    onPlan: (start) => notes = start.notes,
+  });
+  const merged = readModel(output).get("first.weight")!;
+  assert.equal(merged.dtype, "BF16");
+  const a = seededFloats(cols, 1), b = seededFloats(rows, 2);
+  const wanted = Float32Array.from(
+    { length: rows * cols },
+    (_, i) => 1 + b[Math.floor(i / cols)]! * a[i % cols]!,
+  );
+  assert.ok(relativeError(valuesOf(merged), wanted) < 0.004);
+  assert.match(notes.join(), /merged into kept F8 tensors, which become BF16: first\.weight/);
+});
