@@ -198,6 +198,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
   const pool = (request.pools ?? own!).take(workers, gpu);
   const { signal, options: { staticActivations } } = request;
+  prepared.refuseOddScales();
   await checkStatistics(prepared, prepared.plan, { pool, signal, staticActivations });
   const plan = request.options.nonfinite === "keep"
     ? await planAround(prepared, pool, { signal, tasks: work.tasks })

@@ -8,13 +8,21 @@ import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { layoutTensors } from "../safetensors/layout.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
+import { isScaledFp8, QUANTIZATION_METADATA_KEY } from "../formats/marker_reader.ts";
 import {
-  findQuantizedLayers,
-  QUANTIZATION_METADATA_KEY,
   type QuantizedLayer,
+  type QuantizedModel,
+  readQuantizedModel,
 } from "../formats/quant_layers.ts";
+import { refuseOddScales } from "../formats/verify_values.ts";
 import { TensorReader } from "../safetensors/reader.ts";
-import { LAYER_PARTS, originalShape, partName, storedMatrix } from "../formats/stored_matrix.ts";
+import {
+  layersByWeight,
+  logicalModel,
+  refuseUndecodable,
+  shapesIn,
+  storedMatrix,
+} from "../formats/stored_matrix.ts";
 import type { Task } from "../run/tasks.ts";
 import { NonFiniteError, type Progress, type WorkerPool } from "../run/workers/worker_pool.ts";
 
@@ -41,6 +49,8 @@ export interface DequantizePlan {
 export interface DequantizeRequest {
   readonly output: string;
   readonly dtype: DequantizeDType;
+  /** Another file of the same model, for the shapes of weights that the input does not say. */
+  readonly shapesOf?: ModelSource | undefined;
   /** Replace an existing output. */
   readonly force?: boolean;
   readonly pool: WorkerPool;
@@ -63,30 +73,29 @@ export interface DequantizeResult {
  * Returns what becomes of every tensor, and the output's header.
  *
  * @param layers what `findQuantizedLayers` found in `source`.
+ * @param options.dropped names of tensors that go besides markers and scales.
  * @throws FormatError where a layer is not what its marker says; UnsupportedError where nothing is
  *   quantized, or where a layer cannot be restored from what is stored.
  */
 export function planDequantize(
   source: ModelSource,
   layers: readonly QuantizedLayer[],
-  { dtype }: { dtype: DequantizeDType },
+  { dtype, dropped = [] }: { dtype: DequantizeDType; dropped?: readonly string[] },
 ): DequantizePlan {
-  const byWeight = new Map(layers.map((layer) => [layer.weightName, layer]));
-  byWeight.delete(null);
+  refuseUndecodable(source, layers);
+  const byWeight = layersByWeight(layers);
   if (byWeight.size === 0) {
     throw new UnsupportedError(
       `Cannot dequantize ${JSON.stringify(source.path)}: it has no quantized layers`,
     );
   }
-  const parts = new Set(
-    layers.flatMap(({ layer }) => LAYER_PARTS.map((part) => partName(layer, part))),
-  );
-  const isDropped = ({ name }: SourceTensor) => parts.has(name) || /(^|\.)scaled_fp8$/.test(name);
-  const kept = source.tensors.filter((tensor) => !isDropped(tensor));
+  const parts = new Set([...dropped, ...layers.flatMap(({ partNames }) => partNames)]);
+  const isDropped = ({ name }: SourceTensor) => parts.has(name) || isScaledFp8(name);
+  const kept = logicalModel(source, layers).tensors.filter((tensor) => !isDropped(tensor));
   const infos = kept.map((tensor): TensorInfo => ({
     name: tensor.name,
     dtype: byWeight.has(tensor.name) ? dtype : tensor.dtype,
-    shape: originalShape(source, tensor, byWeight.get(tensor.name) ?? null),
+    shape: tensor.shape,
   }));
   const { header, totalBytes, entries } = layoutTensors(infos, plainMetadata(source.metadata));
   const outOffsets = new Map(entries.map(({ name, offsetBytes }) => [name, offsetBytes]));
@@ -129,7 +138,10 @@ export async function dequantizeModel(
   const started = performance.now();
   const { output: path, dtype, force = false, pool, signal, onProgress } = request;
   refuseSameFile(path, source.paths);
-  const plan = planDequantize(source, quantizedLayers(source), { dtype });
+  const { layers, emptyMarkers } = quantizedModel(source, request.shapesOf);
+  const plan = planDequantize(source, layers, { dtype, dropped: emptyMarkers });
+  using reader = new TensorReader(source);
+  refuseOddScales(source, layers, (tensor) => reader.read(tensor));
   using output = OutputFile.create(path, {
     header: plan.header,
     totalBytes: plan.totalBytes,
@@ -164,9 +176,13 @@ export async function dequantizeModel(
   };
 }
 
-function quantizedLayers(source: ModelSource): QuantizedLayer[] {
+function quantizedModel(source: ModelSource, shapesOf: ModelSource | undefined): QuantizedModel {
   using reader = new TensorReader(source);
-  return findQuantizedLayers(source, (tensor) => reader.read(tensor));
+  using other = shapesOf === undefined ? null : new TensorReader(shapesOf);
+  const shapes = shapesOf === undefined
+    ? undefined
+    : shapesIn(shapesOf, (tensor) => other!.read(tensor));
+  return readQuantizedModel(source, (tensor) => reader.read(tensor), { shapes });
 }
 
 /** The metadata without what says that layers are quantized; `{}` stays `{}`, none stays none. */

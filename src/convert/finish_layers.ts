@@ -25,7 +25,7 @@ import { type OutputErrors, outputErrors } from "./output_errors.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Prepared } from "./prepare.ts";
 import type { Stages } from "../run/stages.ts";
-import { storedMatrix, tensorsByName } from "../formats/stored_matrix.ts";
+import { layersByWeight, storedMatrix, tensorsByName } from "../formats/stored_matrix.ts";
 import type { CorrectBiasTask, InputScaleTask, MeasureTask, Task } from "../run/tasks.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import type { PoolRun, WorkerPool } from "../run/workers/worker_pool.ts";
@@ -168,10 +168,9 @@ function layersOf(prepared: Prepared, { plan, outputs }: FinishRequest): FiledLa
 }
 
 /** Returns the quantized layers of a model by the name of their weight. */
-export function quantizedByWeight(model: ModelSource): Map<string | null, QuantizedLayer> {
+export function quantizedByWeight(model: ModelSource): ReadonlyMap<string, QuantizedLayer> {
   using reader = new TensorReader(model);
-  const found = findQuantizedLayers(model, (tensor) => reader.read(tensor));
-  return new Map(found.map((layer) => [layer.weightName, layer]));
+  return layersByWeight(findQuantizedLayers(model, (tensor) => reader.read(tensor)));
 }
 
 function isBias({ shape, dtype }: SourceTensor, weight: SourceTensor): boolean {

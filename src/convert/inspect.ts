@@ -6,8 +6,16 @@ import { explain } from "../presets/explain.ts";
 import type { Detection } from "../presets/preset.ts";
 import { nameOfInput } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
-import { findQuantizedLayers, type ReadBytes } from "../formats/quant_layers.ts";
-import { countFormats } from "../formats/quantized_formats.ts";
+import { isScaledFp8 } from "../formats/marker_reader.ts";
+import { isRefusal } from "../formats/format.ts";
+import { elementsOf } from "../formats/layer_shapes.ts";
+import {
+  countFormats,
+  type QuantizedLayer,
+  type ReadBytes,
+  readQuantizedModel,
+} from "../formats/quant_layers.ts";
+import { decodeLayer, logicalModel } from "../formats/stored_matrix.ts";
 
 /** What is in a model. */
 export interface Inspection {
@@ -27,7 +35,7 @@ export interface Inspection {
   readonly quantized: Readonly<Record<string, number>>;
   /** Number of rotated layers per group size. */
   readonly convrotGroups: Readonly<Record<string, number>>;
-  /** What is wrong with markers, as sentences. */
+  /** What is wrong with markers and quantized layers, as sentences. */
   readonly markerProblems: readonly string[];
   readonly metadata: Readonly<Record<string, string>>;
   readonly detection: Detection;
@@ -40,10 +48,6 @@ export interface Inspection {
 /** As many tensors as a person wants to see. */
 const LARGEST_COUNT = 5;
 
-/** Endings of tensors that say how others are stored. */
-const PART_NAMES =
-  /(^|\.)(comfy_quant|weight_scale|weight_scale_2|scale_weight|scale_input|input_scale|scaled_fp8)$/;
-
 /**
  * Returns what is in `source`.
  *
@@ -51,8 +55,11 @@ const PART_NAMES =
  */
 export function inspectModel(source: ModelSource, readBytes: ReadBytes): Inspection {
   const { tensors } = source;
-  const layers = findQuantizedLayers(source, readBytes);
-  const detection = detect(tensors);
+  const { layers, emptyMarkers, notes } = readQuantizedModel(source, readBytes);
+  const parts = new Set([...emptyMarkers, ...layers.flatMap(({ partNames }) => partNames)]);
+  const weights = logicalModel(source, layers).tensors
+    .filter(({ name }) => !parts.has(name) && !isScaledFp8(name));
+  const detection = detect(weights);
   const dtypes = new Map<string, { count: number; bytes: number }>();
   for (const { dtype, byteLength } of tensors) {
     const { count, bytes } = dtypes.get(dtype) ?? { count: 0, bytes: 0 };
@@ -64,13 +71,12 @@ export function inspectModel(source: ModelSource, readBytes: ReadBytes): Inspect
     files: source.paths.map(nameOfInput),
     fileBytes: source.inputBytes,
     tensors: tensors.length,
-    parameters: tensors.filter(({ name }) => !PART_NAMES.test(name))
-      .reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0),
+    parameters: weights.reduce((sum, { shape }) => sum + elementsOf(shape), 0),
     dtypes: Object.fromEntries(byBytes.map(([dtype, { count }]) => [dtype, count])),
     dtypeBytes: Object.fromEntries(byBytes.map(([dtype, { bytes }]) => [dtype, bytes])),
-    quantized: countFormats(source, layers),
+    quantized: countFormats(layers),
     convrotGroups: countBy(layers.flatMap(({ convrotGroupSize }) => convrotGroupSize ?? [])),
-    markerProblems: layers.flatMap(({ problem }) => problem ?? []),
+    markerProblems: [...layers.flatMap((layer) => problemOf(layer) ?? []), ...notes],
     metadata: source.metadata ?? {},
     detection,
     explanation: explain(detection),
@@ -104,6 +110,13 @@ export function inspectionJson(inspection: Inspection): Record<string, unknown> 
       bytes: byteLength,
     })),
   };
+}
+
+/** Why the values of a layer cannot be restored; null if they can. */
+function problemOf(layer: QuantizedLayer): string | null {
+  if (layer.problem !== null || layer.weightName === null) return layer.problem;
+  const decoded = decodeLayer(layer);
+  return isRefusal(decoded) ? `${decoded.tensor}: ${decoded.why}` : null;
 }
 
 function countBy(values: readonly number[]): Record<string, number> {

@@ -1,19 +1,18 @@
 /** Everything before the first value is read: open, recognise, refuse, decide, plan. */
 
-import { AlreadyQuantizedError, UnsupportedError } from "../core/errors.ts";
+import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { detect } from "../presets/detect.ts";
 import { matrixShape } from "../lora/key_map.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
-import { likeRule, type ReferenceLayer } from "../presets/like.ts";
+import { likeRule } from "../presets/like.ts";
 import type { Detection, LayerRule } from "../presets/preset.ts";
 import { refusalOf } from "../presets/registry.ts";
 import { layerRule } from "../presets/rule.ts";
 import { rawModule, unusableFile, unusableFiles, unusablePart } from "../presets/unusable.ts";
 import { type InputPath, nameOfInput } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
-import { isAlreadyQuantized, type QuantizedLayer } from "../formats/quant_layers.ts";
-import { openModel, TensorReader } from "../safetensors/reader.ts";
+import { openModel } from "../safetensors/reader.ts";
 import {
   type Calibration,
   type LayerStatistic,
@@ -29,7 +28,8 @@ import { type LoraSteering, openLoraSteering } from "../calibration/lora_steerin
 import { floatMatrix } from "../run/make_tasks.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { makePlan, type Plan, type PlanInput } from "../plan/plan.ts";
-import { LAYER_PARTS, storedMatrix } from "../formats/stored_matrix.ts";
+import { storedMatrix } from "../formats/stored_matrix.ts";
+import { likeReference, readQuantizedSource } from "./quantized_source.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 
 /** A model with its plan. */
@@ -52,6 +52,8 @@ export interface Prepared {
   readonly inputPaths: readonly InputPath[];
   /** The plan once more, with tensors kept for the values they hold. */
   replan(keepNonFinite: ReadonlySet<string>): Plan;
+  /** Throws FormatError if a layer of a quantized source has scales of zero, NaN and the like. */
+  readonly refuseOddScales: () => void;
   /** Things a user should know, one sentence each. */
   readonly notes: readonly string[];
 }
@@ -67,14 +69,19 @@ export function prepare(
   options: ConvertOptions,
   { dryRun = false }: { dryRun?: boolean } = {},
 ): Prepared {
-  const model = openModel(source);
-  const layers = quantizedLayersOf(model, options);
-  const requantized = layers.length === 0 ? undefined : logicalWeights(model, layers);
+  const { model, layers, requantized, dropped, notes: told, refuseOddScales } = readQuantizedSource(
+    openModel(source),
+    options,
+  );
   const logical = model.tensors
     .filter(({ name }) => !requantized?.parts.has(name))
     .map((tensor) => requantized?.weights.get(tensor.name) ?? tensor);
   const detection = detect(logical);
-  const notes: string[] = [...options.layers?.flags.notes ?? [], ...idleOverrides(options)];
+  const notes: string[] = [
+    ...told,
+    ...options.layers?.flags.notes ?? [],
+    ...idleOverrides(options),
+  ];
   const refusal = refusalFor(model, detection, options);
   if (refusal !== null) {
     if (!dryRun) {
@@ -82,7 +89,8 @@ export function prepare(
     }
     notes.push(`a real run would be refused: ${refusal}`);
   }
-  const { rule, missing } = ruleFor(detection, options, logical);
+  const { rule, missing, notes: likeNotes = [] } = ruleFor(detection, options, logical);
+  notes.push(...likeNotes);
   for (const layer of missing) {
     notes.push(`the --like file quantizes "${layer}", which is not here`);
   }
@@ -110,6 +118,7 @@ export function prepare(
     detection,
     rule,
     options,
+    dropped,
     ...(requantized === undefined ? {} : { requantized }),
     ...(merge === null ? {} : { merged: merge.names }),
   };
@@ -117,20 +126,12 @@ export function prepare(
   notes.push(...widenedNotes(plan, input.merged));
   notes.push(...unusableNotes(model, logical, plan));
   if (calibration !== null) notes.push(...unusedCalibration(calibration, plan));
-  const byWeight = new Map(layers.map((layer) => [layer.weightName, layer]));
   return {
     model,
     plan,
     matrixOf: (source) => {
-      const layer = byWeight.get(source.name);
+      const layer = layers.get(source.name);
       const matrix = layer === undefined ? floatMatrix(source) : storedMatrix(model, source, layer);
-      if (matrix.transform !== undefined) {
-        throw new UnsupportedError(
-          `Cannot requantize tensor ${JSON.stringify(source.name)} of ${
-            JSON.stringify(model.path)
-          }: its codes are stored transformed; run \`quantsmith dequantize\` first`,
-        );
-      }
       if (merge === null || !merge.names.has(source.name)) return matrix;
       // Changes are rows of a matrix, also those of convolutions and biases.
       const [rows, cols] = matrixShape(source.shape);
@@ -150,6 +151,7 @@ export function prepare(
       return compensationBy({ ...statistic, rows, data }, options, directions);
     },
     calibration,
+    refuseOddScales,
     replaced: new Map(),
     inputsOptions: { fileOffset: model.paths.length, holdout: options.calibrationHoldout },
     loras: merge?.reports ?? [],
@@ -203,34 +205,6 @@ function steeringOf(logical: readonly TensorInfo[], options: ConvertOptions): Lo
 
 function layerName(weightName: string): string {
   return weightName.replace(/\.weight$/, "");
-}
-
-function quantizedLayersOf(model: ModelSource, options: ConvertOptions): readonly QuantizedLayer[] {
-  using reader = new TensorReader(model);
-  const state = isAlreadyQuantized(model, (tensor) => reader.read(tensor));
-  if (!state.quantized) return [];
-  if (!options.requantize) {
-    throw new AlreadyQuantizedError(
-      `Cannot convert ${JSON.stringify(model.path)}: it is already quantized (${state.found}); ` +
-        "use the original file, or `--requantize` to dequantize it first, which adds its errors to the new ones",
-    );
-  }
-  return state.layers.filter(({ weightName }) => weightName !== null);
-}
-
-function logicalWeights(
-  model: ModelSource,
-  layers: readonly QuantizedLayer[],
-): NonNullable<PlanInput["requantized"]> {
-  const shapes = new Map(model.tensors.map((tensor) => [tensor.name, tensor.shape]));
-  const weights = new Map<string, TensorInfo>();
-  const parts = new Set<string>(["scaled_fp8"]);
-  for (const { layer, weightName } of layers) {
-    const shape = shapes.get(weightName!)!;
-    weights.set(weightName!, { name: weightName!, dtype: "BF16", shape });
-    for (const part of LAYER_PARTS) parts.add(layer === "" ? part : `${layer}.${part}`);
-  }
-  return { weights, parts };
 }
 
 /** Why converting this file would not give a file that works; null where nothing speaks against it. */
@@ -293,33 +267,11 @@ function ruleFor(
   detection: Detection,
   options: ConvertOptions,
   tensors: readonly TensorInfo[],
-): { rule: LayerRule; missing: readonly string[] } {
+): { rule: LayerRule; missing: readonly string[]; notes?: readonly string[] } {
   const { preset, excludeLayers, tier, lora } = options;
   if (preset.kind === "like") {
-    return likeRule(referenceLayers(preset.path), tensors, { excludeLayers });
+    const { layers, notes } = likeReference(preset.path);
+    return { ...likeRule(layers, tensors, { excludeLayers }), notes };
   }
   return { rule: layerRule({ tier, detection, preset, excludeLayers, lora }), missing: [] };
-}
-
-function referenceLayers(path: string): ReferenceLayer[] {
-  const model = openModel(path);
-  using reader = new TensorReader(model);
-  const { layers, quantized } = isAlreadyQuantized(model, (tensor) => reader.read(tensor));
-  if (!quantized) {
-    throw new UnsupportedError(
-      `Cannot copy the layers of ${JSON.stringify(path)}: it is not quantized`,
-    );
-  }
-  return layers.map(({ layer, format, marker, scaleShape, convrotGroupSize }) => {
-    const blockSize = marker?.["group_size"];
-    const isBlock = format === "int8_blockwise";
-    const scales = (scaleShape ?? []).reduce((product, size) => product * size, 1);
-    return {
-      layer,
-      format: format ?? "int8_tensorwise",
-      convrotGroupSize,
-      scaling: isBlock ? "block" : scales > 1 || format?.startsWith("float8") ? "row" : "tensor",
-      ...(isBlock && typeof blockSize === "number" ? { blockSize } : {}),
-    };
-  });
 }

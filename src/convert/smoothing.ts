@@ -20,7 +20,7 @@ import type {
 } from "../calibration/calibration.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Prepared } from "./prepare.ts";
-import { SMOOTH_FACTORS } from "../formats/stored_matrix.ts";
+import { SMOOTH_FACTORS } from "../formats/int8_layer.ts";
 import { magnitudesOf } from "./smoothing_maxima.ts";
 import type { PoolRun, WorkerPool } from "../run/workers/worker_pool.ts";
 

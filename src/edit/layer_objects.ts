@@ -10,12 +10,13 @@ import type { ModelSource } from "../safetensors/model_source.ts";
 import {
   parseMarker,
   QUANTIZATION_METADATA_KEY,
-  type QuantizedLayer,
   type ReadBytes,
   readQuantizationMetadata,
-} from "../formats/quant_layers.ts";
+} from "../formats/marker_reader.ts";
+import { partName } from "../formats/layer_tensors.ts";
 import { markerBytes } from "../formats/marker.ts";
-import { partName, tensorsByName } from "../formats/stored_matrix.ts";
+import type { QuantizedLayer } from "../formats/quant_layers.ts";
+import { tensorsByName } from "../formats/stored_matrix.ts";
 import type { Operation } from "./operation.ts";
 
 /** The object that says how a layer is quantized. */
@@ -41,8 +42,9 @@ export function objectsOf(
   { readBytes, listed }: { readBytes: ReadBytes; listed: ReadonlyMap<string, unknown> },
 ): LayerObjects {
   const name = JSON.stringify(layer.layer);
-  const entry = listed.get(layer.layer) ?? null;
-  if (listed.has(layer.layer) && !isJsonObject(entry)) {
+  const key = layer.listedAs ?? layer.layer;
+  const entry = listed.get(key) ?? null;
+  if (listed.has(key) && !isJsonObject(entry)) {
     throw new FormatError(`the entry of ${name} in the metadata is not an object`, {
       path: source.path,
     });
@@ -50,7 +52,7 @@ export function objectsOf(
   let marker: LayerObject | null = null;
   if (layer.markerName !== null) {
     const tensor = tensorsByName(source).get(layer.markerName)!;
-    const parsed = parseMarker(tensor, readBytes);
+    const { object: parsed } = parseMarker(tensor, readBytes);
     if (typeof parsed === "string") {
       const place = { path: source.path, tensor: tensor.name, offsetBytes: tensor.offsetBytes };
       throw new FormatError(`the marker ${parsed}`, place);

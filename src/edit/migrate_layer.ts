@@ -1,21 +1,23 @@
 /**
  * How one layer becomes loadable by stock ComfyUI: what its marker should say, whether its scales can be
- * stated anew without changing a value, and where not, how it is rounded once more. Pure but for markers
- * and scales, which the caller reads.
+ * stated anew without changing a value, and if not, how it is rounded once more. Pure but for markers and
+ * scales, which the caller reads.
  */
 
-import type { DType } from "../core/dtype.ts";
-import { FormatError, UnsupportedError } from "../core/errors.ts";
-import { isJsonObject, JsonError, parseJsonStrict } from "../core/json.ts";
 import type { SourceTensor } from "../core/tensor.ts";
-import type { ModelSource } from "../safetensors/model_source.ts";
-import { type QuantizedLayer, type ReadBytes, readMarker } from "../formats/quant_layers.ts";
-import { resolveMode, schemeFor } from "../plan/mode.ts";
+import { isRefusal } from "../formats/format.ts";
+import { partName } from "../formats/layer_tensors.ts";
 import { markerOf } from "../formats/marker.ts";
-import { DEFAULT_CONVERT_OPTIONS } from "../plan/options.ts";
-import { LAYER_PARTS, partName, storedMatrix, tensorsByName } from "../formats/stored_matrix.ts";
+import { type ReadBytes, readQuantizationMetadata } from "../formats/marker_reader.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
-import { IGNORED_TRANSFORMS } from "../formats/verify_int8_rules.ts";
+import { claimByTensors, type QuantizedLayer } from "../formats/quant_layers.ts";
+import { FORMATS } from "../formats/registry.ts";
+import { decodeLayer, tensorsByName } from "../formats/stored_matrix.ts";
+import { layerProblems } from "../formats/verify_rules.ts";
+import { scaleValueProblems } from "../formats/verify_values.ts";
+import { resolveMode, schemeFor } from "../plan/mode.ts";
+import { DEFAULT_CONVERT_OPTIONS } from "../plan/options.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
 import { type LayerObject, sameObject, writeMarker } from "./layer_objects.ts";
 import type { Operation } from "./operation.ts";
 import { exactScales, repeatedScales } from "./scale_values.ts";
@@ -25,9 +27,9 @@ export interface LayerMigration {
   readonly layer: QuantizedLayer;
   /** Empty: it is as it should be. */
   readonly operations: readonly Operation[];
-  /** What the marker says afterwards; null where it is left alone. */
+  /** What the marker says afterwards; null: it is left alone. */
   readonly object: LayerObject | null;
-  /** How its stored values are read, where they are rounded once more; else null. */
+  /** How its stored values are read, if they are rounded once more; else null. */
   readonly matrix: MatrixSource | null;
 }
 
@@ -40,20 +42,20 @@ export interface Refusal {
   readonly why: string;
 }
 
-/** The formats of one-byte floats that stock ComfyUI reads. */
-const FLOAT8_FORMATS: Readonly<Partial<Record<DType, string>>> = {
-  F8_E4M3: "float8_e4m3fn",
-  F8_E5M2: "float8_e5m2",
-};
+/** Scales of inputs: they stay if the weight is rounded once more. */
+const INPUT_SCALES = ["input_scale", "scale_input"];
 
-/** Formats of stock ComfyUI whose scales are left as they are. */
-const STOCK_FORMATS = ["float8_e4m3fn", "float8_e5m2", "nvfp4", "mxfp8"];
-
-/** Parts of a layer that stay, or are written anew, where its weight is rounded once more. */
-const KEPT_PARTS = ["comfy_quant", "weight_scale", "input_scale", "scale_input"];
-
-/** Longer tensors are no markers. */
-const MAX_MARKER_BYTES = 65_536;
+/** Keys of markers that say how codes are stored, and nothing else. */
+const STORING_KEYS = [
+  "format",
+  "group_size",
+  "block_size",
+  "convrot",
+  "convrot_groupsize",
+  "linear_dtype",
+  "out_features",
+  "in_features",
+];
 
 /** The object of a layer that no marker describes. */
 const UNMARKED: LayerObject = Object.freeze({});
@@ -70,100 +72,81 @@ export function migrateLayer(
   readBytes: ReadBytes,
 ): LayerMigration | Refusal {
   const refuse = (rule: string, why: string): Refusal => ({ layer: layer.layer, rule, why });
-  const before = objectOf(source, layer, readBytes);
-  if (before === null) return refuse("marker-malformed", layer.problem ?? "it cannot be read");
-  const flat = withoutParams(before);
-  if (typeof flat === "string") return refuse("marker-params", flat);
-  const weight = tensorsByName(source).get(layer.weightName!)!;
-  const asked = typeof flat["format"] === "string" ? flat["format"] : null;
-  const float8 = FLOAT8_FORMATS[weight.dtype];
-  const format = asked ?? float8 ?? null;
-  if (format !== null && STOCK_FORMATS.includes(format)) {
-    return migrateFloat8(source, { layer, before, after: { ...flat, format }, readBytes });
+  const byName = tensorsByName(source);
+  const listed = readQuantizationMetadata(source.metadata).layers;
+  const errors = layerProblems(layer, { byName, listed, readBytes })
+    .filter(({ severity, rule }) => severity === "error" && !MARKER_ONLY.includes(rule));
+  const before = layer.rawMarker ?? UNMARKED, flat = layer.marker ?? UNMARKED;
+  const known = layer.format === null ? claimByTensors(layer) : layer;
+  if (known.problem !== null) {
+    const rule = known.rule === "unknown-layout" ? errors[0]?.rule : known.rule;
+    return refuse(rule ?? "layer-inconsistent", known.problem);
   }
-  const known: QuantizedLayer = {
-    ...layer,
-    ...readMarker({ format: "int8_tensorwise", ...flat }, layer),
-    // Without a format, the shape of the scales decides.
-    format,
-  };
-  let matrix: MatrixSource;
-  try {
-    matrix = storedMatrix(source, weight, known);
-  } catch (error) {
-    if (error instanceof FormatError) return refuse(faultOf(known), error.rule);
-    if (!(error instanceof UnsupportedError)) throw error;
-    return refuse(ruleOf(source, layer), error.message.replace(/^[^:]*: /, ""));
+  if (errors.length === 0 && layer.format !== null) {
+    return {
+      layer,
+      matrix: null,
+      object: flat,
+      operations: markerChange(source, layer, flat, readBytes),
+    };
   }
-  const after = withFormat(flat);
-  if (weight.dtype !== "I8" || matrix.scale === null) {
-    return requantize(source, known, { weight, matrix, before, after });
+  if (errors.length === 0 && layer.origin === "unmarked") {
+    // The loader finds it by the tensor scaled_fp8.
+    return { layer, matrix: null, object: null, operations: [] };
   }
-  const scale = tensorsByName(source).get(layer.scaleName!)!;
-  const isWide = matrix.scale.groupCols >= matrix.cols;
-  const scales = isWide ? exactScales(scale.dtype, readBytes(scale)) : null;
-  if (scales === null) return requantize(source, known, { weight, matrix, before, after });
+  const matrix = decodeLayer(known);
+  if (isRefusal(matrix)) {
+    const rule = known.kind === null
+      ? "format-unknown"
+      : errors.at(-1)?.rule ?? "layer-inconsistent";
+    return refuse(rule, matrix.why);
+  }
+  const weight = byName.get(layer.weightName!)!;
+  const [odd] = scaleValueProblems(known, byName, { readBytes });
+  if (odd !== undefined) return refuse(odd.rule, odd.detail);
+  const stated = FORMATS.map(({ states }) => states?.(matrix) ?? null)
+    .find((marker) => marker !== null);
+  const scale = known.found?.scale;
+  const scales = stated === undefined || stated === null || scale === undefined
+    ? null
+    : exactScales(scale.dtype, readBytes(scale));
+  if (stated === undefined || stated === null || scale === undefined || scales === null) {
+    return requantize(source, known, { weight, matrix, before });
+  }
+  const kept = Object.entries(flat).filter(([key]) => key !== "format" && key !== "group_size");
+  const after = { format: stated["format"], ...Object.fromEntries(kept), ...stated };
   return {
     layer,
     matrix: null,
     object: after,
     operations: [
-      ...markerChange(layer, before, after),
+      ...markerChange(source, layer, after, readBytes),
       ...restateScale(layer, { weight, scale, scales, matrix }),
       ...renameInputScale(source, layer),
     ],
   };
 }
 
-/** What the marker says; null where it is there and cannot be read. */
-function objectOf(
+/** Rules that a marker written anew keeps. */
+const MARKER_ONLY = ["format-missing", "marker-malformed"];
+
+/** Writes the marker anew, unless it says the same in the same words already. */
+function markerChange(
   source: ModelSource,
   layer: QuantizedLayer,
-  readBytes: ReadBytes,
-): LayerObject | null {
-  if (layer.marker !== null) return layer.marker;
-  if (layer.origin === "metadata") return null;
-  if (layer.markerName === null) return UNMARKED;
-  // Padded markers are the one fault that has only one reading.
-  const tensor = tensorsByName(source).get(layer.markerName)!;
-  if (tensor.dtype !== "U8" || tensor.byteLength > MAX_MARKER_BYTES) return null;
-  const text = new TextDecoder().decode(readBytes(tensor)).replace(/\0+$/, "");
-  try {
-    const value = parseJsonStrict(text);
-    return isJsonObject(value) ? value : null;
-  } catch (error) {
-    if (error instanceof JsonError) return null;
-    throw error;
-  }
-}
-
-/** Returns the object with the members of `params` beside its own, or why they contradict one another. */
-function withoutParams(object: LayerObject): LayerObject | string {
-  if (!isJsonObject(object["params"])) return object;
-  const { params, ...own } = object;
-  for (const [key, value] of Object.entries(params as LayerObject)) {
-    if (Object.hasOwn(own, key) && !sameObject(own[key], value)) {
-      return `its marker and the "params" in it differ in ${JSON.stringify(key)}`;
-    }
-  }
-  return { ...own, ...params as LayerObject };
-}
-
-/** The object with the one INT8 format of stock ComfyUI; the size of blocks goes with the blocks. */
-function withFormat(object: LayerObject): LayerObject {
-  const { format, ...rest } = object;
-  if (format !== "int8_blockwise") return { format: "int8_tensorwise", ...rest };
-  const { group_size: _, ...others } = rest;
-  return { format: "int8_tensorwise", ...others };
-}
-
-function markerChange(
-  layer: QuantizedLayer,
-  before: LayerObject,
   after: LayerObject,
+  readBytes: ReadBytes,
 ): Operation[] {
-  const isWritten = layer.marker !== null && layer.problem === null;
-  if (isWritten && sameObject(before, after)) return [];
+  const before = layer.rawMarker ?? UNMARKED;
+  const tensor = layer.markerName === null
+    ? undefined
+    : tensorsByName(source).get(layer.markerName);
+  const isPadded = tensor !== undefined && readBytes(tensor).at(-1) === 0;
+  if (
+    layer.rawMarker !== null && layer.problem === null && !isPadded && sameObject(before, after)
+  ) {
+    return [];
+  }
   const was = typeof before["format"] === "string" ? before["format"] : null;
   const detail = layer.markerName === null && layer.origin !== "metadata"
     ? `marker written: ${after["format"]}`
@@ -173,48 +156,53 @@ function markerChange(
   return [writeMarker(layer, after, detail)];
 }
 
-/** Rounds the weight once more, as a conversion does by default. */
+/** Rounds the weight once more, as a conversion does by default; banks of experts without rotation. */
 function requantize(
   source: ModelSource,
   layer: QuantizedLayer,
-  { weight, matrix, before, after }: {
+  { weight, matrix, before }: {
     weight: SourceTensor;
     matrix: MatrixSource;
     before: LayerObject;
-    after: LayerObject;
   },
 ): LayerMigration {
   const { rows, cols } = matrix;
-  const mode = resolveMode(DEFAULT_CONVERT_OPTIONS);
+  const { name = weight.name, shape = weight.shape } = layer.found ?? {};
+  const isBank = shape.length > 2;
+  // A rotated bank is read without its rotation by ComfyUI 0.33.0; plain rows are right everywhere.
+  const mode = resolveMode({ ...DEFAULT_CONVERT_OPTIONS, ...(isBank ? { convrot: "off" } : {}) });
   const { scheme } = schemeFor(mode, { rows, cols, heur: false });
-  const { convrot: _, convrot_groupsize: _size, ...rest } = after;
-  const object = { ...rest, ...markerOf(scheme!, { fullPrecisionMatrixMult: false }) };
-  const was = before["format"] ?? `${weight.dtype} with ${layer.scaleName}`;
+  const kept = Object.entries(layer.marker ?? {}).filter(([key]) => !STORING_KEYS.includes(key));
+  const object: LayerObject = {
+    ...Object.fromEntries(kept),
+    ...markerOf(scheme!, { fullPrecisionMatrixMult: false }),
+    ...(isBank ? { num_experts: shape[0] } : {}),
+  };
+  const was = before["format"] ?? layer.kind?.title ?? weight.dtype;
   const rotation = scheme!.convrotGroupSize;
   const how = rotation === null ? "rows" : `rows, convrot ${rotation}`;
-  const byName = tensorsByName(source);
-  const obsolete = LAYER_PARTS.filter((part) => !KEPT_PARTS.includes(part))
-    .map((part) => partName(layer.layer, part))
-    .filter((name) => byName.has(name));
+  const scaleName = partName(layer.layer, "weight_scale");
+  const staying = new Set([
+    scaleName,
+    layer.markerName,
+    ...INPUT_SCALES.map((part) => partName(layer.layer, part)),
+  ]);
   return {
     layer,
     matrix,
     object,
     operations: [
-      writeMarker(layer, object, `format ${was} -> ${object.format}`),
+      writeMarker(layer, object, `format ${was} -> ${object["format"]}`),
       {
         kind: "requantize",
         tensor: weight.name,
+        weight: { name, shape },
         scheme: scheme!,
-        scale: {
-          name: partName(layer.layer, "weight_scale"),
-          dtype: "F32",
-          shape: [...weight.shape.slice(0, -1), 1],
-        },
+        scale: { name: scaleName, dtype: "F32", shape: [...shape.slice(0, -1), 1] },
         place: layer.layer,
         detail: `dequantized and rounded once more (${how})`,
       },
-      ...obsolete.map((tensor): Operation => ({
+      ...layer.partNames.filter((part) => !staying.has(part)).map((tensor): Operation => ({
         kind: "remove",
         tensor,
         place: layer.layer,
@@ -280,57 +268,4 @@ function renameInputScale(source: ModelSource, { layer }: QuantizedLayer): Opera
     place: layer,
     detail: "scale_input -> input_scale",
   }];
-}
-
-/** A layer of floats of one byte, or of another format that stock ComfyUI reads. */
-function migrateFloat8(
-  source: ModelSource,
-  { layer, before, after, readBytes }: {
-    layer: QuantizedLayer;
-    before: LayerObject;
-    after: LayerObject;
-    readBytes: ReadBytes;
-  },
-): LayerMigration {
-  const byName = tensorsByName(source);
-  const scale = layer.scaleName === null ? undefined : byName.get(layer.scaleName);
-  const name = partName(layer.layer, "weight_scale");
-  const scales = scale === undefined || scale.name === name
-    ? null
-    : exactScales(scale.dtype, readBytes(scale));
-  const isOld = layer.origin === "scale_weight";
-  const operations = markerChange(layer, before, after);
-  if (isOld && scales !== null) {
-    const shape = scales.length === 1 ? [] : scale!.shape;
-    const detail = "scale_weight -> weight_scale";
-    const bytes = repeatedScales(scales, { rows: scales.length, groupRows: 1 });
-    operations.push(
-      {
-        kind: "write",
-        tensor: scale!.name,
-        info: { name, dtype: "F32", shape },
-        bytes,
-        place: layer.layer,
-        detail,
-      },
-      { kind: "remove", tensor: scale!.name, place: layer.layer, detail },
-      ...renameInputScale(source, layer),
-    );
-  }
-  return { layer, matrix: null, object: after, operations };
-}
-
-/** The rule that a layer breaks whose parts do not fit together. */
-function faultOf({ problem, scaleName }: QuantizedLayer): string {
-  if (problem !== null) return "marker-fields";
-  return scaleName === null ? "scale-missing" : "layer-inconsistent";
-}
-
-/** The rule by which stock ComfyUI would compute garbage, or that of a format no one knows. */
-function ruleOf(source: ModelSource, { layer }: QuantizedLayer): string {
-  const byName = tensorsByName(source);
-  const transform = IGNORED_TRANSFORMS.find(({ parts }) =>
-    parts.some((part) => byName.has(partName(layer, part)))
-  );
-  return transform?.rule ?? "format-unknown";
 }

@@ -8,7 +8,7 @@ import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import type { Scheme } from "../quant/scheme.ts";
 import { layoutTensors } from "../safetensors/layout.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
-import type { ReadBytes } from "../formats/quant_layers.ts";
+import type { ReadBytes } from "../formats/marker_reader.ts";
 import type { Content, PlannedOutput } from "../plan/plan.ts";
 
 /** One change. `tensor` names a tensor of the source. */
@@ -29,10 +29,11 @@ export type Change =
     readonly info: TensorInfo;
     readonly bytes: Uint8Array;
   }
-  /** The values of a weight are rounded once more; its scales are written as `scale`. */
+  /** The values that codes stand for are rounded once more, to `weight`; its scales are written as `scale`. */
   | {
     readonly kind: "requantize";
     readonly tensor: string;
+    readonly weight: Pick<TensorInfo, "name" | "shape">;
     readonly scheme: Scheme;
     readonly scale: TensorInfo;
   }
@@ -113,13 +114,12 @@ export function applyOperations(
         break;
       }
       case "requantize": {
-        const { tensor, scheme, scale } = operation;
-        const weight = source.tensors[places.get(tensor)!]!;
-        put({ info: scale, content: { kind: "scales", source: weight } }, tensor);
-        put({
-          info: { ...weight, dtype: "I8" },
-          content: { kind: "codes", source: weight, scheme },
-        }, tensor);
+        const { tensor, weight, scheme, scale } = operation;
+        const codes = source.tensors[places.get(tensor)!]!;
+        const content = { kind: "codes", source: codes, scheme } as const;
+        put({ info: scale, content: { kind: "scales", source: codes } }, tensor);
+        put({ info: { ...weight, dtype: "I8" }, content }, tensor);
+        if (weight.name !== tensor) drop(tensor);
         break;
       }
       case "metadata":

@@ -12,7 +12,8 @@ import {
   type QuantizedLayer,
   type ReadBytes,
 } from "../formats/quant_layers.ts";
-import { partName, tensorsByName } from "../formats/stored_matrix.ts";
+import { partName } from "../formats/layer_tensors.ts";
+import { tensorsByName } from "../formats/stored_matrix.ts";
 import {
   type LayerObject,
   type LayerObjects,
@@ -89,8 +90,9 @@ export function planEdit(
       const detail = differences(before.marker, after.marker);
       operations.push(writeMarker(before.layer, after.marker, detail));
     }
-    if (after.listed === null) list.delete(before.layer.layer);
-    else if (!sameObject(before.listed, after.listed)) list.set(before.layer.layer, after.listed);
+    const key = before.layer.listedAs ?? before.layer.layer;
+    if (after.listed === null) list.delete(key);
+    else if (!sameObject(before.listed, after.listed)) list.set(key, after.listed);
   }
   operations.push(...writeListed(source, list, `rewritten, ${list.size} layers listed`));
   return { operations, selected: selected.length, notes };
@@ -232,8 +234,7 @@ function unmarkedNotes(
   { addKeys, metadata, markers }: EditOptions,
 ): string[] {
   if (addKeys.size === 0 && metadata === null && !markers) return [];
-  const count = selected.filter(({ origin }) => origin === "scale_weight" || origin === "bare")
-    .length;
+  const count = selected.filter(({ origin }) => origin === "unmarked").length;
   if (count === 0) return [];
   const layers = count === 1 ? "layer has" : "layers have";
   return [`${count} quantized ${layers} no marker to edit; \`quantsmith migrate\` writes one`];

@@ -6,12 +6,8 @@
 
 import { UnsupportedError } from "../core/errors.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
-import {
-  findQuantizedLayers,
-  type QuantizedLayer,
-  type ReadBytes,
-  readQuantizationMetadata,
-} from "../formats/quant_layers.ts";
+import { isScaledFp8, type ReadBytes, readQuantizationMetadata } from "../formats/marker_reader.ts";
+import { findQuantizedLayers, readQuantizedModel } from "../formats/quant_layers.ts";
 import { tensorsByName } from "../formats/stored_matrix.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import { headerProblems, isError } from "../verify/verify.ts";
@@ -37,28 +33,28 @@ export interface MigrationPlan {
 /** How many layers that cannot be migrated a message names. */
 const LISTED = 5;
 
-const SCALED_FP8 = /(^|\.)scaled_fp8$/;
-
 /**
  * Returns what makes `source` loadable.
  *
+ * @param options.shapes of weights in another file of the same model, for those that `source` does not say.
  * @throws UnsupportedError naming layers and rules where something cannot be put right, or where nothing
  *   is quantized; FormatError where markers cannot be read.
  */
-export function planMigration(source: ModelSource, readBytes: ReadBytes): MigrationPlan {
-  const layers = findQuantizedLayers(source, readBytes);
+export function planMigration(
+  source: ModelSource,
+  readBytes: ReadBytes,
+  { shapes }: { shapes?: ReadonlyMap<string, readonly number[]> | undefined } = {},
+): MigrationPlan {
+  const { layers, emptyMarkers, notes } = readQuantizedModel(source, readBytes, { shapes });
   const weights = layers.filter(({ weightName }) => weightName !== null);
   if (weights.length === 0) {
     throw new UnsupportedError(
       `Cannot migrate ${JSON.stringify(source.path)}: it has no quantized layers`,
     );
   }
-  const hasScaledFp8 = source.tensors.some(({ name }) => SCALED_FP8.test(name));
   const migrations: LayerMigration[] = [];
   const refusals: Refusal[] = [];
   for (const layer of weights) {
-    // Stock ComfyUI reads the old FP8 layout, announced by scaled_fp8, as it stands.
-    if (hasScaledFp8 && isOldFloat8(source, layer)) continue;
     const result = migrateLayer(source, layer, readBytes);
     if ("rule" in result) refusals.push(result);
     else migrations.push(result);
@@ -68,7 +64,13 @@ export function planMigration(source: ModelSource, readBytes: ReadBytes): Migrat
   const edited = applyOperations(source, [
     ...changed.flatMap(({ operations }) => operations),
     ...listedChanges(source, changed),
-    ...staleMarker(source, weights),
+    ...staleMarker(source, migrations),
+    ...emptyMarkers.map((tensor): Operation => ({
+      kind: "remove",
+      tensor,
+      place: tensor,
+      detail: "removed: NUL bytes and nothing else",
+    })),
   ]);
   const requantized = new Map<string, MatrixSource>();
   for (const { layer, matrix } of changed) {
@@ -80,13 +82,8 @@ export function planMigration(source: ModelSource, readBytes: ReadBytes): Migrat
     requantized,
     exact: changed.length - requantized.size,
     untouched: weights.length - changed.length,
-    notes: assumptions(changed),
+    notes: [...notes, ...assumptions(changed)],
   };
-}
-
-function isOldFloat8(source: ModelSource, { origin, weightName }: QuantizedLayer): boolean {
-  const weight = tensorsByName(source).get(weightName!)!;
-  return origin === "scale_weight" && weight.dtype !== "I8";
 }
 
 /** The metadata wins over the markers: what it lists is put right too. */
@@ -95,15 +92,18 @@ function listedChanges(source: ModelSource, changed: readonly LayerMigration[]):
   if (problem !== null || layers.size === 0) return [];
   const list = new Map(layers);
   for (const { layer, object } of changed) {
-    if (list.has(layer.layer)) list.set(layer.layer, object);
+    if (layer.listedAs !== null && object !== null) list.set(layer.listedAs, object);
   }
   return writeListed(source, list, "entries put right");
 }
 
 /** `scaled_fp8` in a file without such weights makes a loader take the INT8 codes for FP8. */
-function staleMarker(source: ModelSource, weights: readonly QuantizedLayer[]): Operation[] {
-  if (weights.some((layer) => isOldFloat8(source, layer))) return [];
-  return source.tensors.filter(({ name }) => SCALED_FP8.test(name)).map(({ name }) => ({
+function staleMarker(source: ModelSource, migrations: readonly LayerMigration[]): Operation[] {
+  const isNeeded = migrations.some(({ layer, operations }) =>
+    layer.origin === "unmarked" && operations.length === 0
+  );
+  if (isNeeded) return [];
+  return source.tensors.filter(({ name }) => isScaledFp8(name)).map(({ name }) => ({
     kind: "remove",
     tensor: name,
     place: name,
@@ -117,13 +117,10 @@ function remainingFaults(edited: EditedModel, readBytes: ReadBytes): Refusal[] {
   const layers = findQuantizedLayers(after.source, after.readBytes);
   const contents = new Map(edited.outputs.map(({ name, content }) => [name, content.kind]));
   const byName = tensorsByName(after.source);
-  const values = layers.flatMap((layer) => {
-    const scale = byName.get(layer.scaleName ?? "");
-    const weight = byName.get(layer.weightName ?? "");
-    const isKnown = scale !== undefined && contents.get(scale.name) !== "scales";
-    if (weight === undefined || !isKnown) return [];
-    return scaleValueProblems(layer, { weight, scale }, after.readBytes);
-  });
+  const isKnown = ({ name }: { name: string }) => contents.get(name) !== "scales";
+  const values = layers.flatMap((layer) =>
+    scaleValueProblems(layer, byName, { readBytes: after.readBytes, isKnown })
+  );
   return [...headerProblems(after.source, layers, after.readBytes), ...values].filter(isError)
     .map(({ layer, rule, detail }) => ({ layer, rule, why: detail }));
 }

@@ -1,6 +1,7 @@
 /** Stored scales as F32 bytes of another shape, where that changes no value. */
 
 import { bf16ToF32, type DType, f16ToF32, f8e4m3ToF32, f8e5m2ToF32 } from "../core/dtype.ts";
+import { decodeByteScales } from "../formats/packed_codes.ts";
 
 /**
  * Returns the scales of `bytes` as F32 values, or null where one of them has no F32 of the same value.
@@ -26,6 +27,11 @@ export function exactScales(dtype: DType, bytes: Uint8Array): Float32Array | nul
       const narrow = values(8, (offset) => view.getFloat64(offset, true));
       const isExact = narrow.every((value, i) => Object.is(value, view.getFloat64(8 * i, true)));
       return isExact ? narrow : null;
+    }
+    case "F8_E8M0": {
+      const powers = new Float32Array(bytes.length);
+      decodeByteScales(powers, bytes, dtype);
+      return powers;
     }
     default:
       return null;

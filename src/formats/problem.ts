@@ -34,3 +34,18 @@ export function reporter(problems: Problem[], layer: string): Report {
     problems.push({ layer, rule, effect, severity: "error", detail, ...more });
   };
 }
+
+/** Reports a marker that the stock loader does not know, and who knows it. */
+export function reportForeignMarker(report: Report, format: string, hint?: string): void {
+  report(
+    "format-unknown",
+    "KeyError at load",
+    `its format is ${JSON.stringify(format)}`,
+    hint === undefined ? {} : { hint },
+  );
+}
+
+/** Reports codes in a layout of others, which the stock loader takes for weights. */
+export function reportForeignLayout(report: Report, title: string, tensor: string): void {
+  report("foreign-layout", RAW_CODES, `${tensor} is stored as ${title}`);
+}

@@ -1,53 +1,79 @@
 /**
- * What is already quantized in a model, and how, in every spelling that is in use. Pure, but for the
- * bytes of `comfy_quant` markers, which the caller reads.
- *
- * A layer `L` is known by, the first that applies:
- * 1. the header metadata `_quantization_metadata`, which the ComfyUI loader expands into markers and
- *    prefers to them;
- * 2. a tensor `L.comfy_quant`, U8 `[n]`, the bytes of a JSON object;
- * 3. the old spelling: a one-byte `L.weight` with `L.scale_weight` (files name themselves so with a
- *    tensor `scaled_fp8`);
- * 4. a one-byte 2-D `L.weight` with `L.weight_scale` and nothing that says what it is.
+ * What is already quantized in a model, and how. Every layer whose tensors or markers say that it is
+ * quantized is put before all formats of the registry, and exactly one must claim it: what none claims, and
+ * what two claim, is a layer with a problem, never a plain weight.
  */
 
-import type { DType } from "../core/dtype.ts";
-import { isJsonObject, JsonError, parseJsonStrict } from "../core/json.ts";
+import { isJsonObject } from "../core/json.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
+import type { Format, LayerTensors, Recognised } from "./format.ts";
+import { type GatheredLayer, gatherLayers, isActivationPart } from "./layer_tensors.ts";
+import { shown } from "./layer_shapes.ts";
+import {
+  type MarkerFields,
+  markerFields,
+  parseMarker,
+  type ReadBytes,
+  readQuantizationMetadata,
+  resolveListed,
+} from "./marker_reader.ts";
+import { FORMATS } from "./registry.ts";
 
-/** The header metadata key that lists quantized layers. */
-export const QUANTIZATION_METADATA_KEY = "_quantization_metadata";
-
-/** The group size of a rotated layer whose marker names none. */
-export const DEFAULT_CONVROT_GROUP_SIZE = 256;
-
-/** Markers have some 30 to 200 bytes; a longer tensor of that name is none. */
-const MAX_MARKER_BYTES = 65_536;
-
-const ONE_BYTE_DTYPES: readonly DType[] = ["I8", "F8_E4M3", "F8_E5M2"];
+export type { ReadBytes };
 
 /** One layer that says, or shows, that it is quantized. */
 export interface QuantizedLayer {
   /** `L`: the tensor names without their last part. */
   readonly layer: string;
-  /** `L.weight`; null where a marker is there and its weight is not. */
+  /** The tensor with its codes, `L.weight` as a rule; null: a marker is there and its weight is not. */
   readonly weightName: string | null;
-  /** `L.comfy_quant`; null where there is no such tensor. */
+  /** `L.comfy_quant`; null if there is no such tensor. */
   readonly markerName: string | null;
-  /** The object that says how it is quantized; null where there is none or it is malformed. */
+  /** How `_quantization_metadata` spells the layer; null if it does not list it. */
+  readonly listedAs: string | null;
+  /** The object that says how it is quantized, keys of `params` among its own; null: none, or malformed. */
   readonly marker: Readonly<Record<string, unknown>> | null;
-  /** `marker.format`, where it is a string. */
+  /** The same as it is written. */
+  readonly rawMarker: Readonly<Record<string, unknown>> | null;
+  /** `marker.format`, if it is a string. */
   readonly format: string | null;
-  /** `L.weight_scale` or `L.scale_weight`; null where there is neither. */
+  /** The scales of its weight; null if there are none. */
   readonly scaleName: string | null;
   readonly scaleShape: readonly number[] | null;
-  /** Size of the Hadamard groups; null where the codes are not rotated. */
+  /** Size of the Hadamard groups; null: the codes are not rotated. */
   readonly convrotGroupSize: number | null;
-  /** Where the marker, or without one the suspicion, is from. */
-  readonly origin: "comfy_quant" | "metadata" | "scale_weight" | "bare";
-  /** What is wrong with the marker, as a sentence; null where nothing is. */
+  /** Where the marker is; `unmarked`: its tensors alone show that it is quantized. */
+  readonly origin: "comfy_quant" | "metadata" | "unmarked";
+  /** What is wrong with marker or layer, as a sentence; null: nothing. */
   readonly problem: string | null;
+  /** Id of the rule behind the problem, as `verify` names it. */
+  readonly rule: string | null;
+  /** The format that claims it; null: none does, or more than one. */
+  readonly kind: Format | null;
+  /** What that format recognised. */
+  readonly found: Recognised | null;
+  readonly tensors: LayerTensors;
+  /** Names of the tensors that mean nothing without the codes: marker, scales and the like. */
+  readonly partNames: readonly string[];
+}
+
+/** Everything that a model's markers and tensors say of quantized layers. */
+export interface QuantizedModel {
+  /** In the order of their tensors, those without a weight last. */
+  readonly layers: readonly QuantizedLayer[];
+  /** Markers of nothing but NUL bytes beside plain weights: they say nothing and go. */
+  readonly emptyMarkers: readonly string[];
+  /** Things a user should know, one sentence each. */
+  readonly notes: readonly string[];
+}
+
+/** What layers are held against. */
+export interface ReadOptions {
+  /** All ways to store a weight. */
+  readonly formats?: readonly Format[];
+  /** Shapes of weights in another file of the same model, by name, for formats that do not say them. */
+  readonly shapes?: ReadonlyMap<string, readonly number[]> | undefined;
 }
 
 /** Whether a model is quantized, and what was found. */
@@ -58,41 +84,259 @@ export interface QuantizedState {
   readonly layers: readonly QuantizedLayer[];
 }
 
-/** What `_quantization_metadata` says. */
-export interface QuantizationMetadata {
-  /** Layer name -> its object, the same as in a marker. */
-  readonly layers: ReadonlyMap<string, unknown>;
-  /** Why it cannot be read at all, as a sentence; null where it can, or is not there. */
-  readonly problem: string | null;
-}
-
-/** Reads the bytes of one tensor of the model. */
-export type ReadBytes = (tensor: SourceTensor) => Uint8Array;
-
 /**
- * Returns the quantized layers of a model, in the order of their weights, then those without one. A
- * malformed marker becomes the `problem` of its layer.
+ * Returns the quantized layers of a model, in the order of their weights, then those without one. What is
+ * wrong with a layer becomes its `problem`.
  *
- * @param readBytes called for `comfy_quant` tensors only.
+ * @param readBytes called for `comfy_quant` tensors, and for companions of one number.
  * @throws what `readBytes` throws.
  */
-export function findQuantizedLayers(source: ModelSource, readBytes: ReadBytes): QuantizedLayer[] {
-  const byName = new Map(source.tensors.map((tensor) => [tensor.name, tensor]));
-  const listed = readQuantizationMetadata(source.metadata).layers;
-  const layers = new Map<string, QuantizedLayer>();
-  const add = (layer: string): void => {
-    if (layers.has(layer)) return;
-    const found = describeLayer(layer, { byName, listed, readBytes });
-    if (found !== null) layers.set(layer, found);
+export function findQuantizedLayers(
+  source: ModelSource,
+  readBytes: ReadBytes,
+  options: ReadOptions = {},
+): readonly QuantizedLayer[] {
+  return readQuantizedModel(source, readBytes, options).layers;
+}
+
+/** As {@link findQuantizedLayers}, with what is to be said of the markers. */
+export function readQuantizedModel(
+  source: ModelSource,
+  readBytes: ReadBytes,
+  { formats = FORMATS, shapes }: ReadOptions = {},
+): QuantizedModel {
+  const gathered = gatherLayers(source.tensors);
+  const known = new Map(gathered.map((layer) => [layer.layer, layer]));
+  const names = new Set(source.tensors.map(({ name }) => name));
+  const listed = resolveListed(
+    readQuantizationMetadata(source.metadata).layers,
+    (name) => known.has(name) || names.has(`${name}.weight`) || names.has(name),
+  );
+  for (const name of listed.byLayer.keys()) {
+    if (!known.has(name)) known.set(name, plainLayer(name, source.tensors));
+  }
+  for (const name of listed.unknown) known.set(name, emptyLayer(name));
+  const notes: string[] = [], emptyMarkers: string[] = [], layers: QuantizedLayer[] = [];
+  for (const layer of known.values()) {
+    const tensor = layer.markerTensor;
+    const entry = listed.byLayer.get(layer.layer);
+    const parsed = tensor === null ? null : parseMarker(tensor, readBytes);
+    if (parsed !== null && parsed.nulBytes > 0) {
+      const bytes = parsed.nulBytes === 1 ? "1 NUL byte" : `${parsed.nulBytes} NUL bytes`;
+      notes.push(
+        parsed.object === null
+          ? `the marker ${
+            tensor!.name
+          } is ${bytes} and nothing else: it says nothing and is dropped`
+          : `the marker ${tensor!.name} ends in ${bytes}, which are dropped`,
+      );
+    }
+    if (parsed?.object === null && entry === undefined && !layer.isQuantized) {
+      emptyMarkers.push(tensor!.name);
+      continue;
+    }
+    const isUnknown = listed.unknown.includes(layer.layer);
+    const object = entry !== undefined || isUnknown
+      ? listedObject(
+        entry?.object ?? readQuantizationMetadata(source.metadata).layers.get(layer.layer),
+      )
+      : parsed?.object ?? null;
+    const described = describe(layer, { object, formats, shapes, readBytes });
+    layers.push({
+      ...described,
+      listedAs: entry?.listedAs ?? (isUnknown ? layer.layer : null),
+      origin: entry !== undefined || isUnknown
+        ? "metadata"
+        : object === null
+        ? "unmarked"
+        : "comfy_quant",
+      ...ambiguityOf(layer.layer, listed.ambiguous, described),
+    });
+  }
+  return {
+    layers: [
+      ...layers.filter(({ weightName }) => weightName !== null),
+      ...layers.filter(({ weightName }) => weightName === null),
+    ],
+    emptyMarkers,
+    notes,
   };
-  for (const { name } of source.tensors) {
-    if (name.endsWith(".weight")) add(name.slice(0, -".weight".length));
+}
+
+function listedObject(object: unknown): Record<string, unknown> | string {
+  return isJsonObject(object) ? object : "in the header metadata is not an object";
+}
+
+function ambiguityOf(
+  layer: string,
+  ambiguous: ReadonlyMap<string, readonly string[]>,
+  { problem }: { problem: string | null },
+): { problem: string; rule: string } | Record<never, never> {
+  const names = ambiguous.get(layer);
+  if (names === undefined || problem !== null) return {};
+  const problem2 = `the header metadata lists it as ${names.join(" and ")}, and the two differ`;
+  return { problem: problem2, rule: "metadata-disagrees" };
+}
+
+/** A listed layer whose tensors do not show that it is quantized. */
+function plainLayer(layer: string, tensors: readonly SourceTensor[]): GatheredLayer {
+  const of = (name: string) => tensors.find((tensor) => tensor.name === name) ?? null;
+  const weight = of(layer === "" ? "weight" : `${layer}.weight`) ?? of(layer);
+  return { ...emptyLayer(layer), weight };
+}
+
+function emptyLayer(layer: string): GatheredLayer {
+  return {
+    layer,
+    weight: null,
+    parts: new Map(),
+    bias: null,
+    markerTensor: null,
+    isQuantized: false,
+  };
+}
+
+/** Puts a layer before all formats. */
+function describe(
+  gathered: GatheredLayer,
+  { object, formats, shapes, readBytes }: {
+    object: Record<string, unknown> | string | null;
+    formats: readonly Format[];
+    shapes: ReadonlyMap<string, readonly number[]> | undefined;
+    readBytes: ReadBytes;
+  },
+): Omit<QuantizedLayer, "origin" | "listedAs"> {
+  const { layer, weight, parts, bias, markerTensor } = gathered;
+  const hasWeight = weight !== null || gathered.isQuantized;
+  const fields: MarkerFields = object === null
+    ? { marker: null, format: null, convrotGroupSize: null, problem: null, rule: null }
+    : markerFields(object, { layer, hasWeight });
+  const tensors: LayerTensors = {
+    layer,
+    weight,
+    parts,
+    bias,
+    marker: fields.marker,
+    format: fields.format,
+    convrotGroupSize: fields.convrotGroupSize,
+    knownShape: weight === null ? null : shapes?.get(weight.name) ?? null,
+    integer: (part) => integerOf(parts.get(part), readBytes),
+  };
+  const isMarked = object !== null;
+  // A marker that cannot be read leaves open what the layer is.
+  const claims = !hasWeight || (isMarked && fields.format === null)
+    ? []
+    : formats.flatMap((kind) => {
+      const found = kind.recognise(tensors);
+      return found === null ? [] : [{ kind, found }];
+    });
+  const claim = claims.length === 1 ? claims[0]! : null;
+  const codes = claim?.found.codes ?? weight ?? codesAmong(parts);
+  const scale = claim?.found.scale ?? anyScale(parts);
+  const partNames = [
+    ...(markerTensor === null ? [] : [markerTensor.name]),
+    ...[...parts.values()].map(({ name }) => name).filter((name) => name !== codes?.name),
+  ];
+  return {
+    layer,
+    weightName: hasWeight ? codes?.name ?? null : null,
+    markerName: markerTensor?.name ?? null,
+    marker: fields.marker,
+    rawMarker: typeof object === "string" ? null : object,
+    format: fields.format,
+    scaleName: scale?.name ?? null,
+    scaleShape: scale?.shape ?? null,
+    convrotGroupSize: claim?.found.convrotGroupSize ?? fields.convrotGroupSize,
+    kind: claim?.kind ?? null,
+    found: claim?.found ?? null,
+    tensors,
+    partNames,
+    ...faultOf(fields, { claims, tensors, codes, isMarked }),
+  };
+}
+
+/** Returns a layer whose marker names no format as its tensors and the rotation in its marker show it. */
+export function claimByTensors(
+  layer: QuantizedLayer,
+  formats: readonly Format[] = FORMATS,
+): QuantizedLayer {
+  const { marker, convrotGroupSize } = layer;
+  if (layer.problem !== null && (marker === null || Object.hasOwn(marker, "format"))) return layer;
+  if (marker?.["convrot"] !== undefined && typeof marker["convrot"] !== "boolean") return layer;
+  if (marker?.["convrot"] === true && convrotGroupSize === null) return layer;
+  const tensors: LayerTensors = { ...layer.tensors, marker: null, format: null };
+  const claims = formats.flatMap((kind) => {
+    const found = kind.recognise(tensors);
+    return found === null ? [] : [{ kind, found }];
+  });
+  const [claim] = claims;
+  if (claim === undefined || claims.length > 1) return layer;
+  return { ...layer, ...claim, tensors, problem: null, rule: null };
+}
+
+/** What is wrong with the layer, apart from the values that its format decodes. */
+function faultOf(
+  fields: MarkerFields,
+  { claims, tensors, codes, isMarked }: {
+    claims: readonly { readonly kind: Format }[];
+    tensors: LayerTensors;
+    codes: SourceTensor | null;
+    isMarked: boolean;
+  },
+): { problem: string | null; rule: string | null } {
+  if (fields.problem !== null) return fields;
+  const layer = JSON.stringify(tensors.layer);
+  if (claims.length > 1) {
+    const titles = claims.map(({ kind }) => kind.title).join(" and ");
+    return {
+      problem: `the tensors of ${layer} are those of two formats: ${titles}`,
+      rule: "two-formats",
+    };
   }
-  for (const { name } of source.tensors) {
-    if (name.endsWith(".comfy_quant")) add(name.slice(0, -".comfy_quant".length));
+  const [claim] = claims;
+  if (claim !== undefined) {
+    const { parts } = claim.kind;
+    const strange = parts === undefined
+      ? []
+      : [...tensors.parts.keys()].filter((part) =>
+        !parts.includes(part) && !isActivationPart(part)
+      );
+    if (strange.length === 0) return { problem: null, rule: null };
+    return {
+      problem: `${layer} has ${strange.join(", ")}, which ${claim.kind.title} does not have`,
+      rule: "strange-companion",
+    };
   }
-  for (const layer of listed.keys()) add(layer);
-  return [...layers.values()];
+  if (isMarked || codes === null) return { problem: null, rule: null };
+  const beside = [...tensors.parts].map(([part, tensor]) => `${part} ${shown(tensor)}`);
+  const what = beside.length === 0
+    ? "and nothing says what its codes mean"
+    : `with ${beside.join(", ")}, a layout that is not known here`;
+  return { problem: `${layer} is ${shown(codes)} ${what}`, rule: "unknown-layout" };
+}
+
+function integerOf(tensor: SourceTensor | undefined, readBytes: ReadBytes): number | null {
+  if (tensor === undefined) return null;
+  const view = (bytes: Uint8Array) =>
+    new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (tensor.dtype === "I32" && tensor.byteLength === 4) {
+    return view(readBytes(tensor)).getInt32(0, true);
+  }
+  if (tensor.dtype === "I64" && tensor.byteLength === 8) {
+    return Number(view(readBytes(tensor)).getBigInt64(0, true));
+  }
+  return null;
+}
+
+function codesAmong(parts: ReadonlyMap<string, SourceTensor>): SourceTensor | null {
+  return [...parts.values()].find(({ dtype, shape }) =>
+    shape.length >= 2 && (dtype === "U8" || dtype === "I8" || dtype === "I32" || dtype === "U32")
+  ) ?? null;
+}
+
+function anyScale(parts: ReadonlyMap<string, SourceTensor>): SourceTensor | undefined {
+  return parts.get("weight_scale") ?? parts.get("scale_weight") ??
+    [...parts].find(([part]) => /scale/i.test(part) && !isActivationPart(part))?.[1];
 }
 
 /**
@@ -103,168 +347,51 @@ export function findQuantizedLayers(source: ModelSource, readBytes: ReadBytes): 
  */
 export function isAlreadyQuantized(source: ModelSource, readBytes: ReadBytes): QuantizedState {
   const layers = findQuantizedLayers(source, readBytes);
-  const dtypes = new Map(source.tensors.map(({ name, dtype }) => [name, dtype]));
+  const found = foundWords(layers);
+  return { quantized: found !== "", found: found || "no quantized layers", layers };
+}
+
+/** `2 int8_tensorwise layers (convrot 256), 1 I8 layer with weight_scale`; empty if there are none. */
+export function foundWords(layers: readonly QuantizedLayer[]): string {
   const kinds = new Map<string, { count: number; before: string; after: string }>();
   for (const layer of layers) {
     if (layer.weightName === null) continue;
-    const [before, after] = kindOf(layer, dtypes.get(layer.weightName)!);
+    const [before, own] = wordsOf(layer);
+    const after = layer.convrotGroupSize === null
+      ? own
+      : `${own} (convrot ${layer.convrotGroupSize})`;
     const kind = kinds.get(before + after) ?? { count: 0, before, after };
     kind.count++;
     kinds.set(before + after, kind);
   }
-  const found = [...kinds.values()].sort((a, b) => b.count - a.count)
-    .map(({ count, before, after }) => `${count} ${before} layer${count === 1 ? "" : "s"}${after}`);
-  return {
-    quantized: found.length > 0,
-    found: found.join(", ") || "no quantized layers",
-    layers,
-  };
+  return [...kinds.values()].sort((a, b) => b.count - a.count)
+    .map(({ count, before, after }) => `${count} ${before} layer${count === 1 ? "" : "s"}${after}`)
+    .join(", ");
 }
 
-/** Returns what the header metadata says of quantized layers; nothing where the key is not there. */
-export function readQuantizationMetadata(metadata: ModelSource["metadata"]): QuantizationMetadata {
-  const none = new Map<string, unknown>();
-  if (metadata === null || !Object.hasOwn(metadata, QUANTIZATION_METADATA_KEY)) {
-    return { layers: none, problem: null };
+/**
+ * Returns how many layers with a weight each format has, in order of appearance. Layers that no marker
+ * names count as `I8 weight_scale`, `NF4 of bitsandbytes` and the like.
+ */
+export function countFormats(layers: readonly QuantizedLayer[]): Record<string, number> {
+  const counts = new Map<string, number>();
+  for (const layer of layers) {
+    if (layer.weightName === null) continue;
+    const [before, after] = wordsOf(layer);
+    const isMalformed = layer.kind === null && layer.origin !== "unmarked" && layer.format === null;
+    const name = isMalformed ? "malformed marker" : before + after.replace(/^ with/, "");
+    counts.set(name, (counts.get(name) ?? 0) + 1);
   }
-  const what = `the metadata ${JSON.stringify(QUANTIZATION_METADATA_KEY)}`;
-  const parsed = parseObject(metadata[QUANTIZATION_METADATA_KEY]!);
-  if (typeof parsed === "string") return { layers: none, problem: `${what} ${parsed}` };
-  if (!isJsonObject(parsed.layers)) {
-    return { layers: none, problem: `${what} has no object "layers"` };
-  }
-  return { layers: new Map(Object.entries(parsed.layers)), problem: null };
+  return Object.fromEntries(counts);
 }
 
-interface LayerContext {
-  readonly byName: ReadonlyMap<string, SourceTensor>;
-  readonly listed: ReadonlyMap<string, unknown>;
-  readonly readBytes: ReadBytes;
-}
-
-function describeLayer(layer: string, context: LayerContext): QuantizedLayer | null {
-  const { byName, listed, readBytes } = context;
-  const weight = byName.get(`${layer}.weight`);
-  const markerTensor = byName.get(`${layer}.comfy_quant`);
-  const newScale = byName.get(`${layer}.weight_scale`);
-  const oldScale = byName.get(`${layer}.scale_weight`);
-  const scale = newScale ?? oldScale;
-  const place = {
-    layer,
-    weightName: weight?.name ?? null,
-    markerName: markerTensor?.name ?? null,
-    scaleName: scale?.name ?? null,
-    scaleShape: scale?.shape ?? null,
-  };
-  if (listed.has(layer)) {
-    const object = listed.get(layer);
-    const marker = isJsonObject(object) ? object : "in the header metadata is not an object";
-    return { ...place, origin: "metadata", ...readMarker(marker, place) };
-  }
-  if (markerTensor !== undefined) {
-    const marker = parseMarker(markerTensor, readBytes);
-    return { ...place, origin: "comfy_quant", ...readMarker(marker, place) };
-  }
-  if (weight === undefined || !ONE_BYTE_DTYPES.includes(weight.dtype)) return null;
-  const bare = newScale !== undefined && weight.shape.length === 2;
-  if (oldScale === undefined && !bare) return null;
-  return {
-    ...place,
-    marker: null,
-    format: null,
-    convrotGroupSize: null,
-    origin: oldScale !== undefined ? "scale_weight" : "bare",
-    problem: null,
-  };
-}
-
-/** Returns the object of a `comfy_quant` tensor, or what is wrong with it. */
-export function parseMarker(
-  tensor: SourceTensor,
-  readBytes: ReadBytes,
-): Record<string, unknown> | string {
-  if (tensor.dtype !== "U8" || tensor.shape.length !== 1) {
-    return `is ${tensor.dtype} [${tensor.shape.join(", ")}], not U8 with one dimension`;
-  }
-  if (tensor.byteLength > MAX_MARKER_BYTES) return `has ${tensor.byteLength} bytes, no JSON marker`;
-  const bytes = readBytes(tensor);
-  let text: string;
-  try {
-    text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-  } catch (error) {
-    if (error instanceof TypeError) return "is not UTF-8";
-    throw error;
-  }
-  return parseObject(text);
-}
-
-/** Reads the fields of a marker that say how its weight is stored; a string is what is wrong with it. */
-export function readMarker(
-  marker: Record<string, unknown> | string,
-  { weightName, layer }: { weightName: string | null; layer: string },
-): Pick<QuantizedLayer, "marker" | "format" | "convrotGroupSize" | "problem"> {
-  if (typeof marker === "string") {
-    return {
-      marker: null,
-      format: null,
-      convrotGroupSize: null,
-      problem: `the marker of ${JSON.stringify(layer)} ${marker}`,
-    };
-  }
-  const { format, convrot, convrot_groupsize: groupSize = DEFAULT_CONVROT_GROUP_SIZE } = marker;
-  const faults: string[] = [];
-  if (weightName === null) faults.push("belongs to no weight");
-  if (format === undefined) faults.push('has no "format"');
-  else if (typeof format !== "string") faults.push('has a "format" that is not a string');
-  if (convrot !== undefined && typeof convrot !== "boolean") {
-    faults.push('has a "convrot" that is neither true nor false');
-  }
-  const rotated = convrot === true;
-  const validSize = isPowerOf4(groupSize);
-  if (rotated && !validSize) {
-    faults.push(`has a "convrot_groupsize" that is no power of 4: ${JSON.stringify(groupSize)}`);
-  }
-  return {
-    marker,
-    format: typeof format === "string" ? format : null,
-    convrotGroupSize: rotated && validSize ? groupSize : null,
-    problem: faults.length === 0
-      ? null
-      : `the marker of ${JSON.stringify(layer)} ${faults.join(", ")}`,
-  };
-}
-
-/** Returns the JSON object that `text` spells, or what is wrong with it. */
-function parseObject(text: string): Record<string, unknown> | string {
-  let value: unknown;
-  try {
-    value = parseJsonStrict(text);
-  } catch (error) {
-    if (error instanceof JsonError) return `is not valid JSON: ${error.message}`;
-    throw error;
-  }
-  return isJsonObject(value) ? value : "is not a JSON object";
-}
-
-function isPowerOf4(value: unknown): value is number {
-  if (typeof value !== "number" || !(value >= 1 && value < 2 ** 31)) return false;
-  return Number.isInteger(value) && (value & (value - 1)) === 0 && (value & 0x55555555) !== 0;
-}
-
-/** Returns the words before and after "layers" for layers of one kind. */
-function kindOf(layer: QuantizedLayer, dtype: DType): [string, string] {
-  switch (layer.origin) {
-    case "scale_weight":
-      return [dtype, " with scale_weight"];
-    case "bare":
-      return [dtype, " with weight_scale"];
-    case "metadata":
-    case "comfy_quant": {
-      const { format, convrotGroupSize } = layer;
-      if (format === null) return [dtype, " with a malformed marker"];
-      // A stranger's word: quoted where it is more than a word.
-      const word = /^[\w.-]{1,60}$/.test(format) ? format : JSON.stringify(format);
-      return [word, convrotGroupSize === null ? "" : ` (convrot ${convrotGroupSize})`];
-    }
-  }
+function wordsOf(layer: QuantizedLayer): readonly [before: string, after: string] {
+  const { kind, found, tensors, format } = layer;
+  if (kind !== null && found !== null) return kind.words?.(tensors, found) ?? [kind.id, ""];
+  // A stranger's word: quoted if it is more than a word.
+  if (format !== null) return [/^[\w.-]{1,60}$/.test(format) ? format : JSON.stringify(format), ""];
+  const dtype = tensors.weight?.dtype ?? "packed";
+  return layer.origin === "unmarked"
+    ? [dtype, " with an unknown layout"]
+    : [dtype, " with a malformed marker"];
 }

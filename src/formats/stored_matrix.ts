@@ -1,15 +1,18 @@
 /**
- * How the values of a stored tensor are read, whatever its file says: plain floats, or codes with their
- * scales and their rotation. Convert (`--requantize`), `dequantize` and `verify` read weights by this.
+ * How the values of a stored tensor are read, whatever its file says: plain floats, or what the format of its
+ * layer decodes. Convert (`--requantize`), `dequantize`, `migrate` and `verify` read weights by this.
  */
 
-import { type DType, type FloatDType, isFloatDType } from "../core/dtype.ts";
+import { type FloatDType, isFloatDType } from "../core/dtype.ts";
 import { FormatError, UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
-import type { QuantizedLayer } from "./quant_layers.ts";
-import { paddedSize } from "../quant/incoherence.ts";
-import type { MatrixSource, SourceScale, SourceTransform } from "./matrix_source.ts";
+import { START_FROM_ORIGINAL } from "./advice.ts";
+import { isRefusal, type Refusal } from "./format.ts";
+import { elementsOf } from "./layer_shapes.ts";
+import { type MatrixSource, withFileOffset } from "./matrix_source.ts";
+import type { ReadBytes } from "./marker_reader.ts";
+import { findQuantizedLayers, type QuantizedLayer } from "./quant_layers.ts";
 
 /** How {@link storedMatrix} numbers files. */
 export interface StoredMatrixOptions {
@@ -17,50 +20,14 @@ export interface StoredMatrixOptions {
   readonly fileOffset?: number;
 }
 
-/** F32 `[K]` beside a weight: what its columns were multiplied by, to be divided out of its inputs. */
-export const SMOOTH_FACTORS = "smooth_factors";
-
-/** Tensors beside a weight that its stored values depend on, and that no `MatrixSource` can express. */
-const FOREIGN_PARTS: Readonly<Record<string, string>> = {
-  pre_quant_scale: "its columns are multiplied by pre_quant_scale",
-};
-
-/** Tensors beside a weight that say how it is stored, and mean nothing without that. */
-export const LAYER_PARTS: readonly string[] = Object.freeze([
-  "comfy_quant",
-  "weight_scale",
-  "weight_scale_2",
-  "scale_weight",
-  "scale_input",
-  "input_scale",
-  SMOOTH_FACTORS,
-  "hadamard_quip",
-  "hadamard_size_out",
-  "hadamard_size_in",
-  "sign_row",
-  "sign_col",
-]);
-
-/** What the values of each format are stored as; a format that is not here has a layout of its own. */
-const FORMAT_DTYPES: Readonly<Record<string, DType>> = {
-  int8_tensorwise: "I8",
-  int8_axiswise: "I8",
-  int8_blockwise: "I8",
-  float8_e4m3fn: "F8_E4M3",
-  float8_e4m3fn_rowwise: "F8_E4M3",
-  float8_e4m3fn_blockwise: "F8_E4M3",
-  float8_e5m2: "F8_E5M2",
-};
-
 /**
  * Returns how the values of `tensor` are read in original space.
  *
  * A quantized tensor `[..., N, K]` is a matrix of K columns; of a float tensor the 2-D ones are read as
- * they are, others as one row of all elements. Scales may be one value, `[N]`, `[N, 1]`, 2-D tiles
- * `[N / b, K / b]` or, per row and group of columns, `[N, K / b, 1]`.
+ * they are, others as one row of all elements.
  *
- * @param layer what is known of the layer that `tensor` is the weight of; null for any other tensor.
- * @throws FormatError where marker, scale and weight do not fit together; UnsupportedError where the
+ * @param layer what is known of the layer that `tensor` holds the codes of; null for any other tensor.
+ * @throws FormatError if marker, companions and codes do not fit together; UnsupportedError if the
  *   values cannot be restored from what is stored.
  */
 export function storedMatrix(
@@ -69,126 +36,122 @@ export function storedMatrix(
   layer: QuantizedLayer | null,
   { fileOffset = 0 }: StoredMatrixOptions = {},
 ): MatrixSource {
-  const { name, offsetBytes } = tensor;
-  const file = tensor.file + fileOffset;
-  if (layer === null) {
-    return {
-      name,
-      file,
-      offsetBytes,
-      dtype: floatDType(model, tensor),
-      ...plainShape(tensor.shape),
-      scale: null,
-      convrotGroupSize: null,
-    };
-  }
-  const codes = codesDType(model, tensor, layer);
-  const { rows, cols } = codesShape(tensor.shape);
-  const scale = scaleOf(model, tensor, { layer, rows, cols, fileOffset });
-  const group = layer.convrotGroupSize;
-  if (group !== null && cols % group !== 0) {
-    throw fault(model, name, `its rotation group ${group} does not divide its ${cols} columns`);
-  }
-  const matrix = {
-    name,
-    file,
-    offsetBytes,
-    dtype: codes,
-    rows,
-    cols,
-    scale,
-    convrotGroupSize: group,
-    ...smoothFactorsOf(model, { layer, cols, fileOffset }),
-  };
-  const transform = transformOf(model, { layer, rows, cols, fileOffset });
-  if (transform === null) return matrix;
-  if (codes !== "I8" || group !== null) {
-    throw fault(
-      model,
-      name,
-      "it has a transform (hadamard_quip) beside a rotation or other codes than I8",
-    );
-  }
-  const [ownRows = rows, ownCols = cols] = originalShape(model, tensor, layer);
-  return { ...matrix, rows: ownRows, cols: ownCols, transform };
+  if (layer === null) return withFileOffset(plainMatrix(model, tensor), fileOffset);
+  const decoded = decodeLayer(layer);
+  if (isRefusal(decoded)) throw refusalError(model, layer, decoded);
+  return withFileOffset(decoded, fileOffset);
 }
 
-/** Where the factors are that the layer's columns were multiplied by, if it has any. */
-function smoothFactorsOf(
-  model: ModelSource,
-  { layer, cols, fileOffset }: { layer: QuantizedLayer; cols: number; fileOffset: number },
-): Pick<MatrixSource, "smoothFactors"> {
-  const tensor = tensorsByName(model).get(partName(layer.layer, SMOOTH_FACTORS));
-  if (tensor === undefined) return {};
-  if (tensor.dtype !== "F32" || !sameShape(tensor.shape, [cols])) {
-    const found = `${tensor.dtype} [${tensor.shape.join(", ")}]`;
-    throw fault(model, tensor.name, `it is ${found}, not F32 [${cols}]`);
+/** Returns how the values of a layer with a weight are read, or why they cannot be. */
+export function decodeLayer(layer: QuantizedLayer): MatrixSource | Refusal {
+  const { kind, found, tensors, problem, format, rule } = layer;
+  const tensor = layer.weightName ?? layer.markerName ?? layer.layer;
+  if (problem !== null) {
+    const isBroken = rule !== "unknown-layout";
+    return { tensor, why: problem, isBroken, ...(isBroken ? {} : { hint: START_FROM_ORIGINAL }) };
   }
-  return { smoothFactors: { file: tensor.file + fileOffset, offsetBytes: tensor.offsetBytes } };
-}
-
-/** The transform of the layer's codes, `[rows, cols]` as stored; null where there is none. */
-function transformOf(
-  model: ModelSource,
-  { layer, rows, cols, fileOffset }: {
-    layer: QuantizedLayer;
-    rows: number;
-    cols: number;
-    fileOffset: number;
-  },
-): SourceTransform | null {
-  const tensors = tensorsByName(model);
-  const part = (name: string) => tensors.get(partName(layer.layer, name));
-  const signRow = part("sign_row"), signCol = part("sign_col");
-  if ([signRow, signCol, part("hadamard_quip")].every((tensor) => tensor === undefined)) {
-    return null;
+  if (kind === null || found === null) {
+    const why = `the format ${JSON.stringify(format)} is not known here`;
+    return { tensor, why, isBroken: false, hint: START_FROM_ORIGINAL };
   }
-  const weight = layer.weightName ?? layer.layer;
-  if (signRow === undefined || signCol === undefined) {
-    throw fault(model, weight, "its codes are transformed, and sign_row or sign_col is missing");
-  }
-  for (const [sign, size] of [[signRow, rows], [signCol, cols]] as const) {
-    if (sign.dtype !== "F32" || !sameShape(sign.shape, [size])) {
-      throw fault(
-        model,
-        sign.name,
-        `it is ${sign.dtype} [${sign.shape.join(", ")}], not F32 [${size}]`,
-      );
-    }
-  }
-  if (paddedSize(rows) !== rows || paddedSize(cols) !== cols) {
-    throw fault(
-      model,
-      weight,
-      `transformed codes have powers of 2 as sizes, not [${rows}, ${cols}]`,
-    );
-  }
-  const at = ({ file, offsetBytes }: SourceTensor) => ({ file: file + fileOffset, offsetBytes });
-  return { rows, cols, signRow: at(signRow), signCol: at(signCol) };
+  return kind.decode(tensors, found);
 }
 
 /**
- * Returns the shape of a weight in original space. Codes that are stored transformed have padded sizes; the
- * marker says those before, or they are the padded ones.
+ * Throws what is wrong with the first layer that cannot be decoded: half a layer, a marker that contradicts
+ * its tensors, a layout of others. Nothing must be converted around such a layer.
+ *
+ * @param model what the layers were found in.
  */
-export function originalShape(
-  model: ModelSource,
-  { shape }: SourceTensor,
-  layer: QuantizedLayer | null,
-): readonly number[] {
-  if (layer === null || shape.length !== 2) return shape;
-  if (!tensorsByName(model).has(partName(layer.layer, "sign_row"))) return shape;
-  const [rows = 1, cols = 1] = shape;
-  return [
-    sizeWithin(layer.marker?.["out_features"], rows),
-    sizeWithin(layer.marker?.["in_features"], cols),
-  ];
+export function refuseUndecodable(model: ModelSource, layers: readonly QuantizedLayer[]): void {
+  const absent = layers.filter(({ weightName, markerName }) =>
+    weightName === null && markerName === null
+  );
+  if (absent.length > 0) {
+    const names = absent.slice(0, LISTED).map(({ layer }) => JSON.stringify(layer)).join(", ");
+    const more = absent.length > LISTED ? ` and ${absent.length - LISTED} more` : "";
+    throw new FormatError(
+      `its metadata "_quantization_metadata" lists layers that it does not have: ${names}${more}`,
+      { path: model.path, hint: "`quantsmith edit --no-save-quant-metadata` removes the list" },
+    );
+  }
+  for (const layer of layers) {
+    const decoded = decodeLayer(layer);
+    if (isRefusal(decoded)) throw refusalError(model, layer, decoded);
+  }
 }
 
-function sizeWithin(value: unknown, most: number): number {
-  return typeof value === "number" && Number.isInteger(value) && value >= 1 && value <= most
-    ? value
-    : most;
+/** How many layers a message names. */
+const LISTED = 5;
+
+function refusalError(
+  model: ModelSource,
+  layer: QuantizedLayer,
+  { tensor, why, isBroken, hint }: Refusal,
+): FormatError | UnsupportedError {
+  if (isBroken) {
+    return new FormatError(why, {
+      path: model.path,
+      tensor,
+      hint: hint ?? "`quantsmith verify` lists what is wrong with the file",
+    });
+  }
+  const kind = layer.kind === null ? "" : ` (${layer.kind.title})`;
+  return new UnsupportedError(
+    `Cannot restore tensor ${JSON.stringify(tensor)}${kind} of ${JSON.stringify(model.path)}: ` +
+      why + (hint === undefined ? "" : `; ${hint}`),
+  );
+}
+
+/** Name of the weight that a layer stands for; null if it has none. */
+export function logicalName({ found, weightName }: QuantizedLayer): string | null {
+  return found?.name ?? weightName;
+}
+
+/** Returns the layers with a weight by its name, that of the restored one. */
+export function layersByWeight(
+  layers: readonly QuantizedLayer[],
+): ReadonlyMap<string, QuantizedLayer> {
+  return new Map(layers.flatMap((layer) => {
+    const name = logicalName(layer);
+    return name === null ? [] : [[name, layer]];
+  }));
+}
+
+/**
+ * Returns the model with the names and shapes that its quantized weights stand for: what plans and comparisons
+ * go by. Bytes and dtypes are those of the codes.
+ */
+export function logicalModel(model: ModelSource, layers: readonly QuantizedLayer[]): ModelSource {
+  const byCodes = new Map(layers.map((layer) => [layer.weightName, layer.found]));
+  const tensors = model.tensors.map((tensor): SourceTensor => {
+    const { name = tensor.name, shape = tensor.shape } = byCodes.get(tensor.name) ?? {};
+    return { ...tensor, name, shape };
+  });
+  return { ...model, tensors };
+}
+
+/** Shapes of the weights of a model by name, for files of the same model that do not say theirs. */
+export function shapesIn(
+  model: ModelSource,
+  readBytes: ReadBytes,
+): ReadonlyMap<string, readonly number[]> {
+  const layers = findQuantizedLayers(model, readBytes);
+  const unknown = new Set(
+    layers.filter((layer) => isRefusal(decodeLayer(layer))).map(({ weightName }) => weightName),
+  );
+  return new Map(
+    logicalModel(model, layers).tensors.filter(({ name }) => !unknown.has(name))
+      .map(({ name, shape }) => [name, shape]),
+  );
+}
+
+function plainMatrix(model: ModelSource, tensor: SourceTensor): MatrixSource {
+  const { name, file, offsetBytes, shape } = tensor;
+  const [rows = 1, cols = 1] = shape;
+  const size = shape.length === 2 ? { rows, cols } : { rows: 1, cols: elementsOf(shape) };
+  const dtype = floatDType(model, tensor);
+  return { name, file, offsetBytes, dtype, ...size, scale: null, convrotGroupSize: null };
 }
 
 function floatDType(model: ModelSource, tensor: SourceTensor): FloatDType {
@@ -197,138 +160,6 @@ function floatDType(model: ModelSource, tensor: SourceTensor): FloatDType {
     `Cannot read the values of tensor ${JSON.stringify(tensor.name)} of ` +
       `${JSON.stringify(model.path)}: ${tensor.dtype} holds no floats, and it has no scale`,
   );
-}
-
-/** Returns what the codes of a quantized weight are, after checking what its file says of it. */
-function codesDType(
-  model: ModelSource,
-  { name, dtype, shape }: SourceTensor,
-  layer: QuantizedLayer,
-): FloatDType | "I8" {
-  const { format } = layer;
-  if (layer.problem !== null) throw fault(model, name, layer.problem);
-  const wanted = format === null ? undefined : FORMAT_DTYPES[format];
-  if (format !== null && wanted === undefined) {
-    throw cannotRestore(model, name, `the format ${JSON.stringify(format)} is not known here`);
-  }
-  if (wanted !== undefined && dtype !== wanted) {
-    throw fault(model, name, `it is ${dtype}, its marker says ${format}, which is ${wanted}`);
-  }
-  if (dtype !== "I8" && !isFloatDType(dtype)) {
-    throw cannotRestore(model, name, `${dtype} codes are not known here`);
-  }
-  if (dtype === "I8" && shape.length < 2) {
-    throw fault(model, name, `it has the shape [${shape.join(", ")}], not rows and columns`);
-  }
-  const tensors = tensorsByName(model);
-  for (const [part, why] of Object.entries(FOREIGN_PARTS)) {
-    if (tensors.has(partName(layer.layer, part))) throw cannotRestore(model, name, why);
-  }
-  return dtype;
-}
-
-/** Returns where the scales are and what each of them covers; null where the values have none. */
-function scaleOf(
-  model: ModelSource,
-  tensor: SourceTensor,
-  { layer, rows, cols, fileOffset }: {
-    layer: QuantizedLayer;
-    rows: number;
-    cols: number;
-    fileOffset: number;
-  },
-): SourceScale | null {
-  if (layer.scaleName === null) {
-    if (tensor.dtype !== "I8") return null; // floats as they stand
-    throw fault(model, tensor.name, "it is I8 and has no weight_scale");
-  }
-  const scale = tensorsByName(model).get(layer.scaleName)!;
-  if (!isFloatDType(scale.dtype)) {
-    throw fault(model, scale.name, `${scale.dtype} scales cannot be read`);
-  }
-  const group = scaleGroup(scale.shape, {
-    rows,
-    cols,
-    leading: tensor.shape.slice(0, -1),
-    format: layer.format,
-    groupSize: layer.marker?.["group_size"],
-  });
-  if (group === null) {
-    throw fault(
-      model,
-      scale.name,
-      `scales of shape [${scale.shape.join(", ")}] do not fit the ${
-        layer.format ?? tensor.dtype
-      } weight [${tensor.shape.join(", ")}]`,
-    );
-  }
-  return {
-    file: scale.file + fileOffset,
-    offsetBytes: scale.offsetBytes,
-    dtype: scale.dtype,
-    ...group,
-  };
-}
-
-/** What {@link scaleGroup} matches a scale's shape with. */
-interface ScaledWeight {
-  readonly rows: number;
-  readonly cols: number;
-  /** The weight's shape without its last size. */
-  readonly leading: readonly number[];
-  readonly format: string | null;
-  /** `group_size` of the marker. */
-  readonly groupSize: unknown;
-}
-
-/** Returns the rectangle that one scale covers; null where the shape does not fit the weight. */
-function scaleGroup(
-  shape: readonly number[],
-  { rows, cols, leading, format, groupSize }: ScaledWeight,
-): { groupRows: number; groupCols: number } | null {
-  const count = shape.reduce((product, size) => product * size, 1);
-  if (count === 1) return { groupRows: Math.max(1, rows), groupCols: Math.max(1, cols) };
-  const perRow = sameShape(shape, [rows]) || sameShape(shape, [...leading, 1]) ||
-    sameShape(shape, [rows, 1]);
-  if (perRow) return { groupRows: 1, groupCols: Math.max(1, cols) };
-  // Only a format that says so has tiles: [1, N] is a transposed mistake, not a row of tiles.
-  const [a = 0, b = 0, c = 0] = shape;
-  const isBlock = format?.endsWith("_blockwise") === true || format === null;
-  if (!isBlock || a === 0 || b === 0 || cols % b !== 0) return null;
-  if (shape.length === 3) {
-    return a === rows && c === 1 && fits(groupSize, cols / b)
-      ? { groupRows: 1, groupCols: cols / b }
-      : null;
-  }
-  if (shape.length !== 2 || rows % a !== 0) return null;
-  const [groupRows, groupCols] = [rows / a, cols / b];
-  return groupRows === groupCols && fits(groupSize, groupCols) ? { groupRows, groupCols } : null;
-}
-
-/** Whether a marker's `group_size`, where it names one, is `size`. */
-function fits(groupSize: unknown, size: number): boolean {
-  return groupSize === undefined || groupSize === size;
-}
-
-function sameShape(a: readonly number[], b: readonly number[]): boolean {
-  return a.length === b.length && a.every((size, axis) => size === b[axis]);
-}
-
-function plainShape(shape: readonly number[]): { rows: number; cols: number } {
-  const [rows = 1, cols = 1] = shape;
-  if (shape.length === 2) return { rows, cols };
-  return { rows: 1, cols: shape.reduce((product, size) => product * size, 1) };
-}
-
-function codesShape(shape: readonly number[]): { rows: number; cols: number } {
-  if (shape.length < 2) return plainShape(shape);
-  const cols = shape[shape.length - 1]!;
-  return { rows: shape.slice(0, -1).reduce((product, size) => product * size, 1), cols };
-}
-
-/** Returns the name of a tensor that belongs to `layer`. */
-export function partName(layer: string, part: string): string {
-  return `${layer}.${part}`;
 }
 
 const INDEXES = new WeakMap<ModelSource, ReadonlyMap<string, SourceTensor>>();
@@ -340,18 +171,4 @@ export function tensorsByName(model: ModelSource): ReadonlyMap<string, SourceTen
   const index = new Map(model.tensors.map((tensor) => [tensor.name, tensor]));
   INDEXES.set(model, index);
   return index;
-}
-
-function fault(model: ModelSource, tensor: string, rule: string): FormatError {
-  return new FormatError(rule, {
-    path: model.path,
-    tensor,
-    hint: "`quantsmith verify` tells what is wrong with the file",
-  });
-}
-
-function cannotRestore(model: ModelSource, tensor: string, why: string): UnsupportedError {
-  return new UnsupportedError(
-    `Cannot restore tensor ${JSON.stringify(tensor)} of ${JSON.stringify(model.path)}: ${why}`,
-  );
 }

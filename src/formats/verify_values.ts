@@ -1,44 +1,119 @@
 /** The rules on the values of scales, checked one by one, and what a scale of zero destroys. */
 
-import { bf16ToF32, type DType, f16ToF32, f8e4m3ToF32, f8e5m2ToF32 } from "../core/dtype.ts";
+import { bf16ToF32, f16ToF32, f8e4m3ToF32, f8e5m2ToF32 } from "../core/dtype.ts";
+import { FormatError } from "../core/errors.ts";
 import type { SourceTensor } from "../core/tensor.ts";
-import type { QuantizedLayer, ReadBytes } from "./quant_layers.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
+import { isRefusal } from "./format.ts";
+import type { MatrixSource, PackedScale, ScaleDType } from "./matrix_source.ts";
+import type { ReadBytes } from "./marker_reader.ts";
+import {
+  byCode,
+  decodeByteScales,
+  decodeTiledScales,
+  scalesAcross,
+  unpackLevels,
+} from "./packed_codes.ts";
 import type { Problem } from "./problem.ts";
+import type { QuantizedLayer } from "./quant_layers.ts";
+import { decodeLayer, tensorsByName } from "./stored_matrix.ts";
 
 /** What is odd about the values of one scale tensor. */
 interface OddScales {
   notFinite: number;
   negative: number;
-  /** Flat indexes of scales that are zero. */
+  /** Indexes of scales that are zero, row-major over groups. */
   readonly zeros: number[];
 }
 
 /**
- * Returns the problems of a layer's scale values.
+ * Returns the problems of the values of a layer's scales; none for a layer that cannot be decoded.
  *
- * @param weight the layer's weight, read only where a scale is zero.
- * @param scale the layer's scale.
+ * @param tensors those of the model, by name; the codes are read only if a scale is zero.
+ * @param isKnown whether a tensor's bytes can be read. Default: all can.
  */
 export function scaleValueProblems(
   layer: QuantizedLayer,
-  { weight, scale }: { weight: SourceTensor; scale: SourceTensor },
-  readBytes: ReadBytes,
+  tensors: ReadonlyMap<string, SourceTensor>,
+  { readBytes, isKnown = () => true }: {
+    readBytes: ReadBytes;
+    isKnown?: (tensor: SourceTensor) => boolean;
+  },
 ): Problem[] {
-  const valueAt = reader(scale.dtype, readBytes(scale));
-  if (valueAt === null) return [];
-  const count = scale.shape.reduce((product, size) => product * size, 1);
+  if (layer.weightName === null) return [];
+  const matrix = decodeLayer(layer);
+  if (isRefusal(matrix)) return [];
+  const codes = tensors.get(layer.weightName)!;
+  const problems: Problem[] = [];
+  for (const scale of matrix.scale === null ? matrix.packed?.scales ?? [] : [matrix.scale]) {
+    const tensor = tensorAt(layer, scale);
+    if (tensor === null || !isKnown(tensor)) continue;
+    problems.push(...problemsOf(layer.layer, { tensor, scale, matrix, codes }, readBytes));
+  }
+  const { smoothFactors } = matrix;
+  const smooth = smoothFactors === undefined ? null : tensorAt(layer, smoothFactors);
+  if (smooth !== null && isKnown(smooth)) {
+    problems.push(...divisorProblems(layer.layer, smooth, readBytes(smooth)));
+  }
+  return problems;
+}
+
+/**
+ * Throws what is wrong with the scales of the first layer that has such, before values are restored by them.
+ *
+ * @param layers all can be decoded.
+ */
+export function refuseOddScales(
+  model: ModelSource,
+  layers: readonly QuantizedLayer[],
+  readBytes: ReadBytes,
+): void {
+  const tensors = tensorsByName(model);
+  for (const layer of layers) {
+    const [problem] = scaleValueProblems(layer, tensors, { readBytes });
+    if (problem === undefined) continue;
+    throw new FormatError(`${problem.rule}: ${problem.detail}`, {
+      path: model.path,
+      tensor: layer.weightName!,
+      hint: "`quantsmith verify` lists all layers of this kind",
+    });
+  }
+}
+
+/** The companion that begins at a place in the file. */
+function tensorAt(
+  { tensors }: QuantizedLayer,
+  { file, offsetBytes }: { file: number; offsetBytes: number },
+): SourceTensor | null {
+  return [...tensors.parts.values()].find((tensor) =>
+    tensor.file === file && tensor.offsetBytes === offsetBytes && tensor.byteLength > 0
+  ) ?? null;
+}
+
+interface CheckedScale {
+  readonly tensor: SourceTensor;
+  readonly scale: PackedScale;
+  readonly matrix: MatrixSource;
+  readonly codes: SourceTensor;
+}
+
+function problemsOf(layer: string, checked: CheckedScale, readBytes: ReadBytes): Problem[] {
+  const { tensor, scale, matrix } = checked;
+  const { rows, cols } = matrix.transform ?? matrix;
+  const across = scalesAcross(scale, cols), bands = Math.ceil(rows / scale.groupRows);
+  const values = scaleValues(scale, readBytes(tensor), { across, count: across * bands });
   const odd: OddScales = { notFinite: 0, negative: 0, zeros: [] };
-  for (let i = 0; i < count; i++) {
-    const value = valueAt(i);
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i]!;
     if (!Number.isFinite(value)) odd.notFinite++;
     else if (value < 0) odd.negative++;
     else if (value === 0) odd.zeros.push(i);
   }
   const problems: Problem[] = [];
   const report = (rule: string, effect: string, detail: string): void => {
-    problems.push({ layer: layer.layer, rule, effect, severity: "error", detail });
+    problems.push({ layer, rule, effect, severity: "error", detail });
   };
-  const of = `of the ${count} values of ${scale.name}`;
+  const of = `of the ${values.length} values of ${tensor.name}`;
   if (odd.notFinite > 0) {
     report("scale-not-finite", "loads, computes NaN", `${odd.notFinite} ${of} are NaN or infinite`);
   }
@@ -46,33 +121,101 @@ export function scaleValueProblems(
     const detail = `${odd.negative} ${of} are negative, which no quantizer writes`;
     report("scale-negative", "loads, computes with the opposite signs", detail);
   }
-  const lost = odd.zeros.length === 0 ? 0 : lostScales(odd.zeros, { weight, count }, readBytes);
+  const lost = odd.zeros.length === 0 ? 0 : lostScales(odd.zeros, checked, { readBytes, across });
   if (lost > 0) {
-    const detail = `${lost} ${of} are zero where the codes are not`;
+    const detail = `${lost} ${of} are zero, and their codes are not`;
     report("scale-zero", "loads, computes with zeros: garbage", detail);
   }
   return problems;
 }
 
-/**
- * Returns how many of the zero scales hide codes: all of them where a scale covers rows in one run, and
- * the codes of that run are not zero. For tiles, whose codes do not lie in one run, every zero counts.
- */
-function lostScales(
-  zeros: readonly number[],
-  { weight, count }: { weight: SourceTensor; count: number },
-  readBytes: ReadBytes,
-): number {
-  const rows = weight.shape.slice(0, -1).reduce((product, size) => product * size, 1);
-  if (count !== 1 && count !== rows) return zeros.length;
-  const codes = readBytes(weight);
-  const run = codes.length / count;
-  return zeros.filter((i) => codes.subarray(i * run, (i + 1) * run).some((code) => code !== 0))
-    .length;
+function scaleValues(
+  scale: PackedScale,
+  bytes: Uint8Array,
+  { across, count }: { across: number; count: number },
+): Float32Array | Float64Array {
+  if (scale.tiledAcross !== undefined) {
+    const values = new Float32Array(count);
+    decodeTiledScales(values, bytes, scale, { firstBand: 0, across });
+    return values;
+  }
+  if (scale.dtype === "F8_E8M0") {
+    const values = new Float32Array(count);
+    decodeByteScales(values, bytes, scale.dtype);
+    return values;
+  }
+  const valueAt = reader(scale.dtype, bytes);
+  return Float64Array.from({ length: count }, (_, index) => valueAt(index));
 }
 
-/** Returns how value `i` is read from the bytes of a scale; null for dtypes with layouts of their own. */
-function reader(dtype: DType, bytes: Uint8Array): ((index: number) => number) | null {
+/** Returns how many of the zero scales hide codes that stand for something. */
+function lostScales(
+  zeros: readonly number[],
+  { scale, matrix, codes }: CheckedScale,
+  { readBytes, across }: { readBytes: ReadBytes; across: number },
+): number {
+  const bytes = readBytes(codes);
+  const { rows, cols } = matrix.transform ?? matrix;
+  const { packed } = matrix;
+  // Whatever the levels are: a code is lost unless it stands for zero.
+  const levels = packed === undefined
+    ? byCode(256, (code) => matrix.dtype === "I8" ? code : code & 0x7f)
+    : packed.levels instanceof Float32Array
+    ? packed.levels
+    : byCode(packed.levelCount, () => 1);
+  const plain = {
+    fields: [{ firstByte: 0, bits: 8, highFirst: false }] as const,
+    levels,
+    levelCount: 256,
+  };
+  const layout = packed ?? { ...plain, rowBytes: cols, scales: [] };
+  const isZero = levels[0] === 0;
+  return zeros.filter((index) => {
+    const row = Math.floor(index / across) * scale.groupRows;
+    const col = (index % across) * scale.groupCols;
+    const height = Math.min(scale.groupRows, rows - row),
+      width = Math.min(scale.groupCols, cols - col);
+    const run = bytes.subarray(row * layout.rowBytes, (row + height) * layout.rowBytes);
+    if (isZero && isAllZero(run)) return false; // also if only a part of these columns is asked for
+    const line = new Float32Array(width);
+    for (let r = row; r < row + height; r++) {
+      const raw = bytes.subarray(r * layout.rowBytes, (r + 1) * layout.rowBytes);
+      unpackLevels(line, raw, layout, { levels, part: { row: r, col, rows: 1, cols: width } });
+      if (line.some((value) => value !== 0)) return true;
+    }
+    return false;
+  }).length;
+}
+
+/** Four bytes at a time. */
+function isAllZero(bytes: Uint8Array): boolean {
+  const isZero = (byte: number) => byte === 0;
+  if (bytes.length < 8) return bytes.every(isZero);
+  const skew = -bytes.byteOffset & 3, words = (bytes.length - skew) >> 2;
+  const middle = new Uint32Array(bytes.buffer, bytes.byteOffset + skew, words);
+  for (let i = 0; i < words; i++) if (middle[i] !== 0) return false;
+  return bytes.subarray(0, skew).every(isZero) && bytes.subarray(skew + 4 * words).every(isZero);
+}
+
+function divisorProblems(layer: string, tensor: SourceTensor, bytes: Uint8Array): Problem[] {
+  const valueAt = reader("F32", bytes);
+  let bad = 0;
+  for (let i = 0; i < bytes.length / 4; i++) {
+    const value = valueAt(i);
+    if (!Number.isFinite(value) || value === 0) bad++;
+  }
+  if (bad === 0) return [];
+  return [{
+    layer,
+    rule: "smooth-factors-values",
+    effect: "its columns cannot be restored",
+    severity: "error",
+    detail: `${bad} of the ${bytes.length / 4} values of ${tensor.name} are zero, NaN or infinite`,
+  }];
+}
+
+/** Returns how value `i` is read from the bytes of a scale. */
+function reader(dtype: ScaleDType, bytes: Uint8Array): (index: number) => number {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   switch (dtype) {
     case "F64":
@@ -87,7 +230,7 @@ function reader(dtype: DType, bytes: Uint8Array): ((index: number) => number) | 
       return (i) => f8e4m3ToF32(view.getUint8(i));
     case "F8_E5M2":
       return (i) => f8e5m2ToF32(view.getUint8(i));
-    default:
-      return null;
+    case "F8_E8M0":
+      return (i) => view.getUint8(i) === 255 ? NaN : 2 ** (view.getUint8(i) - 127);
   }
 }

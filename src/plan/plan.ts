@@ -13,12 +13,12 @@ import type { Scheme, Transform } from "../quant/scheme.ts";
 import type { PlacedTensor } from "../safetensors/layout.ts";
 import { layoutOutput, type OutputPart, type ShardOptions } from "../safetensors/shard_layout.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
-import { QUANTIZATION_METADATA_KEY } from "../formats/quant_layers.ts";
+import { QUANTIZATION_METADATA_KEY } from "../formats/marker_reader.ts";
 import { type Marker, markerBytes, markerOf, quantizationMetadata } from "../formats/marker.ts";
 import { type LayerControl, layerControl, type LayerFate } from "./layer_control.ts";
 import { scaleShape, schemeFor } from "./mode.ts";
 import type { ConvertOptions } from "./options.ts";
-import { SMOOTH_FACTORS } from "../formats/stored_matrix.ts";
+import { SMOOTH_FACTORS } from "../formats/int8_layer.ts";
 import { SEGMENT_ELEMENTS } from "./segment_elements.ts";
 
 /** What happens to an input tensor. */
@@ -98,6 +98,8 @@ export interface PlanInput {
     readonly weights: ReadonlyMap<string, TensorInfo>;
     readonly parts: ReadonlySet<string>;
   };
+  /** Names of tensors that say nothing and go: markers of NUL bytes. */
+  readonly dropped?: ReadonlySet<string>;
   /** Names of weights whose errors are compensated. */
   readonly calibrated?: ReadonlySet<string>;
   /** Names of weights that get the `input_scale` of static activations. */
@@ -175,7 +177,9 @@ export function makePlan(input: PlanInput): Plan {
 
 function decide(input: PlanInput, control: LayerControl, source: SourceTensor): LayerFate {
   const logical = input.requantized?.weights.get(source.name) ?? source;
-  const decision: LayerDecision = input.requantized?.parts.has(source.name)
+  const decision: LayerDecision = input.dropped?.has(source.name)
+    ? { action: "remove", reason: "a marker of NUL bytes" }
+    : input.requantized?.parts.has(source.name)
     ? { action: "remove", reason: "replaced by requantization" }
     : input.rule(logical);
   const fate = control(logical, decision);

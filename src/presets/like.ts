@@ -7,9 +7,11 @@ import { isFound } from "./pattern.ts";
 import type { LayerRule, LayerWish, NamePattern } from "./preset.ts";
 
 /** A quantized layer of the reference file. */
-export interface ReferenceLayer extends LayerWish {
+export interface ReferenceLayer {
   /** Full name without `.weight`, as in the reference file. */
   readonly layer: string;
+  /** How it is quantized there; null: in a way that there is no recipe for, so that the options decide. */
+  readonly wish: LayerWish | null;
 }
 
 /** The rule of a reference file for one model. */
@@ -52,8 +54,8 @@ export function likeRule(
     if (excludeLayers !== null && isFound(excludeLayers, tensor.name)) {
       return { action: "keep", reason: `--exclude-layers ${excludeLayers.source}` };
     }
-    const { layer: _, ...wish } = layer;
-    return { action: "quantize", reason: "quantized in the reference file", wish };
+    const { wish } = layer, reason = "quantized in the reference file";
+    return wish === null ? { action: "quantize", reason } : { action: "quantize", reason, wish };
   };
   return {
     rule,

@@ -7,27 +7,16 @@
  */
 
 import { isFloatDType } from "../core/dtype.ts";
-import { isJsonObject, JsonError, parseJsonStrict } from "../core/json.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
-import {
-  findQuantizedLayers,
-  type QuantizedLayer,
-  type ReadBytes,
-  readQuantizationMetadata,
-} from "../formats/quant_layers.ts";
+import { type ReadBytes, readQuantizationMetadata } from "../formats/marker_reader.ts";
+import { countFormats, type QuantizedLayer, readQuantizedModel } from "../formats/quant_layers.ts";
 import { TensorReader } from "../safetensors/reader.ts";
-import { countFormats } from "../formats/quantized_formats.ts";
 import { tensorsByName } from "../formats/stored_matrix.ts";
 import type { ScanTask } from "../run/tasks.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import { modelProblems } from "./verify_model_rules.ts";
-import {
-  bareWeightProblems,
-  layerProblems,
-  type Problem,
-  type RuleContext,
-} from "../formats/verify_rules.ts";
+import { layerProblems, type Problem, type RuleContext } from "../formats/verify_rules.ts";
 import { scaleValueProblems } from "../formats/verify_values.ts";
 import type { Progress, WorkerPool } from "../run/workers/worker_pool.ts";
 
@@ -64,8 +53,9 @@ export async function verifyModel(
 ): Promise<VerifyReport> {
   using reader = new TensorReader(source);
   const readBytes: ReadBytes = (tensor) => reader.read(tensor);
-  const layers = findQuantizedLayers(source, readBytes);
+  const { layers, emptyMarkers } = readQuantizedModel(source, readBytes);
   const problems = [
+    ...emptyMarkers.map(emptyMarkerProblem),
     ...headerProblems(source, layers, readBytes),
     ...scaleProblems(source, layers, readBytes),
     ...await valueProblems(source, layers, { pool, options }),
@@ -73,7 +63,7 @@ export async function verifyModel(
   return {
     loads: !problems.some(isError),
     problems: errorsFirst(problems),
-    quantized: countFormats(source, layers),
+    quantized: countFormats(layers),
     tensors: source.tensors.length,
     checkedBytes: source.tensors.reduce((sum, { byteLength }) => sum + byteLength, 0),
   };
@@ -98,24 +88,24 @@ export function headerProblems(
   const context: RuleContext = {
     byName: tensorsByName(source),
     listed: readQuantizationMetadata(source.metadata).layers,
-    markerObject: (tensor) => markerObject(readBytes(tensor)),
-    hasScaledFp8: source.tensors.some(({ name }) => /(^|\.)scaled_fp8$/.test(name)),
+    readBytes,
   };
   return [
     ...modelProblems(source, layers),
     ...layers.flatMap((layer) => layerProblems(layer, context)),
-    ...bareWeightProblems(source.tensors, layers),
   ];
 }
 
-function markerObject(bytes: Uint8Array): Record<string, unknown> | null {
-  try {
-    const value = parseJsonStrict(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-    return isJsonObject(value) ? value : null;
-  } catch (error) {
-    if (error instanceof JsonError || error instanceof TypeError) return null;
-    throw error;
-  }
+/** `json.loads` of the loader refuses it. */
+function emptyMarkerProblem(name: string): Problem {
+  return {
+    layer: name.replace(/\.?comfy_quant$/, ""),
+    rule: "marker-malformed",
+    effect: "fails at load: the marker cannot be read",
+    severity: "error",
+    detail: `${name} is NUL bytes and nothing else`,
+    hint: `\`quantsmith edit --remove-keys ${name}\` removes it`,
+  };
 }
 
 function scaleProblems(
@@ -124,12 +114,7 @@ function scaleProblems(
   readBytes: ReadBytes,
 ): Problem[] {
   const tensors = tensorsByName(source);
-  return layers.flatMap((layer) => {
-    if (layer.weightName === null || layer.scaleName === null) return [];
-    const weight = tensors.get(layer.weightName)!;
-    const scale = tensors.get(layer.scaleName)!;
-    return scaleValueProblems(layer, { weight, scale }, readBytes);
-  });
+  return layers.flatMap((layer) => scaleValueProblems(layer, tensors, { readBytes }));
 }
 
 /** Reads every tensor, and looks for NaN and infinities in those that hold floats. */
@@ -141,10 +126,10 @@ async function valueProblems(
   const tasks = source.tensors.map(scanOf);
   const numbers = await pool.run({ ...options, inputPaths: source.paths, outputs: [], tasks });
   const byWeight = new Map(layers.map(({ weightName, layer }) => [weightName, layer]));
-  const scales = new Set(layers.map(({ scaleName }) => scaleName));
+  const parts = new Set(layers.flatMap(({ partNames }) => partNames));
   return source.tensors.flatMap((tensor, index): Problem[] => {
     const { nonFinite, firstNonFinite } = numbers[index]!;
-    if (nonFinite === 0 || scales.has(tensor.name)) return []; // scales have their own rule
+    if (nonFinite === 0 || parts.has(tensor.name)) return []; // scales have their own rule
     const layer = byWeight.get(tensor.name);
     // A kept tensor may mean it: attention masks hold infinities. Codes never do.
     return [{

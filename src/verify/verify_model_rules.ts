@@ -4,7 +4,8 @@ import { detect } from "../presets/detect.ts";
 import { type Unusable, unusableFile, unusableFiles, unusablePart } from "../presets/unusable.ts";
 import { nameOfInput } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
-import { type QuantizedLayer, readQuantizationMetadata } from "../formats/quant_layers.ts";
+import { readQuantizationMetadata } from "../formats/marker_reader.ts";
+import type { QuantizedLayer } from "../formats/quant_layers.ts";
 import type { Problem } from "../formats/problem.ts";
 
 /** Returns the problems of the file as a whole. */

@@ -9,13 +9,13 @@ import type { SourceTensor } from "../core/tensor.ts";
 import { detect } from "../presets/detect.ts";
 import { layerRule } from "../presets/rule.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
-import { findQuantizedLayers, type QuantizedLayer } from "../formats/quant_layers.ts";
+import { type QuantizedLayer, readQuantizedModel } from "../formats/quant_layers.ts";
 import { TensorReader } from "../safetensors/reader.ts";
 import { type LayerErrors, layerErrors, sumStats, worstLayersFirst } from "../run/layer_errors.ts";
+import { isScaledFp8 } from "../formats/marker_reader.ts";
 import {
-  LAYER_PARTS,
-  originalShape,
-  partName,
+  layersByWeight,
+  logicalModel,
   storedMatrix,
   tensorsByName,
 } from "../formats/stored_matrix.ts";
@@ -72,7 +72,7 @@ const CAST_ERRORS: Readonly<Partial<Record<DType, number>>> = {
 interface Side {
   readonly model: ModelSource;
   readonly tensors: ReadonlyMap<string, SourceTensor>;
-  readonly layers: ReadonlyMap<string | null, QuantizedLayer>;
+  readonly layers: ReadonlyMap<string, QuantizedLayer>;
   /** Markers and scales: what belongs to a weight. */
   readonly parts: ReadonlySet<string>;
   readonly fileOffset: number;
@@ -95,11 +95,12 @@ export async function verifyAgainstSource(
   source: ModelSource,
   { pool, ...options }: VerifyOptions & { readonly pool: WorkerPool },
 ): Promise<SourceReport> {
-  const ours = sideOf(stored, 0);
   const theirs = sideOf(source, stored.paths.length);
+  const shapes = new Map(theirs.model.tensors.map(({ name, shape }) => [name, shape]));
+  const ours = sideOf(stored, 0, shapes);
   const problems: Problem[] = [...missingProblems(ours, theirs), ...addedProblems(ours, theirs)];
   const comparisons: Comparison[] = [];
-  for (const tensor of stored.tensors) {
+  for (const tensor of ours.model.tensors) {
     const original = theirs.tensors.get(tensor.name);
     if (original === undefined || ours.parts.has(tensor.name)) continue;
     const found = compareOne({ ours, theirs }, tensor, original);
@@ -125,17 +126,27 @@ function compared({ name, shape }: SourceTensor, { stats }: TaskNumbers): Compar
   return { name, shape, errors: layerErrors(stats), stats };
 }
 
-function sideOf(model: ModelSource, fileOffset: number): Side {
-  using reader = new TensorReader(model);
-  const found = findQuantizedLayers(model, (tensor) => reader.read(tensor));
-  const layers = new Map<string | null, QuantizedLayer>();
-  const parts = new Set<string>();
-  for (const layer of found) {
-    if (layer.weightName !== null) layers.set(layer.weightName, layer);
-    for (const part of LAYER_PARTS) parts.add(partName(layer.layer, part));
-  }
-  for (const { name } of model.tensors) if (/(^|\.)scaled_fp8$/.test(name)) parts.add(name);
-  return { model, tensors: tensorsByName(model), layers, parts, fileOffset };
+/** @param shapes of weights in another file of the same model, for those that `stored` does not say. */
+function sideOf(
+  stored: ModelSource,
+  fileOffset: number,
+  shapes?: ReadonlyMap<string, readonly number[]>,
+): Side {
+  using reader = new TensorReader(stored);
+  const found = readQuantizedModel(stored, (tensor) => reader.read(tensor), { shapes });
+  const parts = new Set([
+    ...found.emptyMarkers,
+    ...found.layers.flatMap(({ partNames }) => partNames),
+    ...stored.tensors.map(({ name }) => name).filter(isScaledFp8),
+  ]);
+  const model = logicalModel(stored, found.layers);
+  return {
+    model,
+    tensors: tensorsByName(model),
+    layers: layersByWeight(found.layers),
+    parts,
+    fileOffset,
+  };
 }
 
 function missingProblems(ours: Side, theirs: Side): Problem[] {
@@ -181,8 +192,7 @@ function compareOne(
   const { name } = tensor;
   const layer = ours.layers.get(name) ?? null;
   const sourceLayer = theirs.layers.get(name) ?? null;
-  const shape = originalShape(ours.model, tensor, layer);
-  const wanted = originalShape(theirs.model, original, sourceLayer);
+  const { shape } = tensor, wanted = original.shape;
   if (!sameShape(shape, wanted)) {
     return problem(name, "shape-differs", {
       effect: "a size mismatch at load",
@@ -225,7 +235,7 @@ function alike(
   stored: MatrixSource,
 ): { reference: MatrixSource; stored: MatrixSource } {
   const isPlain = (matrix: MatrixSource) =>
-    matrix.scale === null && matrix.convrotGroupSize === null;
+    matrix.scale === null && matrix.convrotGroupSize === null && matrix.packed === undefined;
   const { rows, cols } = isPlain(stored) ? reference : stored;
   const shaped = (matrix: MatrixSource): MatrixSource =>
     isPlain(matrix) ? { ...matrix, rows, cols } : matrix;

@@ -199,10 +199,9 @@ Deno.test("planMigration() refuses what the file alone cannot put right, naming 
     tensorOf(`l.${name}`, "F32", shape, new Float32Array(shape[0] ?? 1).fill(1));
   const cases: (readonly [readonly Tensor[], RegExp])[] = [
     [[WEIGHT, marker], /"l": scale-missing/],
-    [[WEIGHT, scale([ROWS]), marker, one("smooth_factors", [COLS])], /"l": smooth-factors/],
     [[WEIGHT, scale([ROWS]), marker, one("pre_quant_scale", [COLS])], /"l": pre-quant-scale/],
     [[WEIGHT, scale([ROWS]), markerTensor("l", { format: "int8_new" })], /"l": format-unknown/],
-    [[WEIGHT, scale([1, ROWS]), marker], /"l": layer-inconsistent: scales of shape \[1, 4\]/],
+    [[WEIGHT, scale([1, ROWS]), marker], /"l": scale-shape: scales of shape \[1, 4\]/],
     [[WEIGHT, scale([ROWS]), markerTensor("l", "{")], /"l": marker-malformed/],
     [
       [WEIGHT, scale([ROWS]), markerTensor("l", { ...PLAIN, convrot: true, convrot_groupsize: 3 })],

@@ -4,11 +4,14 @@ import type { ModelSource } from "../../src/safetensors/model_source.ts";
 import {
   findQuantizedLayers,
   isAlreadyQuantized,
-  QUANTIZATION_METADATA_KEY,
   type QuantizedLayer,
   type ReadBytes,
-  readQuantizationMetadata,
+  readQuantizedModel,
 } from "../../src/formats/quant_layers.ts";
+import {
+  QUANTIZATION_METADATA_KEY,
+  readQuantizationMetadata,
+} from "../../src/formats/marker_reader.ts";
 import { type FixtureTensor, marker, safetensors, tensor } from "../support/header_fixtures.ts";
 
 /** A model in memory and how to read it. */
@@ -50,17 +53,23 @@ Deno.test("findQuantizedLayers() reads the marker that official INT8 files carry
     tensor("norm.weight", "BF16", [256]),
     marker("blocks.0.q", CONVROT),
   ]);
-  assert.deepEqual(layer, {
+  const { kind, found, tensors: _, ...said } = layer;
+  assert.deepEqual([kind?.id, found?.codes.name], ["int8_tensorwise", "blocks.0.q.weight"]);
+  assert.deepEqual(said, {
     layer: "blocks.0.q",
     weightName: "blocks.0.q.weight",
     markerName: "blocks.0.q.comfy_quant",
+    listedAs: null,
     marker: { format: "int8_tensorwise", convrot: true, convrot_groupsize: 256 },
+    rawMarker: { format: "int8_tensorwise", convrot: true, convrot_groupsize: 256 },
     format: "int8_tensorwise",
     scaleName: "blocks.0.q.weight_scale",
     scaleShape: [3, 1],
     convrotGroupSize: 256,
     origin: "comfy_quant",
     problem: null,
+    rule: null,
+    partNames: ["blocks.0.q.comfy_quant", "blocks.0.q.weight_scale"],
   });
 });
 
@@ -113,21 +122,21 @@ Deno.test("findQuantizedLayers() knows the old spelling", () => {
   ]);
   assert.deepEqual(
     [layer.layer, layer.origin, layer.scaleName, layer.scaleShape, layer.format, layer.marker],
-    ["q", "scale_weight", "q.scale_weight", [], null, null],
+    ["q", "unmarked", "q.scale_weight", [], null, null],
   );
 });
 
-Deno.test("findQuantizedLayers() suspects one-byte 2-D weights with a scale and no marker", () => {
+Deno.test("findQuantizedLayers() claims one-byte weights with a scale, and leaves no integers alone", () => {
   const scaled = (dtype: "I8" | "F8_E5M2" | "BF16" | "U8", shape: number[]) =>
     findQuantizedLayers(...model([
       tensor("q.weight", dtype, shape),
       tensor("q.weight_scale", "F32", [2, 1]),
-    ])).map(({ origin }) => origin);
-  assert.deepEqual(scaled("I8", [2, 2]), ["bare"]);
-  assert.deepEqual(scaled("F8_E5M2", [2, 2]), ["bare"]);
+    ])).map(({ kind, rule }) => kind?.id ?? rule);
+  assert.deepEqual(scaled("I8", [2, 2]), ["int8_unmarked"]);
+  assert.deepEqual(scaled("F8_E5M2", [2, 2]), ["float8_scaled"]);
   assert.deepEqual(scaled("I8", [2]), []);
   assert.deepEqual(scaled("BF16", [2, 2]), []);
-  assert.deepEqual(scaled("U8", [2, 2]), []);
+  assert.deepEqual(scaled("U8", [2, 2]), ["unknown-layout"]);
 });
 
 Deno.test("findQuantizedLayers() leaves one-byte weights without a scale alone", () => {
@@ -139,7 +148,7 @@ Deno.test("findQuantizedLayers() records what is wrong with a marker", () => {
     only([tensor("l.weight", "I8", [2, 2]), marker("l", json)]).problem ?? "none";
   assert.match(problem("{"), /marker of "l" is not valid JSON/);
   assert.match(problem(""), /not valid JSON/);
-  assert.match(problem('{"format":"int8_tensorwise"}\0'), /not valid JSON/);
+  assert.equal(problem('{"format":"int8_tensorwise"}\0'), "none"); // dropped, and noted
   assert.match(problem('{"format":"a","format":"b"}'), /"format" occurs twice/);
   assert.match(problem([]), /not a JSON object/);
   assert.match(problem({}), /has no "format"/);
@@ -225,4 +234,51 @@ Deno.test("isAlreadyQuantized() is false for plain models, F8 without scales, an
   const stray = found([marker("gone", { format: "int8_tensorwise" })]);
   assert.deepEqual([stray.quantized, stray.layers.length], [false, 1]);
   assert.equal(found([tensor("scaled_fp8", "F8_E4M3", [0])]).quantized, false);
+});
+
+Deno.test("readQuantizedModel() drops NUL bytes of markers and says so", () => {
+  const empty = readQuantizedModel(...model([
+    tensor("embed.weight", "BF16", [2, 2]),
+    tensor("embed.comfy_quant", "U8", [29]),
+  ]));
+  assert.deepEqual([empty.layers, empty.emptyMarkers], [[], ["embed.comfy_quant"]]);
+  assert.match(empty.notes[0]!, /embed\.comfy_quant is 29 NUL bytes/);
+  const padded = readQuantizedModel(...model([
+    tensor("l.weight", "I8", [2, 2]),
+    tensor("l.weight_scale", "F32", [2, 1]),
+    marker("l", '{"format":"int8_tensorwise"}\0\0'),
+  ]));
+  assert.deepEqual([padded.layers[0]!.kind?.id, padded.emptyMarkers], ["int8_tensorwise", []]);
+  assert.match(padded.notes[0]!, /ends in 2 NUL bytes/);
+});
+
+Deno.test("findQuantizedLayers() reads keys under params, and refuses those that contradict the top", () => {
+  const layer = (json: unknown) => only([tensor("l.weight", "I8", [2, 256]), marker("l", json)]);
+  const nested = layer({ format: "int8_tensorwise", params: { convrot: true } });
+  assert.deepEqual([nested.convrotGroupSize, nested.problem], [256, null]);
+  const twofold = layer({ format: "int8_tensorwise", convrot: false, params: { convrot: true } });
+  assert.match(twofold.problem!, /"params" in it differ in "convrot"/);
+  assert.equal(twofold.rule, "marker-params");
+});
+
+Deno.test("findQuantizedLayers() finds listed layers with and without the model's prefix", () => {
+  const layers = (name: string, listed: Record<string, unknown>) =>
+    findQuantizedLayers(...model([
+      tensor(`${name}.weight`, "I8", [2, 256]),
+      tensor(`${name}.weight_scale`, "F32", [2, 1]),
+    ], listing(listed))).map(({ layer, kind, listedAs }) => [layer, kind?.id, listedAs]);
+  const said = { format: "int8_tensorwise" };
+  for (const prefix of ["", "model.diffusion_model.", "net."]) {
+    assert.deepEqual(layers(`${prefix}blocks.0.q`, { "blocks.0.q": said }), [
+      [`${prefix}blocks.0.q`, "int8_tensorwise", "blocks.0.q"],
+    ]);
+  }
+  assert.deepEqual(layers("blocks.0.q", { "net.blocks.0.q": said }), [
+    ["blocks.0.q", "int8_tensorwise", "net.blocks.0.q"],
+  ]);
+  const twice = { "blocks.0.q": said, "net.blocks.0.q": { ...said, convrot: true } };
+  const [both] = findQuantizedLayers(...model([
+    tensor("net.blocks.0.q.weight", "I8", [2, 256]),
+  ], listing(twice)));
+  assert.equal(both!.rule, "metadata-disagrees");
 });

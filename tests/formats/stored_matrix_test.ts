@@ -118,7 +118,7 @@ Deno.test("storedMatrix() refuses what it cannot restore", () => {
   refused([codes([2, 4]), scales([2, 1]), markerTensor("l", "{}")], FormatError);
   refused(
     [codes([2, 4]), scales([2, 1]), markerTensor("l", { format: "nvfp4" })],
-    UnsupportedError,
+    FormatError,
   );
   refused(
     [tensorOf("l.weight", "BF16", [2, 4], new Uint16Array(8)), scales([2, 1]), marker],

@@ -6,7 +6,7 @@ import { model, quantizedBy, weight } from "./model_names.ts";
 const WISH = { format: "int8_tensorwise", convrotGroupSize: 256, scaling: "row" } as const;
 
 const reference = (...layers: readonly string[]): ReferenceLayer[] =>
-  layers.map((layer) => ({ layer, ...WISH }));
+  layers.map((layer) => ({ layer, wish: WISH }));
 
 Deno.test("likeRule() quantizes exactly the layers of the reference and passes on how", () => {
   const tensors = model([
@@ -39,8 +39,8 @@ Deno.test("likeRule() matches names with a prefix on either side", () => {
 
 Deno.test("likeRule() prefers the exact name to one that matches without its prefix", () => {
   const layers: ReferenceLayer[] = [
-    { layer: "blocks.0.q", ...WISH, convrotGroupSize: 64 },
-    { layer: "net.blocks.0.q", ...WISH, convrotGroupSize: 16 },
+    { layer: "blocks.0.q", wish: { ...WISH, convrotGroupSize: 64 } },
+    { layer: "net.blocks.0.q", wish: { ...WISH, convrotGroupSize: 16 } },
   ];
   const tensor = weight("blocks.0.q.weight");
   strictEqual(likeRule(layers, [tensor]).rule(tensor).wish?.convrotGroupSize, 64);

@@ -1,5 +1,6 @@
 /** A model wherever it lies: on a disk, or on a server with a thread that fetches from it. */
 
+import { MAX_MARKER_BYTES } from "../../formats/marker_reader.ts";
 import { resolve } from "node:path";
 import process from "node:process";
 import type { Worker } from "node:worker_threads";
@@ -19,9 +20,6 @@ import type { ModelSource } from "../../safetensors/model_source.ts";
 import { openModel } from "../../safetensors/reader.ts";
 import { openRemote } from "../../safetensors/remote_model.ts";
 import { startWorker, threadFault } from "./start_worker.ts";
-
-/** Longest `comfy_quant` marker that is fetched beforehand; see `quant_layers.ts`. */
-const MAX_MARKER_BYTES = 65_536;
 
 /** How a model is opened. */
 export interface InputOptions {

@@ -1,0 +1,110 @@
+/** The idea of a format: one way to store the weight of a layer, in one file of this folder. */
+
+import type { SourceTensor } from "../core/tensor.ts";
+import type { LayerWish } from "../presets/preset.ts";
+import type { MatrixSource } from "./matrix_source.ts";
+import type { Report } from "./problem.ts";
+
+/** A weight with everything beside it that may belong to it: what a format is recognised by. */
+export interface LayerTensors {
+  /** `L`: the tensor names without their last part. */
+  readonly layer: string;
+  /** `L.weight`, or the tensor `L` itself; null if there is neither. */
+  readonly weight: SourceTensor | null;
+  /**
+   * Companions by what their names add to that of the layer: `weight_scale`, `SCB`, `weight._data`. Those
+   * of a parameter `P` without `.weight` may be named `P_scale`, and are `scale` here.
+   */
+  readonly parts: ReadonlyMap<string, SourceTensor>;
+  readonly bias: SourceTensor | null;
+  /** What the marker says, keys under `params` beside its own; null if there is none. */
+  readonly marker: Readonly<Record<string, unknown>> | null;
+  /** `format` of the marker; null if there is none. */
+  readonly format: string | null;
+  /** Size of the rotation groups that the marker names; null: it names none. */
+  readonly convrotGroupSize: number | null;
+  /** The shape of the weight in another file of the same model; null: no such file was given. */
+  readonly knownShape: readonly number[] | null;
+  /** The number in a companion that holds one integer; null if there is no such tensor. */
+  integer(part: string): number | null;
+}
+
+/** What a format recognises in a layer. */
+export interface Recognised {
+  /** The tensor with the codes. */
+  readonly codes: SourceTensor;
+  /** The scales of the weight, the finest if there are several. */
+  readonly scale?: SourceTensor | undefined;
+  /** Name of the restored weight, if it is not that of the codes. */
+  readonly name?: string;
+  /** Shape of the restored weight, if it is not that of the codes. */
+  readonly shape?: readonly number[];
+  /** Size of the rotation groups of the stored values, if they are rotated. */
+  readonly convrotGroupSize?: number | null;
+}
+
+/** Why the values of a layer cannot be restored. */
+export interface Refusal {
+  /** The tensor that is in the way. */
+  readonly tensor: string;
+  /** As a sentence without its period. */
+  readonly why: string;
+  /** The file breaks a rule of the format; else it is whole, and this program cannot decode it. */
+  readonly isBroken: boolean;
+  /** What to do instead. */
+  readonly hint?: string;
+}
+
+/** What the rules of the loader look at beside the layer. */
+export interface LoaderContext {
+  /** Whether a tensor `scaled_fp8` announces the FP8 layout of 2024. */
+  readonly hasScaledFp8: boolean;
+}
+
+/** One way to store the weight of a layer. */
+export interface Format {
+  /** Unique; for formats with a marker what the marker calls it. */
+  readonly id: string;
+  /** For people: `NF4 of bitsandbytes`. */
+  readonly title: string;
+  /**
+   * Names of the companions that it knows, as in {@link LayerTensors.parts}. A companion that is not among
+   * them, and is no scale of activations, contradicts the format. Absent: it takes any.
+   */
+  readonly parts?: readonly string[];
+  /** What of these tensors is such a layer; null: it is stored in another way. Exactly one format claims a layer. */
+  recognise(layer: LayerTensors): Recognised | null;
+  /** How the values are decoded, or why that cannot be done. Files are numbered as in the model. */
+  decode(layer: LayerTensors, found: Recognised): MatrixSource | Refusal;
+  /** Reports the rules of the stock loader that the layer breaks. */
+  problems(
+    report: Report,
+    layer: LayerTensors,
+    found: Recognised,
+    context: LoaderContext,
+  ): void;
+  /** What a layer is called in counts, before and after the word "layers". Default: the id. */
+  words?(layer: LayerTensors, found: Recognised): readonly [before: string, after: string];
+  /** How a conversion writes a layer in the same way; null or absent: it has no recipe for it. */
+  recipe?(layer: LayerTensors, found: Recognised): LayerWish | null;
+  /**
+   * The marker with which stock ComfyUI computes exactly the values of `matrix` from its codes and F32 scales;
+   * null if this format does not hold them.
+   */
+  states?(matrix: MatrixSource): Readonly<Record<string, unknown>> | null;
+}
+
+/** Whether what {@link Format.decode} returned says that it cannot be done. */
+export function isRefusal(decoded: MatrixSource | Refusal): decoded is Refusal {
+  return "why" in decoded;
+}
+
+/** A rule of the format that the file breaks. */
+export function broken({ name }: SourceTensor, why: string): Refusal {
+  return { tensor: name, why, isBroken: true };
+}
+
+/** Values that are whole and cannot be decoded here. */
+export function unreadable({ name }: SourceTensor, why: string, hint?: string): Refusal {
+  return { tensor: name, why, isBroken: false, ...(hint === undefined ? {} : { hint }) };
+}

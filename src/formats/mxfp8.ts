@@ -1,0 +1,87 @@
+/** `mxfp8`: E4M3 with the exponent of a power of 2 per 32 columns, in the tiles that the hardware reads. */
+
+import { broken, type Format, type LayerTensors, type Recognised, type Refusal } from "./format.ts";
+import { roundUp, sameShape, shown } from "./layer_shapes.ts";
+import type { MatrixSource } from "./matrix_source.ts";
+import { E4M3_LEVELS } from "./packed_codes.ts";
+import { ownRows, tiledShape } from "./padded_size.ts";
+
+const GROUP = 32;
+
+export const mxfp8: Format = {
+  id: "mxfp8",
+  title: "MXFP8",
+  parts: ["weight_scale"],
+  recognise: (layer) => {
+    const { weight, format, parts } = layer;
+    if (format !== "mxfp8" || weight === null) return null;
+    return { codes: weight, scale: parts.get("weight_scale"), shape: shapeOf(layer, weight.shape) };
+  },
+  decode,
+  problems: (report, layer, found) => {
+    const refusal = faultOf(found);
+    if (refusal === null) return;
+    const isMissing = layer.parts.get("weight_scale") === undefined;
+    const rule = isMissing
+      ? "scale-missing"
+      : refusal.tensor === found.codes.name
+      ? "weight-dtype"
+      : "scale-shape";
+    const effect = isMissing
+      ? "fails at load or at the first forward: no scale"
+      : "loads, fails or computes garbage";
+    report(rule, effect, `${refusal.tensor}: ${refusal.why}`);
+  },
+};
+
+function decode(_: LayerTensors, found: Recognised): MatrixSource | Refusal {
+  const { codes, scale, shape = codes.shape } = found;
+  const fault = faultOf(found);
+  if (fault !== null || scale === undefined) {
+    return fault ?? broken(codes, "it has no weight_scale");
+  }
+  const [, stored = 1] = codes.shape, [rows = 1, cols = 1] = shape;
+  return {
+    name: codes.name,
+    file: codes.file,
+    offsetBytes: codes.offsetBytes,
+    dtype: "I8",
+    rows,
+    cols,
+    scale: null,
+    convrotGroupSize: null,
+    packed: {
+      rowBytes: stored,
+      fields: [{ firstByte: 0, bits: 8, highFirst: false }],
+      levels: E4M3_LEVELS,
+      levelCount: 256,
+      scales: [{
+        file: scale.file,
+        offsetBytes: scale.offsetBytes,
+        dtype: "F8_E8M0",
+        groupRows: 1,
+        groupCols: GROUP,
+        tiledAcross: tiledShape(rows, stored / GROUP)[1],
+      }],
+    },
+  };
+}
+
+/** What does not fit together; null: nothing. */
+function faultOf({ codes, scale }: Recognised): Refusal | null {
+  const [rows = 0, cols = 0] = codes.shape;
+  if (codes.dtype !== "F8_E4M3" || codes.shape.length !== 2) {
+    return broken(codes, `it is ${shown(codes)}, mxfp8 needs F8_E4M3 [N, K]`);
+  }
+  if (cols % GROUP !== 0) return broken(codes, `${cols} columns are not whole groups of ${GROUP}`);
+  if (scale === undefined) return broken(codes, "it has no weight_scale");
+  const wanted = tiledShape(rows, cols / GROUP);
+  const isBytes = scale.dtype === "U8" || scale.dtype === "F8_E8M0";
+  if (isBytes && sameShape(scale.shape, wanted)) return null;
+  return broken(scale, `it is ${shown(scale)}, not U8 [${wanted.join(", ")}]`);
+}
+
+/** Rows before padding, if the bias says them. */
+function shapeOf(layer: LayerTensors, [rows = 1, cols = 1]: readonly number[]): number[] {
+  return [ownRows(layer, rows, (own) => roundUp(own, GROUP)), layer.knownShape?.[1] ?? cols];
+}
