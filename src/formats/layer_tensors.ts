@@ -17,7 +17,7 @@ export interface GatheredLayer {
 
 /** Names of tensors that say how a weight beside them is stored. */
 const COMPANION =
-  /scale|zero|absmax|scb|quant|packed|blocks$|codebook|g_idx|perm$|smooth|svd_(up|down)|hadamard|sign_(row|col)$|(lora|proj)_(up|down)$|s_rel$|s_channel$|correction$|weight_shape$|lut$|centroid|^weight\.|^w_q$|_data$/i;
+  /^qweight$|scale|zero|absmax|scb|quant|packed|blocks$|codebook|g_idx|perm$|smooth|svd_(up|down)|hadamard|sign_(row|col)$|(lora|proj)_(up|down)$|s_rel$|s_channel$|correction$|weight_shape$|lut$|centroid|^weight\.|^w_q$|_data$/i;
 
 /** Companions that hold the codes if there is no weight. */
 const CODES = /^(qweight|weight_packed|w_q|blocks)$|^weight\./i;

@@ -239,7 +239,7 @@ Deno.test("isAlreadyQuantized() is false for plain models, F8 without scales, an
 Deno.test("readQuantizedModel() drops NUL bytes of markers and says so", () => {
   const empty = readQuantizedModel(...model([
     tensor("embed.weight", "BF16", [2, 2]),
-    tensor("embed.comfy_quant", "U8", [29]),
+    tensor("embed.comfy_quant", "U8", [29], new Uint8Array(29)),
   ]));
   assert.deepEqual([empty.layers, empty.emptyMarkers], [[], ["embed.comfy_quant"]]);
   assert.match(empty.notes[0]!, /embed\.comfy_quant is 29 NUL bytes/);
