@@ -40,9 +40,22 @@ export function toConvertRequest(parsed: Parsed): ConvertRequest {
   };
 }
 
+/** Flags that name a file to be read. */
+const READ_FLAGS = [
+  "layer-config",
+  "like",
+  "calibration-data",
+  "calibration-lora",
+  "merge-lora",
+] as const;
+
 function ioOf(parsed: Parsed): ConvertIo {
   return Object.freeze({
     ...filesOf(parsed),
+    readPaths: [
+      ...READ_FLAGS.flatMap((name) => parsed.string(name) ?? []),
+      ...parsed.list("merge-loras"),
+    ],
     force: parsed.bool("force"),
     resume: parsed.bool("resume"),
     dryRun: parsed.string("dry-run") as ConvertIo["dryRun"],

@@ -8,6 +8,8 @@ import type { Verbosity } from "./log.ts";
 /** What a conversion is asked beside its options: files, checks, how it runs and reports. */
 export interface ConvertIo {
   readonly input: string;
+  /** Every other file that is read: LoRAs, calibration data, a layer config, a template. */
+  readonly readPaths: readonly string[];
   /** Null: named after the input and the mode. */
   readonly output: string | null;
   readonly force: boolean;

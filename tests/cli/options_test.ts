@@ -43,6 +43,7 @@ Deno.test("toConvertRequest() gives the documented defaults where nothing is ask
     strict: false,
     progress: true,
     verbosity: "NORMAL",
+    readPaths: [],
     reportPath: null,
     reportLayers: null,
   });

@@ -1,9 +1,7 @@
 /** `quantsmith SRC [DST]`: the conversion, and the dry runs that only plan it. */
 
-import { existsSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
-import { UnsupportedError } from "../../core/errors.ts";
 import { layerConfigTemplate, type TemplateLayer } from "../../config/layer_template.ts";
 import {
   convertModel,
@@ -34,6 +32,8 @@ import { worstLayersFirst } from "../../run/layer_errors.ts";
 import { compensatedJson } from "../report_json.ts";
 import { overallOf, qualityTable, sqnrPhrase } from "../quality_table.ts";
 import { writeReport } from "../report/write_report.ts";
+import { outputNames } from "../../safetensors/shard_layout.ts";
+import { checkSideFile, type SideFileRules, writeSideFile } from "../../safetensors/side_file.ts";
 import { displayName, localNameOf } from "../../remote/location.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
 import { checkOutputPath } from "../../safetensors/output_file.ts";
@@ -92,12 +92,9 @@ async function createTemplate({ options, io, context, log }: Request): Promise<n
   const name = localNameOf(io.input);
   const stem = basename(name).replace(/(\.safetensors)?(\.index\.json)?$/, "");
   const path = io.output ?? join(dirname(name), `${stem}_layer_config.json`);
-  if (existsSync(path) && !io.force) {
-    throw new UnsupportedError(
-      `Cannot write ${JSON.stringify(path)}: it exists; \`--force\` replaces it`,
-    );
-  }
-  writeFileSync(path, layerConfigTemplate(templateLayers(plan)));
+  const inputs = [io.input, ...io.readPaths, ...input.model.paths];
+  const template = layerConfigTemplate(templateLayers(plan));
+  writeSideFile(path, template, { force: io.force, inputs, outputs: [] });
   if (io.json) context.stdout(JSON.stringify({ template: path }));
   else context.stdout(`Wrote ${path}`);
   return 0;
@@ -131,6 +128,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
   const { options, io, context, log } = request;
   const events = io.json ? new EventWriter(context.stdout) : null;
   if (io.output !== null) checkOutputPath(io.output, { force: io.force });
+  checkReport(io, { inputs: [], outputs: io.output === null ? [] : [io.output] });
   using input = await openFor(io.input, {
     context,
     log,
@@ -142,6 +140,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
     context,
   });
   const recipes = new Map<string, Record<string, unknown>>();
+  let outputs: readonly string[] = [];
   let result: ConvertResult;
   let rules: PlacementRules | null = null;
   using ownGpus = request.gpus === undefined ? new GpuKeeper() : null;
@@ -170,6 +169,9 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
       memoryLimitBytes: io.memoryLimitBytes,
       signal: context.signal,
       onPlan: (start) => {
+        const { files, index } = outputNames(start.output, start.plan.parts.length);
+        outputs = index === null ? files : [index, ...files];
+        checkReport(io, { inputs: input.model.paths, outputs });
         announce(start, request);
         const onCpu = rules === null ? [] : operationsOnCpu(rules, start.plan);
         for (const line of operationLines(onCpu)) log.verbose(line);
@@ -209,7 +211,25 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
   } finally {
     progress.stop();
   }
-  return { code: await conclude(result, { ...request, source: input.model }, events), result };
+  const source = input.model;
+  return { code: await conclude(result, { ...request, source, outputs }, events), result };
+}
+
+/** Refuses a report that cannot be written, or would replace a file of this run: before the work. */
+function checkReport(
+  io: ConvertIo,
+  { inputs, outputs }: Pick<SideFileRules, "inputs" | "outputs">,
+): void {
+  if (io.reportPath !== null) {
+    checkSideFile(io.reportPath, reportRules(io, { inputs, outputs }));
+  }
+}
+
+function reportRules(
+  { input, readPaths, force }: ConvertIo,
+  { inputs, outputs }: Pick<SideFileRules, "inputs" | "outputs">,
+): SideFileRules {
+  return { force, inputs: [input, ...readPaths, ...inputs], outputs };
 }
 
 /** Whether values are read by more than one run of the workers. */
@@ -350,7 +370,7 @@ function targetWarnings(plan: Plan, options: ConvertOptions): string[] {
 
 async function conclude(
   result: ConvertResult,
-  request: Request & { readonly source: ModelSource },
+  request: Request & { readonly source: ModelSource; readonly outputs: readonly string[] },
   events: EventWriter | null,
 ): Promise<0 | 1> {
   const { io, context, log } = request;
@@ -362,7 +382,8 @@ async function conclude(
     : options.method === "simple"
     ? "method: simple, round to nearest"
     : methodLine(result.plan, options);
-  await writeReport(result, { io, options, method });
+  const rules = reportRules(io, { inputs: request.source.paths, outputs: request.outputs });
+  await writeReport(result, { io, options, method, rules });
   for (const note of fallbackNotes(result.layers)) log.warn(note);
   const rows = rowsNote(result.layers);
   if (rows !== null) log.info(rows);

@@ -1,12 +1,12 @@
 /** `--report FILE`: writes the report in the form that the file's name asks for. */
 
-import { writeFileSync } from "node:fs";
 import { compileLayerPattern } from "../../config/layer_pattern.ts";
 import { UnsupportedError } from "../../core/errors.ts";
 import type { ConvertResult } from "../../convert/convert.ts";
 import type { ConvertOptions } from "../../plan/options.ts";
 import { displayName } from "../../remote/location.ts";
 import { openModel } from "../../safetensors/reader.ts";
+import { type SideFileRules, writeSideFile } from "../../safetensors/side_file.ts";
 import { conversionReport } from "../report_json.ts";
 import type { ConvertIo } from "../request.ts";
 import { codeHistogram } from "./code_histogram.ts";
@@ -23,16 +23,22 @@ export function isPage(path: string): boolean {
  * Writes the report to `io.reportPath`, where there is one.
  *
  * @param method what the conversion said of its method.
+ * @param rules what it must not replace.
  * @throws UnsupportedError where `--report-layers` matches no quantized layer.
  */
 export async function writeReport(
   result: ConvertResult,
-  { io, options, method }: { io: ConvertIo; options: ConvertOptions; method: string },
+  { io, options, method, rules }: {
+    io: ConvertIo;
+    options: ConvertOptions;
+    method: string;
+    rules: SideFileRules;
+  },
 ): Promise<void> {
   const { reportPath: path } = io;
   if (path === null) return;
   if (!isPage(path)) {
-    writeFileSync(path, `${JSON.stringify(conversionReport(result), null, 2)}\n`);
+    writeSideFile(path, `${JSON.stringify(conversionReport(result), null, 2)}\n`, rules);
     return;
   }
   // Charts are some 50 kB of script that no other run needs.
@@ -54,7 +60,7 @@ export async function writeReport(
     thresholdDb: io.qualityThreshold,
     histograms,
   });
-  writeFileSync(path, page);
+  writeSideFile(path, page, rules);
 }
 
 function matching(result: ConvertResult, source: string): string[] {
