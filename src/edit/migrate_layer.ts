@@ -141,12 +141,10 @@ function markerChange(
   const tensor = layer.markerName === null
     ? undefined
     : tensorsByName(source).get(layer.markerName);
+  const isSpelledOff = layer.listedAs !== null && layer.listedAs !== layer.layer;
   const isPadded = tensor !== undefined && readBytes(tensor).at(-1) === 0;
-  if (
-    layer.rawMarker !== null && layer.problem === null && !isPadded && sameObject(before, after)
-  ) {
-    return [];
-  }
+  const isFit = layer.problem === null && !isPadded && !isSpelledOff;
+  if (layer.rawMarker !== null && isFit && sameObject(before, after)) return [];
   const was = typeof before["format"] === "string" ? before["format"] : null;
   const detail = layer.markerName === null && layer.origin !== "metadata"
     ? `marker written: ${after["format"]}`

@@ -92,7 +92,9 @@ function listedChanges(source: ModelSource, changed: readonly LayerMigration[]):
   if (problem !== null || layers.size === 0) return [];
   const list = new Map(layers);
   for (const { layer, object } of changed) {
-    if (layer.listedAs !== null && object !== null) list.set(layer.listedAs, object);
+    if (layer.listedAs === null || object === null) continue;
+    list.delete(layer.listedAs);
+    list.set(layer.layer, object);
   }
   return writeListed(source, list, "entries put right");
 }

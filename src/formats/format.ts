@@ -25,6 +25,8 @@ export interface LayerTensors {
   readonly convrotGroupSize: number | null;
   /** The shape of the weight in another file of the same model; null: no such file was given. */
   readonly knownShape: readonly number[] | null;
+  /** Reads a tensor: for what its header leaves open. */
+  bytesOf(tensor: SourceTensor): Uint8Array;
   /** The number in a companion that holds one integer; null if there is no such tensor. */
   integer(part: string): number | null;
 }

@@ -3,6 +3,7 @@
  * padded to powers of 2, with the random signs beside it.
  */
 
+import type { SourceTensor } from "../core/tensor.ts";
 import { paddedSize } from "../quant/incoherence.ts";
 import { broken, type Format, type LayerTensors, type Recognised, type Refusal } from "./format.ts";
 import {
@@ -10,10 +11,12 @@ import {
   INT8_PARTS,
   isTransformed,
   recogniseInt8,
+  SMOOTH_FACTORS,
   TRANSFORM_PARTS,
 } from "./int8_layer.ts";
+import { filledColumns } from "./filled_columns.ts";
 import { tensorwiseProblems } from "./int8_tensorwise.ts";
-import { sameShape, shown } from "./layer_shapes.ts";
+import { elementsOf, sameShape, shown } from "./layer_shapes.ts";
 import type { MatrixSource } from "./matrix_source.ts";
 
 export const int8Transformed: Format = {
@@ -24,9 +27,9 @@ export const int8Transformed: Format = {
     const { weight } = layer;
     if (weight === null || !isTransformed(layer)) return null;
     if (layer.format !== null && layer.format !== "int8_tensorwise") return null;
-    const size = sizeOf(layer, weight.shape);
     const found = recogniseInt8(layer, weight);
-    return size === null || weight.shape.length !== 2 ? found : { ...found, shape: size };
+    const size = weight.shape.length === 2 ? sizeOf(layer, weight) : null;
+    return size === null ? found : { ...found, shape: size };
   },
   decode,
   problems: tensorwiseProblems,
@@ -81,9 +84,9 @@ function decode(layer: LayerTensors, found: Recognised): MatrixSource | Refusal 
   };
 }
 
-/** The size before padding; null if nothing says it. */
-function sizeOf(layer: LayerTensors, shape: readonly number[]): [number, number] | null {
-  const [rows = 1, cols = 1] = shape;
+/** The size before padding; null if nothing says the rows. */
+function sizeOf(layer: LayerTensors, codes: SourceTensor): [number, number] | null {
+  const [rows = 1, cols = 1] = codes.shape;
   const said = (key: string, part: string, padded: number): number | null => {
     const value = layer.marker?.[key];
     if (typeof value === "number") return value;
@@ -92,11 +95,28 @@ function sizeOf(layer: LayerTensors, shape: readonly number[]): [number, number]
     return size !== null && size !== padded ? size : null;
   };
   const bias = layer.bias?.shape.length === 1 ? layer.bias.shape[0]! : null;
-  const smooth = layer.parts.get("smooth_factors")?.shape[0] ?? null;
+  const smooth = layer.parts.get(SMOOTH_FACTORS)?.shape[0] ?? null;
   const known = layer.knownShape;
   const ownRows = said("out_features", "hadamard_size_out", rows) ?? bias ?? known?.[0] ?? null;
-  const ownCols = said("in_features", "hadamard_size_in", cols) ?? smooth ?? known?.[1] ?? cols;
-  return ownRows === null ? null : [ownRows, ownCols];
+  if (ownRows === null) return null;
+  const ownCols = said("in_features", "hadamard_size_in", cols) ?? smooth ?? known?.[1];
+  return [ownRows, ownCols ?? columnsByValue(layer, codes)];
+}
+
+/** Nothing says the columns: their values do. */
+function columnsByValue(layer: LayerTensors, codes: SourceTensor): number {
+  const [rows = 1, cols = 1] = codes.shape, scale = layer.parts.get("weight_scale");
+  const perRow = scale?.dtype === "F32" && elementsOf(scale.shape) === rows;
+  if (!perRow || codes.dtype !== "I8" || paddedSize(cols) !== cols || paddedSize(rows) !== rows) {
+    return cols;
+  }
+  const bytes = layer.bytesOf(codes), scales = layer.bytesOf(scale!);
+  const view = new DataView(scales.buffer, scales.byteOffset, scales.byteLength);
+  return filledColumns(new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length), {
+    rows,
+    cols,
+    scaleOf: (row) => view.getFloat32(4 * row, true),
+  });
 }
 
 /** Whether `padded` is what `size` is padded to. */

@@ -220,6 +220,7 @@ function describe(
     format: fields.format,
     convrotGroupSize: fields.convrotGroupSize,
     knownShape: weight === null ? null : shapes?.get(weight.name) ?? null,
+    bytesOf: readBytes,
     integer: (part) => integerOf(parts.get(part), readBytes),
   };
   const isMarked = object !== null;

@@ -26,6 +26,8 @@ export async function dequantizeCommand(parsed: Parsed, context: CommandContext)
   checkOutputPath(output, { force });
   using opened = await openFor(files.input, { context, log, output });
   const { model } = opened;
+  const sourcePath = parsed.string("source");
+  using source = sourcePath === null ? null : await openFor(sourcePath, { context, log });
   using pool = new WorkerPool(context.workerUrl, poolSize(parsed, [model]));
   const progress = await createProgress({
     enabled: parsed.bool("progress", true) && !json && verbosityOf(parsed) !== "MINIMAL",
@@ -36,6 +38,7 @@ export async function dequantizeCommand(parsed: Parsed, context: CommandContext)
       output,
       dtype,
       force,
+      shapesOf: source?.model,
       pool,
       signal: context.signal,
       onProgress: (now) => progress.update(now),

@@ -1,13 +1,14 @@
 /** `quantsmith migrate FILE [DST]`: a quantized file of another tool as stock ComfyUI loads it. */
 
 import { type MigrationPlan, planMigration } from "../../edit/plan_migration.ts";
+import { shapesIn } from "../../formats/stored_matrix.ts";
 import { TensorReader } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
 import { editFiles, operationLines, operationsJson, writeWithProgress } from "../edit_run.ts";
 import { verbosityOf } from "../files.ts";
 import { formatBytes } from "../format.ts";
 import { createLog } from "../log.ts";
-import { openFor } from "../open_input.ts";
+import { type OpenFor, openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
 import { overallOf, qualityTable, sqnrPhrase } from "../quality_table.ts";
 
@@ -19,7 +20,9 @@ export async function migrateCommand(parsed: Parsed, context: CommandContext): P
   using input = await openFor(files.input, { context, log, output: files.output });
   const source = input.model;
   using reader = new TensorReader(source);
-  const plan = planMigration(source, (tensor) => reader.read(tensor));
+  const plan = planMigration(source, (tensor) => reader.read(tensor), {
+    shapes: await shapesOf(parsed.string("source"), { context, log }),
+  });
   const { edited, requantized, notes } = plan;
   for (const note of notes) log.warn(note);
   if (files.isDryRun) {
@@ -59,6 +62,17 @@ export async function migrateCommand(parsed: Parsed, context: CommandContext): P
       "converting the original weights gives a better file",
   );
   return 0;
+}
+
+/** The shapes of the model that a file was made from. */
+async function shapesOf(
+  path: string | null,
+  options: OpenFor,
+): Promise<ReadonlyMap<string, readonly number[]> | undefined> {
+  if (path === null) return undefined;
+  using input = await openFor(path, options);
+  using reader = new TensorReader(input.model);
+  return shapesIn(input.model, (tensor) => reader.read(tensor));
 }
 
 function summary({ exact, requantized, untouched }: MigrationPlan): string {

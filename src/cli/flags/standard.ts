@@ -62,8 +62,10 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "source",
       type: { kind: "string", place: "FILE" },
-      help: "the model that the file was made from: tells the error of every layer",
-      commands: ["verify"],
+      help:
+        "the model that the file was made from: tells the error of every layer; says shapes that " +
+        "the file leaves open",
+      commands: ["verify", "dequantize", "migrate"],
     },
   ]),
   ...section({ page: "standard", theme: "Batch", commands: ["batch"] }, [
