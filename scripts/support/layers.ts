@@ -108,6 +108,7 @@ const MAY_TOUCH_THE_WORLD = [
   "src/safetensors/output_lock.ts",
   "src/safetensors/journal_file.ts",
   "src/safetensors/input_identity.ts",
+  "src/safetensors/input_watch.ts",
   "src/safetensors/loader.ts",
   "src/remote/spill_file.ts",
   "src/config/load_layer_config.ts",

@@ -19,6 +19,7 @@ import type { LearnedReport } from "../quant/learned/report.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import type { InputPath } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
+import { ChangedInputError, refuseChanged, watchInputs } from "../safetensors/input_watch.ts";
 import { refuseSameFile } from "../safetensors/output_file.ts";
 import { inputIdentity } from "../safetensors/input_identity.ts";
 import { checkOutputNames } from "../safetensors/output_set.ts";
@@ -190,6 +191,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
     : request.output(prepared.plan);
   refuseInputs(outputNames(output, prepared.plan.parts.length), prepared, request.options);
   checkNames(output, prepared.plan.parts.length);
+  const watched = watchInputs(prepared.model, inputsOf(prepared, request.options));
   const gpu = await request.openGpu?.() ?? null;
   const doneBefore = gpu?.doneCount ?? 0;
   if (gpu !== null) gpu.onFailure = (message) => request.onGpuFailure?.(message);
@@ -237,6 +239,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
       resumed,
     });
     layers = await execute(request, final, { plan, pool, session, work: finalWork });
+    refuseChanged(watched);
     replaced = await session.commit();
   } catch (error) {
     throw leftBehind(session, error);
@@ -313,8 +316,9 @@ function openSession(
 
 /** Ends a session that failed, and returns the error that tells so. */
 function leftBehind(session: OutputSession, error: unknown): unknown {
-  // Values that cannot be quantized will be there the next time, too.
-  const isInInput = error instanceof Error && error.cause instanceof NonFiniteError;
+  // Values that cannot be quantized will be there the next time, too; those of two files are of no use.
+  const isInInput = error instanceof ChangedInputError ||
+    error instanceof Error && error.cause instanceof NonFiniteError;
   const stays = session.leave({ isUseful: !isInInput });
   if (!stays) return error;
   if (error instanceof InterruptedError) {

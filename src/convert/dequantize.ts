@@ -7,6 +7,7 @@ import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { layoutTensors } from "../safetensors/layout.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
+import { refuseChanged, watchInputs } from "../safetensors/input_watch.ts";
 import { OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
 import { isScaledFp8, QUANTIZATION_METADATA_KEY } from "../formats/marker_reader.ts";
 import {
@@ -164,6 +165,7 @@ export async function dequantizeModel(
       { cause: error },
     );
   }
+  refuseChanged(watchInputs(source));
   output.commit();
   return {
     output: path,

@@ -3,6 +3,7 @@
  * them in one piece, by positional reads and writes of a fixed size; nothing is decoded.
  */
 
+import { refuseChanged, watchInputs } from "../safetensors/input_watch.ts";
 import { OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import { type LayerErrors, layerErrors } from "../run/layer_errors.ts";
@@ -70,6 +71,7 @@ export async function writeEdited(
       onLayer?.(layer);
     },
   });
+  refuseChanged(watchInputs(source));
   output.commit();
   return tasks.flatMap((_, index) => layers.get(index) ?? []);
 }

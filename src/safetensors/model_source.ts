@@ -5,6 +5,7 @@
 
 import type { SourceTensor } from "../core/tensor.ts";
 import type { InputPath } from "../remote/input_path.ts";
+import type { FileStamp } from "./input_watch.ts";
 
 /** The headers of a model. */
 export interface ModelSource {
@@ -18,4 +19,6 @@ export interface ModelSource {
   readonly metadata: Readonly<Record<string, string>> | null;
   /** Size of all files together. */
   readonly inputBytes: number;
+  /** The local files as they were when their headers were read. Absent: none is local. */
+  readonly stamps?: readonly FileStamp[];
 }

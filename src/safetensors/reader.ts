@@ -11,6 +11,7 @@ import { type InputPath, nameOfInput } from "../remote/input_path.ts";
 import { displayName, isRemote } from "../remote/location.ts";
 import { type Header, headerEnd, MAX_HEADER_BYTES, parseHeader } from "./header.ts";
 import { InputFiles, readExactly } from "./input_files.ts";
+import { type FileStamp, stampOf } from "./input_watch.ts";
 import { codeOf, explained } from "./io_error.ts";
 import type { ModelSource } from "./model_source.ts";
 import { isIndexName, mergeShards, parseIndex } from "./shards.ts";
@@ -84,13 +85,14 @@ export class TensorReader implements Disposable {
 /** Opens `file`, which is what the user's `path` stands for. */
 function openPath(path: string, file: string): ModelSource {
   if (isIndexName(file) || file.endsWith(".index.json")) return openShards(path, file);
-  const { header, fileBytes } = readHeader(file, 0);
+  const { header, fileBytes, stamp } = readHeader(file, 0);
   return {
     path,
     paths: [file],
     tensors: header.tensors,
     metadata: header.metadata,
     inputBytes: fileBytes,
+    stamps: [stamp],
   };
 }
 
@@ -107,6 +109,7 @@ export function openFiles(paths: readonly string[]): ModelSource {
     tensors: opened.flatMap(({ header }) => header.tensors),
     metadata: opened[0]!.header.metadata,
     inputBytes: opened.reduce((sum, { fileBytes }) => sum + fileBytes, 0),
+    stamps: opened.map(({ stamp }) => stamp),
   };
 }
 
@@ -124,13 +127,14 @@ function openShards(path: string, indexPath: string): ModelSource {
   }
   const paths = index.files.map((name) => join(folder, name));
   const opened = paths.map((shard, file) => readHeader(shard, file));
-  return mergeShards(opened.map(({ header }) => header), {
+  const merged = mergeShards(opened.map(({ header }) => header), {
     path,
     indexPath,
     index,
     paths,
     inputBytes: opened.reduce((sum, { fileBytes }) => sum + fileBytes, 0),
   });
+  return { ...merged, stamps: opened.map(({ stamp }) => stamp) };
 }
 
 /** Returns the one file of a folder that stands for its model: an index, or the only safetensors file. */
@@ -161,7 +165,14 @@ export function modelAmong(names: readonly string[], what: string): string {
   throw new Error(`${what}: it has ${found.length} ${kind}; name one: ${listNames(found)}`);
 }
 
-function readHeader(path: string, file: number): { header: Header; fileBytes: number } {
+/** What is known of a file once its header was read. */
+interface OpenedFile {
+  readonly header: Header;
+  readonly fileBytes: number;
+  readonly stamp: FileStamp;
+}
+
+function readHeader(path: string, file: number): OpenedFile {
   const what = `Cannot open ${JSON.stringify(path)}`;
   // Before opening: opening a pipe waits for its writer.
   if (!explained(what, () => statSync(path)).isFile()) {
@@ -169,7 +180,8 @@ function readHeader(path: string, file: number): { header: Header; fileBytes: nu
   }
   const fd = explained(what, () => openSync(path, "r"));
   try {
-    const fileBytes = fstatSync(fd).size;
+    const stamp = stampOf(path, fstatSync(fd, { bigint: true }));
+    const fileBytes = Number(stamp.bytes);
     const place = { path, fileBytes, file };
     let bytes = new Uint8Array(Math.min(fileBytes, FIRST_READ_BYTES));
     explained(what, () => readExactly(fd, bytes, 0));
@@ -180,7 +192,7 @@ function readHeader(path: string, file: number): { header: Header; fileBytes: nu
       explained(what, () => readExactly(fd, whole.subarray(bytes.length), bytes.length));
       bytes = whole;
     }
-    return { header: parseHeader(bytes, place), fileBytes };
+    return { header: parseHeader(bytes, place), fileBytes, stamp };
   } finally {
     closeSync(fd);
   }
