@@ -230,7 +230,9 @@ function restateScale(
   const groupRows = Math.max(1, matrix.scale!.groupRows);
   const isRepeated = !isScalar && scales.length !== matrix.rows;
   const told = [
-    ...(scale.name === name ? ["weight_scale"] : ["scale_weight -> weight_scale"]),
+    ...(scale.name === name
+      ? ["weight_scale"]
+      : [`${scale.name.slice(layer.layer.length).replace(/^[._]/, "")} -> weight_scale`]),
     ...(scale.dtype === "F32" ? [] : [`${scale.dtype} -> F32`]),
     ...(sameObject(scale.shape, shape)
       ? []

@@ -16,6 +16,7 @@ const PLAIN_LEVELS = byCode(16, (code) => code - 8),
 export const asymW4a8: Format = {
   id: "asym_w4a8_int8",
   title: "W4A8 and W6A8",
+  isStock: true,
   parts: ["weight_s_rel", "weight_s_channel", "weight_codebook", "weight_correction"],
   recognise: ({ format, weight, parts, marker }) => {
     if (format !== "asym_w4a8_int8" || weight === null) return null;

@@ -16,6 +16,7 @@ const LEVELS = byCode(16, (code) => code < 8 ? code : code - 16);
 export const convrotW4a4: Format = {
   id: "convrot_w4a4",
   title: "ConvRot W4A4",
+  isStock: true,
   parts: ["weight_scale"],
   recognise: ({ format, weight, parts, marker }) => {
     if (format !== "convrot_w4a4" || weight === null) return null;

@@ -2,6 +2,7 @@
 
 import type { SourceTensor } from "../core/tensor.ts";
 import type { LayerWish } from "../presets/preset.ts";
+import type { Scaling } from "../quant/scheme.ts";
 import type { MatrixSource } from "./matrix_source.ts";
 import type { Report } from "./problem.ts";
 
@@ -63,12 +64,36 @@ export interface LoaderContext {
   readonly hasScaledFp8: boolean;
 }
 
+/** The scales that a weight is to be written with. */
+export interface WrittenScales {
+  readonly scaling: Scaling;
+  readonly isRotated: boolean;
+  readonly target: "comfyui" | "ctq";
+}
+
+/** How a conversion writes a format. */
+export interface FormatWriter {
+  /** The loader that it is for, if it decides which of two formats with the same scales is written. */
+  readonly target: "comfyui" | "ctq" | null;
+  /** Whether weights may be rotated. */
+  readonly rotates: boolean;
+  /** Whether weights with such scales are written in this format. Exactly one says so. */
+  holds(scales: WrittenScales): boolean;
+  /** Shape of the F32 scales of a weight `[rows, cols]`. */
+  scaleShape(
+    scaling: Scaling,
+    size: { readonly rows: number; readonly cols: number; readonly normalizeScales: boolean },
+  ): number[];
+}
+
 /** One way to store the weight of a layer. */
 export interface Format {
   /** Unique; for formats with a marker what the marker calls it. */
   readonly id: string;
   /** For people: `NF4 of bitsandbytes`. */
   readonly title: string;
+  /** Whether it is in the table of stock ComfyUI. Default: it is not. */
+  readonly isStock?: boolean;
   /**
    * Names of the companions that it knows, as in {@link LayerTensors.parts}. A companion that is not among
    * them, and is no scale of activations, contradicts the format. Absent: it takes any.
@@ -89,6 +114,8 @@ export interface Format {
   words?(layer: LayerTensors, found: Recognised): readonly [before: string, after: string];
   /** How a conversion writes a layer in the same way; null or absent: it has no recipe for it. */
   recipe?(layer: LayerTensors, found: Recognised): LayerWish | null;
+  /** How a conversion writes it; absent: it is only read. */
+  readonly write?: FormatWriter;
   /**
    * The marker with which stock ComfyUI computes exactly the values of `matrix` from its codes and F32 scales;
    * null if this format does not hold them.

@@ -16,5 +16,12 @@ export const int8Axiswise: Format = {
       "int8_axiswise",
       "convert_to_quant's own loader and its forks read it",
     ),
+  write: {
+    target: "ctq",
+    rotates: false,
+    holds: ({ scaling, isRotated, target }) =>
+      scaling.kind === "row" && !isRotated && target === "ctq",
+    scaleShape: (_, { rows }) => [rows],
+  },
   recipe: () => ({ format: "int8_axiswise", convrotGroupSize: null, scaling: "row" }),
 };

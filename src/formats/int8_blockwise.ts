@@ -16,6 +16,15 @@ export const int8Blockwise: Format = {
       "int8_blockwise",
       "convert_to_quant's own loader and its forks read it",
     ),
+  write: {
+    target: null,
+    rotates: false,
+    holds: ({ scaling: { kind } }) => kind === "block" || kind === "group",
+    scaleShape: (scaling, { rows, cols }) =>
+      scaling.kind === "block"
+        ? [rows / scaling.blockSize, cols / scaling.blockSize]
+        : [rows, cols / (scaling.kind === "group" ? scaling.groupCols : cols), 1],
+  },
   recipe: ({ marker }) => {
     const size = marker?.["group_size"];
     return {

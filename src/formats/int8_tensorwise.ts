@@ -40,6 +40,7 @@ const IGNORED_TRANSFORMS: readonly {
 export const int8Tensorwise: Format = {
   id: "int8_tensorwise",
   title: "INT8 of stock ComfyUI",
+  isStock: true,
   parts: INT8_PARTS,
   recognise: (layer) => markedInt8(layer, "int8_tensorwise"),
   decode: (layer, found) => decodeInt8(layer, found, { tiles: false }),
@@ -49,6 +50,14 @@ export const int8Tensorwise: Format = {
     convrotGroupSize,
     scaling: elementsOf(scale?.shape ?? []) > 1 ? "row" : "tensor",
   }),
+  write: {
+    target: "comfyui",
+    rotates: true,
+    holds: ({ scaling: { kind }, isRotated, target }) =>
+      kind === "tensor" || (kind === "row" && (isRotated || target === "comfyui")),
+    scaleShape: ({ kind }, { rows, normalizeScales }) =>
+      kind === "row" ? [rows, 1] : normalizeScales ? [] : [1],
+  },
   states: (matrix) => {
     const { dtype, scale, transform, smoothFactors, packed, cols, convrotGroupSize } = matrix;
     const isPlain = transform === undefined && smoothFactors === undefined && packed === undefined;

@@ -11,6 +11,7 @@ const GROUP = 32;
 export const mxfp8: Format = {
   id: "mxfp8",
   title: "MXFP8",
+  isStock: true,
   parts: ["weight_scale"],
   recognise: (layer) => {
     const { weight, format, parts } = layer;

@@ -19,6 +19,7 @@ export const NVFP4_GROUP = 16;
 export const nvfp4: Format = {
   id: "nvfp4",
   title: "NVFP4",
+  isStock: true,
   parts: ["weight_scale", "weight_scale_2", "pre_quant_scale"],
   recognise: (layer) => {
     const { weight, format, parts } = layer;

@@ -3,6 +3,7 @@
  * preset and rule came to, and the options that the layer then has. Pure.
  */
 
+import { writerOf } from "../formats/written_format.ts";
 import type { LayerOverride } from "../config/layer_override.ts";
 import { layerOverrides, type OverrideSources } from "../config/layer_overrides.ts";
 import { UsageError } from "../core/errors.ts";
@@ -113,18 +114,15 @@ function overriddenFate(
 function settingsWith(options: ConvertOptions, override: LayerOverride): LayerSettings {
   const { format, origin } = override;
   const isRotated = override.convrot !== null && override.convrot !== "off";
-  if (isRotated && format === "int8_axiswise") {
-    throw new UsageError(`Cannot use ${origin}: format int8_axiswise has no rotation (convrot)`);
+  const writer = format === null ? null : writerOf(format);
+  if (isRotated && writer?.rotates === false) {
+    throw new UsageError(`Cannot use ${origin}: format ${format} has no rotation (convrot)`);
   }
   const merged: ConvertOptions = {
     ...options,
     output: override.output ?? options.output,
     // Of the formats of one scale per row, the target chooses; a format that was named wins.
-    target: format === "int8_axiswise"
-      ? "ctq"
-      : format === "int8_tensorwise"
-      ? "comfyui"
-      : options.target,
+    target: writer?.target ?? options.target,
     // Naming a rotation asks for the one scaling that has it, naming a scaling for none.
     scaling: override.scaling ?? (isRotated ? "row" : options.scaling),
     convrot: override.convrot ?? (override.scaling === null ? options.convrot : "off"),

@@ -4,7 +4,8 @@ import { convrotGroupFor } from "../presets/official_rule.ts";
 import type { LayerWish } from "../presets/preset.ts";
 import { isLearnedOptimizer, type LearnedOptimizer } from "../quant/learned/options.ts";
 import { paddedSize } from "../quant/incoherence.ts";
-import type { QuantFormat, Scaling, Scheme } from "../quant/scheme.ts";
+import { formatFor, writerOf } from "../formats/written_format.ts";
+import type { Scaling, Scheme } from "../quant/scheme.ts";
 import { type ConvertOptions, CTQ_DEFAULTS } from "./options.ts";
 
 /** What the options mean before a shape is known. */
@@ -97,7 +98,7 @@ export function schemeFor(
   const isLearned = isLearnedOptimizer(asked.method);
   return {
     scheme: {
-      format: formatOf(scaling, group, mode.target),
+      format: formatFor({ scaling, isRotated: group !== null, target: mode.target }),
       scaling,
       convrotGroupSize: isRotated ? group : null,
       scaleSearch: layer.calibrated === true && !isRotated && !isHeld && !isLearned
@@ -152,33 +153,12 @@ function misfitOf(mode: Mode, rows: number, cols: number): string | null {
     : `the rotation group ${mode.convrot} does not divide ${cols} columns`;
 }
 
-function formatOf(
-  scaling: Scaling,
-  convrotGroupSize: number | null,
-  target: Mode["target"],
-): QuantFormat {
-  if (scaling.kind === "block" || scaling.kind === "group") return "int8_blockwise";
-  if (scaling.kind === "row" && target === "ctq" && convrotGroupSize === null) {
-    return "int8_axiswise";
-  }
-  return "int8_tensorwise";
-}
-
-/** Shape of the F32 scales of a `rows x cols` weight, as SPEC 3 fixes it per format. */
+/** Shape of the F32 scales of a `rows x cols` weight. */
 export function scaleShape(
   scheme: Scheme,
-  { rows, cols, normalizeScales }: { rows: number; cols: number; normalizeScales: boolean },
+  size: { rows: number; cols: number; normalizeScales: boolean },
 ): number[] {
-  switch (scheme.scaling.kind) {
-    case "tensor":
-      return normalizeScales ? [] : [1];
-    case "row":
-      return scheme.format === "int8_axiswise" ? [rows] : [rows, 1];
-    case "block":
-      return [rows / scheme.scaling.blockSize, cols / scheme.scaling.blockSize];
-    case "group":
-      return [rows, cols / scheme.scaling.groupCols, 1];
-  }
+  return writerOf(scheme.format).scaleShape(scheme.scaling, size);
 }
 
 /** The scale groups of a `rows x cols` weight. */

@@ -1,5 +1,6 @@
 /** `quantsmith SRC [DST]`: the conversion, and the dry runs that only plan it. */
 
+import { isStockFormat } from "../../formats/written_format.ts";
 import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { layerConfigTemplate, type TemplateLayer } from "../../config/layer_template.ts";
@@ -348,7 +349,7 @@ function targetWarnings(plan: Plan, options: ConvertOptions): string[] {
     );
   }
   for (const format of formats) {
-    if (format === "int8_tensorwise") continue;
+    if (isStockFormat(format)) continue;
     warnings.push(
       `stock ComfyUI does not load ${format} (KeyError); convert_to_quant's own loader and its forks do`,
     );
