@@ -120,6 +120,7 @@ fn main(
       totals[local] += totals[local + half];
     }
   }
+  workgroupBarrier(); // the last sum is written by one and read by three
   if (local < 3u) {
     report[4u * row + local] += totals[0][local];
   }

@@ -29,8 +29,15 @@ fn main(
   if (bits == INFINITE) {
     bin = select(0u, last, params.binsPerUnit > 0.0);
   } else if (bits < INFINITE) {
-    let place = bitcast<f32>(bits) * params.binsPerUnit;
-    bin = select(min(u32(place), last), last, place >= f32(params.bins));
+    // Bits decide what is not a number (0 * inf) and what is beyond u32: neither may be converted.
+    let place = bitcast<u32>(bitcast<f32>(bits) * params.binsPerUnit);
+    if (place >= INFINITE) {
+      bin = select(0u, last, place == INFINITE);
+    } else if (bitcast<f32>(place) >= f32(params.bins)) {
+      bin = last;
+    } else {
+      bin = min(u32(bitcast<f32>(place)), last);
+    }
   }
   atomicAdd(&counts[bin], 1u);
 }

@@ -5,7 +5,7 @@
 //
 //     h = ((a + d) + (b + c)) * 0.5;   h - d, h - c, h - b, h - a
 //
-// in this order. The product by 0.5 is exact, so that fusing it with what follows changes nothing.
+// in this order, which `keep` (lib/exact.wgsl) holds a compiler to: WGSL allows sums to be reassociated.
 //
 // Layout: x f32 [count] in place; a dispatch is one stage, an invocation four values.
 // NaN and infinity spread over their run. Class: exact, where the device keeps subnormal numbers.
@@ -13,6 +13,8 @@
 struct Params {
   quads: u32,
   stride: u32,
+  // 0; see `keep`.
+  zero: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -34,7 +36,9 @@ fn main(
   let b = x[i + s];
   let c = x[i + 2u * s];
   let d = x[i + 3u * s];
-  let h = ((a + d) + (b + c)) * 0.5;
+  // Kept apart: a compiler may reorder a sum, and cancel what it can see through.
+  let pairs = keep(vec4f(a + d, b + c, 0.0, 0.0), params.zero);
+  let h = keep(vec4f((pairs.x + pairs.y) * 0.5), params.zero).x;
   x[i] = h - d;
   x[i + s] = h - c;
   x[i + 2u * s] = h - b;

@@ -8,6 +8,8 @@
 struct Params {
   count: u32,
   groupSize: u32,
+  // 0; see `keep`.
+  zero: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -34,7 +36,9 @@ fn main(
     let b = values[i + s];
     let c = values[i + 2u * s];
     let d = values[i + 3u * s];
-    let h = ((a + d) + (b + c)) * 0.5;
+    // As in rotate.wgsl.
+    let pairs = keep(vec4f(a + d, b + c, 0.0, 0.0), params.zero);
+    let h = keep(vec4f((pairs.x + pairs.y) * 0.5), params.zero).x;
     values[i] = h - d;
     values[i + s] = h - c;
     values[i + 2u * s] = h - b;

@@ -160,12 +160,9 @@ function kindRule(
     most: hasLimits ? Math.min(threshold, fitting) : Infinity,
     mostHalf: hasLimits ? Math.min(threshold, 2 * fitting) : Infinity,
     origin,
-    // f16 keeps three bits more than bf16.
-    half: kind === "hadamard"
-      ? settings.hadamardStorage
-      : adapter.features.includes("shader-f16")
-      ? "f16"
-      : "bf16",
+    // f16 keeps three bits more than bf16. No shader needs the feature for it, and codes must not depend
+    // on what an adapter has.
+    half: kind === "hadamard" ? settings.hadamardStorage : "f16",
     leastHalf: halfWidth === "off" || !HALF_WIDTH_KINDS.includes(kind)
       ? never
       : halfWidth === "on"

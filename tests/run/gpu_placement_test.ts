@@ -109,7 +109,7 @@ Deno.test("placeOperation() stores in half width what is asked for and can be", 
   const storage = (settings: Partial<PlacementSettings>, kind: OperationKind, adapter = LARGE) =>
     place(settings, kind, 4096, adapter).storage;
   assert.equal(storage({ halfWidth: "on" }, "ldlq"), "f16");
-  assert.equal(storage({ halfWidth: "on" }, "ldlq", SMALL), "bf16");
+  assert.equal(storage({ halfWidth: "on" }, "ldlq", SMALL), "f16");
   assert.equal(storage({ halfWidth: "off" }, "ldlq"), "f32");
   assert.equal(storage({ halfWidth: "auto" }, "ldlq"), "f32");
   for (const kind of ["hadamard", "hessian", "quantize"] as const) {
@@ -122,7 +122,7 @@ Deno.test("placeOperation() takes half width with auto where f32 does not fit, f
   const mode = "auto";
   assert.equal(place({ mode, halfWidth: "off" }, "ldlq", columns, SMALL).device, "cpu");
   const half = place({ mode, halfWidth: "auto" }, "ldlq", columns, SMALL);
-  assert.deepEqual([half.device, half.storage], ["gpu", "bf16"]);
+  assert.deepEqual([half.device, half.storage], ["gpu", "f16"]);
   const halfThresholds = { ...DEFAULT_PLACEMENT.halfThresholds, other: 1e12 };
   assert.equal(place({ mode, halfThresholds }, "ldlq", columns, SMALL).device, "cpu");
   const twice = place({ mode, halfWidth: "auto" }, "ldlq", 2 * columns, SMALL);

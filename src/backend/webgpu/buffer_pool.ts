@@ -36,7 +36,9 @@ export class BufferPool {
 
   /** Returns a buffer of at least `bytes`. Where the device has no room, the error scope around tells. */
   take(label: string, bytes: number, usage: GPUBufferUsageFlags): GPUBuffer {
-    const size = this.#isExhausted ? 2 ** 50 : sizeClass(bytes);
+    // What fits the device must not be rounded up beyond it.
+    const fitting = Math.min(sizeClass(bytes), this.#device.limits.maxBufferSize);
+    const size = this.#isExhausted ? 2 ** 50 : Math.max(fitting, 4 * Math.ceil(bytes / 4));
     const key = `${usage}/${size}`;
     const idle = this.#idle.get(key)?.pop();
     if (idle !== undefined) {

@@ -82,14 +82,14 @@ export const rotate = shader("rotate", {
   code: rotateCode,
   libraries,
   buffers: ["write"],
-  params: { quads: "u32", stride: "u32" },
+  params: { quads: "u32", stride: "u32", zero: "u32" },
 });
 
 export const rotateGroup = shader("rotate_group", {
   code: rotateGroupCode,
   libraries,
   buffers: ["write"],
-  params: { count: "u32", groupSize: "u32" },
+  params: { count: "u32", groupSize: "u32", zero: "u32" },
 });
 
 export const histogram = shader("histogram", {

@@ -93,12 +93,12 @@ export function recordRotate(batch: Batch, x: Slot, count: number, groupSize: nu
   if (groupSize === 1) return;
   if (groupSize <= ROTATE_LOCAL_MAX) {
     const workgroups = Math.ceil(count / ROTATE_LOCAL_MAX);
-    batch.dispatch(shaders.rotateGroup, [x], { count, groupSize }, workgroups);
+    batch.dispatch(shaders.rotateGroup, [x], { count, groupSize, zero: 0 }, workgroups);
     return;
   }
   const quads = count / 4;
   for (let stride = groupSize / 4; stride >= 1; stride /= 4) {
-    batch.dispatch(shaders.rotate, [x], { quads, stride }, Math.ceil(quads / WORKGROUP));
+    batch.dispatch(shaders.rotate, [x], { quads, stride, zero: 0 }, Math.ceil(quads / WORKGROUP));
   }
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { DeviceError } from "../../../src/core/errors.ts";
 import { Batch } from "../../../src/backend/webgpu/batch.ts";
-import { sizeClass } from "../../../src/backend/webgpu/buffer_pool.ts";
+import { BufferPool, sizeClass } from "../../../src/backend/webgpu/buffer_pool.ts";
 import { findAdapter } from "../../../src/backend/webgpu/adapter.ts";
 import { Gpu } from "../../../src/backend/webgpu/device.ts";
 import { shader } from "../../../src/backend/webgpu/shader.ts";
@@ -69,6 +69,21 @@ Deno.test("sizeClass() is a multiple of 4, at least as large and at most a quart
     assert.equal(size % 4, 0);
     assert(size >= bytes && size <= Math.max(256, 1.25 * bytes), `${bytes}: ${size}`);
   }
+});
+
+Deno.test("BufferPool.take() rounds no size up beyond the largest buffer of the device", () => {
+  const sizes: number[] = [];
+  const device = {
+    limits: { maxBufferSize: 1100 },
+    createBuffer: ({ size }: { size: number }) => {
+      sizes.push(size);
+      return {};
+    },
+  };
+  const pool = new BufferPool(device as unknown as GPUDevice);
+  for (const bytes of [1025, 1099, 900, 5000]) pool.take("x", bytes, 0);
+  // What does not fit at all is left to the device, which says so.
+  assert.deepEqual(sizes, [1100, 1100, 1024, 5000]);
 });
 
 async function rotatesRight(gpu: Gpu): Promise<void> {
