@@ -9,8 +9,8 @@ import type { ModelSource } from "../safetensors/model_source.ts";
 import { isScaledFp8 } from "../formats/marker_reader.ts";
 import { isRefusal } from "../formats/format.ts";
 import { elementsOf } from "../formats/layer_shapes.ts";
+import { countFormats } from "../formats/count_formats.ts";
 import {
-  countFormats,
   type QuantizedLayer,
   type ReadBytes,
   readQuantizedModel,

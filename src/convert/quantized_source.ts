@@ -3,12 +3,8 @@
 import { AlreadyQuantizedError, UnsupportedError } from "../core/errors.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { isScaledFp8 } from "../formats/marker_reader.ts";
-import {
-  foundWords,
-  isAlreadyQuantized,
-  type QuantizedLayer,
-  readQuantizedModel,
-} from "../formats/quant_layers.ts";
+import { foundWords, isAlreadyQuantized } from "../formats/count_formats.ts";
+import { type QuantizedLayer, readQuantizedModel } from "../formats/quant_layers.ts";
 import {
   layersByWeight,
   logicalModel,

@@ -37,7 +37,7 @@ function float8(id: string, dtype: "F8_E4M3" | "F8_E5M2"): Format {
         const old = scale === undefined ? "" : `; ${scale.name} is not looked for`;
         const effect = "fails at load or at the first forward: no scale";
         report("scale-missing", effect, `it has no weight_scale${old}`);
-      } else if (!isOneValue(own.shape)) {
+      } else if (!isOneValue(own.shape) && !isOnePerExpert(own.shape, codes.shape)) {
         report(
           "scale-shape",
           "loads; the matmul takes one scale for the whole weight: fails at the first forward or computes garbage",
@@ -60,6 +60,11 @@ function float8(id: string, dtype: "F8_E4M3" | "F8_E5M2"): Format {
       return scale.groupRows >= rows && scale.groupCols >= cols ? { format: id } : null;
     },
   };
+}
+
+/** Banks of experts `[E, N, K]` are taken apart with their scales. */
+function isOnePerExpert(scale: readonly number[], weight: readonly number[]): boolean {
+  return weight.length === 3 && scale[0] === weight[0] && isOneValue(scale.slice(1));
 }
 
 function forked(id: string): Format {

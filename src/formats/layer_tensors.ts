@@ -13,6 +13,8 @@ export interface GatheredLayer {
   readonly markerTensor: SourceTensor | null;
   /** Whether its tensors alone show that it is quantized. */
   readonly isQuantized: boolean;
+  /** Whether it has scales of a weight, and no weight. */
+  readonly isHalf: boolean;
 }
 
 /** Names of tensors that say how a weight beside them is stored. */
@@ -21,6 +23,9 @@ const COMPANION =
 
 /** Companions that hold the codes if there is no weight. */
 const CODES = /^(qweight|weight_packed|w_q|blocks)$|^weight\./i;
+
+/** Names that only scales of a weight have. */
+const SCALES = /^(weight_scale(_2|_inv|s)?|scale_weight|weight_s_rel|weight_s_channel|SCB)$/;
 
 /** Scales of the inputs or outputs of a layer: they say nothing of its weight. */
 const ACTIVATIONS =
@@ -109,8 +114,9 @@ function gather(
   const markerTensor = family.get("comfy_quant") ?? null;
   const bias = family.get("bias") ?? byName.get(`${layer}_bias`) ?? null;
   const isQuantized = holdsCodes(layer, weight, parts, family.has("weight"));
-  if (!isQuantized && markerTensor === null) return null;
-  return { layer, weight, parts, bias, markerTensor, isQuantized };
+  const isHalf = weight === null && !isQuantized && [...parts.keys()].some((p) => SCALES.test(p));
+  if (!isQuantized && !isHalf && markerTensor === null) return null;
+  return { layer, weight, parts, bias, markerTensor, isQuantized, isHalf };
 }
 
 function holdsCodes(

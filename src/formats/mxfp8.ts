@@ -1,10 +1,10 @@
 /** `mxfp8`: E4M3 with the exponent of a power of 2 per 32 columns, in the tiles that the hardware reads. */
 
 import { broken, type Format, type LayerTensors, type Recognised, type Refusal } from "./format.ts";
-import { roundUp, sameShape, shown } from "./layer_shapes.ts";
+import { codesShape, roundUp, sameShape, shown } from "./layer_shapes.ts";
 import type { MatrixSource } from "./matrix_source.ts";
 import { E4M3_LEVELS } from "./packed_codes.ts";
-import { ownRows, tiledShape } from "./padded_size.ts";
+import { apartTiles, ownRows, tiledScales, tiledShape } from "./padded_size.ts";
 
 const GROUP = 32;
 
@@ -41,7 +41,9 @@ function decode(_: LayerTensors, found: Recognised): MatrixSource | Refusal {
   if (fault !== null || scale === undefined) {
     return fault ?? broken(codes, "it has no weight_scale");
   }
-  const [, stored = 1] = codes.shape, [rows = 1, cols = 1] = shape;
+  const stored = codes.shape[codes.shape.length - 1] ?? 1, { rows, cols } = codesShape(shape);
+  const apart = apartTiles(codes, tiledScales(codes.shape, stored / GROUP).height);
+  if (apart !== null) return apart;
   return {
     name: codes.name,
     file: codes.file,
@@ -62,7 +64,7 @@ function decode(_: LayerTensors, found: Recognised): MatrixSource | Refusal {
         dtype: "F8_E8M0",
         groupRows: 1,
         groupCols: GROUP,
-        tiledAcross: tiledShape(rows, stored / GROUP)[1],
+        tiledAcross: tiledShape(1, stored / GROUP)[1],
       }],
     },
   };
@@ -70,19 +72,21 @@ function decode(_: LayerTensors, found: Recognised): MatrixSource | Refusal {
 
 /** What does not fit together; null: nothing. */
 function faultOf({ codes, scale }: Recognised): Refusal | null {
-  const [rows = 0, cols = 0] = codes.shape;
-  if (codes.dtype !== "F8_E4M3" || codes.shape.length !== 2) {
+  const cols = codes.shape[codes.shape.length - 1] ?? 0, rank = codes.shape.length;
+  if (codes.dtype !== "F8_E4M3" || (rank !== 2 && rank !== 3)) {
     return broken(codes, `it is ${shown(codes)}, mxfp8 needs F8_E4M3 [N, K]`);
   }
   if (cols % GROUP !== 0) return broken(codes, `${cols} columns are not whole groups of ${GROUP}`);
   if (scale === undefined) return broken(codes, "it has no weight_scale");
-  const wanted = tiledShape(rows, cols / GROUP);
+  const { wanted } = tiledScales(codes.shape, cols / GROUP);
   const isBytes = scale.dtype === "U8" || scale.dtype === "F8_E8M0";
   if (isBytes && sameShape(scale.shape, wanted)) return null;
   return broken(scale, `it is ${shown(scale)}, not U8 [${wanted.join(", ")}]`);
 }
 
 /** Rows before padding, if the bias says them. */
-function shapeOf(layer: LayerTensors, [rows = 1, cols = 1]: readonly number[]): number[] {
+function shapeOf(layer: LayerTensors, shape: readonly number[]): number[] {
+  const [rows = 1, cols = 1] = shape;
+  if (shape.length === 3) return [...shape];
   return [ownRows(layer, rows, (own) => roundUp(own, GROUP)), layer.knownShape?.[1] ?? cols];
 }

@@ -8,10 +8,10 @@ import {
   type Refusal,
   unreadable,
 } from "./format.ts";
-import { isOneValue, roundUp, sameShape, shown } from "./layer_shapes.ts";
+import { codesShape, isOneValue, roundUp, sameShape, shown } from "./layer_shapes.ts";
 import type { MatrixSource } from "./matrix_source.ts";
 import { E2M1_LEVELS } from "./packed_codes.ts";
-import { ownRows, tiledShape } from "./padded_size.ts";
+import { apartTiles, ownRows, tiledScales, tiledShape } from "./padded_size.ts";
 
 /** Columns under one scale. */
 export const NVFP4_GROUP = 16;
@@ -24,7 +24,11 @@ export const nvfp4: Format = {
   recognise: (layer) => {
     const { weight, format, parts } = layer;
     if (format !== "nvfp4" || weight === null) return null;
-    const [rows = 1] = weight.shape;
+    const rows = weight.shape[weight.shape.length - 2] ?? 1;
+    if (weight.shape.length === 3) {
+      const shape = [...weight.shape.slice(0, 2), columnsOf(weight)];
+      return { codes: weight, scale: parts.get("weight_scale"), shape };
+    }
     const own = ownRows(layer, rows, (size) => roundUp(size, NVFP4_GROUP));
     return {
       codes: weight,
@@ -43,10 +47,12 @@ export const nvfp4: Format = {
       return unreadable(codes, "its columns are multiplied by pre_quant_scale");
     }
     const across = columnsOf(codes) / NVFP4_GROUP;
+    const apart = apartTiles(codes, tiledScales(codes.shape, across).height);
+    if (apart !== null) return apart;
     return nvfp4Matrix(layer, found, {
       shape,
       highFirst: true,
-      tiledAcross: tiledShape(codes.shape[0] ?? 1, across)[1],
+      tiledAcross: tiledShape(1, across)[1],
     });
   },
   problems: (report, layer, found) => {
@@ -62,7 +68,7 @@ export const nvfp4: Format = {
 
 /** How many columns the codes of two per byte have. */
 export function columnsOf({ dtype, shape }: Recognised["codes"]): number {
-  const [, stored = 0] = shape;
+  const stored = shape[shape.length - 1] ?? 0;
   return dtype === "F4" ? stored : 2 * stored;
 }
 
@@ -76,7 +82,7 @@ export function nvfp4Matrix(
     tiledAcross?: number;
   },
 ): MatrixSource {
-  const [rows = 1, cols = 1] = shape;
+  const { rows, cols } = codesShape(shape);
   const all = parts.get("weight_scale_2")!;
   return {
     name: codes.name,
@@ -103,7 +109,8 @@ export function nvfp4Matrix(
         file: all.file,
         offsetBytes: all.offsetBytes,
         dtype: "F32",
-        groupRows: Math.max(1, rows),
+        // One for all, or one per expert of a bank.
+        groupRows: isOneValue(all.shape) ? Math.max(1, rows) : shape[shape.length - 2]!,
         groupCols: Math.max(1, cols),
       }],
     },
@@ -116,7 +123,10 @@ function faultOf(
   { codes, scale }: Recognised,
 ): { rule: string; refusal: Refusal } | null {
   const all = parts.get("weight_scale_2");
-  if ((codes.dtype !== "U8" && codes.dtype !== "F4") || codes.shape.length !== 2) {
+  if (
+    (codes.dtype !== "U8" && codes.dtype !== "F4") ||
+    (codes.shape.length !== 2 && codes.shape.length !== 3)
+  ) {
     const refusal = broken(codes, `it is ${shown(codes)}, nvfp4 needs U8 [N, K / 2]`);
     return { rule: "weight-dtype", refusal };
   }
@@ -131,13 +141,15 @@ function faultOf(
     const refusal = broken(codes, `${cols} columns are not whole groups of ${NVFP4_GROUP}`);
     return { rule: "weight-shape", refusal };
   }
-  const wanted = tiledShape(codes.shape[0]!, cols / NVFP4_GROUP);
+  const { wanted } = tiledScales(codes.shape, cols / NVFP4_GROUP);
   const isBytes = scale.dtype === "F8_E4M3" || scale.dtype === "U8";
   if (!isBytes || !sameShape(scale.shape, wanted)) {
     const refusal = broken(scale, `it is ${shown(scale)}, not F8_E4M3 [${wanted.join(", ")}]`);
     return { rule: "scale-shape", refusal };
   }
-  if (all.dtype !== "F32" || !isOneValue(all.shape)) {
+  const isPerExpert = codes.shape.length === 3 && all.shape[0] === codes.shape[0] &&
+    isOneValue(all.shape.slice(1));
+  if (all.dtype !== "F32" || !(isOneValue(all.shape) || isPerExpert)) {
     return { rule: "scale-shape", refusal: broken(all, `it is ${shown(all)}, not F32 []`) };
   }
   return null;

@@ -8,7 +8,7 @@ import { isJsonObject } from "../core/json.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import type { Format, LayerTensors, Recognised } from "./format.ts";
-import { type GatheredLayer, gatherLayers, isActivationPart } from "./layer_tensors.ts";
+import { type GatheredLayer, gatherLayers, isActivationPart, partName } from "./layer_tensors.ts";
 import { shown } from "./layer_shapes.ts";
 import {
   type MarkerFields,
@@ -76,14 +76,6 @@ export interface ReadOptions {
   readonly shapes?: ReadonlyMap<string, readonly number[]> | undefined;
 }
 
-/** Whether a model is quantized, and what was found. */
-export interface QuantizedState {
-  readonly quantized: boolean;
-  /** `112 int8_tensorwise layers`; `no quantized layers`. */
-  readonly found: string;
-  readonly layers: readonly QuantizedLayer[];
-}
-
 /**
  * Returns the quantized layers of a model, in the order of their weights, then those without one. What is
  * wrong with a layer becomes its `problem`.
@@ -107,13 +99,14 @@ export function readQuantizedModel(
 ): QuantizedModel {
   const gathered = gatherLayers(source.tensors);
   const known = new Map(gathered.map((layer) => [layer.layer, layer]));
-  const names = new Set(source.tensors.map(({ name }) => name));
+  const entries = readQuantizationMetadata(source.metadata).layers;
+  const byName = new Map(source.tensors.map((tensor) => [tensor.name, tensor]));
   const listed = resolveListed(
-    readQuantizationMetadata(source.metadata).layers,
-    (name) => known.has(name) || names.has(`${name}.weight`) || names.has(name),
+    entries,
+    (name) => known.has(name) || byName.has(`${name}.weight`) || byName.has(name),
   );
   for (const name of listed.byLayer.keys()) {
-    if (!known.has(name)) known.set(name, plainLayer(name, source.tensors));
+    if (!known.has(name)) known.set(name, plainLayer(name, byName));
   }
   for (const name of listed.unknown) known.set(name, emptyLayer(name));
   const notes: string[] = [], emptyMarkers: string[] = [], layers: QuantizedLayer[] = [];
@@ -137,9 +130,7 @@ export function readQuantizedModel(
     }
     const isUnknown = listed.unknown.includes(layer.layer);
     const object = entry !== undefined || isUnknown
-      ? listedObject(
-        entry?.object ?? readQuantizationMetadata(source.metadata).layers.get(layer.layer),
-      )
+      ? listedObject(entry?.object ?? entries.get(layer.layer))
       : parsed?.object ?? null;
     const described = describe(layer, { object, formats, shapes, readBytes });
     layers.push({
@@ -179,9 +170,8 @@ function ambiguityOf(
 }
 
 /** A listed layer whose tensors do not show that it is quantized. */
-function plainLayer(layer: string, tensors: readonly SourceTensor[]): GatheredLayer {
-  const of = (name: string) => tensors.find((tensor) => tensor.name === name) ?? null;
-  const weight = of(layer === "" ? "weight" : `${layer}.weight`) ?? of(layer);
+function plainLayer(layer: string, byName: ReadonlyMap<string, SourceTensor>): GatheredLayer {
+  const weight = byName.get(partName(layer, "weight")) ?? byName.get(layer) ?? null;
   return { ...emptyLayer(layer), weight };
 }
 
@@ -193,6 +183,7 @@ function emptyLayer(layer: string): GatheredLayer {
     bias: null,
     markerTensor: null,
     isQuantized: false,
+    isHalf: false,
   };
 }
 
@@ -252,7 +243,9 @@ function describe(
     found: claim?.found ?? null,
     tensors,
     partNames,
-    ...faultOf(fields, { claims, tensors, codes, isMarked }),
+    ...gathered.isHalf && !isMarked
+      ? halfFault(tensors)
+      : faultOf(fields, { claims, tensors, codes, isMarked }),
   };
 }
 
@@ -273,6 +266,12 @@ export function claimByTensors(
   const [claim] = claims;
   if (claim === undefined || claims.length > 1) return layer;
   return { ...layer, ...claim, tensors, problem: null, rule: null };
+}
+
+/** Scales are there, and what they scale is not. */
+function halfFault({ layer, parts }: LayerTensors): { problem: string; rule: string } {
+  const beside = [...parts.keys()].join(", ");
+  return { problem: `${JSON.stringify(layer)} has ${beside} and no weight`, rule: "half-layer" };
 }
 
 /** What is wrong with the layer, apart from the values that its format decodes. */
@@ -338,61 +337,4 @@ function codesAmong(parts: ReadonlyMap<string, SourceTensor>): SourceTensor | nu
 function anyScale(parts: ReadonlyMap<string, SourceTensor>): SourceTensor | undefined {
   return parts.get("weight_scale") ?? parts.get("scale_weight") ??
     [...parts].find(([part]) => /scale/i.test(part) && !isActivationPart(part))?.[1];
-}
-
-/**
- * Returns whether a model holds quantized weights, with a sentence on what was found. Markers without
- * a weight do not count.
- *
- * @param readBytes as for {@link findQuantizedLayers}.
- */
-export function isAlreadyQuantized(source: ModelSource, readBytes: ReadBytes): QuantizedState {
-  const layers = findQuantizedLayers(source, readBytes);
-  const found = foundWords(layers);
-  return { quantized: found !== "", found: found || "no quantized layers", layers };
-}
-
-/** `2 int8_tensorwise layers (convrot 256), 1 I8 layer with weight_scale`; empty if there are none. */
-export function foundWords(layers: readonly QuantizedLayer[]): string {
-  const kinds = new Map<string, { count: number; before: string; after: string }>();
-  for (const layer of layers) {
-    if (layer.weightName === null) continue;
-    const [before, own] = wordsOf(layer);
-    const after = layer.convrotGroupSize === null
-      ? own
-      : `${own} (convrot ${layer.convrotGroupSize})`;
-    const kind = kinds.get(before + after) ?? { count: 0, before, after };
-    kind.count++;
-    kinds.set(before + after, kind);
-  }
-  return [...kinds.values()].sort((a, b) => b.count - a.count)
-    .map(({ count, before, after }) => `${count} ${before} layer${count === 1 ? "" : "s"}${after}`)
-    .join(", ");
-}
-
-/**
- * Returns how many layers with a weight each format has, in order of appearance. Layers that no marker
- * names count as `I8 weight_scale`, `NF4 of bitsandbytes` and the like.
- */
-export function countFormats(layers: readonly QuantizedLayer[]): Record<string, number> {
-  const counts = new Map<string, number>();
-  for (const layer of layers) {
-    if (layer.weightName === null) continue;
-    const [before, after] = wordsOf(layer);
-    const isMalformed = layer.kind === null && layer.origin !== "unmarked" && layer.format === null;
-    const name = isMalformed ? "malformed marker" : before + after.replace(/^ with/, "");
-    counts.set(name, (counts.get(name) ?? 0) + 1);
-  }
-  return Object.fromEntries(counts);
-}
-
-function wordsOf(layer: QuantizedLayer): readonly [before: string, after: string] {
-  const { kind, found, tensors, format } = layer;
-  if (kind !== null && found !== null) return kind.words?.(tensors, found) ?? [kind.id, ""];
-  // A stranger's word: quoted if it is more than a word.
-  if (format !== null) return [/^[\w.-]{1,60}$/.test(format) ? format : JSON.stringify(format), ""];
-  const dtype = tensors.weight?.dtype ?? "packed";
-  return layer.origin === "unmarked"
-    ? [dtype, " with an unknown layout"]
-    : [dtype, " with a malformed marker"];
 }

@@ -27,6 +27,11 @@ export function plainGroup(
   if (elementsOf(shape) === 1) {
     return { groupRows: Math.max(1, rows), groupCols: Math.max(1, cols) };
   }
+  // One per expert of a bank.
+  const isBank = leading.length === 2 && shape[0] === leading[0];
+  if (isBank && elementsOf(shape) === leading[0] && !sameShape(shape, [rows])) {
+    return { groupRows: leading[1]!, groupCols: Math.max(1, cols) };
+  }
   const perRow = sameShape(shape, [rows]) || sameShape(shape, [...leading, 1]) ||
     sameShape(shape, [rows, 1]);
   return perRow ? { groupRows: 1, groupCols: Math.max(1, cols) } : null;

@@ -64,8 +64,8 @@ export function decodeLayer(layer: QuantizedLayer): MatrixSource | Refusal {
  * @param model what the layers were found in.
  */
 export function refuseUndecodable(model: ModelSource, layers: readonly QuantizedLayer[]): void {
-  const absent = layers.filter(({ weightName, markerName }) =>
-    weightName === null && markerName === null
+  const absent = layers.filter(({ weightName, markerName, origin }) =>
+    weightName === null && markerName === null && origin === "metadata"
   );
   if (absent.length > 0) {
     const names = absent.slice(0, LISTED).map(({ layer }) => JSON.stringify(layer)).join(", ");

@@ -35,6 +35,10 @@ export function layerProblems(layer: QuantizedLayer, context: RuleContext): Prob
   } else if (layer.markerName !== null) checkPadding(report, layer, context);
   if (kind === null || found === null) {
     const problem = layer.problem ?? `its format is ${JSON.stringify(layer.format)}`;
+    if (layer.rule === "half-layer") {
+      report(layer.rule, "the layer has no weight: a missing key at load, or garbage", problem);
+      return problems;
+    }
     const dtype = context.byName.get(layer.weightName!)?.dtype;
     const isInt8 = layer.rule === "unknown-layout" && dtype === "I8";
     report(isInt8 ? "unmarked-int8-weight" : layer.rule ?? "unknown-layout", RAW_CODES, problem);

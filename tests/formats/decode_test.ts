@@ -183,3 +183,25 @@ Deno.test("storedMatrix() takes padding away where the bias says the rows", asyn
     codes.slice(0, 320).map((_, i) => E2M1[codes[i ^ 1]!]!),
   );
 });
+
+Deno.test("storedMatrix() decodes NVFP4 and FP8 banks with a scale per expert", async () => {
+  const [experts, rows, cols] = [2, 128, 32], count = experts * rows * cols;
+  const { codes, bytes } = nibbles(count);
+  const nvfp4 = await restore([
+    tensorOf("e.weight", "U8", [experts, rows, cols / 2], bytes),
+    tensorOf("e.weight_scale", "F8_E4M3", [experts, 128, 4], new Uint8Array(1024).fill(0x38)),
+    floats("e.weight_scale_2", [2], new Float32Array([1, 2])),
+    markerTensor("e", { format: "nvfp4", num_experts: 2 }),
+  ]);
+  assert.deepEqual(nvfp4.get("e.weight")!.shape, [experts, rows, cols]);
+  assert.deepEqual(
+    [...f32(nvfp4.get("e.weight")!)],
+    codes.map((_, i) => E2M1[codes[i ^ 1]!]! * (i < count / 2 ? 1 : 2)),
+  );
+  const float8 = await restore([
+    tensorOf("e.weight", "F8_E4M3", [2, 1, 2], new Uint8Array(4).fill(0x38)),
+    floats("e.weight_scale", [2], new Float32Array([3, 4])),
+    markerTensor("e", { format: "float8_e4m3fn", num_experts: 2 }),
+  ]);
+  assert.deepEqual([...f32(float8.get("e.weight")!)], [3, 3, 4, 4]);
+});

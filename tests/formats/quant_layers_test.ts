@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { parseHeader } from "../../src/safetensors/header.ts";
 import type { ModelSource } from "../../src/safetensors/model_source.ts";
+import { isAlreadyQuantized } from "../../src/formats/count_formats.ts";
 import {
   findQuantizedLayers,
-  isAlreadyQuantized,
   type QuantizedLayer,
   type ReadBytes,
   readQuantizedModel,

@@ -188,6 +188,8 @@ const BROKEN: readonly (readonly [RegExp, RegExp, readonly Tensor[], Record<stri
     one("l.weight_codebook", [16]),
   ]],
   [/belongs to no weight/, /marker-without-weight/, [row, marker]],
+  [/"l" has weight_scale and no weight/, /half-layer/, [row]],
+  [/"l" has scale_weight and no weight/, /half-layer/, [one("l.scale_weight")]],
   [/has no weight_scale/, /scale-missing/, [codes, marker]],
   [/has no weight_scale/, /scale-missing/, [
     ones("l.weight", "F8_E4M3", [32, 32]),
