@@ -50,7 +50,7 @@ import { fingerprintOf } from "./resume/fingerprint.ts";
 import { OutputSession, type SessionTimes } from "./resume/output_session.ts";
 import { findSmoothing, smoothed, type Smoothing } from "./smoothing.ts";
 import { Stages } from "../run/stages.ts";
-import { inputBytesOf } from "../run/task_list.ts";
+import { inputBytesOf } from "../run/task_kinds.ts";
 import type { Task } from "../run/tasks.ts";
 
 /** A conversion to be done. */

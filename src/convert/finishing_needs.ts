@@ -4,7 +4,7 @@ import { meanInput, measuringInputs } from "../calibration/layer_inputs.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import type { Prepared } from "./prepare.ts";
 import { tensorsByName } from "../formats/stored_matrix.ts";
-import { inputBytesOf } from "../run/task_list.ts";
+import { inputBytesOf } from "../run/task_kinds.ts";
 import type { MeasureTask, Task } from "../run/tasks.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import { arenaBytesFor } from "../run/workers/worker_pool.ts";

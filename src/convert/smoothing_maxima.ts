@@ -5,7 +5,9 @@ import { mostOf } from "../quant/smoothing.ts";
 import { readRange } from "../safetensors/reader.ts";
 import type { Calibration, LayerStatistic } from "../calibration/calibration.ts";
 import type { Prepared } from "./prepare.ts";
-import { chunkCount, chunkGrid, type ColumnMaxTask, elementBytes } from "../run/tasks.ts";
+import { chunkCount } from "../run/chunk_grid.ts";
+import { chunkGrid } from "../run/task_kinds.ts";
+import { type ColumnMaxTask, elementBytes } from "../run/tasks.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import type { PoolRun, WorkerPool } from "../run/workers/worker_pool.ts";
 

@@ -9,16 +9,10 @@ import type { LearnedReport } from "../quant/learned/report.ts";
 import { soloContext } from "../linalg/context.ts";
 import { type ChunkContext, SLOT_LENGTH, type TeamContext } from "../run/chunks/chunk_context.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "../run/chunks/load_rect.ts";
-import { runChunk, runTogether, scratchBytes, sharedBytes } from "../run/chunks/run_chunk.ts";
-import {
-  CHUNK_ELEMENTS,
-  chunkCount,
-  type ChunkGrid,
-  chunkGrid,
-  chunkRect,
-  isTeamTask,
-  type QuantizeTask,
-} from "../run/tasks.ts";
+import { runChunk, runTogether, scratchBytes, sharedBytes } from "../run/task_kinds.ts";
+import { CHUNK_ELEMENTS, chunkCount, type ChunkGrid, chunkRect } from "../run/chunk_grid.ts";
+import { chunkGrid } from "../run/task_kinds.ts";
+import { isTeamTask, type QuantizeTask } from "../run/tasks.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import { sumSlots } from "../run/workers/worker_pool.ts";
 import { type OwnMemory, withOwnMemory } from "./own_memory.ts";

@@ -1,8 +1,8 @@
 /** Which tasks of a run go to the GPU, and in chunks of what size. Pure. */
 
 import type { GpuStorage } from "./gpu_requests.ts";
+import { chunkGrid } from "./task_kinds.ts";
 import {
-  chunkGrid,
   isTeamTask,
   MEASURED_AT_A_TIME,
   type MeasureTask,

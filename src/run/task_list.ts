@@ -1,41 +1,8 @@
-/** All tasks of a run, with the numbers of their chunks; and how much they read. */
+/** All tasks of a run, with the numbers of their chunks. */
 
-import {
-  chunkCount,
-  type ChunkGrid,
-  chunkGrid,
-  elementBytes,
-  isTeamTask,
-  type Task,
-} from "./tasks.ts";
-import type { MatrixSource } from "../formats/matrix_source.ts";
-
-/** Bytes a task reads once: what progress counts. */
-export function inputBytesOf(task: Task): number {
-  switch (task.kind) {
-    case "copy":
-    case "compareBytes":
-      return task.byteLength;
-    case "quantize":
-    case "cast":
-    case "scan":
-    case "columnMax":
-      return matrixBytes(task.source);
-    case "compare":
-    case "measure":
-    case "correctBias":
-      return matrixBytes(task.reference) + matrixBytes(task.stored);
-    case "inputScale":
-      return 4 * task.inputs.rows * task.inputs.cols;
-  }
-}
-
-/** Bytes of a matrix in its file, without scales. */
-export function matrixBytes(matrix: MatrixSource): number {
-  const { rows, cols } = matrix.transform ?? matrix;
-  if (matrix.packed !== undefined) return rows * matrix.packed.rowBytes;
-  return rows * cols * elementBytes(matrix.dtype);
-}
+import { chunkCount, type ChunkGrid } from "./chunk_grid.ts";
+import { chunkGrid } from "./task_kinds.ts";
+import { isTeamTask, type Task } from "./tasks.ts";
 
 /** All tasks of a run with the numbers of their chunks: chunk n of the run belongs to one task. */
 export class TaskList {

@@ -1,26 +1,18 @@
 /**
- * Tasks and chunks: what the workers carry out. A task concerns one tensor; a chunk is the part of it
- * that one worker reads, computes and writes in one go. Everything here is plain data (it crosses to
- * the workers by structured clone) and pure geometry.
+ * Tasks: what the workers carry out. A task concerns one tensor. Everything here is plain data: it crosses to
+ * the workers by structured clone. `task_kinds.ts` has what each kind of them does.
  */
 
 import type { Compensation } from "../calibration/compensation.ts";
 import type { LayerInputs, MeanInput } from "../calibration/layer_inputs.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
-import { SEGMENT_ELEMENTS } from "../plan/segment_elements.ts";
 import type { GpuStorage } from "./gpu_requests.ts";
 import type { Transform } from "../quant/scheme.ts";
 import type { LearnedOptimizer, LearnedOptions } from "../quant/learned/options.ts";
 import { type DType, DTYPE_BITS } from "../core/dtype.ts";
 
-/** Elements of one chunk: 2 MiB of BF16. Large enough for the disk, small enough for a cache. */
-export const CHUNK_ELEMENTS = 1 << 20;
-
 /** Elements that are worked on at a time: an f32 tile of 256 KiB stays in a core's second-level cache. */
 export const TILE_ELEMENTS = 1 << 16;
-
-/** Bytes of one chunk of a plain copy. */
-export const COPY_BYTES = 2 << 20;
 
 /** Bytes are moved as they are. */
 export interface CopyTask {
@@ -170,149 +162,6 @@ export type Task =
   | CorrectBiasTask
   | InputScaleTask;
 
-/** A rectangle of a matrix, in elements; for byte tasks one row of bytes. */
-export interface Rect {
-  readonly row: number;
-  readonly col: number;
-  readonly rows: number;
-  readonly cols: number;
-}
-
-/** How a task is cut: `rowStep x colStep` rectangles, the last ones shorter. */
-export interface ChunkGrid {
-  readonly rows: number;
-  readonly cols: number;
-  readonly rowStep: number;
-  readonly colStep: number;
-  /** The rectangle is one whole scale group that is streamed in segments, because it is too large. */
-  readonly streamed: boolean;
-}
-
-function rowGrid(rows: number, cols: number, elements: number): ChunkGrid {
-  if (cols > elements) return { rows, cols, rowStep: 1, colStep: elements, streamed: false };
-  const rowStep = Math.max(1, Math.floor(elements / Math.max(1, cols)));
-  return {
-    rows,
-    cols,
-    rowStep: Math.min(rowStep, Math.max(1, rows)),
-    colStep: cols,
-    streamed: false,
-  };
-}
-
-/** Rows of a compensated layer that are rounded in one go: whole scale groups, some 4 MiB as f32. */
-const BAND_ROWS = 256, BAND_ELEMENTS = 1 << 22;
-
-/** The same on a GPU, which a few hundred rows do not fill. */
-const GPU_BAND_ROWS = 1024;
-
-function bandGrid(task: QuantizeTask): ChunkGrid {
-  const { rows, cols } = task.source;
-  const unit = task.groupRows === rows ? 1 : task.groupRows;
-  // Every band of learned codes is searched by itself: other bands, other codes.
-  const isLarge = task.onGpu !== undefined && task.learned === undefined;
-  const most = isLarge ? GPU_BAND_ROWS : BAND_ROWS;
-  const bands = Math.floor(Math.min(most, BAND_ELEMENTS / Math.max(1, cols)) / unit);
-  const rowStep = Math.min(rows, Math.max(1, bands) * unit);
-  return { rows, cols, rowStep, colStep: cols, streamed: false };
-}
-
-function quantizeGrid(task: QuantizeTask): ChunkGrid {
-  const { rows, cols } = task.source;
-  const { groupRows, groupCols } = task;
-  const elements = task.onGpu?.chunkElements ?? CHUNK_ELEMENTS;
-  if (isTeamTask(task)) return bandGrid(task);
-  if (task.learned !== undefined) {
-    return { rows, cols, rowStep: rows, colStep: cols, streamed: false };
-  }
-  const isOneScale = groupRows === rows && groupCols === cols && rows > 1;
-  if (task.source.transform !== undefined && !isOneScale) {
-    return { rows, cols, rowStep: rows, colStep: cols, streamed: false }; // decoded as a whole
-  }
-  if (isOneScale) {
-    return { rows, cols, rowStep: rows, colStep: cols, streamed: true };
-  }
-  if (groupRows === 1 && cols > elements && groupCols === cols) {
-    return { rows, cols, rowStep: 1, colStep: cols, streamed: true };
-  }
-  if (groupRows === 1) {
-    const grid = rowGrid(rows, cols, elements);
-    if (grid.colStep === cols) return grid;
-    const rotations = lcm(task.convrotGroupSize ?? 1, task.source.convrotGroupSize ?? 1);
-    const unit = lcm(groupCols, rotations);
-    return { ...grid, colStep: Math.max(unit, Math.floor(grid.colStep / unit) * unit) };
-  }
-  const tiles = Math.max(1, Math.floor(elements / (groupRows * groupCols)));
-  // The rows of a LoRA's change are computed whole, those of packed codes are read whole.
-  const { deltas, packed, convrotGroupSize: stored } = task.source;
-  const isWhole = deltas !== undefined || packed !== undefined || stored !== null;
-  const colStep = isWhole ? cols : Math.min(cols, tiles * groupCols);
-  const bands = colStep === cols ? Math.max(1, Math.floor(elements / (groupRows * cols))) : 1;
-  return { rows, cols, rowStep: Math.min(rows, bands * groupRows), colStep, streamed: false };
-}
-
-function lcm(a: number, b: number): number {
-  let [x, y] = [a, b];
-  while (y > 0) [x, y] = [y, x % y];
-  return (a / x) * b;
-}
-
-/** The segments of a streamed group: whole rows, or parts of a row of whole rotation groups. */
-export function segmentGrid(task: QuantizeTask): ChunkGrid {
-  return alignedRowGrid([task.source, task], SEGMENT_ELEMENTS);
-}
-
-/** The rows of a chunk must hold whole rotation groups of everything it is read or stored as. */
-function alignedRowGrid(
-  matrices: readonly [MatrixSource, ...{ readonly convrotGroupSize: number | null }[]],
-  elements: number = CHUNK_ELEMENTS,
-): ChunkGrid {
-  const { rows, cols } = matrices[0];
-  if (matrices.some((m) => "transform" in m && m.transform !== undefined)) {
-    return { rows, cols, rowStep: rows, colStep: cols, streamed: false };
-  }
-  const grid = rowGrid(rows, cols, elements);
-  if (grid.colStep === cols) return grid;
-  const unit = matrices.reduce((unit, m) => lcm(unit, m.convrotGroupSize ?? 1), 1);
-  return { ...grid, colStep: Math.max(unit, Math.floor(grid.colStep / unit) * unit) };
-}
-
-/** Returns how `task` is cut into chunks. Depends on the task alone, so results do not depend on who runs it. */
-export function chunkGrid(task: Task): ChunkGrid {
-  switch (task.kind) {
-    case "copy":
-    case "compareBytes":
-      return rowGrid(1, task.byteLength, COPY_BYTES);
-    case "quantize":
-      return quantizeGrid(task);
-    case "columnMax":
-      return wholeRowGrid(task.source, task.source);
-    case "cast":
-    case "scan":
-      return alignedRowGrid([task.source]);
-    case "compare":
-      return alignedRowGrid([task.reference, task.stored]);
-    case "measure":
-      return wholeRowGrid(task.reference, task.stored, task.onGpu?.chunkElements);
-    case "correctBias":
-      return wholeRowGrid(task.reference, task.stored);
-    case "inputScale":
-      return rowGrid(1, task.inputs.cols, Math.max(1, task.inputs.cols));
-  }
-}
-
-/** Whole rows always, for products over them; all of a weight that is stored transformed. */
-function wholeRowGrid(
-  { rows, cols }: MatrixSource,
-  { transform }: MatrixSource,
-  elements: number = CHUNK_ELEMENTS,
-): ChunkGrid {
-  const rowStep = transform !== undefined
-    ? rows
-    : Math.min(rows, Math.max(1, Math.floor(elements / Math.max(1, cols))));
-  return { rows, cols, rowStep: Math.max(1, rowStep), colStep: cols, streamed: false };
-}
-
 /** Whether all workers prepare the task together before they take its chunks. */
 export function isTeamTask(task: Task): task is TeamTask {
   return task.kind === "quantize" && (task.compensation !== null || task.transform !== undefined);
@@ -322,25 +171,6 @@ export function isTeamTask(task: Task): task is TeamTask {
 export type TeamTask =
   & QuantizeTask
   & ({ readonly compensation: Compensation } | { readonly transform: Transform });
-
-/** Number of chunks of a grid; 0 for an empty tensor. */
-export function chunkCount(grid: ChunkGrid): number {
-  if (grid.rows === 0 || grid.cols === 0) return 0;
-  return Math.ceil(grid.rows / grid.rowStep) * Math.ceil(grid.cols / grid.colStep);
-}
-
-/** Returns chunk `index` of a grid, row-major. */
-export function chunkRect(grid: ChunkGrid, index: number): Rect {
-  const across = Math.ceil(grid.cols / grid.colStep);
-  const row = Math.floor(index / across) * grid.rowStep;
-  const col = (index % across) * grid.colStep;
-  return {
-    row,
-    col,
-    rows: Math.min(grid.rowStep, grid.rows - row),
-    cols: Math.min(grid.colStep, grid.cols - col),
-  };
-}
 
 /** Bytes of one element of `dtype`; float dtypes and I8 are never below one byte. */
 export function elementBytes(dtype: DType): number {

@@ -24,7 +24,7 @@ const GOOD: readonly (readonly [string, string])[] = [
   ["src/cli/run.ts", "node:fs"],
   ["src/cli/run.ts", "deno.json"],
   ["src/plan/plan.ts", "src/presets/rule.ts"],
-  ["src/run/chunks/run_chunk.ts", "src/backend/backend.ts"],
+  ["src/run/task_kinds.ts", "src/backend/backend.ts"],
   ["src/run/workers/run_worker.ts", "src/backend/cpu/arena.ts"],
   ["src/run/workers/worker_pool.ts", "node:os"],
   ["src/lora/load_lora.ts", "src/safetensors/loader.ts"],

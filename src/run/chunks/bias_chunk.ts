@@ -1,8 +1,11 @@
 /** Corrects some elements of a bias for what rounding did to the mean output: see `quant/bias_correction.ts`. */
 
+import type { TaskKind } from "../task_kind.ts";
+import { wholeRowGrid } from "../chunk_grid.ts";
 import { f32ToBf16 } from "../../core/dtype.ts";
 import { meanShrinkage } from "../../quant/bias_correction.ts";
-import { type ChunkGrid, type CorrectBiasTask, elementBytes, type Rect } from "../tasks.ts";
+import type { ChunkGrid, Rect } from "../chunk_grid.ts";
+import { type CorrectBiasTask, elementBytes } from "../tasks.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 import { loadBoth, loadBothBytes, loadInputs, loadVector } from "./measure_chunk.ts";
@@ -16,6 +19,14 @@ export const BIAS = Object.freeze({
   /** The factor of the mean in the first chunk, 0 in the others. */
   factor: 2,
 });
+
+/** A bias gets what rounding took from the mean output. */
+export const CORRECT_BIAS: TaskKind<CorrectBiasTask> = {
+  matrices: ({ reference, stored }) => [reference, stored],
+  grid: ({ reference, stored }) => wholeRowGrid(reference, stored),
+  scratchBytes: correctBiasBytes,
+  runChunk: (context, task, { rect }) => correctBiasChunk(context, task, rect),
+};
 
 /** Reads the rows of `rect` from source and file, and writes their elements of the bias. */
 export function correctBiasChunk(context: ChunkContext, task: CorrectBiasTask, rect: Rect): void {

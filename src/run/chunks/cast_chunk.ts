@@ -1,7 +1,11 @@
 /** Casts a chunk to another float type: `--fp16`, `dequantize`. */
 
+import { decodingBytes } from "./load_rect.ts";
+import type { TaskKind } from "../task_kind.ts";
+import { alignedRowGrid } from "../chunk_grid.ts";
 import { f32ToBf16 } from "../../core/dtype.ts";
-import { type CastTask, elementBytes, type Rect } from "../tasks.ts";
+import { type CastTask, elementBytes } from "../tasks.ts";
+import type { Rect } from "../chunk_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkContext, SLOT } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
@@ -9,6 +13,14 @@ import { scanValues } from "./scan_chunk.ts";
 
 /** Largest finite F16. */
 export const F16_MAX = 65504;
+
+/** Values become those of another float type. */
+export const CAST: TaskKind<CastTask> = {
+  matrices: ({ source }) => [source],
+  grid: ({ source }) => alignedRowGrid([source]),
+  scratchBytes: decodingBytes,
+  runChunk: (context, task, { rect }) => castChunk(context, task, rect),
+};
 
 /** Reads, casts and writes `rect`. Stops, leaving the slot to tell, at a value that F16 cannot hold. */
 export function castChunk(context: ChunkContext, task: CastTask, rect: Rect): void {

@@ -1,8 +1,20 @@
 /** The largest magnitude of each column of some rows. NaN is ignored: whoever quantizes will meet it. */
 
-import type { ColumnMaxTask, Rect } from "../tasks.ts";
+import { decodingBytes } from "./load_rect.ts";
+import type { TaskKind } from "../task_kind.ts";
+import { wholeRowGrid } from "../chunk_grid.ts";
+import type { ColumnMaxTask } from "../tasks.ts";
+import type { Rect } from "../chunk_grid.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
+
+/** The largest magnitude of each column. */
+export const COLUMN_MAX: TaskKind<ColumnMaxTask> = {
+  matrices: ({ source }) => [source],
+  grid: ({ source }) => wholeRowGrid(source, source),
+  scratchBytes: decodingBytes,
+  runChunk: (context, task, { rect, index }) => columnMaxChunk(context, task, rect, index),
+};
 
 /** Reads `rect`, whole rows, and fills row `index` of the task's output. */
 export function columnMaxChunk(

@@ -22,7 +22,9 @@ import {
 } from "../../quant/gptq.ts";
 import { roundInRowSpace, rowSpaceScratchBytes } from "../../quant/row_space.ts";
 import { DAMPING_RAISED, ROUNDED_TO_NEAREST } from "../layer_notes.ts";
-import { chunkGrid, chunkRect, elementBytes, type QuantizeTask, type Rect } from "../tasks.ts";
+import { quantizeGrid } from "../quantize_grid.ts";
+import { chunkRect, type Rect } from "../chunk_grid.ts";
+import { elementBytes, type QuantizeTask } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
@@ -64,7 +66,7 @@ export function gptqLayer(
     team.write(bytesOf(Float32Array.of(layer.oneScale)), task.scalesOffsetBytes);
   }
   for (let chunk = team.nextChunk(); chunk !== null; chunk = team.nextChunk()) {
-    quantizeBand(chunk.context, team.linalg, layer, chunkRect(chunkGrid(task), chunk.index));
+    quantizeBand(chunk.context, team.linalg, layer, chunkRect(quantizeGrid(task), chunk.index));
     team.chunkDone(chunk.context);
   }
   drop();
@@ -364,7 +366,7 @@ export function gptqSharedBytes(task: QuantizeTask, compensation: Compensation):
 /** Bytes of scratch that each worker takes in {@link gptqLayer}. */
 export function gptqScratchBytes(task: QuantizeTask): number {
   const { rows, cols } = task.source;
-  const step = chunkGrid(task).rowStep;
+  const step = quantizeGrid(task).rowStep;
   const groups = (Math.min(rows, step) / Math.min(task.groupRows, step)) * (cols / task.groupCols);
   const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 2) + 12 * groups;
   const width = rowSpaceBlockCols(task);

@@ -3,11 +3,22 @@
  * max(absmax / 127, 1e-30) over all its inputs.
  */
 
+import type { TaskKind } from "../task_kind.ts";
+import { rowGrid } from "../chunk_grid.ts";
 import { FormatError } from "../../core/errors.ts";
 import type { InputScaleTask } from "../tasks.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 import { loadInputs } from "./measure_chunk.ts";
+
+/** The scale of static activations of a layer. */
+export const INPUT_SCALE: TaskKind<InputScaleTask> = {
+  matrices: () => [],
+  inputBytes: ({ inputs }) => 4 * inputs.rows * inputs.cols,
+  grid: ({ inputs }) => rowGrid(1, inputs.cols, Math.max(1, inputs.cols)),
+  scratchBytes: inputScaleBytes,
+  runChunk: inputScaleChunk,
+};
 
 /** Reads the given scale, or all inputs, rotated where they are quantized rotated. */
 export function inputScaleChunk(context: ChunkContext, task: InputScaleTask): void {

@@ -16,7 +16,9 @@ import {
   TILE_BINS,
 } from "../../quant/tile_scale.ts";
 import { SCALE_MIN } from "../../quant/scheme.ts";
-import { chunkCount, chunkGrid, chunkRect, type QuantizeTask, type Rect } from "../tasks.ts";
+import { chunkCount, chunkRect, type Rect } from "../chunk_grid.ts";
+import { quantizeGrid } from "../quantize_grid.ts";
+import type { QuantizeTask } from "../tasks.ts";
 import type { TeamContext } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
 import { wholeScale } from "./stream_group.ts";
@@ -41,7 +43,7 @@ export class LayerScales {
   constructor(team: TeamContext, task: QuantizeTask) {
     this.#team = team;
     this.#task = task;
-    this.#bands = chunkCount(chunkGrid(task));
+    this.#bands = chunkCount(quantizeGrid(task));
   }
 
   /**
@@ -109,7 +111,7 @@ export class LayerScales {
     const task = this.#task;
     const sharedMark = shared.mark(), mark = scratch.mark();
     const results = shared.f64(size * this.#bands);
-    const grid = chunkGrid(task);
+    const grid = quantizeGrid(task);
     const raw = scratch.u8(rawBytes(task.source, chunkRect(grid, 0)));
     const values = scratch.f32(grid.rowStep * grid.cols);
     const own = shareOf(linalg.team, 0, this.#bands);
@@ -138,5 +140,5 @@ export class LayerScales {
 
 /** Bytes of shared memory that {@link LayerScales} takes at once. */
 export function layerScalesBytes(task: QuantizeTask): number {
-  return 8 * chunkCount(chunkGrid(task)) * Math.max(TILE_BINS, task.source.cols) + 64;
+  return 8 * chunkCount(quantizeGrid(task)) * Math.max(TILE_BINS, task.source.cols) + 64;
 }

@@ -23,15 +23,9 @@ import {
   type SearchResult,
 } from "../../quant/learned/learned_rounding.ts";
 import { describeReport, type LearnedReport, reportOf } from "../../quant/learned/report.ts";
-import {
-  chunkCount,
-  chunkGrid,
-  chunkRect,
-  elementBytes,
-  type Learned,
-  type QuantizeTask,
-  type Rect,
-} from "../tasks.ts";
+import { chunkCount, chunkRect, type Rect } from "../chunk_grid.ts";
+import { quantizeGrid } from "../quantize_grid.ts";
+import { elementBytes, type Learned, type QuantizeTask } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
@@ -157,7 +151,7 @@ export function learnedLayer(
   task: QuantizeTask,
   { compensation, learned }: { compensation: Compensation; learned: Learned },
 ): void {
-  const { linalg, shared } = team, grid = chunkGrid(task);
+  const { linalg, shared } = team, grid = quantizeGrid(task);
   const results = new SearchResults(shared, chunkCount(grid), learned.options.iterations);
   if (linalg.team.index === 0) results.clear(); // seen by all after the barriers of the moments
   const oneScale = hasOneScale(task) ? new LayerScales(team, task).plain(task) : null;
@@ -274,7 +268,7 @@ export function learnedSharedBytes(
 ): number {
   const { cols } = task.source;
   const moments = 8 * hessianElements(cols, task.convrotGroupSize, compensation);
-  const results = SearchResults.bytes(chunkCount(chunkGrid(task)), learned.options.iterations);
+  const results = SearchResults.bytes(chunkCount(quantizeGrid(task)), learned.options.iterations);
   return moments + results + Math.max(inputBytes(cols, compensation), layerScalesBytes(task)) +
     SLACK_BYTES;
 }
@@ -284,7 +278,7 @@ export function learnedScratchBytes(task: QuantizeTask, learned: Learned): numbe
   const { source, groupRows, groupCols } = task, { cols } = source;
   const { optimizer } = learned, bytes = elementBytes(source.dtype);
   if (task.compensation !== null) {
-    const rows = chunkGrid(task).rowStep, count = rows * cols;
+    const rows = quantizeGrid(task).rowStep, count = rows * cols;
     const groups = Math.max(1, rows / groupRows) * (cols / groupCols);
     return count * (bytes + 9) + 8 * groups + outputScratchBytes(rows, cols, optimizer) +
       16 * cols + decodeScratchBytes(source, rows) + SLACK_BYTES;

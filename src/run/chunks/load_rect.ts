@@ -1,7 +1,10 @@
 /** Reads a rectangle of a matrix as f32 values in original space, from whatever the file stores. */
 
+import type { ChunkGrid } from "../chunk_grid.ts";
+import { CHUNK_SLACK_BYTES } from "../task_kind.ts";
 import { matrix as matrixOf } from "../../linalg/matrix.ts";
-import { elementBytes, type Rect } from "../tasks.ts";
+import { elementBytes } from "../tasks.ts";
+import type { Rect } from "../chunk_grid.ts";
 import type {
   FilePlace,
   MatrixSource,
@@ -274,4 +277,13 @@ function scaleScratchBytes(scale: PackedScale, { cols }: MatrixSource, rows: num
   // Rows begin anywhere: at most one tile more than they fill.
   const { byteLength } = scaleRange(scale, { firstBand: 127, bands, across });
   return 4 * bands * across + byteLength + 128;
+}
+
+/** Bytes of scratch that chunks of `grid` take which read and decode one matrix and may store it as 16 bits. */
+export function decodingBytes(
+  { source }: { readonly source: MatrixSource },
+  { rowStep, colStep }: ChunkGrid,
+): number {
+  return rowStep * colStep * (elementBytes(source.dtype) + 4 + 2) +
+    decodeScratchBytes(source, rowStep) + CHUNK_SLACK_BYTES;
 }

@@ -7,11 +7,14 @@
  * and MEASURED_AT_A_TIME rows of inputs and outputs. `measureScratchBytes` has the formula.
  */
 
+import type { TaskKind } from "../task_kind.ts";
+import { wholeRowGrid } from "../chunk_grid.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { matrix, transpose } from "../../linalg/matrix.ts";
 import { type CodeSpace, int8Linear, type Int8Weight } from "../../quant/int8_ops.ts";
 import { packArrays } from "../gpu_requests.ts";
-import { type ChunkGrid, MEASURED_AT_A_TIME, type MeasureTask, type Rect } from "../tasks.ts";
+import type { ChunkGrid, Rect } from "../chunk_grid.ts";
+import { MEASURED_AT_A_TIME, type MeasureTask } from "../tasks.ts";
 import type { LayerInputs } from "../../calibration/layer_inputs.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
 import { bytesOf } from "../../core/bytes.ts";
@@ -29,6 +32,15 @@ export const MEASURE = Object.freeze({
   /** The same, inputs quantized per row. */
   errorA8: 2,
 });
+
+/** What rounding does to the outputs of a layer. */
+export const MEASURE_OUTPUTS: TaskKind<MeasureTask> = {
+  matrices: ({ reference, stored }) => [reference, stored],
+  needsLinalg: () => true,
+  grid: ({ reference, stored, onGpu }) => wholeRowGrid(reference, stored, onGpu?.chunkElements),
+  scratchBytes: measureScratchBytes,
+  runChunk: (context, task, { rect }) => measureChunk(context, task, rect),
+};
 
 /** Fills the slot with the sums over the rows of `rect`. */
 export function measureChunk(context: ChunkContext, task: MeasureTask, rect: Rect): void {

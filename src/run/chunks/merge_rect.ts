@@ -2,7 +2,7 @@
 
 import type { LoraDelta } from "../../lora/lora_delta.ts";
 import { addLoraDelta } from "../../lora/merge.ts";
-import type { Rect } from "../tasks.ts";
+import type { Rect } from "../chunk_grid.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 

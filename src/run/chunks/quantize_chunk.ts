@@ -4,7 +4,8 @@
  */
 
 import { type Grid, groupCount } from "../../backend/backend.ts";
-import { type QuantizeTask, type Rect, TILE_ELEMENTS } from "../tasks.ts";
+import { type QuantizeTask, TILE_ELEMENTS } from "../tasks.ts";
+import type { Rect } from "../chunk_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkContext, SLOT } from "./chunk_context.ts";
 import { decodeRect, rawBytes, rawRows, readRect } from "./load_rect.ts";

@@ -3,7 +3,8 @@
 import type { FloatDType } from "../../core/dtype.ts";
 import { groupCount, STATS_LENGTH } from "../../backend/backend.ts";
 import { type MemoryPlace, packArrays, placeOf } from "../gpu_requests.ts";
-import type { QuantizeTask, Rect } from "../tasks.ts";
+import type { QuantizeTask } from "../tasks.ts";
+import type { Rect } from "../chunk_grid.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkContext, SLOT, SLOT_LENGTH } from "./chunk_context.ts";

@@ -18,7 +18,9 @@ import { packedErrorsBytes } from "../../linalg/packed_factor.ts";
 import { type GptqFactor, packedBytes, prepareGptq } from "../../quant/gptq.ts";
 import { randomSigns } from "../../quant/incoherence.ts";
 import type { Transform } from "../../quant/scheme.ts";
-import { chunkGrid, chunkRect, elementBytes, type QuantizeTask } from "../tasks.ts";
+import { quantizeGrid } from "../quantize_grid.ts";
+import { chunkRect } from "../chunk_grid.ts";
+import { elementBytes, type QuantizeTask } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { SLOT, type TeamContext } from "./chunk_context.ts";
@@ -80,7 +82,7 @@ interface Layer {
 function loadTransformed(team: TeamContext, { task, weights, signRow, signCol }: Layer): boolean {
   const { scratch, linalg } = team;
   const { rows, cols } = task.source;
-  const grid = chunkGrid(task), bands = Math.ceil(weights.rows / grid.rowStep);
+  const grid = quantizeGrid(task), bands = Math.ceil(weights.rows / grid.rowStep);
   const own = shareOf(linalg.team, 0, bands);
   let isBad = 0;
   for (let band = own.start; band < own.end && isBad === 0; band++) {
@@ -245,7 +247,7 @@ function addBandErrors(
   { index, context }: NonNullable<ReturnType<TeamContext["nextChunk"]>>,
 ): void {
   const { scratch, kernels } = team;
-  const rect = chunkRect(chunkGrid(task), index);
+  const rect = chunkRect(quantizeGrid(task), index);
   const mark = scratch.mark();
   const raw = scratch.u8(rawBytes(task.source, rect));
   const x = scratch.f32(rect.rows * rect.cols), xhat = scratch.f32(rect.rows * rect.cols);
@@ -277,7 +279,7 @@ export function quipSharedBytes(task: QuantizeTask, { rows, cols }: Transform): 
 /** Bytes of scratch that each worker takes in {@link quipLayer}. */
 export function quipScratchBytes(task: QuantizeTask, { cols }: Transform): number {
   const { source } = task;
-  const step = chunkGrid(task).rowStep;
+  const step = quantizeGrid(task).rowStep;
   const band = step * source.cols * (elementBytes(source.dtype) + 8);
   // In gptqRows: reordered rows, their codes, feedback, a block column of the factor.
   const rounding = BAND_ROWS * (10 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols +

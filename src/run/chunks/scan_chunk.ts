@@ -1,8 +1,20 @@
 /** Counts the values of a chunk that cannot be quantized or cast. */
 
-import type { Rect, ScanTask } from "../tasks.ts";
+import { decodingBytes } from "./load_rect.ts";
+import type { TaskKind } from "../task_kind.ts";
+import { alignedRowGrid } from "../chunk_grid.ts";
+import type { Rect } from "../chunk_grid.ts";
+import type { ScanTask } from "../tasks.ts";
 import { type ChunkContext, SLOT } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
+
+/** Values that cannot be quantized or cast are counted. */
+export const SCAN: TaskKind<ScanTask> = {
+  matrices: ({ source }) => [source],
+  grid: ({ source }) => alignedRowGrid([source]),
+  scratchBytes: decodingBytes,
+  runChunk: (context, task, { rect }) => scanChunk(context, task, rect),
+};
 
 /** Reads `rect` and reports what {@link scanValues} finds. */
 export function scanChunk(context: ChunkContext, task: ScanTask, rect: Rect): void {

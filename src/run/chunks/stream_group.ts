@@ -10,7 +10,9 @@ import {
   histogramBinsPerUnit,
   searchScaleFromHistogram,
 } from "../../quant/scale_search.ts";
-import { chunkCount, chunkRect, type QuantizeTask, type Rect, segmentGrid } from "../tasks.ts";
+import { chunkCount, chunkRect, type Rect } from "../chunk_grid.ts";
+import type { QuantizeTask } from "../tasks.ts";
+import { segmentGrid } from "../quantize_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkContext, SLOT } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";

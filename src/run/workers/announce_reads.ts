@@ -5,9 +5,9 @@
 
 import { ChannelClient, type FileRange, type RemotePath } from "../../remote/channel.ts";
 import type { InputPath } from "../../remote/input_path.ts";
-import { matrixBytes, type TaskList } from "../task_list.ts";
-import { isTeamTask, type Task } from "../tasks.ts";
-import type { MatrixSource } from "../../formats/matrix_source.ts";
+import { readsOf, readsValuesAgain } from "../task_kinds.ts";
+import type { TaskList } from "../task_list.ts";
+import type { Task } from "../tasks.ts";
 
 /**
  * Tells every server of `inputPaths` its part of what `list` reads. Nothing to do for local files.
@@ -51,44 +51,10 @@ function untouched(list: TaskList, isDone: (chunk: number) => boolean): Task[] {
 
 /** Whether some values are read more than once. */
 export function readsAgain({ tasks, grids }: Pick<TaskList, "tasks" | "grids">): boolean {
-  return tasks.some((task, index) =>
-    isTeamTask(task) || grids[index]!.streamed ||
-    (task.kind === "quantize" && task.learned !== undefined)
-  );
+  return tasks.some((task, index) => grids[index]!.streamed || readsValuesAgain(task));
 }
 
 /** Returns the bytes that tasks read, by the numbers of files in the run; without scales and calibration data. */
 export function readOrder(tasks: readonly Task[]): FileRange[] {
-  return tasks.flatMap(rangesOf).filter(({ begin, end }) => end > begin);
-}
-
-function rangesOf(task: Task): FileRange[] {
-  switch (task.kind) {
-    case "copy":
-      return [bytesAt(task.file, task.offsetBytes, task.byteLength)];
-    case "compareBytes":
-      return [
-        bytesAt(task.file, task.offsetBytes, task.byteLength),
-        bytesAt(task.otherFile, task.otherOffsetBytes, task.byteLength),
-      ];
-    case "quantize":
-    case "cast":
-    case "columnMax":
-    case "scan":
-      return [matrixRange(task.source)];
-    case "compare":
-    case "measure":
-    case "correctBias":
-      return [matrixRange(task.reference), matrixRange(task.stored)];
-    case "inputScale":
-      return [];
-  }
-}
-
-function bytesAt(file: number, offsetBytes: number, byteLength: number): FileRange {
-  return { file, begin: offsetBytes, end: offsetBytes + byteLength };
-}
-
-function matrixRange(matrix: MatrixSource): FileRange {
-  return bytesAt(matrix.file, matrix.offsetBytes, matrixBytes(matrix));
+  return tasks.flatMap(readsOf).filter(({ begin, end }) => end > begin);
 }

@@ -5,7 +5,8 @@
  */
 
 import { SLOT_LENGTH } from "../chunks/chunk_context.ts";
-import { inputBytesOf, TaskList } from "../task_list.ts";
+import { inputBytesOf } from "../task_kinds.ts";
+import { TaskList } from "../task_list.ts";
 import { isTeamTask, type Task } from "../tasks.ts";
 import type { Note } from "./protocol.ts";
 

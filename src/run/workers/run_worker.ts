@@ -15,7 +15,7 @@ import { InterruptedRead } from "../../remote/channel.ts";
 import { InputFiles } from "../../safetensors/input_files.ts";
 import { placeOf } from "../../safetensors/output_set.ts";
 import { type ChunkContext, SLOT, SLOT_LENGTH, type TeamContext } from "../chunks/chunk_context.ts";
-import { runChunk, runTogether } from "../chunks/run_chunk.ts";
+import { runChunk, runTogether } from "../task_kinds.ts";
 import { TaskList } from "../task_list.ts";
 import { isTeamTask, type Task } from "../tasks.ts";
 import { GpuClient } from "./gpu_client.ts";

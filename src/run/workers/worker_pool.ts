@@ -14,11 +14,10 @@ import { InterruptedError } from "../../core/errors.ts";
 import type { InputPath } from "../../remote/input_path.ts";
 import { abortTeam, createTeamControl } from "../../linalg/team.ts";
 import { SLOT, SLOT_LENGTH } from "../chunks/chunk_context.ts";
-import { scratchBytes, sharedBytes } from "../chunks/run_chunk.ts";
+import { inputBytesOf, needsLinalg, scratchBytes, sharedBytes } from "../task_kinds.ts";
 import type { OutputPlace } from "../../safetensors/output_set.ts";
-import { inputBytesOf, TaskList } from "../task_list.ts";
-import { isTeamTask, type Task } from "../tasks.ts";
-import type { MatrixSource } from "../../formats/matrix_source.ts";
+import { TaskList } from "../task_list.ts";
+import type { Task } from "../tasks.ts";
 import { announceReads } from "./announce_reads.ts";
 import type { GpuService } from "./gpu_service.ts";
 import { Checkpoints, restore, type RunJournal } from "./checkpoints.ts";
@@ -86,7 +85,7 @@ export function arenaBytesFor(tasks: readonly Task[]): number {
     (most, task, index) => Math.max(most, scratchBytes(task, list.grids[index]!)),
     0,
   );
-  const workspace = needsLinalg(tasks) ? LINALG_WORKSPACE_BYTES + ARENA_UNIT : 0;
+  const workspace = tasks.some(needsLinalg) ? LINALG_WORKSPACE_BYTES + ARENA_UNIT : 0;
   return Math.ceil((most + workspace) / ARENA_UNIT) * ARENA_UNIT;
 }
 
@@ -94,22 +93,6 @@ export function arenaBytesFor(tasks: readonly Task[]): number {
 export function teamBytesFor(tasks: readonly Task[]): number {
   const most = tasks.reduce((most, task) => Math.max(most, sharedBytes(task)), 0);
   return Math.ceil(most / ARENA_UNIT) * ARENA_UNIT;
-}
-
-/** Whether a task needs more than the kernels. */
-function needsLinalg(tasks: readonly Task[]): boolean {
-  return tasks.some((task) =>
-    isTeamTask(task) || task.kind === "measure" ||
-    (task.kind === "quantize" && task.learned !== undefined) ||
-    sourcesOf(task).some(({ deltas, transform }) => deltas ?? transform)
-  );
-}
-
-function sourcesOf(task: Task): MatrixSource[] {
-  if (task.kind === "compare" || task.kind === "measure" || task.kind === "correctBias") {
-    return [task.reference, task.stored];
-  }
-  return "source" in task ? [task.source] : [];
 }
 
 /** Worker threads that are started once and serve several runs. Close it, or the process stays. */
@@ -211,7 +194,7 @@ export class WorkerPool {
       const doneTasks = new Set(before.tasks);
       await this.#runWorkers({ finish, note }, list, (index) => ({
         module: this.#module,
-        linalgModule: needsLinalg(run.tasks) ? compileLinalg() : null,
+        linalgModule: run.tasks.some(needsLinalg) ? compileLinalg() : null,
         memory,
         arenaBase: firstArena + index * arenaBytes,
         arenaBytes,

@@ -1,14 +1,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { TaskList } from "../../src/run/task_list.ts";
-import {
-  CHUNK_ELEMENTS,
-  chunkCount,
-  chunkGrid,
-  chunkRect,
-  type QuantizeTask,
-  type Task,
-} from "../../src/run/tasks.ts";
+import { CHUNK_ELEMENTS, chunkCount, chunkRect } from "../../src/run/chunk_grid.ts";
+import { chunkGrid } from "../../src/run/task_kinds.ts";
+import type { QuantizeTask, Task } from "../../src/run/tasks.ts";
 import type { MatrixSource } from "../../src/formats/matrix_source.ts";
 
 function matrix(rows: number, cols: number): MatrixSource {

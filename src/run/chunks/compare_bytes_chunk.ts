@@ -1,0 +1,30 @@
+/** Counts the bytes that differ between two ranges. */
+
+import { COPY_BYTES, type Rect, rowGrid } from "../chunk_grid.ts";
+import { bytesAt, CHUNK_SLACK_BYTES, type TaskKind } from "../task_kind.ts";
+import type { CompareBytesTask } from "../tasks.ts";
+import type { ChunkContext } from "./chunk_context.ts";
+
+/** Bytes that differ are counted. */
+export const COMPARE_BYTES: TaskKind<CompareBytesTask> = {
+  matrices: () => [],
+  reads: ({ file, offsetBytes, otherFile, otherOffsetBytes, byteLength }) => [
+    bytesAt(file, offsetBytes, byteLength),
+    bytesAt(otherFile, otherOffsetBytes, byteLength),
+  ],
+  inputBytes: ({ byteLength }) => byteLength,
+  grid: ({ byteLength }) => rowGrid(1, byteLength, COPY_BYTES),
+  scratchBytes: ({ byteLength }) => 2 * Math.min(COPY_BYTES, byteLength) + CHUNK_SLACK_BYTES,
+  runChunk: (context, task, { rect }) => compareBytes(context, task, rect),
+};
+
+/** Slot 0: how many bytes differ. */
+function compareBytes(context: ChunkContext, task: CompareBytesTask, rect: Rect): void {
+  const a = context.scratch.u8(rect.cols);
+  const b = context.scratch.u8(rect.cols);
+  context.read(task.file, a, task.offsetBytes + rect.col);
+  context.read(task.otherFile, b, task.otherOffsetBytes + rect.col);
+  let different = 0;
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) different++;
+  context.slot[0] = different;
+}

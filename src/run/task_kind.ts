@@ -1,0 +1,53 @@
+/** What there is to know of one kind of task: its module says all of it, and `task_kinds.ts` lists the modules. */
+
+import type { FileRange } from "../remote/channel.ts";
+import type { MatrixSource } from "../formats/matrix_source.ts";
+import type { ChunkContext, TeamContext } from "./chunks/chunk_context.ts";
+import type { ChunkGrid, Rect } from "./chunk_grid.ts";
+import { elementBytes, type Task } from "./tasks.ts";
+
+/** One chunk of a task. */
+export interface Chunk {
+  readonly rect: Rect;
+  readonly index: number;
+  readonly grid: ChunkGrid;
+}
+
+/** A kind of task. What changes bytes of the output is in the tasks, which fingerprints take whole. */
+export interface TaskKind<T extends Task> {
+  /** The matrices whose values it reads. */
+  matrices(task: T): readonly MatrixSource[];
+  /** The bytes it reads, without scales and calibration data. Absent: those of its matrices. */
+  reads?(task: T): readonly FileRange[];
+  /** Bytes it reads once: what progress counts. Absent: those of `reads`. */
+  inputBytes?(task: T): number;
+  /** Whether it reads some values more than once, besides groups that are streamed. Absent: no. */
+  readsAgain?(task: T): boolean;
+  /** Whether it needs linear algebra whatever it reads. Absent: no. */
+  needsLinalg?(task: T): boolean;
+  /** How it is cut into chunks. Depends on the task alone, so results do not depend on who runs it. */
+  grid(task: T): ChunkGrid;
+  /** Bytes of scratch that its largest chunk takes. */
+  scratchBytes(task: T, grid: ChunkGrid): number;
+  /** Bytes that all workers share while they do it together. Absent: 0, each works alone. */
+  sharedBytes?(task: T): number;
+  /** Carries out one chunk; its numbers are in `context.slot` afterwards. */
+  runChunk(context: ChunkContext, task: T, chunk: Chunk): void;
+  /** Carries out a whole task of a team; every worker of the run calls it. Absent: no task needs a team. */
+  runTogether?(team: TeamContext, task: T): void;
+}
+
+/** Room for the alignment of the few arrays that a chunk takes. */
+export const CHUNK_SLACK_BYTES = 2048;
+
+/** Bytes of a matrix in its file, without scales. */
+export function matrixBytes(matrix: MatrixSource): number {
+  const { rows, cols } = matrix.transform ?? matrix;
+  if (matrix.packed !== undefined) return rows * matrix.packed.rowBytes;
+  return rows * cols * elementBytes(matrix.dtype);
+}
+
+/** `byteLength` bytes of a file. */
+export function bytesAt(file: number, offsetBytes: number, byteLength: number): FileRange {
+  return { file, begin: offsetBytes, end: offsetBytes + byteLength };
+}

@@ -1,0 +1,91 @@
+/** The kinds of tasks: one module each. A new kind is a module, its type in `tasks.ts`, and a line here. */
+
+import type { FileRange } from "../remote/channel.ts";
+import type { ChunkGrid } from "./chunk_grid.ts";
+import { chunkRect } from "./chunk_grid.ts";
+import { CORRECT_BIAS } from "./chunks/bias_chunk.ts";
+import { CAST } from "./chunks/cast_chunk.ts";
+import type { ChunkContext, TeamContext } from "./chunks/chunk_context.ts";
+import { COLUMN_MAX } from "./chunks/column_max_chunk.ts";
+import { COMPARE_BYTES } from "./chunks/compare_bytes_chunk.ts";
+import { COMPARE } from "./chunks/compare_chunk.ts";
+import { COPY } from "./chunks/copy_chunk.ts";
+import { INPUT_SCALE } from "./chunks/input_scale_chunk.ts";
+import { MEASURE_OUTPUTS } from "./chunks/measure_chunk.ts";
+import { QUANTIZE } from "./chunks/quantize_kind.ts";
+import { SCAN } from "./chunks/scan_chunk.ts";
+import { bytesAt, matrixBytes, type TaskKind } from "./task_kind.ts";
+import type { Task, TeamTask } from "./tasks.ts";
+
+const KINDS: { readonly [K in Task["kind"]]: TaskKind<Extract<Task, { readonly kind: K }>> } = {
+  copy: COPY,
+  quantize: QUANTIZE,
+  cast: CAST,
+  columnMax: COLUMN_MAX,
+  scan: SCAN,
+  compare: COMPARE,
+  compareBytes: COMPARE_BYTES,
+  measure: MEASURE_OUTPUTS,
+  correctBias: CORRECT_BIAS,
+  inputScale: INPUT_SCALE,
+};
+
+function kindOf(task: Task): TaskKind<Task> {
+  return KINDS[task.kind];
+}
+
+/** Returns the bytes that `task` reads, by the numbers of files in the run; without scales and calibration data. */
+export function readsOf(task: Task): readonly FileRange[] {
+  const kind = kindOf(task);
+  return kind.reads?.(task) ??
+    kind.matrices(task).map((matrix) =>
+      bytesAt(matrix.file, matrix.offsetBytes, matrixBytes(matrix))
+    );
+}
+
+/** Bytes a task reads once: what progress counts. */
+export function inputBytesOf(task: Task): number {
+  return kindOf(task).inputBytes?.(task) ??
+    readsOf(task).reduce((sum, { begin, end }) => sum + end - begin, 0);
+}
+
+/** Whether `task` reads some values more than once, besides groups that are streamed. */
+export function readsValuesAgain(task: Task): boolean {
+  return kindOf(task).readsAgain?.(task) ?? false;
+}
+
+/** Whether `task` needs more than the kernels. */
+export function needsLinalg(task: Task): boolean {
+  const kind = kindOf(task);
+  return (kind.needsLinalg?.(task) ?? false) ||
+    kind.matrices(task).some(({ deltas, transform }) => deltas ?? transform);
+}
+
+/** Returns how `task` is cut into chunks. */
+export function chunkGrid(task: Task): ChunkGrid {
+  return kindOf(task).grid(task);
+}
+
+/** Bytes of scratch memory that the largest chunk of `task` takes. */
+export function scratchBytes(task: Task, grid: ChunkGrid): number {
+  return kindOf(task).scratchBytes(task, grid);
+}
+
+/** Bytes of memory that all workers share while they do `task` together; 0 if each works alone. */
+export function sharedBytes(task: Task): number {
+  return kindOf(task).sharedBytes?.(task) ?? 0;
+}
+
+/** Carries out chunk `index` of `task`; its numbers are in `context.slot` afterwards. */
+export function runChunk(context: ChunkContext, task: Task, grid: ChunkGrid, index: number): void {
+  const mark = context.scratch.mark();
+  kindOf(task).runChunk(context, task, { rect: chunkRect(grid, index), index, grid });
+  context.scratch.release(mark);
+}
+
+/** Carries out a whole task. Every worker of the run calls it, for the same task. */
+export function runTogether(team: TeamContext, task: TeamTask): void {
+  const { runTogether } = kindOf(task);
+  if (runTogether === undefined) throw new TypeError(`Cannot do ${task.name} together`);
+  runTogether(team, task);
+}
