@@ -122,6 +122,11 @@ export class Batch {
       owned.push(buffer);
       return buffer;
     };
+    const workgroups = this.#steps.reduce((sum, { size: [x, y] }) => sum + x * y, 0);
+    using deadline = gpu.deadlines.start(workgroups, (waitedMs) => {
+      const seconds = (waitedMs / 1000).toFixed(waitedMs < 10_000 ? 1 : 0);
+      return gpu.fail(`it did not answer within ${seconds} s (${this.#label})`);
+    });
     for (const filter of ["internal", "out-of-memory", "validation"] as const) {
       device.pushErrorScope(filter);
     }
@@ -134,11 +139,11 @@ export class Batch {
     }
     const scopes = [device.popErrorScope(), device.popErrorScope(), device.popErrorScope()];
     try {
-      const errors = await Promise.all(scopes);
+      const errors = await deadline.within(Promise.all(scopes));
       const error = errors.find((error) => error !== null);
       if (error) throw this.#failureOf(error.message, error);
       if (thrown !== undefined) throw this.#failureOf(messageOf(thrown), thrown);
-      const times = await this.#receive(staging!);
+      const times = await deadline.within(this.#receive(gpu, staging!));
       owned.forEach((buffer) => gpu.buffers.give(buffer));
       return times;
     } catch (error) {
@@ -211,10 +216,12 @@ export class Batch {
     return { buffer: staging, bytes: at, timer };
   }
 
-  async #receive({ buffer, bytes, timer }: Staging): Promise<BatchTimes> {
+  async #receive(gpu: Gpu, { buffer, bytes, timer }: Staging): Promise<BatchTimes> {
     const length = bytes + (timer === null ? 0 : TIMER_BYTES);
     if (length === 0) return { kernelMs: null };
     await buffer.mapAsync(GPUMapMode.READ, 0, length);
+    // Too late: others have done the work meanwhile, and the memory is theirs.
+    if (gpu.failure !== null) throw gpu.failure;
     const mapped = new Uint8Array(buffer.getMappedRange(0, length));
     let at = 0;
     for (const { into } of this.#downloads) {

@@ -5,6 +5,7 @@
 import { DeviceError } from "../../core/errors.ts";
 import { ADAPTER_LIMITS, type AdapterInfo, describeAdapter } from "./adapter.ts";
 import { BufferPool } from "./buffer_pool.ts";
+import { Deadlines } from "./deadlines.ts";
 import type { Shader } from "./shader.ts";
 
 /** Features that are used where the adapter has them. */
@@ -18,6 +19,8 @@ export class Gpu {
   readonly adapter: AdapterInfo;
   readonly device: GPUDevice;
   readonly buffers: BufferPool;
+  /** How long batches may take. */
+  readonly deadlines: Deadlines;
   /** Whether batches tell how long their kernels ran; for measurements. */
   isTimed = false;
   readonly #pipelines = new Map<string, GPUComputePipeline>();
@@ -26,8 +29,9 @@ export class Gpu {
   #closed = false;
   #brokenShaders = false;
 
-  private constructor(adapter: AdapterInfo, device: GPUDevice) {
+  private constructor(adapter: AdapterInfo, device: GPUDevice, deadlines: Deadlines) {
     this.adapter = adapter;
+    this.deadlines = deadlines;
     this.device = device;
     this.buffers = new BufferPool(device);
     void device.lost.then(({ message, reason }) => {
@@ -38,9 +42,10 @@ export class Gpu {
   /**
    * Opens the device of `adapter`, with all features and limits that the kernels can use.
    *
+   * @param deadlines how long batches may take; by default generous even for a software driver.
    * @throws DeviceError where the adapter gives no device.
    */
-  static async open(adapter: GPUAdapter): Promise<Gpu> {
+  static async open(adapter: GPUAdapter, deadlines = new Deadlines()): Promise<Gpu> {
     const info = describeAdapter(adapter);
     const requiredFeatures = WANTED_FEATURES.filter((feature) => adapter.features.has(feature));
     const requiredLimits = Object.fromEntries(
@@ -48,7 +53,7 @@ export class Gpu {
     );
     try {
       const descriptor = { label: "quantsmith", requiredFeatures, requiredLimits };
-      return new Gpu(info, await adapter.requestDevice(descriptor));
+      return new Gpu(info, await adapter.requestDevice(descriptor), deadlines);
     } catch (cause) {
       throw new DeviceError(`Cannot open ${info.name}: ${messageOf(cause)}`, { cause });
     }
