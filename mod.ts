@@ -1,5 +1,5 @@
 /**
- * quantsmith as a library: INT8 models for ComfyUI from safetensors, on Deno and Bun.
+ * quantsmith as a library: INT8 models for ComfyUI from safetensors, on Deno, Node and Bun.
  *
  * @module
  */

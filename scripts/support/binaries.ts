@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 /** Where binaries go without `--out`. */
-const DIST = fileURLToPath(new URL("../../dist", import.meta.url));
+export const DIST = fileURLToPath(new URL("../../dist", import.meta.url));
 
 /** The targets by Deno's names, with Bun's. */
 export const TARGETS: Readonly<Record<string, string>> = Object.freeze({

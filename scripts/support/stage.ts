@@ -18,9 +18,6 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 /** What is copied. */
 const SHIPPED = ["main.ts", "mod.ts", "src", "wgsl", "deno.json", "deno.lock", "LICENSE"];
 
-/** Packages that only tests and builds import. */
-const DEVELOPMENT = ["assemblyscript", "fast-check"];
-
 /** The entry points, as workers are not found by themselves. Paths from the root. */
 export const ENTRY = "main.ts";
 export const WORKER = "src/run/workers/worker.ts";
@@ -46,11 +43,15 @@ export class Stage implements Disposable {
     fs.writeFileSync(stampFile, stamped);
   }
 
-  /** Lays out the npm packages as bundlers other than Deno look for them, from Deno's cache. */
-  installPackages(): void {
-    const versions = Object.values(manifest.imports).flatMap((specifier) => {
-      const match = /^npm:\/?((?:@[^/]+\/)?[^@/]+)@([^/]+)/.exec(specifier);
-      return match === null || DEVELOPMENT.includes(match[1]!) ? [] : [[match[1]!, match[2]!]];
+  /**
+   * Lays out the npm packages as bundlers other than Deno look for them, from Deno's cache.
+   *
+   * @param more specifiers of packages that the build needs besides those of the program.
+   */
+  installPackages(more: readonly string[] = []): void {
+    const versions = [...Object.values(manifest.imports), ...more].map((specifier) => {
+      const [, name, version] = /^npm:\/?((?:@[^/]+\/)?[^@/]+)@([^/]+)/.exec(specifier)!;
+      return [name!, version!];
     });
     const manifestOfNode = {
       type: "module",

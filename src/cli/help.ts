@@ -2,6 +2,7 @@
 
 import { styleText } from "node:util";
 import { UsageError } from "../core/errors.ts";
+import { groupBy } from "../core/group_by.ts";
 import { nearestOr } from "../core/nearest.ts";
 import { type CommandName, COMMANDS, defaultText, type Flag, type HelpPage } from "./flags/flag.ts";
 import { FLAGS } from "./flags/table.ts";
@@ -186,7 +187,7 @@ class Printer {
   }
 
   flags(flags: readonly Flag[]): void {
-    for (const [theme, rows] of Map.groupBy(flags, (flag) => flag.theme)) {
+    for (const [theme, rows] of groupBy(flags, (flag) => flag.theme)) {
       this.heading(theme);
       for (const flag of rows) this.entry(leftOf(flag), rightOf(flag));
     }

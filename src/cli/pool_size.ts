@@ -1,8 +1,7 @@
 /** How many workers a command that only reads or restores gets. */
 
-import { availableParallelism } from "node:os";
-import { RUN_DEFAULTS } from "../plan/options.ts";
 import { workersWithin } from "../run/budget.ts";
+import { defaultWorkers } from "../run/workers/default_workers.ts";
 import { fetchBytesFor } from "../run/workers/remote_input.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import type { Parsed } from "./parse.ts";
@@ -21,9 +20,7 @@ export function poolSize(
 ): number {
   const tensorCount = models.reduce((sum, { tensors }) => sum + tensors.length, 0);
   const sharedBytes = fetchBytesFor(models.flatMap(({ paths }) => paths));
-  const wanted = parsed.bool("low-memory")
-    ? 1
-    : parsed.number("workers") ?? Math.min(RUN_DEFAULTS.maxWorkers, availableParallelism());
+  const wanted = parsed.bool("low-memory") ? 1 : parsed.number("workers") ?? defaultWorkers();
   const limitBytes = parsed.number("memory-limit");
   return workersWithin({ arenaBytes: ARENA_BYTES, tensorCount, sharedBytes }, {
     wanted,

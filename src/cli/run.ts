@@ -15,6 +15,8 @@ export type { CommandContext } from "./context.ts";
 export interface RunEnvironment {
   /** URL of `src/run/workers/worker.ts`. */
   readonly workerUrl: URL;
+  /** URL of the script that runs, so that another runtime can run it. */
+  readonly program: string;
 }
 
 const HELP_PAGES = {
@@ -53,7 +55,7 @@ export async function run(args: readonly string[], env: RunEnvironment): Promise
     workerUrl: env.workerUrl,
   };
   try {
-    return await dispatch(args, context);
+    return await dispatch(args, context, env);
   } catch (error) {
     report(error, { terminal, isDebug: wantsDebug(args) });
     return exitCodeOf(error);
@@ -63,7 +65,11 @@ export async function run(args: readonly string[], env: RunEnvironment): Promise
   }
 }
 
-async function dispatch(args: readonly string[], context: CommandContext): Promise<number> {
+async function dispatch(
+  args: readonly string[],
+  context: CommandContext,
+  { program }: RunEnvironment,
+): Promise<number> {
   const end = args.indexOf("--");
   const flags = (end < 0 ? args : args.slice(0, end)).map(spelling);
   const page = flags.find((word) => Object.hasOwn(HELP_PAGES, word)) as
@@ -93,7 +99,12 @@ async function dispatch(args: readonly string[], context: CommandContext): Promi
     return USAGE;
   }
   const { parseArgs } = await import("./parse.ts");
-  return await runCommand(parseArgs(args), context);
+  const parsed = parseArgs(args);
+  if (parsed.string("device") === "gpu") {
+    const { needsDeno, runInDeno } = await import("./run_in_deno.ts");
+    if (needsDeno(parsed)) return await runInDeno({ args, program, stderr: context.stderr });
+  }
+  return await runCommand(parsed, context);
 }
 
 async function runCommand(parsed: Parsed, context: CommandContext): Promise<number> {

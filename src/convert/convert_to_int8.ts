@@ -6,6 +6,8 @@ import { dirname } from "node:path";
 import * as v from "valibot";
 import { checkOutputPath } from "../safetensors/output_file.ts";
 import { chooseGpu, type DeviceChoice, type DeviceLog } from "../run/workers/choose_gpu.ts";
+import { defaultWorkers } from "../run/workers/default_workers.ts";
+import { WORKER_URL } from "../run/workers/worker_url.ts";
 import { openInput } from "../run/workers/remote_input.ts";
 import { convertModel, type ConvertResult } from "./convert.ts";
 import {
@@ -24,7 +26,7 @@ import {
   whole,
   yesOrNo,
 } from "../plan/option_schema.ts";
-import { type ConvertOptions, RUN_DEFAULTS } from "../plan/options.ts";
+import type { ConvertOptions } from "../plan/options.ts";
 import { type GivenOptions, resolveOptions } from "../plan/resolve_options.ts";
 
 /** Options of {@link convertToInt8}: files, machine, and any of {@link GivenOptions}. */
@@ -148,7 +150,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
     ...rest
   } = request;
   const options: ConvertOptions = resolveOptions(rest, { what: "convertToInt8" });
-  const script = workerUrl ?? new URL("../run/workers/worker.ts", import.meta.url);
+  const script = workerUrl ?? WORKER_URL;
   if (options.shardBytes === null) checkOutputPath(outputPath, { force: force ?? false });
   using opened = await openInput(input, {
     workerUrl: script,
@@ -174,7 +176,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
     options,
     force: force ?? false,
     resume: resume ?? false,
-    workers: workers ?? Math.min(RUN_DEFAULTS.maxWorkers, navigator.hardwareConcurrency),
+    workers: workers ?? defaultWorkers(),
     memoryLimitBytes: memoryLimitBytes ?? null,
     measure: measure ?? true,
     workerUrl: script,

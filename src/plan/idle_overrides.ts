@@ -1,6 +1,7 @@
 /** Settings of single layers that cannot change anything, told once each, never silently. Pure. */
 
 import type { LayerOverride } from "../config/layer_override.ts";
+import { groupBy } from "../core/group_by.ts";
 import type { ConvertOptions } from "./options.ts";
 
 /** The settings of a layer that only matter where it is quantized, as a layer config names them. */
@@ -41,7 +42,7 @@ export function idleOverrides(options: ConvertOptions): string[] {
     const why = idleBlockSize(override, options);
     if (why !== null) idle.push({ place: "", setting, why });
   }
-  return [...Map.groupBy(idle, ({ setting, why }) => `${setting}\n${why}`).values()].map(sentence);
+  return [...groupBy(idle, ({ setting, why }) => `${setting}\n${why}`).values()].map(sentence);
 }
 
 function idleFields(override: LayerOverride, options: ConvertOptions): Idle[] {

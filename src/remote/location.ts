@@ -58,7 +58,7 @@ export function httpFile(word: string, env: RemoteEnvironment = {}): RemoteFile 
   const headers: Record<string, string> = {};
   if (url.username !== "" || url.password !== "") {
     const pair = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
-    headers["authorization"] = `Basic ${new TextEncoder().encode(pair).toBase64()}`;
+    headers["authorization"] = `Basic ${base64Of(pair)}`;
     url.username = "";
     url.password = "";
   }
@@ -170,4 +170,9 @@ function parsed(word: string): URL {
 
 function printable(url: URL): string {
   return `${url.protocol}//${url.host}${url.pathname}${url.search === "" ? "" : "?..."}`;
+}
+
+/** Returns the base64 of the UTF-8 of `text`. */
+function base64Of(text: string): string {
+  return btoa(String.fromCharCode(...new TextEncoder().encode(text)));
 }

@@ -9,11 +9,11 @@ import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { f32ToBf16 } from "../../src/core/dtype.ts";
 import { VERSION } from "../../src/cli/version.ts";
 import { binaryPath, hostTarget, LEAST_PERMISSIONS } from "../../scripts/support/binaries.ts";
 import { findBun } from "../../scripts/support/find_bun.ts";
 import { kernelHash, Stage } from "../../scripts/support/stage.ts";
+import { everyMethod, writeCalibration, writeSmallModel } from "../support/method_model.ts";
 import { bytesOfFile, temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
 import { runCli } from "../support/run_cli.ts";
 
@@ -40,43 +40,6 @@ const bunBuild = bun === null ? null : build("scripts/compile_bun.ts", ["--metaf
 const hasDenort = !/cannot be downloaded/.test(denoBuild.stderr);
 if (bun === null) console.warn("ignored: tests of Bun's binary, as Bun cannot be had");
 if (!hasDenort) console.warn("ignored: tests of Deno's binary, as denort cannot be downloaded");
-
-/** Flux-like names and weights with outliers, the same in every run. */
-function writeSmallModel(path: string): void {
-  let state = 7;
-  const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32 - 0.5;
-  const weight = (name: string, rows: number, cols: number) =>
-    tensorOf(
-      name,
-      "BF16",
-      [rows, cols],
-      Uint16Array.from({ length: rows * cols }, (_, i) =>
-        f32ToBf16(random() * (i % 61 === 0 ? 0.8 : 0.1))),
-    );
-  writeModel(path, [
-    weight("double_blocks.0.img_attn.qkv.weight", 256, 512),
-    weight("double_blocks.0.txt_mlp.0.weight", 320, 256),
-    weight("img_in.weight", 64, 64),
-  ]);
-}
-
-/** Activations of both layers, correlated. */
-function writeCalibration(path: string): void {
-  let state = 3;
-  const random = () => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32 - 0.5;
-  const rows = (name: string, cols: number) => {
-    const values = new Float32Array(96 * cols);
-    for (let t = 0; t < 96; t++) {
-      const shared = random();
-      for (let k = 0; k < cols; k++) values[t * cols + k] = shared + random() * (1 + k % 7);
-    }
-    return tensorOf(`${name}.activations`, "F32", [96, cols], values);
-  };
-  writeModel(path, [
-    rows("double_blocks.0.img_attn.qkv", 512),
-    rows("double_blocks.0.txt_mlp.0", 256),
-  ]);
-}
 
 interface Run {
   readonly code: number | null;
@@ -186,21 +149,7 @@ function testBinary(kind: string, binary: string, ignore: boolean): void {
       const data = join(place.path, "calibration.safetensors");
       writeSmallModel(input);
       writeCalibration(data);
-      const calibrated = ["--calibration-data", data, "--manual_seed", "1"];
-      const learned = ["--num_iter", "8", "--manual_seed", "1"];
-      const methods: readonly (readonly string[])[] = [
-        [],
-        ["--simple", "--scaling_mode", "tensor"],
-        ["--simple", "--scaling_mode", "block", "--block_size", "64"],
-        ["--fp16"],
-        calibrated,
-        [...calibrated, "--convrot", "off"],
-        ["--optimizer", "quip", "--convrot", "256", ...calibrated],
-        ["--optimizer", "quip", "--quip-store-transformed", ...calibrated],
-        ["--optimizer", "original", ...learned],
-        ["--optimizer", "radam", "--scaling_mode", "block", "--block_size", "64", ...learned],
-      ];
-      for (const [i, method] of methods.entries()) {
+      for (const [i, method] of everyMethod(data).entries()) {
         const name = method.map((word) => word === data ? "DATA" : word).join(" ") || "(default)";
         await t.step(name, async () => {
           const here = join(place.path, `${i}_here.safetensors`);

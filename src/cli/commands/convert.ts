@@ -1,7 +1,6 @@
 /** `quantsmith SRC [DST]`: the conversion, and the dry runs that only plan it. */
 
 import { isStockFormat } from "../../formats/written_format.ts";
-import { availableParallelism } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { layerConfigTemplate, type TemplateLayer } from "../../config/layer_template.ts";
 import {
@@ -12,9 +11,10 @@ import {
 } from "../../convert/convert.ts";
 import { isLayer } from "../../plan/layer_control.ts";
 import { fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
-import { type ConvertOptions, RUN_DEFAULTS } from "../../plan/options.ts";
+import type { ConvertOptions } from "../../plan/options.ts";
 import type { Plan } from "../../plan/plan.ts";
 import { prepare } from "../../convert/prepare.ts";
+import { defaultWorkers } from "../../run/workers/default_workers.ts";
 import type { PoolKeeper } from "../../run/workers/pool_keeper.ts";
 import { isLearnedOptimizer, type LearnedOptimizer } from "../../quant/learned/options.ts";
 import { explain } from "../../presets/explain.ts";
@@ -165,8 +165,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
         return gpu;
       },
       onGpuFailure: (reason) => log.warn(`${reason}; the CPU does its work`),
-      workers: io.lowMemory ? 1 : io.workers ??
-        Math.min(RUN_DEFAULTS.maxWorkers, availableParallelism()),
+      workers: io.lowMemory ? 1 : io.workers ?? defaultWorkers(),
       memoryLimitBytes: io.memoryLimitBytes,
       signal: context.signal,
       onPlan: (start) => {

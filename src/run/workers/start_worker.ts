@@ -15,7 +15,11 @@ const YOUNG_MB = 4;
  * @param url URL of a script that takes messages from `parentPort`; built in the main module.
  */
 export function startWorker(url: URL): Worker {
-  return new Worker(entryOf(url), { resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB } });
+  return new Worker(entryOf(url), {
+    resourceLimits: { maxYoungGenerationSizeMb: YOUNG_MB },
+    // Node hands its own on otherwise, and refuses to start a worker with some of them (--input-type).
+    execArgv: [],
+  });
 }
 
 /** Deno's Worker of `node:worker_threads` takes no script of a server, but one that imports it. */

@@ -1,0 +1,26 @@
+/** The package.json of the npm package. */
+
+import manifest from "../../deno.json" with { type: "json" };
+
+/** The oldest Node that has all that the program uses; `scripts/npm/check_node.js` says so, too. */
+export const OLDEST_NODE = "20.12";
+
+/** Returns the package.json, as an object. */
+export function npmManifest(): Readonly<Record<string, unknown>> {
+  return {
+    name: "quantsmith",
+    version: manifest.version,
+    description:
+      "INT8 and other quantized models for ComfyUI, from safetensors: no Python, no torch",
+    keywords: ["comfyui", "safetensors", "quantization", "int8", "diffusion"],
+    license: manifest.license,
+    type: "module",
+    bin: { quantsmith: "bin/quantsmith.js" },
+    exports: {
+      ".": { types: "./types/mod.d.ts", default: "./lib/mod.js" },
+      "./package.json": "./package.json",
+    },
+    files: ["bin", "lib", "types", "CHANGELOG.md", "THIRD_PARTY_LICENSES"],
+    engines: { node: `>=${OLDEST_NODE}`, bun: ">=1.2" },
+  };
+}
