@@ -4,7 +4,7 @@ import { MACHINE, REAL, SOFTWARE, WITH_GPU } from "./diagnoses.ts";
 
 Deno.test("diagnosisLines() tells machine, adapters and flags", () => {
   assert.deepEqual(diagnosisLines(MACHINE, { columns: 80 }), [
-    "quantsmith 0.1.0",
+    "quantsmith 0.2.0",
     "",
     "  runtime    Deno 2.9.6, linux x64",
     "  cpu        Some CPU, 2 cores",
