@@ -57,6 +57,7 @@ const ENVIRONMENT = `## Environment
 | Variable | Values | Meaning |
 | --- | --- | --- |
 | \`NO_COLOR\` | anything | no colours |
+| \`CUDA_VISIBLE_DEVICES\` | empty, or \`-1\` | \`--device auto\` takes the CPU |
 | \`ENABLE_MIXED_HADAMARD\` | \`auto\`, \`1\`, \`0\` | default of \`--bf16-hadamard-threshold\`: \`1\` is 0, \`0\` never |
 | \`MIXED_HADAMARD_DTYPE\` | \`bfloat16\`, \`float16\` | how Hadamard transforms in half width would be stored; there are none |
 | \`STREAMING_AGGRESSIVENESS\` | \`conservative\`, \`balanced\`, \`aggressive\` | default of \`--streaming-mode\`; the first is \`minimal\` |

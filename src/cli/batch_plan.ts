@@ -6,7 +6,7 @@ import { AlreadyQuantizedError, UsageError } from "../core/errors.ts";
 import { prepare } from "../convert/prepare.ts";
 import type { Plan } from "../plan/plan.ts";
 import { outputNames } from "../safetensors/shard_layout.ts";
-import { autoOutputName } from "./options.ts";
+import { autoOutputName, type NameFacts } from "./options.ts";
 import type { ConvertRequest } from "./request.ts";
 
 /** One model of a batch. */
@@ -35,8 +35,8 @@ export interface BatchPlanOptions {
   readonly requestOf: (input: string) => ConvertRequest;
   /** Null: beside each model. */
   readonly outputDir: string | null;
-  /** Returns the largest rotation group of a plan. */
-  readonly nameFacts: (plan: Plan) => { convrotGroup: number | null };
+  /** Returns what the name of an output says of a plan. */
+  readonly nameFacts: (plan: Plan) => NameFacts;
 }
 
 /**

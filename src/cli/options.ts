@@ -139,17 +139,25 @@ function reportLayersOf(parsed: Parsed): string | null {
   return source;
 }
 
+/** What the name of an output says of its plan. */
+export interface NameFacts {
+  /** The largest rotation group; null where none rotates. */
+  readonly convrotGroup: number | null;
+  /** Errors of some layer are compensated. */
+  readonly isCompensated: boolean;
+}
+
 /**
  * Returns the name of an output that says what it holds, beside the input:
  * `model_int8_row_convrot256_mse.safetensors`. A folder or an index gives its own name.
  *
  * @param input a file, a folder or an index, as the user gave it.
- * @param options `convrotGroup` is the largest rotation group of the plan, null where none rotates.
+ * @param options what was asked for; `facts`: what the plan made of it.
  */
 export function autoOutputName(
   input: string,
   options: ConvertOptions,
-  { convrotGroup }: { convrotGroup: number | null },
+  facts: NameFacts,
 ): string {
   const path = resolve(input);
   const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
@@ -157,19 +165,17 @@ export function autoOutputName(
     ? basename(path)
     : basename(path).replace(/\.safetensors(\.index\.json)?$/, "");
   const folder = dirname(isFolder ? path : input);
-  return join(folder, `${stem}_${modeName(options, convrotGroup)}.safetensors`);
+  return join(folder, `${stem}_${modeName(options, facts)}.safetensors`);
 }
 
 function modeName(
   options: ConvertOptions,
-  convrotGroup: number | null,
+  { convrotGroup, isCompensated }: NameFacts,
 ): string {
   const merged = options.merge === null ? [] : ["lora"];
   if (options.output === "fp16") return [...merged, "fp16"].join("_");
   const { scaling, scaleSearch: search } = resolveMode(options);
   const isQuip = options.method === "quip";
-  const isCompensated = options.method !== "simple" &&
-    (options.calibrationPath !== null || options.calibrationLora !== null);
   return [
     ...merged,
     "int8",

@@ -26,6 +26,7 @@ export function planJson(plan: Plan, loras: readonly LoraReport[] = []): Record<
     layout: plan.detection.layout,
     prefix: plan.detection.prefix,
     fallbacks: plan.fallbacks,
+    misfits: plan.misfits,
     shards: plan.parts.map(({ names, totalBytes }) => ({
       tensors: names.length,
       bytes: totalBytes,
@@ -71,7 +72,7 @@ function tensorJson({ source, action, reason, scheme }: PlannedTensor): Record<s
 export function planLines(plan: Plan, loras: readonly LoraReport[] = []): string[] {
   const { totals } = plan;
   const lines = [
-    `family    ${explain(plan.detection)}`,
+    `family    ${explain(plan.detection, plan.choice)}`,
     `target    ${plan.target}`,
     `quantize  ${totals.quantize} tensors`,
     `keep      ${totals.keep} tensors`,

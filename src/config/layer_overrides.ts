@@ -135,7 +135,12 @@ export interface LayerOverrides {
    */
   of(layer: string, kept: boolean): LayerOverride | null;
   /** Patterns that match no layer. */
-  readonly unused: readonly UnusedPattern[];
+  readonly unused: readonly UnusedLayerPattern[];
+}
+
+/** A pattern that matches no layer, and the flag or file that has it. */
+export interface UnusedLayerPattern extends UnusedPattern {
+  readonly place: string;
 }
 
 /** What {@link layerOverrides} draws from. */
@@ -159,9 +164,11 @@ export function layerOverrides(
 ): LayerOverrides {
   const resolved = config === null ? null : resolveLayerConfig(config, layers, { fullmatch });
   const custom = new Set(layers.filter((layer) => flags.custom?.pattern.test(layer)));
-  const unused = [...resolved?.unused ?? []];
+  const place = `layer config ${JSON.stringify(config?.path ?? "")}`;
+  const unused: UnusedLayerPattern[] = (resolved?.unused ?? []).map((each) => ({ ...each, place }));
   if (flags.custom !== null && custom.size === 0) {
-    unused.push({ pattern: flags.custom.pattern.source, nearest: null });
+    const pattern = flags.custom.pattern.source;
+    unused.push({ pattern, nearest: null, place: "--custom-layers" });
   }
   return {
     unused,

@@ -124,6 +124,13 @@ export function prepare(
   };
   const plan = makePlan(input);
   notes.push(...widenedNotes(plan, input.merged));
+  const copy = copyOf(plan, options);
+  if (copy !== null) {
+    if (!dryRun) {
+      throw new UnsupportedError(`Cannot convert ${JSON.stringify(model.path)}: ${copy}`);
+    }
+    notes.push(`a real run would be refused: ${copy}`);
+  }
   notes.push(...unusableNotes(model, logical, plan));
   if (calibration !== null) notes.push(...unusedCalibration(calibration, plan));
   return {
@@ -159,6 +166,13 @@ export function prepare(
     replan: (keepNonFinite) => makePlan({ ...input, keepNonFinite }),
     notes,
   };
+}
+
+/** Why the output would be the input once more; null where it is not, or was asked for. */
+function copyOf({ totals }: Plan, { merge, allowCopy }: ConvertOptions): string | null {
+  if (totals.quantize > 0 || totals.cast > 0 || merge !== null || allowCopy) return null;
+  return "nothing in it would be quantized: `--dry-run` gives the reason for each tensor, " +
+    "`--allow-copy` writes the copy";
 }
 
 /** The calibration data: errors are compensated by it, biases corrected, outputs measured. */

@@ -5,15 +5,16 @@
 
 import { writerOf } from "../formats/written_format.ts";
 import type { LayerOverride } from "../config/layer_override.ts";
-import { layerOverrides, type OverrideSources } from "../config/layer_overrides.ts";
+import { layerOverrides } from "../config/layer_overrides.ts";
 import { UsageError } from "../core/errors.ts";
-import { nearest } from "../core/nearest.ts";
 import type { TensorInfo } from "../core/tensor.ts";
+import { isExcluded } from "../presets/pattern.ts";
 import { nonCandidateReason, structuralReason } from "../presets/candidates.ts";
 import type { LayerDecision, LayerWish } from "../presets/preset.ts";
 import { refuseContradictions } from "./contradictions.ts";
 import { type Mode, resolveMode } from "./mode.ts";
 import { LAYER_CONFIG_NAMES } from "./option_names.ts";
+import { refuseUnmatched } from "./unmatched_patterns.ts";
 import { type ConvertOptions, methodByDefault } from "./options.ts";
 
 /** How one layer is converted. */
@@ -33,9 +34,6 @@ export interface LayerFate extends LayerSettings {
 /** Decides for one tensor, given what preset and rule decided. */
 export type LayerControl = (tensor: TensorInfo, decision: LayerDecision) => LayerFate;
 
-/** How many unused patterns a message lists. */
-const LISTED = 5;
-
 /**
  * Returns the control that `options` ask for.
  *
@@ -49,10 +47,15 @@ export function layerControl(
 ): LayerControl {
   const base: LayerSettings = { options, mode: resolveMode(options) };
   const sources = options.layers;
-  if (sources === null) return (_, decision) => fateOf(decision, base);
   const layers = tensors.filter(isLayer).map(({ name }) => layerName(name));
+  const { excludeLayers } = options;
+  if (excludeLayers !== null && !tensors.some(({ name }) => isExcluded(excludeLayers, name))) {
+    const pattern = { pattern: excludeLayers.source, place: "--exclude-layers" };
+    refuseUnmatched([pattern], layers.length > 0 ? layers : tensors.map(({ name }) => name));
+  }
+  if (sources === null) return (_, decision) => fateOf(decision, base);
   const overrides = layerOverrides(layers, sources);
-  refuseUnused(overrides.unused, layers, sources);
+  refuseUnmatched(overrides.unused, layers);
   const known = new Map<LayerOverride, LayerSettings>();
   const settingsOf = (override: LayerOverride): LayerSettings => {
     const settings = known.get(override) ?? settingsWith(options, override);
@@ -149,23 +152,4 @@ function methodOf(
   if (optimizer !== null) return optimizer;
   if (simple !== false || method !== "simple") return method;
   return methodByDefault(target);
-}
-
-function refuseUnused(
-  unused: readonly { readonly pattern: string; readonly nearest: string | null }[],
-  layers: readonly string[],
-  { config }: OverrideSources,
-): void {
-  if (unused.length === 0) return;
-  const listed = unused.slice(0, LISTED).map(({ pattern, nearest: near }) => {
-    const hint = near ?? (layers.length === 0 ? null : nearest(pattern, layers));
-    return `${JSON.stringify(pattern)}${
-      hint === null ? "" : ` (the nearest is ${JSON.stringify(hint)})`
-    }`;
-  });
-  const more = unused.length > LISTED ? `, and ${unused.length - LISTED} more` : "";
-  const place = config === null ? "--custom-layers" : `layer config ${JSON.stringify(config.path)}`;
-  throw new UsageError(
-    `Cannot use ${place}: no layer of the model matches ${listed.join(", ")}${more}`,
-  );
 }

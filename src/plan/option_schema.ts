@@ -184,6 +184,7 @@ export const OPTION_ENTRIES = {
   tier: v.optional(oneOf("minimal", "balanced", "conservative")),
   requantize: v.optional(yesOrNo),
   lora: v.optional(yesOrNo),
+  allowCopy: v.optional(yesOrNo),
   shardBytes: v.optional(v.nullable(whole(1))),
 };
 

@@ -116,6 +116,8 @@ export interface ConvertOptions {
   readonly requantize: boolean;
   /** Quantize `lora_A/B/up/down` too. */
   readonly lora: boolean;
+  /** Write the output though nothing of it is quantized: a copy, which is refused otherwise. */
+  readonly allowCopy: boolean;
   /** Write shards of at most this size, with an index; null: one file. */
   readonly shardBytes: number | null;
 }
@@ -160,6 +162,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   tier: "balanced",
   requantize: false,
   lora: false,
+  allowCopy: false,
   shardBytes: null,
 });
 

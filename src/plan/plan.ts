@@ -7,6 +7,7 @@ import type { DType } from "../core/dtype.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { matrixShape } from "../lora/key_map.ts";
+import type { RuleChoice } from "../presets/explain.ts";
 import type { Detection, LayerDecision, LayerRule } from "../presets/preset.ts";
 import { randomSigns } from "../quant/incoherence.ts";
 import type { Scheme, Transform } from "../quant/scheme.ts";
@@ -82,6 +83,10 @@ export interface Plan {
   readonly totals: PlanTotals;
   /** Layers that could not take the mode, `name: why`. */
   readonly fallbacks: readonly string[];
+  /** Layers that the mode does not fit and `--heur` keeps, and why. */
+  readonly misfits: readonly string[];
+  /** What was asked for of the rule that chooses the layers. */
+  readonly choice: RuleChoice;
 }
 
 /** What {@link makePlan} decides by. */
@@ -120,7 +125,7 @@ export function makePlan(input: PlanInput): Plan {
   const { model, options } = input;
   const logical = model.tensors.map((t) => input.requantized?.weights.get(t.name) ?? t);
   const control = layerControl(logical, options);
-  const fallbacks: string[] = [];
+  const fallbacks: string[] = [], misfits: string[] = [];
   const markers = new Map<string, Marker>();
   const wanted: { info: TensorInfo; content: Content }[] = [];
   const tensors = model.tensors.map((source): PlannedTensor => {
@@ -134,7 +139,10 @@ export function makePlan(input: PlanInput): Plan {
       const { mode, options: { heur, method } } = decision;
       const calibrated = method !== "simple" && (input.calibrated?.has(source.name) ?? false);
       const choice = schemeFor(mode, { rows, cols, heur, wish: decision.wish, calibrated });
-      if (choice.fellBack !== null) fallbacks.push(`${source.name}: ${choice.fellBack}`);
+      if (choice.fellBack !== null) {
+        const list = choice.scheme === null ? misfits : fallbacks;
+        list.push(`${source.name}: ${choice.fellBack}`);
+      }
       if (choice.scheme !== null) {
         planQuantize(wanted, markers, {
           source,
@@ -172,6 +180,8 @@ export function makePlan(input: PlanInput): Plan {
       outputBytes: layout.totalBytes,
     },
     fallbacks,
+    misfits,
+    choice: { preset: options.preset, tier: options.tier },
   };
 }
 

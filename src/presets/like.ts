@@ -3,7 +3,7 @@
 import type { TensorInfo } from "../core/tensor.ts";
 import { structuralReason } from "./candidates.ts";
 import { layerOf, withoutModelPrefix } from "./names.ts";
-import { isFound } from "./pattern.ts";
+import { isExcluded } from "./pattern.ts";
 import type { LayerRule, LayerWish, NamePattern } from "./preset.ts";
 
 /** A quantized layer of the reference file. */
@@ -51,7 +51,7 @@ export function likeRule(
     }
     const barred = structuralReason(tensor, { lora: true });
     if (barred !== null) return { action: "keep", reason: barred };
-    if (excludeLayers !== null && isFound(excludeLayers, tensor.name)) {
+    if (excludeLayers !== null && isExcluded(excludeLayers, tensor.name)) {
       return { action: "keep", reason: `--exclude-layers ${excludeLayers.source}` };
     }
     const { wish } = layer, reason = "quantized in the reference file";

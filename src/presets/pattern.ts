@@ -43,3 +43,8 @@ export function isFound(pattern: RegExp | NamePattern, name: string): boolean {
   // `search` ignores the `lastIndex` that a global expression carries from call to call.
   return pattern instanceof RegExp ? name.search(pattern) >= 0 : pattern.test(name);
 }
+
+/** Whether `--exclude-layers` means a tensor: by its name, or by that of its layer, as in `attn$`. */
+export function isExcluded(pattern: RegExp | NamePattern, name: string): boolean {
+  return isFound(pattern, name) || isFound(pattern, name.replace(/\.weight$/, ""));
+}

@@ -19,7 +19,7 @@ import { nonCandidateReason } from "./candidates.ts";
 import { documentedRule } from "./documented.ts";
 import { isLoraMatrix } from "./lora_keys.ts";
 import { officialKeepReason } from "./official_rule.ts";
-import { compilePatterns, isFound } from "./pattern.ts";
+import { compilePatterns, isExcluded } from "./pattern.ts";
 import type {
   Detection,
   Edges,
@@ -59,7 +59,7 @@ export function layerRule(options: LayerRuleOptions): LayerRule {
   if (excludeLayers === null) return rule;
   return (tensor) => {
     const decision = rule(tensor);
-    return decision.action === "quantize" && isFound(excludeLayers, tensor.name)
+    return decision.action === "quantize" && isExcluded(excludeLayers, tensor.name)
       ? keep(`--exclude-layers ${excludeLayers.source}`)
       : decision;
   };

@@ -224,7 +224,10 @@ Deno.test("toConvertRequest() tells environment variables that concern a GPU", (
 
 Deno.test("autoOutputName() says what the output holds, beside the input", () => {
   const name = (argv: string[], convrotGroup: number | null, input = "m/model.safetensors") =>
-    autoOutputName(input, request(...argv).options, { convrotGroup });
+    autoOutputName(input, request(...argv).options, {
+      convrotGroup,
+      isCompensated: argv.includes("--calibration-data=d.json"),
+    });
   strictEqual(name([], 256), join("m", "model_int8_row_convrot256_mse.safetensors"));
   strictEqual(basename(name([], null)), "model_int8_row_mse.safetensors");
   strictEqual(
@@ -234,6 +237,14 @@ Deno.test("autoOutputName() says what the output holds, beside the input", () =>
   strictEqual(
     basename(name(["--target=ctq", "--simple"], null)),
     "model_int8_block128.safetensors",
+  );
+  strictEqual(
+    basename(name(["--calibration-data=d.json"], 256)),
+    "model_int8_row_convrot256_mse_gptq.safetensors",
+  );
+  strictEqual(
+    basename(name(["--calibration-data", "d.json"], 256)), // of which no layer has any
+    "model_int8_row_convrot256_mse.safetensors",
   );
   strictEqual(basename(name(["--fp16"], null)), "model_fp16.safetensors");
   strictEqual(
@@ -246,7 +257,10 @@ Deno.test("autoOutputName() says what the output holds, beside the input", () =>
 Deno.test("autoOutputName() names a folder's output after the folder, beside it", () => {
   const folder = mkdtempSync(join(tmpdir(), "quantsmith-"));
   try {
-    const path = autoOutputName(`${folder}/`, DEFAULT_CONVERT_OPTIONS, { convrotGroup: null });
+    const path = autoOutputName(`${folder}/`, DEFAULT_CONVERT_OPTIONS, {
+      convrotGroup: null,
+      isCompensated: false,
+    });
     strictEqual(path, join(dirname(folder), `${basename(folder)}_int8_row_mse.safetensors`));
   } finally {
     rmSync(folder, { recursive: true });

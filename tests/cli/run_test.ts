@@ -1,4 +1,5 @@
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert/strict";
+import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import manifest from "../../deno.json" with { type: "json" };
 import { VERSION } from "../../src/cli/version.ts";
@@ -115,10 +116,48 @@ Deno.test("run() exits 1 and changes nothing where a conversion is refused", asy
   const path = `${folder.path}/model.safetensors`;
   writeModel(path, [tensorOf("a.weight", "F32", [64, 64], new Float32Array(4096).fill(1))]);
   const before = bytesOfFile(path);
-  const { code, stderr } = await quantsmith(path, path, "--force");
+  const { code, stderr } = await quantsmith(path, path, "--force", "--allow-copy");
   strictEqual(code, 1);
   match(stderr, /^error: .*it is the input.*\n$/);
   deepStrictEqual(bytesOfFile(path), before);
+});
+
+Deno.test("run() exits 1 where nothing would be quantized, unless a copy is asked for", async () => {
+  using folder = temporaryFolder();
+  const path = `${folder.path}/model.safetensors`, output = `${folder.path}/out.safetensors`;
+  writeModel(path, [tensorOf("a.bias", "F32", [64], new Float32Array(64).fill(1))]);
+  const refused = await quantsmith(path, output);
+  strictEqual(refused.code, 1);
+  match(refused.stderr, /^error: .*nothing in it would be quantized: .*--allow-copy.*\n$/);
+  ok(!existsSync(output));
+  const copied = await quantsmith(path, output, "--allow-copy");
+  strictEqual(copied.code, 0, copied.stderr);
+  match(copied.stderr, /warning: nothing will be quantized: the output is a copy/);
+});
+
+Deno.test("run() exits 2 and writes nothing for a pattern that matches no layer", async () => {
+  using folder = temporaryFolder();
+  const path = `${folder.path}/model.safetensors`, output = `${folder.path}/out.safetensors`;
+  writeModel(path, [tensorOf("a.q.weight", "F32", [64, 64], new Float32Array(4096).fill(1))]);
+  for (const flag of ["--exclude-layers", "--custom-layers", "--report-layers"]) {
+    const lines = [path, output, "--preset=none", flag, "a.k", `--report=${folder.path}/r.html`];
+    const { code, stderr } = await quantsmith(...lines);
+    strictEqual(code, 2, stderr);
+    match(
+      stderr,
+      new RegExp(`error: Cannot use ${flag}: none of .* "a\\.k" \\(the nearest is "a\\.q`),
+    );
+    ok(!existsSync(output));
+  }
+  const { stderr, code } = await quantsmith(
+    path,
+    output,
+    "--preset=none",
+    "--exclude-layers",
+    "q$",
+  );
+  strictEqual(code, 1, stderr);
+  match(stderr, /nothing in it would be quantized/);
 });
 
 Deno.test("run() is quiet where nobody reads its output any more", async () => {

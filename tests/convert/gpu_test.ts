@@ -271,7 +271,14 @@ testGpuOnly(
     const run = async (choice?: DeviceChoice) => {
       const outputPath = join(folder.path, "out.safetensors");
       const asked = choice === undefined ? {} : { device: choice };
-      return (await convertToInt8({ input, outputPath, force: true, workers: 1, ...asked })).gpu;
+      return (await convertToInt8({
+        input,
+        outputPath,
+        force: true,
+        workers: 1,
+        preset: "none",
+        ...asked,
+      })).gpu;
     };
     assert.equal(await run(), null);
     const { name, isSoftware } = device.adapter;

@@ -56,7 +56,11 @@ Deno.test("convertModel() reads its own shards as it reads one file", async () =
   using folder = temporaryFolder();
   const { input } = writeCalibratedModel(folder.path, { layers: 4, rows: 96 });
   // Copies of everything, so that the shards are a model that can be converted again.
-  const layout: Partial<ConvertOptions> = { excludeLayers: /./, shardBytes: 60_000 };
+  const layout: Partial<ConvertOptions> = {
+    excludeLayers: /./,
+    allowCopy: true,
+    shardBytes: 60_000,
+  };
   const shards = await convert(input, join(folder.path, "copy.safetensors"), layout);
   assert(shards.files.length > 1);
   const a = await convert(input, join(folder.path, "a.safetensors"), {});
@@ -112,7 +116,11 @@ Deno.test("convertModel() with force removes shards that no index names any more
 Deno.test("convertModel() does not replace the index of its input, which would take its shards with it", async () => {
   using folder = temporaryFolder();
   const { input } = writeCalibratedModel(folder.path, { layers: 4, rows: 96 });
-  const layout: Partial<ConvertOptions> = { excludeLayers: /./, shardBytes: 60_000 };
+  const layout: Partial<ConvertOptions> = {
+    excludeLayers: /./,
+    allowCopy: true,
+    shardBytes: 60_000,
+  };
   const path = join(folder.path, "shards.safetensors");
   const shards = await convert(input, path, layout);
   const before = readdirSync(folder.path);

@@ -17,11 +17,11 @@ import { prepare } from "../../convert/prepare.ts";
 import { defaultWorkers } from "../../run/workers/default_workers.ts";
 import type { PoolKeeper } from "../../run/workers/pool_keeper.ts";
 import { isLearnedOptimizer, type LearnedOptimizer } from "../../quant/learned/options.ts";
-import { explain } from "../../presets/explain.ts";
+import { explain, presetOfAnother } from "../../presets/explain.ts";
 import { EventWriter } from "../events.ts";
 import { formatBytes, formatSeconds } from "../format.ts";
 import { createLog, type Log } from "../log.ts";
-import { autoOutputName, type ConvertIo, toConvertRequest } from "../options.ts";
+import { autoOutputName, type ConvertIo, type NameFacts, toConvertRequest } from "../options.ts";
 import type { Parsed } from "../parse.ts";
 import { loraLine, lorasJson, planJson, planLines } from "../plan_report.ts";
 import { GpuKeeper } from "../device.ts";
@@ -32,6 +32,7 @@ import { overallOutput } from "../../convert/output_errors.ts";
 import { worstLayersFirst } from "../../run/layer_errors.ts";
 import { compensatedJson } from "../report_json.ts";
 import { overallOf, qualityTable, sqnrPhrase } from "../quality_table.ts";
+import { checkReportLayers } from "../report/report_layers.ts";
 import { writeReport } from "../report/write_report.ts";
 import { outputNames } from "../../safetensors/shard_layout.ts";
 import { checkSideFile, type SideFileRules, writeSideFile } from "../../safetensors/side_file.ts";
@@ -172,9 +173,12 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
         const { files, index } = outputNames(start.output, start.plan.parts.length);
         outputs = index === null ? files : [index, ...files];
         checkReport(io, { inputs: input.model.paths, outputs });
+        checkReportLayers(io, start.plan);
         announce(start, request);
         const onCpu = rules === null ? [] : operationsOnCpu(rules, start.plan);
-        for (const line of operationLines(onCpu)) log.verbose(line);
+        // Who asks for the GPU wants to know what it does not do.
+        const say = io.device === "gpu" ? log.info : log.verbose;
+        for (const line of operationLines(onCpu)) say(line);
         for (const tensor of planJson(start.plan)["tensors"] as Record<string, unknown>[]) {
           recipes.set(String(tensor["name"]), tensor);
         }
@@ -237,11 +241,14 @@ function readsTwice({ nonfinite, smoothAlpha, calibrationPath }: ConvertOptions)
   return nonfinite === "keep" || smoothAlpha !== null || calibrationPath !== null;
 }
 
-/** Returns the largest rotation group of a plan, for the name of the output. */
-export function nameFacts(plan: Plan): { convrotGroup: number | null } {
+/** Returns what the name of an output says of its plan. */
+export function nameFacts(plan: Plan): NameFacts {
   const groups = plan.tensors.map(({ scheme }) => scheme?.convrotGroupSize ?? 0);
   const largest = groups.reduce((most, group) => Math.max(most, group), 0);
-  return { convrotGroup: largest === 0 ? null : largest };
+  return {
+    convrotGroup: largest === 0 ? null : largest,
+    isCompensated: compensatedCount(plan) > 0,
+  };
 }
 
 function totalsJson(plan: Plan): unknown {
@@ -253,7 +260,9 @@ function announce(start: ConvertStart, request: Request): void {
   const { plan, notes, loras } = start;
   const { log, options } = request;
   log.info(deviceLine(start));
-  log.info(`model: ${explain(plan.detection)}`);
+  log.info(`model: ${explain(plan.detection, plan.choice)}`);
+  const another = presetOfAnother(plan.detection, plan.choice.preset);
+  if (another !== null) log.warn(another);
   if (options.method !== "simple" && options.output === "int8") log.info(methodLine(plan, options));
   for (const lora of loras) log.info(`merging: ${loraLine(lora)}`);
   const { totals } = plan;
@@ -278,7 +287,18 @@ function announce(start: ConvertStart, request: Request): void {
         "(--verbose VERBOSE lists them)",
     );
   }
+  for (const misfit of plan.misfits) log.verbose(`kept: ${misfit}`);
+  if (plan.misfits.length > 0) {
+    log.info(
+      `${counted(plan.misfits.length, "layer")} kept by --heur: the mode does not fit ` +
+        "(--verbose VERBOSE lists them)",
+    );
+  }
   for (const warning of targetWarnings(plan, options)) log.warn(warning);
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
 }
 
 function deviceLine({ gpu, workers }: ConvertStart): string {
@@ -297,6 +317,10 @@ function outputLines({ output, plan, resumed }: ConvertStart, { io }: Request): 
   ];
 }
 
+function compensatedCount(plan: Plan): number {
+  return plan.tensors.filter(({ scheme }) => (scheme?.method ?? "rtn") !== "rtn").length;
+}
+
 /** Which method is used, and why. */
 function methodLine(plan: Plan, options: ConvertOptions): string {
   const { method, calibrationPath, calibrationLora, quip } = options;
@@ -306,8 +330,7 @@ function methodLine(plan: Plan, options: ConvertOptions): string {
     ...(calibrationLora === null ? [] : [`directions in ${calibrationLora}`]),
   ].join(" or ");
   if (isLearnedOptimizer(method)) return learnedLine(plan, method, { learned, data });
-  const compensated =
-    plan.tensors.filter(({ scheme }) => (scheme?.method ?? "rtn") !== "rtn").length;
+  const compensated = compensatedCount(plan);
   const name = method === "quip" ? "quip" : "gptq";
   if (data === "") {
     const none = "no calibration data was given";
@@ -316,6 +339,10 @@ function methodLine(plan: Plan, options: ConvertOptions): string {
     }
     const nothing = method === "auto" ? "" : ": there is nothing to compensate by";
     return `method: ${method}, round to nearest with scale search (${none}${nothing})`;
+  }
+  if (compensated === 0) {
+    return `method: round to nearest with scale search: ${name} compensates by real statistics, and no ` +
+      `layer has ${data}`;
   }
   const rest = plan.totals.quantize - compensated;
   return `method: ${name} for ${compensated} layers with ${data}` +
@@ -344,7 +371,7 @@ function targetWarnings(plan: Plan, options: ConvertOptions): string[] {
   const warnings: string[] = [];
   if (plan.totals.quantize === 0 && plan.totals.cast === 0) {
     warnings.push(
-      "nothing will be quantized: the output is a copy (`--dry-run` tells why per tensor)",
+      "nothing will be quantized: the output is a copy (`--dry-run` gives the reason for each tensor)",
     );
   }
   for (const format of formats) {

@@ -193,6 +193,12 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       help: "keep layers that the mode does not fit, instead of plain row scaling",
     },
     {
+      name: "allow-copy",
+      option: "allowCopy",
+      type: BOOL,
+      help: "write the output even if nothing in it would be quantized: a copy",
+    },
+    {
       name: "nonfinite",
       option: "nonfinite",
       type: oneOf("error", "keep"),

@@ -56,7 +56,7 @@ export function htmlReport(result: ConvertResult, facts: ReportFacts): string {
 </head>
 <body>
 <h1>${escaped(nameOf(result.output))}</h1>
-<p>from ${escaped(facts.input)} · ${escaped(explain(result.plan.detection))}</p>
+<p>from ${escaped(facts.input)} · ${escaped(explain(result.plan.detection, result.plan.choice))}</p>
 <p>${escaped(facts.method)}</p>
 <div class="cards">
 ${cards(result, facts).join("\n")}

@@ -40,6 +40,10 @@ export async function chooseGpu(
   { workerUrl, log, placementOf }: DeviceContext,
 ): Promise<GpuService | null> {
   if (choice === "cpu") return null;
+  if (choice === "auto" && hidesGpus()) {
+    log.verbose("no GPU: CUDA_VISIBLE_DEVICES hides all; --device gpu takes one all the same");
+    return null;
+  }
   if (choice === "auto" && !mayHaveGpu()) {
     log.verbose("no GPU: there is no device file of one");
     return null;
@@ -60,6 +64,18 @@ export async function chooseGpu(
   }
   if (isSoftware) log.warn(`${name} is no GPU but software: --device cpu is faster`);
   return gpu;
+}
+
+/** Whether the environment asks for the CPU the way that programs of CUDA are asked: no device is visible. */
+function hidesGpus(): boolean {
+  try {
+    const devices = process.env["CUDA_VISIBLE_DEVICES"];
+    return devices !== undefined && /^\s*(-1)?\s*$/.test(devices);
+  } catch (error) {
+    // Without the permission to read the environment, nothing is set.
+    if (error instanceof Error && error.name === "NotCapable") return false;
+    throw error;
+  }
 }
 
 /** Whether it is worth to load a driver and ask, which takes up to 200 ms where there is no GPU. */
