@@ -121,6 +121,49 @@ for (const [name, tensors] of Object.entries(LAYERS)) {
   });
 }
 
+Deno.test("convertModel() compensates and learns from every stored format", async () => {
+  for (const tensors of Object.values(LAYERS)) {
+    using files = new Files();
+    writeModel(files.at("source"), tensors);
+    const { values, shape } = await files.values("source");
+    await compensate(files, { values, shape });
+  }
+  using files = new Files();
+  await transformed(files, [48, 64], true);
+  await compensate(files, await files.values("bare"), "bare");
+});
+
+/** Rounds a layer once more with calibration data, in every method. */
+async function compensate(
+  files: Files,
+  { values, shape }: { values: Float32Array; shape: number[] },
+  source = "source",
+): Promise<void> {
+  const cols = shape[1]!;
+  writeModel(files.at("calibration"), [
+    floats("a.b.activations", [64, cols], randomValues(64 * cols, 5)),
+  ]);
+  const calibrationPath = files.at("calibration");
+  const methods: Partial<ConvertOptions>[] = [
+    { method: "gptq" },
+    { method: "gptq", scaling: "tensor" },
+    { method: "quip" },
+    { method: "quip", quip: { ...DEFAULT_CONVERT_OPTIONS.quip, storeTransformed: true } },
+    { method: "original", learned: { ...DEFAULT_CONVERT_OPTIONS.learned, iterations: 5 } },
+  ];
+  for (const [index, options] of methods.entries()) {
+    await files.convert(source, `method${index}`, {
+      ...options,
+      requantize: true,
+      calibrationPath,
+    });
+    const after = await files.values(`method${index}`);
+    assert.deepEqual(after.shape, shape);
+    const error = relativeError(after.values, values);
+    assert(error > 0 && error < 0.05, `${JSON.stringify(options)}: ${error}`);
+  }
+}
+
 /** A weight stored transformed, without what says its size before. */
 async function transformed(files: Files, [rows, cols]: [number, number], bias: boolean) {
   const values = randomValues(rows * cols, 7);
