@@ -55,7 +55,7 @@ function problemLines({ markerProblems }: Inspection): string[] {
   const more = markerProblems.length - LISTED;
   return [
     "",
-    "  faulty markers (`quantsmith verify` tells what they do)",
+    "  markers and layers with problems (`quantsmith verify` says what they do)",
     ...markerProblems.slice(0, LISTED).map((problem) => `    ${visible(problem)}`),
     ...(more > 0 ? [`    and ${more} more`] : []),
   ];

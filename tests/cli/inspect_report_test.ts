@@ -39,7 +39,7 @@ Deno.test("inspectionLines() cuts long metadata and hides control characters", (
   assert.deepEqual(lines, [`    config  ${"x".repeat(60)}... (500)`, "    k?      ?[31m"]);
 });
 
-Deno.test("inspectionLines() lists the first faulty markers and counts the rest", () => {
+Deno.test("inspectionLines() lists the first layers with problems and counts the rest", () => {
   const markerProblems = Array.from({ length: 7 }, (_, i) => `problem ${i}`);
   const lines = inspectionLines({ ...INSPECTION, markerProblems });
   assert(lines.includes("    problem 4") && !lines.includes("    problem 5"));
