@@ -5,8 +5,10 @@
 
 import { statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
+import process from "node:process";
 import { UsageError } from "../core/errors.ts";
 import { compileLayerPattern } from "../config/layer_pattern.ts";
+import { parsePart, type Part } from "../convert/parts/part.ts";
 import { type ConvertOptions, RUN_DEFAULTS } from "../plan/options.ts";
 import { resolveOptions } from "../plan/resolve_options.ts";
 import { resolveMode } from "../plan/mode.ts";
@@ -58,6 +60,7 @@ function ioOf(parsed: Parsed): ConvertIo {
     ],
     force: parsed.bool("force"),
     resume: parsed.bool("resume"),
+    part: partOf(parsed),
     dryRun: parsed.string("dry-run") as ConvertIo["dryRun"],
     json: parsed.bool("json"),
     verify: parsed.bool("verify"),
@@ -74,6 +77,19 @@ function ioOf(parsed: Parsed): ConvertIo {
     reportPath: reportPathOf(parsed),
     reportLayers: reportLayersOf(parsed),
   });
+}
+
+/** The part that `--part` names, by itself or from the array of jobs that this one belongs to. */
+export function partOf(parsed: Parsed): Part | null {
+  const text = parsed.string("part");
+  if (text === null) return null;
+  if (parsed.bool("verify") && parsed.command === "convert") {
+    throw new UsageError(
+      "Cannot use --verify with --part: a part is no model; `quantsmith verify` checks what `join` " +
+        "writes",
+    );
+  }
+  return parsePart(text, process.env);
 }
 
 /** `--low-memory` forces the CPU, as documented; asking for both is refused. */

@@ -1,6 +1,7 @@
 /** A conversion as the command line asks for it. */
 
 import type { ConvertOptions } from "../plan/options.ts";
+import type { Part } from "../convert/parts/part.ts";
 import type { PlacementSettings } from "../run/gpu_placement.ts";
 import type { DeviceChoice } from "./device.ts";
 import type { Verbosity } from "./log.ts";
@@ -14,6 +15,8 @@ export interface ConvertIo {
   readonly output: string | null;
   readonly force: boolean;
   readonly resume: boolean;
+  /** The part of the model that is done; null: all of it. */
+  readonly part: Part | null;
   readonly dryRun: null | "analyze" | "create-template";
   readonly json: boolean;
   readonly verify: boolean;

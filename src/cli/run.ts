@@ -125,6 +125,10 @@ async function runCommand(parsed: Parsed, context: CommandContext): Promise<numb
       const { verifyCommand } = await import("./commands/verify.ts");
       return await verifyCommand(parsed, context);
     }
+    case "join": {
+      const { joinCommand } = await import("./commands/join.ts");
+      return await joinCommand(parsed, context);
+    }
     case "dequantize": {
       const { dequantizeCommand } = await import("./commands/dequantize.ts");
       return await dequantizeCommand(parsed, context);

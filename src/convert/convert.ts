@@ -15,13 +15,12 @@ import { PoolKeeper } from "../run/workers/pool_keeper.ts";
 import type { GpuService } from "../run/workers/gpu_service.ts";
 import { InterruptedError } from "../core/errors.ts";
 import { VERSION } from "../core/version.ts";
-import type { LearnedReport } from "../quant/learned/report.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import type { InputPath } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { ChangedInputError, refuseChanged, watchInputs } from "../safetensors/input_watch.ts";
 import { refuseSameFile } from "../safetensors/output_file.ts";
-import { inputIdentity } from "../safetensors/input_identity.ts";
+import { type InputIdentity, inputIdentity } from "../safetensors/input_identity.ts";
 import { checkOutputNames } from "../safetensors/output_set.ts";
 import {
   besideNote,
@@ -34,24 +33,28 @@ import type { Note } from "../run/workers/protocol.ts";
 import { fetchBytesFor } from "../run/workers/remote_input.ts";
 import { workersWithin } from "../run/budget.ts";
 import { checkStatistics } from "./check_statistics.ts";
-import { type LayerErrors, layerErrors } from "../run/layer_errors.ts";
-import { type CompensatedRows, compensatedRows, noteWithRows } from "../run/layer_notes.ts";
-import { type BiasChange, finishLayers } from "./finish_layers.ts";
+import { layerErrors } from "../run/layer_errors.ts";
+import { compensatedRows, noteWithRows } from "../run/layer_notes.ts";
+import { finishLayers } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
 import { deltaBytes } from "../plan/lora_merge.ts";
 import { placeOnGpu } from "../run/gpu_tasks.ts";
 import { makeTasks, type Work } from "../run/make_tasks.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { explainNonFinite, planAround } from "./non_finite.ts";
-import type { OutputErrors } from "./output_errors.ts";
 import type { Plan } from "../plan/plan.ts";
 import { prepare, type Prepared } from "./prepare.ts";
-import { fingerprintOf } from "./resume/fingerprint.ts";
+import type { LayerResult } from "./layer_result.ts";
+import { type PartRequest, type PartResult, PartRun } from "./parts/part_run.ts";
+import { planOfPart } from "./parts/split_plan.ts";
+import { type Fingerprint, fingerprintOf } from "./resume/fingerprint.ts";
 import { OutputSession, type SessionTimes } from "./resume/output_session.ts";
 import { findSmoothing, smoothed, type Smoothing } from "./smoothing.ts";
 import { Stages } from "../run/stages.ts";
 import { inputBytesOf } from "../run/task_kinds.ts";
 import type { Task } from "../run/tasks.ts";
+
+export type { LayerResult } from "./layer_result.ts";
 
 /** A conversion to be done. */
 export interface ConvertRequest {
@@ -91,6 +94,8 @@ export interface ConvertRequest {
    * Default: false.
    */
   readonly resume?: boolean;
+  /** Do this part only; `join` makes the output of all. Absent: do all. */
+  readonly part?: PartRequest | undefined;
   /** How often what is finished is taken down. */
   readonly times?: SessionTimes;
   /** What the program calls itself, with its build. Default: the version. */
@@ -111,28 +116,6 @@ export interface ConvertStart {
   readonly gpu: string | null;
   /** Share of the work that an unfinished run had finished, 0..1; null: this one begins. */
   readonly resumed: number | null;
-}
-
-/** What became of one quantized layer. */
-export interface LayerResult {
-  /** Name of the weight. */
-  readonly name: string;
-  /** Its shape, outermost first. */
-  readonly shape: readonly number[];
-  /** Errors of what is in the file against its source. */
-  readonly errors: LayerErrors;
-  /** The sums behind them, see STATS. */
-  readonly stats: Float64Array;
-  /** What the method did: damping, or why it fell back; null for rounding to nearest. */
-  readonly note: string | null;
-  /** How many of its rows the method was of no use for; null where no errors were compensated. */
-  readonly compensated: CompensatedRows | null;
-  /** Errors of its outputs; null where they were not measured. */
-  readonly output: OutputErrors | null;
-  /** What became of its bias; null where nothing real is known of its inputs, or it has none. */
-  readonly bias: BiasChange | null;
-  /** What learned rounding did; null where codes were not learned. */
-  readonly learned: LearnedReport | null;
 }
 
 /** What a GPU did in a conversion. */
@@ -163,6 +146,8 @@ export interface ConvertResult {
   readonly resumed: number | null;
   /** What became of the shards of an output that was replaced. */
   readonly replaced: ReplacedShards;
+  /** Which part this was; null: all of the model. */
+  readonly part: PartResult | null;
   /** Wall time in milliseconds. */
   readonly elapsedMs: number;
 }
@@ -181,7 +166,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   const { resume = false } = request;
   // A run that was killed while it gave names may have left some, which resuming takes back.
   const checkNames = (output: string, count: number) =>
-    resume ? undefined : checkOutputNames(output, count, { force });
+    resume || request.part !== undefined ? undefined : checkOutputNames(output, count, { force });
   if (typeof request.output === "string" && request.options.shardBytes === null) {
     checkNames(request.output, 1);
   }
@@ -201,16 +186,49 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   const pool = (request.pools ?? own!).take(workers, gpu);
   const { signal, options: { staticActivations } } = request;
   prepared.refuseOddScales();
+  const part = request.part === undefined ? null : new PartRun(
+    output,
+    request.part,
+    fingerprintBy(request, {
+      inputs: identitiesOf(request.options, prepared),
+      plan: prepared.plan,
+      work: tasksOf(null, prepared, prepared.plan),
+      device: pool.device,
+    }),
+  );
+  if (part !== null) refuseInputs(outputNames(part.path, 1), prepared, request.options);
+  const finished = await part?.finished({ force }) ?? null;
+  const first = request.part === undefined
+    ? prepared.plan
+    : planOfPart(prepared.plan, work.tasks, request.part);
+  if (part !== null && finished !== null) {
+    return {
+      plan: first,
+      output: part.path,
+      files: [part.path],
+      layers: finished.layers,
+      workers,
+      gpu: null,
+      resumed: null,
+      replaced: { removed: [], left: [] },
+      part: part.result(true),
+      elapsedMs: performance.now() - started,
+    };
+  }
   await checkStatistics(prepared, prepared.plan, { pool, signal, staticActivations });
-  const plan = request.options.nonfinite === "keep"
+  const whole = request.options.nonfinite === "keep"
     ? await planAround(prepared, pool, { signal, tasks: work.tasks })
     : prepared.plan;
-  if (plan.parts.length !== prepared.plan.parts.length) {
-    refuseInputs(outputNames(output, plan.parts.length), prepared, request.options);
-    checkNames(output, plan.parts.length);
+  if (whole.parts.length !== prepared.plan.parts.length) {
+    refuseInputs(outputNames(output, whole.parts.length), prepared, request.options);
+    checkNames(output, whole.parts.length);
   }
-  const smoothing = await smoothingOf(prepared, plan, { request, pool });
-  const names = outputNames(output, plan.parts.length);
+  const smoothing = await smoothingOf(prepared, whole, { request, pool });
+  const plan = request.part === undefined
+    ? whole
+    : planOfPart(whole, tasksOf(null, prepared, whole).tasks, request.part);
+  const written = part?.path ?? output;
+  const names = outputNames(written, plan.parts.length);
   const beside = besideNote(names, inputsOf(prepared, request.options));
   const notes = [
     ...prepared.notes,
@@ -223,7 +241,12 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   const isAsFirst = plan === prepared.plan && final === prepared;
   const finalWork = isAsFirst ? work : tasksOf(gpu, final, plan);
   let resumed: number | null = null;
-  const session = await openSession(request, final, { plan, pool, output, work: finalWork });
+  const session = await openSession(
+    // A part without a manifest was never finished.
+    part === null ? request : { ...request, force: true },
+    final,
+    { plan, pool, output: written, work: finalWork },
+  );
   let layers: LayerResult[], replaced: ReplacedShards;
   try {
     if (session.resumed !== null) {
@@ -240,10 +263,13 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
     });
     layers = await execute(request, final, { plan, pool, session, work: finalWork });
     refuseChanged(watched);
+    part?.begin();
     replaced = await session.commit();
   } catch (error) {
     throw leftBehind(session, error);
   }
+  const elapsedMs = performance.now() - started;
+  await part?.end({ whole, own: plan, layers, elapsedMs });
   for (const layer of layers) {
     if (layer.output !== null || layer.bias !== null) request.onMeasured?.(layer);
   }
@@ -260,6 +286,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
     },
     resumed,
     replaced,
+    part: part?.result(false) ?? null,
     elapsedMs: performance.now() - started,
   };
 }
@@ -303,15 +330,27 @@ function openSession(
   prepared: Prepared,
   { plan, pool, output, work }: { plan: Plan; pool: WorkerPool; output: string; work: Work },
 ): Promise<OutputSession> {
-  const { options, force = false, resume = false, program = VERSION, times } = request;
-  const steering = options.calibrationLora === null ? [] : [options.calibrationLora];
-  const inputs = [...inputsOf(prepared, options), ...steering].map(inputIdentity);
+  const { force = false, resume = false, times } = request;
+  const inputs = identitiesOf(request.options, prepared);
   return OutputSession.open(output, layoutOf(plan), {
     force,
     resume,
     times,
-    fingerprint: () => fingerprintOf({ program, device: pool.device, inputs, plan, work, options }),
+    fingerprint: () => fingerprintBy(request, { inputs, plan, work, device: pool.device }),
   });
+}
+
+function identitiesOf(options: ConvertOptions, prepared: Prepared): InputIdentity[] {
+  const steering = options.calibrationLora === null ? [] : [options.calibrationLora];
+  return [...inputsOf(prepared, options), ...steering].map(inputIdentity);
+}
+
+/** Everything that decides the bytes of the output of `plan`. */
+function fingerprintBy(
+  { options, program = VERSION }: ConvertRequest,
+  made: { inputs: readonly InputIdentity[]; plan: Plan; work: Work; device: string },
+): Fingerprint {
+  return fingerprintOf({ program, options, ...made });
 }
 
 /** Ends a session that failed, and returns the error that tells so. */

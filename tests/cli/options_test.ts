@@ -28,6 +28,7 @@ Deno.test("toConvertRequest() gives the documented defaults where nothing is ask
   deepStrictEqual(io, {
     input: "models/model.safetensors",
     output: null,
+    part: null,
     force: false,
     resume: false,
     dryRun: null,

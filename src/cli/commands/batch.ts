@@ -18,7 +18,8 @@ import { verbosityOf } from "../files.ts";
 import { formatBytes, visible } from "../format.ts";
 import { GpuKeeper } from "../device.ts";
 import { createLog, type Log } from "../log.ts";
-import { toConvertRequest } from "../options.ts";
+import { partOf, toConvertRequest } from "../options.ts";
+import { filesOfPart } from "../batch_part.ts";
 import type { Parsed } from "../parse.ts";
 import { overallOf } from "../quality_table.ts";
 import type { ConvertRequest } from "../request.ts";
@@ -61,7 +62,14 @@ function planOf(parsed: Parsed, log: Log): BatchItem[] {
   }
   // Contradictions are told before what is wrong with single files.
   const check = toConvertRequest(conversionOf(parsed, "model.safetensors", null));
-  const files = batchFiles(parsed);
+  const all = batchFiles(parsed);
+  const part = partOf(parsed);
+  if (part !== null && part.count > all.length) {
+    throw new UsageError(
+      `Cannot split ${all.length} models into ${part.count} parts: N is at most ${all.length}`,
+    );
+  }
+  const files = part === null ? all : filesOfPart(all, part);
   const loras = batchLoras(parsed, files);
   for (const note of loras.notes) log.warn(note);
   const mergedOf = (input: string) => loras.byModel?.get(input) ?? null;
@@ -105,6 +113,7 @@ const BATCH_FLAGS = [
   "lora-dir",
   "dry-run-batch",
   "yes",
+  "part",
 ] as const;
 
 async function isConfirmed(count: number, context: CommandContext): Promise<boolean> {

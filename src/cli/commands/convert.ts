@@ -2,6 +2,8 @@
 
 import { isStockFormat } from "../../formats/written_format.ts";
 import { basename, dirname, join } from "node:path";
+import process from "node:process";
+import { commandWords } from "../command_words.ts";
 import { layerConfigTemplate, type TemplateLayer } from "../../config/layer_template.ts";
 import {
   convertModel,
@@ -129,7 +131,7 @@ function templateLayers(plan: Plan): TemplateLayer[] {
 export async function runConversion(request: ConversionRequest): Promise<ConversionOutcome> {
   const { options, io, context, log } = request;
   const events = io.json ? new EventWriter(context.stdout) : null;
-  if (io.output !== null) checkOutputPath(io.output, { force: io.force });
+  if (io.output !== null && io.part === null) checkOutputPath(io.output, { force: io.force });
   checkReport(io, { inputs: [], outputs: io.output === null ? [] : [io.output] });
   using input = await openFor(io.input, {
     context,
@@ -155,6 +157,9 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
       options,
       force: io.force,
       resume: io.resume,
+      part: io.part === null
+        ? undefined
+        : { ...io.part, command: commandWords(process.argv.slice(2)) },
       program: versionLine(),
       workerUrl: context.workerUrl,
       pools: request.pools,
@@ -409,6 +414,10 @@ async function conclude(
     : options.method === "simple"
     ? "method: simple, round to nearest"
     : methodLine(result.plan, options);
+  if (result.part?.wasFinished) {
+    const { index, count } = result.part;
+    log.info(`part ${index} of ${count} was finished before: nothing is done`);
+  }
   const rules = reportRules(io, { inputs: request.source.paths, outputs: request.outputs });
   await writeReport(result, { io, options, method, rules });
   for (const note of fallbackNotes(result.layers)) log.warn(note);
@@ -435,6 +444,7 @@ async function conclude(
       `(${rate}/s)${overall === null ? "" : `, ${qualityLine(result, overall.sqnrDb)}`}`,
   );
   for (const line of replacedLines(result)) log.info(line);
+  if (result.part !== null) log.info("`quantsmith join` makes the output once all parts are there");
   if (result.gpu !== null) log.verbose(gpuLine(result.gpu));
   const check = io.verify
     ? await verifyOutput(result.output, {
@@ -461,6 +471,14 @@ async function conclude(
       problems: check.problems,
     },
     gpu: result.gpu,
+    ...(result.part === null ? {} : {
+      part: {
+        index: result.part.index,
+        count: result.part.count,
+        manifest: result.part.manifest,
+        was_finished: result.part.wasFinished,
+      },
+    }),
     ...(result.replaced.removed.length === 0 ? {} : { removed_shards: result.replaced.removed }),
     elapsed_ms: Math.round(result.elapsedMs),
   });

@@ -8,6 +8,7 @@ export const COMMANDS = Object.freeze(
     "convert",
     "inspect",
     "verify",
+    "join",
     "dequantize",
     "calibrate",
     "batch",

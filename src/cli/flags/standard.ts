@@ -6,7 +6,7 @@ import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
 const EDITING: readonly CommandName[] = ["edit", "migrate"];
 const WORKING: readonly CommandName[] = ["convert", "verify", "dequantize", ...EDITING];
 const READING: readonly CommandName[] = [...WORKING, "inspect", "calibrate"];
-const RUNNING: readonly CommandName[] = [...READING, "presets", "doctor"];
+const RUNNING: readonly CommandName[] = [...READING, "presets", "doctor", "join"];
 const EVERY: readonly CommandName[] = [...RUNNING, "completions", "batch"];
 
 export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
@@ -31,7 +31,15 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "force",
       type: BOOL,
       help: "replace an output that exists",
-      commands: ["convert", "dequantize", "calibrate", ...EDITING],
+      commands: ["convert", "join", "dequantize", "calibrate", ...EDITING],
+    },
+    {
+      name: "part",
+      type: { kind: "string", place: "I/N" },
+      help:
+        "do part I of N only, join makes the output of all; auto, auto/N: from the array of jobs; " +
+        "batch: every N-th model",
+      commands: ["convert"],
     },
     {
       name: "shard-size",

@@ -1,0 +1,64 @@
+/** `quantsmith join FILE`: the output of a conversion from the parts that `--part I/N` wrote. */
+
+import { joinParts } from "../../convert/parts/join.ts";
+import { checkOutputNames } from "../../safetensors/output_set.ts";
+import type { CommandContext } from "../context.ts";
+import { filesOf, verbosityOf } from "../files.ts";
+import { formatBytes, formatSeconds } from "../format.ts";
+import { createLog } from "../log.ts";
+import type { Parsed } from "../parse.ts";
+import { createProgress } from "../progress.ts";
+import { overallOf, sqnrPhrase } from "../quality_table.ts";
+import { compensatedJson } from "../report_json.ts";
+
+/** Runs the subcommand; returns the exit code. */
+export async function joinCommand(parsed: Parsed, context: CommandContext): Promise<number> {
+  const { input: output } = filesOf(parsed);
+  const force = parsed.bool("force"), json = parsed.bool("json");
+  const log = createLog(verbosityOf(parsed), context);
+  checkOutputNames(output, 1, { force });
+  const progress = await createProgress({
+    enabled: parsed.bool("progress", true) && !json && verbosityOf(parsed) !== "MINIMAL",
+    context,
+  });
+  const started = performance.now();
+  try {
+    const { layers, ...result } = await joinParts({
+      output,
+      force,
+      program: "quantsmith",
+      signal: context.signal,
+      onProgress: (doneBytes, totalBytes) =>
+        progress.update({ doneBytes, totalBytes, current: "join" }),
+    });
+    progress.stop();
+    const elapsedMs = performance.now() - started;
+    const overall = overallOf(layers);
+    if (json) {
+      context.stdout(JSON.stringify({
+        output: result.output,
+        output_bytes: result.outputBytes,
+        parts: result.parts,
+        quality: overall,
+        layers: layers.map((layer) => ({
+          name: layer.name,
+          errors: layer.errors,
+          note: layer.note,
+          output: layer.output,
+          bias: layer.bias,
+          ...compensatedJson(layer.compensated),
+          ...(layer.learned === null ? {} : { learned: layer.learned }),
+        })),
+        elapsed_ms: Math.round(elapsedMs),
+      }));
+    }
+    log.info(
+      `done: ${result.output}, ${formatBytes(result.outputBytes)} of ${result.parts} parts in ` +
+        `${formatSeconds(elapsedMs)}` +
+        (overall === null ? "" : `, SQNR ${sqnrPhrase(overall.sqnrDb)} overall`),
+    );
+    return 0;
+  } finally {
+    progress.stop();
+  }
+}

@@ -1,0 +1,29 @@
+/** What a conversion reports of one layer. */
+
+import type { LearnedReport } from "../quant/learned/report.ts";
+import type { LayerErrors } from "../run/layer_errors.ts";
+import type { CompensatedRows } from "../run/layer_notes.ts";
+import type { BiasChange } from "./finish_layers.ts";
+import type { OutputErrors } from "./output_errors.ts";
+
+/** What became of one quantized layer. */
+export interface LayerResult {
+  /** Name of the weight. */
+  readonly name: string;
+  /** Its shape, outermost first. */
+  readonly shape: readonly number[];
+  /** Errors of what is in the file against its source. */
+  readonly errors: LayerErrors;
+  /** The sums behind them, see STATS. */
+  readonly stats: Float64Array;
+  /** What the method did: damping, or why it fell back; null for rounding to nearest. */
+  readonly note: string | null;
+  /** How many of its rows the method was of no use for; null where no errors were compensated. */
+  readonly compensated: CompensatedRows | null;
+  /** Errors of its outputs; null where they were not measured. */
+  readonly output: OutputErrors | null;
+  /** What became of its bias; null where nothing real is known of its inputs, or it has none. */
+  readonly bias: BiasChange | null;
+  /** What learned rounding did; null where codes were not learned. */
+  readonly learned: LearnedReport | null;
+}
