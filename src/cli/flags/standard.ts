@@ -293,7 +293,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: BOOL,
       default: true,
       help: "show progress on stderr",
-      commands: WORKING,
+      commands: [...WORKING, "join"],
     },
     {
       name: "verbose",

@@ -1,6 +1,6 @@
 /** What a task costs, in elementary operations, from its shape alone: the same on every machine. */
 
-import { inputBytesOf } from "../../run/task_list.ts";
+import { inputBytesOf } from "../../run/task_kinds.ts";
 import type { QuantizeTask, Task } from "../../run/tasks.ts";
 
 /** Per element: decode, rotate, absmax, quantize, error sums. */

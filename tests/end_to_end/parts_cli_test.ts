@@ -1,0 +1,72 @@
+import assert from "node:assert/strict";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { writeCalibratedModel } from "../support/calibrated_model.ts";
+import { temporaryFolder } from "../support/model_files.ts";
+import { runCli } from "../support/run_cli.ts";
+
+Deno.test("--part and join write the bytes of one run, from a job array's variables too", async () => {
+  using folder = temporaryFolder();
+  const { input } = writeCalibratedModel(folder.path, { layers: 3, rows: 32 });
+  const whole = join(folder.path, "whole.safetensors"), out = join(folder.path, "out.safetensors");
+  const base = ["--preset", "none", "--device", "cpu", "--no-progress"];
+  assert.equal((await runCli([input, whole, ...base])).code, 0);
+  const jobs = [
+    { args: ["--part", "1/3"], env: {} },
+    { args: ["--part=auto/3"], env: { JOB_COMPLETION_INDEX: "1" } },
+  ];
+  for (const { args, env } of jobs) {
+    const run = await runCli([input, out, ...base, ...args], { env });
+    assert.equal(run.code, 0, run.stderr);
+  }
+  const early = await runCli(["join", out]);
+  assert.equal(early.code, 1);
+  assert.match(early.stderr, /part 3 of 3 is missing: quantsmith .*--preset none .* --part 3\/3/);
+  assert(!existsSync(out));
+  const array = {
+    SLURM_ARRAY_TASK_ID: "3",
+    SLURM_ARRAY_TASK_MIN: "1",
+    SLURM_ARRAY_TASK_COUNT: "3",
+  };
+  const last = await runCli([input, out, ...base, "--part", "auto"], { env: array });
+  assert.equal(last.code, 0, last.stderr);
+  const again = await runCli([input, out, ...base, "--part", "3/3"]);
+  assert.match(again.stderr, /part 3 of 3 was finished before/);
+  const joined = await runCli(["join", out, "--json"]);
+  assert.equal(joined.code, 0, joined.stderr);
+  assert.equal(JSON.parse(joined.stdout).parts, 3);
+  assert(readFileSync(out).equals(readFileSync(whole)));
+});
+
+Deno.test("--part refuses what is no part with exit code 2", async () => {
+  using folder = temporaryFolder();
+  const { input } = writeCalibratedModel(folder.path, { layers: 2, rows: 32 });
+  for (const part of ["4/3", "0/3", "500/500"]) {
+    const { code, stderr } = await runCli([input, "--preset", "none", "--part", part]);
+    assert.equal(code, 2, stderr);
+  }
+  const { code, stderr } = await runCli([input, "--part", "1/2", "--verify"]);
+  assert.equal(code, 2);
+  assert.match(stderr, /--verify with --part/);
+  assert.deepEqual(readdirSync(folder.path).filter((name) => name.includes("part-")), []);
+});
+
+Deno.test("batch --part shares the models out, each to one job", async () => {
+  using folder = temporaryFolder();
+  const { input } = writeCalibratedModel(folder.path, { layers: 2, rows: 32 });
+  const models = ["a", "b", "c"].map((name) => join(folder.path, `${name}.safetensors`));
+  for (const model of models) Deno.copyFileSync(input, model);
+  const taken: string[] = [];
+  for (const part of ["1/2", "2/2"]) {
+    const { code, stdout, stderr } = await runCli(
+      ["batch", ...models, "--preset", "none", "--part", part, "--dry-run-batch", "--json"],
+    );
+    assert.equal(code, 0, stderr);
+    const { files } = JSON.parse(stdout.trim().split("\n")[0]!);
+    taken.push(...files.map((file: { input: string }) => file.input));
+  }
+  assert.deepEqual(taken.sort(), models);
+  const more = await runCli(["batch", ...models, "--part", "1/4", "-y"]);
+  assert.equal(more.code, 2);
+  assert.match(more.stderr, /3 models into 4 parts/);
+});
