@@ -6,6 +6,8 @@
 
 export { convertToInt8, type ConvertToInt8Options } from "./src/convert/convert_to_int8.ts";
 export type { ConvertResult, GpuShare, LayerResult } from "./src/convert/convert.ts";
+export type { Part } from "./src/convert/parts/part.ts";
+export type { PartResult } from "./src/convert/parts/part_run.ts";
 export type { CompensatedRows } from "./src/run/layer_notes.ts";
 export type { ReplacedShards } from "./src/safetensors/replaced_shards.ts";
 export type { PlacementSettings, StreamingMode, ThresholdKind } from "./src/run/gpu_placement.ts";

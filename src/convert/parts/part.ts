@@ -4,7 +4,9 @@ import { UsageError } from "../../core/errors.ts";
 
 /** Part `index` of `count`, both from 1. */
 export interface Part {
+  /** Its number, from 1. */
   readonly index: number;
+  /** How many parts there are. */
   readonly count: number;
 }
 

@@ -17,6 +17,7 @@ export interface PartRequest extends Part {
 
 /** What became of a part. */
 export interface PartResult extends Part {
+  /** Path of its manifest. */
   readonly manifest: string;
   /** It was there, complete and made in the same way: nothing was done. */
   readonly wasFinished: boolean;
