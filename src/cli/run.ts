@@ -49,6 +49,8 @@ export async function run(args: readonly string[], env: RunEnvironment): Promise
   };
   process.on("SIGINT", interrupt);
   process.on("SIGTERM", interrupt);
+  // A closed terminal or a lost connection.
+  process.on("SIGHUP", interrupt);
   const context: CommandContext = {
     ...terminal,
     signal: controller.signal,
@@ -62,6 +64,7 @@ export async function run(args: readonly string[], env: RunEnvironment): Promise
   } finally {
     process.off("SIGINT", interrupt);
     process.off("SIGTERM", interrupt);
+    process.off("SIGHUP", interrupt);
   }
 }
 
@@ -180,6 +183,7 @@ function report(
   terminal.stderr(`error: ${message.replace(/\s*\n\s*/g, " ")}`);
   if (!isDebug) return;
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
-    terminal.stderr(cause.stack ?? `${cause.name}: ${cause.message}`);
+    const text = cause.stack ?? `${cause.name}: ${cause.message}`;
+    for (const line of text.split("\n")) terminal.stderr(line);
   }
 }

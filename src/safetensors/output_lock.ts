@@ -65,13 +65,18 @@ export class OutputLock {
     return new OutputLock(path, owner, touchMs);
   }
 
+  /** Whether it is held still. What belongs to the output is only ours to remove as long as it is. */
+  get isHeld(): boolean {
+    return ownerOf(this.#path) === this.#owner;
+  }
+
   /**
    * Makes sure that it is held still.
    *
    * @throws Error where another process has taken it, because this one stood still for long.
    */
   check(): void {
-    if (ownerOf(this.#path) === this.#owner) return;
+    if (this.isHeld) return;
     throw new Error(
       `Another process has taken over the output, as this one stood still: its lock ${
         JSON.stringify(this.#path)
@@ -82,11 +87,13 @@ export class OutputLock {
   /** Gives it back. Idempotent. */
   release(): void {
     clearInterval(this.#timer);
-    if (ownerOf(this.#path) === this.#owner) rmSync(this.#path, { force: true });
+    if (this.isHeld) rmSync(this.#path, { force: true });
   }
 
   #touch(): void {
     try {
+      // Touching the lock of another run would make it look alive after that run was killed.
+      if (!this.isHeld) return;
       const now = new Date();
       utimesSync(this.#path, now, now);
     } catch (error) {

@@ -147,9 +147,17 @@ export class OutputSession {
 
   /**
    * Ends a run that came to nothing. Returns whether it can be resumed: `resume` is set, something was
-   * finished, and it is of use (`isUseful`).
+   * finished, and it is of use (`isUseful`). Touches nothing if another run has taken over: the files of
+   * these names are its own.
    */
   leave({ isUseful }: { isUseful: boolean }): boolean {
+    if (!this.#lock.isHeld) {
+      this.output.keep();
+      this.#journal?.close();
+      this.#journal = null;
+      this.#lock.release();
+      return false;
+    }
     const stays = this.#options.resume && isUseful && this.#journal !== null;
     if (stays) {
       this.output.keep();
