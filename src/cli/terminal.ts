@@ -3,6 +3,7 @@
 import { writeSync } from "node:fs";
 import process from "node:process";
 import { isatty } from "node:tty";
+import { escapeControls, shownLine } from "./shown_text.ts";
 
 const STDOUT = 1;
 const STDERR = 2;
@@ -13,8 +14,9 @@ const RETRY_MS = 2;
 
 /** What of a process a command may use. */
 export interface Terminal {
-  /** Writes one line. Needs no `this`. */
-  readonly stdout: (line: string) => void;
+  /** Writes results: lines, or JSON. Control characters are spelled out. Needs no `this`. */
+  readonly stdout: (lines: string) => void;
+  /** Writes one line for people, see `shownLine`: on one line, bounded, without secrets. */
   readonly stderr: (line: string) => void;
   readonly stdoutIsTTY: boolean;
   readonly stderrIsTTY: boolean;
@@ -37,8 +39,8 @@ export function openTerminal(): Terminal {
     ? process.stderr.columns
     : DEFAULT_COLUMNS;
   return {
-    stdout: lineWriter(STDOUT),
-    stderr: lineWriter(STDERR),
+    stdout: lineWriter(STDOUT, (lines) => lines.split("\n").map(escapeControls).join("\n")),
+    stderr: lineWriter(STDERR, shownLine),
     stdoutIsTTY,
     stderrIsTTY,
     color: stdoutIsTTY && !readVariable("NO_COLOR"),
@@ -57,12 +59,12 @@ export function readVariable(name: string): string {
   }
 }
 
-function lineWriter(fd: number): (line: string) => void {
+function lineWriter(fd: number, shown: (line: string) => string): (line: string) => void {
   let isOpen = true;
   return (line) => {
     if (!isOpen) return;
     try {
-      writeFully(fd, new TextEncoder().encode(`${line}\n`));
+      writeFully(fd, new TextEncoder().encode(`${shown(line)}\n`));
     } catch (error) {
       if (codeOf(error) !== "EPIPE") throw error;
       isOpen = false;
