@@ -24,12 +24,12 @@ export function matchCalibration(
   for (const [layer, known] of fields) {
     const shape = shapes.get(layer);
     if (shape === undefined) unknown.push(layer);
-    if (shape?.length !== 2) continue;
+    if (shape?.length !== 2 && shape?.length !== 3) continue;
     for (const [field, { cols }] of Object.entries(known)) {
-      if (field === "input_scale" || cols === shape[1]) continue;
+      if (field === "input_scale" || cols === shape.at(-1)) continue;
       throw new FormatError(
         `${field} of ${JSON.stringify(layer)} has ${cols} channels, its weight has ${
-          shape[1]
+          shape.at(-1)
         } columns`,
         { path, hint: "calibrate with this model" },
       );

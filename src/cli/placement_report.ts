@@ -1,5 +1,6 @@
 /** What goes to the GPU and what does not, as lines for people and as JSON. Pure. */
 
+import { rowsOf } from "../formats/layer_shapes.ts";
 import {
   HALF_WIDTH_KINDS,
   type Operation,
@@ -54,7 +55,7 @@ export function operationsOnCpu(
 
 /** The operations of a layer that the rules are about. */
 function operationsOf(shape: readonly number[], scheme: Scheme | null): Operation[] {
-  const [rows = 1, cols = 1] = shape;
+  const { rows, cols } = rowsOf(shape);
   if (scheme === null) return [];
   const { method, transform } = scheme;
   const stored = transform ?? { rows, cols };

@@ -23,6 +23,7 @@ import { matchCalibration, unusedCalibration } from "../calibration/calibration_
 import { type Compensation, compensationBy } from "../calibration/compensation.ts";
 import { fittedRows, type InputsOptions, scaleInput } from "../calibration/layer_inputs.ts";
 import { idleOverrides } from "../plan/idle_overrides.ts";
+import { bankNotes } from "../plan/bank_notes.ts";
 import { openLoraMerge } from "../plan/lora_merge.ts";
 import { type LoraSteering, openLoraSteering } from "../calibration/lora_steering.ts";
 import { floatMatrix } from "../run/make_tasks.ts";
@@ -131,6 +132,7 @@ export function prepare(
     }
     notes.push(`a real run would be refused: ${copy}`);
   }
+  notes.push(...bankNotes(plan));
   notes.push(...unusableNotes(model, logical, plan));
   if (calibration !== null) notes.push(...unusedCalibration(calibration, plan));
   return {
@@ -147,7 +149,7 @@ export function prepare(
     compensationOf: (source) => {
       const directions = steering?.directionsOf(source.name) ?? null;
       const statistic = statistics.get(layerName(source.name)) ??
-        (directions === null ? undefined : noStatistic(source.shape[1] ?? 1));
+        (directions === null ? undefined : noStatistic(source.shape.at(-1) ?? 1));
       if (statistic === undefined) return null;
       const data = statistic.data.kind === "file"
         ? { ...statistic.data, file: statistic.data.file + model.paths.length }

@@ -31,6 +31,13 @@ export function codesShape(shape: readonly number[]): MatrixSize {
   return { rows: elementsOf(shape.slice(0, -1)), cols: shape[shape.length - 1]! };
 }
 
+/** A float tensor as a matrix: itself, a bank `[E, N, K]` as E * N rows, other ranks as one row. */
+export function rowsOf(shape: readonly number[]): MatrixSize {
+  return shape.length === 2 || shape.length === 3
+    ? codesShape(shape)
+    : { rows: 1, cols: elementsOf(shape) };
+}
+
 /** `F32 [3, 4]`. */
 export function shown({ dtype, shape }: Pick<SourceTensor, "dtype" | "shape">): string {
   return `${dtype} [${shape.join(", ")}]`;

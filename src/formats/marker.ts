@@ -6,11 +6,12 @@ import type { Scheme } from "../quant/scheme.ts";
 /** What a marker says; keys in the order the official files write them. */
 export type Marker = Record<string, string | number | boolean>;
 
-/** Returns the marker object of a scheme. */
+/** Returns the marker object of a scheme; `experts`: how many matrices a bank holds. */
 export function markerOf(scheme: Scheme, { fullPrecisionMatrixMult }: {
   fullPrecisionMatrixMult: boolean;
-}): Marker {
+}, experts?: number): Marker {
   const marker: Marker = { format: scheme.format };
+  if (experts !== undefined) marker["num_experts"] = experts;
   if (scheme.scaling.kind === "block") marker["group_size"] = scheme.scaling.blockSize;
   if (scheme.scaling.kind === "group") marker["group_size"] = scheme.scaling.groupCols;
   if (scheme.convrotGroupSize !== null) {

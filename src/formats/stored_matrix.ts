@@ -9,7 +9,7 @@ import type { SourceTensor } from "../core/tensor.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { START_FROM_ORIGINAL } from "./advice.ts";
 import { isRefusal, type Refusal } from "./format.ts";
-import { elementsOf } from "./layer_shapes.ts";
+import { rowsOf } from "./layer_shapes.ts";
 import { type MatrixSource, withFileOffset } from "./matrix_source.ts";
 import type { ReadBytes } from "./marker_reader.ts";
 import { findQuantizedLayers, type QuantizedLayer } from "./quant_layers.ts";
@@ -24,7 +24,7 @@ export interface StoredMatrixOptions {
  * Returns how the values of `tensor` are read in original space.
  *
  * A quantized tensor `[..., N, K]` is a matrix of K columns; of a float tensor the 2-D ones are read as
- * they are, others as one row of all elements.
+ * they are, 3-D ones by row, others as one row of all elements.
  *
  * @param layer what is known of the layer that `tensor` holds the codes of; null for any other tensor.
  * @throws FormatError if marker, companions and codes do not fit together; UnsupportedError if the
@@ -148,8 +148,7 @@ export function shapesIn(
 
 function plainMatrix(model: ModelSource, tensor: SourceTensor): MatrixSource {
   const { name, file, offsetBytes, shape } = tensor;
-  const [rows = 1, cols = 1] = shape;
-  const size = shape.length === 2 ? { rows, cols } : { rows: 1, cols: elementsOf(shape) };
+  const size = rowsOf(shape);
   const dtype = floatDType(model, tensor);
   return { name, file, offsetBytes, dtype, ...size, scale: null, convrotGroupSize: null };
 }

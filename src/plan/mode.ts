@@ -75,6 +75,21 @@ export function scalingNameOf(
   return quip.perRow ? "row" : "tensor";
 }
 
+/**
+ * Returns the mode of an expert bank: the one layout that its loader knows, with a scale per row of every
+ * expert, rounded to nearest or with errors compensated.
+ */
+export function bankMode(mode: Mode): Mode {
+  return {
+    ...mode,
+    scaling: "row",
+    convrot: mode.scaling === "row" ? mode.convrot : "off",
+    target: "comfyui",
+    transformSeed: null,
+    method: isLearnedOptimizer(mode.method) ? "gptq" : mode.method,
+  };
+}
+
 /** Returns the recipe for a layer of `rows x cols`, by `mode` or by the wish of a reference file. */
 export function schemeFor(
   mode: Mode,

@@ -16,8 +16,9 @@ import { layoutOutput, type OutputPart, type ShardOptions } from "../safetensors
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { QUANTIZATION_METADATA_KEY } from "../formats/marker_reader.ts";
 import { type Marker, markerBytes, markerOf, quantizationMetadata } from "../formats/marker.ts";
+import { rowsOf } from "../formats/layer_shapes.ts";
 import { type LayerControl, layerControl, type LayerFate } from "./layer_control.ts";
-import { scaleShape, schemeFor } from "./mode.ts";
+import { bankMode, scaleShape, schemeFor } from "./mode.ts";
 import type { ConvertOptions } from "./options.ts";
 import { SMOOTH_FACTORS } from "../formats/int8_layer.ts";
 import { SEGMENT_ELEMENTS } from "./segment_elements.ts";
@@ -135,8 +136,12 @@ export function makePlan(input: PlanInput): Plan {
     }
     if (decision.action === "cast") return planCast(input, wanted, source, decision.reason);
     if (decision.action === "quantize") {
-      const [rows = 0, cols = 0] = source.shape;
-      const { mode, options: { heur, method } } = decision;
+      const { rows, cols } = rowsOf(source.shape);
+      const { options: { heur, method } } = decision;
+      const isBank = source.shape.length === 3;
+      const mode = isBank ? bankMode(decision.mode) : decision.mode;
+      const barred = isBank ? bankBarrier(input, decision, source) : null;
+      if (barred !== null) return planRest(input, wanted, source, barred);
       const calibrated = method !== "simple" && (input.calibrated?.has(source.name) ?? false);
       const choice = schemeFor(mode, { rows, cols, heur, wish: decision.wish, calibrated });
       if (choice.fellBack !== null) {
@@ -148,8 +153,8 @@ export function makePlan(input: PlanInput): Plan {
           source,
           scheme: choice.scheme,
           options: decision.options,
-          hasInputScale: decision.options.inputScale ||
-            (input.staticScales?.has(source.name) ?? false),
+          hasInputScale: !isBank && (decision.options.inputScale ||
+            (input.staticScales?.has(source.name) ?? false)),
         });
         const reason = choice.fellBack === null
           ? decision.reason
@@ -183,6 +188,21 @@ export function makePlan(input: PlanInput): Plan {
     misfits,
     choice: { preset: options.preset, tier: options.tier },
   };
+}
+
+/** Why an expert bank stays as it is though its family's are quantized; null: nothing speaks against it. */
+function bankBarrier(
+  { merged }: PlanInput,
+  { options }: LayerFate,
+  { name }: SourceTensor,
+): string | null {
+  if (!options.comfyQuant || options.target === "ctq") {
+    return "expert bank: only the layout of --target comfyui with its markers has it";
+  }
+  if (options.quip.storeTransformed && options.method === "quip") {
+    return "expert bank: the transformed layout has no banks";
+  }
+  return merged?.has(name) === true ? "expert bank with a LoRA" : null;
 }
 
 function decide(input: PlanInput, control: LayerControl, source: SourceTensor): LayerFate {
@@ -305,12 +325,13 @@ function planQuantize(
     hasInputScale: boolean;
   },
 ): void {
-  const [rows = 0, cols = 0] = source.shape;
+  const { rows, cols } = rowsOf(source.shape);
+  const bank = source.shape.length === 3 ? source.shape : null;
   const base = source.name.replace(/weight$/, "");
   const add = (info: TensorInfo, content: Content) => wanted.push({ info, content });
   if (options.comfyQuant) {
     const marker = {
-      ...markerOf(scheme, options),
+      ...markerOf(scheme, options, bank?.[0]),
       // The codes have the padded size: a reader must know the weight's own.
       ...(scheme.transform === undefined ? {} : { out_features: rows, in_features: cols }),
     };
@@ -336,7 +357,9 @@ function planQuantize(
   add({
     name: `${base}${options.comfyQuant ? "weight_scale" : "scale_weight"}`,
     dtype: "F32",
-    shape: scaleShape(scheme, { ...stored, normalizeScales: options.normalizeScales }),
+    shape: bank === null
+      ? scaleShape(scheme, { ...stored, normalizeScales: options.normalizeScales })
+      : [...bank.slice(0, 2), 1],
   }, { kind: "scales", source });
   if (hasInputScale) {
     const one = new Uint8Array(new Float32Array([1]).buffer);

@@ -14,7 +14,9 @@
  * tensors are none by their dtype: to plan a requantization, pass what they dequantize to.
  */
 
+import { isFloatDType } from "../core/dtype.ts";
 import type { TensorInfo } from "../core/tensor.ts";
+import { bankMatcher } from "./banks.ts";
 import { nonCandidateReason } from "./candidates.ts";
 import { documentedRule } from "./documented.ts";
 import { isLoraMatrix } from "./lora_keys.ts";
@@ -108,7 +110,17 @@ function familyRule(options: LayerRuleOptions, family: Family): LayerRule {
     keepReasonOf(options, family),
     `${options.tier} tier of ${family.id}`,
   );
+  const isBank = bankMatcher(family, options.detection);
+  const keepReason = keepReasonOf(options, family);
+  const bankDecision = (tensor: TensorInfo): LayerDecision => {
+    // The official rule is one for matrices; banks are most of a model that has them.
+    const kept = options.tier === "minimal" ? null : keepReason(tensor);
+    return kept === null
+      ? { action: "quantize", reason: `expert bank of ${family.id}` }
+      : keep(kept);
+  };
   return (tensor) => {
+    if (isBank(tensor) && isFloatDType(tensor.dtype)) return bankDecision(tensor);
     const removed = matchRemove(ownName(tensor.name, prefix));
     return removed === null
       ? rule(tensor)

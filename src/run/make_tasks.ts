@@ -10,6 +10,7 @@ import { trustOf } from "../quant/trust.ts";
 import type { Plan, PlannedOutput } from "../plan/plan.ts";
 import { isTeamTask, type Learned, type Task } from "./tasks.ts";
 import type { Compensation } from "../calibration/compensation.ts";
+import { rowsOf } from "../formats/layer_shapes.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 
 /** Bytes that are known without reading: markers. */
@@ -24,16 +25,14 @@ export interface Work {
   readonly inline: readonly InlineWrite[];
 }
 
-/** Returns how the values of a float tensor are read: 2-D as it is, other ranks as one row. */
+/** Returns how the values of a float tensor are read: 2-D and banks of matrices by row, other ranks as one row. */
 export function floatMatrix(source: SourceTensor): MatrixSource {
   if (!isFloatDType(source.dtype)) {
     throw new UnsupportedError(
       `Cannot quantize tensor ${JSON.stringify(source.name)}: ${source.dtype} holds no floats`,
     );
   }
-  const [first = 1, second = 1] = source.shape;
-  const count = source.shape.reduce((product, size) => product * size, 1);
-  const [rows, cols] = source.shape.length === 2 ? [first, second] : [1, count];
+  const { rows, cols } = rowsOf(source.shape);
   return {
     name: source.name,
     file: source.file,

@@ -88,7 +88,7 @@ Deno.test("storedMatrix() reads the old scale_weight layout and bare scales", ()
   assert.equal(matrixOf([f8]).scale, null);
 });
 
-Deno.test("storedMatrix() reads floats as they are: 2-D as a matrix, other ranks as one row", () => {
+Deno.test("storedMatrix() reads floats as they are: matrices and banks by row, other ranks as one", () => {
   const float = (shape: number[]) => tensorOf("x", "BF16", shape, new Uint16Array(count(shape)));
   const shapeOf = (shape: number[]) => {
     const { rows, cols, scale, dtype } = matrixOf([float(shape)], "x");
@@ -96,7 +96,8 @@ Deno.test("storedMatrix() reads floats as they are: 2-D as a matrix, other ranks
     return [rows, cols];
   };
   assert.deepEqual(shapeOf([3, 5]), [3, 5]);
-  assert.deepEqual(shapeOf([2, 3, 5]), [1, 30]);
+  assert.deepEqual(shapeOf([2, 3, 5]), [6, 5]);
+  assert.deepEqual(shapeOf([2, 3, 5, 2]), [1, 60]);
   assert.deepEqual(shapeOf([7]), [1, 7]);
   assert.deepEqual(shapeOf([]), [1, 1]);
 });

@@ -190,3 +190,20 @@ Deno.test("layerRule() keeps the generating half of SenseNova in the conservativ
     [names[0]!.name],
   );
 });
+
+Deno.test("layerRule() takes the expert banks of gpt-oss in every tier, edge layers apart", () => {
+  const tensors = loadHeader("gpt-oss-20b-te");
+  const banks = (["minimal", "balanced", "conservative"] as const).map((tier) =>
+    quantizedBy(
+      layerRule({
+        tier,
+        detection: detect(tensors),
+        preset: { kind: "auto" },
+        excludeLayers: null,
+        lora: false,
+      }),
+      tensors.filter(({ shape }) => shape.length === 3),
+    ).length
+  );
+  deepStrictEqual(banks, [24 * 2, 24 * 2, 22 * 2]);
+});
