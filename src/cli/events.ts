@@ -1,7 +1,9 @@
 /**
- * A conversion as JSON events, one per line: `start`, `tensor`, `measured`, `done`; a batch has more
- * around them.
+ * A conversion as JSON events, one per line: `start`, `tensor`, `measured`, `done`, with `warning` between
+ * and `error` at the end of a run that failed; a batch has more around them.
  */
+
+import { VERSION } from "../core/version.ts";
 
 /** Writes events to stdout. Keys of the events are stable; more may be added. */
 export class EventWriter {
@@ -14,7 +16,19 @@ export class EventWriter {
 
   /** Before the work: what will be written, and how. */
   start(facts: Readonly<Record<string, unknown>>): void {
-    this.#write("start", facts);
+    this.#write("start", { version: VERSION, ...facts });
+  }
+
+  /** At any time before the end: what a user should know. */
+  warning(message: string): void {
+    this.#write("warning", { message });
+  }
+
+  /** Instead of the last event of a run that failed. */
+  error(
+    facts: { readonly name: string; readonly message: string; readonly exit_code: number },
+  ): void {
+    this.#write("error", facts);
   }
 
   /** Before an edit: each change that will be made. */

@@ -17,7 +17,11 @@ export interface Log {
 /** Returns a log that writes what `verbosity` lets through. */
 export function createLog(
   verbosity: Verbosity,
-  { stderr }: { readonly stderr: (line: string) => void },
+  { stderr, onWarning }: {
+    readonly stderr: (line: string) => void;
+    /** Called with each warning, too: for programs that read events. */
+    readonly onWarning?: ((message: string) => void) | undefined;
+  },
 ): Log {
   const warned = new Set<string>();
   const at = (level: Verbosity) => (message: string) => {
@@ -28,6 +32,7 @@ export function createLog(
       if (warned.has(message)) return;
       warned.add(message);
       stderr(`warning: ${message}`);
+      onWarning?.(message);
     },
     info: at("NORMAL"),
     verbose: at("VERBOSE"),

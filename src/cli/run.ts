@@ -60,6 +60,7 @@ export async function run(args: readonly string[], env: RunEnvironment): Promise
     return await dispatch(args, context, env);
   } catch (error) {
     report(error, { terminal, isDebug: wantsDebug(args) });
+    if (args.includes("--json")) await reportEvent(error, terminal);
     return exitCodeOf(error);
   } finally {
     process.off("SIGINT", interrupt);
@@ -186,4 +187,11 @@ function report(
     const text = cause.stack ?? `${cause.name}: ${cause.message}`;
     for (const line of text.split("\n")) terminal.stderr(line);
   }
+}
+
+/** Tells a program that reads stdout why the run failed. */
+async function reportEvent(error: unknown, { stdout }: Terminal): Promise<void> {
+  const { EventWriter } = await import("./events.ts");
+  const { name, message } = error instanceof Error ? error : new Error(String(error));
+  new EventWriter(stdout).error({ name, message, exit_code: exitCodeOf(error) });
 }

@@ -1,4 +1,5 @@
 import { deepStrictEqual, match, strictEqual } from "node:assert/strict";
+import { VERSION } from "../../src/core/version.ts";
 import type { CommandContext } from "../../src/cli/context.ts";
 import { EventWriter } from "../../src/cli/events.ts";
 import { formatBytes, formatSeconds } from "../../src/cli/format.ts";
@@ -113,7 +114,7 @@ Deno.test("EventWriter writes one JSON object per event, named first", () => {
   events.tensor({ name: "t", errors: null });
   events.done({ totals: {} });
   deepStrictEqual(lines, [
-    '{"event":"start","input":"a\\nb"}',
+    `{"event":"start","version":"${VERSION}","input":"a\\nb"}',
     '{"event":"tensor","name":"t","errors":null}',
     '{"event":"done","totals":{}}',
   ]);

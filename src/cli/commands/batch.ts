@@ -27,10 +27,13 @@ import { nameFacts, runConversion } from "./convert.ts";
 
 /** Runs the subcommand; returns the exit code: 0, or 1 where a model failed. */
 export async function batchCommand(parsed: Parsed, context: CommandContext): Promise<number> {
-  const log = createLog(verbosityOf(parsed), context);
+  const events = parsed.bool("json") ? new EventWriter(context.stdout) : null;
+  const log = createLog(verbosityOf(parsed), {
+    stderr: context.stderr,
+    onWarning: (message) => events?.warning(message),
+  });
   const items = planOf(parsed, log);
   const isDry = parsed.bool("dry-run-batch");
-  const events = parsed.bool("json") ? new EventWriter(context.stdout) : null;
   if (events !== null) events.batch({ dry_run: isDry, files: items.map(itemJson) });
   else for (const line of items.map(itemLine)) (isDry ? context.stdout : log.info)(line);
   if (isDry) return items.some(({ action }) => action === "fail") ? 1 : 0;

@@ -49,7 +49,11 @@ import { verifyOutput } from "../verify_output.ts";
 /** Runs the conversion or dry run that `parsed` asks for; returns the exit code. */
 export async function convertCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const { options, io, warnings, warningsOnCpu } = toConvertRequest(parsed);
-  const log = createLog(io.verbosity, context);
+  const events = io.json && io.dryRun === null ? new EventWriter(context.stdout) : null;
+  const log = createLog(io.verbosity, {
+    stderr: context.stderr,
+    onWarning: (message) => events?.warning(message),
+  });
   for (const warning of warnings) log.warn(warning);
   const request: Request = { options, io, warningsOnCpu, context, log };
   if (io.dryRun === "analyze") return await analyze(request);
