@@ -24,6 +24,8 @@ const child = spawn(
   [
     "test",
     "-A",
+    // Only tests need what this config has more than deno.json.
+    "--config=deno.dev.json",
     "--parallel",
     "--preload=tests/support/fixed_seed.ts",
     ...args,
