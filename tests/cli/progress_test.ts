@@ -114,7 +114,7 @@ Deno.test("EventWriter writes one JSON object per event, named first", () => {
   events.tensor({ name: "t", errors: null });
   events.done({ totals: {} });
   deepStrictEqual(lines, [
-    `{"event":"start","version":"${VERSION}","input":"a\\nb"}',
+    `{"event":"start","version":"${VERSION}","input":"a\\nb"}`,
     '{"event":"tensor","name":"t","errors":null}',
     '{"event":"done","totals":{}}',
   ]);
