@@ -9,6 +9,7 @@ export type { ConvertResult, GpuShare, LayerResult } from "./src/convert/convert
 export type { Part } from "./src/convert/parts/part.ts";
 export type { PartResult } from "./src/convert/parts/part_run.ts";
 export type { CompensatedRows } from "./src/run/layer_notes.ts";
+export type { CompensatedNote, Note as LayerNote } from "./src/run/note.ts";
 export type { ReplacedShards } from "./src/safetensors/replaced_shards.ts";
 export type { PlacementSettings, StreamingMode, ThresholdKind } from "./src/run/gpu_placement.ts";
 export type { DeviceChoice } from "./src/run/workers/choose_gpu.ts";

@@ -29,12 +29,12 @@ import {
 } from "../safetensors/replaced_shards.ts";
 import { type OutputLayout, type OutputNames, outputNames } from "../safetensors/shard_layout.ts";
 import { finishedShare } from "../run/workers/checkpoints.ts";
-import type { Note } from "../run/workers/protocol.ts";
+import type { Note } from "../run/note.ts";
 import { fetchBytesFor } from "../run/workers/remote_input.ts";
 import { workersWithin } from "../run/budget.ts";
 import { checkStatistics } from "./check_statistics.ts";
 import { layerErrors } from "../run/layer_errors.ts";
-import { compensatedRows, noteWithRows } from "../run/layer_notes.ts";
+import { compensatedRows } from "../run/layer_notes.ts";
 import { finishLayers } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
 import { deltaBytes } from "../plan/lora_merge.ts";
@@ -393,7 +393,7 @@ async function execute(
       tasks,
       signal: request.signal,
       onTaskDone: (index, numbers) => {
-        const layer = layerResult(tasks[index]!, numbers, notes.get(index));
+        const layer = layerResult(tasks[index]!, numbers, notes.get(index) ?? null);
         if (layer === null || numbers.nonFinite > 0) return;
         results.set(layer.name, layer);
         request.onLayer?.(layer);
@@ -443,22 +443,22 @@ function stagesOf(
 function layerResult(
   task: Task,
   numbers: TaskNumbers,
-  said: Note | undefined,
+  said: Note | null,
 ): LayerResult | null {
   if (task.kind !== "quantize") return null;
   const { rows, cols } = task.source;
   const { stats } = numbers;
-  const compensated = compensatedRows(task, said?.text ?? null, numbers);
+  const compensated = compensatedRows(task, said, numbers);
   return {
     name: task.name,
     shape: [rows, cols],
     errors: layerErrors(stats),
     stats,
-    note: noteWithRows(said?.text ?? null, compensated),
+    note: said,
     compensated,
     output: null,
     bias: null,
-    learned: said?.learned ?? null,
+    learned: said?.kind === "learned" ? said.report : null,
   };
 }
 

@@ -3,6 +3,7 @@
 import type { LearnedReport } from "../quant/learned/report.ts";
 import type { LayerErrors } from "../run/layer_errors.ts";
 import type { CompensatedRows } from "../run/layer_notes.ts";
+import type { Note } from "../run/note.ts";
 import type { BiasChange } from "./finish_layers.ts";
 import type { OutputErrors } from "./output_errors.ts";
 
@@ -17,7 +18,7 @@ export interface LayerResult {
   /** The sums behind them, see STATS. */
   readonly stats: Float64Array;
   /** What the method did: damping, or why it fell back; null for rounding to nearest. */
-  readonly note: string | null;
+  readonly note: Note | null;
   /** How many of its rows the method was of no use for; null where no errors were compensated. */
   readonly compensated: CompensatedRows | null;
   /** Errors of its outputs; null where they were not measured. */

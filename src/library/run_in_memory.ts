@@ -4,7 +4,8 @@
  */
 
 import { type LayerErrors, layerErrors } from "../run/layer_errors.ts";
-import { type CompensatedRows, compensatedRows, noteWithRows } from "../run/layer_notes.ts";
+import { type CompensatedRows, compensatedRows, describeNote } from "../run/layer_notes.ts";
+import type { Note } from "../run/note.ts";
 import type { LearnedReport } from "../quant/learned/report.ts";
 import { soloContext } from "../linalg/context.ts";
 import { type ChunkContext, SLOT_LENGTH, type TeamContext } from "../run/chunks/chunk_context.ts";
@@ -47,14 +48,13 @@ export function quantizeInMemory(
   const grid = chunkGrid(task), count = chunkCount(grid);
   const output = new Uint8Array(outputBytes);
   const slots = new Float64Array(SLOT_LENGTH * count);
-  let note: string | null = null, learned: LearnedReport | null = null;
+  let note = null as Note | null;
   withOwnMemory(scratchBytes(task, grid), (own) => {
     const contextOf = (index: number): ChunkContext => ({
       ...contextFor(own, files),
       write: (view, position) => output.set(view, position),
-      note: (text, report) => {
-        note = text;
-        learned = report ?? null;
+      note: (said) => {
+        note = said;
       },
       slot: slots.subarray(index * SLOT_LENGTH, (index + 1) * SLOT_LENGTH),
     });
@@ -87,9 +87,9 @@ export function quantizeInMemory(
   return {
     output,
     errors: layerErrors(stats),
-    note: noteWithRows(note, compensated),
+    note: describeNote(note, compensated),
     compensated,
-    learned,
+    learned: note?.kind === "learned" ? note.report : null,
   };
 }
 

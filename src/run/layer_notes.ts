@@ -3,13 +3,9 @@
  * or in single rows, and which needed more damping than they were given.
  */
 
+import { describeReport } from "../quant/learned/report.ts";
+import type { CompensatedNote, Note } from "./note.ts";
 import type { QuantizeTask } from "./tasks.ts";
-
-/** How the note of a layer begins that was rounded to nearest in spite of its data; the reason follows. */
-export const ROUNDED_TO_NEAREST = "rounded to nearest: ";
-
-/** In the note of a layer that needed more damping than it was given. */
-export const DAMPING_RAISED = "damping raised to";
 
 /** Rows of a layer whose errors were compensated. */
 export interface CompensatedRows {
@@ -24,16 +20,14 @@ const NAMES_MAX = 5;
 
 /** Returns one sentence per reason that layers fell back for, and one on raised damping, if any. */
 export function fallbackNotes(
-  layers: readonly { readonly name: string; readonly note: string | null }[],
+  layers: readonly { readonly name: string; readonly note: Note | null }[],
 ): string[] {
   const byReason = new Map<string, string[]>();
   const raised: string[] = [];
   for (const { name, note } of layers) {
-    if (note === null) continue;
-    if (note.includes(DAMPING_RAISED)) raised.push(name);
-    if (!note.startsWith(ROUNDED_TO_NEAREST)) continue;
-    const reason = note.slice(ROUNDED_TO_NEAREST.length);
-    byReason.set(reason, [...byReason.get(reason) ?? [], name]);
+    if (note?.kind === "compensated" && note.dampingRaised) raised.push(name);
+    if (note?.kind !== "fallback") continue;
+    byReason.set(note.reason, [...byReason.get(note.reason) ?? [], name]);
   }
   const notes = [...byReason].map(([reason, names]) =>
     `${counted(names)} rounded to nearest in spite of calibration data, because ${reason}: ${
@@ -52,19 +46,54 @@ export function fallbackNotes(
 /** Returns the rows of the layer of `task`; null where no errors were compensated, whatever was asked for. */
 export function compensatedRows(
   { compensation, learned, transform, source }: QuantizeTask,
-  note: string | null,
+  note: Note | null,
   { rowsToNearest }: { readonly rowsToNearest: number },
 ): CompensatedRows | null {
   const isCompensated = compensation !== null && learned === undefined &&
-    !note?.startsWith(ROUNDED_TO_NEAREST);
+    note?.kind !== "fallback";
   return isCompensated ? { toNearest: rowsToNearest, all: (transform ?? source).rows } : null;
 }
 
 /** Returns what the method did with a layer, with the rows that it was of no use for; null: it did nothing. */
-export function noteWithRows(text: string | null, rows: CompensatedRows | null): string | null {
-  return text === null || rows === null || rows.toNearest === 0
-    ? text
-    : `${text}; ${rowsToNearest(rows)}`;
+export function describeNote(note: Note | null, rows: CompensatedRows | null): string | null {
+  if (note === null) return null;
+  const text = wordsOf(note);
+  return rows === null || rows.toNearest === 0 ? text : `${text}; ${rowsToNearest(rows)}`;
+}
+
+function wordsOf(note: Note): string {
+  switch (note.kind) {
+    case "compensated":
+      return compensationWords(note);
+    case "fallback":
+      return `rounded to nearest: ${note.reason}`;
+    case "transformed":
+      return "quip, stored transformed, rounded to nearest";
+    case "learned":
+      return describeReport(note.report);
+  }
+}
+
+const MANNERS: Readonly<Record<CompensatedNote["manner"], string>> = {
+  gptq: "gptq",
+  guardedQuip: "quip, within the weight error of rounding to nearest,",
+  transformedQuip: "quip, stored transformed,",
+};
+
+function compensationWords(note: CompensatedNote): string {
+  const { manner, statistic, directions, damping, dampingRaised, segments } = note;
+  const source = directions === null
+    ? statistic
+    : statistic === "lora"
+    ? `${directions} LoRA directions`
+    : `${statistic} and ${directions} LoRA directions`;
+  return [
+    `${MANNERS[manner]} from ${source}`,
+    `${dampingRaised ? "damping raised to" : "damping"} ${damping}`,
+    ...(segments > 1 ? [`in ${segments} segments`] : []),
+    ...(note.deadChannels > 0 ? [`${note.deadChannels} dead channels`] : []),
+    ...(note.inRowSpace ? ["in the space of the rows"] : []),
+  ].join(", ");
 }
 
 /**

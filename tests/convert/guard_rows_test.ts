@@ -1,5 +1,6 @@
 /** What is stored is, on the data at hand, no worse than rounding to nearest: in every row of its own scale. */
 
+import { describeNote } from "../../src/run/layer_notes.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { convertModel } from "../../src/convert/convert.ts";
@@ -159,7 +160,10 @@ for (const [what, [rows, cols, count], options] of COUNTED) {
     // By moments, rows that compensation did not change are as good as they were, and not counted.
     if (count > 0) assert.equal(toNearest, found);
     else assert(toNearest > found / 3 && toNearest <= found, `${toNearest} of ${found}`);
-    assert.match(one.layer.note!, new RegExp(`; ${toNearest} of .* rounded to nearest$`));
+    assert.match(
+      describeNote(one.layer.note, one.layer.compensated)!,
+      new RegExp(`; ${toNearest} of .* rounded to nearest$`),
+    );
     assert.deepEqual(three.layer, one.layer);
   });
 }

@@ -107,13 +107,13 @@ Deno.test("quantsmith tells how many rows it rounded to nearest in spite of data
   }
   const json = await runCli([...common, data, "--json", "--report", page]);
   const events = json.stdout.trim().split("\n").map((line) => JSON.parse(line));
-  for (const { name, note, rows, rows_to_nearest } of layers) {
+  for (const { name, note, rows, rows_to_nearest, method_report } of layers) {
+    assert.equal(method_report.kind, "compensated");
     const event = events.find((event) => event.event === "tensor" && event.name === name);
-    assert.deepEqual([event.note, event.rows, event.rows_to_nearest], [
-      note,
-      rows,
-      rows_to_nearest,
-    ]);
+    assert.deepEqual(
+      [event.note, event.rows, event.rows_to_nearest, event.method_report],
+      [note, rows, rows_to_nearest, method_report],
+    );
   }
   assert.match(readFileSync(page, "utf8"), /, \d+ rows to nearest</);
 

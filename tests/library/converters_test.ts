@@ -1,3 +1,4 @@
+import { describeNote } from "../../src/run/layer_notes.ts";
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { UsageError } from "../../src/core/errors.ts";
@@ -74,7 +75,7 @@ Deno.test("converters give the codes and scales of a conversion by the same meth
         const stored = file.getTensor(`${NAME}_scale`);
         assert.deepEqual(bytesOf(found.scale), stored.data);
         assert.deepEqual(found.scaleShape, stored.shape);
-        assert.equal(found.note, layers[0]!.note);
+        assert.equal(found.note, describeNote(layers[0]!.note, layers[0]!.compensated));
         assert.ok(Math.abs(found.errors.relativeError - layers[0]!.errors.relativeError) < 1e-9);
       });
     }

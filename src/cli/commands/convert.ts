@@ -12,7 +12,7 @@ import {
   type GpuShare,
 } from "../../convert/convert.ts";
 import { isLayer } from "../../plan/layer_control.ts";
-import { fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
+import { describeNote, fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
 import type { ConvertOptions } from "../../plan/options.ts";
 import type { Plan } from "../../plan/plan.ts";
 import { prepare } from "../../convert/prepare.ts";
@@ -32,7 +32,7 @@ import { operationLines, operationsOnCpu, placementJson } from "../placement_rep
 import { createProgress } from "../progress.ts";
 import { overallOutput } from "../../convert/output_errors.ts";
 import { worstLayersFirst } from "../../run/layer_errors.ts";
-import { compensatedJson } from "../report_json.ts";
+import { compensatedJson, noteJson } from "../report_json.ts";
 import { overallOf, qualityTable, sqnrPhrase } from "../quality_table.ts";
 import { checkReportLayers } from "../report/report_layers.ts";
 import { writeReport } from "../report/write_report.ts";
@@ -213,11 +213,12 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
           ...recipes.get(layer.name),
           name: layer.name,
           errors: layer.errors,
-          note: layer.note,
+          ...noteJson(layer),
           ...compensatedJson(layer.compensated),
           ...(layer.learned === null ? {} : { learned: layer.learned }),
         });
-        if (layer.note !== null) log.verbose(`${layer.name}: ${layer.note}`);
+        const words = describeNote(layer.note, layer.compensated);
+        if (words !== null) log.verbose(`${layer.name}: ${words}`);
       },
       onProgress: (now) => progress.update(now),
     });

@@ -9,7 +9,7 @@ import { createLog } from "../log.ts";
 import type { Parsed } from "../parse.ts";
 import { createProgress } from "../progress.ts";
 import { overallOf, sqnrPhrase } from "../quality_table.ts";
-import { compensatedJson } from "../report_json.ts";
+import { compensatedJson, noteJson } from "../report_json.ts";
 
 /** Runs the subcommand; returns the exit code. */
 export async function joinCommand(parsed: Parsed, context: CommandContext): Promise<number> {
@@ -43,7 +43,7 @@ export async function joinCommand(parsed: Parsed, context: CommandContext): Prom
         layers: layers.map((layer) => ({
           name: layer.name,
           errors: layer.errors,
-          note: layer.note,
+          ...noteJson(layer),
           output: layer.output,
           bias: layer.bias,
           ...compensatedJson(layer.compensated),

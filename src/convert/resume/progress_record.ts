@@ -2,11 +2,11 @@
 
 import type { FinishedWork } from "../../run/workers/checkpoints.ts";
 import { SLOT_LENGTH } from "../../run/chunks/chunk_context.ts";
-import type { Note } from "../../run/workers/protocol.ts";
+import type { Note } from "../../run/note.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 
 /** Changes with the form of what follows. */
-const FORMAT = 2;
+const FORMAT = 3;
 
 /** First byte of a payload. */
 const KIND = Object.freeze({ fingerprint: 1, chunks: 2, notes: 3 });

@@ -1,7 +1,7 @@
 /** What a chunk has at hand: kernels, memory, files, and a slot for its numbers. */
 
 import { type Kernels, STATS_LENGTH } from "../../backend/backend.ts";
-import type { LearnedReport } from "../../quant/learned/report.ts";
+import type { Note } from "../note.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { GpuAccess } from "../gpu_requests.ts";
 
@@ -42,8 +42,8 @@ export interface ChunkContext {
   read(file: number, view: Uint8Array, positionBytes: number): void;
   /** Writes `view` to the output; an address counts through all its files. */
   write(view: Uint8Array, address: number): void;
-  /** Tells people what became of this tensor, and programs the details. */
-  note(text: string, learned?: LearnedReport): void;
+  /** Says what became of this tensor. */
+  note(note: Note): void;
   /** SLOT_LENGTH numbers, zero on entry. */
   readonly slot: Float64Array;
 }

@@ -21,7 +21,7 @@ import {
   prepareGptq,
 } from "../../quant/gptq.ts";
 import { roundInRowSpace, rowSpaceScratchBytes } from "../../quant/row_space.ts";
-import { DAMPING_RAISED, ROUNDED_TO_NEAREST } from "../layer_notes.ts";
+import type { CompensatedNote, Note } from "../note.ts";
 import { quantizeGrid } from "../quantize_grid.ts";
 import { chunkRect, type Rect } from "../chunk_grid.ts";
 import { elementBytes, type QuantizeTask } from "../tasks.ts";
@@ -98,8 +98,7 @@ function denseLayer(
   });
   const { fallback } = factor.report;
   if (linalg.team.index === 0) {
-    const what = guard !== null ? "quip, within the weight error of rounding to nearest," : "gptq";
-    team.note(noteOf(what, compensation, factor));
+    team.note(noteOf(guard !== null ? "guardedQuip" : "gptq", compensation, factor));
   }
   const isPlain = fallback !== null || !weighted;
   const scaleSearch = fallback === null ? task.scaleSearch : compensation.fallbackScaleSearch;
@@ -133,7 +132,6 @@ function layerInRowSpace(
   const found = rowSpaceLayer(team, task, compensation, blockCols);
   const { factor } = found;
   if (team.linalg.team.index === 0) {
-    const { directions, ...plain } = compensation;
     const report = factor === null
       ? { damping: null, dampingRaised: false, deadChannels: 0, fallback: found.reason }
       : {
@@ -143,8 +141,8 @@ function layerInRowSpace(
         fallback: null,
       };
     const size = task.source.cols;
-    const note = noteOf("gptq", { ...plain, directions }, { size, blockSize: size, report });
-    team.note(factor === null ? note : `${note}, in the space of the rows`);
+    const made = { size, blockSize: size, report };
+    team.note(noteOf("gptq", compensation, made, { inRowSpace: true }));
   }
   const scaleSearch = factor === null ? compensation.fallbackScaleSearch : task.scaleSearch;
   const searched = { ...task, scaleSearch };
@@ -214,25 +212,26 @@ interface Layer {
   readonly guard: Float64Array | null;
 }
 
-/** What became of the Hessian, for people. */
+/** What became of the Hessian. */
 export function noteOf(
-  what: string,
+  manner: CompensatedNote["manner"],
   { statistic, directions }: Compensation,
   { size, blockSize, report }: Pick<GptqFactor, "size" | "blockSize" | "report">,
-): string {
+  { inRowSpace = false }: { readonly inRowSpace?: boolean } = {},
+): Note {
   const { damping, dampingRaised, deadChannels, fallback } = report;
-  if (fallback !== null) return `${ROUNDED_TO_NEAREST}${fallback}`;
-  const damped = `${dampingRaised ? DAMPING_RAISED : "damping"} ${damping}`;
-  const segments = statistic !== "channels" && blockSize < size
-    ? `, in ${size / blockSize} segments`
-    : "";
-  const dead = deadChannels > 0 ? `, ${deadChannels} dead channels` : "";
-  const source = directions === null
-    ? statistic
-    : statistic === "lora"
-    ? `${directions.rank} LoRA directions`
-    : `${statistic} and ${directions.rank} LoRA directions`;
-  return `${what} from ${source}, ${damped}${segments}${dead}`;
+  if (fallback !== null) return { kind: "fallback", reason: fallback };
+  return {
+    kind: "compensated",
+    manner,
+    statistic,
+    directions: directions?.rank ?? null,
+    damping,
+    dampingRaised,
+    segments: statistic === "channels" ? 1 : size / blockSize,
+    deadChannels,
+    inRowSpace,
+  };
 }
 
 /** Reads, rounds and writes the rows of `rect`: whole groups, or a part of the only one. */

@@ -22,7 +22,7 @@ import {
   roundProjected,
   type SearchResult,
 } from "../../quant/learned/learned_rounding.ts";
-import { describeReport, type LearnedReport, reportOf } from "../../quant/learned/report.ts";
+import { reportOf } from "../../quant/learned/report.ts";
 import { chunkCount, chunkRect, type Rect } from "../chunk_grid.ts";
 import { quantizeGrid } from "../quantize_grid.ts";
 import { elementBytes, type Learned, type QuantizeTask } from "../tasks.ts";
@@ -56,10 +56,6 @@ function readRects(task: QuantizeTask): Rect[] {
   }));
 }
 
-function note(context: Pick<ChunkContext, "note">, report: LearnedReport): void {
-  context.note(describeReport(report), report);
-}
-
 /** Reads, rounds and writes a layer without data. */
 export function learnedChunk(context: ChunkContext, task: QuantizeTask, learned: Learned): void {
   const { scratch, kernels, linalg } = context;
@@ -83,10 +79,13 @@ export function learnedChunk(context: ChunkContext, task: QuantizeTask, learned:
     reference === null ? problem : { ...problem, reference },
     randomFor(seed, task.name),
   );
-  note(
-    context,
-    reportOf([result], { ...result, optimizer, loss: "projected", elements: x.length }),
-  );
+  const report = reportOf([result], {
+    ...result,
+    optimizer,
+    loss: "projected",
+    elements: x.length,
+  });
+  context.note({ kind: "learned", report });
   writeLayer(context, task, { codes, scales });
 }
 
@@ -174,7 +173,8 @@ export function learnedLayer(
   const parts = results.all();
   if (parts.length === 0) return;
   const { optimizer } = learned, elements = task.source.rows * task.source.cols;
-  note(team, reportOf(parts, { optimizer, loss: "output", directions: null, elements }));
+  const report = reportOf(parts, { optimizer, loss: "output", directions: null, elements });
+  team.note({ kind: "learned", report });
 }
 
 /** Second moments of the inputs in f32, in the place of those in f64. */

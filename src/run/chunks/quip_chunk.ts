@@ -50,8 +50,8 @@ export function quipLayer(team: TeamContext, task: QuantizeTask, transform: Tran
   if (team.linalg.team.index === 0) {
     team.note(
       factor === null
-        ? "quip, stored transformed, rounded to nearest"
-        : noteOf("quip, stored transformed,", task.compensation!, factor),
+        ? { kind: "transformed" }
+        : noteOf("transformedQuip", task.compensation!, factor),
     );
   }
   const placed = factor === null ? null : placeFactor(team, task, factor);

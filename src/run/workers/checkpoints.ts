@@ -8,7 +8,7 @@ import { SLOT_LENGTH } from "../chunks/chunk_context.ts";
 import { inputBytesOf } from "../task_kinds.ts";
 import { TaskList } from "../task_list.ts";
 import { isTeamTask, type Task } from "../tasks.ts";
-import type { Note } from "./protocol.ts";
+import type { Note } from "../note.ts";
 
 /** Chunks that are in the file, with their numbers, and what was said of tensors that are. */
 export interface FinishedWork {

@@ -1,8 +1,8 @@
 /** What the main thread and its workers say to one another. Plain data only. */
 
-import type { LearnedReport } from "../../quant/learned/report.ts";
 import type { InputPath } from "../../remote/input_path.ts";
 import type { OutputPlace } from "../../safetensors/output_set.ts";
+import type { Note } from "../note.ts";
 import type { Task } from "../tasks.ts";
 import type { GpuLink } from "./gpu_client.ts";
 
@@ -42,17 +42,10 @@ export interface RunMessage {
   readonly doneTasks: ReadonlySet<number>;
 }
 
-/** What a worker says of a tensor. */
-export interface Note {
-  readonly text: string;
-  /** Where its codes were learned. */
-  readonly learned?: LearnedReport;
-}
-
 /** What a worker reports. */
 export type WorkerMessage =
   | { readonly kind: "taskDone"; readonly task: number }
-  /** What became of a tensor, for people. Comes before its `taskDone`. */
+  /** What became of a tensor. Comes before its `taskDone`. */
   | { readonly kind: "note"; readonly task: number; readonly note: Note }
   /** A value that cannot be quantized was met in this task; the run stops. */
   | { readonly kind: "nonFinite"; readonly task: number }

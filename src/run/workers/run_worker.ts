@@ -178,10 +178,7 @@ class Chunks {
       linalg: this.#linalg,
       scratch: this.#scratch,
       gpu: this.#gpu,
-      note: (text, learned) => {
-        const note = learned === undefined ? { text } : { text, learned };
-        this.#post({ kind: "note", task, note });
-      },
+      note: (note) => this.#post({ kind: "note", task, note }),
       read: (file, view, position) => this.#inputs.read(file, view, position),
       write: (view, address) => this.#write(view, address),
       slot: new Float64Array(this.#run.slots, chunk * SLOT_LENGTH * 8, SLOT_LENGTH),

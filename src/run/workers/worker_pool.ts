@@ -21,8 +21,9 @@ import type { Task } from "../tasks.ts";
 import { announceReads } from "./announce_reads.ts";
 import type { GpuService } from "./gpu_service.ts";
 import { Checkpoints, restore, type RunJournal } from "./checkpoints.ts";
+import type { Note } from "../note.ts";
 import { send, startWorker, threadFault } from "./start_worker.ts";
-import { CONTROL, type Note, type RunMessage, type WorkerMessage } from "./protocol.ts";
+import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
 
 /** Arenas start at multiples of this. */
 const ARENA_UNIT = 1 << 16;

@@ -1,3 +1,4 @@
+import type { Note } from "../../../src/run/note.ts";
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { SLOT_LENGTH } from "../../../src/run/chunks/chunk_context.ts";
@@ -25,7 +26,7 @@ Deno.test("decodeJournal() returns all that was taken down, to the bit", () => {
   });
   const lossRatio = fc.oneof(fc.double(), fc.constant(-0), fc.constant(Infinity));
   fc.assert(fc.property(fc.array(chunks, { maxLength: 3 }), lossRatio, (saves, ratio) => {
-    const note = { text: "said", learned: { lossRatio: ratio } as never };
+    const note: Note = { kind: "learned", report: { lossRatio: ratio } as never };
     const payloads = [encodeFingerprint(FINGERPRINT)];
     const expected = new Map<number, number[]>();
     for (const save of saves) {
