@@ -10,7 +10,13 @@ import { defaultText } from "../../src/cli/flags/flag.ts";
 const PROGRAM = fileURLToPath(new URL("support/changed_defaults.ts", import.meta.url));
 
 Deno.test("help, manual, command line and library follow every default that changes", () => {
-  const { stdout, stderr } = spawnSync(process.execPath, ["run", "-A", "--no-check", PROGRAM], {
+  const { stdout, stderr } = spawnSync(process.execPath, [
+    "run",
+    "-A",
+    "--quiet",
+    "--no-check",
+    PROGRAM,
+  ], {
     encoding: "utf8",
   });
   assert.notEqual(stdout, "", stderr);

@@ -12,7 +12,7 @@ async function quantsmith(
   ...args: string[]
 ): Promise<{ code: number; stdout: string; stderr: string }> {
   const output = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", MAIN, ...args],
+    args: ["run", "-A", "--quiet", "--no-check", MAIN, ...args],
     env: { NO_COLOR: "1" },
   }).output();
   const decoder = new TextDecoder();
@@ -161,7 +161,7 @@ Deno.test("run() exits 2 and writes nothing for a pattern that matches no layer"
 });
 
 Deno.test("run() is quiet where nobody reads its output any more", async () => {
-  const command = `"${Deno.execPath()}" run -A --no-check "${MAIN}" --help | true`;
+  const command = `"${Deno.execPath()}" run -A --quiet --no-check "${MAIN}" --help | true`;
   const { stderr, code } = await new Deno.Command("bash", {
     args: ["-c", `set -o pipefail; ${command}`],
   }).output();

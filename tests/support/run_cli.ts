@@ -15,7 +15,7 @@ export async function runCli(
   options: { cwd?: string; env?: Record<string, string>; uid?: number } = {},
 ): Promise<CliRun> {
   const command = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", MAIN, ...args],
+    args: ["run", "-A", "--quiet", "--no-check", MAIN, ...args],
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
@@ -29,7 +29,7 @@ export async function runCli(
 /** Starts `quantsmith ...args` without waiting. */
 export function startCli(args: readonly string[]): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", MAIN, ...args],
+    args: ["run", "-A", "--quiet", "--no-check", MAIN, ...args],
     stdin: "null",
     stdout: "piped",
     stderr: "piped",

@@ -31,7 +31,7 @@ async function runOnce(
   const request = join(folder, "request.json");
   writeFileSync(request, JSON.stringify(run));
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-check", SCRIPT, request],
+    args: ["run", "-A", "--quiet", "--no-check", SCRIPT, request],
     stdin: "null",
     stdout: "piped",
     stderr: "inherit",
