@@ -64,6 +64,12 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
   { from: "src/run/workers/run_worker.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/worker_pool.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/gpu_owner.ts", to: "src/backend/webgpu/" },
+  // What the device is compared with before it is used.
+  {
+    from: "src/run/workers/gpu_owner.ts",
+    to: "src/backend/reference/linalg/reference_linalg.ts",
+  },
+  { from: "src/run/workers/gpu_owner.ts", to: "src/backend/reference/reference_kernels.ts" },
   { from: "src/run/workers/gpu_operations.ts", to: "src/backend/webgpu/" },
   // In plain code: the owner of the GPU has no WebAssembly memory of its own.
   {

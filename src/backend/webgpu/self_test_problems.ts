@@ -30,14 +30,20 @@ export type AnyLinalg = Either<Pick<LinalgKernels, GpuLinalgName>, AsyncLinalg>;
 const GRID: Grid = { rows: 6, cols: 210, groupRows: 2, groupCols: 70 };
 const COUNT = GRID.rows * GRID.cols;
 
+/** Values that are decoded: no whole number of words, and several workgroups. */
+const DECODED = 2999;
+
 /** The kernels on values. */
 export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKernels>>> = {
   decode: async (kernels, random) => {
     const results: Result[] = [];
     for (const dtype of FLOAT_DTYPES) {
       // Any bits: NaN, infinite and subnormal numbers too.
-      const source = Uint8Array.from({ length: 99 * DTYPE_BITS[dtype] / 8 }, () => random() & 0xff);
-      const out = new Float32Array(99);
+      const source = Uint8Array.from(
+        { length: DECODED * DTYPE_BITS[dtype] / 8 },
+        () => random() & 0xff,
+      );
+      const out = new Float32Array(DECODED);
       await kernels.decode(out, source, dtype);
       results.push(exact(out));
     }

@@ -10,6 +10,9 @@
 import { DeviceError } from "../../core/errors.ts";
 import { findAdapter } from "../../backend/webgpu/adapter.ts";
 import { Gpu } from "../../backend/webgpu/device.ts";
+import { selfTest } from "../../backend/webgpu/self_test.ts";
+import { referenceLinalg } from "../../backend/reference/linalg/reference_linalg.ts";
+import { referenceKernels } from "../../backend/reference/reference_kernels.ts";
 import type { GpuRequest } from "../gpu_requests.ts";
 import { GpuOperations } from "./gpu_operations.ts";
 import {
@@ -34,7 +37,12 @@ export async function ownGpu(
     if (adapter === null) throw new DeviceError(`Cannot use a GPU: ${whyNone()}`);
     const gpu = await Gpu.open(adapter);
     const owner = new GpuOwner(gpu, cells, post);
-    post({ kind: "ready", adapter: gpu.adapter });
+    const distrust = await distrustOf(gpu);
+    if (distrust !== null) {
+      gpu.fail(distrust);
+      Atomics.store(cells, GPU_STATE.failed, 1);
+    }
+    post({ kind: "ready", adapter: gpu.adapter, distrust });
     return (message) => {
       if (message.kind === "connect") owner.connect(message);
       else gpu.provoke(message.fault);
@@ -46,6 +54,25 @@ export async function ownGpu(
       if (message.kind === "connect") answerWith(message.answer, GPU_ANSWER.failed);
     };
   }
+}
+
+/** Names of kernels in a message. */
+const NAMES_MAX = 3;
+
+/**
+ * Returns why the device must not be used: it computes kernels wrongly on small problems with known results.
+ * A driver may do so without any error, and what it made would look like every other file. Takes half a
+ * second, most of it to compile what the run needs anyway.
+ */
+async function distrustOf(gpu: Gpu): Promise<string | null> {
+  const checks = await selfTest(gpu, { kernels: referenceKernels, linalg: referenceLinalg });
+  const wrong = checks.filter(({ passed }) => !passed);
+  if (wrong.length === 0) return null;
+  const names = wrong.slice(0, NAMES_MAX).map(({ kernel }) => kernel).join(", ");
+  const rest = wrong.length - NAMES_MAX;
+  return `Cannot trust ${gpu.adapter.name}: its self-test fails in ${names}` +
+    (rest > 0 ? ` and ${rest} more` : "") +
+    ` (${wrong[0]!.detail}); \`quantsmith doctor\` has the rest`;
 }
 
 function whyNone(): string {

@@ -45,7 +45,12 @@ export type PortMessage = GpuRequest;
 
 /** What the owner of the GPU tells the main thread. */
 export type GpuReport =
-  | { readonly kind: "ready"; readonly adapter: AdapterInfo }
+  | {
+    readonly kind: "ready";
+    readonly adapter: AdapterInfo;
+    /** Why nothing may be given to it: kernels that compute wrongly; null: all is well. */
+    readonly distrust: string | null;
+  }
   /** There is no device to begin with. */
   | { readonly kind: "unavailable"; readonly message: string }
   /** It failed; what it had been given is done on the CPU. */

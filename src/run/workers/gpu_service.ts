@@ -78,7 +78,9 @@ export class GpuService {
     });
     if (report.kind === "ready") {
       const { adapter } = report;
-      return new GpuService(adapter, placementOf(adapter), { worker, state });
+      const service = new GpuService(adapter, placementOf(adapter), { worker, state });
+      if (report.distrust !== null) service.#fail(report.distrust);
+      return service;
     }
     worker.terminate();
     throw new DeviceError(report.message);
