@@ -81,6 +81,9 @@ export { detect } from "./src/presets/detect.ts";
 export type { Detection } from "./src/presets/preset.ts";
 /** The documented presets: what each keeps and removes, by substring. */
 export { DOCUMENTED_PRESETS as MODEL_FILTERS } from "./src/presets/documented.ts";
+export { COMPUTE_DTYPE, SCALE_DTYPE, TARGET_INT8_DTYPE } from "./src/library/constants.ts";
+export { type LogLevel, setupLogging } from "./src/convert/library_log.ts";
+export { decodeFloats } from "./src/lora/decode_floats.ts";
 export { INT8_SYMMETRIC_MAX, SCALE_MIN, type Scheme } from "./src/quant/scheme.ts";
 
 export {

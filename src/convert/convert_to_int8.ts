@@ -9,6 +9,7 @@ import { chooseGpu, type DeviceChoice, type DeviceLog } from "../run/workers/cho
 import { defaultWorkers } from "../run/workers/default_workers.ts";
 import { WORKER_URL } from "../run/workers/worker_url.ts";
 import { openInput } from "../run/workers/remote_input.ts";
+import { reportLine } from "./library_log.ts";
 import { convertModel, type ConvertResult } from "./convert.ts";
 import {
   DEFAULT_PLACEMENT,
@@ -100,8 +101,10 @@ const RUN_ENTRIES = {
   workerUrl: v.optional(v.instance(URL, "a URL is needed")),
 };
 
-/** What became of a GPU is in the result. */
-const SILENT: DeviceLog = Object.freeze({ warn: () => {}, verbose: () => {} });
+const DEVICE_LOG: DeviceLog = Object.freeze({
+  warn: (message: string) => reportLine("MINIMAL", `warning: ${message}`),
+  verbose: (message: string) => reportLine("VERBOSE", message),
+});
 
 /**
  * Converts a model to INT8 that ComfyUI loads and returns the plan and the errors of every layer.
@@ -166,7 +169,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
   };
   const gpu = await chooseGpu(device, {
     workerUrl: script,
-    log: SILENT,
+    log: DEVICE_LOG,
     placementOf: (adapter) => gpuPlacementOf(placementRules(memory, adapter)),
   });
   using _closed = gpu;
@@ -181,6 +184,19 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
     measure: measure ?? true,
     workerUrl: script,
     openGpu: () => Promise.resolve(gpu),
+    onPlan: ({ plan: { totals }, notes, output }) => {
+      for (const note of notes) reportLine("MINIMAL", `warning: ${note}`);
+      reportLine(
+        "NORMAL",
+        `${output}: ${totals.quantize} tensors quantized, ${totals.keep} kept, ${totals.cast} cast`,
+      );
+    },
+    onLayer: ({ name, errors, note }) =>
+      reportLine(
+        "VERBOSE",
+        `${name}: ${errors.sqnrDb === null ? "exact" : `SQNR ${errors.sqnrDb.toFixed(2)} dB`}` +
+          (note === null ? "" : `; ${note}`),
+      ),
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
   });

@@ -3,9 +3,12 @@
  * scales as in the file that the command line writes of it.
  */
 
+import * as v from "valibot";
 import type { Grid } from "../backend/backend.ts";
 import { UsageError } from "../core/errors.ts";
-import type { SourceTensor } from "../core/tensor.ts";
+import type { SourceTensor, Tensor } from "../core/tensor.ts";
+import { decodeFloats } from "../lora/decode_floats.ts";
+import { checkOptions } from "../plan/option_schema.ts";
 import { randomSigns } from "../quant/incoherence.ts";
 import type { CodeSpace } from "../quant/int8_ops.ts";
 import type { LearnedReport } from "../quant/learned/report.ts";
@@ -36,14 +39,14 @@ export interface WeightMatrix {
   readonly name?: string;
 }
 
-/** What is known of the inputs of a layer. At most one of them is given: the best there is. */
+/** What is known of the inputs of a layer, as numbers or as a loader's tensor. At most one of them is given: the best there is. */
 export interface LayerInputData {
   /** Inputs, f32 `[T, cols]`, one per row. */
-  readonly activations?: Float32Array | null;
+  readonly activations?: Float32Array | Tensor | null;
   /** Second moments of the inputs, `[cols, cols]`, up to a factor. */
-  readonly hessian?: Float32Array | Float64Array | null;
+  readonly hessian?: Float32Array | Float64Array | Tensor | null;
   /** Largest magnitude, or mean magnitude, of each input channel, `[cols]`. */
-  readonly channelMax?: Float32Array | null;
+  readonly channelMax?: Float32Array | Tensor | null;
 }
 
 /** A quantized weight. */
@@ -52,6 +55,8 @@ export interface ConvertedWeight {
   readonly codes: Int8Array;
   /** f32, one per group, row-major. */
   readonly scale: Float32Array;
+  /** The same under the name that `quipInt8Matmul`, `int8Addmm` and `QuantizedTensor` take. */
+  readonly scales: Float32Array;
   /** Shape of the scales as a file has them. */
   readonly scaleShape: readonly number[];
   /** Which codes share a scale. */
@@ -77,18 +82,19 @@ export interface ConvertedWeight {
  * statistics; UnsupportedError where the layer takes more memory than there can be.
  */
 export function convertWeight(
-  weight: WeightMatrix,
-  inputs: LayerInputData,
+  given: WeightMatrix | Tensor,
+  givenInputs: LayerInputData,
   options: ConvertOptions,
 ): ConvertedWeight & { readonly learned: LearnedReport | null } {
+  const weight = matrixOf(given), inputs = inputsOf(givenInputs);
   const { data, rows, cols, name = "" } = weight;
   if (data.length !== rows * cols || data.length === 0) {
     throw new RangeError(
       `Cannot quantize weight: ${data.length} values are not [${rows}, ${cols}] of one or more`,
     );
   }
-  const given = statisticOf(inputs, weight);
-  const scheme = schemeOf(weight, options, given !== null);
+  const statistic = statisticOf(inputs, weight);
+  const scheme = schemeOf(weight, options, statistic !== null);
   const size = scheme.transform ?? { rows, cols };
   const scalesAt = Math.ceil(size.rows * size.cols / 4) * 4;
   const grid: Grid = { rows: size.rows, cols: size.cols, ...groupShape(scheme, size) };
@@ -110,11 +116,11 @@ export function convertWeight(
       ],
     },
     floatMatrix,
-    () => given === null ? null : compensationBy(given.statistic, options),
+    () => statistic === null ? null : compensationBy(statistic.statistic, options),
   );
   if (task?.kind !== "quantize") throw new TypeError("Cannot quantize weight: no task was made");
   refuseTooLarge(task);
-  const files = [bytesOf(data), ...given?.files ?? []];
+  const files = [bytesOf(data), ...statistic?.files ?? []];
   const outputBytes = scalesAt + 4 * groups;
   const done = quantizeInMemory(task, { files, outputBytes });
   const { output, errors, note, compensated, learned } = done;
@@ -132,9 +138,11 @@ export function convertWeight(
     convrotGroupSize: scheme.convrotGroupSize,
     ...(signs === null ? {} : { transform: signs.place }),
   };
+  const scale = new Float32Array(output.buffer, scalesAt, groups);
   return {
     codes: new Int8Array(output.buffer, 0, size.rows * size.cols),
-    scale: new Float32Array(output.buffer, scalesAt, groups),
+    scale,
+    scales: scale,
     scaleShape: scaleShape(scheme, { ...size, normalizeScales: true }),
     grid,
     space: signs !== null
@@ -148,6 +156,45 @@ export function convertWeight(
     compensated,
     learned,
   };
+}
+
+/** Returns a weight as it is computed with: a tensor of a loader is decoded. */
+function matrixOf(weight: WeightMatrix | Tensor): WeightMatrix {
+  if (!("dtype" in weight)) return weight;
+  const { name, shape } = weight;
+  if (shape.length !== 2) {
+    throw new RangeError(
+      `Cannot quantize ${JSON.stringify(name)}: its shape is [${
+        shape.join(", ")
+      }], needs two sizes`,
+    );
+  }
+  return { data: decodeFloats(weight), rows: shape[0]!, cols: shape[1]!, name };
+}
+
+const anything = v.optional(v.unknown());
+
+/** Returns inputs with tensors of a loader decoded. @throws UsageError for a name that is none of theirs. */
+function inputsOf(inputs: LayerInputData): DecodedInputs {
+  const entries = { activations: anything, hessian: anything, channelMax: anything };
+  checkOptions(entries, inputs, { what: "the inputs of a layer" });
+  const { activations, hessian, channelMax } = inputs;
+  return {
+    activations: floatsOf(activations),
+    hessian: hessian instanceof Float64Array ? hessian : floatsOf(hessian),
+    channelMax: floatsOf(channelMax),
+  };
+}
+
+function floatsOf(values: Float32Array | Tensor | null | undefined): Float32Array | null {
+  if (values === null || values === undefined) return null;
+  return "dtype" in values ? decodeFloats(values) : values;
+}
+
+interface DecodedInputs {
+  readonly activations: Float32Array | null;
+  readonly hessian: Float32Array | Float64Array | null;
+  readonly channelMax: Float32Array | null;
 }
 
 function schemeOf(
@@ -174,7 +221,7 @@ interface GivenStatistic {
 }
 
 function statisticOf(
-  { activations = null, hessian = null, channelMax = null }: LayerInputData,
+  { activations, hessian, channelMax }: DecodedInputs,
   { cols, name = "" }: WeightMatrix,
 ): GivenStatistic | null {
   const given = ([

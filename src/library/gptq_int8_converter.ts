@@ -3,6 +3,7 @@
 import { checkOptions, OPTION_ENTRIES } from "../plan/option_schema.ts";
 import type { ConvertOptions, Segments } from "../plan/options.ts";
 import { resolveOptions } from "../plan/resolve_options.ts";
+import type { Tensor } from "../core/tensor.ts";
 import {
   type ConvertedWeight,
   convertWeight,
@@ -74,13 +75,13 @@ export class GPTQInt8Converter {
   /**
    * Returns the codes of `weight`. Memory: 8 cols² bytes besides the weight.
    *
-   * @param inputs what is known of the inputs of the layer; without it, or where it is of no use (the note
+   * @param weight a matrix, or a tensor of a loader in any float dtype. @param inputs what is known of the inputs of the layer; without it, or where it is of no use (the note
    * tells), weights are rounded to nearest.
    * @throws UsageError where options contradict one another or do not fit the weight; RangeError where sizes do
    * not fit, or values are not finite; FormatError where the inputs are no statistics; UnsupportedError where
    * the layer takes more than 4 GiB.
    */
-  convert(weight: WeightMatrix, inputs: LayerInputData = {}): ConvertedWeight {
+  convert(weight: WeightMatrix | Tensor, inputs: LayerInputData = {}): ConvertedWeight {
     const { learned: _, ...converted } = convertWeight(weight, inputs, this.#options);
     return converted;
   }

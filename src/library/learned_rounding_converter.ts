@@ -7,6 +7,7 @@ import { checkOptions, LEARNED_ENTRIES, oneOf, OPTION_ENTRIES } from "../plan/op
 import { LIBRARY_NAMES, type OptionNames } from "../plan/option_names.ts";
 import { type ConvertOptions, CTQ_DEFAULTS } from "../plan/options.ts";
 import { type GivenLearnedOptions, resolveOptions } from "../plan/resolve_options.ts";
+import type { Tensor } from "../core/tensor.ts";
 import {
   type ConvertedWeight,
   convertWeight,
@@ -84,12 +85,12 @@ export class LearnedRoundingConverter {
   /**
    * Returns the codes of `weight`.
    *
-   * @param inputs what is known of the inputs of the layer: then the error of its outputs is lowered, instead
+   * @param weight a matrix, or a tensor of a loader in any float dtype. @param inputs what is known of the inputs of the layer: then the error of its outputs is lowered, instead
    * of that in the leading singular directions of the weight.
    * @throws UsageError where blocks do not divide the weight; RangeError where sizes do not fit, or values
    * are not finite; FormatError where the inputs are no statistics.
    */
-  convert(weight: WeightMatrix, inputs: LayerInputData = {}): LearnedResult {
+  convert(weight: WeightMatrix | Tensor, inputs: LayerInputData = {}): LearnedResult {
     const { learned: report, ...converted } = convertWeight(weight, inputs, this.#options);
     if (report === null) throw new TypeError("Cannot round weight: no codes were learned");
     return { ...converted, report };

@@ -3,6 +3,7 @@
 import { checkOptions, OPTION_ENTRIES, QUIP_ENTRIES } from "../plan/option_schema.ts";
 import type { ConvertOptions, QuipOptions, Segments } from "../plan/options.ts";
 import { resolveOptions } from "../plan/resolve_options.ts";
+import type { Tensor } from "../core/tensor.ts";
 import {
   type ConvertedWeight,
   convertWeight,
@@ -71,13 +72,13 @@ export class QuIPInt8Converter {
   /**
    * Returns the codes of `weight`.
    *
-   * @param inputs what is known of the inputs of the layer; without it weights are rounded to nearest, in the
+   * @param weight a matrix, or a tensor of a loader in any float dtype. @param inputs what is known of the inputs of the layer; without it weights are rounded to nearest, in the
    * space that is stored.
    * @throws UsageError where options contradict one another or do not fit the weight; RangeError where sizes do
    * not fit, or values are not finite; FormatError where the inputs are no statistics; UnsupportedError where
    * the layer takes more than 4 GiB.
    */
-  convert(weight: WeightMatrix, inputs: LayerInputData = {}): ConvertedWeight {
+  convert(weight: WeightMatrix | Tensor, inputs: LayerInputData = {}): ConvertedWeight {
     const { learned: _, ...converted } = convertWeight(weight, inputs, this.#options);
     return converted;
   }

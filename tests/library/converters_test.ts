@@ -1,6 +1,9 @@
 import { describeNote } from "../../src/run/layer_notes.ts";
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import { join } from "node:path";
+import { f32ToBf16 } from "../../src/core/dtype.ts";
+import { decodeFloats } from "../../src/lora/decode_floats.ts";
 import { UsageError } from "../../src/core/errors.ts";
 import { convertToInt8 } from "../../src/convert/convert_to_int8.ts";
 import { GPTQInt8Converter } from "../../src/library/gptq_int8_converter.ts";
@@ -163,4 +166,36 @@ Deno.test("converters refuse what does not fit, naming it", () => {
     () => converter.convert({ ...WEIGHT, data }, INPUTS),
     /"blocks\.0\.lin\.weight": 1 values are not finite, the first at index 256/,
   );
+});
+
+Deno.test("what a loader returns goes into a converter, and its result into an operation, as it is", () => {
+  using folder = temporaryFolder();
+  const path = join(folder.path, "model.safetensors");
+  const bits = Uint16Array.from(LAYER.weight, f32ToBf16);
+  writeModel(path, [tensorOf(NAME, "BF16", [ROWS, COLS], bits)]);
+  using loader = new UnifiedSafetensorsLoader(path);
+  const tensor = loader.getTensor(NAME);
+  const found = new GPTQInt8Converter().convert(tensor);
+  const data = decodeFloats(tensor);
+  const same = new GPTQInt8Converter().convert({ data, rows: ROWS, cols: COLS, name: NAME });
+  assert.equal(Buffer.compare(bytesOf(found.codes), bytesOf(same.codes)), 0);
+  assert.equal(quipInt8Matmul(LAYER.inputs(1, 5), found).length, ROWS);
+  assert.throws(
+    () => new GPTQInt8Converter().convert(tensor, { H: data } as object),
+    /Unknown option "H" of the inputs of a layer: it is hessian here/,
+  );
+});
+
+Deno.test("converters refuse options that they do not have, naming what was meant", () => {
+  const make = (options: object) => [
+    () => new GPTQInt8Converter(options),
+    () => new QuIPInt8Converter(options),
+    () => new LearnedRoundingConverter(options),
+  ];
+  for (const construct of make({ blockSize: 0 })) {
+    assert.throws(construct, /Cannot use 0 for blockSize: a whole number from 1/);
+  }
+  for (const construct of make({ blokSize: 64 })) {
+    assert.throws(construct, /Unknown option "blokSize" of \w+: the nearest is blockSize/);
+  }
 });
