@@ -30,6 +30,8 @@ export type { RemoteChannel, RemotePath } from "./src/remote/channel.ts";
 export type { StoreSizes } from "./src/remote/store_sizes.ts";
 export type { InputPath } from "./src/remote/input_path.ts";
 export type { OutputPart } from "./src/safetensors/shard_layout.ts";
+export type { RuleChoice } from "./src/presets/explain.ts";
+export type { FileStamp } from "./src/safetensors/input_watch.ts";
 export type { ModelSource } from "./src/safetensors/model_source.ts";
 export type { DType, FloatDType } from "./src/core/dtype.ts";
 export type { SourceTensor, Tensor, TensorInfo } from "./src/core/tensor.ts";

@@ -15,9 +15,13 @@ import {
   TRANSFORM_PARTS,
 } from "./int8_layer.ts";
 import { filledColumns } from "./filled_columns.ts";
+import { int8Axiswise } from "./int8_axiswise.ts";
 import { tensorwiseProblems } from "./int8_tensorwise.ts";
 import { elementsOf, sameShape, shown } from "./layer_shapes.ts";
 import type { MatrixSource } from "./matrix_source.ts";
+
+/** What its marker says: the grid of the codes, as `--target comfyui` and `ctq` name it. */
+const MARKED: readonly string[] = ["int8_tensorwise", "int8_axiswise"];
 
 export const int8Transformed: Format = {
   id: "int8_transformed",
@@ -26,13 +30,17 @@ export const int8Transformed: Format = {
   recognise: (layer) => {
     const { weight } = layer;
     if (weight === null || !isTransformed(layer)) return null;
-    if (layer.format !== null && layer.format !== "int8_tensorwise") return null;
+    if (layer.format !== null && !MARKED.includes(layer.format)) return null;
     const found = recogniseInt8(layer, weight);
     const size = weight.shape.length === 2 ? sizeOf(layer, weight) : null;
     return size === null ? found : { ...found, shape: size };
   },
   decode,
-  problems: tensorwiseProblems,
+  problems: (report, layer, found, context) => {
+    // A marker that the stock loader does not know stops it before anything else.
+    if (layer.format === "int8_axiswise") int8Axiswise.problems(report, layer, found, context);
+    else tensorwiseProblems(report, layer, found, context);
+  },
   words: () => ["int8_tensorwise", ""],
 };
 

@@ -5,7 +5,9 @@ import { familyById } from "./registry.ts";
 
 /** What was asked for beside the model itself. */
 export interface RuleChoice {
+  /** The preset that was named, or how one is found. */
   readonly preset: PresetChoice;
+  /** How many layers of a family are kept. */
   readonly tier: Tier;
 }
 

@@ -148,6 +148,17 @@ Deno.test("quip stored transformed has the documented layout", async () => {
   });
 });
 
+Deno.test("quip stored transformed for ctq is read back, and measured, as what it is", async () => {
+  await withLayer(async (run, calibrationPath) => {
+    const options = { quip: TRANSFORMED, target: "ctq", scaling: "row" } as const;
+    const output = await run({ ...options, calibrationPath });
+    const { data } = readModel(output).get("blocks.0.lin.comfy_quant")!;
+    assert.equal(JSON.parse(new TextDecoder().decode(data)).format, "int8_axiswise");
+    const stock = await run({ quip: TRANSFORMED, calibrationPath });
+    assert.deepEqual(await restored(output), await restored(stock));
+  });
+});
+
 Deno.test("quip stored transformed is more than 1 dB nearer than a rotated row", async () => {
   const layer = syntheticLayer({ rows: 300, cols: COLS, seed: 5 });
   await withLayer(async (run) => {
