@@ -39,7 +39,7 @@ export const int8Transformed: Format = {
   problems: (report, layer, found, context) => {
     // A marker that the stock loader does not know stops it before anything else.
     if (layer.format === "int8_axiswise") int8Axiswise.problems(report, layer, found, context);
-    else tensorwiseProblems(report, layer, found, context);
+    else tensorwiseProblems(report, layer, found);
   },
   words: () => ["int8_tensorwise", ""],
 };

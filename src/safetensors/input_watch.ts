@@ -9,9 +9,11 @@ import { codeOf, ioReason } from "./io_error.ts";
 
 /** The state of a local file when its header was read. */
 export interface FileStamp {
+  /** As it was named. */
   readonly path: string;
   /** Device and number of the file: another file under the same name has others. */
   readonly id: string;
+  /** Its size. */
   readonly bytes: bigint;
   /** Time of its last change in nanoseconds. */
   readonly changedNs: bigint;
