@@ -8,14 +8,14 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { convertModel, type ConvertRequest } from "../../../src/convert/convert.ts";
 import { joinParts } from "../../../src/convert/parts/join.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../../src/plan/options.ts";
 import { hiddenName } from "../../../src/safetensors/output_file.ts";
 import { OutputLock } from "../../../src/safetensors/output_lock.ts";
 import { writeCalibratedModel } from "../../support/calibrated_model.ts";
-import { temporaryFolder } from "../../support/model_files.ts";
+import { temporaryFolder, tensorOf, writeModel } from "../../support/model_files.ts";
 import { WORKER_URL } from "../../support/encode.ts";
 
 function convert(
@@ -70,7 +70,26 @@ const MODES: Record<string, (calibration: string) => Partial<ConvertOptions>> = 
     quip: { ...DEFAULT_CONVERT_OPTIONS.quip, storeTransformed: true },
   }),
   "values kept": () => ({ nonfinite: "keep" }),
+  "a LoRA merged": (calibration) => ({
+    merge: { paths: [writeLora(dirname(calibration))], scale: 0.7, dampen: true, strict: true },
+  }),
+  "one scale per tensor": () => ({ scaling: "tensor", target: "ctq", method: "simple" }),
 };
+
+/** A LoRA of two of the layers. */
+function writeLora(folder: string): string {
+  const path = join(folder, "lora.safetensors");
+  const values = (count: number, seed: number) =>
+    Float32Array.from({ length: count }, (_, i) => Math.sin(seed + i * 0.37));
+  writeModel(
+    path,
+    [1, 4].flatMap((layer) => [
+      tensorOf(`blocks.${layer}.lin.lora_A.weight`, "F32", [4, 256], values(4 * 256, layer)),
+      tensorOf(`blocks.${layer}.lin.lora_B.weight`, "F32", [96, 4], values(96 * 4, layer + 0.5)),
+    ]),
+  );
+  return path;
+}
 
 for (const [mode, optionsOf] of Object.entries(MODES)) {
   for (const count of [1, 2, 3, 7]) {
