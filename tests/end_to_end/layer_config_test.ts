@@ -101,7 +101,10 @@ Deno.test("--layer-config mixes formats in one file, and a bad one exits 2 with 
   for (
     const [text, message] of [
       ['{"attn": {"format": "int9"}}', /l\.json.*"attn".*"format"/],
-      ['{"nothing_like_it": {"skip": true}}', /no layer of the model matches "nothing_like_it"/],
+      [
+        '{"nothing_like_it": {"skip": true}}',
+        /none of the layers of the model matches "nothing_like_it"/,
+      ],
     ] as const
   ) {
     writeFileSync(output, "before");

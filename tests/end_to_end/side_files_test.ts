@@ -61,7 +61,7 @@ const REFUSALS: readonly Refusal[] = [
       shard,
       output,
       "--shard-size",
-      "20kB",
+      "6kB",
       "--report",
       `${output}.index.json`,
     ],
@@ -106,7 +106,7 @@ for (const { name, args, words } of REFUSALS) {
     const line = args(at, folder.path);
     const kept = [at.shard, at.index, at.config, join(folder.path, "old.json")];
     const before = kept.map((path) => existsSync(path) ? readFileSync(path, "utf8") : null);
-    const { code, stderr } = await runCli(line);
+    const { code, stderr } = await runCli([...line, "--preset", "none"]);
     assert.equal(code, 1, stderr);
     assert.match(stderr, words);
     assert.deepEqual(
@@ -122,7 +122,10 @@ Deno.test("quantsmith replaces an old report with --force, whole", async () => {
   const { shard, output } = files(folder.path);
   const report = join(folder.path, "r.json");
   writeFileSync(report, "x".repeat(100_000));
-  const { code, stderr } = await runCli([shard, output, "--force", "--report", report]);
+  const { code, stderr } = await runCli([
+    ...[shard, output, "--force", "--report", report],
+    ...["--preset", "none"],
+  ]);
   assert.equal(code, 0, stderr);
   assert.equal(typeof JSON.parse(readFileSync(report, "utf8")), "object");
 });
