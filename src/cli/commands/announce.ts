@@ -1,0 +1,160 @@
+/** What a conversion says before its work: device, model, method, plan, and what the user should know. */
+
+import { isStockFormat } from "../../formats/written_format.ts";
+import type { ConvertStart } from "../../convert/convert.ts";
+import type { ConvertOptions } from "../../plan/options.ts";
+import type { Plan } from "../../plan/plan.ts";
+import { isLearnedOptimizer, type LearnedOptimizer } from "../../quant/learned/options.ts";
+import { explain, presetOfAnother } from "../../presets/explain.ts";
+import { formatBytes } from "../format.ts";
+import { loraLine, planJson } from "../plan_report.ts";
+
+import type { ConversionRequest } from "./conversion_request.ts";
+
+type Request = ConversionRequest;
+
+/** The totals of a plan as events have them. */
+export function totalsJson(plan: Plan): unknown {
+  return planJson(plan)["totals"];
+}
+
+/** Says before the work what will be done, on what, and what the user should know. */
+export function announce(start: ConvertStart, request: Request): void {
+  const { plan, notes, loras } = start;
+  const { log, options } = request;
+  log.info(deviceLine(start));
+  log.info(`model: ${explain(plan.detection, plan.choice)}`);
+  const another = presetOfAnother(plan.detection, plan.choice.preset);
+  if (another !== null) log.warn(another);
+  if (options.method !== "simple" && options.output === "int8") log.info(methodLine(plan, options));
+  for (const lora of loras) log.info(`merging: ${loraLine(lora)}`);
+  const { totals } = plan;
+  const parts = [
+    `${totals.quantize} quantized`,
+    `${totals.keep} kept`,
+    ...(totals.cast > 0 ? [`${totals.cast} cast`] : []),
+    ...(totals.remove > 0 ? [`${totals.remove} removed`] : []),
+  ];
+  log.info(
+    `plan: ${parts.join(", ")}; ${formatBytes(totals.inputBytes)} -> ${
+      formatBytes(totals.outputBytes)
+    }`,
+  );
+  for (const line of outputLines(start, request)) log.info(line);
+  for (const note of notes) log.warn(note);
+  for (const fallback of plan.fallbacks) log.verbose(`falls back: ${fallback}`);
+  if (plan.fallbacks.length > 0) {
+    const count = plan.fallbacks.length;
+    log.info(
+      `${count} ${count === 1 ? "layer falls" : "layers fall"} back to plain row scaling ` +
+        "(--verbose VERBOSE lists them)",
+    );
+  }
+  for (const misfit of plan.misfits) log.verbose(`kept: ${misfit}`);
+  if (plan.misfits.length > 0) {
+    log.info(
+      `${counted(plan.misfits.length, "layer")} kept by --heur: the mode does not fit ` +
+        "(--verbose VERBOSE lists them)",
+    );
+  }
+  for (const warning of targetWarnings(plan, options)) log.warn(warning);
+}
+
+function counted(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? "" : "s"}`;
+}
+
+function deviceLine({ gpu, workers }: ConvertStart): string {
+  const shared = `${workers} ${workers === 1 ? "worker" : "workers"}`;
+  return gpu === null ? `device: cpu (${shared})` : `device: gpu, ${gpu} (${shared} on the CPU)`;
+}
+
+/** Where it goes on, and where it will be. */
+function outputLines({ output, plan, resumed }: ConvertStart, { io }: Request): string[] {
+  const shards = plan.parts.length > 1 ? ` (${plan.parts.length} shards)` : "";
+  const begins = io.resume && resumed === null ? ["resume: nothing to go on with, starting"] : [];
+  return [
+    `output: ${output}${shards}`,
+    ...begins,
+    ...(resumed === null ? [] : [`resume: ${(100 * resumed).toFixed(1)}% was finished`]),
+  ];
+}
+
+/** How many layers make up for their rounding errors. */
+export function compensatedCount(plan: Plan): number {
+  return plan.tensors.filter(({ scheme }) => (scheme?.method ?? "rtn") !== "rtn").length;
+}
+
+/** Which method is used, and why. */
+export function methodLine(plan: Plan, options: ConvertOptions): string {
+  const { method, calibrationPath, calibrationLora, quip } = options;
+  const learned = plan.tensors.filter(({ scheme }) => scheme?.learned !== undefined).length;
+  const data = [
+    ...(calibrationPath === null ? [] : [`data in ${calibrationPath}`]),
+    ...(calibrationLora === null ? [] : [`directions in ${calibrationLora}`]),
+  ].join(" or ");
+  if (isLearnedOptimizer(method)) return learnedLine(plan, method, { learned, data });
+  const compensated = compensatedCount(plan);
+  const name = method === "quip" ? "quip" : "gptq";
+  if (data === "") {
+    const none = "no calibration data was given";
+    if (name === "quip" && quip.storeTransformed) {
+      return `method: quip, transformed and rounded to nearest with scale search (${none})`;
+    }
+    const nothing = method === "auto" ? "" : ": there is nothing to compensate by";
+    return `method: ${method}, round to nearest with scale search (${none}${nothing})`;
+  }
+  if (compensated === 0) {
+    return `method: round to nearest with scale search: ${name} compensates by real statistics, and no ` +
+      `layer has ${data}`;
+  }
+  const rest = plan.totals.quantize - compensated;
+  return `method: ${name} for ${compensated} layers with ${data}` +
+    (rest > 0 ? `, round to nearest with scale search for the ${rest} others` : "");
+}
+
+function learnedLine(
+  plan: Plan,
+  method: LearnedOptimizer,
+  { learned, data }: { learned: number; data: string },
+): string {
+  const rest = plan.totals.quantize - learned;
+  const by = data === ""
+    ? "by the error in the leading singular directions of each layer (no calibration data was given)"
+    : `by the error of the outputs for layers with ${data}, else in their leading ` +
+      "singular directions";
+  return `method: ${method}, learned rounding of ${learned} ${
+    learned === 1 ? "layer" : "layers"
+  }, ` +
+    by + (rest > 0 ? `; other methods for the ${rest} others` : "");
+}
+
+/** What stock ComfyUI will not load, said loudly before it is written. */
+function targetWarnings(plan: Plan, options: ConvertOptions): string[] {
+  const formats = new Set(plan.tensors.flatMap(({ scheme }) => scheme?.format ?? []));
+  const warnings: string[] = [];
+  if (plan.totals.quantize === 0 && plan.totals.cast === 0) {
+    warnings.push(
+      "nothing will be quantized: the output is a copy (`--dry-run` gives the reason for each tensor)",
+    );
+  }
+  for (const format of formats) {
+    if (isStockFormat(format)) continue;
+    warnings.push(
+      `stock ComfyUI does not load ${format} (KeyError); convert_to_quant's own loader and its forks do`,
+    );
+  }
+  if (plan.detection.layout === "lora" && plan.totals.quantize > 0) {
+    warnings.push(
+      "stock ComfyUI takes the codes of a quantized LoRA for its weights: `quantsmith dequantize` it " +
+        "before it is loaded there, or merge the original by --merge-lora",
+    );
+  }
+  if (!options.comfyQuant && plan.totals.quantize > 0) {
+    warnings.push(
+      "without comfy_quant markers stock ComfyUI does not see that the file is quantized; " +
+        "loaders of the old scale_weight layout do",
+    );
+  }
+  return warnings;
+}

@@ -1,0 +1,148 @@
+/** What a conversion says and writes after its work: report, quality, verification, and the exit code. */
+
+import type { ConvertResult, GpuShare } from "../../convert/convert.ts";
+import { fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
+import type { EventWriter } from "../events.ts";
+import { formatBytes, formatSeconds } from "../format.ts";
+import type { ConvertIo } from "../options.ts";
+import { overallOutput } from "../../convert/output_errors.ts";
+import { worstLayersFirst } from "../../run/layer_errors.ts";
+import { overallOf, qualityTable, sqnrPhrase } from "../quality_table.ts";
+import { writeReport } from "../report/write_report.ts";
+import { checkSideFile, type SideFileRules } from "../../safetensors/side_file.ts";
+import type { ModelSource } from "../../safetensors/model_source.ts";
+import { verifyOutput } from "../verify_output.ts";
+
+import type { ConversionRequest } from "./conversion_request.ts";
+import { methodLine, totalsJson } from "./announce.ts";
+
+type Request = ConversionRequest;
+
+/** Refuses a report that cannot be written, or would replace a file of this run: before the work. */
+export function checkReport(
+  io: ConvertIo,
+  { inputs, outputs }: Pick<SideFileRules, "inputs" | "outputs">,
+): void {
+  if (io.reportPath !== null) {
+    checkSideFile(io.reportPath, reportRules(io, { inputs, outputs }));
+  }
+}
+
+function reportRules(
+  { input, readPaths, force }: ConvertIo,
+  { inputs, outputs }: Pick<SideFileRules, "inputs" | "outputs">,
+): SideFileRules {
+  return { force, inputs: [input, ...readPaths, ...inputs], outputs };
+}
+
+export async function conclude(
+  result: ConvertResult,
+  request: Request & { readonly source: ModelSource; readonly outputs: readonly string[] },
+  events: EventWriter | null,
+): Promise<0 | 1> {
+  const { io, context, log } = request;
+  const overall = overallOf(result.layers);
+  const output = overallOutput(result.layers);
+  const { options } = request;
+  const method = options.output === "fp16"
+    ? "cast to F16"
+    : options.method === "simple"
+    ? "method: simple, round to nearest"
+    : methodLine(result.plan, options);
+  if (result.part?.wasFinished) {
+    const { index, count } = result.part;
+    log.info(`part ${index} of ${count} was finished before: nothing is done`);
+  }
+  const rules = reportRules(io, { inputs: request.source.paths, outputs: request.outputs });
+  await writeReport(result, { io, options, method, rules });
+  for (const note of fallbackNotes(result.layers)) log.warn(note);
+  const rows = rowsNote(result.layers);
+  if (rows !== null) log.info(rows);
+  const low = result.layers.filter(({ errors }) =>
+    errors.sqnrDb !== null && errors.sqnrDb < io.qualityThreshold
+  );
+  if (io.reportQuality && !io.json) {
+    for (const line of qualityTable(result.layers, { thresholdDb: io.qualityThreshold })) {
+      context.stdout(line);
+    }
+    const corrected = result.layers.filter(({ bias }) => bias !== null && bias.factor > 0).length;
+    if (corrected > 0) context.stdout(`biases corrected: ${corrected}`);
+  }
+  if ((io.reportQuality || io.strict) && low.length > 0) {
+    log.warn(`${low.length} layers are below ${io.qualityThreshold} dB SQNR`);
+  }
+  const { totals } = result.plan;
+  const readBytes = totals.inputBytes * (1 - (result.resumed ?? 0));
+  const rate = formatBytes(1000 * readBytes / Math.max(result.elapsedMs, 1));
+  log.info(
+    `done: ${formatBytes(totals.outputBytes)} in ${formatSeconds(result.elapsedMs)} ` +
+      `(${rate}/s)${overall === null ? "" : `, ${qualityLine(result, overall.sqnrDb)}`}`,
+  );
+  for (const line of replacedLines(result)) log.info(line);
+  if (result.part !== null) log.info("`quantsmith join` makes the output once all parts are there");
+  if (result.gpu !== null) log.verbose(gpuLine(result.gpu));
+  const check = io.verify
+    ? await verifyOutput(result.output, {
+      source: request.options.merge === null && request.options.smoothAlpha === null
+        ? request.source
+        : null,
+      correctedBiases: new Set(
+        result.layers.flatMap(({ bias }) => bias !== null && bias.factor > 0 ? [bias.name] : []),
+      ),
+      context,
+      workers: result.workers,
+    })
+    : null;
+  for (const line of check?.lines ?? []) log.info(line);
+  events?.done({
+    output: result.output,
+    totals: totalsJson(result.plan),
+    quality: overall,
+    output_error: output,
+    below_threshold: low.map(({ name }) => name),
+    verified: check === null ? null : {
+      loads: check.loads,
+      matches: check.matches,
+      problems: check.problems,
+    },
+    gpu: result.gpu,
+    ...(result.part === null ? {} : {
+      part: {
+        index: result.part.index,
+        count: result.part.count,
+        manifest: result.part.manifest,
+        was_finished: result.part.wasFinished,
+      },
+    }),
+    ...(result.replaced.removed.length === 0 ? {} : { removed_shards: result.replaced.removed }),
+    elapsed_ms: Math.round(result.elapsedMs),
+  });
+  if (check !== null && !(check.loads && check.matches)) return 1;
+  return io.strict && low.length > 0 ? 1 : 0;
+}
+
+/** What became of the shards of an output that had the name before. */
+function replacedLines({ replaced: { removed, left } }: ConvertResult): string[] {
+  const shards = (names: readonly string[]) =>
+    names.length === 1
+      ? `1 shard of the replaced output, ${names[0]}`
+      : `${names.length} shards of the replaced output, ${names[0]} to ${names.at(-1)}`;
+  return [
+    ...(removed.length === 0 ? [] : [`removed: ${shards(removed)}`]),
+    ...(left.length === 0
+      ? []
+      : [`not removed: ${shards(left.map(({ name }) => name))} (${left[0]!.why})`]),
+  ];
+}
+
+function gpuLine({ adapter, operations, failure }: GpuShare): string {
+  const rest = failure === null ? "" : "; the CPU did the rest, as it failed";
+  return `${adapter} did ${operations} operations${rest}`;
+}
+
+function qualityLine(result: ConvertResult, sqnrDb: number | null): string {
+  const worst = worstLayersFirst(result.layers)[0]!;
+  return `SQNR ${sqnrPhrase(sqnrDb)} overall, worst ${
+    sqnrPhrase(worst.errors.sqnrDb)
+  } (${worst.name})`;
+}
