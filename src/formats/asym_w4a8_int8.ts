@@ -6,7 +6,12 @@
 import { broken, type Format, type LayerTensors, type Recognised, type Refusal } from "./format.ts";
 import { elementsOf, sameShape, shown } from "./layer_shapes.ts";
 import { isPowerOf4 } from "./marker_reader.ts";
-import type { BitField, MatrixSource, PackedCodes } from "./matrix_source.ts";
+import {
+  type BitField,
+  type MatrixSource,
+  type PackedCodes,
+  packedMatrix,
+} from "./matrix_source.ts";
 import { byCode } from "./packed_codes.ts";
 
 /** Levels of 4 bits without a table, and of 6 bits. */
@@ -141,17 +146,7 @@ function decode(layer: LayerTensors, found: Recognised): MatrixSource | Refusal 
       groupCols: cols,
     }],
   };
-  return {
-    name: codes.name,
-    file: codes.file,
-    offsetBytes: codes.offsetBytes,
-    dtype: "I8",
-    rows,
-    cols,
-    scale: null,
-    convrotGroupSize: rotation!,
-    packed,
-  };
+  return packedMatrix(codes, { rows, cols, convrotGroupSize: rotation! }, packed);
 }
 
 /** The low 4 bits of every code, then the 2 high ones. */

@@ -2,7 +2,7 @@
 
 import { broken, type Format, type LayerTensors, type Recognised, type Refusal } from "./format.ts";
 import { shown } from "./layer_shapes.ts";
-import type { MatrixSource } from "./matrix_source.ts";
+import { type MatrixSource, packedMatrix } from "./matrix_source.ts";
 import { isPowerOf4 } from "./marker_reader.ts";
 import { byCode } from "./packed_codes.ts";
 import { plainGroup } from "./scale_groups.ts";
@@ -77,27 +77,17 @@ function decode(layer: LayerTensors, found: Recognised): MatrixSource | Refusal 
   if (scale.dtype !== "F32" || !isFit) {
     return broken(scale, `it is ${shown(scale)}, not F32 [${rows}]`);
   }
-  return {
-    name: codes.name,
-    file: codes.file,
-    offsetBytes: codes.offsetBytes,
-    dtype: "I8",
-    rows,
-    cols,
-    scale: null,
-    convrotGroupSize: group,
-    packed: {
-      rowBytes: cols / 2,
-      fields: [{ firstByte: 0, bits: 4, highFirst: false }],
-      levels: LEVELS,
-      levelCount: 16,
-      scales: [{
-        file: scale.file,
-        offsetBytes: scale.offsetBytes,
-        dtype: "F32",
-        groupRows: 1,
-        groupCols: cols,
-      }],
-    },
-  };
+  return packedMatrix(codes, { rows, cols, convrotGroupSize: group }, {
+    rowBytes: cols / 2,
+    fields: [{ firstByte: 0, bits: 4, highFirst: false }],
+    levels: LEVELS,
+    levelCount: 16,
+    scales: [{
+      file: scale.file,
+      offsetBytes: scale.offsetBytes,
+      dtype: "F32",
+      groupRows: 1,
+      groupCols: cols,
+    }],
+  });
 }

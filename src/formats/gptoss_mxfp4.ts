@@ -3,6 +3,7 @@
  * exponents `P_scales` U8 `[E, N, K / 32]`. Restored as `P.weight` `[E, N, K]`, the name and layout of ComfyUI.
  */
 
+import { packedMatrix } from "./matrix_source.ts";
 import { broken, type Format } from "./format.ts";
 import { elementsOf, sameShape, shown } from "./layer_shapes.ts";
 import { E2M1_LEVELS } from "./packed_codes.ts";
@@ -35,29 +36,23 @@ export const gptossMxfp4: Format = {
       return broken(scale, `it is ${shown(scale)}, not U8 [${wanted.join(", ")}]`);
     }
     const cols = shape[shape.length - 1]!;
-    return {
-      name: codes.name,
-      file: codes.file,
-      offsetBytes: codes.offsetBytes,
-      dtype: "I8",
+    return packedMatrix(codes, {
       rows: elementsOf(shape.slice(0, -1)),
       cols,
-      scale: null,
       convrotGroupSize: null,
-      packed: {
-        rowBytes: cols / 2,
-        fields: [{ firstByte: 0, bits: 4, highFirst: false }],
-        levels: E2M1_LEVELS,
-        levelCount: 16,
-        scales: [{
-          file: scale.file,
-          offsetBytes: scale.offsetBytes,
-          dtype: "F8_E8M0",
-          groupRows: 1,
-          groupCols: BLOCK,
-        }],
-      },
-    };
+    }, {
+      rowBytes: cols / 2,
+      fields: [{ firstByte: 0, bits: 4, highFirst: false }],
+      levels: E2M1_LEVELS,
+      levelCount: 16,
+      scales: [{
+        file: scale.file,
+        offsetBytes: scale.offsetBytes,
+        dtype: "F8_E8M0",
+        groupRows: 1,
+        groupCols: BLOCK,
+      }],
+    });
   },
   problems: (report, _, { codes }) => reportForeignLayout(report, TITLE, codes.name),
   words: () => [TITLE, ""],

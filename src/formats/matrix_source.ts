@@ -1,5 +1,6 @@
 /** Where the values of a weight come from: plain data that workers decode by, whatever format it is stored in. */
 
+import type { SourceTensor } from "../core/tensor.ts";
 import type { FloatDType } from "../core/dtype.ts";
 import type { LoraDelta } from "../lora/lora_delta.ts";
 
@@ -85,6 +86,24 @@ export interface MatrixSource {
   readonly smoothFactors?: FilePlace;
   /** LoRAs that are added to the decoded values, in order; every rectangle then has whole rows. */
   readonly deltas?: readonly LoraDelta[];
+}
+
+/**
+ * Returns the source of a weight whose codes are packed: `codes` is where they lie, `packed` how they are read.
+ *
+ * @param shape of the weight once it is decoded, and the group it is rotated by; null: it is not.
+ */
+export function packedMatrix(
+  { name, file, offsetBytes }: SourceTensor,
+  { rows, cols, convrotGroupSize }: Pick<MatrixSource, "rows" | "cols" | "convrotGroupSize">,
+  packed: PackedCodes,
+): MatrixSource {
+  return {
+    ...{ name, file, offsetBytes, dtype: "I8", rows, cols },
+    scale: null,
+    convrotGroupSize,
+    packed,
+  };
 }
 
 /** Returns `matrix` with all its files counted from `offset` on: where its model is one of several of a run. */

@@ -2,7 +2,7 @@
 
 import { broken, type Format, type LayerTensors, type Recognised, type Refusal } from "./format.ts";
 import { codesShape, roundUp, sameShape, shown } from "./layer_shapes.ts";
-import type { MatrixSource } from "./matrix_source.ts";
+import { type MatrixSource, packedMatrix } from "./matrix_source.ts";
 import { E4M3_LEVELS } from "./packed_codes.ts";
 import { apartTiles, ownRows, tiledScales, tiledShape } from "./padded_size.ts";
 
@@ -44,30 +44,20 @@ function decode(_: LayerTensors, found: Recognised): MatrixSource | Refusal {
   const stored = codes.shape[codes.shape.length - 1] ?? 1, { rows, cols } = codesShape(shape);
   const apart = apartTiles(codes, tiledScales(codes.shape, stored / GROUP).height);
   if (apart !== null) return apart;
-  return {
-    name: codes.name,
-    file: codes.file,
-    offsetBytes: codes.offsetBytes,
-    dtype: "I8",
-    rows,
-    cols,
-    scale: null,
-    convrotGroupSize: null,
-    packed: {
-      rowBytes: stored,
-      fields: [{ firstByte: 0, bits: 8, highFirst: false }],
-      levels: E4M3_LEVELS,
-      levelCount: 256,
-      scales: [{
-        file: scale.file,
-        offsetBytes: scale.offsetBytes,
-        dtype: "F8_E8M0",
-        groupRows: 1,
-        groupCols: GROUP,
-        tiledAcross: tiledShape(1, stored / GROUP)[1],
-      }],
-    },
-  };
+  return packedMatrix(codes, { rows, cols, convrotGroupSize: null }, {
+    rowBytes: stored,
+    fields: [{ firstByte: 0, bits: 8, highFirst: false }],
+    levels: E4M3_LEVELS,
+    levelCount: 256,
+    scales: [{
+      file: scale.file,
+      offsetBytes: scale.offsetBytes,
+      dtype: "F8_E8M0",
+      groupRows: 1,
+      groupCols: GROUP,
+      tiledAcross: tiledShape(1, stored / GROUP)[1],
+    }],
+  });
 }
 
 /** What does not fit together; null: nothing. */

@@ -9,7 +9,7 @@ import {
   unreadable,
 } from "./format.ts";
 import { codesShape, isOneValue, roundUp, sameShape, shown } from "./layer_shapes.ts";
-import type { MatrixSource } from "./matrix_source.ts";
+import { type MatrixSource, packedMatrix } from "./matrix_source.ts";
 import { E2M1_LEVELS } from "./packed_codes.ts";
 import { apartTiles, ownRows, tiledScales, tiledShape } from "./padded_size.ts";
 
@@ -84,37 +84,27 @@ export function nvfp4Matrix(
 ): MatrixSource {
   const { rows, cols } = codesShape(shape);
   const all = parts.get("weight_scale_2")!;
-  return {
-    name: codes.name,
-    file: codes.file,
-    offsetBytes: codes.offsetBytes,
-    dtype: "I8",
-    rows,
-    cols,
-    scale: null,
-    convrotGroupSize: null,
-    packed: {
-      rowBytes: columnsOf(codes) / 2,
-      fields: [{ firstByte: 0, bits: 4, highFirst }],
-      levels: E2M1_LEVELS,
-      levelCount: 16,
-      scales: [{
-        file: scale!.file,
-        offsetBytes: scale!.offsetBytes,
-        dtype: "F8_E4M3",
-        groupRows: 1,
-        groupCols: NVFP4_GROUP,
-        ...(tiledAcross === undefined ? {} : { tiledAcross }),
-      }, {
-        file: all.file,
-        offsetBytes: all.offsetBytes,
-        dtype: "F32",
-        // One for all, or one per expert of a bank.
-        groupRows: isOneValue(all.shape) ? Math.max(1, rows) : shape[shape.length - 2]!,
-        groupCols: Math.max(1, cols),
-      }],
-    },
-  };
+  return packedMatrix(codes, { rows, cols, convrotGroupSize: null }, {
+    rowBytes: columnsOf(codes) / 2,
+    fields: [{ firstByte: 0, bits: 4, highFirst }],
+    levels: E2M1_LEVELS,
+    levelCount: 16,
+    scales: [{
+      file: scale!.file,
+      offsetBytes: scale!.offsetBytes,
+      dtype: "F8_E4M3",
+      groupRows: 1,
+      groupCols: NVFP4_GROUP,
+      ...(tiledAcross === undefined ? {} : { tiledAcross }),
+    }, {
+      file: all.file,
+      offsetBytes: all.offsetBytes,
+      dtype: "F32",
+      // One for all, or one per expert of a bank.
+      groupRows: isOneValue(all.shape) ? Math.max(1, rows) : shape[shape.length - 2]!,
+      groupCols: Math.max(1, cols),
+    }],
+  });
 }
 
 /** What does not fit together, and the rule it breaks; null: nothing. */
