@@ -215,47 +215,90 @@ export interface GptqRows {
  */
 export function gptqRows(context: LinalgContext, factor: GptqFactor, rows: GptqRows): void {
   const { size, order } = factor;
-  const { grid, weights, codes } = rows;
-  const count = weights.length / size;
-  if (grid.cols !== size || codes.length !== weights.length || !Number.isInteger(count)) {
-    throw new RangeError(
-      `Cannot round rows: ${weights.length} weights and ${codes.length} codes of ${grid.cols} ` +
-        `columns, the Hessian has ${size} channels`,
-    );
+  if (order !== null) {
+    const round = (chunk: LdlqRows) => roundBlocks(context, factor, chunk);
+    roundInOrder(context, rows, { size, order, chunkRows: CHUNK_ROWS }, round);
+    return;
   }
+  const count = countRows(rows, size);
+  withScratch(context, () => {
+    roundBlocks(context, factor, {
+      ...gridInOrder(context.memory, rows, { size, order }),
+      firstRow: rows.firstRow,
+      weights: matrix(rows.weights, count, size),
+      codes: rows.codes,
+    });
+  });
+}
+
+/**
+ * Rounds rows whose columns go in another order, `chunkRows` at a time: `round` gets copies in that order, and
+ * what it makes of them goes back to where it belongs.
+ *
+ * @param size K, the columns.
+ * @param order column k of what `round` gets is column `order[k]` of the layer.
+ * @throws RangeError if sizes do not fit together, or the memory is exhausted.
+ */
+export function roundInOrder(
+  context: LinalgContext,
+  rows: GptqRows,
+  { size, order, chunkRows }: {
+    readonly size: number;
+    readonly order: Int32Array;
+    readonly chunkRows: number;
+  },
+  round: (chunk: LdlqRows) => void,
+): void {
+  const { weights, codes } = rows;
+  const count = countRows(rows, size);
   withScratch(context, () => {
     const { memory } = context;
-    const columnGroups = memory.i32(size);
-    for (let k = 0; k < size; k++) {
-      const column = order === null ? k : order[k]!;
-      columnGroups[k] = Math.floor(column / grid.groupCols);
-    }
-    const shared = {
-      scales: rows.scales,
-      scaleCols: grid.cols / grid.groupCols,
-      groupRows: grid.groupRows,
-      columnGroups,
-      codesRowStride: size,
-    };
-    if (order === null) {
-      const layer = { ...shared, firstRow: rows.firstRow, weights: matrix(weights, count, size) };
-      roundBlocks(context, factor, { ...layer, codes });
-      return;
-    }
-    const chunkRows = Math.min(count, CHUNK_ROWS);
-    const chunkWeights = memory.f32(chunkRows * size), chunkCodes = memory.i8(chunkRows * size);
-    for (let start = 0; start < count; start += chunkRows) {
-      const height = Math.min(chunkRows, count - start), at = start * size;
+    const grid = gridInOrder(memory, rows, { size, order });
+    const most = Math.min(count, chunkRows);
+    const chunkWeights = memory.f32(most * size), chunkCodes = memory.i8(most * size);
+    for (let start = 0; start < count; start += most) {
+      const height = Math.min(most, count - start), at = start * size;
       const original = matrix(weights.subarray(at), height, size);
       const moved = matrix(chunkWeights, height, size);
       gatherColumns(moved, original, order);
-      const layer = { ...shared, firstRow: rows.firstRow + start, weights: moved };
-      roundBlocks(context, factor, { ...layer, codes: chunkCodes });
+      round({ ...grid, firstRow: rows.firstRow + start, weights: moved, codes: chunkCodes });
       if (rows.errors ?? true) scatterColumns(original, moved, order);
       const toCodes = matrix(codes.subarray(at), height, size);
       scatterColumns(toCodes, matrix(chunkCodes, height, size), order);
     }
   });
+}
+
+/** Returns how many rows there are. */
+function countRows({ weights, codes, grid }: GptqRows, size: number): number {
+  const count = weights.length / size;
+  if (grid.cols === size && codes.length === weights.length && Number.isInteger(count)) {
+    return count;
+  }
+  throw new RangeError(
+    `Cannot round rows: ${weights.length} weights and ${codes.length} codes of ${grid.cols} ` +
+      `columns, the Hessian has ${size} channels`,
+  );
+}
+
+/** The grid of a layer, for columns in `order`. Null: as they stand. */
+function gridInOrder(
+  memory: Allocator,
+  { grid, scales }: GptqRows,
+  { size, order }: Pick<GptqFactor, "size" | "order">,
+): Omit<LdlqRows, "weights" | "codes" | "firstRow"> {
+  const columnGroups = memory.i32(size);
+  for (let k = 0; k < size; k++) {
+    const column = order === null ? k : order[k]!;
+    columnGroups[k] = Math.floor(column / grid.groupCols);
+  }
+  return {
+    scales,
+    scaleCols: grid.cols / grid.groupCols,
+    groupRows: grid.groupRows,
+    columnGroups,
+    codesRowStride: size,
+  };
 }
 
 /** Rows that are reordered at a time: many enough that preparing the factor's columns costs little. */

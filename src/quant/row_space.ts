@@ -23,11 +23,11 @@
 import type { Kernels } from "../backend/backend.ts";
 import { cholesky, choleskyScratchBytes, solveRows } from "../linalg/cholesky.ts";
 import { type Allocator, type LinalgContext, withScratch } from "../linalg/context.ts";
-import { LDLQ_BLOCK } from "../linalg/ldlq.ts";
+import { LDLQ_BLOCK, type LdlqRows } from "../linalg/ldlq.ts";
 import { block, matrix, type MatrixF32, type MatrixF64, transpose } from "../linalg/matrix.ts";
-import { actOrder, gatherColumns, scatterColumns } from "../linalg/permute.ts";
+import { actOrder, gatherColumns } from "../linalg/permute.ts";
 import { shareOf, triangleShareOf } from "../linalg/team.ts";
-import type { GptqRows } from "./gptq.ts";
+import { type GptqRows, roundInOrder } from "./gptq.ts";
 
 /** Most columns of a block: D has blocks of the rotation group, which must lie within one. */
 export const BLOCK_COLS_MAX = 256;
@@ -304,76 +304,33 @@ export function roundInRowSpace(
   factor: RowSpaceFactor,
   rows: GptqRows,
 ): void {
-  const { order } = factor;
-  const cols = factor.inputs.rows;
-  const { grid, weights, codes } = rows;
-  const count = weights.length / cols;
-  if (grid.cols !== cols || codes.length !== weights.length || !Number.isInteger(count)) {
-    throw new RangeError(
-      `Cannot round rows: ${weights.length} weights and ${codes.length} codes of ${grid.cols} ` +
-        `columns, the Hessian has ${cols} channels`,
-    );
-  }
+  const { inputs, blockCols, order } = factor;
+  const size = inputs.rows, most = Math.min(CHUNK_ROWS, Math.ceil(rows.weights.length / size));
   withScratch(context, () => {
-    const { memory } = context;
-    const columnGroups = memory.i32(cols);
-    for (let k = 0; k < cols; k++) columnGroups[k] = Math.floor(order[k]! / grid.groupCols);
-    const height = Math.min(count, CHUNK_ROWS);
-    const chunk: Chunk = {
-      weights: memory.f32(height * cols),
-      codes: memory.i8(height * cols),
-      sums: memory.f32(height * factor.inputs.cols),
-      feedback: memory.f32(height * factor.blockCols),
-    };
-    for (let start = 0; start < count; start += CHUNK_ROWS) {
-      const now = Math.min(CHUNK_ROWS, count - start), at = start * cols;
-      const original = matrix(weights.subarray(at), now, cols);
-      const moved = matrix(chunk.weights, now, cols);
-      gatherColumns(moved, original, order);
-      roundChunk(context, factor, chunk, {
-        scales: rows.scales,
-        scaleCols: grid.cols / grid.groupCols,
-        groupRows: grid.groupRows,
-        firstRow: rows.firstRow + start,
-        rows: now,
-        columnGroups,
-      });
-      if (rows.errors ?? true) scatterColumns(original, moved, order);
-      const toCodes = matrix(codes.subarray(at), now, cols);
-      scatterColumns(toCodes, matrix(chunk.codes, now, cols), order);
-    }
+    const sums = context.memory.f32(most * inputs.cols);
+    const feedback = context.memory.f32(most * blockCols);
+    roundInOrder(
+      context,
+      rows,
+      { size, order, chunkRows: CHUNK_ROWS },
+      (chunk) => roundChunk(context, factor, chunk, { sums, feedback }),
+    );
   });
 }
 
-interface Chunk {
-  readonly weights: Float32Array;
-  readonly codes: Int8Array;
-  /** R, f32 `[rows, T]`. */
-  readonly sums: Float32Array;
-  readonly feedback: Float32Array;
-}
-
-interface ChunkGrid {
-  readonly scales: Float32Array;
-  readonly scaleCols: number;
-  readonly groupRows: number;
-  readonly firstRow: number;
-  readonly rows: number;
-  readonly columnGroups: Int32Array;
-}
-
+/** @param room R, f32 `[rows, T]`, and what later blocks feed back into one, f32 `[rows, B]`. */
 function roundChunk(
   { kernels }: LinalgContext,
   { inputs, feed, panels, blockCols: width }: RowSpaceFactor,
-  chunk: Chunk,
-  { rows, ...grid }: ChunkGrid,
+  chunk: LdlqRows,
+  room: { readonly sums: Float32Array; readonly feedback: Float32Array },
 ): void {
+  const { weights } = chunk, { rows } = weights;
   const cols = inputs.rows, terms = inputs.cols;
-  const weights = matrix(chunk.weights, rows, cols);
-  const sums = matrix(chunk.sums, rows, terms);
+  const sums = matrix(room.sums, rows, terms);
   sums.data.fill(0, 0, rows * terms);
   for (let first = cols - width; first >= 0; first -= width) {
-    const fed = matrix(chunk.feedback, rows, width);
+    const fed = matrix(room.feedback, rows, width);
     const panel = matrix(panels.subarray(first * width, (first + width) * width), width, width);
     const p = matrix(feed.subarray(first * terms, (first + width) * terms), terms, width);
     kernels.gemmF32(fed, sums, p, "set");
@@ -386,13 +343,12 @@ function roundChunk(
         kernels.gemmF32(own, done, block(panel, at + wide, at, later, wide), "add");
       }
       kernels.ldlqBlock({
-        ...grid,
+        ...chunk,
         codes: chunk.codes.subarray(first + at),
-        codesRowStride: cols,
         weights: block(weights, 0, first + at, rows, wide),
         feedback: own,
         panel: block(panel, at, at, wide, wide),
-        columnGroups: grid.columnGroups.subarray(first + at, first + at + wide),
+        columnGroups: chunk.columnGroups.subarray(first + at, first + at + wide),
       });
     }
     if (first > 0) {

@@ -146,6 +146,7 @@ function layerInRowSpace(
   }
   const scaleSearch = factor === null ? compensation.fallbackScaleSearch : task.scaleSearch;
   const searched = { ...task, scaleSearch };
+  const toNearest = nothingToFeedBack(task.source.cols);
   return {
     task: searched,
     oneScale: hasOneScale(task) ? scales.plain(searched) : null,
@@ -154,9 +155,7 @@ function layerInRowSpace(
     guard: null,
     share: largestShare(compensation),
     round: (_context, own, rows) =>
-      factor === null
-        ? gptqRows(own, nothingToFeedBack(task.source.cols), rows)
-        : roundInRowSpace(own, factor, rows),
+      factor === null ? gptqRows(own, toNearest, rows) : roundInRowSpace(own, factor, rows),
     measures: (context, own) => factor === null ? null : rowSpaceMeasures(context, own, factor),
     drop: () => {},
   };
