@@ -35,7 +35,7 @@ import { workersWithin } from "../run/budget.ts";
 import { checkStatistics } from "./check_statistics.ts";
 import { layerErrors } from "../run/layer_errors.ts";
 import { compensatedRows } from "../run/layer_notes.ts";
-import { finishLayers } from "./finish_layers.ts";
+import { finishLayers, rewrittenBiases } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
 import { deltaBytes } from "../plan/lora_merge.ts";
 import { placeOnGpu } from "../run/gpu_tasks.ts";
@@ -336,6 +336,9 @@ function openSession(
     force,
     resume,
     times,
+    tasks: work.tasks,
+    rewritten: rewrittenBiases(prepared, plan, request.options),
+    signal: request.signal,
     fingerprint: () => fingerprintBy(request, { inputs, plan, work, device: pool.device }),
   });
 }

@@ -99,6 +99,20 @@ export async function finishLayers(prepared: Prepared, request: FinishRequest): 
   return { outputs, biases };
 }
 
+/** Names of the biases that {@link finishLayers} may replace after they were copied. */
+export function rewrittenBiases(
+  { calibration }: Pick<Prepared, "calibration">,
+  { tensors }: Pick<Plan, "tensors">,
+  { biasCorrection }: Pick<ConvertOptions, "biasCorrection">,
+): Set<string> {
+  if (calibration === null || !biasCorrection) return new Set();
+  return new Set(
+    tensors.flatMap(({ source, scheme }) =>
+      scheme === null ? [] : [source.name.replace(/weight$/, "bias")]
+    ),
+  );
+}
+
 /** A measuring task with what its inputs are. */
 export interface Measurement {
   readonly task: MeasureTask;

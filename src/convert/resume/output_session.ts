@@ -16,6 +16,8 @@ import { OutputSet } from "../../safetensors/output_set.ts";
 import type { ReplacedShards } from "../../safetensors/replaced_shards.ts";
 import { type OutputLayout, outputNames } from "../../safetensors/shard_layout.ts";
 import type { FinishedWork, RunJournal } from "../../run/workers/checkpoints.ts";
+import type { Task } from "../../run/tasks.ts";
+import { type CheckedWork, checkFinished } from "./check_finished.ts";
 import { differences, type Fingerprint } from "./fingerprint.ts";
 import { decodeJournal, encodeFingerprint, encodeFinished } from "./progress_record.ts";
 
@@ -35,6 +37,11 @@ export interface SessionOptions {
   readonly resume: boolean;
   /** Of this run; only asked for where it is needed. */
   readonly fingerprint: () => Fingerprint;
+  /** Of this run, in their order. */
+  readonly tasks: readonly Task[];
+  /** Names of tasks whose bytes a later step of the run replaces. Absent: none. */
+  readonly rewritten?: ReadonlySet<string>;
+  readonly signal?: AbortSignal | undefined;
   readonly times?: SessionTimes | undefined;
 }
 
@@ -49,7 +56,7 @@ export class OutputSession {
   readonly output: OutputSet;
   /** What an earlier run finished; null: this one begins. */
   readonly resumed: FinishedWork | null;
-  /** A sentence about what an earlier run left that is replaced; null: nothing. */
+  /** A sentence about what an earlier run left and is not gone on with; null: there is none. */
   readonly note: string | null;
   readonly #paths: Paths;
   readonly #lock: OutputLock;
@@ -105,6 +112,13 @@ export class OutputSession {
         );
       }
       const finished = resume && left.kind === "work" ? left : null;
+      const places = files.map((file, i) => ({ ...layout.parts[i]!, path: paths.partial(file) }));
+      const checked = finished === null ? null : await checkFinished(finished.finished, {
+        tasks: options.tasks,
+        places,
+        rewritten: options.rewritten ?? new Set(),
+        signal: options.signal,
+      });
       const output = OutputSet.create(path, layout, {
         force,
         partial: { pathOf: paths.partial, reuse: finished !== null },
@@ -115,8 +129,8 @@ export class OutputSession {
         paths,
         output,
         journal,
-        resumed: finished?.finished ?? null,
-        note: noteOf(left, options),
+        resumed: checked?.finished ?? null,
+        note: checked === null ? noteOf(left, options) : damageNote(checked),
         options,
       });
     } catch (error) {
@@ -216,6 +230,12 @@ function whatIsLeft(
     return { kind: "useless", why: ["its partial file is missing, or has another size"] };
   }
   return { kind: "work", finished: said.finished, endBytes: found.endBytes };
+}
+
+function damageNote({ damaged, checked }: CheckedWork): string | null {
+  if (damaged === 0) return null;
+  return `${damaged} of ${checked} finished pieces of work are done again: their bytes in the ` +
+    "partial file are not those that the journal vouches for; check the disk";
 }
 
 function noteOf(left: Left, { resume }: SessionOptions): string | null {

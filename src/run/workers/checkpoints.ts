@@ -8,6 +8,7 @@ import { SLOT_LENGTH } from "../chunks/chunk_context.ts";
 import { inputBytesOf } from "../task_kinds.ts";
 import { TaskList } from "../task_list.ts";
 import { isTeamTask, type Task } from "../tasks.ts";
+import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Note } from "../note.ts";
 
 /** Chunks that are in the file, with their numbers, and what was said of tensors that are. */
@@ -18,6 +19,8 @@ export interface FinishedWork {
   readonly slots: Float64Array;
   /** By number of the task. */
   readonly notes: ReadonlyMap<number, Note>;
+  /** What was written, by chunk; under its first chunk for all of a task that workers do together. */
+  readonly written: ReadonlyMap<number, readonly WrittenBytes[]>;
 }
 
 /** A journal of a run. */
@@ -40,6 +43,7 @@ export interface RunState {
   readonly slots: Float64Array;
   /** Whether a task is done, and all of it was said. */
   readonly isDone: (task: number) => boolean;
+  readonly workers: number;
 }
 
 /** Entries take no more than this part of the time. */
@@ -47,8 +51,8 @@ const MOST_OF_TIME = 1 / 4;
 
 /** Puts what was finished before into `state`; returns the tasks that are done, and what is known of them. */
 export function restore(
-  { list, done, slots }: RunState,
-  { chunks, slots: numbers, notes }: FinishedWork,
+  { list, done, slots }: Pick<RunState, "list" | "done" | "slots">,
+  { chunks, slots: numbers, notes }: Pick<FinishedWork, "chunks" | "slots" | "notes">,
 ): { readonly tasks: readonly number[]; readonly notes: ReadonlyMap<number, Note> } {
   const left = list.tasks.map((_, task) => list.firstChunk[task + 1]! - list.firstChunk[task]!);
   chunks.forEach((chunk, i) => {
@@ -68,6 +72,7 @@ export class Checkpoints {
   readonly #fail: (error: unknown) => void;
   readonly #saved: Uint8Array;
   readonly #notes = new Map<number, Note>();
+  readonly #written = new Map<number, { bytes: readonly WrittenBytes[]; writers: number }>();
   #timer: ReturnType<typeof setTimeout> | undefined;
   #pending: Promise<void> = Promise.resolve();
   #hasSaved: boolean;
@@ -86,6 +91,15 @@ export class Checkpoints {
   /** Takes down what was said of a task. */
   note(task: number, note: Note): void {
     this.#notes.set(task, note);
+  }
+
+  /** Takes down what a worker wrote of a chunk. */
+  written(chunk: number, bytes: readonly WrittenBytes[]): void {
+    const before = this.#written.get(chunk) ?? { bytes: [], writers: 0 };
+    this.#written.set(chunk, {
+      bytes: [...before.bytes, ...bytes],
+      writers: before.writers + 1,
+    });
   }
 
   /** Waits for the last entry; makes one more, unless the run ends well before there was any. */
@@ -117,25 +131,65 @@ export class Checkpoints {
       numbers.set(slot, i * SLOT_LENGTH);
     });
     const notes = new Map(this.#notes);
-    await this.#journal.save({ chunks, slots: numbers, notes });
+    const written = new Map(
+      chunks.flatMap((chunk) => {
+        const found = this.#written.get(chunk);
+        return found === undefined ? [] : [[chunk, found.bytes] as const];
+      }),
+    );
+    await this.#journal.save({ chunks, slots: numbers, notes, written });
     this.#hasSaved = true;
     for (const chunk of chunks) this.#saved[chunk] = 1;
     for (const task of notes.keys()) this.#notes.delete(task);
+    for (const chunk of written.keys()) this.#written.delete(chunk);
   }
 
   #newChunks(): number[] {
     const { list, done, isDone } = this.#state;
     const chunks: number[] = [];
+    const hasAll = (chunk: number, writers: number) =>
+      (this.#written.get(chunk)?.writers ?? 0) >= writers;
     list.tasks.forEach((task, index) => {
-      const isWhole = isTeamTask(task) ||
-        (task.kind === "quantize" && task.learned !== undefined);
-      if (isWhole && !isDone(index)) return;
+      if (isResumedWhole(task) && !isDone(index)) return;
+      const isTeam = isTeamTask(task);
+      // All workers report on their own ways: the last one may come after the task is done.
+      if (isTeam && !hasAll(list.firstChunk[index]!, this.#state.workers)) return;
       for (let chunk = list.firstChunk[index]!; chunk < list.firstChunk[index + 1]!; chunk++) {
-        if (this.#saved[chunk] === 0 && Atomics.load(done, chunk) === 1) chunks.push(chunk);
+        if (this.#saved[chunk] === 1 || Atomics.load(done, chunk) === 0) continue;
+        if (isTeam || hasAll(chunk, 1)) chunks.push(chunk);
       }
     });
     return chunks;
   }
+}
+
+/** Whether nothing of a task counts as finished before all of it is. */
+export function isResumedWhole(task: Task): boolean {
+  return isTeamTask(task) || (task.kind === "quantize" && task.learned !== undefined);
+}
+
+/** Returns `finished` without some chunks; tasks that are only resumed as a whole go with any of theirs. */
+export function withoutChunks(
+  tasks: readonly Task[],
+  finished: FinishedWork,
+  dropped: ReadonlySet<number>,
+): FinishedWork {
+  const list = new TaskList(tasks);
+  const touched = new Set([...dropped].map((chunk) => list.taskOf(chunk)));
+  const stays = finished.chunks.map((chunk) => {
+    const task = list.taskOf(chunk);
+    return !dropped.has(chunk) && !(touched.has(task) && isResumedWhole(list.tasks[task]!));
+  });
+  const chunks = finished.chunks.filter((_, i) => stays[i]);
+  const slots = new Float64Array(chunks.length * SLOT_LENGTH);
+  let at = 0;
+  finished.chunks.forEach((_, i) => {
+    if (!stays[i]) return;
+    slots.set(finished.slots.subarray(i * SLOT_LENGTH, (i + 1) * SLOT_LENGTH), at);
+    at += SLOT_LENGTH;
+  });
+  const written = new Map(chunks.map((chunk) => [chunk, finished.written.get(chunk) ?? []]));
+  return { chunks, slots, notes: finished.notes, written };
 }
 
 /** Returns the share of the bytes of `tasks` that belongs to the chunks of these numbers, 0..1. */

@@ -2,6 +2,7 @@
 
 import type { InputPath } from "../../remote/input_path.ts";
 import type { OutputPlace } from "../../safetensors/output_set.ts";
+import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Note } from "../note.ts";
 import type { Task } from "../tasks.ts";
 import type { GpuLink } from "./gpu_client.ts";
@@ -40,6 +41,8 @@ export interface RunMessage {
   readonly done: SharedArrayBuffer;
   /** Tasks of which nothing is left to do. */
   readonly doneTasks: ReadonlySet<number>;
+  /** Whether checksums of what is written are asked for. */
+  readonly recordsWrites: boolean;
 }
 
 /** What a worker reports. */
@@ -47,6 +50,11 @@ export type WorkerMessage =
   | { readonly kind: "taskDone"; readonly task: number }
   /** What became of a tensor. Comes before its `taskDone`. */
   | { readonly kind: "note"; readonly task: number; readonly note: Note }
+  /**
+   * What was written of a chunk, before it counts as done. Of a task that all workers do together each worker
+   * says once what it wrote, under the task's first chunk.
+   */
+  | { readonly kind: "written"; readonly chunk: number; readonly written: readonly WrittenBytes[] }
   /** A value that cannot be quantized was met in this task; the run stops. */
   | { readonly kind: "nonFinite"; readonly task: number }
   /** The worker has left the run. */

@@ -14,6 +14,7 @@ import { writeExactly } from "../../safetensors/output_file.ts";
 import { InterruptedRead } from "../../remote/channel.ts";
 import { InputFiles } from "../../safetensors/input_files.ts";
 import { placeOf } from "../../safetensors/output_set.ts";
+import { WriteRecord } from "../../safetensors/written_bytes.ts";
 import { type ChunkContext, SLOT, SLOT_LENGTH, type TeamContext } from "../chunks/chunk_context.ts";
 import { runChunk, runTogether } from "../task_kinds.ts";
 import { TaskList } from "../task_list.ts";
@@ -67,6 +68,7 @@ class Chunks {
   readonly #inputs: InputFiles;
   readonly #outputs: number[] = [];
   readonly #chunkDone: Uint8Array;
+  readonly #record: WriteRecord | null;
 
   constructor(
     run: RunMessage,
@@ -81,6 +83,7 @@ class Chunks {
     this.#run = run;
     this.#control = control;
     this.#chunkDone = new Uint8Array(run.done);
+    this.#record = run.recordsWrites ? new WriteRecord() : null;
     this.#list = list;
     this.#team = team;
     this.#inputs = new InputFiles(run.inputPaths, { shouldStop: () => this.#stops() });
@@ -130,6 +133,7 @@ class Chunks {
         contextOf: (index) => this.#contextOf(this.#list.firstChunk[this.task]! + index),
       };
       runTogether(context, task);
+      this.#postWritten(this.#list.firstChunk[this.task]!);
       this.#team.barrier(); // nobody takes shared memory anew while others still use it
       // By the one whose notes of the task came before.
       if (this.#team.index === 0 && !this.#stops()) this.#postDone();
@@ -148,6 +152,7 @@ class Chunks {
       const context = this.#contextOf(chunk);
       const index = chunk - this.#list.firstChunk[this.task]!;
       runChunk(context, task, this.#list.grids[this.task]!, index);
+      this.#postWritten(chunk);
       this.#done(task, context.slot);
     }
   }
@@ -189,6 +194,13 @@ class Chunks {
     const { outputs } = this.#run;
     const place = placeOf(outputs, address);
     writeExactly(this.#outputs[place]!, view, address - outputs[place]!.startBytes);
+    this.#record?.add(view, address);
+  }
+
+  #postWritten(chunk: number): void {
+    if (this.#record !== null) {
+      this.#post({ kind: "written", chunk, written: this.#record.take() });
+    }
   }
 
   #done(task: Task, slot: Float64Array): void {

@@ -21,6 +21,7 @@ import type { Task } from "../tasks.ts";
 import { announceReads } from "./announce_reads.ts";
 import type { GpuService } from "./gpu_service.ts";
 import { Checkpoints, restore, type RunJournal } from "./checkpoints.ts";
+import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Note } from "../note.ts";
 import { send, startWorker, threadFault } from "./start_worker.ts";
 import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
@@ -169,7 +170,7 @@ export class WorkerPool {
     let saveError: unknown = null;
     const checkpoints = run.journal === undefined
       ? null
-      : new Checkpoints(run.journal, state, (error) => {
+      : new Checkpoints(run.journal, { ...state, workers: this.size }, (error) => {
         saveError ??= error;
         stop();
       });
@@ -192,8 +193,10 @@ export class WorkerPool {
         run.onNote?.(task, said);
         checkpoints?.note(task, said);
       };
+      const written = (chunk: number, bytes: readonly WrittenBytes[]) =>
+        checkpoints?.written(chunk, bytes);
       const doneTasks = new Set(before.tasks);
-      await this.#runWorkers({ finish, note }, list, (index) => ({
+      await this.#runWorkers({ finish, note, written }, list, (index) => ({
         module: this.#module,
         linalgModule: run.tasks.some(needsLinalg) ? compileLinalg() : null,
         memory,
@@ -212,6 +215,7 @@ export class WorkerPool {
         slots: slots.buffer as SharedArrayBuffer,
         done: done.buffer,
         doneTasks,
+        recordsWrites: checkpoints !== null,
       }));
       if (run.signal?.aborted) throw new InterruptedError();
       if (saveError !== null) throw saveError;
@@ -229,9 +233,10 @@ export class WorkerPool {
 
   /** Waits until every worker has left the run; then throws the first failure. */
   async #runWorkers(
-    { finish: onTaskDone, note: onNote }: {
+    { finish: onTaskDone, note: onNote, written: onWritten }: {
       finish: (task: number) => void;
       note: (task: number, note: Note) => void;
+      written: (chunk: number, written: readonly WrittenBytes[]) => void;
     },
     list: TaskList,
     messageFor: (index: number) => RunMessage,
@@ -245,6 +250,9 @@ export class WorkerPool {
           switch (report.kind) {
             case "note":
               onNote(report.task, report.note);
+              break;
+            case "written":
+              onWritten(report.chunk, report.written);
               break;
             case "taskDone":
               onTaskDone(report.task);

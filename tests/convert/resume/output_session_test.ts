@@ -27,11 +27,13 @@ Deno.test("OutputSession.leave() touches nothing of a run that has taken the out
       force: false,
       resume,
       fingerprint: () => FINGERPRINT,
+      tasks: [],
     });
     await session.journal.save({
       chunks: [0],
       slots: new Float64Array(SLOT_LENGTH),
       notes: new Map(),
+      written: new Map(),
     });
     const files = [".m.safetensors.journal", ".m.safetensors.lock", ".m.safetensors.partial"];
     // As another run does that found this one standing still.
