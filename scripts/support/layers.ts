@@ -116,6 +116,7 @@ const MAY_TOUCH_THE_WORLD = [
   "src/safetensors/input_identity.ts",
   "src/safetensors/input_watch.ts",
   "src/safetensors/part_files.ts",
+  "src/safetensors/written_bytes.ts",
   "src/safetensors/loader.ts",
   "src/remote/spill_file.ts",
   "src/config/load_layer_config.ts",
