@@ -12,7 +12,7 @@ import { Gpu } from "../src/backend/webgpu/device.ts";
 import { GpuFactor } from "../src/backend/webgpu/gpu_factor.ts";
 import { ldlqRows } from "../src/backend/webgpu/ldlq_rows.ts";
 import { gpuMatrix, recordGemm, recordHadamard } from "../src/backend/webgpu/record_matrix.ts";
-import { quantizeRect, RECT_NUMBERS } from "../src/backend/webgpu/quantize_rect.ts";
+import { quantizeRect } from "../src/backend/webgpu/quantize_rect.ts";
 import { storageBytes, STORAGES } from "../src/backend/webgpu/storage.ts";
 import { matrix } from "../src/linalg/matrix.ts";
 
@@ -81,7 +81,6 @@ for (const scaleSearch of [false, true]) {
       ...{ raw, dtype: "BF16", grid: rowGrid, convrotGroupSize, scaleSearch },
       codes: new Int8Array(size),
       scales: new Float32Array(rows),
-      numbers: new Float64Array(RECT_NUMBERS),
     }));
 }
 

@@ -12,7 +12,7 @@ import {
   type WorkerPool,
 } from "../run/workers/worker_pool.ts";
 import { PoolKeeper } from "../run/workers/pool_keeper.ts";
-import type { GpuService } from "../run/workers/gpu_service.ts";
+import type { GpuService, GpuShare } from "../run/workers/gpu_service.ts";
 import { InterruptedError } from "../core/errors.ts";
 import { VERSION } from "../core/version.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
@@ -31,6 +31,7 @@ import { type OutputLayout, type OutputNames, outputNames } from "../safetensors
 import { finishedShare } from "../run/workers/checkpoints.ts";
 import type { Note } from "../run/note.ts";
 import { fetchBytesFor } from "../run/workers/remote_input.ts";
+import { WrongResultError } from "../run/checks/gpu_check.ts";
 import { workersWithin } from "../run/budget.ts";
 import { checkStatistics } from "./check_statistics.ts";
 import { layerErrors } from "../run/layer_errors.ts";
@@ -54,7 +55,7 @@ import { Stages } from "../run/stages.ts";
 import { inputBytesOf } from "../run/task_kinds.ts";
 import type { Task } from "../run/tasks.ts";
 
-export type { LayerResult } from "./layer_result.ts";
+export type { GpuShare, LayerResult };
 
 /** A conversion to be done. */
 export interface ConvertRequest {
@@ -71,10 +72,10 @@ export interface ConvertRequest {
   readonly pools?: PoolKeeper | undefined;
   /**
    * Opens the GPU that does what suits it, or says that there is none (null); called before the work. The
-   * caller closes it. Absent: the CPU does all.
+   * caller closes it. Absent: the CPU does all. One that has failed is not used.
    */
   readonly openGpu?: () => Promise<GpuService | null>;
-  /** Called once, where the GPU fails: what it had been given is done on the CPU. */
+  /** Called once, where the GPU fails or computes something wrong: the CPU does its work. */
   readonly onGpuFailure?: (message: string) => void;
   /** Most workers. */
   readonly workers: number;
@@ -83,6 +84,7 @@ export interface ConvertRequest {
   readonly signal?: AbortSignal;
   /** Called before the work begins. */
   readonly onPlan?: (start: ConvertStart) => void;
+  /** Called once per layer, and again for those that are done again because the GPU computed something wrong. */
   readonly onLayer?: (layer: LayerResult) => void;
   readonly onProgress?: (progress: Progress) => void;
   /** Measure the errors of outputs, where the calibration data allows. Default: false. */
@@ -118,16 +120,6 @@ export interface ConvertStart {
   readonly resumed: number | null;
 }
 
-/** What a GPU did in a conversion. */
-export interface GpuShare {
-  /** Which one, by the name its driver gives. */
-  readonly adapter: string;
-  /** Operations that it did. */
-  readonly operations: number;
-  /** Why it did nothing more from then on; null: it worked to the end. */
-  readonly failure: string | null;
-}
-
 /** What a conversion did. */
 export interface ConvertResult {
   /** What was decided before the work. */
@@ -153,13 +145,33 @@ export interface ConvertResult {
 }
 
 /**
- * Converts `request.input` to `request.output`.
+ * Converts `request.input` to `request.output`. Where a GPU turns out to compute something wrong, the CPU
+ * converts all of it anew: nothing that the device made is in the output.
  *
  * @throws FormatError for a broken input; UnsupportedError where it is refused; UsageError where options
  * contradict one another; InterruptedError where `signal` aborts; Error where reading or writing fails
  * or a value cannot be quantized. No output is left behind.
  */
 export async function convertModel(request: ConvertRequest): Promise<ConvertResult> {
+  const started = performance.now();
+  let gpu: GpuService | null = null;
+  try {
+    return await convertOnce({
+      ...request,
+      openGpu: async () => gpu = await request.openGpu?.() ?? null,
+    });
+  } catch (error) {
+    const broken = gpu as GpuService | null;
+    if (!(error instanceof WrongResultError) || broken === null) throw error;
+    broken.distrust(error.message);
+    // The plan is what it was, and people have seen it.
+    const { onPlan: _shown, onGpuFailure: _told, ...again } = request;
+    const result = await convertOnce({ ...again, openGpu: () => Promise.resolve(broken) });
+    return { ...result, elapsedMs: performance.now() - started };
+  }
+}
+
+async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
   const started = performance.now();
   const { force = false } = request;
   // How many shards there will be is not known yet, and the name is none of theirs.
@@ -177,9 +189,10 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
   refuseInputs(outputNames(output, prepared.plan.parts.length), prepared, request.options);
   checkNames(output, prepared.plan.parts.length);
   const watched = watchInputs(prepared.model, inputsOf(prepared, request.options));
-  const gpu = await request.openGpu?.() ?? null;
-  const doneBefore = gpu?.doneCount ?? 0;
-  if (gpu !== null) gpu.onFailure = (message) => request.onGpuFailure?.(message);
+  const opened = await request.openGpu?.() ?? null;
+  const doneBefore = opened?.doneCount ?? 0;
+  if (opened !== null) opened.onFailure = (message) => request.onGpuFailure?.(message);
+  const gpu = opened?.failure === null ? opened : null;
   const work = tasksOf(gpu, prepared, prepared.plan);
   const workers = workersFor(request, prepared, work.tasks);
   using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
@@ -279,11 +292,7 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
     files,
     layers,
     workers,
-    gpu: gpu === null ? null : {
-      adapter: gpu.adapter.name,
-      operations: gpu.doneCount - doneBefore,
-      failure: gpu.failure,
-    },
+    gpu: opened?.shareSince(doneBefore) ?? null,
     resumed,
     replaced,
     part: part?.result(false) ?? null,
@@ -358,10 +367,11 @@ function fingerprintBy(
 
 /** Ends a session that failed, and returns the error that tells so. */
 function leftBehind(session: OutputSession, error: unknown): unknown {
-  // Values that cannot be quantized will be there the next time, too; those of two files are of no use.
-  const isInInput = error instanceof ChangedInputError ||
+  // Values that cannot be quantized will be there the next time, too; those of two files are of no use, nor
+  // is what a GPU made that computes something wrong.
+  const isUseless = error instanceof ChangedInputError || error instanceof WrongResultError ||
     error instanceof Error && error.cause instanceof NonFiniteError;
-  const stays = session.leave({ isUseful: !isInInput });
+  const stays = session.leave({ isUseful: !isUseless });
   if (!stays) return error;
   if (error instanceof InterruptedError) {
     return new InterruptedError("`--resume` goes on from what was finished");

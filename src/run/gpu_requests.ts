@@ -6,6 +6,7 @@
 
 import type { Grid } from "../backend/backend.ts";
 import type { FloatDType } from "../core/dtype.ts";
+import type { GpuCheck } from "./checks/gpu_check.ts";
 
 /** Where an array lies in the memory of a run, in bytes and elements. */
 export interface MemoryPlace {
@@ -28,8 +29,6 @@ export interface QuantizeRequest {
   readonly codes: MemoryPlace;
   /** f32 */
   readonly scales: MemoryPlace;
-  /** f64 */
-  readonly numbers: MemoryPlace;
 }
 
 /** An array, in the memory of the run. */
@@ -159,8 +158,13 @@ export interface GpuAccess {
   /**
    * Has `request` done and waits for it. False: the device failed, results are unspecified, and the work has
    * to be done here. The reason has been told by then.
+   *
+   * @param check looks at the answer. Absent: what comes of this request is checked later.
+   * @throws WrongResultError where the check fails.
    */
-  run(request: GpuRequest): boolean;
+  run(request: GpuRequest, check?: GpuCheck): boolean;
+  /** Ends the run as a check that failed does: `what` is wrong. */
+  distrust(what: string): never;
 }
 
 /** Where `view` lies in its memory. */

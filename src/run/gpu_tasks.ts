@@ -81,6 +81,39 @@ export function placementWithin(
 
 /** Returns `tasks` with those that the GPU can round marked, and cut as suits it. */
 export function placeOnGpu(tasks: readonly Task[], placement: GpuPlacement): Task[] {
+  return withFirst(placed(tasks, placement));
+}
+
+/** Marks one layer of every kind, the first one with a chunk of full size, as one to be checked more. */
+function withFirst(tasks: readonly Task[]): Task[] {
+  const first = new Map<string, { readonly index: number; readonly elements: number }>();
+  tasks.forEach((task, index) => {
+    if (task.kind !== "quantize" || task.onGpu === undefined) return;
+    const { rows, cols } = task.source;
+    const elements = Math.min(rows * cols, task.onGpu.chunkElements);
+    const kind = kindOnGpu(task), before = first.get(kind);
+    if (before === undefined || elements > before.elements) first.set(kind, { index, elements });
+  });
+  const marked = new Set([...first.values()].map(({ index }) => index));
+  return tasks.map((task, index): Task => {
+    if (task.kind !== "quantize" || task.onGpu === undefined || !marked.has(index)) return task;
+    return { ...task, onGpu: { ...task.onGpu, isFirst: true } };
+  });
+}
+
+/** What decides which kernels a layer takes and in which shapes, but for its rows. */
+function kindOnGpu(task: QuantizeTask): string {
+  const { source, groupRows, groupCols, convrotGroupSize, scaleSearch, onGpu } = task;
+  const { dtype, cols, deltas } = source;
+  return JSON.stringify([
+    ...[dtype, cols, deltas?.length ?? 0, groupRows, groupCols, convrotGroupSize, scaleSearch],
+    ...[task.compensation?.statistic ?? null, task.compensation?.segments ?? null],
+    ...[task.transform === undefined, task.learned?.optimizer ?? null],
+    ...[onGpu?.storage, onGpu?.sumsMoments ?? false],
+  ]);
+}
+
+function placed(tasks: readonly Task[], placement: GpuPlacement): Task[] {
   const { maxElements } = placement;
   const chunkElements = Math.min(GPU_CHUNK_ELEMENTS, maxElements);
   return tasks.map((task): Task => {

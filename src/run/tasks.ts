@@ -62,6 +62,8 @@ export interface OnGpu {
   readonly storage: GpuStorage;
   /** Whether it sums up the second moments of the layer's inputs. */
   readonly sumsMoments?: boolean;
+  /** Whether the layer is the one of its kind of which more is checked. Absent: no. */
+  readonly isFirst?: boolean;
 }
 
 /** A matrix (any shape, as one row per outer index) becomes F16, BF16 or F32. */

@@ -257,7 +257,7 @@ Deno.test("placeOnGpu() marks what is rounded to nearest, in chunks that fit a b
   const [first, second] = placeOnGpu([task, copy], placementWithin(limits));
   assert.deepEqual(first, {
     ...task,
-    onGpu: { chunkElements: 1e6, maxElements: 1e6, storage: "f32" },
+    onGpu: { chunkElements: 1e6, maxElements: 1e6, storage: "f32", isFirst: true },
   });
   assert.deepEqual(second, copy);
 });

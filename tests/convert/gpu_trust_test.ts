@@ -34,10 +34,10 @@ if (edited !== 1) throw new Error("The text to be edited is not there");
   return pathToFileURL(path);
 }
 
-function writeLayer(path: string): void {
-  const values = new Float32Array(64 * 256);
+function writeLayer(path: string, [rows, cols] = [64, 256]): void {
+  const values = new Float32Array(rows! * cols!);
   fillNormal(values, randomFor(1, "trust"));
-  writeModel(path, [tensorOf("blocks.0.q.weight", "F32", [64, 256], values)]);
+  writeModel(path, [tensorOf("blocks.0.q.weight", "F32", [rows!, cols!], values)]);
 }
 
 async function convert(
@@ -48,7 +48,7 @@ async function convert(
 ) {
   const output = join(folder, `${name}.safetensors`);
   const failures: string[] = [];
-  await convertModel({
+  const result = await convertModel({
     input: join(folder, "in.safetensors"),
     output,
     options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" }, ...options },
@@ -57,7 +57,7 @@ async function convert(
     openGpu: () => Promise.resolve(gpu),
     onGpuFailure: (reason) => failures.push(reason),
   });
-  return { bytes: bytesOfFile(output), failures };
+  return { result, bytes: bytesOfFile(output), failures };
 }
 
 const ALL = Object.values({ ...shaders, ...matrixShaders }).filter((item) =>
@@ -80,6 +80,29 @@ testGpuOnly("a device whose rotation answers in another order is not trusted", a
   assert.equal(failures.length, 1);
   assert.match(failures[0]!, /Cannot trust .*self-test fails in rotate/);
 });
+
+/** Leaves the work of workgroups from `first` on undone: small problems do not show it. */
+const START = /(@compute[^{]*\{\n)/;
+function fromWorkgroup(first: number): string {
+  return `if (workgroupIndex(workgroup, workgroups) >= ${first}u) { return; }\n`;
+}
+
+testGpuOnly(
+  "what a device computes wrong on large problems only is found, and done again",
+  async () => {
+    using folder = temporaryFolder();
+    writeLayer(join(folder.path, "in.safetensors"), [512, 1024]);
+    const { code } = shaders.rotateGroup, start = START.exec(code)![0];
+    const worker = workerWith(folder.path, "rotate_group", start, start + fromWorkgroup(64));
+    using gpu = await GpuService.start(worker);
+    assert.equal(gpu.failure, null, "the self-test does not find it");
+    const onCpu = await convert(folder.path, "cpu", null);
+    const { bytes, failures } = await convert(folder.path, "gpu", gpu);
+    assert.equal(failures.length, 1);
+    assert.match(failures[0]!, /Cannot trust .*"blocks.0.q.weight"/);
+    assert.deepEqual(bytes, onCpu.bytes);
+  },
+);
 
 /**
  * Shaders that the self-test has no problem for: they reorder and sum up what compensated and learned layers
@@ -125,3 +148,13 @@ for (const { name, code } of ALL) {
     },
   );
 }
+
+testGpuOnly("convertModel() measures what a GPU rounded as it does the CPU's codes", async () => {
+  using folder = temporaryFolder();
+  writeLayer(join(folder.path, "in.safetensors"));
+  using gpu = await GpuService.start(new URL("run/workers/worker.ts", SRC));
+  const onCpu = await convert(folder.path, "cpu", null),
+    there = await convert(folder.path, "gpu", gpu);
+  assert.equal(there.result.gpu!.operations, 1);
+  assert.deepEqual(there.result.layers[0]!.errors, onCpu.result.layers[0]!.errors);
+});

@@ -1,6 +1,6 @@
 /**
  * How long the kernels of the default mode take on one chunk, here and there: decode BF16, rotate groups of
- * 256, row scales with scale search, quantize, measure. A measurement for choosing a device, no benchmark:
+ * 256, row scales with scale search, quantize; on the CPU measure, too, as it does for a GPU. A measurement for choosing a device, no benchmark:
  * `scripts/bench_kernels.ts` and `deno task bench` are.
  */
 
@@ -10,7 +10,7 @@ import { Arena, createSharedMemory, STATICS_BYTES } from "../cpu/arena.ts";
 import { WasmKernels } from "../cpu/wasm_kernels.ts";
 import { compileKernels } from "../cpu/wasm_module.ts";
 import type { Gpu } from "../webgpu/device.ts";
-import { quantizeRect, RECT_NUMBERS } from "../webgpu/quantize_rect.ts";
+import { quantizeRect } from "../webgpu/quantize_rect.ts";
 
 /** The chunk, of the size that conversions use: 2^20 elements. */
 const GRID: Grid = { rows: 256, cols: 4096, groupRows: 1, groupCols: 4096 };
@@ -97,7 +97,6 @@ export async function timeChainOnGpu(gpu: Gpu): Promise<ChainTime> {
     scaleSearch: true,
     codes: new Int8Array(COUNT),
     scales: new Float32Array(groupCount(GRID)),
-    numbers: new Float64Array(RECT_NUMBERS),
   });
   const first = rectOf();
   const firstMs = await elapsed(() => quantizeRect(gpu, first)); // the driver compiles, too

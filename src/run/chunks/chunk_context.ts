@@ -4,6 +4,9 @@ import { type Kernels, STATS_LENGTH } from "../../backend/backend.ts";
 import type { Note } from "../note.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { GpuAccess } from "../gpu_requests.ts";
+import type { Scratch } from "../scratch.ts";
+
+export type { Scratch };
 
 /** Slot entries behind the error sums. */
 export const SLOT = Object.freeze({
@@ -16,19 +19,6 @@ export const SLOT = Object.freeze({
 
 /** f64 numbers that every chunk reports. */
 export const SLOT_LENGTH = STATS_LENGTH + 3;
-
-/** Memory that the kernels can work on; `Arena` of the CPU backend is one. */
-export interface Scratch {
-  f32(count: number): Float32Array;
-  f64(count: number): Float64Array;
-  i8(count: number): Int8Array;
-  u8(count: number): Uint8Array;
-  u16(count: number): Uint16Array;
-  u32(count: number): Uint32Array;
-  i32(count: number): Int32Array;
-  mark(): number;
-  release(mark: number): void;
-}
 
 /** The surroundings of one chunk. */
 export interface ChunkContext {

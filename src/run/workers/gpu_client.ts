@@ -1,7 +1,9 @@
 /** A worker's way to the GPU: asks its owner and waits for the answer in shared memory. */
 
+import { type GpuCheck, WrongResultError } from "../checks/gpu_check.ts";
 import type { GpuAccess, GpuRequest } from "../gpu_requests.ts";
 import type { GpuPlacement } from "../gpu_tasks.ts";
+import { type CheckModules, OwnCheckKernels } from "./check_kernels.ts";
 import { GPU_ANSWER, GPU_STATE } from "./gpu_protocol.ts";
 
 /** What a worker gets to reach the GPU. */
@@ -12,6 +14,8 @@ export interface GpuLink {
   /** Int32: see GPU_STATE. */
   readonly state: SharedArrayBuffer;
   readonly placement: GpuPlacement;
+  /** For messages. */
+  readonly adapterName: string;
 }
 
 /** How often a waiting worker looks whether the owner of the GPU is still there. */
@@ -22,15 +26,34 @@ export class GpuClient implements GpuAccess {
   readonly #port: MessagePort;
   readonly #answer: Int32Array;
   readonly #state: Int32Array;
+  readonly #adapterName: string;
+  readonly #checkKernels: OwnCheckKernels;
 
-  constructor({ port, answer, state }: GpuLink) {
+  /** @param modules what answers are checked with. */
+  constructor({ port, answer, state, adapterName }: GpuLink, modules: CheckModules) {
+    this.#adapterName = adapterName;
+    this.#checkKernels = new OwnCheckKernels(modules);
     this.#port = port;
     this.#answer = new Int32Array(answer);
     this.#state = new Int32Array(state);
   }
 
-  run(request: GpuRequest): boolean {
+  run(request: GpuRequest, check?: GpuCheck): boolean {
     if (this.#hasFailed) return false;
+    check?.prepare?.();
+    if (!this.#isDone(request)) return false;
+    const wrong = check?.verify(this.#checkKernels) ?? null;
+    if (wrong !== null) this.distrust(wrong);
+    return true;
+  }
+
+  distrust(what: string): never {
+    throw new WrongResultError(
+      `Cannot trust ${this.#adapterName}: it computed ${what}; all it made is done again`,
+    );
+  }
+
+  #isDone(request: GpuRequest): boolean {
     Atomics.store(this.#answer, 0, GPU_ANSWER.waiting);
     this.#port.postMessage(request);
     for (;;) {

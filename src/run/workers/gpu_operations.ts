@@ -84,7 +84,6 @@ export class GpuOperations {
       changes: request.changes.map((change) => unpackArrays(change, buffer) as LowRankChange),
       codes: new Int8Array(...at(buffer, request.codes)),
       scales: new Float32Array(...at(buffer, request.scales)),
-      numbers: new Float64Array(...at(buffer, request.numbers)),
     });
   }
 

@@ -27,6 +27,16 @@ function leaveAtOnce(): void {
   process.once("exit", (code) => process.exit(code));
 }
 
+/** What a GPU did in a conversion. */
+export interface GpuShare {
+  /** Which one, by the name its driver gives. */
+  readonly adapter: string;
+  /** Operations that it did. */
+  readonly operations: number;
+  /** Why it did nothing more from then on; null: it worked to the end. */
+  readonly failure: string | null;
+}
+
 /** A GPU at work. Close it, or the process stays. */
 export class GpuService {
   readonly adapter: AdapterInfo;
@@ -96,6 +106,12 @@ export class GpuService {
     return this.#failure;
   }
 
+  /** What it did since {@link doneCount} was `doneBefore`. */
+  shareSince(doneBefore: number): GpuShare {
+    const operations = this.doneCount - doneBefore;
+    return { adapter: this.adapter.name, operations, failure: this.#failure };
+  }
+
   /** Calls `listener` with the first failure, also one that has been. */
   set onFailure(listener: (message: string) => void) {
     this.#onFailure = listener;
@@ -109,13 +125,19 @@ export class GpuService {
     const message: GpuMessage = { kind: "connect", port: port2, memory, answer };
     send(this.#worker, message, [port2]);
     const state = this.#state.buffer as SharedArrayBuffer;
-    return { port: port1, answer, state, placement: this.placement };
+    const { placement, adapter: { name: adapterName } } = this;
+    return { port: port1, answer, state, placement, adapterName };
   }
 
   /** Makes the device fail, so that tests see what follows. */
   provoke(fault: Fault): void {
     const message: GpuMessage = { kind: "provoke", fault };
     this.#worker.postMessage(message);
+  }
+
+  /** Gives the device up: what it computed is wrong. */
+  distrust(message: string): void {
+    this.#fail(message);
   }
 
   #fail(message: string): void {

@@ -89,7 +89,9 @@ class Chunks {
     this.#inputs = new InputFiles(run.inputPaths, { shouldStop: () => this.#stops() });
     this.#kernels = new WasmKernels(run.module, run.memory);
     this.#scratch = new Arena(run.memory, run.arenaBase, run.arenaBytes);
-    this.#gpu = run.gpu === null ? null : new GpuClient(run.gpu);
+    this.#gpu = run.gpu === null
+      ? null
+      : new GpuClient(run.gpu, { kernels: run.module, linalg: run.linalgModule });
     this.#linalg = run.linalgModule === null
       ? null
       : soloContext(this.#linalgKernels(run.linalgModule), this.#scratch);

@@ -13,6 +13,7 @@ import { STATS, STATS_LENGTH } from "../../backend/backend.ts";
 import { InterruptedError } from "../../core/errors.ts";
 import type { InputPath } from "../../remote/input_path.ts";
 import { abortTeam, createTeamControl } from "../../linalg/team.ts";
+import { WRONG_RESULT, WrongResultError } from "../checks/gpu_check.ts";
 import { SLOT, SLOT_LENGTH } from "../chunks/chunk_context.ts";
 import { inputBytesOf, needsLinalg, scratchBytes, sharedBytes } from "../task_kinds.ts";
 import type { OutputPlace } from "../../safetensors/output_set.ts";
@@ -129,7 +130,8 @@ export class WorkerPool {
   /**
    * Runs all tasks and returns their numbers.
    *
-   * @throws InterruptedError where `signal` aborts; NonFiniteError where a value cannot be quantized;
+   * @throws InterruptedError where `signal` aborts; WrongResultError where a GPU computed something wrong,
+   * so that nothing of the run may be used; NonFiniteError where a value cannot be quantized;
    * Error where reading or writing fails. All workers have left the run by then.
    */
   async run(run: PoolRun): Promise<TaskNumbers[]> {
@@ -290,6 +292,7 @@ export class WorkerPool {
 }
 
 function failureOf(report: { task: number; message: string; code: string }, list: TaskList): Error {
+  if (report.code === WRONG_RESULT) return new WrongResultError(report.message);
   const where = report.task < 0
     ? ""
     : ` of tensor ${JSON.stringify(list.tasks[report.task]!.name)}`;

@@ -26,6 +26,9 @@ function fakeGpu(works: boolean): GpuAccess & { readonly requests: GpuRequest[] 
       requests.push(request);
       return works;
     },
+    distrust(what) {
+      throw new Error(what);
+    },
   };
 }
 

@@ -1,0 +1,128 @@
+/**
+ * Checks rows that a GPU rounded to nearest. Kernels are exact: every bit of codes and scales is compared,
+ * for some bands of rows of every chunk, and for more of them in the first chunk of a kind.
+ *
+ * Cost: 1 / {@link BANDS_PER_CHECK} of what rounding on the CPU takes. Besides, {@link roundingBound} holds
+ * every tile to what rounding can leave, by figures that are made anyway.
+ */
+
+import type { Grid } from "../../backend/backend.ts";
+import { DTYPE_BITS, type FloatDType } from "../../core/dtype.ts";
+import {
+  type CheckKernels,
+  firstDifference,
+  type GpuCheck,
+  randomOf,
+  spread,
+} from "./gpu_check.ts";
+
+/** Of so many bands one is checked, in every chunk at least one. */
+const BANDS_PER_CHECK = 256;
+
+/** Bands that are checked of the first chunk of a kind. */
+const FIRST_BANDS = 32;
+
+/** `b · a`, added to some rows before they are rounded. */
+export interface AddedPair {
+  readonly firstRow: number;
+  readonly rank: number;
+  /** f32 `[rows, rank]`. */
+  readonly b: Float32Array;
+  /** f32 `[rank, cols]`. */
+  readonly a: Float32Array;
+}
+
+/** What was asked for, and the answer. */
+export interface RoundedRect {
+  /** Says which one it is. */
+  readonly name: string;
+  readonly raw: Uint8Array;
+  readonly dtype: FloatDType;
+  readonly pairs: readonly AddedPair[];
+  readonly grid: Grid;
+  readonly convrotGroupSize: number | null;
+  readonly scaleSearch: boolean;
+  readonly codes: Int8Array;
+  readonly scales: Float32Array;
+  /** Whether it is the first of its kind. */
+  readonly isFirst: boolean;
+}
+
+/** The check of `rect`. */
+export function quantizeCheck(rect: RoundedRect): GpuCheck {
+  return {
+    verify(cpu) {
+      const { grid, name, isFirst } = rect;
+      const bands = grid.rows / grid.groupRows;
+      const wanted = Math.max(isFirst ? FIRST_BANDS : 1, Math.ceil(bands / BANDS_PER_CHECK));
+      for (const band of spread(bands, wanted, randomOf(name))) {
+        const wrong = checkBand(cpu, rect, band * grid.groupRows);
+        if (wrong !== null) return `${wrong} of ${name}`;
+      }
+      return null;
+    },
+  };
+}
+
+function checkBand(cpu: CheckKernels, rect: RoundedRect, row: number): string | null {
+  const { kernels } = cpu;
+  const { cols, groupRows, groupCols } = rect.grid;
+  const grid: Grid = { rows: groupRows, cols, groupRows, groupCols };
+  const count = groupRows * cols, bytes = count * DTYPE_BITS[rect.dtype] / 8;
+  const groups = cols / groupCols;
+  const pairs = rect.pairs.flatMap((pair) => pairWithin(pair, row, groupRows, cols));
+  const memory = cpu.memory(
+    5 * count + bytes + 4 * groups + 4096 +
+      pairs.reduce((sum, { a, b }) => sum + 4 * (a.length + b.length) + 256, 0),
+  );
+  const raw = memory.u8(bytes), x = memory.f32(count);
+  raw.set(rect.raw.subarray(row * cols * bytes / count, row * cols * bytes / count + bytes));
+  kernels.decode(x, raw, rect.dtype);
+  for (const { from, rows, rank, a, b } of pairs) {
+    const left = memory.f32(b.length), right = memory.f32(a.length);
+    left.set(b);
+    right.set(a);
+    const part = x.subarray(from * cols, (from + rows) * cols);
+    cpu.linalg.addLowRank(part, left, right, { rows, cols, rank });
+  }
+  // The one who asked reports them.
+  if (kernels.countNonFinite(x).count > 0) return null;
+  if (rect.convrotGroupSize !== null) kernels.rotate(x, rect.convrotGroupSize);
+  const scales = memory.f32(groups), codes = memory.i8(count);
+  kernels.absmax(scales, x, grid);
+  kernels.scaleFromAbsmax(scales, scales);
+  if (rect.scaleSearch) kernels.searchScale(scales, x, grid);
+  kernels.quantize(codes, x, scales, grid);
+  const first = row / groupRows * groups;
+  const scale = firstDifference(rect.scales.subarray(first, first + groups), scales);
+  if (scale !== null) return `scales of row ${row} (${scale})`;
+  const code = firstDifference(rect.codes.subarray(row * cols, row * cols + count), codes);
+  return code === null ? null : `codes of row ${row} (${code})`;
+}
+
+/** The part of a pair that concerns `count` rows from `row` on; none or one. */
+function pairWithin({ firstRow, rank, a, b }: AddedPair, row: number, count: number, cols: number) {
+  const start = Math.max(row, firstRow);
+  const rows = Math.min(row + count, firstRow + b.length / rank) - start;
+  if (!(rows > 0) || cols === 0) return [];
+  const own = b.subarray((start - firstRow) * rank, (start - firstRow + rows) * rank);
+  return [{ from: start - row, rows, rank, a, b: own }];
+}
+
+/**
+ * Returns the largest sum of squared errors that rounding to nearest can leave with these scales. Without a
+ * search no value is off by more than half a scale. A search shrinks scales to 0.4375 of what they were at
+ * the least, and takes only what is no worse than before. Some percent are for f32.
+ *
+ * @param scales f32, each for `groupElements` values.
+ */
+export function roundingBound(
+  scales: Float32Array,
+  groupElements: number,
+  scaleSearch: boolean,
+): number {
+  const half = scaleSearch ? 0.5 / 0.4375 : 0.5;
+  let sum = 0;
+  for (const scale of scales) sum += scale * scale;
+  return 1.05 * half * half * groupElements * sum;
+}
