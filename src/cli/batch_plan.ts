@@ -6,7 +6,7 @@ import { AlreadyQuantizedError, UsageError } from "../core/errors.ts";
 import { prepare } from "../convert/prepare.ts";
 import type { Plan } from "../plan/plan.ts";
 import { outputNames } from "../safetensors/shard_layout.ts";
-import { autoOutputName, type NameFacts } from "./options.ts";
+import { autoOutputName, type NameFacts } from "./output_name.ts";
 import type { ConvertRequest } from "./request.ts";
 
 /** One model of a batch. */

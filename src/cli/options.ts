@@ -3,21 +3,17 @@
  * here; the rest is `resolveOptions`. Flags that change nothing are reported by `idle/`.
  */
 
-import { statSync } from "node:fs";
-import { basename, dirname, join, resolve } from "node:path";
 import process from "node:process";
 import { UsageError } from "../core/errors.ts";
 import { compileLayerPattern } from "../config/layer_pattern.ts";
 import { parsePart, type Part } from "../convert/parts/part.ts";
 import { type ConvertOptions, RUN_DEFAULTS } from "../plan/options.ts";
 import { resolveOptions } from "../plan/resolve_options.ts";
-import { resolveMode } from "../plan/mode.ts";
 import { filesOf, verbosityOf } from "./files.ts";
 import { PRESET_FLAGS } from "./flags/table.ts";
 import { givenOptions } from "./given_options.ts";
 import { flagNames } from "./option_flags.ts";
 import { idleFlags } from "./idle/idle_flags.ts";
-import { isLearnedOptimizer } from "../quant/learned/options.ts";
 import { gpuMemoryOf, idleGpuFlags } from "./gpu_flags.ts";
 import type { Parsed } from "./parse.ts";
 import type { ConvertIo, ConvertRequest } from "./request.ts";
@@ -153,53 +149,4 @@ function reportLayersOf(parsed: Parsed): string | null {
   // A pattern that cannot be read is told before the work.
   if (source !== null) compileLayerPattern(source, { place: "--report-layers" });
   return source;
-}
-
-/** What the name of an output says of its plan. */
-export interface NameFacts {
-  /** The largest rotation group; null where none rotates. */
-  readonly convrotGroup: number | null;
-  /** Errors of some layer are compensated. */
-  readonly isCompensated: boolean;
-}
-
-/**
- * Returns the name of an output that says what it holds, beside the input:
- * `model_int8_row_convrot256_mse.safetensors`. A folder or an index gives its own name.
- *
- * @param input a file, a folder or an index, as the user gave it.
- * @param options what was asked for; `facts`: what the plan made of it.
- */
-export function autoOutputName(
-  input: string,
-  options: ConvertOptions,
-  facts: NameFacts,
-): string {
-  const path = resolve(input);
-  const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
-  const stem = isFolder
-    ? basename(path)
-    : basename(path).replace(/\.safetensors(\.index\.json)?$/, "");
-  const folder = dirname(isFolder ? path : input);
-  return join(folder, `${stem}_${modeName(options, facts)}.safetensors`);
-}
-
-function modeName(
-  options: ConvertOptions,
-  { convrotGroup, isCompensated }: NameFacts,
-): string {
-  const merged = options.merge === null ? [] : ["lora"];
-  if (options.output === "fp16") return [...merged, "fp16"].join("_");
-  const { scaling, scaleSearch: search } = resolveMode(options);
-  const isQuip = options.method === "quip";
-  return [
-    ...merged,
-    "int8",
-    scaling === "block" || scaling === "group" ? `${scaling}${options.blockSize}` : scaling,
-    ...(convrotGroup === null ? [] : [`convrot${convrotGroup}`]),
-    ...(search === "mse" ? ["mse"] : []),
-    ...(isLearnedOptimizer(options.method) ? [options.method] : []),
-    ...(isCompensated && !isQuip && !isLearnedOptimizer(options.method) ? ["gptq"] : []),
-    ...(isQuip ? [options.quip.storeTransformed ? "quip_transformed" : "quip"] : []),
-  ].join("_");
 }

@@ -23,7 +23,8 @@ import { filesOfPart } from "../batch_part.ts";
 import type { Parsed } from "../parse.ts";
 import { overallOf } from "../quality_table.ts";
 import type { ConvertRequest } from "../request.ts";
-import { nameFacts, runConversion } from "./convert.ts";
+import { nameFacts } from "../output_name.ts";
+import { runConversion } from "./convert.ts";
 
 /** Runs the subcommand; returns the exit code: 0, or 1 where a model failed. */
 export async function batchCommand(parsed: Parsed, context: CommandContext): Promise<number> {

@@ -4,6 +4,7 @@ import type { ConvertResult, GpuShare } from "../../convert/convert.ts";
 import { fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
 import type { EventWriter } from "../events.ts";
 import { formatBytes, formatSeconds } from "../format.ts";
+import { methodOf } from "../method_line.ts";
 import type { ConvertIo } from "../options.ts";
 import { overallOutput } from "../../convert/output_errors.ts";
 import { worstLayersFirst } from "../../run/layer_errors.ts";
@@ -14,7 +15,7 @@ import type { ModelSource } from "../../safetensors/model_source.ts";
 import { verifyOutput } from "../verify_output.ts";
 
 import type { ConversionRequest } from "./conversion_request.ts";
-import { methodLine, totalsJson } from "./announce.ts";
+import { totalsJson } from "./announce.ts";
 
 type Request = ConversionRequest;
 
@@ -44,11 +45,7 @@ export async function conclude(
   const overall = overallOf(result.layers);
   const output = overallOutput(result.layers);
   const { options } = request;
-  const method = options.output === "fp16"
-    ? "cast to F16"
-    : options.method === "simple"
-    ? "method: simple, round to nearest"
-    : methodLine(result.plan, options);
+  const method = methodOf(result.plan, options);
   if (result.part?.wasFinished) {
     const { index, count } = result.part;
     log.info(`part ${index} of ${count} was finished before: nothing is done`);

@@ -13,7 +13,8 @@ import { prepare } from "../../convert/prepare.ts";
 import { defaultWorkers } from "../../run/workers/default_workers.ts";
 import { EventWriter } from "../events.ts";
 import { createLog } from "../log.ts";
-import { autoOutputName, type NameFacts, toConvertRequest } from "../options.ts";
+import { toConvertRequest } from "../options.ts";
+import { autoOutputName, nameFacts } from "../output_name.ts";
 import type { Parsed } from "../parse.ts";
 import { lorasJson, planJson, planLines } from "../plan_report.ts";
 import { GpuKeeper } from "../device.ts";
@@ -31,7 +32,7 @@ import { openFor } from "../open_input.ts";
 import { versionLine } from "../version.ts";
 
 import type { ConversionOutcome, ConversionRequest } from "./conversion_request.ts";
-import { announce, compensatedCount, totalsJson } from "./announce.ts";
+import { announce, totalsJson } from "./announce.ts";
 import { checkReport, conclude } from "./conclude.ts";
 
 /** Runs the conversion or dry run that `parsed` asks for; returns the exit code. */
@@ -199,14 +200,4 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
 /** Whether values are read by more than one run of the workers. */
 function readsTwice({ nonfinite, smoothAlpha, calibrationPath }: ConvertOptions): boolean {
   return nonfinite === "keep" || smoothAlpha !== null || calibrationPath !== null;
-}
-
-/** Returns what the name of an output says of its plan. */
-export function nameFacts(plan: Plan): NameFacts {
-  const groups = plan.tensors.map(({ scheme }) => scheme?.convrotGroupSize ?? 0);
-  const largest = groups.reduce((most, group) => Math.max(most, group), 0);
-  return {
-    convrotGroup: largest === 0 ? null : largest,
-    isCompensated: compensatedCount(plan) > 0,
-  };
 }

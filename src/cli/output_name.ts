@@ -1,0 +1,68 @@
+/** The name of an output, after what it holds. */
+
+import { statSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { resolveMode } from "../plan/mode.ts";
+import type { ConvertOptions } from "../plan/options.ts";
+import type { Plan } from "../plan/plan.ts";
+import { isLearnedOptimizer } from "../quant/learned/options.ts";
+import { compensatedCount } from "./method_line.ts";
+
+/** What the name of an output says of its plan. */
+export interface NameFacts {
+  /** The largest rotation group; null where none rotates. */
+  readonly convrotGroup: number | null;
+  /** Errors of some layer are compensated. */
+  readonly isCompensated: boolean;
+}
+
+/** Returns what the name of an output says of its plan. */
+export function nameFacts(plan: Plan): NameFacts {
+  const groups = plan.tensors.map(({ scheme }) => scheme?.convrotGroupSize ?? 0);
+  const largest = groups.reduce((most, group) => Math.max(most, group), 0);
+  return {
+    convrotGroup: largest === 0 ? null : largest,
+    isCompensated: compensatedCount(plan) > 0,
+  };
+}
+
+/**
+ * Returns the name of an output that says what it holds, beside the input:
+ * `model_int8_row_convrot256_mse.safetensors`. A folder or an index gives its own name.
+ *
+ * @param input a file, a folder or an index, as the user gave it.
+ * @param options what was asked for; `facts`: what the plan made of it.
+ */
+export function autoOutputName(
+  input: string,
+  options: ConvertOptions,
+  facts: NameFacts,
+): string {
+  const path = resolve(input);
+  const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+  const stem = isFolder
+    ? basename(path)
+    : basename(path).replace(/\.safetensors(\.index\.json)?$/, "");
+  const folder = dirname(isFolder ? path : input);
+  return join(folder, `${stem}_${modeName(options, facts)}.safetensors`);
+}
+
+function modeName(
+  options: ConvertOptions,
+  { convrotGroup, isCompensated }: NameFacts,
+): string {
+  const merged = options.merge === null ? [] : ["lora"];
+  if (options.output === "fp16") return [...merged, "fp16"].join("_");
+  const { scaling, scaleSearch: search } = resolveMode(options);
+  const isQuip = options.method === "quip";
+  return [
+    ...merged,
+    "int8",
+    scaling === "block" || scaling === "group" ? `${scaling}${options.blockSize}` : scaling,
+    ...(convrotGroup === null ? [] : [`convrot${convrotGroup}`]),
+    ...(search === "mse" ? ["mse"] : []),
+    ...(isLearnedOptimizer(options.method) ? [options.method] : []),
+    ...(isCompensated && !isQuip && !isLearnedOptimizer(options.method) ? ["gptq"] : []),
+    ...(isQuip ? [options.quip.storeTransformed ? "quip_transformed" : "quip"] : []),
+  ].join("_");
+}
