@@ -21,6 +21,7 @@ import {
   layersByWeight,
   logicalModel,
   refuseUndecodable,
+  refuseUnquantized,
   shapesIn,
   storedMatrix,
 } from "../formats/stored_matrix.ts";
@@ -74,7 +75,7 @@ export interface DequantizeResult {
  * Returns what becomes of every tensor, and the output's header.
  *
  * @param layers what `findQuantizedLayers` found in `source`.
- * @param options.dropped names of tensors that go besides markers and scales.
+ * @param options.dropped names of tensors that go besides markers and scales: empty markers.
  * @throws FormatError where a layer is not what its marker says; UnsupportedError where nothing is
  *   quantized, or where a layer cannot be restored from what is stored.
  */
@@ -84,12 +85,8 @@ export function planDequantize(
   { dtype, dropped = [] }: { dtype: DequantizeDType; dropped?: readonly string[] },
 ): DequantizePlan {
   refuseUndecodable(source, layers);
+  refuseUnquantized(source, { layers, emptyMarkers: dropped }, "dequantize");
   const byWeight = layersByWeight(layers);
-  if (byWeight.size === 0) {
-    throw new UnsupportedError(
-      `Cannot dequantize ${JSON.stringify(source.path)}: it has no quantized layers`,
-    );
-  }
   const parts = new Set([...dropped, ...layers.flatMap(({ partNames }) => partNames)]);
   const isDropped = ({ name }: SourceTensor) => parts.has(name) || isScaledFp8(name);
   const kept = logicalModel(source, layers).tensors.filter((tensor) => !isDropped(tensor));

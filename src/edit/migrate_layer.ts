@@ -121,6 +121,7 @@ export function migrateLayer(
     object: after,
     operations: [
       ...markerChange(source, layer, after, readBytes),
+      ...renameCodes(layer, { weight, name: known.found?.name ?? weight.name }),
       ...restateScale(layer, { weight, scale, scales, matrix }),
       ...renameInputScale(source, layer),
     ],
@@ -209,6 +210,23 @@ function requantize(
       ...renameInputScale(source, layer),
     ],
   };
+}
+
+/** Codes that their format keeps under another name than `weight`. */
+function renameCodes(
+  { layer }: QuantizedLayer,
+  { weight, name }: { weight: SourceTensor; name: string },
+): Operation[] {
+  if (weight.name === name) return [];
+  const detail = `${weight.name.slice(layer.length + 1)} -> ${name.slice(layer.length + 1)}`;
+  return [{
+    kind: "restate",
+    tensor: weight.name,
+    name,
+    shape: weight.shape,
+    place: layer,
+    detail,
+  }];
 }
 
 /** States the scales of rows as `[..., N, 1]`, a single one as `[]` where its weight is not rotated. */

@@ -8,7 +8,7 @@ import { UnsupportedError } from "../core/errors.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { isScaledFp8, type ReadBytes, readQuantizationMetadata } from "../formats/marker_reader.ts";
 import { findQuantizedLayers, readQuantizedModel } from "../formats/quant_layers.ts";
-import { tensorsByName } from "../formats/stored_matrix.ts";
+import { refuseUnquantized, tensorsByName } from "../formats/stored_matrix.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import { headerProblems, isError } from "../verify/verify.ts";
 import { scaleValueProblems } from "../formats/verify_values.ts";
@@ -47,10 +47,9 @@ export function planMigration(
 ): MigrationPlan {
   const { layers, emptyMarkers, notes } = readQuantizedModel(source, readBytes, { shapes });
   const weights = layers.filter(({ weightName }) => weightName !== null);
-  if (weights.length === 0) {
-    throw new UnsupportedError(
-      `Cannot migrate ${JSON.stringify(source.path)}: it has no quantized layers`,
-    );
+  // A file with empty markers alone loads once they are gone.
+  if (emptyMarkers.length === 0 || layers.length > 0) {
+    refuseUnquantized(source, { layers, emptyMarkers }, "migrate");
   }
   const migrations: LayerMigration[] = [];
   const refusals: Refusal[] = [];

@@ -1,6 +1,7 @@
 /** What the INT8 formats share: codes `[..., N, K]` with scales, rotated or not, with smoothing divided in. */
 
 import type { SourceTensor } from "../core/tensor.ts";
+import { SMOOTHED, START_FROM_ORIGINAL } from "./advice.ts";
 import { broken, type LayerTensors, type Recognised, type Refusal, unreadable } from "./format.ts";
 import { codesShape, sameShape, scalePlace, shown } from "./layer_shapes.ts";
 import type { MatrixSource } from "./matrix_source.ts";
@@ -62,7 +63,7 @@ export function decodeInt8(
   }
   const preScale = layer.parts.get("pre_quant_scale");
   if (preScale !== undefined) {
-    return unreadable(codes, "its columns are multiplied by pre_quant_scale");
+    return unreadable(codes, SMOOTHED, START_FROM_ORIGINAL);
   }
   if (scale === undefined) return broken(codes, "it is I8 and has no weight_scale");
   const place = scalePlace(scale);

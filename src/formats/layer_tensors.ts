@@ -2,6 +2,7 @@
 
 import { type DType, isFloatDType } from "../core/dtype.ts";
 import type { SourceTensor } from "../core/tensor.ts";
+import { elementsOf } from "./layer_shapes.ts";
 import { isScaledFp8 } from "./marker_reader.ts";
 
 /** A weight and its companions, before anyone has looked at a marker. */
@@ -19,13 +20,20 @@ export interface GatheredLayer {
 
 /** Names of tensors that say how a weight beside them is stored. */
 const COMPANION =
-  /^qweight$|scale|zero|absmax|scb|quant|packed|blocks$|codebook|g_idx|perm$|smooth|svd_(up|down)|hadamard|sign_(row|col)$|(lora|proj)_(up|down)$|s_rel$|s_channel$|correction$|weight_shape$|lut$|centroid|^weight\.|^w_q$|_data$/i;
+  /^q_?weight$|^qidxs$|^trellis$|^codes$|qdata$|scale|zero|absmax|scb|quant|packed|blocks$|codebook|g_idx|perm$|smooth|svd_(up|down)|hadamard|sign_(row|col)$|(lora|proj)_(up|down)$|s_rel$|s_channel$|correction$|weight_shape$|lut$|centroid|^weight[.:]|^w_q$|_data$/i;
 
 /** Companions that hold the codes if there is no weight. */
-const CODES = /^(qweight|weight_packed|w_q|blocks)$|^weight\./i;
+const CODES =
+  /^(q_?weight|qidxs|trellis|codes|_?weight_qdata|weight_packed|w_q|blocks)$|^weight[.:]/i;
 
 /** Names that only scales of a weight have. */
-const SCALES = /^(weight_scale(_2|_inv|s)?|scale_weight|weight_s_rel|weight_s_channel|SCB)$/;
+const SCALES = /^(_?weight[_:]scales?(_2|_inv)?|scale_weight|weight_s_rel|weight_s_channel|SCB)$/;
+
+/** Integers that are no codes: what a model looks up, counts or leaves out. */
+const TABLE = /(^|_)(ids?|index|indexes|indices|masks?|positions?|bias|lengths?|tokens?)$/i;
+
+/** A tensor of integers with fewer elements, or with fewer than two sizes of 8, is no weight. */
+const LEAST_CODES = 1024, LEAST_SIDE = 8;
 
 /** Scales of the inputs or outputs of a layer: they say nothing of its weight. */
 const ACTIVATIONS =
@@ -73,9 +81,9 @@ function familiesOf(tensors: readonly SourceTensor[]): Map<string, Map<string, S
   return families;
 }
 
-/** `a.b.weight.absmax` is `weight.absmax` of `a.b`. */
+/** `a.b.weight.absmax` is `weight.absmax` of `a.b`; so are the parts of `a.b.weight_quantizer`. */
 function splitName(name: string): [layer: string, part: string] {
-  const inWeight = name.lastIndexOf(".weight.");
+  const inWeight = Math.max(name.lastIndexOf(".weight."), name.lastIndexOf(".weight_quantizer."));
   if (inWeight >= 0) return [name.slice(0, inWeight), name.slice(inWeight + 1)];
   const dot = name.lastIndexOf(".");
   return dot < 0 ? ["", name] : [name.slice(0, dot), name.slice(dot + 1)];
@@ -84,7 +92,7 @@ function splitName(name: string): [layer: string, part: string] {
 /** The layers that a tensor may be part of: the one its name begins with, and a parameter without `.weight`. */
 function layersNamed(name: string): string[] {
   const [layer, part] = splitName(name);
-  const packed = part.match(/^(\w+)_blocks$/)?.[1];
+  const packed = part.match(/^(\w+)_(?:blocks|scales)$/)?.[1];
   if (packed !== undefined) return [layer, partName(layer, packed)];
   const isParameter = part !== "weight" && part !== "bias" && part !== "comfy_quant" &&
     !COMPANION.test(part);
@@ -114,9 +122,16 @@ function gather(
   const markerTensor = family.get("comfy_quant") ?? null;
   const bias = family.get("bias") ?? byName.get(`${layer}_bias`) ?? null;
   const isQuantized = holdsCodes(layer, weight, parts, family.has("weight"));
-  const isHalf = weight === null && !isQuantized && [...parts.keys()].some((p) => SCALES.test(p));
+  const isHalf = weight === null && !isQuantized && [...parts].some(isScaleOfWeight);
   if (!isQuantized && !isHalf && markerTensor === null) return null;
   return { layer, weight, parts, bias, markerTensor, isQuantized, isHalf };
+}
+
+/** Whether a companion is the scale of a weight and of nothing else. */
+function isScaleOfWeight([part, { dtype, shape }]: [string, SourceTensor]): boolean {
+  if (part !== "scales") return SCALES.test(part);
+  // Models have parameters of that name: those of weights are exponents, or stand for groups.
+  return isOpaque(dtype) || (shape.length === 2 && shape.every((size) => size > 1));
 }
 
 function holdsCodes(
@@ -127,15 +142,21 @@ function holdsCodes(
 ): boolean {
   if (weight === null) {
     return [...parts].some(([part, { dtype, shape }]) =>
-      CODES.test(part) && isOpaque(dtype) && shape.length >= 2
+      CODES.test(part) && (isOpaque(dtype) || isFloat8(dtype)) && shape.length >= 2
     );
   }
   const { dtype, shape } = weight;
   if (!isOpaque(dtype) && !isFloat8(dtype)) return false;
-  if (shape.length < 2) return parts.has("scale_weight");
-  if (isFloat8(dtype)) return parts.size > 0;
-  // Integers that no one calls a weight may be anything: position tables, tokenizers.
-  return isNamedWeight || parts.size > 0 || (shape.length === 3 && /expert/.test(layer));
+  if (isFloat8(dtype) || shape.length < 2) return parts.size > 0;
+  return isNamedWeight || parts.size > 0 || isLikeCodes(weight);
+}
+
+/** Whether integers that no one calls a weight are one all the same, by dtype, size and name. */
+function isLikeCodes({ name, dtype, shape }: SourceTensor): boolean {
+  // Positions and counts are I64.
+  if (dtype === "I64" || dtype === "U64" || TABLE.test(splitName(name)[1])) return false;
+  return shape.filter((size) => size >= LEAST_SIDE).length >= 2 &&
+    elementsOf(shape) >= LEAST_CODES;
 }
 
 /** Whether elements of a dtype are codes: they mean nothing by themselves. */

@@ -1,5 +1,6 @@
 /** `nvfp4`: E2M1 with an E4M3 scale per 16 columns, in the tiles that the hardware reads, and one for all. */
 
+import { SMOOTHED, START_FROM_ORIGINAL } from "./advice.ts";
 import {
   broken,
   type Format,
@@ -44,7 +45,7 @@ export const nvfp4: Format = {
     }
     const smooth = layer.parts.get("pre_quant_scale");
     if (smooth !== undefined) {
-      return unreadable(codes, "its columns are multiplied by pre_quant_scale");
+      return unreadable(codes, SMOOTHED, START_FROM_ORIGINAL);
     }
     const across = columnsOf(codes) / NVFP4_GROUP;
     const apart = apartTiles(codes, tiledScales(codes.shape, across).height);

@@ -1,8 +1,10 @@
 /**
  * NVFP4 as NVIDIA's ModelOpt writes it, without marker: the even column in the low half of a byte, scales row by
- * row. Stock ComfyUI reads neither.
+ * row, values `E2M1 * weight_scale * weight_scale_2` (`NVFP4QTensor.quantize` and `dequantize` in
+ * `modelopt/torch/quantization/qtensor/nvfp4_tensor.py` of NVIDIA/Model-Optimizer). Stock ComfyUI reads neither.
  */
 
+import { SMOOTHED, START_FROM_ORIGINAL } from "./advice.ts";
 import { broken, type Format, unreadable } from "./format.ts";
 import { isOneValue, sameShape, shown } from "./layer_shapes.ts";
 import { columnsOf, NVFP4_GROUP, nvfp4Matrix } from "./nvfp4.ts";
@@ -33,7 +35,7 @@ export const nvfp4Modelopt: Format = {
       return broken(all, `it is ${shown(all)}, not F32 []`);
     }
     if (layer.parts.has("pre_quant_scale")) {
-      return unreadable(codes, "its columns are multiplied by pre_quant_scale");
+      return unreadable(codes, SMOOTHED, START_FROM_ORIGINAL);
     }
     return nvfp4Matrix(layer, found, { shape, highFirst: false });
   },

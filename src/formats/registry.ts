@@ -6,6 +6,7 @@ import { bitsandbytes4bit } from "./bitsandbytes_4bit.ts";
 import { bitsandbytesInt8 } from "./bitsandbytes_int8.ts";
 import { compressedTensors } from "./compressed_tensors.ts";
 import { convrotW4a4 } from "./convrot_w4a4.ts";
+import { exllama } from "./exllama.ts";
 import { float8Blockwise, float8E4m3, float8E5m2, float8Rowwise } from "./float8.ts";
 import { float8Scaled } from "./float8_scaled.ts";
 import type { Format } from "./format.ts";
@@ -25,6 +26,8 @@ import { nvfp4 } from "./nvfp4.ts";
 import { nvfp4Modelopt } from "./nvfp4_modelopt.ts";
 import { quanto } from "./quanto.ts";
 import { sdnq } from "./sdnq.ts";
+import { torchao } from "./torchao.ts";
+import { vectorCodes } from "./vector_codes.ts";
 
 /** The formats, in any order: exactly one claims a layer. */
 export const FORMATS: readonly Format[] = Object.freeze([
@@ -47,10 +50,12 @@ export const FORMATS: readonly Format[] = Object.freeze([
   float8Scaled,
   nvfp4Modelopt,
   gptossMxfp4,
+  torchao,
   // Refused by name.
   bitsandbytesInt8,
   bitsandbytes4bit,
   compressedTensors,
+  exllama,
   ggufBlocks,
   gptqAwq,
   hqq,
@@ -58,4 +63,5 @@ export const FORMATS: readonly Format[] = Object.freeze([
   nunchaku,
   quanto,
   sdnq,
+  vectorCodes,
 ]);

@@ -12,7 +12,7 @@ import { isRefusal, type Refusal } from "./format.ts";
 import { rowsOf } from "./layer_shapes.ts";
 import { type MatrixSource, withFileOffset } from "./matrix_source.ts";
 import type { ReadBytes } from "./marker_reader.ts";
-import { findQuantizedLayers, type QuantizedLayer } from "./quant_layers.ts";
+import { findQuantizedLayers, type QuantizedLayer, type QuantizedModel } from "./quant_layers.ts";
 
 /** How {@link storedMatrix} numbers files. */
 export interface StoredMatrixOptions {
@@ -79,6 +79,29 @@ export function refuseUndecodable(model: ModelSource, layers: readonly Quantized
     const decoded = decodeLayer(layer);
     if (isRefusal(decoded)) throw refusalError(model, layer, decoded);
   }
+}
+
+/**
+ * Throws if a model has no quantized weight to work on: what is wrong with its first layer without a weight, or
+ * that it has none, naming markers that say nothing.
+ *
+ * @param doing the command, for the message: `migrate`.
+ */
+export function refuseUnquantized(
+  model: ModelSource,
+  { layers, emptyMarkers }: Pick<QuantizedModel, "layers" | "emptyMarkers">,
+  doing: string,
+): void {
+  if (layers.some(({ weightName }) => weightName !== null)) return;
+  refuseUndecodable(model, layers);
+  const names = emptyMarkers.slice(0, LISTED).map((name) => JSON.stringify(name)).join(", ");
+  const more = emptyMarkers.length > LISTED ? ` and ${emptyMarkers.length - LISTED} more` : "";
+  throw new UnsupportedError(
+    `Cannot ${doing} ${JSON.stringify(model.path)}: it has no quantized layers` +
+      (emptyMarkers.length === 0
+        ? ""
+        : `: ${names}${more} hold NUL bytes and nothing else; \`quantsmith migrate\` removes them`),
+  );
 }
 
 /** How many layers a message names. */

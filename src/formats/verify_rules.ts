@@ -8,7 +8,9 @@ import { isJsonObject } from "../core/json.ts";
 import { rawModule } from "../presets/unusable.ts";
 import { isScaledFp8, parseMarker, type ReadBytes } from "./marker_reader.ts";
 import { type Problem, RAW_CODES, type Report, reporter, reportForeignMarker } from "./problem.ts";
+import { isRefusal } from "./format.ts";
 import type { QuantizedLayer } from "./quant_layers.ts";
+import { decodeLayer } from "./stored_matrix.ts";
 
 export type { Problem };
 
@@ -52,7 +54,16 @@ export function layerProblems(layer: QuantizedLayer, context: RuleContext): Prob
   if (raw !== null) report(raw.rule, raw.effect, raw.what);
   const hasScaledFp8 = [...context.byName.keys()].some(isScaledFp8);
   kind.problems(report, tensors, found, { hasScaledFp8 });
-  return problems;
+  return origin === "unmarked" ? withRefusal(problems, layer) : problems;
+}
+
+/** Says with the last problem of a layer why its values cannot be read here either. */
+function withRefusal(problems: Problem[], layer: QuantizedLayer): Problem[] {
+  const decoded = decodeLayer(layer), last = problems.at(-1);
+  if (last === undefined || !isRefusal(decoded) || last.detail.includes(decoded.why)) {
+    return problems;
+  }
+  return [...problems.slice(0, -1), { ...last, detail: `${last.detail}; ${decoded.why}` }];
 }
 
 /** The header metadata is expanded into markers and wins. */

@@ -1,6 +1,5 @@
 /** The rules on the values of scales, checked one by one, and what a scale of zero destroys. */
 
-import { bf16ToF32, f16ToF32, f8e4m3ToF32, f8e5m2ToF32 } from "../core/dtype.ts";
 import { FormatError } from "../core/errors.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
@@ -15,6 +14,7 @@ import {
   unpackLevels,
 } from "./packed_codes.ts";
 import type { Problem } from "./problem.ts";
+import { scaleReader } from "./scale_values.ts";
 import type { QuantizedLayer } from "./quant_layers.ts";
 import { decodeLayer, tensorsByName } from "./stored_matrix.ts";
 
@@ -144,7 +144,7 @@ function scaleValues(
     decodeByteScales(values, bytes, scale.dtype);
     return values;
   }
-  const valueAt = reader(scale.dtype, bytes);
+  const valueAt = scaleReader(scale.dtype, bytes);
   return Float64Array.from({ length: count }, (_, index) => valueAt(index));
 }
 
@@ -198,7 +198,7 @@ function isAllZero(bytes: Uint8Array): boolean {
 }
 
 function divisorProblems(layer: string, tensor: SourceTensor, bytes: Uint8Array): Problem[] {
-  const valueAt = reader("F32", bytes);
+  const valueAt = scaleReader("F32", bytes);
   let bad = 0;
   for (let i = 0; i < bytes.length / 4; i++) {
     const value = valueAt(i);
@@ -212,25 +212,4 @@ function divisorProblems(layer: string, tensor: SourceTensor, bytes: Uint8Array)
     severity: "error",
     detail: `${bad} of the ${bytes.length / 4} values of ${tensor.name} are zero, NaN or infinite`,
   }];
-}
-
-/** Returns how value `i` is read from the bytes of a scale. */
-function reader(dtype: ScaleDType, bytes: Uint8Array): (index: number) => number {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  switch (dtype) {
-    case "F64":
-      return (i) => view.getFloat64(8 * i, true);
-    case "F32":
-      return (i) => view.getFloat32(4 * i, true);
-    case "F16":
-      return (i) => f16ToF32(view.getUint16(2 * i, true));
-    case "BF16":
-      return (i) => bf16ToF32(view.getUint16(2 * i, true));
-    case "F8_E4M3":
-      return (i) => f8e4m3ToF32(view.getUint8(i));
-    case "F8_E5M2":
-      return (i) => f8e5m2ToF32(view.getUint8(i));
-    case "F8_E8M0":
-      return (i) => view.getUint8(i) === 255 ? NaN : 2 ** (view.getUint8(i) - 127);
-  }
 }

@@ -61,6 +61,16 @@ Deno.test("planMigration() states scales of rows as [N, 1], whatever the file ca
   }
 });
 
+Deno.test("planMigration() gives codes that are stored under another name that of a weight", async () => {
+  const { tensors, report } = await migrate([
+    tensorOf("l._weight_qdata", "I8", [ROWS, COLS], rows.codes),
+    scale([ROWS, 1], rows.scales, "_weight_scale"),
+  ]);
+  assert.deepEqual(report.problems, []);
+  assert.deepEqual([...tensors.keys()].sort(), ["l.comfy_quant", "l.weight", "l.weight_scale"]);
+  assert.deepEqual(tensors.get("l.weight")!.data, WEIGHT.data);
+});
+
 Deno.test("planMigration() reads the rotation that stands in nested params", async () => {
   const { tensors, encoded } = int8Layer("l", VALUES, { rows: ROWS, cols: COLS, convrot: 16 });
   const rotation = { convrot: true, convrot_groupsize: 16 };

@@ -93,6 +93,34 @@ for (const { part, block: [blockRows, blockCols], shape, dtype } of FLOAT8) {
   });
 }
 
+Deno.test("storedMatrix() decodes FP8 and INT8 of torchao under the name of the weight", async () => {
+  const { codes, scales, restored } = float8Blocks(VALUES, {
+    rows: 192,
+    cols: 160,
+    blockRows: 1,
+    blockCols: 160,
+  });
+  for (
+    const [qdata, scale] of [["_weight_qdata", "_weight_scale"], ["weight:qdata", "weight:scale"]]
+  ) {
+    const out = await restore([
+      tensorOf(`l.${qdata}`, "F8_E4M3", [192, 160], codes),
+      floats(`l.${scale}`, [192, 1], scales),
+    ]);
+    assert.deepEqual([...out.keys()], ["l.weight"]);
+    assert.deepEqual(f32(out.get("l.weight")!), restored);
+  }
+  const integers = Int8Array.from(VALUES, (_, i) => (i * 7) % 255 - 127);
+  const out = await restore([
+    tensorOf("l._weight_qdata", "I8", [192, 160], integers),
+    floats("l._weight_scale", [192, 1], scales),
+  ]);
+  assert.deepEqual(
+    f32(out.get("l.weight")!),
+    Float32Array.from(integers, (code, i) => code * scales[Math.floor(i / 160)]!),
+  );
+});
+
 const E2M1 = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0, -0.5, -1, -1.5, -2, -3, -4, -6];
 
 /** Codes 0 to 15 over and over, the even column in the low half of a byte. */

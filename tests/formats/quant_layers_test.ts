@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { DType } from "../../src/core/dtype.ts";
 import { parseHeader } from "../../src/safetensors/header.ts";
 import type { ModelSource } from "../../src/safetensors/model_source.ts";
 import { isAlreadyQuantized } from "../../src/formats/count_formats.ts";
@@ -134,9 +135,24 @@ Deno.test("findQuantizedLayers() claims one-byte weights with a scale, and leave
     ])).map(({ kind, rule }) => kind?.id ?? rule);
   assert.deepEqual(scaled("I8", [2, 2]), ["int8_unmarked"]);
   assert.deepEqual(scaled("F8_E5M2", [2, 2]), ["float8_scaled"]);
-  assert.deepEqual(scaled("I8", [2]), []);
+  assert.deepEqual(scaled("I8", [2]), ["int8_unmarked"]);
   assert.deepEqual(scaled("BF16", [2, 2]), []);
   assert.deepEqual(scaled("U8", [2, 2]), ["unknown-layout"]);
+});
+
+Deno.test("findQuantizedLayers() takes integers of the size of a weight for codes, under any name", () => {
+  const layers = (name: string, dtype: DType, shape: number[]) =>
+    findQuantizedLayers(...model([tensor(name, dtype, shape)])).map(({ layer }) => layer);
+  for (const dtype of ["I8", "U8", "I16", "U16", "I32", "U32", "F4"] as const) {
+    assert.deepEqual(layers("attn.qkv_w", dtype, [64, 64]), ["attn.qkv_w"], dtype);
+  }
+  assert.deepEqual(layers("moe.w1", "I8", [4, 32, 32]), ["moe.w1"]);
+  // Tables, masks, texts and counts are none.
+  assert.deepEqual(layers("embeddings.position_ids", "I32", [64, 64]), []);
+  assert.deepEqual(layers("attn.relative_position_index", "I64", [64, 64]), []);
+  assert.deepEqual(layers("attn.causal_mask", "U8", [64, 64]), []);
+  assert.deepEqual(layers("tekken_model", "U8", [100_000]), []);
+  assert.deepEqual(layers("sizes", "I32", [4, 2]), []);
 });
 
 Deno.test("findQuantizedLayers() leaves one-byte weights without a scale alone", () => {

@@ -126,6 +126,34 @@ const FOREIGN: readonly (readonly [RegExp, readonly Tensor[]])[] = [
   [/I8 \[32, 32\] .*nothing says/, [ones("l.weight", "I8", [32, 32])]],
   [/I32 \[32, 8\]/, [ones("l.weight", "I32", [32, 8])]],
   [/I8 \[2, 32, 32\]/, [ones("l.experts.up", "I8", [2, 32, 32])]],
+  [/I8 \[64, 64\]/, [ones("l.qkv_w", "I8", [64, 64])]],
+  [/ExLlama/, [
+    ones("l.q_weight", "I32", [64, 64]),
+    ones("l.q_scale", "I32", [4, 8]),
+    ones("l.q_groups", "I16", [8]),
+  ]],
+  [/ExLlama/, [ones("l.trellis", "I16", [4, 4, 64]), one("l.suh", [64]), one("l.svh", [64])]],
+  [/AQLM/, [
+    ones("l.codes", "I16", [64, 8, 1]),
+    one("l.codebooks", [1, 256, 1, 8]),
+    one("l.scales", [64, 1, 1, 1]),
+  ]],
+  [/QuIP#/, [ones("l.Qidxs", "I16", [64, 8]), one("l.SU", [64]), one("l.SV", [64])]],
+  [/quanto/, [ones("l.weight._data", "F8_E4M3", [32, 32]), one("l.weight._scale", [32, 1])]],
+  [/NF4/, [ones("l.weight", "U8", [512]), one("l.weight.absmax", [16])]],
+  [/torchao/, [
+    ones("l._weight_qdata", "I8", [32, 32]),
+    one("l._weight_scale", [32, 1]),
+    ones("l._weight_zero_point", "I8", [32, 1]),
+  ]],
+  [/torchao/, [ones("l._weight_qdata", "F8_E4M3", [32, 32]), one("l._weight_scale", [32, 4])]],
+  [/pre_quant_scale \(AWQ of ModelOpt\)/, [
+    ones("l.weight", "U8", [32, 16]),
+    ones("l.weight_scale", "F8_E4M3", [32, 2]),
+    one("l.weight_scale_2"),
+    one("l.pre_quant_scale", [32]),
+  ]],
+  [/l\.odd_scale is above 1/, [ones("l.weight", "F8_E4M3", [32, 32]), one("l.odd_scale", [], 90)]],
   [/odd_scale_a/, [
     ones("l.weight", "F8_E4M3", [32, 32]),
     one("l.odd_scale_a"),
@@ -190,6 +218,8 @@ const BROKEN: readonly (readonly [RegExp, RegExp, readonly Tensor[], Record<stri
   [/belongs to no weight/, /marker-without-weight/, [row, marker]],
   [/"l" has weight_scale and no weight/, /half-layer/, [row]],
   [/"l" has scale_weight and no weight/, /half-layer/, [one("l.scale_weight")]],
+  [/"l" has scales and no weight/, /half-layer/, [one("l.scales", [4, 32])]],
+  [/"l\.up" has scales and no weight/, /half-layer/, [ones("l.up_scales", "U8", [4, 32])]],
   [/has no weight_scale/, /scale-missing/, [codes, marker]],
   [/has no weight_scale/, /scale-missing/, [
     ones("l.weight", "F8_E4M3", [32, 32]),
@@ -243,12 +273,35 @@ const BROKEN: readonly (readonly [RegExp, RegExp, readonly Tensor[], Record<stri
 
 BROKEN.forEach(([message, rule, tensors, metadata], index) => {
   Deno.test(`a layer that contradicts itself is an error: ${message.source}, ${index}`, async () => {
-    const { requantize, dequantize, verify, loads } = await sayAll(tensors, metadata ?? null);
-    for (const said of [requantize, dequantize]) {
+    const { requantize, dequantize, migrate, verify, loads } = await sayAll(
+      tensors,
+      metadata ?? null,
+    );
+    for (
+      const said of [requantize, dequantize, ...(rule.source === "half-layer" ? [migrate] : [])]
+    ) {
       assert.match(said, message);
       assert.match(said, /in\.safetensors/);
     }
     assert.equal(loads, false);
     assert.match(verify.join("\n"), rule);
   });
+});
+
+Deno.test("migrate drops markers of nothing but NUL bytes, dequantize names them", async () => {
+  using folder = temporaryFolder();
+  using pool = new WorkerPool(WORKER_URL, 1);
+  const input = join(folder.path, "in.safetensors");
+  writeModel(input, [
+    PLAIN,
+    tensorOf("blocks.9.mlp.up.comfy_quant", "U8", [29], new Uint8Array(29)),
+  ]);
+  const model = openModel(input);
+  using reader = new TensorReader(model);
+  const { edited } = planMigration(model, (tensor) => reader.read(tensor));
+  assert.deepEqual(edited.outputs.map(({ name }) => name), ["blocks.9.mlp.up.weight"]);
+  await assert.rejects(
+    dequantizeModel(model, { output: join(folder.path, "out.safetensors"), dtype: "F32", pool }),
+    /no quantized layers: "blocks\.9\.mlp\.up\.comfy_quant" hold NUL bytes .*migrate/,
+  );
 });
