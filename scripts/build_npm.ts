@@ -37,6 +37,8 @@ writeDeclarations(stage, path.join(folder, "types"));
 for (const name of ["README.md", "LICENSE", "CHANGELOG.md"]) {
   fs.copyFileSync(new URL(name, root), path.join(folder, name));
 }
+fs.mkdirSync(path.join(folder, "man"));
+fs.copyFileSync(new URL("docs/quantsmith.1", root), path.join(folder, "man/quantsmith.1"));
 const licenses = licensesOf(inside, stage.path);
 fs.writeFileSync(path.join(folder, "THIRD_PARTY_LICENSES"), licenses);
 fs.writeFileSync(path.join(folder, "package.json"), JSON.stringify(npmManifest(), null, 2) + "\n");

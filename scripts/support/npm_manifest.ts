@@ -16,11 +16,12 @@ export function npmManifest(): Readonly<Record<string, unknown>> {
     license: manifest.license,
     type: "module",
     bin: { quantsmith: "bin/quantsmith.js" },
+    man: "./man/quantsmith.1",
     exports: {
       ".": { types: "./types/mod.d.ts", default: "./lib/mod.js" },
       "./package.json": "./package.json",
     },
-    files: ["bin", "lib", "types", "CHANGELOG.md", "THIRD_PARTY_LICENSES"],
+    files: ["bin", "lib", "man", "types", "CHANGELOG.md", "THIRD_PARTY_LICENSES"],
     engines: { node: `>=${OLDEST_NODE}`, bun: ">=1.2" },
   };
 }

@@ -30,8 +30,16 @@ function checkEnding(parsed: Parsed, output: string): void {
   );
 }
 
-/** Returns how much is said on stderr, by default `NORMAL`. */
+/**
+ * Returns how much is said on stderr, by default `NORMAL`; `--quiet` is `MINIMAL`.
+ *
+ * @throws UsageError if both flags are given.
+ */
 export function verbosityOf(parsed: Parsed): Verbosity {
+  if (parsed.bool("quiet")) {
+    if (parsed.has("verbose")) throw new UsageError("Cannot use --quiet with --verbose: drop one");
+    return "MINIMAL";
+  }
   return (parsed.string("verbose") ?? RUN_DEFAULTS.verbosity) as Verbosity;
 }
 

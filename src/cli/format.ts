@@ -25,6 +25,21 @@ export function formatSeconds(elapsedMs: number): string {
   return `${Math.floor(rounded / 60)} h ${String(rounded % 60).padStart(2, "0")} min`;
 }
 
+/** Returns a time left in milliseconds in whole seconds: `4 s`, `1 min 05 s`, `1 h 02 min`. */
+export function formatEta(leftMs: number): string {
+  if (leftMs <= 59_000) return `${Math.ceil(leftMs / 1000)} s`;
+  return formatSeconds(Math.max(60_000, leftMs));
+}
+
+/** Returns a relative error in percent, `0.823 %`, `12.4 %`: three digits, at most three decimals. */
+export function formatPercent(ratio: number): string {
+  const percent = 100 * ratio;
+  if (percent >= 1e6) return "> 1000000 %";
+  const decimals = percent >= 99.95 ? 0 : percent >= 9.995 ? 1 : percent >= 0.9995 ? 2 : 3;
+  if (percent > 0 && percent < 0.0005) return "< 0.001 %";
+  return `${percent.toFixed(decimals)} %`;
+}
+
 /** A stranger's text without control characters, which a terminal would obey. */
 export function visible(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, "?");

@@ -7,6 +7,7 @@ import { nearestOr } from "../core/nearest.ts";
 import { type CommandName, COMMANDS, defaultText, type Flag, type HelpPage } from "./flags/flag.ts";
 import { FLAGS } from "./flags/table.ts";
 import { operand } from "./values.ts";
+import { wrap } from "./wrap.ts";
 
 /** How a page is laid out. */
 export interface HelpLayout {
@@ -21,7 +22,7 @@ const MIN_COLUMNS = 50;
 const HELP_COLUMN = 34;
 
 /** The subcommands in the order of the help: arguments, and what they do. */
-const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = [
+export const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = [
   ["inspect", "FILE", "what is in a file"],
   ["verify", "FILE [--source SRC]", "does it load in stock ComfyUI, how close is it to its source"],
   ["join", "FILE", "the output of a conversion from its parts (--part I/N)"],
@@ -51,7 +52,8 @@ const NOTES: Readonly<Partial<Record<CommandName, string>>> = {
   migrate: "A file that loads as it is is left alone: nothing is written, exit code 0.",
 };
 
-const EXAMPLES: readonly (readonly [string, string])[] = [
+/** Commands to begin with, and what they do. */
+export const EXAMPLES: readonly (readonly [string, string])[] = [
   ["quantsmith model.safetensors", "INT8 that stock ComfyUI loads, the family detected"],
   [
     "quantsmith hf://owner/repo",
@@ -210,21 +212,4 @@ function leftOf(flag: Flag): string {
 function rightOf(flag: Flag): string {
   const value = defaultText(flag);
   return value === "" ? flag.help : `${flag.help} [${value}]`;
-}
-
-/** Returns `text` in lines of at most `width` characters, broken at spaces. */
-export function wrap(text: string, width: number): string[] {
-  const lines: string[] = [];
-  let line = "";
-  for (const word of text.split(" ")) {
-    const longer = line === "" ? word : `${line} ${word}`;
-    if (longer.length > width && line !== "") {
-      lines.push(line);
-      line = word;
-    } else {
-      line = longer;
-    }
-  }
-  lines.push(line);
-  return lines;
 }

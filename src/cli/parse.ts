@@ -156,12 +156,12 @@ function checkFirst(first: string | undefined): void {
     );
   }
   const near = nearMiss(first, [...COMMANDS, "help"]);
-  throw new UsageError(
-    `Unknown subcommand or missing file ${JSON.stringify(first)}: ` +
-      (near === null
-        ? "a conversion is `quantsmith model.safetensors`; `--help` lists the subcommands"
-        : `the nearest subcommand is ${near}`),
-  );
+  const hint = near === null
+    ? "a conversion is `quantsmith model.safetensors`; `--help` lists the subcommands"
+    : `the nearest subcommand is ${near}`;
+  throw new UsageError(`Unknown subcommand or missing file ${JSON.stringify(first)}: ${hint}`, {
+    hint,
+  });
 }
 
 function lookUp(
@@ -181,11 +181,8 @@ function lookUp(
   if (found !== undefined) return { ...found, typed, inline };
   const attached = attachedValue(word, command);
   if (attached !== null) return attached;
-  throw new UsageError(
-    `Unknown flag ${typed}: ${
-      nearestOr("`--help` lists the flags", typed, FLAGS.flatMap(typedForms))
-    }`,
-  );
+  const hint = nearestOr("`--help` lists the flags", typed, FLAGS.flatMap(typedForms));
+  throw new UsageError(`Unknown flag ${typed}: ${hint}`, { hint });
 }
 
 /** `-ifile`: a short flag and its value in one word; not `-input`, where a dash is missing. */

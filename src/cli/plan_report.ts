@@ -4,6 +4,8 @@ import type { Plan, PlannedTensor } from "../plan/plan.ts";
 import { explain } from "../presets/explain.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import { formatBytes, visible } from "./format.ts";
+import { groupPlan, type GroupSection, type TensorGroup } from "./plan_groups.ts";
+import { shortName } from "./progress.ts";
 
 /**
  * The stable JSON shape of a plan.
@@ -68,9 +70,22 @@ function tensorJson({ source, action, reason, scheme }: PlannedTensor): Record<s
   };
 }
 
-/** The plan as lines of text: totals, then tensors grouped by what happens to them and why. */
-export function planLines(plan: Plan, loras: readonly LoraReport[] = []): string[] {
+/** How a plan is printed. */
+export interface PlanLayout {
+  /** Names of groups of like layers are shortened to fit; 80 by default. */
+  readonly columns?: number;
+  /** Print every tensor instead of groups of like ones. */
+  readonly full?: boolean;
+}
+
+/** The plan as lines of text: totals, then tensors by what happens to them and why. */
+export function planLines(
+  plan: Plan,
+  loras: readonly LoraReport[] = [],
+  { columns = 80, full = false }: PlanLayout = {},
+): string[] {
   const { totals } = plan;
+  const saved = totals.inputBytes - totals.outputBytes;
   const lines = [
     `family    ${explain(plan.detection, plan.choice)}`,
     `target    ${plan.target}`,
@@ -81,17 +96,83 @@ export function planLines(plan: Plan, loras: readonly LoraReport[] = []): string
   if (totals.remove > 0) lines.push(`remove    ${totals.remove} tensors`);
   for (const lora of loras) lines.push(`merge     ${loraLine(lora)}`);
   lines.push(
-    `size      ${formatBytes(totals.inputBytes)} -> ${formatBytes(totals.outputBytes)}`,
+    `size      ${formatBytes(totals.inputBytes)} -> ${formatBytes(totals.outputBytes)}` +
+      (saved > 0 ? `, ${formatBytes(saved)} saved` : ""),
     ...shardLines(plan),
-    "",
   );
-  for (const [title, tensors] of groups(plan)) {
-    lines.push(`${title}: ${tensors.length}`);
-    for (const { source } of tensors) {
-      lines.push(`  ${source.name}  ${source.dtype} [${source.shape.join(", ")}]`);
-    }
-  }
+  const sections = groupPlan(plan);
+  const texts = full ? sections.map(everyTensor) : likeTensors(sections, columns);
+  sections.forEach((section, i) => {
+    const isFirst = i === 0 || actionOf(section) !== actionOf(sections[i - 1]!);
+    lines.push(...(isFirst ? [""] : []), ...texts[i]!);
+  });
+  if (!full) lines.push("", "--dry-run=full lists every tensor");
   return lines;
+}
+
+function everyTensor({ title, groups }: GroupSection): string[] {
+  const tensors = groups.flatMap((group) => group.tensors);
+  return [
+    `${visible(title)}: ${tensors.length}`,
+    ...tensors.map(({ source: { name, dtype, shape } }) =>
+      `  ${visible(name)}  ${dtype} [${shape.join(", ")}]`
+    ),
+  ];
+}
+
+/** Vectors of one section are counted together from this many groups on. */
+const MOST_VECTOR_GROUPS = 4;
+
+/** Returns the lines of every section, in columns that all of them share. */
+function likeTensors(sections: readonly GroupSection[], columns: number): string[][] {
+  const rows = sections.map(rowsOf);
+  const width = (key: keyof GroupRow) => Math.max(0, ...rows.flat().map((row) => row[key].length));
+  const fixed = 3 + width("count") + 2 + width("what") + 2 + width("size");
+  const name = Math.max(MIN_NAME_COLUMNS, Math.min(width("name"), columns - fixed));
+  return sections.map(({ title, groups }, i) => [
+    `${visible(title)}, ${groups.reduce((total, { tensors }) => total + tensors.length, 0)}:`,
+    ...rows[i]!.map((row) =>
+      `  ${row.count.padStart(width("count"))} ${shortName(row.name, name).padEnd(name)}  ` +
+      `${row.what.padEnd(width("what"))}  ${row.size}`
+    ),
+  ]);
+}
+
+function rowsOf({ groups }: GroupSection): GroupRow[] {
+  const vectors = groups.filter(({ tensors }) => tensors[0]!.source.shape.length < 2);
+  const isLong = vectors.length > MOST_VECTOR_GROUPS;
+  const rows = groups.filter((group) => !isLong || !vectors.includes(group)).map(rowOf);
+  if (!isLong) return rows;
+  return [...rows, {
+    count: `${vectors.flatMap(({ tensors }) => tensors).length} x`,
+    name: "vectors: norms, biases, scalars",
+    what: [...new Set(vectors.map(({ tensors }) => tensors[0]!.source.dtype))].join(", "),
+    size: formatBytes(vectors.reduce((total, { inputBytes }) => total + inputBytes, 0)),
+  }];
+}
+
+function actionOf({ groups }: GroupSection): string {
+  return groups[0]!.tensors[0]!.action;
+}
+
+const MIN_NAME_COLUMNS = 20;
+
+interface GroupRow {
+  readonly count: string;
+  readonly name: string;
+  readonly what: string;
+  readonly size: string;
+}
+
+function rowOf({ name, tensors, inputBytes, outputBytes }: TensorGroup): GroupRow {
+  const { action, source: { dtype, shape } } = tensors[0]!;
+  const isChanged = action === "quantize" || action === "cast";
+  return {
+    count: `${tensors.length} x`,
+    name: visible(name),
+    what: `${dtype} [${shape.join(", ")}]`,
+    size: formatBytes(inputBytes) + (isChanged ? ` -> ${formatBytes(outputBytes)}` : ""),
+  };
 }
 
 /** Where the output has several files: how large each is, and what it begins with. */
@@ -104,21 +185,4 @@ function shardLines({ parts }: Plan): string[] {
       return `  ${String(index + 1).padStart(5, "0")}  ${formatBytes(totalBytes)}, ${tensors}`;
     }),
   ];
-}
-
-function groups(plan: Plan): Map<string, PlannedTensor[]> {
-  const byTitle = new Map<string, PlannedTensor[]>();
-  for (const tensor of plan.tensors) {
-    const title = `${tensor.action} (${recipe(tensor)}${tensor.reason})`;
-    const group = byTitle.get(title);
-    if (group === undefined) byTitle.set(title, [tensor]);
-    else group.push(tensor);
-  }
-  return byTitle;
-}
-
-function recipe({ scheme }: PlannedTensor): string {
-  if (scheme === null) return "";
-  const convrot = scheme.convrotGroupSize === null ? "" : ` convrot ${scheme.convrotGroupSize}`;
-  return `${scheme.scaling.kind}${convrot}; `;
 }

@@ -1,7 +1,7 @@
 /** Progress on stderr: a bar on a terminal, otherwise a plain line every 5 %. */
 
 import type { CommandContext } from "./context.ts";
-import { formatBytes, formatSeconds } from "./format.ts";
+import { formatBytes, formatEta } from "./format.ts";
 
 /** How far a run is. */
 export interface ProgressState {
@@ -28,10 +28,11 @@ export interface ProgressFacts {
 }
 
 const LINE_STEP_PERCENT = 5;
-const BAR_COLUMNS = 24;
 
-/** Width of the bar line without the layer: bar, percent, two sizes, rate, ETA. */
-const FIXED_COLUMNS = BAR_COLUMNS + 60;
+/** Width of the bar line without bar and layer: percent, two sizes, rate, ETA, and spaces. */
+const FACTS_COLUMNS = 53;
+const MAX_BAR_COLUMNS = 24;
+const MIN_BAR_COLUMNS = 8;
 const MIN_NAME_COLUMNS = 8;
 
 /** Returns the facts of a moment `elapsedMs` after the start. Pure. */
@@ -45,13 +46,30 @@ export function progressFacts(
     done: formatBytes(doneBytes),
     total: formatBytes(totalBytes),
     rate: `${formatBytes(bytesPerMs * 1000)}/s`,
-    eta: bytesPerMs === 0 ? "?" : formatSeconds((totalBytes - doneBytes) / bytesPerMs),
+    eta: bytesPerMs === 0 ? "?" : formatEta((totalBytes - doneBytes) / bytesPerMs),
   };
 }
 
-/** Returns the last `columns` characters of a layer's name, where its end tells more. Pure. */
-export function truncateName(name: string, columns: number): string {
-  return name.length <= columns ? name : `…${name.slice(name.length - columns + 1)}`;
+/**
+ * Returns a layer's name in at most `columns` characters: without `.weight`, and if that is too long
+ * only its last path segments, which say most: `…17.attn.qkv`. Pure.
+ */
+export function shortName(name: string, columns: number): string {
+  const layer = name.replace(/\.weight$/, "");
+  if (layer.length <= columns) return layer;
+  const segments = layer.split(".");
+  for (let i = 1; i < segments.length; i++) {
+    const end = `…${segments.slice(i).join(".")}`;
+    if (end.length <= columns) return end;
+  }
+  return `…${layer.slice(layer.length - columns + 1)}`;
+}
+
+/** Returns how a terminal of `columns` characters is shared between the bar and the layer's name. Pure. */
+export function barLayout(columns: number): { readonly bar: number; readonly name: number } {
+  const free = columns - 1 - FACTS_COLUMNS;
+  const bar = Math.max(MIN_BAR_COLUMNS, Math.min(MAX_BAR_COLUMNS, Math.floor(free / 3)));
+  return { bar, name: Math.max(MIN_NAME_COLUMNS, free - bar) };
 }
 
 /** Returns the view for this process: none, a bar, or plain lines. */
@@ -59,7 +77,7 @@ export async function createProgress(
   { enabled, context }: { enabled: boolean; context: CommandContext },
 ): Promise<ProgressView> {
   if (!enabled) return { update: () => {}, stop: () => {} };
-  return context.stderrIsTTY ? await createBar(context) : createLines(context.stderr);
+  return context.canDraw ? await createBar(context) : createLines(context.stderr);
 }
 
 function createLines(line: (text: string) => void): ProgressView {
@@ -82,13 +100,16 @@ function createLines(line: (text: string) => void): ProgressView {
 
 async function createBar({ columns }: CommandContext): Promise<ProgressView> {
   const { default: cliProgress } = await import("cli-progress");
+  const layout = barLayout(columns);
   const bar = new cliProgress.SingleBar({
     format: "{bar} {percent}%  {done} of {all}  {rate}  ETA {left}  {current}",
-    barsize: BAR_COLUMNS,
+    barsize: layout.bar,
     hideCursor: true,
     clearOnComplete: true,
     linewrap: false,
     fps: 10,
+    // A line written meanwhile takes the bar away: it is drawn again though nothing has changed.
+    forceRedraw: true,
   }, cliProgress.Presets.shades_classic);
   const startedMs = performance.now();
   let isStarted = false;
@@ -101,10 +122,7 @@ async function createBar({ columns }: CommandContext): Promise<ProgressView> {
         all: facts.total,
         rate: facts.rate,
         left: facts.eta,
-        current: truncateName(
-          progress.current,
-          Math.max(MIN_NAME_COLUMNS, columns - FIXED_COLUMNS),
-        ),
+        current: shortName(progress.current, layout.name),
       };
       if (isStarted) bar.update(progress.doneBytes, payload);
       else bar.start(progress.totalBytes, progress.doneBytes, payload);

@@ -1,6 +1,6 @@
 /** The quality of a conversion as a table: the worst layers first. */
 
-import { visible } from "./format.ts";
+import { formatPercent, visible } from "./format.ts";
 import { type LayerErrors, layerErrors, sumStats } from "../run/layer_errors.ts";
 import { type OutputErrors, overallOutput, worstFirst } from "../convert/output_errors.ts";
 import type { MeasuredOn } from "../calibration/layer_inputs.ts";
@@ -39,28 +39,32 @@ const ON: Readonly<Record<MeasuredOn | "mixed", string>> = {
   mixed: "on what the calibration data has of each layer: held-out rows, all rows or a Hessian",
 };
 
+/** Layers that a table lists by default: the worst. */
+const LISTED = 10;
+
 /**
- * Returns the table, one line per layer and one for the whole; what output errors were measured on below.
+ * Returns the table: one line for each of the worst layers, one for the whole, how many layers are not
+ * listed, and what output errors were measured on.
  *
  * @param layers in any order
- * @param options `thresholdDb` marks the layers below it
+ * @param options `thresholdDb` marks the layers below it; `most` layers are listed
  */
 export function qualityTable(
   layers: readonly MeasuredLayer[],
-  { thresholdDb }: { thresholdDb: number },
+  { thresholdDb, most = LISTED }: { thresholdDb: number; most?: number },
 ): string[] {
   const overall = overallOf(layers);
   if (overall === null) return ["No layer was quantized."];
   const output = overallOutput(layers);
   const isMeasured = output !== null;
-  const rows = worstFirst(layers).map((layer) =>
+  const rows = worstFirst(layers).slice(0, most).map((layer) =>
     row(layer.name, layer.errors, { output: layer.output ?? null, isMeasured, thresholdDb })
   );
   rows.push(row(`all ${layers.length} layers`, overall, { output, isMeasured, thresholdDb }));
   const header = [
     ...(isMeasured ? ["W8A16", "W8A8"] : []),
     "SQNR dB",
-    "rel error",
+    "error",
     "cosine",
     "max error",
     "layer",
@@ -72,7 +76,11 @@ export function qualityTable(
     `W8A16, W8A8: relative error of outputs (int8 activations in W8A8), geometric means at the end, ` +
     `measured ${ON[output.on]}`,
   ];
-  return [line(header), ...rows.map(line), ...legend];
+  const title = layers.length > most
+    ? `worst ${most} of ${layers.length} layers:`
+    : `${layers.length} ${layers.length === 1 ? "layer" : "layers"}, worst first:`;
+  const more = layers.length > most ? ["--report FILE.html or FILE.json has all layers"] : [];
+  return [title, line(header), ...rows.map(line), ...legend, ...more];
 }
 
 function row(
@@ -85,11 +93,11 @@ function row(
   },
 ): string[] {
   const low = errors.sqnrDb !== null && errors.sqnrDb < thresholdDb;
-  const cell = (error: number | null | undefined) => error?.toExponential(2) ?? "-";
+  const cell = (error: number | null | undefined) => error == null ? "-" : formatPercent(error);
   return [
     ...(isMeasured ? [cell(output?.w8a16), cell(output?.w8a8)] : []),
     formatSqnr(errors.sqnrDb),
-    errors.relativeError.toExponential(2),
+    formatPercent(errors.relativeError),
     errors.cosine.toFixed(6),
     errors.maxAbsError.toExponential(2),
     low ? `${visible(name)}  (below ${thresholdDb} dB)` : visible(name),

@@ -17,7 +17,7 @@ export interface ConvertIo {
   readonly resume: boolean;
   /** The part of the model that is done; null: all of it. */
   readonly part: Part | null;
-  readonly dryRun: null | "analyze" | "create-template";
+  readonly dryRun: null | "analyze" | "full" | "create-template";
   readonly json: boolean;
   readonly verify: boolean;
   /** Null: as many as the machine has cores. */

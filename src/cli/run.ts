@@ -1,7 +1,7 @@
 /** One run of the program: arguments in, exit code out. Loads only what the command needs. */
 
 import process from "node:process";
-import { exitCodeOf, InterruptedError } from "../core/errors.ts";
+import { exitCodeOf, InterruptedError, splitHint } from "../core/errors.ts";
 import type { CommandContext } from "./context.ts";
 import { COMMANDS } from "./flags/flag.ts";
 import { spelling } from "./flags/table.ts";
@@ -85,16 +85,16 @@ async function dispatch(
     const lines = command === undefined || command === "convert" || HELP_PAGES[page] !== "standard"
       ? helpPage(HELP_PAGES[page], context)
       : commandHelp(command, context);
-    for (const line of lines) context.stdout(line);
+    for (const line of lines) context.styled(line);
     return 0;
   }
-  if (flags.includes("--version")) {
+  if (flags.includes("--version") || flags.includes("-V")) {
     context.stdout(versionLine());
     return 0;
   }
   if (args[0] === "help") {
     const { helpOn } = await import("./help.ts");
-    for (const line of helpOn(args.slice(1), context)) context.stdout(line);
+    for (const line of helpOn(args.slice(1), context)) context.styled(line);
     return 0;
   }
   if (args.length === 0) {
@@ -180,8 +180,14 @@ function report(
   error: unknown,
   { terminal, isDebug }: { terminal: Terminal; isDebug: boolean },
 ): void {
-  const message = error instanceof Error ? error.message : String(error);
-  terminal.stderr(`error: ${message.replace(/\s*\n\s*/g, " ")}`);
+  const oneLine = (text: string) => text.replace(/\s*\n\s*/g, " ");
+  const whole = error instanceof Error ? error : new Error(String(error));
+  // Programs that read stderr get one line; people get the advice on its own.
+  const { message, hint } = terminal.stderrIsTTY
+    ? splitHint(whole)
+    : { message: whole.message, hint: null };
+  terminal.stderr(`error: ${oneLine(message)}`);
+  if (hint !== null) terminal.stderr(`help: ${oneLine(hint)}`);
   if (!isDebug) return;
   for (let cause: unknown = error; cause instanceof Error; cause = cause.cause) {
     const text = cause.stack ?? `${cause.name}: ${cause.message}`;

@@ -3,11 +3,15 @@
 import { writeSync } from "node:fs";
 import process from "node:process";
 import { isatty } from "node:tty";
+import { reportLines, screenLines } from "./screen.ts";
 import { escapeControls, shownLine } from "./shown_text.ts";
 
 const STDOUT = 1;
 const STDERR = 2;
 const DEFAULT_COLUMNS = 80;
+
+/** To the first column, and clear to the end of the line. */
+const CLEAR_LINE = "\r\u001b[K";
 
 /** How long a full pipe is given before the next attempt. */
 const RETRY_MS = 2;
@@ -16,13 +20,20 @@ const RETRY_MS = 2;
 export interface Terminal {
   /** Writes results: lines, or JSON. Control characters are spelled out. Needs no `this`. */
   readonly stdout: (lines: string) => void;
-  /** Writes one line for people, see `shownLine`: on one line, bounded, without secrets. */
+  /** Writes results with styles. Only for text that is the program's own: nothing is escaped. */
+  readonly styled: (lines: string) => void;
+  /**
+   * Writes one line for people, see `shownLine`: bounded, without secrets. A terminal wraps it at words
+   * and colours its label, see `screenLines`; elsewhere it stays one line.
+   */
   readonly stderr: (line: string) => void;
   readonly stdoutIsTTY: boolean;
   readonly stderrIsTTY: boolean;
-  /** Whether stdout may be coloured: a terminal, and no NO_COLOR. */
+  /** Whether stderr is a terminal that a progress bar can be drawn on: not TERM=dumb. */
+  readonly canDraw: boolean;
+  /** Whether stdout may be coloured: a terminal other than TERM=dumb, and no NO_COLOR. */
   readonly color: boolean;
-  /** Width of the terminal; 80 where there is none. */
+  /** Width of the terminal; 80 if there is none. */
   readonly columns: number;
 }
 
@@ -38,13 +49,35 @@ export function openTerminal(): Terminal {
     : stderrIsTTY
     ? process.stderr.columns
     : DEFAULT_COLUMNS;
+  const canDraw = stderrIsTTY && readVariable("TERM") !== "dumb";
+  const wantsColor = readVariable("TERM") !== "dumb" && readVariable("NO_COLOR") === "";
+  const layout = {
+    columns: (stderrIsTTY ? process.stderr.columns : 0) || DEFAULT_COLUMNS,
+    color: stderrIsTTY && wantsColor,
+  };
+  const width = columns || DEFAULT_COLUMNS;
+  const color = stdoutIsTTY && wantsColor;
+  // A progress bar may stand on the line: it is drawn anew below what is written.
+  const start = canDraw ? CLEAR_LINE : "";
   return {
-    stdout: lineWriter(STDOUT, (lines) => lines.split("\n").map(escapeControls).join("\n")),
-    stderr: lineWriter(STDERR, shownLine),
+    stdout: lineWriter(
+      STDOUT,
+      (lines) =>
+        lines.split("\n").map(escapeControls)
+          .flatMap((line) => stdoutIsTTY ? reportLines(line, { columns: width, color }) : [line])
+          .join("\n"),
+    ),
+    styled: lineWriter(STDOUT, (lines) => lines),
+    stderr: lineWriter(
+      STDERR,
+      (line) =>
+        stderrIsTTY ? start + screenLines(shownLine(line), layout).join("\n") : shownLine(line),
+    ),
     stdoutIsTTY,
     stderrIsTTY,
-    color: stdoutIsTTY && !readVariable("NO_COLOR"),
-    columns: columns || DEFAULT_COLUMNS,
+    canDraw,
+    color,
+    columns: width,
   };
 }
 

@@ -177,8 +177,11 @@ function copyOf({ totals }: Plan, { merge, allowCopy }: ConvertOptions): string 
     "`--allow-copy` writes the copy";
 }
 
-/** The calibration data: errors are compensated by it, biases corrected, outputs measured. */
-function calibrationOf({ calibrationPath, output }: ConvertOptions): Calibration | null {
+/**
+ * Opens the calibration data of `options`, by which errors are compensated, biases corrected and outputs
+ * measured; null if there is none.
+ */
+export function calibrationOf({ calibrationPath, output }: ConvertOptions): Calibration | null {
   if (calibrationPath === null || output === "fp16") return null;
   return openCalibration(calibrationPath);
 }

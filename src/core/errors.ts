@@ -9,6 +9,29 @@
 export class UsageError extends Error {
   /** Tells the class by name. */
   override readonly name: string = "UsageError";
+  /** What the user can do about it: the end of the message. */
+  readonly hint: string | undefined;
+
+  /**
+   * Puts the message together.
+   *
+   * @param message what is wrong, with the hint at its end.
+   * @param options the hint alone, which a terminal shows on its own line, and what led to the error.
+   */
+  constructor(message: string, { hint, cause }: { hint?: string; cause?: unknown } = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.hint = hint;
+  }
+}
+
+/** Returns an error's message without its hint, and the hint; null if it has none. */
+export function splitHint(
+  error: Error,
+): { readonly message: string; readonly hint: string | null } {
+  const { message } = error;
+  const hint = "hint" in error && typeof error.hint === "string" ? error.hint : "";
+  if (hint === "" || !message.endsWith(hint)) return { message, hint: null };
+  return { message: message.slice(0, -hint.length).replace(/[:;,]? $/, ""), hint };
 }
 
 /** Where in a file a {@link FormatError} was found. */

@@ -2,7 +2,8 @@ import { deepStrictEqual, ok, strictEqual } from "node:assert/strict";
 import { completionScript } from "../../src/cli/completions.ts";
 import { COMMANDS, type HelpPage } from "../../src/cli/flags/flag.ts";
 import { FLAGS, spelling } from "../../src/cli/flags/table.ts";
-import { commandHelp, helpPage, wrap } from "../../src/cli/help.ts";
+import { commandHelp, helpPage } from "../../src/cli/help.ts";
+import { wrap } from "../../src/cli/wrap.ts";
 import { SWITCHES, VALUED } from "./documented_flags.ts";
 
 const PLAIN = { columns: 100, color: false };

@@ -1,19 +1,21 @@
-import { deepStrictEqual, match, strictEqual } from "node:assert/strict";
+import { deepStrictEqual, match, ok, strictEqual } from "node:assert/strict";
 import { VERSION } from "../../src/core/version.ts";
 import type { CommandContext } from "../../src/cli/context.ts";
 import { EventWriter } from "../../src/cli/events.ts";
-import { formatBytes, formatSeconds } from "../../src/cli/format.ts";
+import { formatBytes, formatEta, formatSeconds } from "../../src/cli/format.ts";
 import { createLog } from "../../src/cli/log.ts";
-import { createProgress, progressFacts, truncateName } from "../../src/cli/progress.ts";
+import { barLayout, createProgress, progressFacts, shortName } from "../../src/cli/progress.ts";
 
 function contextTo(lines: string[]): CommandContext {
   return {
     signal: new AbortController().signal,
     workerUrl: new URL("file:///worker.ts"),
     stdout: () => {},
+    styled: () => {},
     stderr: (line) => lines.push(line),
     stdoutIsTTY: false,
     stderrIsTTY: false,
+    canDraw: false,
     color: false,
     columns: 80,
   };
@@ -54,7 +56,7 @@ Deno.test("progressFacts() tells rate and time left", () => {
     done: "2.00 GB",
     total: "6.00 GB",
     rate: "1.00 GB/s",
-    eta: "4.0 s",
+    eta: "4 s",
   });
 });
 
@@ -63,9 +65,38 @@ Deno.test("progressFacts() gives no nonsense at the start and for an empty model
   strictEqual(progressFacts({ doneBytes: 0, totalBytes: 0, current: "" }, 0).percent, 100);
 });
 
-Deno.test("truncateName() keeps the end of a long name", () => {
-  strictEqual(truncateName("blocks.10.attn.weight", 8), "….weight");
-  strictEqual(truncateName("short", 8), "short");
+Deno.test("shortName() keeps the last segments of a long name", () => {
+  strictEqual(
+    shortName("double_blocks.17.img_attn.qkv.weight", 40),
+    "double_blocks.17.img_attn.qkv",
+  );
+  strictEqual(shortName("double_blocks.17.img_attn.qkv.weight", 18), "…17.img_attn.qkv");
+  strictEqual(shortName("double_blocks.17.img_attn.qkv.weight", 15), "…img_attn.qkv");
+  strictEqual(shortName("blocks.10.attention_output", 8), "…_output");
+  strictEqual(shortName("short", 8), "short");
+});
+
+Deno.test("barLayout() leaves room for the name of a layer and fits the terminal", () => {
+  // Percent, sizes, rate and ETA at their longest.
+  const facts = " 100%  99.9 GB of 99.9 GB  99.9 MB/s  ETA 59 min 59 s  ".length;
+  for (const columns of [80, 100, 120, 200]) {
+    const { bar, name } = barLayout(columns);
+    ok(bar + facts + name <= columns + 2, `${columns}`);
+    ok(name >= 16, `${columns}`);
+  }
+});
+
+Deno.test("formatEta() counts in whole seconds", () => {
+  deepStrictEqual([0, 300, 4000, 12_345, 59_000, 59_001, 61_000, 3_720_000].map(formatEta), [
+    "0 s",
+    "1 s",
+    "4 s",
+    "13 s",
+    "59 s",
+    "1 min 00 s",
+    "1 min 01 s",
+    "1 h 02 min",
+  ]);
 });
 
 Deno.test("formatBytes() and formatSeconds() round without carrying over", () => {

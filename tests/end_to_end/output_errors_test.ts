@@ -47,8 +47,9 @@ Deno.test("quantsmith --calibration-data tells output errors in table, events, r
   const table = await runCli([...given, "--report-quality", "--verify", "--report", report]);
   assert.equal(table.code, 0, table.stderr);
   const lines = table.stdout.split("\n");
-  assert.match(lines[0]!, /^ *W8A16 +W8A8 +SQNR dB/);
-  assert.ok(parseFloat(lines[1]!) >= parseFloat(lines[2]!), "worst layers come first");
+  assert.equal(lines[0], "2 layers, worst first:");
+  assert.match(lines[1]!, /^ *W8A16 +W8A8 +SQNR dB/);
+  assert.ok(parseFloat(lines[2]!) >= parseFloat(lines[3]!), "worst layers come first");
   assert.match(table.stdout, /calibration rows themselves.*\nbiases corrected: 2\n/);
   assert.match(table.stderr, /everything that was kept is equal to the source/);
   assert.doesNotMatch(table.stderr, /bias-differs/);

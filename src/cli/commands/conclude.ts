@@ -3,12 +3,13 @@
 import type { ConvertResult, GpuShare } from "../../convert/convert.ts";
 import { fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
 import type { EventWriter } from "../events.ts";
-import { formatBytes, formatSeconds } from "../format.ts";
 import { methodOf } from "../method_line.ts";
 import type { ConvertIo } from "../options.ts";
 import { overallOutput } from "../../convert/output_errors.ts";
-import { worstLayersFirst } from "../../run/layer_errors.ts";
-import { overallOf, qualityTable, sqnrPhrase } from "../quality_table.ts";
+import { closingLines } from "../closing.ts";
+import { plainRows } from "../../convert/plain_rows.ts";
+import { overallOf, qualityTable } from "../quality_table.ts";
+import { verdictJson, verdictOf } from "../verdict.ts";
 import { writeReport } from "../report/write_report.ts";
 import { checkSideFile, type SideFileRules } from "../../safetensors/side_file.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
@@ -68,15 +69,9 @@ export async function conclude(
   if ((io.reportQuality || io.strict) && low.length > 0) {
     log.warn(`${low.length} layers are below ${io.qualityThreshold} dB SQNR`);
   }
-  const { totals } = result.plan;
-  const readBytes = totals.inputBytes * (1 - (result.resumed ?? 0));
-  const rate = formatBytes(1000 * readBytes / Math.max(result.elapsedMs, 1));
-  log.info(
-    `done: ${formatBytes(totals.outputBytes)} in ${formatSeconds(result.elapsedMs)} ` +
-      `(${rate}/s)${overall === null ? "" : `, ${qualityLine(result, overall.sqnrDb)}`}`,
-  );
+  const plain = plainRows(request.source, result.layers, options);
+  for (const line of closingLines(result, plain)) log.info(line);
   for (const line of replacedLines(result)) log.info(line);
-  if (result.part !== null) log.info("`quantsmith join` makes the output once all parts are there");
   if (result.gpu !== null) log.verbose(gpuLine(result.gpu));
   const check = io.verify
     ? await verifyOutput(result.output, {
@@ -96,6 +91,7 @@ export async function conclude(
     totals: totalsJson(result.plan),
     quality: overall,
     output_error: output,
+    verdict: verdictJson(verdictOf(result.layers), plain),
     below_threshold: low.map(({ name }) => name),
     verified: check === null ? null : {
       loads: check.loads,
@@ -135,11 +131,4 @@ function replacedLines({ replaced: { removed, left } }: ConvertResult): string[]
 function gpuLine({ adapter, operations, failure }: GpuShare): string {
   const rest = failure === null ? "" : "; the CPU did the rest, as it failed";
   return `${adapter} did ${operations} operations${rest}`;
-}
-
-function qualityLine(result: ConvertResult, sqnrDb: number | null): string {
-  const worst = worstLayersFirst(result.layers)[0]!;
-  return `SQNR ${sqnrPhrase(sqnrDb)} overall, worst ${
-    sqnrPhrase(worst.errors.sqnrDb)
-  } (${worst.name})`;
 }

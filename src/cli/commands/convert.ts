@@ -45,7 +45,7 @@ export async function convertCommand(parsed: Parsed, context: CommandContext): P
   });
   for (const warning of warnings) log.warn(warning);
   const request: Request = { options, io, warningsOnCpu, context, log };
-  if (io.dryRun === "analyze") return await analyze(request);
+  if (io.dryRun === "analyze" || io.dryRun === "full") return await analyze(request);
   if (io.dryRun === "create-template") return await createTemplate(request);
   return (await runConversion(request)).code;
 }
@@ -57,7 +57,10 @@ async function analyze({ options, io, context, log }: Request): Promise<number> 
   const { plan, notes, loras } = prepare(input.model, options, { dryRun: true });
   for (const note of notes) log.warn(note);
   if (io.json) context.stdout(JSON.stringify(planJson(plan, loras)));
-  else for (const line of planLines(plan, loras)) context.stdout(line);
+  else {
+    const layout = { columns: context.columns, full: io.dryRun === "full" };
+    for (const line of planLines(plan, loras, layout)) context.stdout(line);
+  }
   return 0;
 }
 

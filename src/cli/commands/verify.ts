@@ -69,7 +69,7 @@ async function verify(
   );
   const progress = await createProgress({
     enabled: parsed.bool("progress", true) && !parsed.bool("json") &&
-      parsed.string("verbose") !== "MINIMAL",
+      verbosityOf(parsed) !== "MINIMAL",
     context,
   });
   const options = {

@@ -2,8 +2,8 @@
 
 import type { AdapterReport, KernelCheck } from "../../backend/select/devices.ts";
 import { formatBytes, visible } from "../format.ts";
-import { wrap } from "../help.ts";
 import { versionLine } from "../version.ts";
+import { wrap } from "../wrap.ts";
 import { adviceFor, speedup, workersOf } from "./advice.ts";
 import type { Diagnosis } from "./diagnose.ts";
 

@@ -216,14 +216,15 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "standard", theme: "Checks" }, [
     {
       name: "dry-run",
-      type: { kind: "optional", words: ["analyze", "create-template"], alone: "analyze" },
-      help: "plan only: print it, or write a layer configuration to edit",
+      type: { kind: "optional", words: ["analyze", "full", "create-template"], alone: "analyze" },
+      help: "plan only: print groups of like layers, every layer (full), or write a layer " +
+        "configuration to edit",
       commands: ["convert", ...EDITING],
     },
     {
       name: "report-quality",
       type: BOOL,
-      help: "print the error of every layer",
+      help: "print the errors of the worst ten layers and of all together",
     },
     {
       name: "quality-threshold",
@@ -306,7 +307,20 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       help: "how much to say on stderr",
       commands: EVERY,
     },
-    { name: "version", type: BOOL, help: "print the version", commands: EVERY },
+    {
+      name: "quiet",
+      aliases: ["-q"],
+      type: BOOL,
+      help: "print warnings and errors only, like --verbose MINIMAL",
+      commands: EVERY,
+    },
+    {
+      name: "version",
+      aliases: ["-V"],
+      type: BOOL,
+      help: "print the version",
+      commands: EVERY,
+    },
   ]),
   ...section({ page: "standard", theme: "Help", commands: EVERY }, [
     { name: "help", aliases: ["-h"], type: BOOL, help: "this page" },

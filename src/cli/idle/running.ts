@@ -21,7 +21,7 @@ export function dryRunRules({ io, options }: IdleFacts): IdleRule[] {
     { when: io.dryRun !== null, names: WRITING_FLAGS, why: NOTHING_DONE },
     { when: io.dryRun !== null && options.merge === null, names: ["strict"], why: NOTHING_DONE },
     {
-      when: io.dryRun === "analyze",
+      when: io.dryRun === "analyze" || io.dryRun === "full",
       names: ["output", "force", "resume"],
       why: "with --dry-run analyze, which writes nothing",
     },

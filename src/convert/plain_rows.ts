@@ -1,0 +1,200 @@
+/**
+ * What plain rows would have given: the errors of rounding to nearest with a scale per row, which a report
+ * sets beside the errors of what was written. Measured on a sample of the rows of every layer, as a second
+ * conversion would be needed to measure all of them.
+ */
+
+import { calibrationOf } from "./prepare.ts";
+import { isFloatDType } from "../core/dtype.ts";
+import { elementBytes } from "../run/tasks.ts";
+import type { Calibration } from "../calibration/calibration.ts";
+import { matchCalibration } from "../calibration/calibration_match.ts";
+import { type LayerInputs, measuringInputs } from "../calibration/layer_inputs.ts";
+import type { SourceTensor } from "../core/tensor.ts";
+import { decodeFloats } from "../lora/decode_floats.ts";
+import type { ConvertOptions } from "../plan/options.ts";
+import { InputFiles } from "../safetensors/input_files.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
+import type { LayerResult } from "./layer_result.ts";
+
+/** Errors of plain rows, comparable with `overallOf` and `overallOutput` of the same layers. */
+export interface PlainRows {
+  /** ‖W − Ŵ‖ / ‖W‖ over all layers. */
+  readonly relativeError: number;
+  /** The same in dB; null if there is no error. */
+  readonly sqnrDb: number | null;
+  /** Geometric mean of the output errors with int8 inputs; null if no inputs are known. */
+  readonly w8a8: number | null;
+  /** How many rows of all layers were looked at. */
+  readonly sampledRows: number;
+  /** How many there are. */
+  readonly rows: number;
+}
+
+/** Elements of weights that are looked at, of all layers together: a fraction of a second. */
+const SAMPLED_ELEMENTS = 2 ** 24;
+
+/** Rows of a layer that are looked at, at least. */
+const MIN_ROWS = 4;
+
+/** Inputs of a layer that outputs are measured with, at most. */
+const MAX_INPUTS = 32;
+
+/** Rows of weights that outputs are computed of, at most. */
+const MAX_OUTPUTS = 16;
+
+/**
+ * Returns the errors of plain rows for `layers`; null if they cannot be measured from the source alone: it
+ * lies on a server, is quantized, or LoRAs or smoothing change its weights.
+ *
+ * @throws RangeError if a file ends early.
+ */
+export function plainRows(
+  model: ModelSource,
+  layers: readonly LayerResult[],
+  options: ConvertOptions,
+): PlainRows | null {
+  if (options.merge !== null || options.smoothAlpha !== null || layers.length === 0) return null;
+  if (model.paths.some((path) => typeof path !== "string")) return null;
+  const tensors = new Map(model.tensors.map((tensor) => [tensor.name, tensor]));
+  const calibration = layers.some(({ output }) => output?.w8a8 != null)
+    ? calibrationFor(model, options)
+    : null;
+  using files = new InputFiles(model.paths);
+  let error = 0, signal = 0, sampledRows = 0, allRows = 0;
+  const outputs: number[] = [];
+  for (const layer of layers) {
+    const tensor = tensors.get(layer.name);
+    if (tensor === undefined || !isFloatDType(tensor.dtype)) return null;
+    const cols = tensor.shape.at(-1)!, rows = tensor.shape.slice(0, -1).reduce((a, b) => a * b, 1);
+    const budget = Math.floor(SAMPLED_ELEMENTS / (layers.length * cols));
+    const count = Math.min(rows, Math.max(MIN_ROWS, budget));
+    const inputs = layer.output?.w8a8 == null || calibration === null
+      ? null
+      : inputsOf(calibration, layer.name.replace(/\.weight$/, ""), options);
+    const sums = new OutputSums(inputs);
+    let layerError = 0, layerSignal = 0;
+    for (let i = 0; i < count; i++) {
+      const w = rowOf(files, tensor, Math.floor((i * rows) / count), cols);
+      const rounded = roundedRow(w);
+      for (let j = 0; j < cols; j++) {
+        layerError += (w[j]! - rounded[j]!) ** 2;
+        layerSignal += w[j]! ** 2;
+      }
+      if (i < MAX_OUTPUTS) sums.add(w, rounded);
+    }
+    error += layerError * (rows / count);
+    signal += layerSignal * (rows / count);
+    sampledRows += count;
+    allRows += rows;
+    const output = sums.error();
+    if (output !== null) outputs.push(output);
+  }
+  const measured = layers.filter(({ output }) => output?.w8a8 != null).length;
+  return {
+    relativeError: error === 0 ? 0 : Math.sqrt(error / signal),
+    sqnrDb: error === 0 ? null : 10 * Math.log10(signal / error),
+    w8a8: outputs.length === 0 || outputs.length < measured ? null : geometricMean(outputs),
+    sampledRows,
+    rows: allRows,
+  };
+}
+
+/** Output errors of some rows of one layer, inputs quantized per row to int8. */
+class OutputSums {
+  readonly #inputs: readonly Float32Array[];
+  readonly #int8: readonly Float32Array[];
+  #error = 0;
+  #signal = 0;
+
+  constructor(inputs: readonly Float32Array[] | null) {
+    this.#inputs = inputs ?? [];
+    this.#int8 = this.#inputs.map(roundedRow);
+  }
+
+  /** Adds the outputs of one row of weights, and of what it is rounded to. */
+  add(w: Float32Array, rounded: Float32Array): void {
+    this.#inputs.forEach((x, i) => {
+      const y = dot(x, w);
+      this.#error += (y - dot(this.#int8[i]!, rounded)) ** 2;
+      this.#signal += y ** 2;
+    });
+  }
+
+  /** The relative error; null if there are no inputs, or no outputs other than 0. */
+  error(): number | null {
+    return this.#signal > 0 ? Math.sqrt(this.#error / this.#signal) : null;
+  }
+}
+
+function calibrationFor(model: ModelSource, options: ConvertOptions): Calibration | null {
+  const calibration = calibrationOf(options);
+  if (calibration !== null) matchCalibration(calibration, model.tensors);
+  return calibration;
+}
+
+/** Some of the inputs that the conversion measured the layer with, as rows. */
+function inputsOf(
+  calibration: Calibration,
+  layer: string,
+  { calibrationHoldout }: ConvertOptions,
+): Float32Array[] | null {
+  const measuring = measuringInputs(calibration, layer, {
+    fileOffset: 0,
+    holdout: calibrationHoldout,
+  });
+  if (measuring === null || measuring.inputs.statistic !== "activations") return null;
+  using files = new InputFiles(calibration.paths);
+  const { inputs } = measuring;
+  const count = Math.min(inputs.rows, MAX_INPUTS);
+  return Array.from({ length: count }, (_, i) => {
+    const at = inputs.firstRow + Math.floor((i * inputs.rows) / count) * inputs.rowStep;
+    return inputRow(files, inputs, at);
+  });
+}
+
+function inputRow(files: InputFiles, { data, cols }: LayerInputs, row: number): Float32Array {
+  if (data.kind === "inline") return data.values.subarray(row * cols, (row + 1) * cols);
+  const { file, offsetBytes, dtype } = data;
+  const bytes = new Uint8Array(cols * elementBytes(dtype));
+  files.read(file, bytes, offsetBytes + row * bytes.length);
+  return decodeFloats({ name: "", dtype, shape: [cols], data: bytes });
+}
+
+function rowOf(
+  files: InputFiles,
+  { name, dtype, file, offsetBytes }: SourceTensor,
+  row: number,
+  cols: number,
+): Float32Array {
+  const bytes = new Uint8Array(cols * elementBytes(dtype));
+  files.read(file, bytes, offsetBytes + row * bytes.length);
+  return decodeFloats({ name, dtype, shape: [cols], data: bytes });
+}
+
+/** Returns what a row is after rounding to nearest with the scale `absmax / 127`. */
+function roundedRow(row: Float32Array): Float32Array {
+  let absmax = 0;
+  for (const value of row) absmax = Math.max(absmax, Math.abs(value));
+  const scale = Math.fround(Math.max(Math.fround(absmax / 127), 1e-30));
+  return row.map((value) => scale * nearest(Math.fround(value / scale)));
+}
+
+/** Adding and taking away 1.5 * 2^23 in f32 rounds half to even. */
+const ROUNDER = 12582912;
+
+function nearest(value: number): number {
+  return Math.fround(Math.fround(value + ROUNDER) - ROUNDER);
+}
+
+function dot(a: Float32Array, b: Float32Array): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += a[i]! * b[i]!;
+  return sum;
+}
+
+function geometricMean(values: readonly number[]): number {
+  return Math.exp(
+    values.reduce((sum, value) => sum + Math.log(Math.max(value, 1e-9)), 0) / values.length,
+  );
+}
