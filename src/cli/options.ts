@@ -7,7 +7,7 @@ import process from "node:process";
 import { UsageError } from "../core/errors.ts";
 import { compileLayerPattern } from "../config/layer_pattern.ts";
 import { parsePart, type Part } from "../convert/parts/part.ts";
-import { type ConvertOptions, RUN_DEFAULTS } from "../plan/options.ts";
+import { RUN_DEFAULTS } from "../plan/options.ts";
 import { resolveOptions } from "../plan/resolve_options.ts";
 import { filesOf, verbosityOf } from "./files.ts";
 import { PRESET_FLAGS } from "./flags/table.ts";

@@ -23,9 +23,9 @@ Deno.test("screenLines() continues a titled line in its second column", () => {
 
 Deno.test("screenLines() colours labels, and nothing without colour", () => {
   const shown = (line: string, color: boolean) => screenLines(line, { columns: 80, color })[0]!;
-  assert.match(shown("error: x", true), /\u001b\[31m/);
-  assert.match(shown("warning: x", true), /\u001b\[33m/);
-  assert.match(shown("help: x", true), /\u001b\[36m/);
+  assert.ok(shown("error: x", true).includes("\u001b[31m"));
+  assert.ok(shown("warning: x", true).includes("\u001b[33m"));
+  assert.ok(shown("help: x", true).includes("\u001b[36m"));
   for (const line of ["error: x", "plan: 3 kept", "  size     3 MB", "no label"]) {
     assert.equal(shown(line, false), line);
     assert.equal(stripVTControlCharacters(shown(line, true)), line);
