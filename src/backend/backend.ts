@@ -48,6 +48,9 @@ export const STATS = Object.freeze({
 /** Length of the `errorStats` accumulator. */
 export const STATS_LENGTH = 6;
 
+/** Values whose errors a GPU adds up in f32 before the host adds in f64. */
+export const ERROR_RUN_VALUES = 1024;
+
 /** Where values that cannot be quantized are. */
 export interface NonFinite {
   /** How many elements are NaN or infinite. */

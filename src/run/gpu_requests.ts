@@ -110,8 +110,8 @@ export type DescentCall =
     readonly scales: Float32Array;
     readonly columnGroups: Int32Array;
   }
-  /** Takes in their errors, f32 `[rows, cols]`; `loss` f64 `[1]` gets the loss. */
-  | { readonly kind: "measure"; readonly errors: Float32Array; readonly loss: Float64Array }
+  /** Takes in their errors, f32 `[rows, cols]`; `gradient`, the same, gets half the gradient of the loss. */
+  | { readonly kind: "measure"; readonly errors: Float32Array; readonly gradient: Float32Array }
   /** Moves codes of a panel, i8 and f32 `[rows, cols]`; `totals` f64 `[3]`: moves, gain, cost. */
   | {
     readonly kind: "descend";

@@ -88,21 +88,29 @@ export function placeOnGpu(tasks: readonly Task[], placement: GpuPlacement): Tas
 function withFirst(tasks: readonly Task[]): Task[] {
   const first = new Map<string, { readonly index: number; readonly elements: number }>();
   tasks.forEach((task, index) => {
-    if (task.kind !== "quantize" || task.onGpu === undefined) return;
-    const { rows, cols } = task.source;
+    if (!isPlaced(task) || task.onGpu === undefined) return;
+    const { rows, cols } = task.kind === "measure" ? task.reference : task.source;
     const elements = Math.min(rows * cols, task.onGpu.chunkElements);
     const kind = kindOnGpu(task), before = first.get(kind);
     if (before === undefined || elements > before.elements) first.set(kind, { index, elements });
   });
   const marked = new Set([...first.values()].map(({ index }) => index));
   return tasks.map((task, index): Task => {
-    if (task.kind !== "quantize" || task.onGpu === undefined || !marked.has(index)) return task;
-    return { ...task, onGpu: { ...task.onGpu, isFirst: true } };
+    if (!isPlaced(task) || task.onGpu === undefined || !marked.has(index)) return task;
+    return { ...task, onGpu: { ...task.onGpu, isFirst: true } } as Task;
   });
 }
 
+function isPlaced(task: Task): task is QuantizeTask | MeasureTask {
+  return task.kind === "quantize" || task.kind === "measure";
+}
+
 /** What decides which kernels a layer takes and in which shapes, but for its rows. */
-function kindOnGpu(task: QuantizeTask): string {
+function kindOnGpu(task: QuantizeTask | MeasureTask): string {
+  if (task.kind === "measure") {
+    const { scale, cols, convrotGroupSize } = task.stored;
+    return JSON.stringify([task.kind, cols, scale?.groupCols ?? null, convrotGroupSize]);
+  }
   const { source, groupRows, groupCols, convrotGroupSize, scaleSearch, onGpu } = task;
   const { dtype, cols, deltas } = source;
   return JSON.stringify([

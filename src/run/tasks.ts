@@ -113,7 +113,7 @@ export interface MeasureTask {
   readonly bias: { readonly reference: MatrixSource; readonly stored: MatrixSource } | null;
   readonly inputs: LayerInputs;
   /** Products are made on the GPU, where the run has one. */
-  readonly onGpu?: Pick<OnGpu, "chunkElements">;
+  readonly onGpu?: Pick<OnGpu, "chunkElements" | "isFirst">;
 }
 
 /** Adds to a bias what rounding took from the mean output: `b + mean(x) · (W − Ŵ)ᵀ`. */

@@ -9,7 +9,7 @@
  * penalties follow the loss, so that a code may differ here and there.
  */
 
-import { type Grid, STATS, STATS_LENGTH } from "../backend.ts";
+import type { Grid } from "../backend.ts";
 import { Batch, type ResidentSlot } from "./batch.ts";
 import type { Gpu } from "./device.ts";
 import {
@@ -20,7 +20,6 @@ import {
 } from "./record_descent.ts";
 import { gpuBlock, gpuMatrix, recordGemm } from "./record_matrix.ts";
 import { createResident } from "./resident.ts";
-import { addErrorRuns, errorSumBytes, recordErrorStats } from "./webgpu_kernels.ts";
 
 /** Second moments on the device: square blocks along the diagonal, one below the other. */
 export class GpuMoments {
@@ -150,8 +149,11 @@ export class OutputDescent {
     throw made.find((one) => one.status === "rejected")!.reason;
   }
 
-  /** Works the gradient out from all errors, f32 `[rows, cols]`. Returns the loss. */
-  async measure(errors: Float32Array): Promise<number> {
+  /**
+   * Works half the gradient out from all errors, f32 `[rows, cols]`, and copies it to `into`. The loss is
+   * the sum of the products of both.
+   */
+  async measure(errors: Float32Array, into: Float32Array): Promise<void> {
     const { gpu, size, blockSize, slot } = this.#moments, { rows } = this.#grid;
     const batch = new Batch("gradient of outputs");
     const e = gpuMatrix(batch.input("errors", errors), { rows, cols: size });
@@ -164,14 +166,8 @@ export class OutputDescent {
         mode: "set",
       });
     }
-    const count = rows * size, runs = new Float32Array(errorSumBytes(count) / 4);
-    const sums = batch.scratch("sums", runs.byteLength);
-    recordErrorStats(batch, sums, { x: e.slot, xhat: this.#gradient, count });
-    batch.output(sums, runs);
+    batch.output(this.#gradient, into);
     await batch.run(gpu);
-    const stats = new Float64Array(STATS_LENGTH);
-    addErrorRuns(stats, runs, count);
-    return stats[STATS.dot]!;
   }
 
   /** Moves codes of a panel to the other side of their weights where loss + penalty * cost falls. */

@@ -1,19 +1,19 @@
 /**
  * What rounding does to the outputs of some rows of a layer, as `run/chunks/measure_chunk.ts` has it on
  * the CPU: sums of squares of the outputs, of their errors, and of those that int8 inputs leave. Weights and
- * inputs go up, three numbers come down.
+ * inputs go up, three numbers per run of outputs come down.
  *
  * Cost: 4 (2 n k + m k) + n k bytes up for 6 m n k operations. Memory on the device: that, and 12 m n bytes.
  * Class: close, 1e-5 of the sums: products add up in another order, squares are summed as `error_stats.wgsl`
  * does. The int8 outputs are those of the CPU, bit for bit.
  */
 
-import { type Grid, STATS, STATS_LENGTH } from "../backend.ts";
+import type { Grid } from "../backend.ts";
 import { Batch, type Slot } from "./batch.ts";
 import type { Gpu } from "./device.ts";
 import { recordInt8Linear } from "./record_int8_linear.ts";
 import { type GpuMatrix, gpuMatrix, recordGemm } from "./record_matrix.ts";
-import { addErrorRuns, errorSumBytes, recordErrorStats } from "./webgpu_kernels.ts";
+import { ERROR_RUN, errorSumBytes, recordErrorStats } from "./webgpu_kernels.ts";
 
 /** Some rows of a layer and some of its inputs. Views may lie in shared memory. */
 export interface OutputRows {
@@ -35,12 +35,15 @@ export interface OutputRows {
     /** Group in which inputs are rotated; null: they are not. */
     readonly convrotGroupSize: number | null;
   } | null;
-  /** In and out, f64 `[3]`: squares of outputs, of their errors, of those with int8 inputs are added. */
+  /**
+   * Out, f64 `[runs, 3]`, for runs of ERROR_RUN_VALUES outputs `[m, n]`: squares of outputs, of their errors, of
+   * those with int8 inputs.
+   */
   readonly sums: Float64Array;
 }
 
-/** Adds to `sums`. @throws DeviceError where the device fails: `sums` are what they were. */
-export async function addOutputErrors(gpu: Gpu, rows: OutputRows): Promise<void> {
+/** Fills `sums`. @throws DeviceError where the device fails: `sums` are what they were. */
+export async function outputErrors(gpu: Gpu, rows: OutputRows): Promise<void> {
   const { weights, difference, inputs, cols: k, stored, sums } = rows;
   const n = weights.length / k, m = inputs.length / k;
   const batch = new Batch("errors of outputs");
@@ -68,12 +71,12 @@ export async function addOutputErrors(gpu: Gpu, rows: OutputRows): Promise<void>
     rounded = recordSums(batch, outputs, results, m * n);
   }
   await batch.run(gpu);
-  const stats = new Float64Array(STATS_LENGTH), int8Stats = new Float64Array(STATS_LENGTH);
-  addErrorRuns(stats, plain, m * n);
-  if (rounded !== null) addErrorRuns(int8Stats, rounded, m * n);
-  sums[0] = sums[0]! + stats[STATS.squaredSignal]!;
-  sums[1] = sums[1]! + stats[STATS.squaredDequantized]!;
-  sums[2] = sums[2]! + int8Stats[STATS.squaredError]!;
+  for (let at = 0, run = 0; at < plain.length; at += ERROR_RUN.slots, run += 3) {
+    // Slots: see STATS.
+    sums[run] = plain[at + 1]!;
+    sums[run + 1] = plain[at + 2]!;
+    sums[run + 2] = rounded === null ? 0 : rounded[at]!;
+  }
 }
 
 /** Records the sums of squares of x, y and x - y; returns where they will be. */

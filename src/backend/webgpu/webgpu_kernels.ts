@@ -5,7 +5,14 @@
  */
 
 import { FLOAT_DTYPES, type FloatDType } from "../../core/dtype.ts";
-import { type Grid, groupCount, type Kernels, type NonFinite, STATS } from "../backend.ts";
+import {
+  ERROR_RUN_VALUES,
+  type Grid,
+  groupCount,
+  type Kernels,
+  type NonFinite,
+  STATS,
+} from "../backend.ts";
 import {
   checkDecode,
   checkErrorStats,
@@ -29,7 +36,7 @@ export type AsyncKernels = {
 const WORKGROUP = 256;
 
 /** Numbers of a run in the output of `error_stats.wgsl`, and values of a run. */
-export const ERROR_RUN = Object.freeze({ slots: 8, values: 1024 });
+export const ERROR_RUN = Object.freeze({ slots: 8, values: ERROR_RUN_VALUES });
 
 /** Records `decode`. `result` f32 `[count]`, `source` the bytes of `count` elements of `dtype`. */
 export function recordDecode(

@@ -65,7 +65,6 @@ export function quantizeCheck(rect: RoundedRect): GpuCheck {
 }
 
 function checkBand(cpu: CheckKernels, rect: RoundedRect, row: number): string | null {
-  const { kernels } = cpu;
   const { cols, groupRows, groupCols } = rect.grid;
   const grid: Grid = { rows: groupRows, cols, groupRows, groupCols };
   const count = groupRows * cols, bytes = count * DTYPE_BITS[rect.dtype] / 8;
@@ -75,6 +74,7 @@ function checkBand(cpu: CheckKernels, rect: RoundedRect, row: number): string | 
     5 * count + bytes + 4 * groups + 4096 +
       pairs.reduce((sum, { a, b }) => sum + 4 * (a.length + b.length) + 256, 0),
   );
+  const { kernels } = cpu; // of the memory just taken
   const raw = memory.u8(bytes), x = memory.f32(count);
   raw.set(rect.raw.subarray(row * cols * bytes / count, row * cols * bytes / count + bytes));
   kernels.decode(x, raw, rect.dtype);

@@ -40,7 +40,7 @@ import {
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { codeBlockSize, hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
-import { dropFactor, placeFactor, roundRows } from "./round_rows.ts";
+import { dropFactor, type PlacedRows, placeFactor, roundRows } from "./round_rows.ts";
 import { rowSpaceBlockCols } from "./row_space_choice.ts";
 import { rowSpaceLayer, rowSpaceLayerBytes } from "./row_space_layer.ts";
 import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";
@@ -186,14 +186,11 @@ function shrinkPairs(linalg: LinalgContext, hessian: Hessian, factor: number): v
   }
 }
 
-/** Some rows, and whether their errors are needed. */
-type RoundedRows = GptqRows & { readonly errors: boolean };
-
 /** What everybody knows of a layer before the bands are taken. */
 interface Layer {
   readonly task: QuantizeTask;
   /** Rounds rows, as `gptqRows` does. `weights` become errors if `errors` is true, else they may. */
-  round(context: ChunkContext, linalg: LinalgContext, rows: RoundedRows): void;
+  round(context: ChunkContext, linalg: LinalgContext, rows: PlacedRows): void;
   /** How the errors of rows are measured; null: all are rounded to nearest, and nothing is to be held. */
   measures(context: ChunkContext, linalg: LinalgContext): RowMeasures | null;
   /** The scale of the whole layer, where there is only one. */
@@ -269,7 +266,7 @@ function quantizeBand(
       } else if (task.scaleSearch) kernels.searchScale(scales, x, grid);
     }
     const limits = guard === null ? null : holdScales(context, guard, { x, xhat, scales, grid });
-    const rows = { weights: x, codes, firstRow: 0, grid, scales };
+    const rows = { weights: x, codes, firstRow: 0, layerRow: rect.row, grid, scales };
     xhat.set(x); // rounding uses the weights up
     layer.round(context, linalg, { ...rows, errors: limits !== null });
     const moved = limits === null ? null : rowEnergies(x, cols);

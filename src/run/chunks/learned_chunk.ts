@@ -232,7 +232,7 @@ function roundBand(
       kernels.quantize(codes, x, scales, grid);
       used.set(scales);
     };
-    const open = onGpu.device(scratch);
+    const open = onGpu.device(scratch, `${task.name} from row ${rect.row} on`);
     if (open !== null) {
       nearest();
       try {
@@ -280,7 +280,8 @@ export function learnedScratchBytes(task: QuantizeTask, learned: Learned): numbe
   if (task.compensation !== null) {
     const rows = quantizeGrid(task).rowStep, count = rows * cols;
     const groups = Math.max(1, rows / groupRows) * (cols / groupCols);
-    return count * (bytes + 9) + 8 * groups + outputScratchBytes(rows, cols, optimizer) +
+    const gradient = task.onGpu === undefined ? 0 : 4 * count;
+    return count * (bytes + 9) + gradient + 8 * groups + outputScratchBytes(rows, cols, optimizer) +
       16 * cols + decodeScratchBytes(source, rows) + SLACK_BYTES;
   }
   const grid: Grid = { rows: source.rows, cols, groupRows, groupCols };

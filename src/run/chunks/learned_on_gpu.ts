@@ -3,6 +3,8 @@
 import { DeviceError } from "../../core/errors.ts";
 import type { Layer } from "../../quant/learned/layer.ts";
 import type { DescentDevice, MomentBlocks } from "../../quant/learned/learned_rounding.ts";
+import { DescentCheck } from "../checks/descent_check.ts";
+import type { GpuCheck } from "../checks/gpu_check.ts";
 import { type DescentCall, type GpuAccess, packArrays } from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { Scratch, TeamContext } from "./chunk_context.ts";
@@ -16,6 +18,7 @@ const LEAST_BLOCK = 1024;
 /** The moments of a layer on the GPU, for the workers of a team. */
 export class MomentsOnGpu {
   readonly #team: TeamContext;
+  readonly #moments: MomentBlocks;
   /** The number that the device has given them; 0: they are not there. */
   readonly #id: Float64Array;
 
@@ -23,6 +26,7 @@ export class MomentsOnGpu {
   constructor(team: TeamContext, { onGpu }: QuantizeTask, moments: MomentBlocks) {
     const { linalg, gpu, shared } = team;
     this.#team = team;
+    this.#moments = moments;
     this.#id = shared.f64(1);
     if (linalg.team.index === 0) {
       this.#id[0] = 0;
@@ -34,21 +38,30 @@ export class MomentsOnGpu {
     linalg.team.barrier();
   }
 
-  /** What makes a device of rows with memory of `scratch`; null: the CPU has to move their codes. */
-  device(scratch: Scratch): ((layer: Layer) => DescentDevice) | null {
+  /**
+   * What makes a device of rows with memory of `scratch`; null: the CPU has to move their codes.
+   *
+   * @param name says which rows.
+   */
+  device(scratch: Scratch, name: string): ((layer: Layer) => DescentDevice) | null {
     const { gpu } = this.#team, id = this.#id[0]!;
     if (!gpu || id === 0) return null;
     return ({ grid, scales, columnGroups }) => {
       require(gpu, { kind: "rows", id, grid, scales, columnGroups });
-      const loss = scratch.f64(1), totals = scratch.f64(3);
+      const gradient = scratch.f32(grid.rows * grid.cols), totals = scratch.f64(3);
+      const check = new DescentCheck({ name, grid, scales, columnGroups }, this.#moments);
       return {
         measure: (errors) => {
-          require(gpu, { kind: "measure", errors, loss });
-          return loss[0]!;
+          require(gpu, { kind: "measure", errors, gradient }, check.measured(errors, gradient));
+          // The search goes by it: it is not the device's word.
+          let loss = 0;
+          for (let i = 0; i < errors.length; i++) loss += errors[i]! * gradient[i]!;
+          return loss;
         },
         descend: (panel) => {
           totals.fill(0);
-          require(gpu, { kind: "descend", ...panel, totals });
+          const followed = check.descended(panel, totals);
+          require(gpu, { kind: "descend", ...panel, totals }, followed);
           const [count, gain, cost] = totals;
           return { count: count!, gain: gain!, cost: cost! };
         },
@@ -63,10 +76,12 @@ export class MomentsOnGpu {
   }
 }
 
-function ask(gpu: GpuAccess, call: DescentCall): boolean {
-  return gpu.run({ op: "descent", call: packArrays(call) });
+function ask(gpu: GpuAccess, call: DescentCall, check?: GpuCheck): boolean {
+  return gpu.run({ op: "descent", call: packArrays(call) }, check);
 }
 
-function require(gpu: GpuAccess, call: DescentCall): void {
-  if (!ask(gpu, call)) throw new DeviceError("Cannot go on with learned rounding: the GPU failed");
+function require(gpu: GpuAccess, call: DescentCall, check?: GpuCheck): void {
+  if (!ask(gpu, call, check)) {
+    throw new DeviceError("Cannot go on with learned rounding: the GPU failed");
+  }
 }

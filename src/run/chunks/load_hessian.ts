@@ -27,6 +27,8 @@ import type { LinalgContext } from "../../linalg/context.ts";
 import { block, matrix, type MatrixF32, type MatrixF64 } from "../../linalg/matrix.ts";
 import { rotateHessian } from "../../linalg/rotate_hessian.ts";
 import { shareOf } from "../../linalg/team.ts";
+import type { GpuCheck } from "../checks/gpu_check.ts";
+import { MomentsCheck } from "../checks/moments_check.ts";
 import { type MomentsRequest, placeOf } from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
@@ -287,14 +289,17 @@ function sumOnGpu(
   if (gpu === null) return false;
   const own = shareOf(linalg.team, 0, values.length);
   values.fill(0, own.start, own.end);
-  const ask = (request: MomentsRequest): boolean =>
-    linalg.team.max(linalg.team.index === 0 && gpu.run(request) ? 1 : 0) === 1;
+  const ask = (request: MomentsRequest, check?: GpuCheck): boolean =>
+    linalg.team.max(linalg.team.index === 0 && gpu.run(request, check) ? 1 : 0) === 1;
+  const check = new MomentsCheck(compensation.data.path, size, values);
   if (!ask({ op: "moments", step: "begin", size })) return false;
   const isSummed = forInputs(team, compensation, size, ({ data, rows }) => {
-    const inputs = placeOf(data.subarray(0, rows * size));
-    return ask({ op: "moments", step: "add", inputs });
+    const part = data.subarray(0, rows * size);
+    if (linalg.team.index === 0) check.add(part);
+    return ask({ op: "moments", step: "add", inputs: placeOf(part) });
   });
-  if (!isSummed || !ask({ op: "moments", step: "end", into: placeOf(values) })) return false;
+  const end = { op: "moments", step: "end", into: placeOf(values) } as const;
+  if (!isSummed || !ask(end, check)) return false;
   // Sums beyond the range of f32 are not beyond that of f64. None is larger than those of the diagonal.
   let isFinite = true;
   for (let i = 0; i < size; i++) isFinite &&= Number.isFinite(values[i * (size + 1)]);

@@ -12,6 +12,7 @@ import { wholeRowGrid } from "../chunk_grid.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { matrix, transpose } from "../../linalg/matrix.ts";
 import { type CodeSpace, int8Linear, type Int8Weight } from "../../quant/int8_ops.ts";
+import { measureCheck, RUN_SUMS, runCount } from "../checks/measure_check.ts";
 import { packArrays } from "../gpu_requests.ts";
 import type { ChunkGrid, Rect } from "../chunk_grid.ts";
 import { MEASURED_AT_A_TIME, type MeasureTask } from "../tasks.ts";
@@ -164,14 +165,15 @@ interface Rows {
 /** Does the same on the GPU; false: it is left to the CPU. */
 function measureOnGpu(
   context: ChunkContext,
-  { inputs, onGpu }: MeasureTask,
+  { name, inputs, onGpu }: MeasureTask,
   { w, difference, weight, rect }: Rows & { weight: Int8Weight | null },
 ): boolean {
   const { scratch, gpu, slot } = context;
   if (!gpu || onGpu === undefined) return false;
   const { cols } = rect, mark = scratch.mark();
   const most = Math.min(MEASURED_AT_A_TIME, inputs.rows);
-  const x = scratch.f32(most * cols), sums = scratch.f64(3).fill(0);
+  const x = scratch.f32(most * cols), runs = scratch.f64(RUN_SUMS * runCount(most, rect.rows));
+  const sums = new Float64Array(RUN_SUMS);
   const stored = weight === null ? null : {
     codes: weight.codes,
     scales: weight.scales,
@@ -180,10 +182,15 @@ function measureOnGpu(
   };
   let isDone = true;
   for (let first = 0; first < inputs.rows && isDone; first += most) {
-    const tile = x.subarray(0, Math.min(most, inputs.rows - first) * cols);
+    const m = Math.min(most, inputs.rows - first), tile = x.subarray(0, m * cols);
     loadInputs(context, inputs, tile, first);
-    const rows = { weights: w, difference, inputs: tile, cols, stored, sums };
-    isDone = gpu.run({ op: "measure", rows: packArrays(rows) });
+    const found = runs.subarray(0, RUN_SUMS * runCount(m, rect.rows));
+    const rows = { weights: w, difference, inputs: tile, cols, stored, sums: found };
+    const subject = `${JSON.stringify(name)} from row ${rect.row} and input ${first} on`;
+    const isFirst = onGpu.isFirst === true && rect.row === 0 && first === 0;
+    const check = measureCheck({ ...rows, name: subject }, isFirst);
+    isDone = gpu.run({ op: "measure", rows: packArrays(rows) }, check ?? undefined);
+    for (let at = 0; at < found.length; at++) sums[at % RUN_SUMS]! += found[at]!;
   }
   if (isDone) {
     slot[MEASURE.signal]! += sums[0]!;
@@ -311,7 +318,7 @@ export function measureScratchBytes(task: MeasureTask, grid: ChunkGrid): number 
   // Inputs as f32, transformed and as codes, gathered groups; outputs and sums; per row its scales, signs.
   return loadBothBytes(task, grid) + tile * (11 * cols + 4 * grid.cols + 24 * rows) +
     (groups > 1 ? rows * Math.ceil(cols / groups) : 0) + 16 * rows * groups +
-    8 * (rows + cols) + 4 * grid.cols + biases + SLACK_BYTES;
+    8 * (rows + cols) + 4 * grid.cols + biases + 8 * RUN_SUMS * runCount(tile, rows) + SLACK_BYTES;
 }
 
 /** Room for the alignment of arrays. */

@@ -196,7 +196,7 @@ function roundAll(
     } else {
       const weights = scratch.f32(x.length);
       weights.set(x); // rounding uses them up
-      const rows = { weights: x, codes, firstRow: 0, grid, scales };
+      const rows = { weights: x, codes, firstRow: 0, layerRow: top, grid, scales };
       roundRows(team, linalg, { ...factor, ...rows, errors: false });
       const rounded = { weights, codes, scales, plain: scales, grid, share };
       const { report } = factor.factor;

@@ -5,6 +5,7 @@
 
 import type { LinalgContext } from "../../linalg/context.ts";
 import { type GptqFactor, type GptqRows, gptqRows } from "../../quant/gptq.ts";
+import { ldlqCheck } from "../checks/ldlq_check.ts";
 import { placeOf } from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { ChunkContext, TeamContext } from "./chunk_context.ts";
@@ -14,6 +15,16 @@ export interface PlacedFactor {
   readonly factor: GptqFactor;
   /** By what the GPU knows it; null: it does not have it. */
   readonly onGpu: string | null;
+  /** The layer. */
+  readonly task: QuantizeTask;
+}
+
+/** Some rows that are rounded with it. */
+export interface PlacedRows extends GptqRows {
+  /** Whether weights become errors. */
+  readonly errors: boolean;
+  /** Row of the layer that the first of these is; `firstRow` counts from where the scales begin. */
+  readonly layerRow: number;
 }
 
 /** Gives `factor` to the GPU, where `task` says so. Every worker of the team calls it. */
@@ -25,7 +36,7 @@ export function placeFactor(
   const { gpu, linalg } = team;
   const { onGpu } = task;
   if (gpu === null || onGpu === undefined || factor.report.fallback !== null) {
-    return { factor, onGpu: null };
+    return { factor, task, onGpu: null };
   }
   const { size, blockSize, values, order } = factor;
   const isThere = linalg.team.index === 0 && gpu.run({
@@ -37,7 +48,7 @@ export function placeFactor(
     order,
     storage: onGpu.storage,
   });
-  return { factor, onGpu: linalg.team.max(isThere ? 1 : 0) === 1 ? task.name : null };
+  return { factor, task, onGpu: linalg.team.max(isThere ? 1 : 0) === 1 ? task.name : null };
 }
 
 /** Takes a factor from the GPU again. Every worker of the team calls it, after its last rows. */
@@ -54,18 +65,23 @@ export function dropFactor({ gpu, linalg }: TeamContext, { onGpu }: PlacedFactor
 export function roundRows(
   { gpu }: Pick<ChunkContext, "gpu">,
   linalg: LinalgContext,
-  { factor, onGpu, errors, ...rows }: GptqRows & PlacedFactor & { readonly errors: boolean },
+  { factor, task, onGpu, errors, ...rows }: PlacedRows & PlacedFactor,
 ): void {
-  const isDone = gpu !== null && onGpu !== null && gpu.run({
+  const { name } = task, layerRows = (task.transform ?? task.source).rows;
+  const { storage = "f32", isFirst = false } = task.onGpu ?? {};
+  const layer = { name, factor, storage, isFirst };
+  const check = onGpu === null ? null : ldlqCheck(layer, { ...rows, errors }, layerRows);
+  const request = {
     op: "ldlq",
-    name: onGpu,
     weights: placeOf(rows.weights),
     codes: placeOf(rows.codes),
     scales: placeOf(rows.scales),
     errors,
     firstRow: rows.firstRow,
     grid: rows.grid,
-  });
+  } as const;
+  const isDone = gpu !== null && onGpu !== null &&
+    gpu.run({ ...request, name: onGpu }, check ?? undefined);
   // Results are copied when all of them are there: where the device failed, the weights are what they were.
   if (!isDone) gptqRows(linalg, factor, { ...rows, errors });
 }

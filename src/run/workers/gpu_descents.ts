@@ -40,7 +40,7 @@ export class GpuDescents {
         return;
       }
       case "measure":
-        call.loss[0] = await this.#of(port).measure(call.errors);
+        await this.#of(port).measure(call.errors, call.gradient);
         return;
       case "descend":
         await this.#of(port).descend(call);

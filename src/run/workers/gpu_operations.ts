@@ -5,7 +5,7 @@ import { FACTOR_BLOCK, GpuFactor } from "../../backend/webgpu/gpu_factor.ts";
 import { GpuGram } from "../../backend/webgpu/gpu_gram.ts";
 import type { Gpu } from "../../backend/webgpu/device.ts";
 import { ldlqRows } from "../../backend/webgpu/ldlq_rows.ts";
-import { addOutputErrors, type OutputRows } from "../../backend/webgpu/output_errors.ts";
+import { outputErrors, type OutputRows } from "../../backend/webgpu/output_errors.ts";
 import { type LowRankChange, quantizeRect } from "../../backend/webgpu/quantize_rect.ts";
 import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
 import { matrix } from "../../linalg/matrix.ts";
@@ -70,7 +70,7 @@ export class GpuOperations {
         return this.#drop(request.name);
       case "measure": {
         const rows = unpackArrays(request.rows, buffer) as OutputRows;
-        return await addOutputErrors(this.#gpu, rows);
+        return await outputErrors(this.#gpu, rows);
       }
       case "descent":
         await this.#descents.run(port, unpackArrays(request.call, buffer) as DescentCall);

@@ -8,6 +8,8 @@
 
 import type { GemmMode, LinalgKernels } from "../../linalg/linalg_kernels.ts";
 import type { Matrix, MatrixF32 } from "../../linalg/matrix.ts";
+import type { GpuCheck } from "../checks/gpu_check.ts";
+import { gemmF32Check, gemmI8Check, hadamardCheck } from "../checks/product_check.ts";
 import { type GpuAccess, type OffloadedKernel, packArrays } from "../gpu_requests.ts";
 import type { LinalgPlacement } from "../gpu_tasks.ts";
 
@@ -17,8 +19,8 @@ export function offloadedLinalg(
   gpu: GpuAccess,
   placement: LinalgPlacement,
 ): LinalgKernels {
-  const run = (kernel: OffloadedKernel, ...args: readonly unknown[]): boolean =>
-    gpu.run({ op: "linalg", kernel, args: args.map(packArrays) });
+  const run = (check: GpuCheck, kernel: OffloadedKernel, ...args: readonly unknown[]): boolean =>
+    gpu.run({ op: "linalg", kernel, args: args.map(packArrays) }, check);
   const products = (m: number, n: number, k: number): boolean =>
     m * n * k >= placement.leastProducts &&
     Math.max(m * k, k * n, m * n) <= placement.mostElements;
@@ -36,18 +38,21 @@ export function offloadedLinalg(
     gemmF32(c: MatrixF32, a: MatrixF32, b: MatrixF32, mode: GemmMode): void {
       // What lies between the rows of C may be of others, and would be written over.
       const suits = isDense(c) && products(c.rows, c.cols, a.cols) && isCompact(a) && isCompact(b);
-      if (!(suits && run("gemmF32", c, a, b, mode))) cpu.gemmF32(c, a, b, mode);
+      const isDone = suits && run(gemmF32Check(c, a, b, mode), "gemmF32", c, a, b, mode);
+      if (!isDone) cpu.gemmF32(c, a, b, mode);
     },
     gemmI8(out, a, b, m, n, k): void {
-      if (!(products(m, n, k) && run("gemmI8", out, a, b, m, n, k))) {
-        cpu.gemmI8(out, a, b, m, n, k);
-      }
+      const isDone = products(m, n, k) &&
+        run(gemmI8Check(out, a, b, { m, n, k }), "gemmI8", out, a, b, m, n, k);
+      if (!isDone) cpu.gemmI8(out, a, b, m, n, k);
     },
     hadamardRows(x): void {
-      if (!(hadamard(x) && run("hadamardRows", x))) cpu.hadamardRows(x);
+      const isDone = hadamard(x) && run(hadamardCheck(x, "rows"), "hadamardRows", x);
+      if (!isDone) cpu.hadamardRows(x);
     },
     hadamardColumns(x): void {
-      if (!(hadamard(x) && run("hadamardColumns", x))) cpu.hadamardColumns(x);
+      const isDone = hadamard(x) && run(hadamardCheck(x, "columns"), "hadamardColumns", x);
+      if (!isDone) cpu.hadamardColumns(x);
     },
   };
 }
