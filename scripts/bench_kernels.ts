@@ -10,7 +10,15 @@ import { type Grid, groupCount, STATS_LENGTH } from "../src/backend/backend.ts";
 import { Arena, createSharedMemory } from "../src/backend/cpu/arena.ts";
 import { WasmKernels } from "../src/backend/cpu/wasm_kernels.ts";
 import { compileKernels } from "../src/backend/cpu/wasm_module.ts";
+import { groupedLevels, levelTables } from "../src/quant/level_grid.ts";
 import { DTYPE_BITS, f32ToBf16, FLOAT_DTYPES } from "../src/core/dtype.ts";
+
+/** Grids of few levels. */
+const LEVEL_SCHEMES = [
+  ["4 bits, groups of 16", groupedLevels({ bits: 4, groupCols: 16 })],
+  ["4 bits, groups of 64", groupedLevels({ bits: 4, groupCols: 64 })],
+  ["6 bits, groups of 16", groupedLevels({ bits: 6, groupCols: 16 })],
+] as const;
 
 const cols = Number(process.argv[2] ?? 4096), rows = Number(process.argv[3] ?? 16);
 const n = rows * cols;
@@ -82,6 +90,16 @@ for (const grid of [row, { ...row, groupRows: 16, groupCols: 128 }, { ...row, gr
   time(`quantize, ${label}`, () => kernels.quantize(codes, x, groupScales, grid));
   time(`dequantize, ${label}`, () => kernels.dequantize(other, codes, groupScales, grid));
   time(`searchScale, ${label}`, () => kernels.searchScale(groupScales, x, grid), absmaxScales);
+}
+for (const [name, scheme] of LEVEL_SCHEMES) {
+  const tables = levelTables(scheme, (count) => arena.u8(count));
+  const choices = arena.u8(n / 16).subarray(0, n / tables.groupCols);
+  const rowScales = scales.subarray(0, rows);
+  kernels.absmax(rowScales, x, row);
+  kernels.scaleFromAbsmax(rowScales, rowScales);
+  time(`searchLevels, ${name}`, () => kernels.searchLevels(choices, x, rowScales, row, tables));
+  const sets = { ...tables, choices };
+  time(`quantizeLevels, ${name}`, () => kernels.quantizeLevels(codes, x, rowScales, row, sets));
 }
 for (const groupSize of [16, 64, 256, 1024, 4096, 16384]) {
   if (n % groupSize === 0) time(`rotate ${groupSize}`, () => kernels.rotate(x, groupSize));

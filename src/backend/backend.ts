@@ -29,6 +29,37 @@ export function groupCount(grid: Grid): number {
   return (grid.rows / grid.groupRows) * (grid.cols / grid.groupCols);
 }
 
+/** Values are looked up in units of 1 / LEVEL_STEPS of a scale. */
+export const LEVEL_STEPS = 32;
+
+/** Magnitudes of so many units are as far as levels are looked up: 256 scales. */
+export const LEVEL_UNITS_MAX = 8191;
+
+/** Entries of the table of a set of levels. */
+export const LEVEL_TABLE = 512;
+
+/**
+ * The levels of a format whose codes stand for few of the integers from -127 to 127: each group of columns of
+ * a row has one of several sets of levels. `quant/level_grid.ts` makes the tables.
+ */
+export interface LevelSets {
+  /** Columns of a row that share a set, a multiple of 16 that divides the columns. */
+  readonly groupCols: number;
+  /**
+   * Of every set the level nearest to each multiple of 1/2, i8 `[sets, LEVEL_TABLE]`: entry h + 255 is for
+   * values above (h - 1) / 2, up to h / 2; the first and the last for all beyond.
+   */
+  readonly nearest: Int8Array;
+}
+
+/** How the set of a group is chosen. */
+export interface LevelSearch extends LevelSets {
+  /** The first candidate for a group whose largest magnitude is from i to i + 1 scales, u8 `[256]`. */
+  readonly first: Uint8Array;
+  /** How many sets are tried: the first one and those before it. */
+  readonly candidates: number;
+}
+
 /** Slots of the f64 accumulator that `errorStats` adds to. */
 export const STATS = Object.freeze({
   /** Sum of (x - xhat)^2. */
@@ -84,6 +115,31 @@ export interface Kernels {
    * inf / inf, becomes 0. Exact.
    */
   quantize(codes: Int8Array, x: Float32Array, scales: Float32Array, grid: Grid): void;
+
+  /**
+   * codes = the level nearest to x / scale, of the set that each group of columns has: `choices` u8
+   * `[rows, cols / groupCols]`. The quotient is a true one, rounded to units of 1 / LEVEL_STEPS; of two levels
+   * as near the lower one. NaN counts as 0. Exact.
+   */
+  quantizeLevels(
+    codes: Int8Array,
+    x: Float32Array,
+    scales: Float32Array,
+    grid: Grid,
+    sets: LevelSets & { readonly choices: Uint8Array },
+  ): void;
+
+  /**
+   * choices[g] = of the candidates the set whose levels, as `quantizeLevels` chooses them, have the least
+   * squared error in group g; of several the first. Errors are integers, in units of 1 / LEVEL_STEPS. Exact.
+   */
+  searchLevels(
+    choices: Uint8Array,
+    x: Float32Array,
+    scales: Float32Array,
+    grid: Grid,
+    search: LevelSearch,
+  ): void;
 
   /** out = f32(code) * scale, one f32 multiplication. Exact. */
   dequantize(out: Float32Array, codes: Int8Array, scales: Float32Array, grid: Grid): void;

@@ -4,7 +4,14 @@
  */
 
 import { DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
-import { type Grid, groupCount, STATS_LENGTH } from "./backend.ts";
+import {
+  type Grid,
+  groupCount,
+  LEVEL_TABLE,
+  type LevelSearch,
+  type LevelSets,
+  STATS_LENGTH,
+} from "./backend.ts";
 
 function fail(kernel: string, fact: string): never {
   throw new RangeError(`Cannot run ${kernel}: ${fact}`);
@@ -36,6 +43,50 @@ export function checkGrid(
   }
   for (const name in values) requireLength(kernel, name, values[name]!.length, rows * cols);
   for (const name in scales) requireLength(kernel, name, scales[name]!.length, groupCount(grid));
+}
+
+/** Checks that the groups of `sets` tile the rows of `grid`, and that the set of each is there. @throws RangeError */
+export function checkLevels(
+  kernel: string,
+  grid: Grid,
+  sets: LevelSets & { readonly choices: Uint8Array },
+): void {
+  checkSets(kernel, grid, sets, sets.choices);
+}
+
+/** The same for sets that are to be chosen. @throws RangeError */
+export function checkLevelSearch(
+  kernel: string,
+  grid: Grid,
+  search: LevelSearch & { readonly choices: Uint8Array },
+): void {
+  const { first, candidates } = search;
+  checkSets(kernel, grid, search, first);
+  requireLength(kernel, "first", first.length, 256);
+  if (!Number.isSafeInteger(candidates) || candidates < 1) {
+    fail(kernel, `${candidates} candidates are no positive number of sets`);
+  }
+}
+
+function checkSets(
+  kernel: string,
+  { rows, cols, groupCols: scaleCols }: Grid,
+  { groupCols, nearest, choices }: LevelSets & { readonly choices: Uint8Array },
+  named: Uint8Array,
+): void {
+  if (!Number.isSafeInteger(groupCols) || groupCols < 16 || groupCols % 16 !== 0) {
+    fail(kernel, `groups of ${groupCols} columns are no multiple of 16`);
+  }
+  if (scaleCols % 16 !== 0) fail(kernel, `scales of ${scaleCols} columns are no multiple of 16`);
+  if (cols % groupCols !== 0) fail(kernel, `groups of ${groupCols} do not tile ${cols} columns`);
+  requireLength(kernel, "choices", choices.length, rows * (cols / groupCols));
+  if (nearest.length === 0 || nearest.length % LEVEL_TABLE !== 0) {
+    fail(kernel, `nearest has ${nearest.length} elements, no multiple of ${LEVEL_TABLE}`);
+  }
+  const count = nearest.length / LEVEL_TABLE;
+  for (const set of named) {
+    if (set >= count) fail(kernel, `set ${set} is not among the ${count} of nearest`);
+  }
 }
 
 /** Checks that `b` is as long as `a`. @throws RangeError */

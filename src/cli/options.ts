@@ -102,8 +102,16 @@ function refuseContradictions(parsed: Parsed): void {
   if (parsed.bool("int8") && parsed.bool("fp16")) {
     throw new UsageError("Cannot use --int8 with --fp16: choose one");
   }
-  if (parsed.has("int8") && !parsed.bool("int8") && !parsed.bool("fp16")) {
-    throw new UsageError("Cannot use --no-int8 without --fp16: nothing would be converted");
+  const format = parsed.string("format");
+  for (const name of ["int8", "fp16"] as const) {
+    if (format === null || format === name || !parsed.bool(name)) continue;
+    throw new UsageError(`Cannot use --${name} with --format ${format}: choose one`);
+  }
+  const isOther = parsed.bool("fp16") || (format !== null && format !== "int8");
+  if (parsed.has("int8") && !parsed.bool("int8") && !isOther) {
+    throw new UsageError(
+      "Cannot use --no-int8 without --fp16 or another --format: nothing would be converted",
+    );
   }
   if (parsed.bool("simple") && parsed.has("optimizer")) {
     throw new UsageError(

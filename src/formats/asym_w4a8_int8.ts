@@ -13,6 +13,7 @@ import {
   packedMatrix,
 } from "./matrix_source.ts";
 import { byCode } from "./packed_codes.ts";
+import { groupedLevels } from "../quant/level_grid.ts";
 
 /** Levels of 4 bits without a table, and of 6 bits. */
 const PLAIN_LEVELS = byCode(16, (code) => code - 8),
@@ -66,6 +67,38 @@ export const asymW4a8: Format = {
       const effect = "loads, ignores it: other values than those that were meant";
       report("correction-ignored", effect, "weight_correction is never loaded");
     }
+  },
+  writeGrid: {
+    outputs: ["w6a8", "w4a8"],
+    levels: ({ output, groupSize: group }, { cols, rotation }) => {
+      const isSixBit = output === "w6a8";
+      if (rotation === null) return `no rotation group (256, 64, 16) divides ${cols} columns`;
+      if (cols % group !== 0) return `groups of ${group} do not divide ${cols} columns`;
+      const rule = sizeRule({ cols, group, rotation, isSixBit });
+      if (rule !== null) return rule.replace(/^its /, "");
+      return groupedLevels({ bits: isSixBit ? 6 : 4, groupCols: group });
+    },
+    layout: (levels, { rows, cols, rotation }) => {
+      if (levels.kind !== "scaled") throw new TypeError("asym_w4a8_int8 has scales of groups");
+      const { bits, groupCols, table } = levels;
+      const shape = [rows, cols / groupCols];
+      return {
+        codes: { dtype: "I8", shape: [rows, cols * bits / 8] },
+        beside: [
+          { part: "weight_s_rel", dtype: "F8_E4M3", shape, content: "choices" },
+          { part: "weight_s_channel", dtype: "F32", shape: [rows], content: "scales" },
+          ...(bits === 4
+            ? [{
+              part: "weight_codebook",
+              dtype: "F32" as const,
+              shape: [table.length],
+              content: Float32Array.from(table),
+            }]
+            : []),
+        ],
+        marker: { group_size: groupCols, convrot_groupsize: rotation! },
+      };
+    },
   },
 };
 

@@ -1,7 +1,9 @@
 /** The idea of a format: one way to store the weight of a layer, in one file of this folder. */
 
+import type { DType } from "../core/dtype.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { LayerWish } from "../presets/preset.ts";
+import type { LevelScheme } from "../quant/level_grid.ts";
 import type { Scaling } from "../quant/scheme.ts";
 import type { MatrixSource } from "./matrix_source.ts";
 import type { Report } from "./problem.ts";
@@ -71,6 +73,50 @@ export interface WrittenScales {
   readonly target: "comfyui" | "ctq";
 }
 
+/** What a weight is to be stored as, by the words of `--format`, and how. */
+export interface AskedGrid {
+  readonly output: GridOutput;
+  /** Columns that share a scale, where the format leaves it open. */
+  readonly groupSize: number;
+  /** What activations are multiplied in, where the format leaves it open. */
+  readonly linearDtype: "int4" | "int8";
+}
+
+/** What `--format` names besides INT8 and floats. */
+export type GridOutput = "w6a8" | "w4a8" | "w4a4";
+
+/** What a format stores of a weight on its own grid. */
+export interface WrittenLayout {
+  readonly codes: { readonly dtype: DType; readonly shape: readonly number[] };
+  /** The tensors beside the codes: values that are made with them, or are known before. */
+  readonly beside: readonly {
+    readonly part: string;
+    readonly dtype: DType;
+    readonly shape: readonly number[];
+    readonly content: "scales" | "choices" | ArrayBufferView;
+  }[];
+  /** What the marker says beside the format. */
+  readonly marker: Readonly<Record<string, string | number | boolean>>;
+}
+
+/** How a format with a grid of its own is written. */
+export interface GridWriter {
+  readonly outputs: readonly GridOutput[];
+  /**
+   * The levels of a weight `[rows, cols]` that is rotated in groups of `rotation` columns, null if it is not; or
+   * why the format cannot hold it.
+   */
+  levels(
+    asked: AskedGrid,
+    size: { readonly rows: number; readonly cols: number; readonly rotation: number | null },
+  ): LevelScheme | string;
+  /** What is stored of it. */
+  layout(
+    levels: LevelScheme,
+    size: { readonly rows: number; readonly cols: number; readonly rotation: number | null },
+  ): WrittenLayout;
+}
+
 /** How a conversion writes a format. */
 export interface FormatWriter {
   /** The loader that it is for, if it decides which of two formats with the same scales is written. */
@@ -116,6 +162,8 @@ export interface Format {
   recipe?(layer: LayerTensors, found: Recognised): LayerWish | null;
   /** How a conversion writes it; absent: it is only read. */
   readonly write?: FormatWriter;
+  /** The same for a format that is no INT8. */
+  readonly writeGrid?: GridWriter;
   /**
    * The marker with which stock ComfyUI computes exactly the values of `matrix` from its codes and F32 scales;
    * null if this format does not hold them.

@@ -6,12 +6,25 @@ import type { Scheme } from "../quant/scheme.ts";
 /** What a marker says; keys in the order the official files write them. */
 export type Marker = Record<string, string | number | boolean>;
 
-/** Returns the marker object of a scheme; `experts`: how many matrices a bank holds. */
-export function markerOf(scheme: Scheme, { fullPrecisionMatrixMult }: {
-  fullPrecisionMatrixMult: boolean;
-}, experts?: number): Marker {
+/**
+ * Returns the marker object of a scheme.
+ *
+ * @param options `experts`: how many matrices a bank holds; `grid`: what a format that is no INT8 says of its own.
+ */
+export function markerOf(
+  scheme: Scheme,
+  { fullPrecisionMatrixMult }: { fullPrecisionMatrixMult: boolean },
+  { experts, grid }: { experts?: number | undefined; grid?: Readonly<Marker> | undefined } = {},
+): Marker {
   const marker: Marker = { format: scheme.format };
   if (experts !== undefined) marker["num_experts"] = experts;
+  if (grid !== undefined) {
+    return {
+      ...marker,
+      ...grid,
+      ...(fullPrecisionMatrixMult ? { full_precision_matrix_mult: true } : {}),
+    };
+  }
   if (scheme.scaling.kind === "block") marker["group_size"] = scheme.scaling.blockSize;
   if (scheme.scaling.kind === "group") marker["group_size"] = scheme.scaling.groupCols;
   if (scheme.convrotGroupSize !== null) {

@@ -1,7 +1,7 @@
 /** Which format a conversion writes, and how: asked of the formats themselves. */
 
 import type { QuantFormat } from "../quant/scheme.ts";
-import type { FormatWriter, WrittenScales } from "./format.ts";
+import type { FormatWriter, GridOutput, GridWriter, WrittenScales } from "./format.ts";
 import { FORMATS } from "./registry.ts";
 
 /**
@@ -13,6 +13,18 @@ export function formatFor(scales: WrittenScales): QuantFormat {
   const found = FORMATS.find(({ write }) => write?.holds(scales) === true);
   if (found === undefined) throw new TypeError(`No format holds scales per ${scales.scaling.kind}`);
   return found.id as QuantFormat; // those with a writer
+}
+
+/** Returns the format that `--format` means by `output`, and how it is written. */
+export function gridWriterFor(output: GridOutput): { format: QuantFormat; writer: GridWriter } {
+  const found = FORMATS.find(({ writeGrid }) => writeGrid?.outputs.includes(output) === true);
+  if (found === undefined) throw new TypeError(`No format is written for ${output}`);
+  return { format: found.id as QuantFormat, writer: found.writeGrid! };
+}
+
+/** Returns how the grid of a format is written; null if it is INT8. */
+export function gridWriterOf(format: QuantFormat): GridWriter | null {
+  return FORMATS.find(({ id }) => id === format)?.writeGrid ?? null;
 }
 
 /** Returns how a format is written. */

@@ -13,6 +13,7 @@ import { scalingNameOf } from "./mode.ts";
 export function refuseContradictions(options: ConvertOptions, names: OptionNames): void {
   const { quip, convrot, comfyQuant } = options;
   refuseDirections(options.learned, names);
+  if (options.output !== "int8" && options.output !== "fp16") refuseWithGrid(options, names);
   if (options.method === "quip" && quip.storeTransformed) {
     return refuseWithTransform(options, names);
   }
@@ -47,6 +48,30 @@ function refuseWithTransform(
   }
   if (!comfyQuant) {
     refuse(names("comfyQuant", false), transform, "only a marker tells a loader of the transform");
+  }
+}
+
+/** What a format of stock ComfyUI that is no INT8 cannot be written with. */
+function refuseWithGrid(options: ConvertOptions, names: OptionNames): void {
+  const { output, target, scaling, convrot, comfyQuant, quip, method } = options;
+  const format = names("output", output);
+  if (target !== "comfyui") {
+    refuse(names("target", target), format, "only stock ComfyUI loads this format");
+  }
+  if (scaling !== null && scaling !== "row") {
+    refuse(names("scaling", scaling), format, "the format has scales of its own");
+  }
+  if (convrot === "off") {
+    refuse(names("convrot", convrot), format, "its weights are rotated always");
+  }
+  if (!comfyQuant) {
+    refuse(names("comfyQuant", false), format, "only the comfy_quant marker tells a loader of it");
+  }
+  if (method === "quip" && (quip.storeTransformed || quip.requantScheme !== null)) {
+    const what = quip.storeTransformed
+      ? names("quip.storeTransformed", true)
+      : names("quip.requantScheme", quip.requantScheme);
+    refuse(what, format, "it is a layout of INT8");
   }
 }
 

@@ -4,7 +4,8 @@ import { convrotGroupFor } from "../presets/official_rule.ts";
 import type { LayerWish } from "../presets/preset.ts";
 import { isLearnedOptimizer, type LearnedOptimizer } from "../quant/learned/options.ts";
 import { paddedSize } from "../quant/incoherence.ts";
-import { formatFor, writerOf } from "../formats/written_format.ts";
+import type { AskedGrid, WrittenLayout } from "../formats/format.ts";
+import { formatFor, gridWriterFor, gridWriterOf, writerOf } from "../formats/written_format.ts";
 import type { Scaling, Scheme } from "../quant/scheme.ts";
 import { type ConvertOptions, CTQ_DEFAULTS } from "./options.ts";
 
@@ -26,6 +27,8 @@ export interface Mode {
    */
   readonly compensatedScaleSearch: "off" | "mse";
   readonly target: "comfyui" | "ctq";
+  /** The format that was asked for, where it is no INT8. */
+  readonly grid: AskedGrid | null;
 }
 
 /** The recipe for one layer, and what it had to give up. */
@@ -40,7 +43,9 @@ export interface SchemeChoice {
 export function resolveMode(options: ConvertOptions): Mode {
   const { quip } = options, isQuip = options.method === "quip";
   const scaling = scalingNameOf(options);
-  const convrot = options.convrot ?? (rotatesByDefault(options) ? "auto" : "off");
+  const grid = gridOf(options);
+  const convrot = options.convrot ??
+    (grid !== null || rotatesByDefault(options) ? "auto" : "off");
   const scaleSearch = options.scaleSearch ?? (options.method === "simple" ? "off" : "mse");
   return {
     scaling,
@@ -49,10 +54,17 @@ export function resolveMode(options: ConvertOptions): Mode {
     scaleSearch,
     compensatedScaleSearch: options.scaleSearch ?? "off",
     target: options.target,
+    grid,
     transformSeed: isQuip && quip.storeTransformed ? quip.seed : null,
     method: isQuip || isLearnedOptimizer(options.method) ? options.method : "gptq",
     learned: { options: options.learned, seed: options.seed },
   };
+}
+
+/** The grid of `--format`; null: INT8. */
+export function gridOf({ output, groupSize, linearDtype }: ConvertOptions): AskedGrid | null {
+  if (output === "int8" || output === "fp16") return null;
+  return { output, groupSize, linearDtype };
 }
 
 /** Whether rows are rotated though nothing asks for it: with the target comfyui, in every method. */
@@ -103,6 +115,7 @@ export function schemeFor(
   },
 ): SchemeChoice {
   const asked = layer.wish === undefined ? mode : modeOfWish(mode, layer.wish);
+  if (asked.grid !== null) return gridScheme(asked, asked.grid, layer);
   const misfit = misfitOf(asked, layer.rows, layer.cols);
   if (misfit !== null && layer.heur) return { scheme: null, fellBack: misfit };
   const scaling = misfit === null ? scalingOf(asked) : { kind: "row" } as const;
@@ -125,6 +138,48 @@ export function schemeFor(
     },
     fellBack: misfit === null ? null : `plain row scaling: ${misfit}`,
   };
+}
+
+/** The recipe of a format with a grid of its own, or that of INT8 where the layer does not fit it. */
+function gridScheme(
+  mode: Mode,
+  asked: AskedGrid,
+  layer: Parameters<typeof schemeFor>[1],
+): SchemeChoice {
+  const { rows, cols, heur, calibrated = false } = layer;
+  const { format, writer } = gridWriterFor(asked.output);
+  const rotation = mode.convrot === "off" ? null : convrotGroupFor(cols, mode.convrot);
+  const levels = cols > GRID_COLS_MAX
+    ? `its rows have ${cols} columns, at most ${GRID_COLS_MAX} are put on such a grid`
+    : writer.levels(asked, { rows, cols, rotation });
+  if (typeof levels === "string") {
+    if (heur) return { scheme: null, fellBack: levels };
+    const { scheme, fellBack } = schemeFor({ ...mode, grid: null }, layer);
+    return { scheme, fellBack: `INT8 instead of ${asked.output}: ${fellBack ?? levels}` };
+  }
+  return {
+    scheme: {
+      format,
+      scaling: { kind: "row" },
+      convrotGroupSize: rotation,
+      scaleSearch: mode.scaleSearch,
+      method: calibrated ? (isLearnedOptimizer(mode.method) ? "gptq" : mode.method) : "rtn",
+      levels,
+    },
+    fellBack: null,
+  };
+}
+
+/** Rows of a chunk are put on a grid as a whole. */
+const GRID_COLS_MAX = 1 << 18;
+
+/** What is stored of a weight on the grid of its format; null: it is INT8. */
+export function layoutOfGrid(
+  { format, levels, convrotGroupSize: rotation }: Scheme,
+  size: { readonly rows: number; readonly cols: number },
+): WrittenLayout | null {
+  if (levels === undefined) return null;
+  return gridWriterOf(format)!.layout(levels, { ...size, rotation });
 }
 
 function scalingOf({ scaling, blockSize }: Mode): Scaling {

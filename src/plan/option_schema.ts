@@ -14,6 +14,9 @@ export type Entries = v.ObjectEntries;
 
 const MAX_BLOCK = 65_536;
 
+/** Groups of `w4a8` and `w6a8`. */
+export const GROUP_SIZES = [16, 32, 64, 128, 256];
+
 export const yesOrNo = v.boolean("true or false is needed");
 
 /** Returns the schema of a choice. */
@@ -138,10 +141,17 @@ const presets = v.union([
 const madeBy = (maker: string, key: string) =>
   v.custom<object>((value) => isObject(value) && key in value, `what ${maker} returns is needed`);
 
+/** What `--format` may say. */
+export const OUTPUTS = ["int8", "w6a8", "w4a8", "w4a4", "fp16"] as const;
+
+const groupSize = v.picklist(GROUP_SIZES, `one of ${GROUP_SIZES.join(", ")} is needed`);
+
 /** Every option of a conversion, as it may be asked for. */
 export const OPTION_ENTRIES = {
   target: v.optional(oneOf("comfyui", "ctq")),
-  output: v.optional(oneOf("int8", "fp16")),
+  output: v.optional(oneOf(...OUTPUTS)),
+  groupSize: v.optional(groupSize),
+  linearDtype: v.optional(oneOf("int4", "int8")),
   scaling: v.optional(v.nullable(oneOf("tensor", "axis", "row", "block"))),
   blockSize: v.optional(whole(1, MAX_BLOCK)),
   convrot: v.optional(v.nullable(rotation)),
@@ -203,6 +213,8 @@ const OTHER_NAMES: Readonly<Record<string, string>> = {
   skipinefficientlayers: "heur",
   includeinputscale: "inputScale",
   layerconfigfullmatch: "fullmatch",
+  format: "output",
+  groupsizes: "groupSize",
   mergelorapath: "merge: {paths}",
   mergelorapaths: "merge: {paths}",
   mergelora: "merge: {paths}",

@@ -3,6 +3,7 @@
  * gets its options from `resolveOptions`, which fills in what stands here.
  */
 
+import type { GridOutput } from "../formats/format.ts";
 import type { OverrideSources } from "../config/layer_overrides.ts";
 import {
   DEFAULT_LEARNED_OPTIONS,
@@ -52,8 +53,12 @@ export interface LoraMergeOptions {
 export interface ConvertOptions {
   /** Whose files are written. */
   readonly target: "comfyui" | "ctq";
-  /** `fp16` casts what would be quantized. */
-  readonly output: "int8" | "fp16";
+  /** The format of weights; `fp16` casts what would be quantized. */
+  readonly output: "int8" | GridOutput | "fp16";
+  /** Columns that share a scale in `w4a8` and `w6a8`. */
+  readonly groupSize: number;
+  /** What `w4a4` multiplies activations in. */
+  readonly linearDtype: "int4" | "int8";
   /** Weights that share a scale; null: what the target defaults to. */
   readonly scaling: "tensor" | "row" | "block" | null;
   /** Edge of a block in weights. */
@@ -126,6 +131,8 @@ export interface ConvertOptions {
 export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOptions>({
   target: "comfyui",
   output: "int8",
+  groupSize: 16,
+  linearDtype: "int4",
   scaling: null,
   blockSize: 128,
   convrot: null,

@@ -3,6 +3,7 @@
  * output tensor with its place in the file. Pure. `--dry-run` prints it; tasks are cut from it.
  */
 
+import { bytesOf } from "../core/bytes.ts";
 import type { DType } from "../core/dtype.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
@@ -18,7 +19,7 @@ import { QUANTIZATION_METADATA_KEY } from "../formats/marker_reader.ts";
 import { type Marker, markerBytes, markerOf, quantizationMetadata } from "../formats/marker.ts";
 import { rowsOf } from "../formats/layer_shapes.ts";
 import { type LayerControl, layerControl, type LayerFate } from "./layer_control.ts";
-import { bankMode, scaleShape, schemeFor } from "./mode.ts";
+import { bankMode, layoutOfGrid, scaleShape, schemeFor } from "./mode.ts";
 import type { ConvertOptions } from "./options.ts";
 import { SMOOTH_FACTORS } from "../formats/int8_layer.ts";
 import { SEGMENT_ELEMENTS } from "./segment_elements.ts";
@@ -44,6 +45,8 @@ export type Content =
   | { readonly kind: "cast"; readonly source: SourceTensor; readonly dtype: "F16" | "BF16" | "F32" }
   | { readonly kind: "codes"; readonly source: SourceTensor; readonly scheme: Scheme }
   | { readonly kind: "scales"; readonly source: SourceTensor }
+  /** Which set of levels each group of a weight has: a byte each. */
+  | { readonly kind: "choices"; readonly source: SourceTensor }
   | { readonly kind: "inline"; readonly bytes: Uint8Array };
 
 /** An output tensor in its place; `offsetBytes` is an address that counts through all files. */
@@ -329,9 +332,10 @@ function planQuantize(
   const bank = source.shape.length === 3 ? source.shape : null;
   const base = source.name.replace(/weight$/, "");
   const add = (info: TensorInfo, content: Content) => wanted.push({ info, content });
+  const grid = layoutOfGrid(scheme, { rows, cols });
   if (options.comfyQuant) {
     const marker = {
-      ...markerOf(scheme, options, bank?.[0]),
+      ...markerOf(scheme, options, { experts: bank?.[0], grid: grid?.marker }),
       // The codes have the padded size: a reader must know the weight's own.
       ...(scheme.transform === undefined ? {} : { out_features: rows, in_features: cols }),
     };
@@ -341,6 +345,15 @@ function planQuantize(
       kind: "inline",
       bytes,
     });
+  }
+  if (grid !== null) {
+    add({ name: source.name, ...grid.codes }, { kind: "codes", source, scheme });
+    for (const { part, dtype, shape, content } of grid.beside) {
+      const info = { name: `${base}${part}`, dtype, shape };
+      if (content === "scales" || content === "choices") add(info, { kind: content, source });
+      else add(info, { kind: "inline", bytes: bytesOf(content) });
+    }
+    return;
   }
   const { transform } = scheme;
   const stored = transform ?? { rows, cols };

@@ -1,5 +1,6 @@
 /** How one tensor is quantized: what the plan decides and the kernels carry out. */
 
+import type { LevelScheme } from "./level_grid.ts";
 import type { LearnedOptimizer, LearnedOptions } from "./learned/options.ts";
 
 /** How many elements share a scale. */
@@ -11,7 +12,12 @@ export type Scaling =
   | { readonly kind: "group"; readonly groupCols: number };
 
 /** The `format` a `comfy_quant` marker names. */
-export type QuantFormat = "int8_tensorwise" | "int8_axiswise" | "int8_blockwise";
+export type QuantFormat =
+  | "int8_tensorwise"
+  | "int8_axiswise"
+  | "int8_blockwise"
+  | "asym_w4a8_int8"
+  | "convrot_w4a4";
 
 /**
  * Round to nearest; or feed each column's rounding error into those still to come (gptq); the same after
@@ -42,6 +48,8 @@ export interface Scheme {
   readonly scaleSearch: "off" | "mse";
   /** How codes are chosen. */
   readonly method: Method;
+  /** The levels that weights may take, where they are not all integers from -127 to 127. */
+  readonly levels?: LevelScheme;
   /** Codes are those of the transformed weight, at its padded size. */
   readonly transform?: Transform;
   /** Set where the method is one of learned rounding. */

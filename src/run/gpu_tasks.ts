@@ -129,7 +129,7 @@ function placed(tasks: readonly Task[], placement: GpuPlacement): Task[] {
       const there: MeasureTask = { ...task, onGpu: { chunkElements } };
       return isMeasuredThere(there, placement) ? there : task;
     }
-    if (task.kind !== "quantize") return task;
+    if (task.kind !== "quantize" || task.levels !== undefined) return task;
     const goes = task.learned !== undefined
       ? isDescended(task, placement)
       : isTeamTask(task)

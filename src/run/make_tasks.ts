@@ -8,7 +8,7 @@ import { groupShape } from "../plan/mode.ts";
 import type { Scheme } from "../quant/scheme.ts";
 import { trustOf } from "../quant/trust.ts";
 import type { Plan, PlannedOutput } from "../plan/plan.ts";
-import { isTeamTask, type Learned, type Task } from "./tasks.ts";
+import { isTeamTask, type Learned, type Task, type TaskLevels } from "./tasks.ts";
 import type { Compensation } from "../calibration/compensation.ts";
 import { rowsOf } from "../formats/layer_shapes.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
@@ -60,9 +60,10 @@ export function makeTasks(
   compensationOf: (source: SourceTensor) => Compensation | null = () => null,
   replaced: ReadonlyMap<string, Uint8Array> = new Map(),
 ): Work {
-  const scalesAt = new Map<string, number>();
+  const scalesAt = new Map<string, number>(), choicesAt = new Map<string, number>();
   for (const { content, offsetBytes } of plan.outputs) {
     if (content.kind === "scales") scalesAt.set(content.source.name, offsetBytes);
+    if (content.kind === "choices") choicesAt.set(content.source.name, offsetBytes);
   }
   const inline: InlineWrite[] = [];
   const placed: { task: Task; source: SourceTensor; rank: number }[] = [];
@@ -73,7 +74,7 @@ export function makeTasks(
       inline.push({ bytes, offsetBytes });
       continue;
     }
-    const task = taskOf(output, { matrixOf, compensationOf, scalesAt });
+    const task = taskOf(output, { matrixOf, compensationOf, scalesAt, choicesAt });
     if (task === null || content.kind === "inline") continue;
     const isStreamed = content.kind === "codes" &&
       (content.scheme.scaling.kind === "tensor" || content.scheme.learned !== undefined);
@@ -88,10 +89,11 @@ export function makeTasks(
 
 function taskOf(
   output: PlannedOutput,
-  { matrixOf, compensationOf, scalesAt }: {
+  { matrixOf, compensationOf, scalesAt, choicesAt }: {
     matrixOf: (source: SourceTensor) => MatrixSource;
     compensationOf: (source: SourceTensor) => Compensation | null;
     scalesAt: ReadonlyMap<string, number>;
+    choicesAt: ReadonlyMap<string, number>;
   },
 ): Task | null {
   const { content, name, offsetBytes } = output;
@@ -129,6 +131,7 @@ function taskOf(
           : compensationFor(content.scheme, compensationOf(content.source)),
         ...(content.scheme.transform === undefined ? {} : { transform: content.scheme.transform }),
         ...learnedFor(content.scheme),
+        ...levelsFor(content.scheme, choicesAt.get(content.source.name) ?? null),
         codesOffsetBytes: offsetBytes,
         scalesOffsetBytes: scalesAt.get(content.source.name)!,
       };
@@ -136,6 +139,13 @@ function taskOf(
     default:
       return null;
   }
+}
+
+function levelsFor(
+  { levels }: Scheme,
+  choicesOffsetBytes: number | null,
+): { levels?: TaskLevels } {
+  return levels === undefined ? {} : { levels: { scheme: levels, choicesOffsetBytes } };
 }
 
 /** QuIP in original space must not lose to rounding to nearest in any measure, so it is held back by row. */

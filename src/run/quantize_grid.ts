@@ -1,7 +1,14 @@
 /** How the layers that are quantized are cut into chunks. */
 
 import { SEGMENT_ELEMENTS } from "../plan/segment_elements.ts";
-import { alignedRowGrid, CHUNK_ELEMENTS, type ChunkGrid, lcm, rowGrid } from "./chunk_grid.ts";
+import {
+  alignedRowGrid,
+  CHUNK_ELEMENTS,
+  type ChunkGrid,
+  lcm,
+  rowGrid,
+  wholeRowGrid,
+} from "./chunk_grid.ts";
 import { isTeamTask, type QuantizeTask } from "./tasks.ts";
 
 /** Rows of a compensated layer that are rounded in one go: whole scale groups, some 4 MiB as f32. */
@@ -31,6 +38,8 @@ export function quantizeGrid(task: QuantizeTask): ChunkGrid {
     return { rows, cols, rowStep: rows, colStep: cols, streamed: false };
   }
   const isOneScale = groupRows === rows && groupCols === cols && rows > 1;
+  // Rows are packed as a whole.
+  if (task.levels !== undefined) return wholeRowGrid(task.source, task.source, elements);
   if (task.source.transform !== undefined && !isOneScale) {
     return { rows, cols, rowStep: rows, colStep: cols, streamed: false }; // decoded as a whole
   }

@@ -7,6 +7,7 @@ import type { Compensation } from "../calibration/compensation.ts";
 import type { LayerInputs, MeanInput } from "../calibration/layer_inputs.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import type { GpuStorage } from "./gpu_requests.ts";
+import type { LevelScheme } from "../quant/level_grid.ts";
 import type { Transform } from "../quant/scheme.ts";
 import type { LearnedOptimizer, LearnedOptions } from "../quant/learned/options.ts";
 import { type DType, DTYPE_BITS } from "../core/dtype.ts";
@@ -42,6 +43,8 @@ export interface QuantizeTask {
   readonly scaleSearch: boolean;
   /** Null: round to nearest. */
   readonly compensation: Compensation | null;
+  /** The levels of a format whose weights may not be any int8, and where the set of each group goes. */
+  readonly levels?: TaskLevels;
   /** Codes are those of the transformed weight. */
   readonly transform?: Transform;
   /** Codes are learned: for the outputs where there is `compensation`, else by singular directions. */
@@ -50,6 +53,13 @@ export interface QuantizeTask {
   readonly onGpu?: OnGpu;
   readonly codesOffsetBytes: number;
   readonly scalesOffsetBytes: number;
+}
+
+/** The grid of a format that is no INT8, in a task. */
+export interface TaskLevels {
+  readonly scheme: LevelScheme;
+  /** One byte per group, row-major; null: the format has one set for all. */
+  readonly choicesOffsetBytes: number | null;
 }
 
 /** Chunks that the GPU rounds. */

@@ -5,12 +5,14 @@
  */
 
 import { DTYPE_BITS, type FloatDType } from "../../core/dtype.ts";
-import type { Grid, Kernels, NonFinite } from "../backend.ts";
+import type { Grid, Kernels, LevelSearch, LevelSets, NonFinite } from "../backend.ts";
 import {
   checkDecode,
   checkErrorStats,
   checkGrid,
   checkHistogram,
+  checkLevels,
+  checkLevelSearch,
   checkRotate,
   checkSameLength,
 } from "../kernel_checks.ts";
@@ -133,6 +135,67 @@ export class WasmKernels implements Kernels {
     forBands(grid, (rows, at, group) => {
       const { cols, groupRows, groupCols } = grid;
       this.#exports.searchScale(to + group * 4, from + at * 4, rows, cols, groupRows, groupCols);
+    });
+  }
+
+  quantizeLevels(
+    codes: Int8Array,
+    x: Float32Array,
+    scales: Float32Array,
+    grid: Grid,
+    sets: LevelSets & { readonly choices: Uint8Array },
+  ): void {
+    const name = "quantizeLevels", { groupCols: setCols } = sets;
+    checkGrid(name, grid, { codes, x }, { scales });
+    checkLevels(name, grid, sets);
+    const to = this.#address(name, codes), from = this.#address(name, x);
+    const by = this.#address(name, scales), choices = this.#address(name, sets.choices);
+    const nearest = this.#address(name, sets.nearest);
+    forBands(grid, (rows, at, group) => {
+      const { cols, groupRows, groupCols } = grid;
+      this.#exports.quantizeLevels(
+        to + at,
+        from + at * 4,
+        by + group * 4,
+        choices + at / setCols,
+        nearest,
+        rows,
+        cols,
+        groupRows,
+        groupCols,
+        setCols,
+      );
+    });
+  }
+
+  searchLevels(
+    choices: Uint8Array,
+    x: Float32Array,
+    scales: Float32Array,
+    grid: Grid,
+    search: LevelSearch,
+  ): void {
+    const name = "searchLevels", { groupCols: setCols } = search;
+    checkGrid(name, grid, { x }, { scales });
+    checkLevelSearch(name, grid, { ...search, choices });
+    const to = this.#address(name, choices), from = this.#address(name, x);
+    const by = this.#address(name, scales), first = this.#address(name, search.first);
+    const nearest = this.#address(name, search.nearest);
+    forBands(grid, (rows, at, group) => {
+      const { cols, groupRows, groupCols } = grid;
+      this.#exports.searchLevels(
+        to + at / setCols,
+        from + at * 4,
+        by + group * 4,
+        nearest,
+        first,
+        search.candidates,
+        rows,
+        cols,
+        groupRows,
+        groupCols,
+        setCols,
+      );
     });
   }
 

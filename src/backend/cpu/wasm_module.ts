@@ -51,8 +51,33 @@ export interface KernelExports {
     groupRows: number,
     groupCols: number,
   ): void;
+  quantizeLevels(
+    codes: number,
+    x: number,
+    scales: number,
+    choices: number,
+    nearest: number,
+    rows: number,
+    cols: number,
+    groupRows: number,
+    groupCols: number,
+    setCols: number,
+  ): void;
   rotate(x: number, count: number, groupSize: number): void;
   scaleFromAbsmax(scales: number, absmax: number, count: number): void;
+  searchLevels(
+    choices: number,
+    x: number,
+    scales: number,
+    nearest: number,
+    first: number,
+    candidates: number,
+    rows: number,
+    cols: number,
+    groupRows: number,
+    groupCols: number,
+    setCols: number,
+  ): void;
   searchScale(
     scales: number,
     x: number,

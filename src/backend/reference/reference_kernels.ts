@@ -9,8 +9,10 @@ import { dequantize } from "./dequantize.ts";
 import { errorStats } from "./error_stats.ts";
 import { histogram } from "./histogram.ts";
 import { quantize } from "./quantize.ts";
+import { quantizeLevels } from "./quantize_levels.ts";
 import { rotate } from "./rotate.ts";
 import { scaleFromAbsmax } from "./scale_from_absmax.ts";
+import { searchLevels } from "./search_levels.ts";
 import { searchScale } from "./search_scale.ts";
 
 /** {@link Kernels} that define what is correct. Views may lie in any buffer. */
@@ -24,7 +26,9 @@ export const referenceKernels: Kernels = Object.freeze({
   errorStats,
   histogram,
   quantize,
+  quantizeLevels,
   rotate,
   scaleFromAbsmax,
+  searchLevels,
   searchScale,
 });

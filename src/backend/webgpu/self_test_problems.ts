@@ -7,7 +7,7 @@ import { DTYPE_BITS, FLOAT_DTYPES } from "../../core/dtype.ts";
 import { fillNormal, type Random } from "../../core/rng.ts";
 import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";
 import { matrix } from "../../linalg/matrix.ts";
-import { type Grid, groupCount, type Kernels, STATS_LENGTH } from "../backend.ts";
+import { type Grid, groupCount, type Kernels, LEVEL_TABLE, STATS_LENGTH } from "../backend.ts";
 import type { AsyncKernels } from "./webgpu_kernels.ts";
 import type { AsyncLinalg, GpuLinalgName } from "./webgpu_linalg.ts";
 
@@ -32,6 +32,15 @@ const COUNT = GRID.rows * GRID.cols;
 
 /** Values that are decoded: no whole number of words, and several workgroups. */
 const DECODED = 2999;
+
+/** Rows whose groups of 16 columns have one of several sets of levels. */
+const LEVEL_GRID: Grid = { rows: 6, cols: 208, groupRows: 2, groupCols: 208 };
+
+/** Tables of any numbers: what is in them, kernels do not care for. */
+function levelSets(random: Random) {
+  const sets = 9;
+  return { groupCols: 16, nearest: codesOf(random, sets * LEVEL_TABLE), sets };
+}
 
 /** The kernels on values. */
 export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKernels>>> = {
@@ -70,6 +79,22 @@ export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKer
     const codes = new Int8Array(COUNT);
     await kernels.quantize(codes, normal(random, COUNT), scalesOf(random), GRID);
     return [exact(codes)];
+  },
+  quantizeLevels: async (kernels, random) => {
+    const { rows, cols } = LEVEL_GRID, { sets, ...tables } = levelSets(random);
+    const codes = new Int8Array(rows * cols), x = normal(random, rows * cols);
+    const choices = Uint8Array.from({ length: rows * cols / 16 }, () => random() % sets);
+    const scales = new Float32Array(3).fill(3 / 127);
+    await kernels.quantizeLevels(codes, x, scales, LEVEL_GRID, { ...tables, choices });
+    return [exact(codes)];
+  },
+  searchLevels: async (kernels, random) => {
+    const { rows, cols } = LEVEL_GRID, { sets, ...tables } = levelSets(random);
+    const choices = new Uint8Array(rows * cols / 16), x = normal(random, rows * cols);
+    const first = Uint8Array.from({ length: 256 }, () => random() % sets);
+    const scales = new Float32Array(3).fill(3 / 127), search = { ...tables, first, candidates: 5 };
+    await kernels.searchLevels(choices, x, scales, LEVEL_GRID, search);
+    return [exact(choices)];
   },
   dequantize: async (kernels, random) => {
     const out = new Float32Array(COUNT);

@@ -16,11 +16,14 @@ import dot4Bits from "../../../wgsl/lib/dot4_bits.wgsl" with { type: "text" };
 import dot4Packed from "../../../wgsl/lib/dot4_packed.wgsl" with { type: "text" };
 import exact from "../../../wgsl/lib/exact.wgsl" with { type: "text" };
 import index from "../../../wgsl/lib/index.wgsl" with { type: "text" };
+import levelsLibrary from "../../../wgsl/lib/levels.wgsl" with { type: "text" };
 import quantizeCode from "../../../wgsl/quantize.wgsl" with { type: "text" };
+import quantizeLevelsCode from "../../../wgsl/quantize_levels.wgsl" with { type: "text" };
 import rotateCode from "../../../wgsl/rotate.wgsl" with { type: "text" };
 import rotateGroupCode from "../../../wgsl/rotate_group.wgsl" with { type: "text" };
 import scaleFromAbsmaxCode from "../../../wgsl/scale_from_absmax.wgsl" with { type: "text" };
 import scaledProductCode from "../../../wgsl/scaled_product.wgsl" with { type: "text" };
+import searchLevelsCode from "../../../wgsl/search_levels.wgsl" with { type: "text" };
 import searchScaleCode from "../../../wgsl/search_scale.wgsl" with { type: "text" };
 import { shader } from "./shader.ts";
 
@@ -69,6 +72,27 @@ export const quantize = shader("quantize", {
   libraries: [...libraries, codeLibrary],
   buffers: ["write", "read", "read"],
   params: ELEMENTS,
+});
+
+export const quantizeLevels = shader("quantize_levels", {
+  code: quantizeLevelsCode,
+  libraries: [...libraries, levelsLibrary],
+  buffers: ["write", "read", "read", "read", "read"],
+  params: { ...ELEMENTS, setCols: "u32" },
+});
+
+export const searchLevels = shader("search_levels", {
+  code: searchLevelsCode,
+  libraries: [...libraries, levelsLibrary],
+  buffers: ["write", "read", "read", "read", "read"],
+  params: {
+    groups: "u32",
+    cols: "u32",
+    groupRows: "u32",
+    groupCols: "u32",
+    setCols: "u32",
+    candidates: "u32",
+  },
 });
 
 export const dequantize = shader("dequantize", {

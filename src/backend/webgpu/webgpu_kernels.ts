@@ -10,6 +10,8 @@ import {
   type Grid,
   groupCount,
   type Kernels,
+  type LevelSearch,
+  type LevelSets,
   type NonFinite,
   STATS,
 } from "../backend.ts";
@@ -18,6 +20,8 @@ import {
   checkErrorStats,
   checkGrid,
   checkHistogram,
+  checkLevels,
+  checkLevelSearch,
   checkRotate,
   checkSameLength,
 } from "../kernel_checks.ts";
@@ -79,6 +83,49 @@ export function recordQuantize(
   const params = elementParams(grid);
   const workgroups = Math.ceil(params.count / (4 * WORKGROUP));
   batch.dispatch(shaders.quantize, [codes, x, scales], params, workgroups);
+}
+
+/** Tables of sets of levels on the device. */
+export interface LevelSlots {
+  readonly nearest: Slot;
+  /** Columns of a row that share a set. */
+  readonly groupCols: number;
+}
+
+/** Records `quantizeLevels`. `codes` i8 and `choices` u8, four in a word. */
+export function recordQuantizeLevels(
+  batch: Batch,
+  codes: Slot,
+  { x, scales, choices, grid, nearest, groupCols: setCols }: LevelSlots & {
+    readonly x: Slot;
+    readonly scales: Slot;
+    readonly choices: Slot;
+    readonly grid: Grid;
+  },
+): void {
+  const params = { ...elementParams(grid), setCols };
+  const workgroups = Math.ceil(params.count / (4 * WORKGROUP));
+  const slots = [codes, x, scales, choices, nearest];
+  batch.dispatch(shaders.quantizeLevels, slots, params, workgroups);
+}
+
+/** Records `searchLevels`. `choices` u8, four in a word. */
+export function recordSearchLevels(
+  batch: Batch,
+  choices: Slot,
+  { x, scales, grid, nearest, first, groupCols: setCols, candidates }: LevelSlots & {
+    readonly x: Slot;
+    readonly scales: Slot;
+    readonly grid: Grid;
+    readonly first: Slot;
+    readonly candidates: number;
+  },
+): void {
+  const { rows, cols, groupRows, groupCols } = grid;
+  const groups = rows * (cols / setCols);
+  const params = { groups, cols, groupRows, groupCols, setCols, candidates };
+  const workgroups = Math.ceil(groups / (4 * 64));
+  batch.dispatch(shaders.searchLevels, [choices, x, scales, nearest, first], params, workgroups);
 }
 
 /** Records `dequantize`. */
@@ -202,6 +249,51 @@ export class WebGpuKernels implements AsyncKernels {
     const inputs = { x: batch.input("x", x), scales: batch.input("scales", scales), grid };
     recordQuantize(batch, result, inputs);
     await this.#finish(batch, result, codes);
+  }
+
+  async quantizeLevels(
+    codes: Int8Array,
+    x: Float32Array,
+    scales: Float32Array,
+    grid: Grid,
+    sets: LevelSets & { readonly choices: Uint8Array },
+  ): Promise<void> {
+    checkGrid("quantizeLevels", grid, { codes, x }, { scales });
+    checkLevels("quantizeLevels", grid, sets);
+    const batch = new Batch("quantizeLevels");
+    const result = batch.scratch("codes", codes.byteLength);
+    recordQuantizeLevels(batch, result, {
+      x: batch.input("x", x),
+      scales: batch.input("scales", scales),
+      choices: batch.input("choices", sets.choices),
+      nearest: batch.input("nearest", sets.nearest),
+      groupCols: sets.groupCols,
+      grid,
+    });
+    await this.#finish(batch, result, codes);
+  }
+
+  async searchLevels(
+    choices: Uint8Array,
+    x: Float32Array,
+    scales: Float32Array,
+    grid: Grid,
+    search: LevelSearch,
+  ): Promise<void> {
+    checkGrid("searchLevels", grid, { x }, { scales });
+    checkLevelSearch("searchLevels", grid, { ...search, choices });
+    const batch = new Batch("searchLevels");
+    const result = batch.scratch("choices", choices.byteLength);
+    recordSearchLevels(batch, result, {
+      x: batch.input("x", x),
+      scales: batch.input("scales", scales),
+      nearest: batch.input("nearest", search.nearest),
+      first: batch.input("first", search.first),
+      groupCols: search.groupCols,
+      candidates: search.candidates,
+      grid,
+    });
+    await this.#finish(batch, result, choices);
   }
 
   async dequantize(

@@ -1,5 +1,6 @@
 /** The flags of everyday use: files, mode, what is kept, checks, and how to run. */
 
+import { OUTPUTS } from "../../plan/option_schema.ts";
 import { CTQ_DEFAULTS, DEFAULT_CONVERT_OPTIONS, RUN_DEFAULTS } from "../../plan/options.ts";
 import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
 
@@ -118,8 +119,22 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     { name: "yes", aliases: ["-y"], type: BOOL, help: "do not ask whether to proceed" },
   ]),
   ...section({ page: "standard", theme: "Mode" }, [
-    { name: "int8", type: BOOL, default: true, help: "quantize to INT8" },
-    { name: "fp16", type: BOOL, help: "cast to FP16 instead" },
+    {
+      name: "format",
+      option: "output",
+      type: oneOf(...OUTPUTS),
+      help:
+        "how weights are stored: int8 (8 bits; runs on GPUs from Turing on), w6a8 and w4a8 (6.5 and " +
+        "4.5 bits; from Ampere and RDNA2 on), fp16 (cast)",
+    },
+    {
+      name: "group-size",
+      option: "groupSize",
+      type: { kind: "int", min: 16, max: 256 },
+      help: "w4a8, w6a8: columns under one scale; 16 is read by the fastest kernel",
+    },
+    { name: "int8", type: BOOL, default: true, help: "the same as --format int8" },
+    { name: "fp16", type: BOOL, help: "the same as --format fp16" },
     {
       name: "target",
       option: "target",

@@ -15,6 +15,7 @@ import {
 import { decodeScratchBytes } from "./load_rect.ts";
 import { keepsMerged, quantizeChunk, tileRows } from "./quantize_chunk.ts";
 import { gpuScratchBytes } from "./quantize_on_gpu.ts";
+import { levelsChunkBytes, quantizeLevelsChunk } from "./quantize_levels_chunk.ts";
 import { quipLayer, quipScratchBytes, quipSharedBytes } from "./quip_chunk.ts";
 import { streamGroup } from "./stream_group.ts";
 
@@ -35,6 +36,7 @@ export const QUANTIZE: TaskKind<QuantizeTask> = {
   runChunk(context, task, { rect, grid }) {
     if (isTeamTask(task)) throw new TypeError(`Cannot do ${task.name} by one worker`);
     if (task.learned !== undefined) learnedChunk(context, task, task.learned);
+    else if (task.levels !== undefined) quantizeLevelsChunk(context, task, task.levels, rect);
     else if (grid.streamed) streamGroup(context, task, rect);
     else quantizeChunk(context, task, rect);
   },
@@ -54,6 +56,7 @@ function quantizeScratchBytes(task: QuantizeTask, grid: ChunkGrid): number {
     return Math.max(learnedScratchBytes(task, task.learned), streaming);
   }
   if (task.compensation !== null) return Math.max(gptqScratchBytes(task), streamBytes(task));
+  if (task.levels !== undefined) return levelsChunkBytes(task, task.levels, grid);
   return grid.streamed ? streamBytes(task) : quantizeBytes(task, grid);
 }
 

@@ -1,0 +1,66 @@
+/** Levels of a format that is no INT8, on their way into the file: packed, with the sets of their groups. */
+
+import { levelTableBytes, type LevelTables, levelTables } from "../../quant/level_grid.ts";
+import type { Rect } from "../chunk_grid.ts";
+import type { QuantizeTask, TaskLevels } from "../tasks.ts";
+import type { ChunkContext } from "./chunk_context.ts";
+
+/** Levels of some rows, and what they are told apart by. */
+export interface LevelRows {
+  /** i8 `[rows, cols]`. */
+  readonly levels: Int8Array;
+  /** u8 `[rows, cols / groupCols]`. */
+  readonly choices: Uint8Array;
+  readonly tables: LevelTables;
+}
+
+/** Returns the tables of `levels`, in the memory of the kernels. */
+export function loadTables(
+  { scratch }: Pick<ChunkContext, "scratch">,
+  { scheme }: TaskLevels,
+): LevelTables {
+  return levelTables(scheme, (count) => scratch.u8(count));
+}
+
+/** Bytes of scratch for the tables, the sets and the packed codes of `elements` weights in whole rows. */
+export function levelBytes({ scheme }: TaskLevels, elements: number): number {
+  return levelTableBytes(scheme) + Math.ceil(elements / 16) + elements * scheme.bits / 8 + 256;
+}
+
+/** Packs the levels of `rect`, whole rows, and writes them where the plan put them, with their sets. */
+export function writeLevels(
+  context: ChunkContext,
+  task: QuantizeTask & { readonly levels: TaskLevels },
+  rect: Rect,
+  { levels, choices, tables }: LevelRows,
+): void {
+  const { scratch } = context;
+  const { cols } = task.source, { scheme: { bits }, choicesOffsetBytes } = task.levels;
+  const rowBytes = cols * bits / 8, across = cols / tables.groupCols;
+  const mark = scratch.mark();
+  const packed = scratch.u8(rect.rows * rowBytes);
+  for (let r = 0; r < rect.rows; r++) {
+    const row = {
+      levels: levels.subarray(r * cols, (r + 1) * cols),
+      choices: choices.subarray(r * across, (r + 1) * across),
+      tables,
+    };
+    packRow(packed.subarray(r * rowBytes, (r + 1) * rowBytes), row, bits);
+  }
+  context.write(packed, task.codesOffsetBytes + rect.row * rowBytes);
+  if (choicesOffsetBytes !== null) context.write(choices, choicesOffsetBytes + rect.row * across);
+  scratch.release(mark);
+}
+
+/** Low nibbles first, the even column in the low one; then, of 6 bits, the two high ones of every code. */
+function packRow(out: Uint8Array, { levels, choices, tables }: LevelRows, bits: 4 | 6): void {
+  const { groupCols, codes } = tables, cols = levels.length;
+  for (let c = 0; c < cols; c += 2) {
+    const set = choices[Math.floor(c / groupCols)]! * 256 + 128;
+    const even = codes[set + levels[c]!]!, odd = codes[set + levels[c + 1]!]!;
+    out[c >> 1] = (even & 15) | (odd & 15) << 4;
+    if (bits === 4) continue;
+    const at = (cols >> 1) + (c >> 2), high = even >> 4 | odd >> 4 << 2;
+    out[at] = c % 4 === 0 ? high : out[at]! | high << 4;
+  }
+}

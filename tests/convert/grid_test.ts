@@ -1,0 +1,109 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { bf16ToF32, f32ToBf16 } from "../../src/core/dtype.ts";
+import type { Tensor } from "../../src/core/tensor.ts";
+import { UsageError } from "../../src/core/errors.ts";
+import { convertModel } from "../../src/convert/convert.ts";
+import { dequantizeModel } from "../../src/convert/dequantize.ts";
+import { type GivenOptions, resolveOptions } from "../../src/plan/resolve_options.ts";
+import { openModel } from "../../src/safetensors/reader.ts";
+import { verifyModel } from "../../src/verify/verify.ts";
+import { WorkerPool } from "../../src/run/workers/worker_pool.ts";
+import { relativeError, seededFloats } from "../lora/floats.ts";
+import { readModel, temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
+
+const WORKER = new URL("../../src/run/workers/worker.ts", import.meta.url);
+
+const weight = (name: string, rows: number, cols: number): Tensor =>
+  tensorOf(
+    `${name}.weight`,
+    "BF16",
+    [rows, cols],
+    Uint16Array.from(seededFloats(rows * cols, rows + cols), f32ToBf16),
+  );
+
+const MODEL = () => [
+  weight("blocks.0.a", 48, 512),
+  weight("blocks.0.b", 40, 448),
+  weight("blocks.0.odd", 32, 56),
+  tensorOf("blocks.0.a.bias", "BF16", [48], new Uint16Array(48)),
+];
+
+async function convert(given: GivenOptions, workers = 1) {
+  using folder = temporaryFolder();
+  using pool = new WorkerPool(WORKER, 1);
+  const input = join(folder.path, "in.safetensors"), output = join(folder.path, "out.safetensors");
+  const restored = join(folder.path, "restored.safetensors");
+  writeModel(input, MODEL());
+  const options = resolveOptions({ preset: "none", ...given });
+  const run = { input, output, options, workerUrl: WORKER, workers };
+  let fallbacks: readonly string[] = [];
+  await convertModel({ ...run, onPlan: ({ plan }) => fallbacks = plan.fallbacks });
+  const report = await verifyModel(openModel(output), pool);
+  await dequantizeModel(openModel(output), { output: restored, dtype: "F32", pool });
+  return { out: readModel(output), restored: readModel(restored), report, fallbacks };
+}
+
+const f32 = ({ data }: Tensor) => new Float32Array(data.slice().buffer);
+const wanted = (name: string) => {
+  const { data } = MODEL().find((tensor) => tensor.name === name)!;
+  return Float32Array.from(new Uint16Array(data.slice().buffer), bf16ToF32);
+};
+
+const SHAPES = {
+  w4a8: { codes: [48, 256], error: 0.075 },
+  w6a8: { codes: [48, 384], error: 0.022 },
+} as const;
+
+for (const output of ["w4a8", "w6a8"] as const) {
+  Deno.test(`convertModel() writes ${output} that loads and dequantizes`, async () => {
+    const { out, restored, report, fallbacks } = await convert({ output });
+    assert.deepEqual(report.problems.filter(({ severity }) => severity === "error"), []);
+    assert.deepEqual(out.get("blocks.0.a.weight")!.shape, SHAPES[output].codes);
+    assert.deepEqual(out.get("blocks.0.a.weight_s_rel")!.shape, [48, 32]);
+    assert.deepEqual(out.get("blocks.0.a.weight_s_channel")!.shape, [48]);
+    assert.equal(out.has("blocks.0.a.weight_codebook"), output === "w4a8");
+    assert.deepEqual(
+      JSON.parse(new TextDecoder().decode(out.get("blocks.0.b.comfy_quant")!.data)),
+      { format: "asym_w4a8_int8", group_size: 16, convrot_groupsize: 64 },
+    );
+    for (const name of ["blocks.0.a.weight", "blocks.0.b.weight"]) {
+      const error = relativeError(f32(restored.get(name)!), wanted(name));
+      assert(error < SHAPES[output].error, `${name}: ${error}`);
+    }
+    assert.deepEqual(fallbacks.map((line) => line.replace(/:.*/, "")), ["blocks.0.odd.weight"]);
+    assert.equal(out.get("blocks.0.odd.weight")!.dtype, "I8");
+    assert.deepEqual(out.get("blocks.0.odd.weight_scale")!.shape, [32, 1]);
+  });
+
+  Deno.test(`convertModel() writes the same ${output} with any number of workers`, async () => {
+    const one = await convert({ output }), three = await convert({ output }, 3);
+    for (const [name, { data }] of one.out) assert.deepEqual(three.out.get(name)!.data, data, name);
+  });
+}
+
+Deno.test("convertModel() writes groups of 64 columns where they are asked for", async () => {
+  const { out, restored, report } = await convert({ output: "w4a8", groupSize: 64 });
+  assert.deepEqual(report.problems.filter(({ severity }) => severity === "error"), []);
+  assert.deepEqual(out.get("blocks.0.a.weight_s_rel")!.shape, [48, 8]);
+  const error = relativeError(f32(restored.get("blocks.0.a.weight")!), wanted("blocks.0.a.weight"));
+  assert(error > SHAPES.w4a8.error && error < 0.1, `${error}`);
+});
+
+Deno.test("resolveOptions() refuses what a format that is no INT8 cannot have", () => {
+  const refused: [GivenOptions, RegExp][] = [
+    [{ scaling: "block" }, /Cannot use scaling "block" with output "w4a8"/],
+    [{ target: "ctq" }, /target "ctq" with output "w4a8"/],
+    [{ convrot: "off" }, /convrot "off" with output "w4a8"/],
+    [{ comfyQuant: false }, /comfyQuant false with output "w4a8"/],
+    [{ method: "quip", quip: { storeTransformed: true } }, /it is a layout of INT8/],
+    [{ groupSize: 24 }, /groupSize: one of 16, 32, 64, 128, 256 is needed/],
+  ];
+  for (const [given, message] of refused) {
+    assert.throws(() => resolveOptions({ output: "w4a8", ...given }), (error) => {
+      assert(error instanceof UsageError);
+      assert.match(error.message, message);
+      return true;
+    });
+  }
+});

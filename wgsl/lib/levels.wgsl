@@ -1,0 +1,43 @@
+// Values in units of 1/32 of their scale, and levels from tables of half steps; needs exact.wgsl. A shader that
+// uses it has the tables in `nearest`, four entries in a word.
+
+// clamp(roundHalfEven(f32(x / scale) * 32), -8191, 8191) of two floats given as bits; NaN: 0.
+fn unitsOf(xBits: u32, scaleBits: u32) -> i32 {
+  let x = xBits & MAGNITUDE;
+  let scale = scaleBits & MAGNITUDE;
+  let isNegative = ((xBits ^ scaleBits) & SIGN) != 0u;
+  if (x > INFINITE || scale > INFINITE || x == 0u || (x == INFINITE && scale == INFINITE)) {
+    return 0;
+  }
+  if (x == INFINITE || scale == 0u) {
+    return select(8191, -8191, isNegative);
+  }
+  if (scale == INFINITE) {
+    return 0;
+  }
+  let q = quotient(x, scale);
+  let exponent = q.exponent + 5;
+  var units = 8191;
+  if (exponent < -1) {
+    units = 0;
+  } else if (exponent < 13) {
+    let shift = u32(23 - exponent);
+    let whole = q.significand >> shift;
+    let rest = q.significand & ((1u << shift) - 1u);
+    let middle = 1u << (shift - 1u);
+    let up = rest > middle || (rest == middle && (whole & 1u) == 1u);
+    units = min(8191, i32(whole) + select(0, 1, up));
+  }
+  return select(units, -units, isNegative);
+}
+
+// The level of set `chosen` that is nearest to a value in units.
+fn levelOf(chosen: u32, units: i32) -> i32 {
+  let place = chosen * 512u + u32(clamp((units + 15) >> 4u, -255, 256) + 255);
+  return extractBits(i32(nearest[place >> 2u]), (place & 3u) * 8u, 8u);
+}
+
+// Set `index`, of sets that are four in a word.
+fn byteOf(word: u32, index: u32) -> u32 {
+  return (word >> ((index & 3u) * 8u)) & 0xffu;
+}
