@@ -17,7 +17,7 @@ import type { Log } from "./log.ts";
 import type { Parsed } from "./parse.ts";
 import { poolSize } from "./pool_size.ts";
 import { createProgress } from "./progress.ts";
-import { overallOf } from "./quality_table.ts";
+import { overallErrors } from "../run/layer_statistics.ts";
 
 /** Operations of the same sentence are listed by name up to this many. */
 const NAMED_PLACES = 4;
@@ -138,7 +138,7 @@ export async function writeWithProgress(
   events?.done({
     output: files.output,
     ...facts,
-    quality: overallOf(layers),
+    quality: overallErrors(layers),
     totals: { input_bytes: source.inputBytes, output_bytes: totalBytes },
     elapsed_ms: Math.round(elapsedMs),
   });

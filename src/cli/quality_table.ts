@@ -1,14 +1,10 @@
 /** The quality of a conversion as a table: the worst layers first. */
 
 import { formatPercent, visible } from "./format.ts";
-import { type LayerErrors, layerErrors, sumStats } from "../run/layer_errors.ts";
+import { formatSqnr, statisticCells, TABLE_TITLES } from "./statistic_columns.ts";
+import { type LayerErrors, overallErrors } from "../run/layer_statistics.ts";
 import { type OutputErrors, overallOutput, worstFirst } from "../convert/output_errors.ts";
 import type { MeasuredOn } from "../calibration/layer_inputs.ts";
-
-/** Errors of all layers taken together: the sums are added, not the ratios. */
-export function overallOf(layers: readonly MeasuredLayer[]): LayerErrors | null {
-  return layers.length === 0 ? null : layerErrors(sumStats(layers.map(({ stats }) => stats)));
-}
 
 /** What the table says of a layer. */
 export interface MeasuredLayer {
@@ -17,11 +13,6 @@ export interface MeasuredLayer {
   readonly stats: Float64Array;
   /** Errors of its outputs, where they were measured. */
   readonly output?: OutputErrors | null;
-}
-
-/** Returns `42.57`, or `exact` for a layer without error. */
-export function formatSqnr(sqnrDb: number | null): string {
-  return sqnrDb === null ? "exact" : sqnrDb.toFixed(2);
 }
 
 /** Returns the same in a sentence: `42.57 dB`, or `exact`. */
@@ -53,7 +44,7 @@ export function qualityTable(
   layers: readonly MeasuredLayer[],
   { thresholdDb, most = LISTED }: { thresholdDb: number; most?: number },
 ): string[] {
-  const overall = overallOf(layers);
+  const overall = overallErrors(layers);
   if (overall === null) return ["No layer was quantized."];
   const output = overallOutput(layers);
   const isMeasured = output !== null;
@@ -63,10 +54,7 @@ export function qualityTable(
   rows.push(row(`all ${layers.length} layers`, overall, { output, isMeasured, thresholdDb }));
   const header = [
     ...(isMeasured ? ["W8A16", "W8A8"] : []),
-    "SQNR dB",
-    "error",
-    "cosine",
-    "max error",
+    ...TABLE_TITLES,
     "layer",
   ];
   const widths = header.map((title, i) => Math.max(title.length, ...rows.map((r) => r[i]!.length)));
@@ -96,10 +84,7 @@ function row(
   const cell = (error: number | null | undefined) => error == null ? "-" : formatPercent(error);
   return [
     ...(isMeasured ? [cell(output?.w8a16), cell(output?.w8a8)] : []),
-    formatSqnr(errors.sqnrDb),
-    formatPercent(errors.relativeError),
-    errors.cosine.toFixed(6),
-    errors.maxAbsError.toExponential(2),
+    ...statisticCells(errors, "table"),
     low ? `${visible(name)}  (below ${thresholdDb} dB)` : visible(name),
   ];
 }

@@ -5,7 +5,7 @@ import type { ConvertResult, LayerResult } from "../convert/convert.ts";
 import { type CompensatedRows, describeNote } from "../run/layer_notes.ts";
 import { planJson } from "./plan_report.ts";
 import { overallOutput, worstFirst } from "../convert/output_errors.ts";
-import { overallOf } from "./quality_table.ts";
+import { overallErrors } from "../run/layer_statistics.ts";
 
 /** Returns the report: the plan, the errors of every quantized layer (worst first), the whole. */
 export function conversionReport(result: ConvertResult): Record<string, unknown> {
@@ -13,7 +13,7 @@ export function conversionReport(result: ConvertResult): Record<string, unknown>
     output: result.output,
     elapsed_ms: Math.round(result.elapsedMs),
     workers: result.workers,
-    overall: overallOf(result.layers),
+    overall: overallErrors(result.layers),
     overall_output: overallOutput(result.layers),
     layers: worstFirst(result.layers).map((
       { name, shape, errors, output, bias, note, compensated, learned },

@@ -2,9 +2,8 @@
 
 import type { PlainRows } from "../convert/plain_rows.ts";
 import type { MeasuredLayer } from "./quality_table.ts";
-import { overallOf } from "./quality_table.ts";
 import { type OverallOutput, overallOutput } from "../convert/output_errors.ts";
-import { worstLayersFirst } from "../run/layer_errors.ts";
+import { overallErrors, worstLayersFirst } from "../run/layer_statistics.ts";
 
 /** How close a file is to its source. */
 export type Grade = "near-lossless" | "good" | "fair" | "poor";
@@ -51,7 +50,7 @@ export const MEASURE_NAMES: Readonly<Record<Measure, string>> = {
 
 /** Returns the verdict on `layers`; null if there are none. */
 export function verdictOf(layers: readonly MeasuredLayer[]): Verdict | null {
-  const overall = overallOf(layers);
+  const overall = overallErrors(layers);
   if (overall === null) return null;
   const output = overallOutput(layers);
   const measure: Measure = output === null ? "weights" : output.w8a8 === null ? "w8a16" : "w8a8";

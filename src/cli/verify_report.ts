@@ -1,6 +1,6 @@
 /** What `verify` found, as lines for people and as JSON. */
 
-import type { LayerErrors } from "../run/layer_errors.ts";
+import type { LayerErrors } from "../run/layer_statistics.ts";
 import { type OutputErrors, overallOutput } from "../convert/output_errors.ts";
 import type { Problem, VerifyReport } from "../verify/verify.ts";
 import type { ComparedLayer, SourceReport } from "../verify/verify_source.ts";

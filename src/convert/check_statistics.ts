@@ -11,6 +11,7 @@ import type { Plan } from "../plan/plan.ts";
 import type { Prepared } from "./prepare.ts";
 import { elementBytes, type ScanTask } from "../run/tasks.ts";
 import type { PoolRun, WorkerPool } from "../run/workers/worker_pool.ts";
+import { nonFiniteOf } from "../run/layer_statistics.ts";
 
 /** What a file has of a layer, by the name it has there. */
 interface Named {
@@ -58,10 +59,10 @@ export async function checkStatistics(
     ? []
     : await pool.run({ inputPaths, outputs: [], tasks, signal });
   scans.forEach(({ named }, index) => {
-    const { nonFinite, firstNonFinite } = numbers[index]!;
-    if (nonFinite === 0) return;
-    const [value = NaN] = valuesOf(calibration, named.statistic, firstNonFinite, 1);
-    refuse(named, firstNonFinite, value, FINITE);
+    const { count, first } = nonFiniteOf("scan", numbers[index]!);
+    if (count === 0) return;
+    const [value = NaN] = valuesOf(calibration, named.statistic, first, 1);
+    refuse(named, first, value, FINITE);
   });
   for (const named of statistics) {
     const { field, statistic } = named;

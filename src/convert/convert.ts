@@ -7,7 +7,6 @@ import {
   arenaBytesFor,
   NonFiniteError,
   type Progress,
-  type TaskNumbers,
   teamBytesFor,
   type WorkerPool,
 } from "../run/workers/worker_pool.ts";
@@ -34,7 +33,7 @@ import { fetchBytesFor } from "../run/workers/remote_input.ts";
 import { WrongResultError } from "../run/checks/gpu_check.ts";
 import { workersWithin } from "../run/budget.ts";
 import { checkStatistics } from "./check_statistics.ts";
-import { layerErrors } from "../run/layer_errors.ts";
+import { layerErrors, nonFiniteOf, numbersOf, type TaskNumbers } from "../run/layer_statistics.ts";
 import { compensatedRows } from "../run/layer_notes.ts";
 import { finishLayers, rewrittenBiases } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
@@ -406,8 +405,9 @@ async function execute(
       tasks,
       signal: request.signal,
       onTaskDone: (index, numbers) => {
-        const layer = layerResult(tasks[index]!, numbers, notes.get(index) ?? null);
-        if (layer === null || numbers.nonFinite > 0) return;
+        const task = tasks[index]!;
+        const layer = layerResult(task, numbers, notes.get(index) ?? null);
+        if (layer === null || nonFiniteOf(task.kind, numbers).count > 0) return;
         results.set(layer.name, layer);
         request.onLayer?.(layer);
       },
@@ -460,13 +460,12 @@ function layerResult(
 ): LayerResult | null {
   if (task.kind !== "quantize") return null;
   const { rows, cols } = task.source;
-  const { stats } = numbers;
-  const compensated = compensatedRows(task, said, numbers);
+  const compensated = compensatedRows(task, said, numbersOf(task.kind, numbers));
   return {
     name: task.name,
     shape: [rows, cols],
-    errors: layerErrors(stats),
-    stats,
+    errors: layerErrors(numbers),
+    stats: numbers,
     note: said,
     compensated,
     output: null,

@@ -10,7 +10,7 @@ import type { ModelSource } from "../safetensors/model_source.ts";
 import { findQuantizedLayers, type QuantizedLayer } from "../formats/quant_layers.ts";
 import type { OutputPlace } from "../safetensors/output_set.ts";
 import { openFiles, TensorReader } from "../safetensors/reader.ts";
-import { BIAS } from "../run/chunks/bias_chunk.ts";
+import { numbersOf } from "../run/layer_statistics.ts";
 import { placeOnGpu } from "../run/gpu_tasks.ts";
 import {
   type LayerInputs,
@@ -80,13 +80,13 @@ export async function finishLayers(prepared: Prepared, request: FinishRequest): 
     const onProgress = stages.of("biases");
     const numbers = await pool.run({ signal, onProgress, inputPaths, outputs: places, tasks });
     corrections.forEach(({ layer, task }, index) => {
-      const { stats } = numbers[index]!;
+      const { factor, change, before } = numbersOf(task.kind, numbers[index]!);
       const size = task.bias.rows * task.bias.cols;
       biases.set(layer.source.name, {
         name: task.name,
-        factor: stats[BIAS.factor]!,
-        change: Math.sqrt(stats[BIAS.change]! / size),
-        before: Math.sqrt(stats[BIAS.before]! / size),
+        factor,
+        change: Math.sqrt(change / size),
+        before: Math.sqrt(before / size),
       });
     });
   }
@@ -131,7 +131,7 @@ export async function runMeasures(
   const numbers = await pool.run({ ...run, outputs: [], tasks });
   return measures.flatMap(({ task, on }, index): [string, OutputErrors][] => {
     const isInt8 = task.stored.dtype === "I8" && task.stored.scale !== null;
-    const found = outputErrors(numbers[index]!.stats, { on, rows: task.inputs.rows, isInt8 });
+    const found = outputErrors(numbers[index]!, { on, rows: task.inputs.rows, isInt8 });
     return found === null ? [] : [[task.name, found]];
   });
 }

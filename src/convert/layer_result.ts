@@ -1,7 +1,7 @@
 /** What a conversion reports of one layer. */
 
 import type { LearnedReport } from "../quant/learned/report.ts";
-import type { LayerErrors } from "../run/layer_errors.ts";
+import type { LayerErrors } from "../run/layer_statistics.ts";
 import type { CompensatedRows } from "../run/layer_notes.ts";
 import type { Note } from "../run/note.ts";
 import type { BiasChange } from "./finish_layers.ts";
@@ -15,7 +15,7 @@ export interface LayerResult {
   readonly shape: readonly number[];
   /** Errors of what is in the file against its source. */
   readonly errors: LayerErrors;
-  /** The sums behind them, see STATS. */
+  /** The numbers behind them. */
   readonly stats: Float64Array;
   /** What the method did: damping, or why it fell back; null for rounding to nearest. */
   readonly note: Note | null;

@@ -3,6 +3,7 @@
 import { F16_MAX } from "../run/chunks/cast_chunk.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Prepared } from "./prepare.ts";
+import { nonFiniteOf } from "../run/layer_statistics.ts";
 import type { ScanTask, Task } from "../run/tasks.ts";
 import type { NonFiniteError, WorkerPool } from "../run/workers/worker_pool.ts";
 
@@ -26,7 +27,9 @@ export async function planAround(
     tasks: scans,
     signal,
   });
-  const bad = scans.filter((_, index) => numbers[index]!.nonFinite > 0).map(({ name }) => name);
+  const bad = scans.filter((_, index) => nonFiniteOf("scan", numbers[index]!).count > 0).map((
+    { name },
+  ) => name);
   return bad.length === 0 ? prepared.plan : prepared.replan(new Set(bad));
 }
 
@@ -42,16 +45,16 @@ export async function explainNonFinite(
     outputs: [],
     tasks: scans,
   });
-  const { nonFinite = 0, firstNonFinite = -1 } = found ?? {};
+  const { count, first } = found === undefined
+    ? { count: 0, first: -1 }
+    : nonFiniteOf("scan", found);
   const isCast = task.kind === "cast";
   const values = isCast
-    ? `${nonFinite} values that F16 cannot hold (NaN, infinite or beyond ${F16_MAX})`
-    : `${nonFinite} NaN or infinite values`;
+    ? `${count} values that F16 cannot hold (NaN, infinite or beyond ${F16_MAX})`
+    : `${count} NaN or infinite values`;
   return new Error(
     `Cannot ${isCast ? "cast" : "quantize"} tensor ${JSON.stringify(task.name)} of ` +
-      `${
-        JSON.stringify(prepared.model.path)
-      }: it holds ${values}, the first at index ${firstNonFinite}; ` +
+      `${JSON.stringify(prepared.model.path)}: it holds ${values}, the first at index ${first}; ` +
       "`--nonfinite keep` keeps such tensors in their dtype",
     { cause },
   );

@@ -1,8 +1,12 @@
 /** Errors of layer outputs: what rounding does to `XWᵀ`, as opposed to W. */
 
 import type { MeasuredOn } from "../calibration/layer_inputs.ts";
-import { MEASURE } from "../run/chunks/measure_chunk.ts";
-import { type LayerErrors, worstLayersFirst } from "../run/layer_errors.ts";
+import {
+  type LayerErrors,
+  numbersOf,
+  type TaskNumbers,
+  worstLayersFirst,
+} from "../run/layer_statistics.ts";
 
 /** Relative errors of the outputs of one layer, `‖XWᵀ − Y‖ / ‖XWᵀ‖`. */
 export interface OutputErrors {
@@ -18,12 +22,12 @@ export interface OutputErrors {
 
 /** Returns the errors for the sums of a measuring task; null where its outputs are zero, or not numbers. */
 export function outputErrors(
-  stats: Float64Array,
+  numbers: TaskNumbers,
   { on, rows, isInt8 }: { on: MeasuredOn; rows: number; isInt8: boolean },
 ): OutputErrors | null {
-  const signal = stats[MEASURE.signal]!;
+  const { signal, errorA16, errorA8 } = numbersOf("measure", numbers);
   const ratio = (error: number) => Math.sqrt(Math.max(0, error) / signal);
-  const w8a16 = ratio(stats[MEASURE.errorA16]!), w8a8 = ratio(stats[MEASURE.errorA8]!);
+  const w8a16 = ratio(errorA16), w8a8 = ratio(errorA8);
   if (!(signal > 0) || !Number.isFinite(w8a16) || !Number.isFinite(w8a8)) return null;
   const isHessian = on === "hessian";
   return { w8a16, w8a8: isHessian || !isInt8 ? null : w8a8, on, rows: isHessian ? null : rows };

@@ -17,7 +17,7 @@ import { InputFiles } from "../safetensors/input_files.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import type { LayerResult } from "./layer_result.ts";
 
-/** Errors of plain rows, comparable with `overallOf` and `overallOutput` of the same layers. */
+/** Errors of plain rows, comparable with `overallErrors` and `overallOutput` of the same layers. */
 export interface PlainRows {
   /** ‖W − Ŵ‖ / ‖W‖ over all layers. */
   readonly relativeError: number;

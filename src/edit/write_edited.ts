@@ -6,7 +6,7 @@
 import { refuseChanged, watchInputs } from "../safetensors/input_watch.ts";
 import { OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
 import type { SourceTensor } from "../core/tensor.ts";
-import { type LayerErrors, layerErrors } from "../run/layer_errors.ts";
+import { type LayerErrors, layerErrors, nonFiniteOf } from "../run/layer_statistics.ts";
 import { makeTasks } from "../run/make_tasks.ts";
 import type { Task } from "../run/tasks.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
@@ -32,7 +32,7 @@ export interface RequantizedLayer {
   readonly shape: readonly number[];
   /** What the second rounding adds: errors against the values that were stored before. */
   readonly errors: LayerErrors;
-  /** The sums behind them, see STATS. */
+  /** The numbers behind them. */
   readonly stats: Float64Array;
 }
 
@@ -62,11 +62,12 @@ export async function writeEdited(
     tasks,
     signal,
     onProgress,
-    onTaskDone: (index, { stats, nonFinite }) => {
+    onTaskDone: (index, numbers) => {
       const task = tasks[index]!;
-      if (task.kind !== "quantize" || nonFinite > 0) return;
+      if (task.kind !== "quantize" || nonFiniteOf(task.kind, numbers).count > 0) return;
       const { rows, cols } = task.source;
-      const layer = { name: task.name, shape: [rows, cols], errors: layerErrors(stats), stats };
+      const errors = layerErrors(numbers);
+      const layer = { name: task.name, shape: [rows, cols], errors, stats: numbers };
       layers.set(index, layer);
       onLayer?.(layer);
     },

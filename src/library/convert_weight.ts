@@ -17,7 +17,7 @@ import { bytesOf } from "../core/bytes.ts";
 import { workersWithin } from "../run/budget.ts";
 import type { LayerStatistic, Statistic } from "../calibration/calibration.ts";
 import { compensationBy } from "../calibration/compensation.ts";
-import type { LayerErrors } from "../run/layer_errors.ts";
+import type { LayerErrors } from "../run/layer_statistics.ts";
 import type { CompensatedRows } from "../run/layer_notes.ts";
 import { floatMatrix, makeTasks } from "../run/make_tasks.ts";
 import { groupShape, resolveMode, scaleShape, schemeFor } from "../plan/mode.ts";

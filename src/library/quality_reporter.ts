@@ -2,7 +2,12 @@
 
 import { STATS, STATS_LENGTH } from "../backend/backend.ts";
 import { RUN_DEFAULTS } from "../plan/options.ts";
-import { type LayerErrors, layerErrors, sumStats, worstLayersFirst } from "../run/layer_errors.ts";
+import {
+  type LayerErrors,
+  layerErrors,
+  overallErrors,
+  worstLayersFirst,
+} from "../run/layer_statistics.ts";
 
 /** A layer of the report. */
 export interface ReportedLayer {
@@ -81,14 +86,13 @@ export class QualityReporter {
 
   /** Returns all layers so far. */
   report(): QualityReport {
-    const sums = sumStats(this.#layers.map(({ stats }) => stats));
     return {
       layers: worstLayersFirst(this.#layers).map(({ name, errors }) => ({
         name,
         errors,
         isLow: errors.sqnrDb !== null && errors.sqnrDb < this.thresholdDb,
       })),
-      overall: this.#layers.length === 0 ? null : layerErrors(sums),
+      overall: overallErrors(this.#layers),
     };
   }
 

@@ -3,19 +3,26 @@
  * code that the workers run.
  */
 
-import { type LayerErrors, layerErrors } from "../run/layer_errors.ts";
+import {
+  foldNumbers,
+  type LayerErrors,
+  layerErrors,
+  nonFiniteOf,
+  numbersOf,
+  SLOT_LENGTH,
+  slotsIn,
+} from "../run/layer_statistics.ts";
 import { type CompensatedRows, compensatedRows, describeNote } from "../run/layer_notes.ts";
 import type { Note } from "../run/note.ts";
 import type { LearnedReport } from "../quant/learned/report.ts";
 import { soloContext } from "../linalg/context.ts";
-import { type ChunkContext, SLOT_LENGTH, type TeamContext } from "../run/chunks/chunk_context.ts";
+import type { ChunkContext, TeamContext } from "../run/chunks/chunk_context.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "../run/chunks/load_rect.ts";
 import { runChunk, runTogether, scratchBytes, sharedBytes } from "../run/task_kinds.ts";
 import { CHUNK_ELEMENTS, chunkCount, type ChunkGrid, chunkRect } from "../run/chunk_grid.ts";
 import { chunkGrid } from "../run/task_kinds.ts";
 import { isTeamTask, type QuantizeTask } from "../run/tasks.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
-import { sumSlots } from "../run/workers/worker_pool.ts";
 import { type OwnMemory, withOwnMemory } from "./own_memory.ts";
 
 /** What became of a layer. */
@@ -74,19 +81,20 @@ export function quantizeInMemory(
       for (let index = 0; index < count; index++) runChunk(contextOf(index), task, grid, index);
     }
   }, sharedBytes(task));
-  const { stats, nonFinite, firstNonFinite, rowsToNearest } = sumSlots(slots);
-  if (nonFinite > 0) {
+  const numbers = foldNumbers(task.kind, slotsIn(slots));
+  const bad = nonFiniteOf(task.kind, numbers);
+  if (bad.count > 0) {
     throw new RangeError(
       `Cannot quantize ${
         JSON.stringify(task.name)
-      }: ${nonFinite} values are not finite, the first ` +
-        `at index ${firstNonFinite}`,
+      }: ${bad.count} values are not finite, the first ` +
+        `at index ${bad.first}`,
     );
   }
-  const compensated = compensatedRows(task, note, { rowsToNearest });
+  const compensated = compensatedRows(task, note, numbersOf(task.kind, numbers));
   return {
     output,
-    errors: layerErrors(stats),
+    errors: layerErrors(numbers),
     note: describeNote(note, compensated),
     compensated,
     learned: note?.kind === "learned" ? note.report : null,

@@ -22,6 +22,7 @@ import { scaleValueProblems } from "../formats/verify_values.ts";
 import type { Progress, WorkerPool } from "../run/workers/worker_pool.ts";
 
 export type { Problem };
+import { nonFiniteOf } from "../run/layer_statistics.ts";
 
 /** How a verification is run. */
 export interface VerifyOptions {
@@ -129,8 +130,8 @@ async function valueProblems(
   const byWeight = new Map(layers.map(({ weightName, layer }) => [weightName, layer]));
   const parts = new Set(layers.flatMap(({ partNames }) => partNames));
   return source.tensors.flatMap((tensor, index): Problem[] => {
-    const { nonFinite, firstNonFinite } = numbers[index]!;
-    if (nonFinite === 0 || parts.has(tensor.name)) return []; // scales have their own rule
+    const { count, first } = nonFiniteOf("scan", numbers[index]!);
+    if (count === 0 || parts.has(tensor.name)) return []; // scales have their own rule
     const layer = byWeight.get(tensor.name);
     // A kept tensor may mean it: attention masks hold infinities. Codes never do.
     return [{
@@ -138,8 +139,8 @@ async function valueProblems(
       rule: "values-not-finite",
       effect: layer === undefined ? "loads, computes with them" : "loads, computes NaN",
       severity: layer === undefined ? "warning" : "error",
-      detail: `${tensor.name} holds ${nonFinite} NaN or infinite values, ` +
-        `the first at index ${firstNonFinite}`,
+      detail: `${tensor.name} holds ${count} NaN or infinite values, ` +
+        `the first at index ${first}`,
     }];
   });
 }

@@ -11,7 +11,14 @@ import { layerRule } from "../presets/rule.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { type QuantizedLayer, readQuantizedModel } from "../formats/quant_layers.ts";
 import { TensorReader } from "../safetensors/reader.ts";
-import { type LayerErrors, layerErrors, sumStats, worstLayersFirst } from "../run/layer_errors.ts";
+import {
+  type LayerErrors,
+  layerErrors,
+  numbersOf,
+  overallErrors,
+  type TaskNumbers,
+  worstLayersFirst,
+} from "../run/layer_statistics.ts";
 import { isScaledFp8 } from "../formats/marker_reader.ts";
 import {
   layersByWeight,
@@ -24,7 +31,7 @@ import type { MatrixSource } from "../formats/matrix_source.ts";
 import type { OutputErrors } from "../convert/output_errors.ts";
 import type { VerifyOptions } from "./verify.ts";
 import type { Problem } from "../formats/problem.ts";
-import type { TaskNumbers, WorkerPool } from "../run/workers/worker_pool.ts";
+import type { WorkerPool } from "../run/workers/worker_pool.ts";
 
 /** Errors of one stored weight against its source. */
 export interface ComparedLayer {
@@ -32,7 +39,7 @@ export interface ComparedLayer {
   readonly name: string;
   readonly shape: readonly number[];
   readonly errors: LayerErrors;
-  /** The sums behind the errors, see STATS. */
+  /** The numbers behind the errors. */
   readonly stats: Float64Array;
   /** Errors of its outputs; absent where they were not measured. */
   readonly output?: OutputErrors | null;
@@ -122,8 +129,8 @@ export async function verifyAgainstSource(
   return { ...report, changed: worstLayersFirst(changed.map((t, i) => compared(t, numbers[i]!))) };
 }
 
-function compared({ name, shape }: SourceTensor, { stats }: TaskNumbers): ComparedLayer {
-  return { name, shape, errors: layerErrors(stats), stats };
+function compared({ name, shape }: SourceTensor, numbers: TaskNumbers): ComparedLayer {
+  return { name, shape, errors: layerErrors(numbers), stats: numbers };
 }
 
 /** @param shapes of weights in another file of the same model, for those that `stored` does not say. */
@@ -263,9 +270,8 @@ function conclude(
   const cast: ComparedLayer[] = [];
   let identical = 0;
   comparisons.forEach(({ kind, tensor }, index) => {
-    const { stats } = numbers[index]!;
     if (kind === "kept" || kind === "bias") {
-      const different = stats[0]!; // what compareBytes counts
+      const { different } = numbersOf("compareBytes", numbers[index]!);
       if (different === 0) identical++;
       else if (kind === "bias") problems.push(biasProblem(tensor));
       else problems.push(keptProblem(tensor, different));
@@ -282,7 +288,7 @@ function conclude(
     matches: !problems.some(({ severity }) => severity === "error"),
     problems,
     layers: worstLayersFirst(layers),
-    overall: layers.length === 0 ? null : layerErrors(sumStats(layers.map(({ stats }) => stats))),
+    overall: overallErrors(layers),
     cast: worstLayersFirst(cast),
     identical,
   };

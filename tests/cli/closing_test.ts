@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { closingLines } from "../../src/cli/closing.ts";
 import { formatPercent } from "../../src/cli/format.ts";
 import { nextStep, placeOf } from "../../src/cli/next_step.ts";
-import { overallOf, qualityTable } from "../../src/cli/quality_table.ts";
+import { overallErrors } from "../../src/run/layer_statistics.ts";
+import { qualityTable } from "../../src/cli/quality_table.ts";
 import { GRADES, verdictOf } from "../../src/cli/verdict.ts";
 import { convertModel } from "../../src/convert/convert.ts";
 import { overallOutput } from "../../src/convert/output_errors.ts";
@@ -41,7 +42,7 @@ Deno.test("plainRows() gives the weight error that a conversion by plain rows ha
   using folder = temporaryFolder();
   const { result, source } = await converted(folder.path, ROWS);
   const plain = plainRows(source, result.layers, ROWS);
-  const { relativeError } = overallOf(result.layers)!;
+  const { relativeError } = overallErrors(result.layers)!;
   assert.equal(plain!.sampledRows, plain!.rows);
   assert.ok(Math.abs(plain!.relativeError / relativeError - 1) < 1e-5);
   // The same baseline, whatever was done to the layers.
@@ -80,7 +81,7 @@ Deno.test("closingLines() names file, size, rate, verdict, plain rows and what t
   assert.equal(lines[0], `done: ${result.output}`);
   assert.match(lines[1]!, /^ {2}size {5}\d+ kB -> \d+ kB, \d+ kB \(\d\d %\) saved$/);
   assert.equal(lines[2], `  time     2.0 s, ${Math.round(inputBytes / 2000)} kB/s of input`);
-  const error = formatPercent(overallOf(result.layers)!.relativeError);
+  const error = formatPercent(overallErrors(result.layers)!.relativeError);
   assert.match(lines[3]!, new RegExp(`^  quality  near-lossless: weight error ${error} \\(\\d`));
   assert.ok(lines[3]!.endsWith(`plain rows ${formatPercent(plain!.relativeError)}`), lines[3]);
   assert.match(lines[4]!, /^ {2}worst {4}0\.\d+ %, double_blocks\.0\./);

@@ -1,16 +1,11 @@
 import assert from "node:assert/strict";
 import type { Problem } from "../../src/formats/problem.ts";
-import type { LayerErrors } from "../../src/run/layer_errors.ts";
+import { layerErrors } from "../../src/run/layer_statistics.ts";
 import type { SourceReport } from "../../src/verify/verify_source.ts";
 import { type Verified, verifiedJson, verifiedLines } from "../../src/cli/verify_report.ts";
 
-const ERRORS: LayerErrors = {
-  relativeError: 0.01,
-  sqnrDb: 40,
-  cosine: 0.9999,
-  maxAbsError: 0.5,
-  mse: 1e-4,
-};
+/** Of 100 values with a squared error of 1 %, in the order of STATS. */
+const ERRORS = layerErrors(Float64Array.of(0.01, 100, 100, 99.99, 0.5, 100));
 
 function problem(layer: string, detail = "its format is odd"): Problem {
   return {

@@ -15,6 +15,7 @@ import {
   tensorOf,
   writeModel,
 } from "../support/model_files.ts";
+import { layerErrors } from "../../src/run/layer_statistics.ts";
 import { activations, COLS, outputError, ROWS, weights } from "../support/outlier_layer.ts";
 import { WORKER_URL } from "../support/encode.ts";
 
@@ -270,7 +271,7 @@ Deno.test("openCalibration() reads all fields of a layer from JSON as from safet
 Deno.test("worstFirst() ranks by output error where there is one, then by weight error", () => {
   const layer = (name: string, relativeError: number, w8a16: number | null) => ({
     name,
-    errors: { relativeError, sqnrDb: 1, cosine: 1, maxAbsError: 0, mse: 0 },
+    errors: layerErrors(Float64Array.of(relativeError ** 2, 1, 1, 1, relativeError, 1)),
     output: w8a16 === null ? null : { w8a16, w8a8: null, on: "hessian" as const, rows: null },
   });
   const ranked = worstFirst([

@@ -6,6 +6,8 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
 import { runCli } from "../support/run_cli.ts";
+import { MEASURE_NAMES } from "../../src/run/layer_statistics.ts";
+import { PAGE_TITLES, statisticCells, TABLE_TITLES } from "../../src/cli/statistic_columns.ts";
 
 const BROWSER = ["chromium", "chromium-browser", "google-chrome"].find((name) =>
   spawnSync(name, ["--version"]).status === 0
@@ -46,6 +48,32 @@ Deno.test("--report FILE.html writes one page that asks the network for nothing"
   for (const part of ["blocks.0.lin.weight", "8 quantized", "SQNR ", "no calibration"]) {
     assert.ok(html.includes(part), part);
   }
+});
+
+Deno.test("every measure of a layer is in the JSON report, the table and the page", async () => {
+  using folder = temporaryFolder();
+  const html = readFileSync(await report(folder.path), "utf8");
+  const json = join(folder.path, "report.json");
+  const input = join(folder.path, "model.safetensors"), output = join(folder.path, "o.safetensors");
+  const { code, stdout } = await runCli(
+    [input, output, "--force", "--report", json, "--report-quality"],
+  );
+  assert.equal(code, 0);
+  const { layers } = JSON.parse(readFileSync(json, "utf8"));
+  assert.equal(layers.length, 8);
+  const texts = html.split("</tr>");
+  const lines = stdout.split("\n");
+  for (const { name, errors } of layers) {
+    if (name.includes("<")) continue;
+    assert.deepEqual(Object.keys(errors).sort(), [...MEASURE_NAMES].sort());
+    const row = texts.find((text) => text.includes(`<td>${name}</td>`)) ?? assert.fail(name);
+    const line = lines.find((text) => text.endsWith(`  ${name}`)) ?? assert.fail(name);
+    assert.equal(statisticCells(errors, "table").length, MEASURE_NAMES.length);
+    for (const cell of statisticCells(errors, "table")) assert.ok(line.includes(cell), cell);
+    for (const cell of statisticCells(errors, "page")) assert.ok(row.includes(`<td>${cell}</td>`));
+  }
+  for (const title of PAGE_TITLES) assert.ok(html.includes(`<th>${title}</th>`), title);
+  for (const title of TABLE_TITLES) assert.ok(lines[0]!.includes(title), title);
 });
 
 Deno.test("--report FILE.html takes names of layers for text only", async () => {

@@ -21,7 +21,7 @@ import { createLog, type Log } from "../log.ts";
 import { partOf, toConvertRequest } from "../options.ts";
 import { filesOfPart } from "../batch_part.ts";
 import type { Parsed } from "../parse.ts";
-import { overallOf } from "../quality_table.ts";
+import { overallErrors } from "../../run/layer_statistics.ts";
 import type { ConvertRequest } from "../request.ts";
 import { nameFacts } from "../output_name.ts";
 import { runConversion } from "./convert.ts";
@@ -195,7 +195,7 @@ async function runItem(
       output: result.output,
       reason: code === 0 ? null : "the output was written, and a check that was asked for failed",
       outputBytes: result.plan.totals.outputBytes,
-      sqnrDb: overallOf(result.layers)?.sqnrDb ?? null,
+      sqnrDb: overallErrors(result.layers)?.sqnrDb ?? null,
       elapsedMs: result.elapsedMs,
     };
   } catch (error) {

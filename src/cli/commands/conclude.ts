@@ -8,7 +8,8 @@ import type { ConvertIo } from "../options.ts";
 import { overallOutput } from "../../convert/output_errors.ts";
 import { closingLines } from "../closing.ts";
 import { plainRows } from "../../convert/plain_rows.ts";
-import { overallOf, qualityTable } from "../quality_table.ts";
+import { overallErrors } from "../../run/layer_statistics.ts";
+import { qualityTable } from "../quality_table.ts";
 import { verdictJson, verdictOf } from "../verdict.ts";
 import { writeReport } from "../report/write_report.ts";
 import { checkSideFile, type SideFileRules } from "../../safetensors/side_file.ts";
@@ -43,7 +44,7 @@ export async function conclude(
   events: EventWriter | null,
 ): Promise<0 | 1> {
   const { io, context, log } = request;
-  const overall = overallOf(result.layers);
+  const overall = overallErrors(result.layers);
   const output = overallOutput(result.layers);
   const { options } = request;
   const method = methodOf(result.plan, options);

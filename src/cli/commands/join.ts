@@ -8,7 +8,8 @@ import { formatBytes, formatSeconds } from "../format.ts";
 import { createLog } from "../log.ts";
 import type { Parsed } from "../parse.ts";
 import { createProgress } from "../progress.ts";
-import { overallOf, sqnrPhrase } from "../quality_table.ts";
+import { overallErrors } from "../../run/layer_statistics.ts";
+import { sqnrPhrase } from "../quality_table.ts";
 import { compensatedJson, noteJson } from "../report_json.ts";
 
 /** Runs the subcommand; returns the exit code. */
@@ -33,7 +34,7 @@ export async function joinCommand(parsed: Parsed, context: CommandContext): Prom
     });
     progress.stop();
     const elapsedMs = performance.now() - started;
-    const overall = overallOf(layers);
+    const overall = overallErrors(layers);
     if (json) {
       context.stdout(JSON.stringify({
         output: result.output,

@@ -10,7 +10,8 @@ import { formatBytes } from "../format.ts";
 import { createLog } from "../log.ts";
 import { type OpenFor, openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
-import { overallOf, qualityTable, sqnrPhrase } from "../quality_table.ts";
+import { overallErrors } from "../../run/layer_statistics.ts";
+import { qualityTable, sqnrPhrase } from "../quality_table.ts";
 
 /** Runs the subcommand; returns the exit code. */
 export async function migrateCommand(parsed: Parsed, context: CommandContext): Promise<number> {
@@ -54,7 +55,7 @@ export async function migrateCommand(parsed: Parsed, context: CommandContext): P
   if (!json) {
     for (const line of qualityTable(layers, { thresholdDb: -Infinity })) context.stdout(line);
   }
-  const overall = overallOf(layers)!;
+  const overall = overallErrors(layers)!;
   log.info(
     `${layers.length} layers were rounded a second time, which adds a relative error of ${
       overall.relativeError.toExponential(2)

@@ -6,11 +6,12 @@
 import chartScript from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
 import chartStyle from "uplot/dist/uPlot.min.css" with { type: "text" };
 import type { ConvertResult, LayerResult } from "../../convert/convert.ts";
-import { worstLayersFirst } from "../../run/layer_errors.ts";
+import { overallErrors, worstLayersFirst } from "../../run/layer_statistics.ts";
 import { overallOutput, worstFirst } from "../../convert/output_errors.ts";
 import { explain } from "../../presets/explain.ts";
-import { formatBytes, formatSeconds } from "../format.ts";
-import { formatSqnr, overallOf, sqnrPhrase } from "../quality_table.ts";
+import { formatBytes, formatPercent, formatSeconds } from "../format.ts";
+import { sqnrPhrase } from "../quality_table.ts";
+import { PAGE_TITLES, statisticCells } from "../statistic_columns.ts";
 import { versionLine } from "../version.ts";
 import pageStyle from "./page.css" with { type: "text" };
 import pageScript from "./page.js" with { type: "text" };
@@ -73,7 +74,7 @@ ${sections(result, facts).join("\n")}
 
 function cards(result: ConvertResult, { calibration, thresholdDb }: ReportFacts): string[] {
   const { totals } = result.plan;
-  const overall = overallOf(result.layers);
+  const overall = overallErrors(result.layers);
   const output = overallOutput(result.layers);
   const share = totals.inputBytes === 0 ? 1 : totals.outputBytes / totals.inputBytes;
   const low = result.layers.filter((layer) => isLow(layer, thresholdDb)).length;
@@ -90,7 +91,7 @@ function cards(result: ConvertResult, { calibration, thresholdDb }: ReportFacts)
   if (overall !== null) {
     list.push([
       `SQNR ${sqnrPhrase(overall.sqnrDb)}`,
-      `of all weights together; relative error ${percent(overall.relativeError)}`,
+      `of all weights together; relative error ${formatPercent(overall.relativeError)}`,
     ]);
     list.push([`${low} below ${thresholdDb} dB`, "layers that deserve a look"]);
   }
@@ -98,7 +99,7 @@ function cards(result: ConvertResult, { calibration, thresholdDb }: ReportFacts)
     const value = output.w8a8 ?? output.w8a16;
     const inputs = output.w8a8 === null ? "inputs as they are" : "inputs in INT8";
     list.push([
-      `${percent(value)} output error`,
+      `${formatPercent(value)} output error`,
       `${inputs}; ${output.on}, ${output.layers} layers`,
     ]);
   }
@@ -128,9 +129,9 @@ function sections(result: ConvertResult, { histograms, thresholdDb }: ReportFact
 <div class="chart" id="errors"></div>`,
     `<h2>Worst layers</h2>
 <div class="scroll"><table>
-<tr><th>layer</th><th>stored as</th><th>shape</th><th>SQNR dB</th><th>error</th><th>largest</th>${
-      measured ? "<th>output</th><th>output, INT8 inputs</th>" : ""
-    }</tr>
+<tr><th>layer</th><th>stored as</th><th>shape</th>${
+      PAGE_TITLES.map((title) => `<th>${title}</th>`).join("")
+    }${measured ? "<th>output</th><th>output, INT8 inputs</th>" : ""}</tr>
 ${worst.map((layer) => row(layer, result, { thresholdDb, measured })).join("\n")}
 </table></div>`,
     ...(histograms.length === 0 ? [] : [
@@ -165,9 +166,7 @@ function row(
     name,
     stored,
     shape.join(" × "),
-    formatSqnr(errors.sqnrDb),
-    percent(errors.relativeError),
-    errors.maxAbsError.toPrecision(3),
+    ...statisticCells(errors, "page"),
     ...(measured ? [output?.w8a16, output?.w8a8].map(percentOrNone) : []),
   ];
   return `<tr${isLow(layer, thresholdDb) ? ' class="low"' : ""}>${
@@ -180,11 +179,7 @@ function isLow({ errors }: LayerResult, thresholdDb: number): boolean {
 }
 
 function percentOrNone(ratio: number | null | undefined): string {
-  return ratio === null || ratio === undefined ? "–" : percent(ratio);
-}
-
-function percent(ratio: number): string {
-  return `${(100 * ratio).toPrecision(3)} %`;
+  return ratio === null || ratio === undefined ? "–" : formatPercent(ratio);
 }
 
 function nameOf(path: string): string {

@@ -1,7 +1,7 @@
 /** What a run has finished, as records of a journal: a fingerprint first, then chunks and notes. */
 
 import type { FinishedWork } from "../../run/workers/checkpoints.ts";
-import { SLOT_LENGTH } from "../../run/chunks/chunk_context.ts";
+import { SLOT_LENGTH } from "../../run/layer_statistics.ts";
 import type { Note } from "../../run/note.ts";
 import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Fingerprint } from "./fingerprint.ts";

@@ -7,18 +7,9 @@ import { meanShrinkage } from "../../quant/bias_correction.ts";
 import type { ChunkGrid, Rect } from "../chunk_grid.ts";
 import { type CorrectBiasTask, elementBytes } from "../tasks.ts";
 import { bytesOf } from "../../core/bytes.ts";
+import { SLOT } from "../layer_statistics.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 import { loadBoth, loadBothBytes, loadInputs, loadVector } from "./measure_chunk.ts";
-
-/** Slots of a correcting chunk. */
-export const BIAS = Object.freeze({
-  /** Sum of the squares of what was added. */
-  change: 0,
-  /** Sum of the squares of the bias before. */
-  before: 1,
-  /** The factor of the mean in the first chunk, 0 in the others. */
-  factor: 2,
-});
 
 /** A bias gets what rounding took from the mean output. */
 export const CORRECT_BIAS: TaskKind<CorrectBiasTask> = {
@@ -42,10 +33,10 @@ export function correctBiasChunk(context: ChunkContext, task: CorrectBiasTask, r
     for (let k = 0; k < cols; k++) shift += mean[k]! * (w[r * cols + k]! - stored[r * cols + k]!);
     const before = bias[rect.row + r]!;
     corrected[r] = before + factor * shift;
-    slot[BIAS.change]! += (factor * shift) ** 2;
-    slot[BIAS.before]! += before * before;
+    slot[SLOT.correctBias.change]! += (factor * shift) ** 2;
+    slot[SLOT.correctBias.before]! += before * before;
   }
-  if (rect.row === 0) slot[BIAS.factor] = factor;
+  slot[SLOT.correctBias.factor] = factor;
   const at = task.outOffsetBytes + rect.row * elementBytes(task.dtype);
   // Without a mean the bytes stay what they are, whatever their NaNs.
   if (factor > 0) context.write(encode(context, corrected, task.dtype), at);

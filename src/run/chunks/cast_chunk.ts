@@ -7,7 +7,8 @@ import { f32ToBf16 } from "../../core/dtype.ts";
 import { type CastTask, elementBytes } from "../tasks.ts";
 import type { Rect } from "../chunk_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
-import { type ChunkContext, SLOT } from "./chunk_context.ts";
+import { nonFiniteOf } from "../layer_statistics.ts";
+import type { ChunkContext } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
 import { scanValues } from "./scan_chunk.ts";
 
@@ -40,8 +41,8 @@ export function castChunk(context: ChunkContext, task: CastTask, rect: Rect): vo
   if (task.dtype === "BF16") {
     for (let i = 0; i < count; i++) out[i] = f32ToBf16(x[i]!);
   } else {
-    scanValues(context, x, { limit: F16_MAX, rect, cols: task.source.cols });
-    if (context.slot[SLOT.nonFinite]! > 0) return;
+    scanValues(context, task, x, { limit: F16_MAX, rect });
+    if (nonFiniteOf(task.kind, context.slot).count > 0) return;
     kernels.castF16(out, x);
   }
   context.write(bytesOf(out), at);

@@ -1,24 +1,18 @@
 /** What a chunk has at hand: kernels, memory, files, and a slot for its numbers. */
 
-import { type Kernels, STATS_LENGTH } from "../../backend/backend.ts";
+import type { Kernels } from "../../backend/backend.ts";
 import type { Note } from "../note.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { GpuAccess } from "../gpu_requests.ts";
 import type { Scratch } from "../scratch.ts";
+import { SLOT_LENGTH } from "../layer_statistics.ts";
 
 export type { Scratch };
 
-/** Slot entries behind the error sums. */
-export const SLOT = Object.freeze({
-  /** Values that cannot be quantized, and the flat index of the first. */
-  nonFinite: STATS_LENGTH,
-  firstNonFinite: STATS_LENGTH + 1,
-  /** Rows that were rounded to nearest, as compensating their errors made nothing better. */
-  rowsToNearest: STATS_LENGTH + 2,
-});
-
-/** f64 numbers that every chunk reports. */
-export const SLOT_LENGTH = STATS_LENGTH + 3;
+/** Takes numbers that the kernels reach, for a slot: all 0. */
+export function takeNumbers({ scratch }: { readonly scratch: Scratch }): Float64Array {
+  return scratch.f64(SLOT_LENGTH).fill(0);
+}
 
 /** The surroundings of one chunk. */
 export interface ChunkContext {

@@ -3,6 +3,7 @@
 import { COPY_BYTES, type Rect, rowGrid } from "../chunk_grid.ts";
 import { bytesAt, CHUNK_SLACK_BYTES, type TaskKind } from "../task_kind.ts";
 import type { CompareBytesTask } from "../tasks.ts";
+import { SLOT } from "../layer_statistics.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 
 /** Bytes that differ are counted. */
@@ -18,7 +19,7 @@ export const COMPARE_BYTES: TaskKind<CompareBytesTask> = {
   runChunk: (context, task, { rect }) => compareBytes(context, task, rect),
 };
 
-/** Slot 0: how many bytes differ. */
+/** Counts the bytes of a chunk that differ. */
 function compareBytes(context: ChunkContext, task: CompareBytesTask, rect: Rect): void {
   const a = context.scratch.u8(rect.cols);
   const b = context.scratch.u8(rect.cols);
@@ -26,5 +27,5 @@ function compareBytes(context: ChunkContext, task: CompareBytesTask, rect: Rect)
   context.read(task.otherFile, b, task.otherOffsetBytes + rect.col);
   let different = 0;
   for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) different++;
-  context.slot[0] = different;
+  context.slot[SLOT.compareBytes.different] = different;
 }

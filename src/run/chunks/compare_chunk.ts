@@ -4,7 +4,8 @@ import type { MatrixSource } from "../../formats/matrix_source.ts";
 import { alignedRowGrid, type Rect } from "../chunk_grid.ts";
 import { CHUNK_SLACK_BYTES, type TaskKind } from "../task_kind.ts";
 import { type CompareTask, elementBytes } from "../tasks.ts";
-import { type ChunkContext, SLOT } from "./chunk_context.ts";
+import { errorSums } from "../layer_statistics.ts";
+import { type ChunkContext, takeNumbers } from "./chunk_context.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 
 /** Errors of a stored matrix against its source. */
@@ -29,8 +30,7 @@ function compareChunk(context: ChunkContext, task: CompareTask, rect: Rect): voi
   };
   const x = load(task.reference);
   const xhat = load(task.stored);
-  const stats = scratch.f64(SLOT.nonFinite);
-  stats.fill(0);
-  kernels.errorStats(stats, x, xhat);
+  const stats = takeNumbers(context);
+  kernels.errorStats(errorSums(stats), x, xhat);
   context.slot.set(stats);
 }

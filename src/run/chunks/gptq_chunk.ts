@@ -27,7 +27,8 @@ import { chunkRect, type Rect } from "../chunk_grid.ts";
 import { elementBytes, type QuantizeTask } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
-import { type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
+import { SLOT } from "../layer_statistics.ts";
+import { type ChunkContext, takeNumbers, type TeamContext } from "./chunk_context.ts";
 import {
   denseMeasures,
   guardRows,
@@ -248,8 +249,7 @@ function quantizeBand(
   const codes = scratch.i8(count);
   const scales = scratch.f32(groupCount(grid));
   const plain = weightedBy !== null && oneScale === null ? scratch.f32(scales.length) : scales;
-  const stats = scratch.f64(SLOT.nonFinite);
-  stats.fill(0);
+  const stats = takeNumbers(context);
   readRect(context, raw, task.source, rect);
   const restore = () => decodeRect(context, x, raw, task.source, rect);
   restore();
@@ -287,7 +287,7 @@ function quantizeBand(
     addErrors(context, task, { x, xhat, codes, scales, grid, stats, restore });
     writeCodes(context, task, rect, codes);
     context.slot.set(stats);
-    context.slot[SLOT.rowsToNearest] = nearest.size;
+    context.slot[SLOT.quantize.rowsToNearest] = nearest.size;
     if (oneScale === null) {
       const first = (rect.row / task.groupRows) * (cols / task.groupCols);
       context.write(bytesOf(scales), task.scalesOffsetBytes + 4 * first);

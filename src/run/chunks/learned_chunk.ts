@@ -28,7 +28,7 @@ import { quantizeGrid } from "../quantize_grid.ts";
 import { elementBytes, type Learned, type QuantizeTask } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
-import { type ChunkContext, SLOT, type TeamContext } from "./chunk_context.ts";
+import { type ChunkContext, takeNumbers, type TeamContext } from "./chunk_context.ts";
 import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";
 import { MomentsOnGpu } from "./learned_on_gpu.ts";
 import { hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
@@ -117,8 +117,7 @@ function writeLayer(
   const mark = scratch.mark();
   const raw = scratch.u8(rawBytes(source, first));
   const values = scratch.f32(largest), dequantized = scratch.f32(largest);
-  const stats = scratch.f64(SLOT.nonFinite);
-  stats.fill(0);
+  const stats = takeNumbers(context);
   for (const rect of rects) {
     const count = rect.rows * rect.cols, own = raw.subarray(0, rawBytes(source, rect));
     const x = values.subarray(0, count), grid = bandGrid(task, rect);
@@ -210,8 +209,7 @@ function roundBand(
   const raw = scratch.u8(rawBytes(source, rect));
   const x = scratch.f32(count), codes = scratch.i8(count);
   const scales = scratch.f32(groupCount(grid)), used = scratch.f32(groupCount(grid));
-  const stats = scratch.f64(SLOT.nonFinite);
-  stats.fill(0);
+  const stats = takeNumbers(context);
   readRect(context, raw, source, rect);
   const restore = () => decodeRect(context, x, raw, source, rect);
   restore();

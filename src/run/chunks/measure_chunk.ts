@@ -19,20 +19,11 @@ import { MEASURED_AT_A_TIME, type MeasureTask } from "../tasks.ts";
 import type { LayerInputs } from "../../calibration/layer_inputs.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
 import { bytesOf } from "../../core/bytes.ts";
+import { SLOT } from "../layer_statistics.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
 import { loadInputRow } from "./load_inputs.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect, readScales } from "./load_rect.ts";
-
-/** Slots of a measuring chunk: sums of squares. */
-export const MEASURE = Object.freeze({
-  /** Of the outputs of the source. */
-  signal: 0,
-  /** Of what is wrong with them, inputs as they are. */
-  errorA16: 1,
-  /** The same, inputs quantized per row. */
-  errorA8: 2,
-});
 
 /** What rounding does to the outputs of a layer. */
 export const MEASURE_OUTPUTS: TaskKind<MeasureTask> = {
@@ -193,9 +184,9 @@ function measureOnGpu(
     for (let at = 0; at < found.length; at++) sums[at % RUN_SUMS]! += found[at]!;
   }
   if (isDone) {
-    slot[MEASURE.signal]! += sums[0]!;
-    slot[MEASURE.errorA16]! += sums[1]!;
-    slot[MEASURE.errorA8]! += sums[2]!;
+    slot[SLOT.measure.signal]! += sums[0]!;
+    slot[SLOT.measure.errorA16]! += sums[1]!;
+    slot[SLOT.measure.errorA8]! += sums[2]!;
   }
   scratch.release(mark);
   return isDone;
@@ -228,11 +219,11 @@ function measureByInputs(
       );
     product(y, w);
     product(e, difference);
-    slot[MEASURE.signal]! += squares(y, null, null);
-    slot[MEASURE.errorA16]! += squares(e, null, bias);
+    slot[SLOT.measure.signal]! += squares(y, null, null);
+    slot[SLOT.measure.errorA16]! += squares(e, null, bias);
     if (weight === null) continue;
     int8Linear({ kernels, linalg: linalg.kernels, memory: scratch }, e, tile, weight);
-    slot[MEASURE.errorA8]! += squares(y, e, bias);
+    slot[SLOT.measure.errorA8]! += squares(y, e, bias);
   }
 }
 
@@ -262,7 +253,9 @@ function measureByHessian(
     const m = Math.min(most, cols - first);
     const part = h.subarray(0, m * cols), out = product.subarray(0, n * m);
     loadInputs(context, inputs, part, first);
-    for (const [index, a] of [[MEASURE.signal, w], [MEASURE.errorA16, difference]] as const) {
+    for (
+      const [index, a] of [[SLOT.measure.signal, w], [SLOT.measure.errorA16, difference]] as const
+    ) {
       linalg.kernels.gemmF32(
         matrix(out, n, m),
         matrix(a, n, cols),

@@ -11,7 +11,8 @@ import { roundingBound } from "../checks/quantize_check.ts";
 import { type QuantizeTask, TILE_ELEMENTS } from "../tasks.ts";
 import type { Rect } from "../chunk_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
-import { type ChunkContext, SLOT } from "./chunk_context.ts";
+import { errorSums, setNonFinite } from "../layer_statistics.ts";
+import { type ChunkContext, takeNumbers } from "./chunk_context.ts";
 import { decodeRect, rawBytes, rawRows, readRect } from "./load_rect.ts";
 import { withLocalPairs } from "./merge_rect.ts";
 import { quantizeOnGpu } from "./quantize_on_gpu.ts";
@@ -40,8 +41,7 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
   const x = scratch.f32(step * rect.cols);
   const xhat = scratch.f32(step * rect.cols);
   const merged = keepsMerged(task) ? scratch.f32(step * rect.cols) : null;
-  const stats = scratch.f64(SLOT.nonFinite);
-  stats.fill(0);
+  const stats = takeNumbers(context);
 
   readRect(context, raw, source, rect);
   const isRounded = quantizeOnGpu(context, task, { rect, raw, codes, scales });
@@ -122,7 +122,7 @@ export function addErrors(context: ChunkContext, task: QuantizeTask, tile: Tile)
     kernels.rotate(tile.xhat, task.convrotGroupSize);
     tile.restore();
   }
-  kernels.errorStats(tile.stats, tile.x, tile.xhat);
+  kernels.errorStats(errorSums(tile.stats), tile.x, tile.xhat);
 }
 
 /** Whether `values`, the rectangle `rect` of a matrix of `cols` columns, hold NaN or infinity. */
@@ -135,8 +135,8 @@ export function reportNonFinite(
   const found = context.kernels.countNonFinite(values);
   if (found.count === 0) return false;
   const row = rect.row + Math.floor(found.first / rect.cols);
-  context.slot[SLOT.nonFinite] = found.count;
-  context.slot[SLOT.firstNonFinite] = row * cols + rect.col + (found.first % rect.cols);
+  const first = row * cols + rect.col + (found.first % rect.cols);
+  setNonFinite("quantize", context.slot, { count: found.count, first });
   return true;
 }
 

@@ -23,7 +23,8 @@ import { chunkRect } from "../chunk_grid.ts";
 import { elementBytes, type QuantizeTask } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
-import { SLOT, type TeamContext } from "./chunk_context.ts";
+import { errorSums, SLOT } from "../layer_statistics.ts";
+import { takeNumbers, type TeamContext } from "./chunk_context.ts";
 import { dropFactor, type PlacedFactor, placeFactor, roundRows } from "./round_rows.ts";
 import { denseMeasures, guardRows, guardRowsBytes, largestShare } from "./guard_rows.ts";
 import { feedsIntegers, noteOf } from "./gptq_chunk.ts";
@@ -62,7 +63,8 @@ export function quipLayer(team: TeamContext, task: QuantizeTask, transform: Tran
     addBandErrors(team, layer, chunk);
     // Bands of the transformed weight are none of the chunks, so that one of these tells of all.
     if (chunk.index === 0) {
-      chunk.context.slot[SLOT.rowsToNearest] = layer.toNearest.reduce((sum, rows) => sum + rows, 0);
+      const rows = layer.toNearest.reduce((sum, rows) => sum + rows, 0);
+      chunk.context.slot[SLOT.quantize.rowsToNearest] = rows;
     }
     team.chunkDone(chunk.context);
   }
@@ -257,9 +259,8 @@ function addBandErrors(
     const from = (rect.row + r) * weights.rowStride, to = r * rect.cols;
     for (let k = 0; k < rect.cols; k++) xhat[to + k] = x[to + k]! - weights.data[from + k]!;
   }
-  const stats = scratch.f64(SLOT.nonFinite);
-  stats.fill(0);
-  kernels.errorStats(stats, x, xhat);
+  const stats = takeNumbers(context);
+  kernels.errorStats(errorSums(stats), x, xhat);
   context.slot.set(stats);
   scratch.release(mark);
 }

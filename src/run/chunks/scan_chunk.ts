@@ -4,8 +4,9 @@ import { decodingBytes } from "./load_rect.ts";
 import type { TaskKind } from "../task_kind.ts";
 import { alignedRowGrid } from "../chunk_grid.ts";
 import type { Rect } from "../chunk_grid.ts";
-import type { ScanTask } from "../tasks.ts";
-import { type ChunkContext, SLOT } from "./chunk_context.ts";
+import type { CastTask, ScanTask } from "../tasks.ts";
+import { setNonFinite } from "../layer_statistics.ts";
+import type { ChunkContext } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
 
 /** Values that cannot be quantized or cast are counted. */
@@ -22,17 +23,18 @@ export function scanChunk(context: ChunkContext, task: ScanTask, rect: Rect): vo
   const x = context.scratch.f32(rect.rows * rect.cols);
   readRect(context, raw, task.source, rect);
   decodeRect(context, x, raw, task.source, rect);
-  scanValues(context, x, { limit: task.limit, rect, cols: task.source.cols });
+  scanValues(context, task, x, { limit: task.limit, rect });
 }
 
 /**
  * Counts NaN, infinities and magnitudes above `limit` (Infinity: only the former) into the slot, with
- * the flat index of the first in a matrix of `cols` columns of which `values` is the rectangle `rect`.
+ * the flat index of the first in the matrix of `task`, of which `values` is the rectangle `rect`.
  */
 export function scanValues(
   context: ChunkContext,
+  { kind, source }: ScanTask | CastTask,
   values: Float32Array,
-  { limit, rect, cols }: { limit: number; rect: Rect; cols: number },
+  { limit, rect }: { limit: number; rect: Rect },
 ): void {
   let first = -1;
   let count = 0;
@@ -46,7 +48,7 @@ export function scanValues(
     }
   }
   if (count === 0) return;
-  context.slot[SLOT.nonFinite] = count;
-  context.slot[SLOT.firstNonFinite] = (rect.row + Math.floor(first / rect.cols)) * cols +
-    rect.col + (first % rect.cols);
+  const row = rect.row + Math.floor(first / rect.cols);
+  const at = row * source.cols + rect.col + (first % rect.cols);
+  setNonFinite(kind, context.slot, { count, first: at });
 }

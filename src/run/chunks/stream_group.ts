@@ -14,7 +14,7 @@ import { chunkCount, chunkRect, type Rect } from "../chunk_grid.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import { segmentGrid } from "../quantize_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
-import { type ChunkContext, SLOT } from "./chunk_context.ts";
+import { type ChunkContext, takeNumbers } from "./chunk_context.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
 
@@ -28,8 +28,7 @@ export function streamGroup(context: ChunkContext, task: QuantizeTask, group: Re
   const codes = scratch.i8(segments.largest);
   const scale = scratch.f32(1);
   scale[0] = found;
-  const stats = scratch.f64(SLOT.nonFinite);
-  stats.fill(0);
+  const stats = takeNumbers(context);
   for (const rect of segments.rects) {
     const values = segments.load(rect);
     segments.rotate(values);

@@ -4,7 +4,7 @@
  * said of, when the layer is done, as only then all of it is in the file and has been said.
  */
 
-import { SLOT_LENGTH } from "../chunks/chunk_context.ts";
+import { SLOT_LENGTH } from "../layer_statistics.ts";
 import { inputBytesOf } from "../task_kinds.ts";
 import { TaskList } from "../task_list.ts";
 import { isTeamTask, type Task } from "../tasks.ts";

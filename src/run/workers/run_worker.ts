@@ -15,7 +15,8 @@ import { InterruptedRead } from "../../remote/channel.ts";
 import { InputFiles } from "../../safetensors/input_files.ts";
 import { placeOf } from "../../safetensors/output_set.ts";
 import { WriteRecord } from "../../safetensors/written_bytes.ts";
-import { type ChunkContext, SLOT, SLOT_LENGTH, type TeamContext } from "../chunks/chunk_context.ts";
+import type { ChunkContext, TeamContext } from "../chunks/chunk_context.ts";
+import { nonFiniteOf, SLOT_LENGTH } from "../layer_statistics.ts";
 import { runChunk, runTogether } from "../task_kinds.ts";
 import { TaskList } from "../task_list.ts";
 import { isTeamTask, type Task } from "../tasks.ts";
@@ -206,7 +207,7 @@ class Chunks {
   }
 
   #done(task: Task, slot: Float64Array): void {
-    if (task.kind !== "scan" && slot[SLOT.nonFinite]! > 0) {
+    if (task.kind !== "scan" && nonFiniteOf(task.kind, slot).count > 0) {
       Atomics.store(this.#control, CONTROL.stop, 1);
       this.#post({ kind: "nonFinite", task: this.task });
     } else Atomics.store(this.#chunkDone, slot.byteOffset / (8 * SLOT_LENGTH), 1);

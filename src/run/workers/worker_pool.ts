@@ -9,14 +9,13 @@ import { kernelHash } from "../../backend/cpu/kernel_hash.ts";
 import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
 import { LINALG_WORKSPACE_BYTES } from "../../backend/cpu/wasm_linalg.ts";
 import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
-import { STATS, STATS_LENGTH } from "../../backend/backend.ts";
 import { InterruptedError } from "../../core/errors.ts";
 import type { InputPath } from "../../remote/input_path.ts";
 import { abortTeam, createTeamControl } from "../../linalg/team.ts";
 import { WRONG_RESULT, WrongResultError } from "../checks/gpu_check.ts";
-import { SLOT, SLOT_LENGTH } from "../chunks/chunk_context.ts";
 import { inputBytesOf, needsLinalg, scratchBytes, sharedBytes } from "../task_kinds.ts";
 import type { OutputPlace } from "../../safetensors/output_set.ts";
+import { foldNumbers, SLOT_LENGTH, slotsIn, type TaskNumbers } from "../layer_statistics.ts";
 import { TaskList } from "../task_list.ts";
 import type { Task } from "../tasks.ts";
 import { announceReads } from "./announce_reads.ts";
@@ -48,24 +47,13 @@ export interface PoolRun {
   readonly outputs: readonly OutputPlace[];
   readonly tasks: readonly Task[];
   readonly signal?: AbortSignal | undefined;
-  /** Called on the main thread when the last chunk of a task is done, with its numbers. */
+  /** Called on the main thread when the last chunk of a task is done, with the numbers of all chunks. */
   readonly onTaskDone?: ((task: number, numbers: TaskNumbers) => void) | undefined;
   /** Called with what a worker says of a tensor, before its task is done. */
   readonly onNote?: ((task: number, note: Note) => void) | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
   /** What was done before, and where to tell what is done now; absent: nothing, nowhere. */
   readonly journal?: RunJournal | undefined;
-}
-
-/** The numbers of all chunks of a task, added in chunk order. */
-export interface TaskNumbers {
-  /** See STATS. */
-  readonly stats: Float64Array;
-  readonly nonFinite: number;
-  /** Flat index of the first; -1 where there is none. */
-  readonly firstNonFinite: number;
-  /** Rows of a compensated layer that were rounded to nearest, as that was no worse. */
-  readonly rowsToNearest: number;
 }
 
 /** A tensor that is to be quantized or cast holds values that cannot be. */
@@ -302,27 +290,8 @@ function failureOf(report: { task: number; message: string; code: string }, list
 
 function sumTask(list: TaskList, slots: Float64Array, task: number): TaskNumbers {
   const { [task]: first = 0, [task + 1]: end = 0 } = list.firstChunk;
-  return sumSlots(slots.subarray(first * SLOT_LENGTH, end * SLOT_LENGTH));
-}
-
-/** Adds up what the chunks of a task reported, in their order. */
-export function sumSlots(slots: Float64Array): TaskNumbers {
-  const stats = new Float64Array(STATS_LENGTH);
-  let nonFinite = 0, rowsToNearest = 0;
-  let firstNonFinite = -1;
-  for (let at = 0; at < slots.length; at += SLOT_LENGTH) {
-    const slot = slots.subarray(at, at + SLOT_LENGTH);
-    for (let i = 0; i < STATS_LENGTH; i++) {
-      stats[i] = i === STATS.maxAbsError ? Math.max(stats[i]!, slot[i]!) : stats[i]! + slot[i]!;
-    }
-    rowsToNearest += slot[SLOT.rowsToNearest]!;
-    if (slot[SLOT.nonFinite]! > 0) {
-      const first = slot[SLOT.firstNonFinite]!;
-      firstNonFinite = firstNonFinite < 0 ? first : Math.min(firstNonFinite, first);
-      nonFinite += slot[SLOT.nonFinite]!;
-    }
-  }
-  return { stats, nonFinite, firstNonFinite, rowsToNearest };
+  const own = slots.subarray(first * SLOT_LENGTH, end * SLOT_LENGTH);
+  return foldNumbers(list.tasks[task]!.kind, slotsIn(own));
 }
 
 function progressOf(list: TaskList, control: Int32Array): Progress {

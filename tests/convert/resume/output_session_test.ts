@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Fingerprint } from "../../../src/convert/resume/fingerprint.ts";
 import { OutputSession } from "../../../src/convert/resume/output_session.ts";
-import { SLOT_LENGTH } from "../../../src/run/chunks/chunk_context.ts";
+import { SLOT_LENGTH } from "../../../src/run/layer_statistics.ts";
 import { TempFolder } from "../../support/header_fixtures.ts";
 
 const FINGERPRINT: Fingerprint = {

@@ -1,8 +1,8 @@
 import type { Note } from "../../../src/run/note.ts";
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { SLOT_LENGTH } from "../../../src/run/chunks/chunk_context.ts";
 import type { WrittenBytes } from "../../../src/safetensors/written_bytes.ts";
+import { SLOT_LENGTH } from "../../../src/run/layer_statistics.ts";
 import type { Fingerprint } from "../../../src/convert/resume/fingerprint.ts";
 import {
   decodeJournal,
