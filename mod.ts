@@ -97,6 +97,9 @@ export {
   UnsupportedError,
   UsageError,
 } from "./src/core/errors.ts";
+export { RemoteError, type RemoteFault } from "./src/remote/remote_error.ts";
+export { FileError } from "./src/safetensors/io_error.ts";
+export { ChangedInputError } from "./src/safetensors/input_watch.ts";
 
 // Types that the options and results above are made of.
 export type { LayerConfig, LayerConfigPattern } from "./src/config/layer_config.ts";

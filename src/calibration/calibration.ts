@@ -41,6 +41,8 @@ export type StatisticData =
   & {
     /** What every input channel is multiplied by, f32 `[K]`: inputs of smoothed layers. Absent: 1. */
     readonly factors?: Float32Array;
+    /** What the file calls it, for messages. Absent: `path` says all. */
+    readonly tensor?: string;
   }
   & StatisticPlace;
 
@@ -180,7 +182,7 @@ function statisticOf(tensor: SourceTensor, field: string, path: string): LayerSt
   };
   if (!isFloatDType(dtype)) return fail(`calibration data must be floats, this is ${dtype}`);
   const { file, offsetBytes } = tensor;
-  const data: StatisticData = { kind: "file", file, offsetBytes, dtype, path };
+  const data: StatisticData = { kind: "file", file, offsetBytes, dtype, path, tensor: name };
   if (field === "input_scale") {
     const count = shape.reduce((product, size) => product * size, 1);
     if (count !== 1) fail(`a scale is one number, this has ${count}`);
@@ -245,6 +247,6 @@ function jsonStatistic(
     throw new FormatError(`a Hessian is square, ${layer} has [${rows}, ${cols}]`, { path });
   }
   const values = Float32Array.from(matrix.flat());
-  const data: StatisticData = { kind: "inline", values, path };
+  const data: StatisticData = { kind: "inline", values, path, tensor: `${layer}.${field}` };
   return { statistic: FIELDS[field] ?? "channels", rows, cols, data };
 }

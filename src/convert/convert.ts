@@ -17,7 +17,12 @@ import { VERSION } from "../core/version.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import type { InputPath } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
-import { ChangedInputError, refuseChanged, watchInputs } from "../safetensors/input_watch.ts";
+import {
+  ChangedInputError,
+  explainedByChange,
+  refuseChanged,
+  watchInputs,
+} from "../safetensors/input_watch.ts";
 import { refuseSameFile } from "../safetensors/output_file.ts";
 import { type InputIdentity, inputIdentity } from "../safetensors/input_identity.ts";
 import { checkOutputNames } from "../safetensors/output_set.ts";
@@ -278,7 +283,7 @@ async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
     part?.begin();
     replaced = await session.commit();
   } catch (error) {
-    throw leftBehind(session, error);
+    throw leftBehind(session, explainedByChange(watched, error));
   }
   const elapsedMs = performance.now() - started;
   await part?.end({ whole, own: plan, layers, elapsedMs });

@@ -110,8 +110,9 @@ const DEVICE_LOG: DeviceLog = Object.freeze({
  * Converts a model to INT8 that ComfyUI loads and returns the plan and the errors of every layer.
  *
  * @throws FormatError for a broken input; UnsupportedError where it is refused; UsageError for an unknown
- * option, a wrong value or a contradiction; DeviceError where a GPU is asked for and there is none; InterruptedError where
- * `signal` aborts.
+ * option, a wrong value or a contradiction; DeviceError where a GPU is asked for and there is none; FileError or
+ * RemoteError where reading or writing fails; ChangedInputError if an input changes meanwhile; InterruptedError
+ * where `signal` aborts.
  *
  * @example
  * ```ts

@@ -7,7 +7,16 @@
  * Plain data: a channel crosses to any worker by structured clone.
  */
 
+import {
+  CORE_ERRORS,
+  type ErrorClass,
+  type PlainError,
+  plainError,
+  restoredError,
+} from "../core/plain_error.ts";
 import { BlockTable } from "./block_table.ts";
+import { RedirectError } from "./redirects.ts";
+import { RemoteError } from "./remote_error.ts";
 import { DEFAULT_SIZES, slotsOf, storeBytes, type StoreSizes } from "./store_sizes.ts";
 
 /** Requests that may be open at a time: one per thread. */
@@ -162,7 +171,7 @@ export class ChannelClient {
   /**
    * Fills `view` with the bytes of a file from `positionBytes` on; waits for them.
    *
-   * @throws Error with what the other end says; InterruptedRead where it shall stop.
+   * @throws RemoteError, or another error of the thread that fetches; InterruptedRead where it shall stop.
    */
   read(file: number, view: Uint8Array, positionBytes: number): void {
     for (let done = 0; done < view.length;) {
@@ -265,9 +274,7 @@ export class ChannelClient {
       const now = Atomics.load(cells, state);
       if (now === STATE.done || now === STATE.lent) return now;
       if (now === STATE.failed) {
-        throw new Error(
-          new TextDecoder().decode(this.#data.slice(0, cells[base + CELL.length])),
-        );
+        throw errorIn(this.#data.slice(0, cells[base + CELL.length]));
       }
       if (Atomics.load(cells, GLOBAL.dead) !== 0) {
         throw new Error("Cannot read from the server: the download has ended");
@@ -338,13 +345,30 @@ async function answer(
       server.schedule(rangesIn(data, length), kind === KIND.scheduleMore);
     }
   } catch (error) {
-    const text = new TextEncoder().encode(error instanceof Error ? error.message : String(error));
-    cells[base + CELL.length] = Math.min(text.length, MAILBOX_BYTES);
-    data.set(text.subarray(0, MAILBOX_BYTES));
+    const bytes = bytesOfError(error);
+    cells[base + CELL.length] = bytes.length;
+    data.set(bytes);
     outcome = STATE.failed;
   }
   Atomics.store(cells, base + CELL.state, outcome);
   Atomics.notify(cells, base + CELL.state);
+}
+
+/** Errors that keep their class on the way. */
+const ERRORS: Readonly<Record<string, ErrorClass>> = { ...CORE_ERRORS, RemoteError, RedirectError };
+
+/** An error as bytes that fit into a mailbox: without causes if need be. */
+function bytesOfError(error: unknown): Uint8Array {
+  const encoded = (plain: PlainError) => new TextEncoder().encode(JSON.stringify(plain));
+  const whole = encoded(plainError(error));
+  if (whole.length <= MAILBOX_BYTES) return whole;
+  const { name, message } = plainError(error);
+  const short = message.slice(0, MAILBOX_BYTES / 16); // a character takes at most 6 bytes in JSON
+  return encoded({ name, message: short, stack: null, fields: {}, cause: null });
+}
+
+function errorIn(bytes: Uint8Array): Error {
+  return restoredError(JSON.parse(new TextDecoder().decode(bytes)), ERRORS);
 }
 
 function rangesIn(data: Uint8Array, count: number): FileRange[] {

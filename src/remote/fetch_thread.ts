@@ -1,5 +1,6 @@
 /** What the thread that fetches is told, what it says, and what it does: it answers a channel. */
 
+import { type PlainError, plainError } from "../core/plain_error.ts";
 import { BlockStore, type KnownFile } from "./block_store.ts";
 import { type FileRange, type RemoteChannel, serveChannel } from "./channel.ts";
 import type { Patience } from "./patience.ts";
@@ -24,7 +25,7 @@ export type FetchReport =
   | { readonly kind: "ready" }
   /** A request failed and is repeated. */
   | { readonly kind: "retry"; readonly text: string }
-  | { readonly kind: "failed"; readonly message: string };
+  | { readonly kind: "failed"; readonly error: PlainError };
 
 /** Answers the channel until it is closed. Never rejects: failures are reported, or told to who reads. */
 export async function fetchThread(
@@ -41,7 +42,7 @@ export async function fetchThread(
     if (keep) store.keep();
     await store.hold(hold);
   } catch (error) {
-    report({ kind: "failed", message: error instanceof Error ? error.message : String(error) });
+    report({ kind: "failed", error: plainError(error) });
     return;
   }
   report({ kind: "ready" });

@@ -12,14 +12,18 @@ export interface RemoteFault {
   readonly isTemporary: boolean;
   /** The server said when, in milliseconds from now. */
   readonly waitMs?: number | undefined;
+  /** What led to it. */
   readonly cause?: unknown;
 }
 
 /** A file on a server could not be read. */
 export class RemoteError extends Error {
+  /** Tells the class by name. */
   override readonly name = "RemoteError";
+  /** What is known of it. */
   readonly fault: RemoteFault;
 
+  /** Puts the message together. */
   constructor(fault: RemoteFault) {
     const at = fault.offsetBytes === null ? "" : ` at byte ${fault.offsetBytes}`;
     super(

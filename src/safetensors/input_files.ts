@@ -3,6 +3,7 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { ChannelClient } from "../remote/channel.ts";
 import type { InputPath } from "../remote/input_path.ts";
+import { explained } from "./io_error.ts";
 
 /** One read or write call takes fewer than 2^31 bytes in every runtime. */
 export const MAX_IO_BYTES = 2 ** 30;
@@ -21,8 +22,8 @@ export function readExactly(fd: number, view: Uint8Array, positionBytes: number)
     const got = readSync(fd, view, done, wanted, positionBytes + done);
     if (got === 0) {
       throw new RangeError(
-        `Cannot read bytes ${positionBytes} to ${positionBytes + view.length}: ` +
-          `the file ends at byte ${positionBytes + done}`,
+        `the file ends at byte ${positionBytes + done}, ` +
+          `bytes ${positionBytes} to ${positionBytes + view.length} are needed`,
       );
     }
     done += got;
@@ -47,7 +48,7 @@ export class InputFiles implements Disposable {
     this.#shouldStop = shouldStop;
   }
 
-  /** Opens all files now; otherwise each is opened when it is first read. Throws what `node:fs` throws. */
+  /** Opens all files now; otherwise each is opened when it is first read. @throws FileError. */
   open(): void {
     this.#paths.forEach((path, file) => {
       if (typeof path === "string") this.#fdOf(file, path);
@@ -57,13 +58,17 @@ export class InputFiles implements Disposable {
   /**
    * Fills `view` with the bytes of file number `file` from `positionBytes` on.
    *
-   * @throws RangeError where the file ends before; Error where reading fails.
+   * @throws FileError, also if the file ends before; RemoteError if a server does not send them.
    */
   read(file: number, view: Uint8Array, positionBytes: number): void {
     const path = this.#paths[file];
     if (path === undefined) throw new RangeError(`The model has no file number ${file}`);
     if (typeof path === "string") {
-      readExactly(this.#fdOf(file, path), view, positionBytes);
+      const fd = this.#fdOf(file, path);
+      explained(
+        `Cannot read ${JSON.stringify(path)}`,
+        () => readExactly(fd, view, positionBytes),
+      );
       return;
     }
     const { id } = path.channel;
@@ -88,6 +93,9 @@ export class InputFiles implements Disposable {
   }
 
   #fdOf(file: number, path: string): number {
-    return this.#fds[file] ??= openSync(path, "r");
+    return this.#fds[file] ??= explained(
+      `Cannot open ${JSON.stringify(path)}`,
+      () => openSync(path, "r"),
+    );
   }
 }

@@ -3,9 +3,9 @@
  * meanwhile would give a model that is mixed of two, with nothing to show for it.
  */
 
-import { type BigIntStats, statSync } from "node:fs";
+import { type BigIntStats, existsSync, statSync } from "node:fs";
 import type { InputPath } from "../remote/input_path.ts";
-import { codeOf, ioReason } from "./io_error.ts";
+import { codeOf, FileError, ioReason } from "./io_error.ts";
 
 /** The state of a local file when its header was read. */
 export interface FileStamp {
@@ -21,10 +21,16 @@ export interface FileStamp {
 
 /** An input was changed while it was read: what was made of it is of no use. */
 export class ChangedInputError extends Error {
+  /** Tells the class by name. */
   override readonly name = "ChangedInputError";
   /** The file. */
   readonly path: string;
 
+  /**
+   * Puts the message together.
+   *
+   * @param what happened to it: `it was written to`.
+   */
   constructor(path: string, what: string) {
     super(
       `Cannot use ${
@@ -61,6 +67,20 @@ export function watchInputs(
     ...stamps,
     ...stampsOf(others.filter((path) => typeof path !== "string" || !known.has(path))),
   ];
+}
+
+/**
+ * Returns why a run failed that read these files: `error`, unless one of them is another file now, or a shorter
+ * one, which then is the reason. A file that is gone is what the error says; it may come back.
+ */
+export function explainedByChange(stamps: readonly FileStamp[], error: unknown): unknown {
+  if (!(error instanceof FileError)) return error;
+  try {
+    refuseChanged(stamps.filter(({ path }) => existsSync(path)));
+    return error;
+  } catch (changed) {
+    return changed;
+  }
 }
 
 /**

@@ -1,4 +1,4 @@
-/** What the operating system says, in words. Pure. */
+/** Failures of files: what the operating system says, in words. Pure. */
 
 const REASONS: Readonly<Record<string, string>> = Object.freeze({
   ENOENT: "no such file or folder",
@@ -17,6 +17,29 @@ const REASONS: Readonly<Record<string, string>> = Object.freeze({
   ELOOP: "its symbolic links form a circle",
 });
 
+/** A file could not be opened, read, written, renamed or removed. */
+export class FileError extends Error {
+  /** Tells the class by name. */
+  override readonly name = "FileError";
+  /** Why, for the end of a message: `no such file or folder`. */
+  readonly reason: string;
+  /** What the operating system calls it: `ENOENT`; null: it says nothing. */
+  readonly code: string | null;
+
+  /**
+   * Puts the message together.
+   *
+   * @param what its first half: `Cannot open "model.safetensors"`.
+   * @param cause what `node:fs` threw, or what is wrong with the file.
+   */
+  constructor(what: string, cause: unknown) {
+    const reason = ioReason(cause);
+    super(`${what}: ${reason}`, { cause });
+    this.reason = reason;
+    this.code = codeOf(cause);
+  }
+}
+
 /** Returns the `code` of an error of `node:fs` (`ENOENT`, ...), or null where it has none. */
 export function codeOf(error: unknown): string | null {
   return error instanceof Error && "code" in error && typeof error.code === "string"
@@ -26,6 +49,7 @@ export function codeOf(error: unknown): string | null {
 
 /** Returns why a file operation failed, for the end of a message: `no such file or folder`. */
 export function ioReason(error: unknown): string {
+  if (error instanceof FileError) return error.reason;
   const known = REASONS[codeOf(error) ?? ""];
   return known ?? (error instanceof Error ? error.message : String(error));
 }
@@ -34,13 +58,13 @@ export function ioReason(error: unknown): string {
  * Returns `action` done, its failure reworded: `Cannot open "model.safetensors": permission denied`.
  *
  * @param what the first half of the message: `Cannot open "model.safetensors"`.
- * @throws Error with the original as its cause.
+ * @throws FileError with the original as its cause.
  */
 export function explained<T>(what: string, action: () => T): T {
   try {
     return action();
   } catch (cause) {
-    throw new Error(`${what}: ${ioReason(cause)}`, { cause });
+    throw new FileError(what, cause);
   }
 }
 
@@ -49,6 +73,6 @@ export async function explainedAsync<T>(what: string, action: () => Promise<T>):
   try {
     return await action();
   } catch (cause) {
-    throw new Error(`${what}: ${ioReason(cause)}`, { cause });
+    throw new FileError(what, cause);
   }
 }

@@ -165,8 +165,13 @@ export class OutputFile implements Disposable {
   }
 
   /** The partial file as workers write to it. */
-  get place(): { path: string; startBytes: number; totalBytes: number } {
-    return { path: this.partialPath, startBytes: 0, totalBytes: this.totalBytes };
+  get place(): { output: string; path: string; startBytes: number; totalBytes: number } {
+    return {
+      output: this.path,
+      path: this.partialPath,
+      startBytes: 0,
+      totalBytes: this.totalBytes,
+    };
   }
 
   /** The open file, for positional writes. */

@@ -20,6 +20,8 @@ import { encodeIndex, type OutputLayout, type OutputNames, outputNames } from ".
 
 /** A file that workers write to, and the address of its first byte. */
 export interface OutputPlace {
+  /** The file that it becomes, for messages. */
+  readonly output: string;
   readonly path: string;
   readonly startBytes: number;
   readonly totalBytes: number;
@@ -80,9 +82,9 @@ export class OutputSet implements Disposable {
           : { ...options, partial: { path: partial.pathOf(index), reuse: false } },
       };
     }
-    this.places = files.map(({ partialPath }, i) => {
+    this.places = files.map(({ path, partialPath }, i) => {
       const { startBytes, totalBytes } = layout.parts[i]!;
-      return { path: partialPath, startBytes, totalBytes };
+      return { output: path, path: partialPath, startBytes, totalBytes };
     });
   }
 

@@ -16,6 +16,7 @@ import {
 import { join } from "node:path";
 import { convertModel } from "../../src/convert/convert.ts";
 import { DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
+import { FileError } from "../../src/safetensors/io_error.ts";
 import { ChangedInputError } from "../../src/safetensors/input_watch.ts";
 import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
 
@@ -79,12 +80,12 @@ const CHANGES: readonly {
   },
   {
     name: "removed",
-    words: /it was removed|no such file/i,
+    words: /Cannot (open|read) ".*in\.safetensors": no such file or folder/,
     change: ({ model }) => rmSync(model),
   },
   {
     name: "truncated",
-    words: /its size went|ends|Cannot read/,
+    words: /in\.safetensors": its size went from \d+ to \d+ bytes while it was read/,
     change: ({ model }) => truncateSync(model, readFileSync(model).length - 4),
   },
   {
@@ -141,4 +142,36 @@ Deno.test("convertModel() says of a changed input which class of error it is, an
     (error) => error instanceof ChangedInputError && error.path === files.model,
   );
   assert.ok(!existsSync(output));
+});
+
+Deno.test("convertModel() says in words that a worker cannot write the output, with the code", async () => {
+  using folder = temporaryFolder();
+  const { model } = writeFiles(folder.path), output = join(folder.path, "out.safetensors");
+  const run = convertModel({
+    input: model,
+    output,
+    options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" } },
+    workerUrl: WORKER,
+    workers: 2,
+    onPlan: () => rmSync(join(folder.path, ".out.safetensors.partial")),
+  });
+  await assert.rejects(run, (error) => {
+    assert.ok(error instanceof FileError, `${error}`);
+    assert.equal(error.message, `Cannot write ${JSON.stringify(output)}: no such file or folder`);
+    return error.code === "ENOENT";
+  });
+});
+
+Deno.test("a removed model is an error of its class, with the code of the operating system", async () => {
+  using folder = temporaryFolder();
+  const { model } = writeFiles(folder.path);
+  const run = convertModel({
+    input: model,
+    output: join(folder.path, "out.safetensors"),
+    options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" } },
+    workerUrl: WORKER,
+    workers: 2,
+    onPlan: () => rmSync(model),
+  });
+  await assert.rejects(run, (error) => error instanceof FileError && error.code === "ENOENT");
 });

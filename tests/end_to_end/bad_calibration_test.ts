@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { convertToInt8, FormatError } from "../../mod.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
 import {
   bytesOfFile,
@@ -85,7 +86,7 @@ const REFUSED: Readonly<Record<string, readonly [readonly Tensor[] | string, Reg
   {
     "a Hessian that is not symmetric": [
       [square(hessian((h) => h[3 * COLS + 1] = 50))],
-      /"blocks\.0\.lin\.weight".*not symmetric, hessian\[3, 1\]/,
+      /"blocks\.0\.lin\.hessian".*not symmetric, hessian\[3, 1\]/,
     ],
     "a negative diagonal": [
       [square(hessian((h) => h[5 * COLS + 5] = -1))],
@@ -153,6 +154,24 @@ Deno.test("quantsmith refuses bad calibration data with exit 1, naming file and 
       assert.equal(existsSync(output), false);
     });
   }
+});
+
+Deno.test("convertToInt8() rejects with the class and place of what a worker found in calibration data", async () => {
+  using folder = temporaryFolder();
+  const bad = square(hessian((h) => h[3 * COLS + 1] = 50));
+  const { code, output: outputPath, path } = await convert(folder.path, [bad]);
+  assert.equal(code, 1);
+  const input = join(folder.path, "in.safetensors");
+  await assert.rejects(
+    convertToInt8({ input, outputPath, calibrationPath: path, preset: { kind: "none" } }),
+    (error) => {
+      assert.ok(error instanceof FormatError, `${error}`);
+      assert.deepEqual([error.path, error.tensor], [path, `${LAYER}.hessian`]);
+      assert.match(error.rule, /not symmetric, hessian\[3, 1\]/);
+      return true;
+    },
+  );
+  assert.equal(existsSync(outputPath), false);
 });
 
 Deno.test("quantsmith tells of data it has no use for, and then rounds as without data", async (t) => {

@@ -73,7 +73,7 @@ Deno.test("every measure of a layer is in the JSON report, the table and the pag
     for (const cell of statisticCells(errors, "page")) assert.ok(row.includes(`<td>${cell}</td>`));
   }
   for (const title of PAGE_TITLES) assert.ok(html.includes(`<th>${title}</th>`), title);
-  for (const title of TABLE_TITLES) assert.ok(lines[0]!.includes(title), title);
+  assert.ok(lines.some((line) => TABLE_TITLES.every((title) => line.includes(title))), stdout);
 });
 
 Deno.test("--report FILE.html takes names of layers for text only", async () => {

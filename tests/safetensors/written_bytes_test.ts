@@ -31,7 +31,12 @@ Deno.test("WrittenChecker.holds() is true of what was written, and false once an
         assert.deepEqual(record.take(), []);
         const holds = async () => {
           writeFileSync(path, file);
-          await using checker = new WrittenChecker([{ path, startBytes: 100, totalBytes: SIZE }]);
+          await using checker = new WrittenChecker([{
+            output: path,
+            path,
+            startBytes: 100,
+            totalBytes: SIZE,
+          }]);
           const each = [];
           for (const bytes of written) each.push(await checker.holds(bytes));
           return each.every((one) => one);
@@ -68,7 +73,12 @@ Deno.test("WrittenChecker.holds() reads pieces that are longer than its buffer, 
   const [written] = record.take();
   for (const [length, expected] of [[bytes.length, true], [bytes.length - 1, false]] as const) {
     writeFileSync(path, bytes.subarray(0, length));
-    await using checker = new WrittenChecker([{ path, startBytes: 0, totalBytes: bytes.length }]);
+    await using checker = new WrittenChecker([{
+      output: path,
+      path,
+      startBytes: 0,
+      totalBytes: bytes.length,
+    }]);
     assert.equal(await checker.holds(written!), expected);
   }
 });

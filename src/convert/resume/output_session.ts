@@ -112,7 +112,11 @@ export class OutputSession {
         );
       }
       const finished = resume && left.kind === "work" ? left : null;
-      const places = files.map((file, i) => ({ ...layout.parts[i]!, path: paths.partial(file) }));
+      const places = files.map((file, i) => ({
+        ...layout.parts[i]!,
+        output: file,
+        path: paths.partial(file),
+      }));
       const checked = finished === null ? null : await checkFinished(finished.finished, {
         tasks: options.tasks,
         places,

@@ -7,7 +7,7 @@
  * inputs besides.
  */
 
-import { FormatError } from "../../core/errors.ts";
+import { FormatError, type FormatErrorPlace } from "../../core/errors.ts";
 import {
   addDirections,
   addGram,
@@ -344,10 +344,14 @@ export function refuseNonFinite(
   for (let k = 0; k < row.length; k++) {
     if (Number.isFinite(row[k])) continue;
     throw new FormatError(`${what}[${index}, ${k}] is ${row[k]}, needs a finite number`, {
-      path: data.path,
+      ...placeIn(data),
       hint: BAD_DATA_HINT,
     });
   }
+}
+
+function placeIn({ path, tensor }: Compensation["data"]): FormatErrorPlace {
+  return tensor === undefined ? { path } : { path, tensor };
 }
 
 /** Calls `make`; what it says of bad numbers gets the file that they are from. */
@@ -356,6 +360,6 @@ function explained<Result>({ data }: Compensation, make: () => Result): Result {
     return make();
   } catch (cause) {
     if (!(cause instanceof BadStatisticError)) throw cause;
-    throw new FormatError(cause.rule, { path: data.path, hint: BAD_DATA_HINT, cause });
+    throw new FormatError(cause.rule, { ...placeIn(data), hint: BAD_DATA_HINT, cause });
   }
 }

@@ -8,6 +8,7 @@
  */
 
 import { DeviceError } from "../../core/errors.ts";
+import { plainError } from "../../core/plain_error.ts";
 import { findAdapter } from "../../backend/webgpu/adapter.ts";
 import { Gpu } from "../../backend/webgpu/device.ts";
 import { selfTest } from "../../backend/webgpu/self_test.ts";
@@ -49,7 +50,7 @@ export async function ownGpu(
     };
   } catch (error) {
     Atomics.store(cells, GPU_STATE.failed, 1);
-    post({ kind: "unavailable", message: messageOf(error) });
+    post({ kind: "unavailable", error: plainError(error) });
     return (message) => {
       if (message.kind === "connect") answerWith(message.answer, GPU_ANSWER.failed);
     };
@@ -119,7 +120,7 @@ class GpuOwner {
   /** Tells the first failure; those that follow from it are silent. */
   #fail(error: unknown): void {
     if (Atomics.exchange(this.#state, GPU_STATE.failed, 1) !== 0) return;
-    this.#post({ kind: "failed", message: messageOf(error) });
+    this.#post({ kind: "failed", error: plainError(error) });
   }
 }
 
@@ -127,8 +128,4 @@ function answerWith(answer: SharedArrayBuffer, value: number): void {
   const cell = new Int32Array(answer);
   Atomics.store(cell, 0, value);
   Atomics.notify(cell, 0);
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

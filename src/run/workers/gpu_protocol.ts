@@ -1,5 +1,6 @@
 /** What the main thread, the workers and the owner of the GPU say to one another. */
 
+import type { PlainError } from "../../core/plain_error.ts";
 import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
 import type { Fault } from "../../backend/webgpu/device.ts";
 import type { GpuRequest } from "../gpu_requests.ts";
@@ -52,6 +53,6 @@ export type GpuReport =
     readonly distrust: string | null;
   }
   /** There is no device to begin with. */
-  | { readonly kind: "unavailable"; readonly message: string }
+  | { readonly kind: "unavailable"; readonly error: PlainError }
   /** It failed; what it had been given is done on the CPU. */
-  | { readonly kind: "failed"; readonly message: string };
+  | { readonly kind: "failed"; readonly error: PlainError };

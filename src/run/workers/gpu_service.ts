@@ -5,10 +5,12 @@ import type { Worker } from "node:worker_threads";
 import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
 import type { Fault } from "../../backend/webgpu/device.ts";
 import { DeviceError } from "../../core/errors.ts";
+import { plainError } from "../../core/plain_error.ts";
 import { type GpuPlacement, placementWithin } from "../gpu_tasks.ts";
 import type { GpuLink } from "./gpu_client.ts";
 import { GPU_STATE, type GpuMessage, type GpuReport } from "./gpu_protocol.ts";
-import { send, startWorker, threadFault } from "./start_worker.ts";
+import { reportedError } from "./error_classes.ts";
+import { send, startWorker, threadError } from "./start_worker.ts";
 
 /** Workers of devices that were closed; see {@link GpuService.close}. */
 const idle = new Set<Worker>();
@@ -57,9 +59,12 @@ export class GpuService {
     this.#worker = worker;
     this.#state = state;
     worker.on("message", (report: GpuReport) => {
-      if (report.kind === "failed") this.#fail(report.message);
+      if (report.kind === "failed") this.#fail(report.error.message);
     });
-    worker.on("error", (error) => this.#fail(threadFault(error)));
+    worker.on(
+      "error",
+      (error) => this.#fail(threadError("Cannot use the GPU any more", error).message),
+    );
   }
 
   /**
@@ -81,7 +86,10 @@ export class GpuService {
     const report = await new Promise<GpuReport>((resolve) => {
       worker.once("message", resolve);
       worker.once("error", (error) => {
-        resolve({ kind: "unavailable", message: `Cannot start the GPU: ${threadFault(error)}` });
+        resolve({
+          kind: "unavailable",
+          error: plainError(threadError("Cannot start the GPU", error)),
+        });
       });
       const start: GpuMessage = { kind: "gpu", state: state.buffer as SharedArrayBuffer };
       worker.postMessage(start);
@@ -93,7 +101,7 @@ export class GpuService {
       return service;
     }
     worker.terminate();
-    throw new DeviceError(report.message);
+    throw deviceError(reportedError(report.error));
   }
 
   /** How many requests the device has done. */
@@ -159,4 +167,9 @@ export class GpuService {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** Whatever keeps the device from being used is a failure of the device: `--device auto` goes on without. */
+function deviceError(cause: Error): DeviceError {
+  return cause instanceof DeviceError ? cause : new DeviceError(cause.message, { cause });
 }

@@ -1,5 +1,6 @@
 /** What the main thread and its workers say to one another. Plain data only. */
 
+import type { PlainError } from "../../core/plain_error.ts";
 import type { InputPath } from "../../remote/input_path.ts";
 import type { OutputPlace } from "../../safetensors/output_set.ts";
 import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
@@ -59,9 +60,12 @@ export type WorkerMessage =
   | { readonly kind: "nonFinite"; readonly task: number }
   /** The worker has left the run. */
   | { readonly kind: "finished" }
-  | {
-    readonly kind: "failed";
-    readonly task: number;
-    readonly message: string;
-    readonly code: string;
-  };
+  | WorkFailure;
+
+/** A worker could not go on. */
+export interface WorkFailure {
+  readonly kind: "failed";
+  /** The task it was at; -1: none yet. */
+  readonly task: number;
+  readonly error: PlainError;
+}

@@ -19,7 +19,8 @@ import type { Patience } from "../../remote/patience.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
 import { openModel } from "../../safetensors/reader.ts";
 import { openRemote } from "../../safetensors/remote_model.ts";
-import { startWorker, threadFault } from "./start_worker.ts";
+import { reportedError } from "./error_classes.ts";
+import { startWorker, threadError } from "./start_worker.ts";
 
 /** How a model is opened. */
 export interface InputOptions {
@@ -123,15 +124,17 @@ function started(
     signal?.addEventListener("abort", stop, { once: true });
     worker.on("message", (report: FetchReport) => {
       if (report.kind === "retry") onRetry?.(report.text);
-      else if (report.kind === "failed") reject(new Error(report.message));
-      else {
+      else if (report.kind === "failed") {
+        killChannel(message.channel); // who reads would wait forever
+        reject(reportedError(report.error));
+      } else {
         signal?.removeEventListener("abort", stop);
         resolve();
       }
     });
     worker.on("error", (error) => {
       killChannel(message.channel); // who reads would wait forever
-      reject(new Error(`Cannot run the thread that fetches: ${threadFault(error)}`));
+      reject(threadError("Cannot run the thread that fetches", error));
     });
     worker.postMessage(message);
   });

@@ -4,6 +4,7 @@
  */
 
 import { closeSync, openSync } from "node:fs";
+import { plainError } from "../../core/plain_error.ts";
 import { Arena } from "../../backend/cpu/arena.ts";
 import { WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
 import { type LinalgContext, soloContext } from "../../linalg/context.ts";
@@ -12,6 +13,7 @@ import { AtomicsTeam, TeamAbortedError } from "../../linalg/team.ts";
 import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
 import { writeExactly } from "../../safetensors/output_file.ts";
 import { InterruptedRead } from "../../remote/channel.ts";
+import { explained } from "../../safetensors/io_error.ts";
 import { InputFiles } from "../../safetensors/input_files.ts";
 import { placeOf } from "../../safetensors/output_set.ts";
 import { WriteRecord } from "../../safetensors/written_bytes.ts";
@@ -43,14 +45,17 @@ export function runAll(run: RunMessage, post: Post): void {
     Atomics.store(control, CONTROL.stop, 1);
     team.abort();
     if (!isFollowing) {
-      const message = error instanceof Error ? error.message : String(error);
-      const code = error instanceof Error ? (error as NodeJS.ErrnoException).code ?? "" : "";
-      post({ kind: "failed", task: chunks.task, message, code });
+      post({ kind: "failed", task: chunks.task, error: plainError(error) });
     }
   } finally {
     chunks.close();
   }
   post({ kind: "finished" });
+}
+
+/** The first half of a message. */
+function writing(output: string): string {
+  return `Cannot write ${JSON.stringify(output)}`;
 }
 
 /** This worker's part of a run. */
@@ -107,7 +112,9 @@ class Chunks {
   open(): void {
     const { outputs } = this.#run;
     this.#inputs.open();
-    for (const { path } of outputs) this.#outputs.push(openSync(path, "r+"));
+    for (const { output, path } of outputs) {
+      this.#outputs.push(explained(writing(output), () => openSync(path, "r+")));
+    }
   }
 
   close(): void {
@@ -196,7 +203,9 @@ class Chunks {
   #write(view: Uint8Array, address: number): void {
     const { outputs } = this.#run;
     const place = placeOf(outputs, address);
-    writeExactly(this.#outputs[place]!, view, address - outputs[place]!.startBytes);
+    const { output, startBytes } = outputs[place]!;
+    const fd = this.#outputs[place]!;
+    explained(writing(output), () => writeExactly(fd, view, address - startBytes));
     this.#record?.add(view, address);
   }
 

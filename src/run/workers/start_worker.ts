@@ -30,9 +30,21 @@ function entryOf(url: URL): URL {
   );
 }
 
-/** Returns what the "error" of a thread says. */
-export function threadFault(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+/**
+ * Returns the error for the "error" event of a thread.
+ *
+ * @param what the first half of its message: `Cannot run a worker`.
+ */
+export function threadError(what: string, cause: unknown): Error {
+  return new Error(`${what}: ${reasonOf(cause)}`, { cause });
+}
+
+function reasonOf(cause: unknown): string {
+  if (!(cause instanceof Error)) return String(cause);
+  const { code } = cause as NodeJS.ErrnoException;
+  return code === "ERR_WORKER_OUT_OF_MEMORY"
+    ? "it ran out of memory; fewer workers (`--workers`) need less"
+    : cause.message;
 }
 
 /** Tells a thread something, and gives it `ports`. */

@@ -4,6 +4,7 @@
  */
 
 import { parentPort } from "node:worker_threads";
+import { plainError } from "../../core/plain_error.ts";
 import type { FetchMessage, FetchReport } from "../../remote/fetch_thread.ts";
 import type { GpuMessage, GpuReport, GpuStartMessage } from "./gpu_protocol.ts";
 import type { RunMessage, WorkerMessage } from "./protocol.ts";
@@ -17,20 +18,22 @@ port.on("message", (message: Told) => take(message));
 
 /** Takes what a worker is told as long as it is nothing else. */
 function begin(message: Told): void {
-  if (!("kind" in message)) takePart(message).catch(giveUp);
-  else if (message.kind === "gpu") becomeGpuOwner(message).catch(giveUp);
-  else if (message.kind === "fetch") fetchFiles(message).catch(giveUp);
+  if (!("kind" in message)) {
+    takePart(message).catch((cause) => {
+      report({ kind: "failed", task: -1, error: plainError(cause) });
+      report({ kind: "finished" });
+    });
+  } else if (message.kind === "gpu") {
+    becomeGpuOwner(message).catch((cause) =>
+      report({ kind: "unavailable", error: plainError(cause) })
+    );
+  } else if (message.kind === "fetch") {
+    fetchFiles(message).catch((cause) => report({ kind: "failed", error: plainError(cause) }));
+  }
 }
 
 function report(message: WorkerMessage | GpuReport | FetchReport): void {
   port.postMessage(message);
-}
-
-/** Fails in a way that the main thread hears of, in every runtime. */
-function giveUp(error: unknown): void {
-  setTimeout(() => {
-    throw error;
-  });
 }
 
 /** Does this worker's part of a run. */

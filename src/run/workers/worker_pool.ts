@@ -12,7 +12,6 @@ import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { InterruptedError } from "../../core/errors.ts";
 import type { InputPath } from "../../remote/input_path.ts";
 import { abortTeam, createTeamControl } from "../../linalg/team.ts";
-import { WRONG_RESULT, WrongResultError } from "../checks/gpu_check.ts";
 import { inputBytesOf, needsLinalg, scratchBytes, sharedBytes } from "../task_kinds.ts";
 import type { OutputPlace } from "../../safetensors/output_set.ts";
 import { foldNumbers, SLOT_LENGTH, slotsIn, type TaskNumbers } from "../layer_statistics.ts";
@@ -23,8 +22,9 @@ import type { GpuService } from "./gpu_service.ts";
 import { Checkpoints, restore, type RunJournal } from "./checkpoints.ts";
 import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Note } from "../note.ts";
-import { send, startWorker, threadFault } from "./start_worker.ts";
-import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
+import { send, startWorker, threadError } from "./start_worker.ts";
+import { reportedError, saysWhat } from "./error_classes.ts";
+import { CONTROL, type RunMessage, type WorkerMessage, type WorkFailure } from "./protocol.ts";
 
 /** Arenas start at multiples of this. */
 const ARENA_UNIT = 1 << 16;
@@ -235,6 +235,10 @@ export class WorkerPool {
     await Promise.all(this.#workers.map((worker, index) =>
       new Promise<void>((resolve) => {
         const message = messageFor(index);
+        const stop = (): void => {
+          Atomics.store(new Int32Array(message.control), CONTROL.stop, 1);
+          abortTeam(new Int32Array(message.teamControl));
+        };
         worker.removeAllListeners("message").removeAllListeners("error");
         worker.on("message", (report: WorkerMessage) => {
           switch (report.kind) {
@@ -251,6 +255,7 @@ export class WorkerPool {
               failure ??= new NonFiniteError(report.task, list.tasks[report.task]!.name);
               break;
             case "failed":
+              stop();
               failure ??= failureOf(report, list);
               break;
             case "finished":
@@ -258,9 +263,8 @@ export class WorkerPool {
           }
         });
         worker.on("error", (error) => {
-          Atomics.store(new Int32Array(message.control), CONTROL.stop, 1);
-          abortTeam(new Int32Array(message.teamControl));
-          failure ??= new Error(`Cannot run worker: ${threadFault(error)}`);
+          stop();
+          failure ??= threadError("Cannot run a worker", error);
           resolve();
         });
         send(worker, message, message.gpu === null ? [] : [message.gpu.port]);
@@ -279,13 +283,12 @@ export class WorkerPool {
   }
 }
 
-function failureOf(report: { task: number; message: string; code: string }, list: TaskList): Error {
-  if (report.code === WRONG_RESULT) return new WrongResultError(report.message);
-  const where = report.task < 0
-    ? ""
-    : ` of tensor ${JSON.stringify(list.tasks[report.task]!.name)}`;
-  const reason = report.code === "ENOSPC" ? "the disk is full" : report.message;
-  return new Error(`Cannot do the work${where}: ${reason}`);
+/** What a worker reported, of its class, with the tensor that it was at if the message does not say what failed. */
+function failureOf({ task, error }: WorkFailure, list: TaskList): Error {
+  const failure = reportedError(error);
+  if (task < 0 || saysWhat(failure)) return failure;
+  const name = JSON.stringify(list.tasks[task]!.name);
+  return new Error(`Cannot process tensor ${name}: ${failure.message}`, { cause: failure });
 }
 
 function sumTask(list: TaskList, slots: Float64Array, task: number): TaskNumbers {
