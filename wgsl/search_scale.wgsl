@@ -1,18 +1,21 @@
-// searchScale: shrinks each scale to the candidate of least squared error. Candidates, margin and the order
-// of all sums are those of asm/search_scale.ts, which says why.
+// searchScale: shrinks each scale to the candidate of least squared error. Candidates, sums and margin are those
+// of asm/search_scale.ts, which says why.
 //
 // Layout: x f32 [rows, cols] row-major, scales f32 [rows / groupRows, cols / groupCols], in place. A
-// workgroup a group; an invocation sums one run of 64 columns, for four candidates at once, in the four
-// lanes that the definition has; runs are then added one after the other.
-// NaN or infinity in a group, an all-zero group, or a scale that is not a positive finite number: the
-// scale stays as it is.
-// Class: exact: products are kept from being fused with sums (`keep`), quotients are true ones (`divide`).
+// workgroup a group; an invocation takes every 64th column of each row.
+// The scale stays as it is if it is not between 2^-110 and infinity, or if a value is NaN, infinite or more than
+// 127.5 steps.
+// Class: exact: errors are integers, summed in 64 bits, in any order; the few products are kept from being
+// fused with sums (`keep`), quotients are true ones (`divide`).
 
 struct Params {
   cols: u32,
   groupRows: u32,
   groupCols: u32,
   groups: u32,
+  delta: f32,
+  top: f32,
+  allowance: f32,
   zero: u32,
 }
 
@@ -20,14 +23,16 @@ struct Params {
 @group(0) @binding(1) var<storage, read_write> scales: array<f32>;
 @group(0) @binding(2) var<storage, read> x: array<u32>;
 
-const RUN = 64u;
-const RUNS = 64u; // that a workgroup sums at a time
-const MARGIN = 1.0 - 1.0 / 4096.0;
+const CANDIDATES = 8u;
+const SUMS = 9u;
+const INVOCATIONS = 64u;
+const MAGIC = 0x4b000000u; // the bits of 2^23: integers below are what was added to it
+const QMAX = 127 * 65536;
+const SCALE_MIN = 0x08800000u; // the bits of 2^-110
 
-var<workgroup> partial: array<array<vec4f, 4>, 64>;
-var<workgroup> sums: array<f32, 4>;
-var<workgroup> notFinite: array<u32, 64>;
-var<workgroup> entry: f32;
+var<workgroup> partial: array<array<vec2u, 9>, 64>;
+var<workgroup> refused: array<u32, 64>;
+var<workgroup> totals: array<vec2u, 9>;
 
 @compute @workgroup_size(64)
 fn main(
@@ -42,139 +47,112 @@ fn main(
   let across = params.cols / params.groupCols;
   let start = (group / across) * params.groupRows * params.cols +
     (group % across) * params.groupCols;
-  if (local == 0u) {
-    entry = scales[group];
-  }
-  // The same for the whole workgroup, which the compiler must know: there are barriers further down.
-  let s0 = workgroupUniformLoad(&entry);
+  let s0 = scales[group];
   let bits = bitcast<u32>(s0);
-  if (bits == 0u || bits >= INFINITE) {
-    return;
-  }
-  let errors = squaredErrors(start, vec4f(divide(1.0, s0)), local);
-  let first = errors.x;
-  let firstBits = bitcast<u32>(first);
-  if (firstBits == 0u || firstBits >= INFINITE) {
-    return;
-  }
-  let wanted = keep(vec4f(1.45 * divide(first, 127.0 * 127.0)), params.zero).x;
-  let width = min(max(wanted, 0.022), 0.5);
-  let step = width * 0.25;
-  var limit = first * MARGIN;
-  var best = 1.0;
-
-  let f1 = 1.0 - step;
-  let f2 = f1 - step;
-  let f3 = f2 - step;
-  let coarse = vec4f(f1, f2, f3, f3 - step);
-  var costs = costsOf(start, s0, coarse, local);
-  for (var k = 0u; k < 4u; k++) {
-    if (costs[k] < limit) {
-      limit = costs[k];
-      best = coarse[k];
-    }
-  }
-  let half = step * 0.5;
-  let quarter = step * 0.25;
-  var fine = vec4f(best + half, best + quarter, best - quarter, best - half);
-  if (best == 1.0) {
-    let g1 = 1.0 - quarter;
-    let g2 = g1 - quarter;
-    let g3 = g2 - quarter;
-    fine = vec4f(g1, g2, g3, g3 - quarter * 0.5);
-  }
-  costs = costsOf(start, s0, fine, local);
-  for (var k = 0u; k < 4u; k++) {
-    if (costs[k] < limit) {
-      limit = costs[k];
-      best = fine[k];
-    }
-  }
-  if (local == 0u) {
-    scales[group] = s0 * best;
-  }
-}
-
-// cost(f) of four factors.
-fn costsOf(start: u32, s0: f32, factors: vec4f, local: u32) -> vec4f {
-  let smaller = keep(s0 * factors, params.zero);
-  let inverses = vec4f(
-    divide(1.0, smaller.x),
-    divide(1.0, smaller.y),
-    divide(1.0, smaller.z),
-    divide(1.0, smaller.w),
-  );
-  let errors = squaredErrors(start, inverses, local);
-  return keep(factors * factors, params.zero) * errors;
-}
-
-// The sums of squared rounding errors of the group, in steps, for four reciprocal scales; infinite where the
-// group has NaN or infinity.
-fn squaredErrors(start: u32, inverses: vec4f, local: u32) -> vec4f {
-  let runsPerRow = (params.groupCols + RUN - 1u) / RUN;
-  let runs = params.groupRows * runsPerRow;
-  var total = vec4f(0.0); // the four lanes of candidate `local`, for the first four invocations
-  var isFiniteSoFar = true;
-  for (var begin = 0u; begin < runs; begin += RUNS) {
-    let run = begin + local;
-    if (run < runs) {
-      let row = run / runsPerRow;
-      let left = (run % runsPerRow) * RUN;
-      partial[local] = errorsOfRun(
-        start + row * params.cols + left,
-        min(RUN, params.groupCols - left),
-        inverses,
-        local,
-      );
-    }
-    workgroupBarrier();
-    if (local < 4u) {
-      for (var k = 0u; k < min(RUNS, runs - begin); k++) {
-        total += partial[k][local];
-        isFiniteSoFar = isFiniteSoFar && notFinite[k] == 0u;
+  let isUsable = bits > SCALE_MIN && bits < INFINITE;
+  refused[local] = select(1u, 0u, isUsable);
+  var sums: array<vec2u, 9>;
+  if (isUsable) {
+    let inverse = divide(65536.0, s0);
+    let growth = kept(inverse * params.delta);
+    let top = i32(params.top);
+    for (var r = 0u; r < params.groupRows; r++) {
+      let row = start + r * params.cols;
+      for (var c = local; c < params.groupCols; c += INVOCATIONS) {
+        let magnitude = x[row + c] & MAGNITUDE;
+        let rounded = bitcast<u32>(kept(bitcast<f32>(magnitude) * inverse) + 8388608.0);
+        if (magnitude >= INFINITE || rounded > MAGIC + 127u * 65536u + 32768u) {
+          refused[local] = 1u;
+          continue;
+        }
+        let q = i32(bitcast<u32>(kept(bitcast<f32>(magnitude) * growth) + 8388608.0) - MAGIC);
+        var u = i32(rounded - MAGIC) + 8;
+        let mayClip = u - 8 > top;
+        for (var k = 0u; k < SUMS; k++) {
+          var e = (u << 16u) >> 16u;
+          if (mayClip) {
+            e = max(e, u - QMAX);
+          }
+          sums[k] = plus(sums[k], square(e >> 4u));
+          u += q;
+        }
       }
     }
-    workgroupBarrier();
   }
-  if (local < 4u) {
-    sums[local] = select(infinity(), (total.x + total.y) + (total.z + total.w), isFiniteSoFar);
+  partial[local] = sums;
+  workgroupBarrier();
+  if (local < SUMS) {
+    var total = vec2u(0u);
+    for (var k = 0u; k < INVOCATIONS; k++) {
+      total = plus(total, partial[k][local]);
+    }
+    totals[local] = total;
   }
-  let result = workgroupUniformLoad(&sums);
-  return vec4f(result[0], result[1], result[2], result[3]);
+  workgroupBarrier();
+  if (local == 0u) {
+    var isRefused = false;
+    for (var k = 0u; k < INVOCATIONS; k++) {
+      isRefused = isRefused || refused[k] != 0u;
+    }
+    if (!isRefused) {
+      scales[group] = s0 * bestFactor();
+    }
+  }
 }
 
-// Lane j of candidate c: the sum over columns j, j + 4, ... of one run.
-fn errorsOfRun(at: u32, length: u32, inverses: vec4f, local: u32) -> array<vec4f, 4> {
-  var lanes: array<vec4f, 4>;
-  notFinite[local] = 0u;
-  for (var j = 0u; j < length; j += 4u) {
-    var bits = vec4u(x[at + j], 0u, 0u, 0u);
-    // What is beyond the end counts as zero, which adds exactly nothing.
-    if (j + 1u < length) {
-      bits.y = x[at + j + 1u];
-    }
-    if (j + 2u < length) {
-      bits.z = x[at + j + 2u];
-    }
-    if (j + 3u < length) {
-      bits.w = x[at + j + 3u];
-    }
-    bits &= vec4u(MAGNITUDE);
-    if (any(bits >= vec4u(INFINITE))) {
-      notFinite[local] = 1u;
-    }
-    let magnitudes = bitcast<vec4f>(bits);
-    lanes[0] = addError(lanes[0], magnitudes, inverses.x);
-    lanes[1] = addError(lanes[1], magnitudes, inverses.y);
-    lanes[2] = addError(lanes[2], magnitudes, inverses.z);
-    lanes[3] = addError(lanes[3], magnitudes, inverses.w);
+// The factor of least cost, of the sums in `totals`.
+fn bestFactor() -> f32 {
+  let first = totals[0];
+  let length = 64u - select(countLeadingZeros(first.y), 32u + countLeadingZeros(first.x), first.y == 0u);
+  if (length == 0u) {
+    return 1.0;
   }
-  return lanes;
+  // 22 bits for the first sum, so that four times as much, all that can win, has 24.
+  let shift = u32(max(0, i32(length) - 22));
+  let unit = bitcast<f32>((127u - shift) << 23u); // 2^-shift
+  var limit = kept(f32(shifted(first, shift)) * (255.0 / 256.0)) - kept(params.allowance * unit);
+  var best = 1.0;
+  for (var k = 1u; k <= CANDIDATES; k++) {
+    let sum = shifted(totals[k], shift);
+    if (sum >= 0x1000000u) {
+      continue;
+    }
+    let factor = divide(1.0, 1.0 + kept(f32(k) * params.delta));
+    let cost = kept(kept(factor * factor) * f32(sum));
+    if (cost < limit) {
+      limit = cost;
+      best = factor;
+    }
+  }
+  return best;
 }
 
-// sum + (t - min(roundHalfEven(t), 127))^2 with t = magnitude * inverse.
-fn addError(sum: vec4f, magnitudes: vec4f, inverse: f32) -> vec4f {
-  let t = keep(magnitudes * inverse, params.zero);
-  let e = t - min(round(t), vec4f(127.0));
-  return sum + keep(e * e, params.zero);
+// a + b of 64 bits, the low word first.
+fn plus(a: vec2u, b: vec2u) -> vec2u {
+  let low = a.x + b.x;
+  return vec2u(low, a.y + b.y + select(0u, 1u, low < a.x));
+}
+
+// e * e in 64 bits, of a number of up to 20 bits.
+fn square(e: i32) -> vec2u {
+  let magnitude = u32(abs(e));
+  let high = magnitude >> 10u;
+  let low = magnitude & 0x3ffu;
+  let top = high * high;
+  return plus(vec2u(top << 20u, top >> 12u), vec2u(((2u * high * low) << 10u) + low * low, 0u));
+}
+
+// value >> shift, or 2^32 - 1 if that has more than 32 bits. `shift` is below 32.
+fn shifted(value: vec2u, shift: u32) -> u32 {
+  if (shift == 0u) {
+    return select(value.x, 0xffffffffu, value.y != 0u);
+  }
+  if ((value.y >> shift) != 0u) {
+    return 0xffffffffu;
+  }
+  return (value.x >> shift) | (value.y << (32u - shift));
+}
+
+fn kept(v: f32) -> f32 {
+  return keep(vec4f(v), params.zero).x;
 }

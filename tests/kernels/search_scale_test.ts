@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { type Grid, groupCount } from "../../src/backend/backend.ts";
+import { referenceKernels } from "../../src/backend/reference/reference_kernels.ts";
 import {
   assertSameBits,
   assertSameOnAllBackends,
@@ -82,6 +83,53 @@ testEachBackend(
     assert(10 * Math.log10(before / after) > 0.1);
   },
 );
+
+/** Squared error of `t` (magnitudes in steps of the largest scale) with a scale smaller by `factor`. */
+function costOf(t: Float32Array, factor: number): number {
+  let sum = 0;
+  for (const value of t) {
+    const steps = value / factor;
+    sum += (steps - Math.min(127, Math.round(steps))) ** 2;
+  }
+  return factor * factor * sum;
+}
+
+/** The least squared error among nine scales that close in on the best, in f64. */
+function bestOfNine(t: Float32Array): number {
+  const start = costOf(t, 1);
+  const step = Math.min(Math.max(1.45 * start / 127 ** 2, 0.022), 0.5) / 4;
+  let least = start, best = 1;
+  const consider = (factor: number) => {
+    const cost = costOf(t, factor);
+    if (cost < least) [least, best] = [cost, factor];
+  };
+  for (let k = 1; k <= 4; k++) consider(1 - k * step);
+  const center = best;
+  const fine = center === 1 ? [-0.25, -0.5, -0.75, -0.875] : [0.5, 0.25, -0.25, -0.5];
+  for (const offset of fine) consider(center + offset * step);
+  return least;
+}
+
+Deno.test("searchScale() is within 0.3 % of the squared error of a search that closes in on the best scale", () => {
+  for (const cols of [64, 256, 1024, 3072, 4096, 16384]) {
+    const rows = Math.ceil(200_000 / cols);
+    const x = values(cols, rows * cols, "plain");
+    const grid = { rows, cols, groupRows: 1, groupCols: cols };
+    const start = new Float32Array(rows);
+    referenceKernels.absmax(start, x, grid);
+    referenceKernels.scaleFromAbsmax(start, start);
+    const scales = start.slice();
+    referenceKernels.searchScale(scales, x, grid);
+    let got = 0, want = 0;
+    for (let r = 0; r < rows; r++) {
+      const t = x.slice(r * cols, (r + 1) * cols).map((value) => Math.abs(value) / start[r]!);
+      const square = start[r]! ** 2;
+      got += square * costOf(t, scales[r]! / start[r]!);
+      want += square * bestOfNine(t);
+    }
+    assert(got <= 1.003 * want, `${cols} columns: ${got / want}`);
+  }
+});
 
 testEachBackend(
   "searchScale() keeps the scale of groups it can say nothing about",

@@ -1,83 +1,85 @@
-/** searchScale: see `Kernels.searchScale`; `asm/search_scale.ts` argues for the candidates. */
+/** searchScale: see `Kernels.searchScale`; `asm/search_scale.ts` argues for the candidates and the sums. */
 
 import type { Grid } from "../backend.ts";
 import { checkGrid } from "../kernel_checks.ts";
+import {
+  SEARCH_CANDIDATES as CANDIDATES,
+  SEARCH_SCALE_MIN,
+  SEARCH_STEP as STEP,
+  type SearchRange,
+  searchRange,
+} from "../search_range.ts";
 import { roundHalfEven } from "./round_half_even.ts";
 
 const f32 = Math.fround;
 
-/** Columns whose errors are added up in four lanes before they join the total. */
-const RUN = 64;
-/** What a candidate must beat: an improvement that is more than rounding of the sums. */
-const MARGIN = 1 - 1 / 4096;
+const QMAX = 127;
 
 /** Shrinks each scale to the candidate of least squared error. In place. */
 export function searchScale(scales: Float32Array, x: Float32Array, grid: Grid): void {
   checkGrid("searchScale", grid, { x }, { scales });
+  const range = searchRange(grid.groupRows * grid.groupCols);
   let g = 0;
   for (let top = 0; top < grid.rows; top += grid.groupRows) {
     for (let left = 0; left < grid.cols; left += grid.groupCols) {
-      const groupRows: Float32Array[] = [];
+      const group: Float32Array[] = [];
       for (let r = top; r < top + grid.groupRows; r++) {
         const at = r * grid.cols + left;
-        groupRows.push(x.subarray(at, at + grid.groupCols));
+        group.push(x.subarray(at, at + grid.groupCols));
       }
-      scales[g] = searchGroup(groupRows, scales[g]!);
+      scales[g] = searchGroup(group, scales[g]!, range);
       g++;
     }
   }
 }
 
 /** The best scale of one group, given as its rows. */
-function searchGroup(rows: Float32Array[], s0: number): number {
-  const start = squaredError(rows, f32(1 / s0));
-  if (!(start > 0 && start < Infinity && s0 > 0)) return s0;
-  const share = f32(f32(1.45) * f32(start / 16129)); // 16129 = 127^2
-  const width = Math.min(Math.max(share, f32(0.022)), 0.5);
-  const step = width / 4;
+function searchGroup(rows: Float32Array[], s0: number, range: SearchRange): number {
+  if (!(s0 > SEARCH_SCALE_MIN && s0 < Infinity)) return s0;
+  const inverse = f32(STEP / s0);
+  const growth = f32(inverse * range.delta);
+  // Beyond it, a value may clip at the last candidate.
+  const top = toInteger(range.top);
+  const sums = new Float64Array(CANDIDATES + 1); // exact: below 2^53
+  for (const row of rows) {
+    for (const value of row) {
+      const magnitude = Math.abs(value);
+      const u0 = toInteger(f32(magnitude * inverse));
+      if (!(u0 <= (QMAX + 0.5) * STEP)) return s0;
+      const q = toInteger(f32(magnitude * growth));
+      for (let k = 0; k <= CANDIDATES; k++) {
+        const u = u0 + 8 + k * q;
+        const wrapped = u << 16 >> 16;
+        const error = (u0 > top ? Math.max(wrapped, u - QMAX * STEP) : wrapped) >> 4;
+        sums[k]! += error * error;
+      }
+    }
+  }
+  return f32(s0 * bestFactor(sums, range));
+}
 
+/** `x`, not negative, as the nearest integer where that is below 2^23, as `x + 2^23` in f32 gives it. */
+function toInteger(x: number): number {
+  return x < 2 ** 23 ? roundHalfEven(x) : x;
+}
+
+/** The factor of least cost, by which the scale shrinks. */
+function bestFactor(sums: Float64Array, { delta, allowance }: SearchRange): number {
+  const start = sums[0]!;
+  if (start === 0) return 1;
+  let unit = 1; // leaves 22 bits of the first sum, so that four times as much, all that can win, has 24
+  while (start / unit >= 2 ** 22) unit *= 2;
+  let limit = f32(f32(Math.floor(start / unit) * (255 / 256)) - f32(allowance / unit));
   let best = 1;
-  let limit = f32(start * MARGIN);
-  const consider = (factor: number): void => {
-    const error = squaredError(rows, f32(1 / f32(s0 * factor)));
-    const cost = f32(f32(factor * factor) * error);
+  for (let k = 1; k <= CANDIDATES; k++) {
+    const sum = Math.floor(sums[k]! / unit);
+    if (sum >= 2 ** 24) continue;
+    const factor = f32(1 / f32(1 + f32(k * delta)));
+    const cost = f32(f32(factor * factor) * sum);
     if (cost < limit) {
       limit = cost;
       best = factor;
     }
-  };
-
-  const coarse = [f32(1 - step)];
-  for (let k = 1; k < 4; k++) coarse.push(f32(coarse[k - 1]! - step));
-  coarse.forEach(consider);
-  fineCandidates(best, step).forEach(consider);
-  return f32(s0 * best);
-}
-
-/** Four factors around `best`, or below it where it is 1. */
-function fineCandidates(best: number, step: number): number[] {
-  const half = step / 2, quarter = step / 4, eighth = step / 8;
-  if (best !== 1) {
-    return [f32(best + half), f32(best + quarter), f32(best - quarter), f32(best - half)];
   }
-  const first = f32(1 - quarter), second = f32(first - quarter), third = f32(second - quarter);
-  return [first, second, third, f32(third - eighth)];
-}
-
-/** Sum of squared rounding errors, in steps of the scale, in the order that the definition fixes. */
-function squaredError(rows: Float32Array[], inverse: number): number {
-  const total = new Float32Array(4);
-  for (const row of rows) {
-    for (let left = 0; left < row.length; left += RUN) {
-      const run = row.subarray(left, left + RUN);
-      const lanes = new Float32Array(4);
-      run.forEach((value, j) => {
-        const t = f32(Math.abs(value) * inverse);
-        const error = f32(t - Math.min(127, Number.isFinite(t) ? roundHalfEven(t) : t));
-        lanes[j % 4] = lanes[j % 4]! + f32(error * error);
-      });
-      for (let lane = 0; lane < 4; lane++) total[lane] = total[lane]! + lanes[lane]!;
-    }
-  }
-  return f32(f32(total[0]! + total[1]!) + f32(total[2]! + total[3]!));
+  return best;
 }

@@ -102,7 +102,7 @@ export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKer
     return [exact(out)];
   },
   searchScale: async (kernels, random) => {
-    const x = normal(random, COUNT), scales = new Float32Array(groupCount(GRID)).fill(3.5 / 127);
+    const x = normal(random, COUNT), scales = new Float32Array(groupCount(GRID)).fill(6 / 127);
     await kernels.searchScale(scales, x, GRID);
     return [exact(scales)];
   },

@@ -64,7 +64,7 @@ export const searchScale = shader("search_scale", {
   code: searchScaleCode,
   libraries,
   buffers: ["write", "read"],
-  params: { ...GRID, zero: "u32" },
+  params: { ...GRID, delta: "f32", top: "f32", allowance: "f32", zero: "u32" },
 });
 
 export const quantize = shader("quantize", {

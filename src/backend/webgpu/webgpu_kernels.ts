@@ -25,6 +25,7 @@ import {
   checkRotate,
   checkSameLength,
 } from "../kernel_checks.ts";
+import { searchRange } from "../search_range.ts";
 import { Batch, type Slot } from "./batch.ts";
 import type { Gpu } from "./device.ts";
 import * as shaders from "./shaders.ts";
@@ -70,7 +71,8 @@ export function recordScaleFromAbsmax(batch: Batch, scales: Slot, count: number)
 
 /** Records `searchScale`, in place. */
 export function recordSearchScale(batch: Batch, scales: Slot, x: Slot, grid: Grid): void {
-  const params = { ...gridParams(grid), zero: 0 };
+  const range = searchRange(grid.groupRows * grid.groupCols);
+  const params = { ...gridParams(grid), ...range, zero: 0 };
   batch.dispatch(shaders.searchScale, [scales, x], params, groupCount(grid));
 }
 
