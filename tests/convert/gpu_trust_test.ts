@@ -117,7 +117,7 @@ const NOT_TESTED = [
 ];
 
 /** Half of a group chooses the same scales: another edit for it. */
-const SEARCH = { from: "scales[group] = s0 * best;", to: "scales[group] = s0 * best * 0.99;" };
+const SEARCH = { from: "s0 * bestFactor()", to: "s0 * bestFactor() * 0.99" };
 
 testGpuOnly("a device whose scale search goes wrong is not trusted", async () => {
   using folder = temporaryFolder();
