@@ -29,7 +29,8 @@ const child = spawn(
     "--parallel",
     "--preload=tests/support/fixed_seed.ts",
     ...args,
-    ...(namesPaths ? [] : ["tests/"]),
+    // Those have a task of their own: they take minutes, and browsers.
+    ...(namesPaths ? [] : ["--ignore=tests/browser", "tests/"]),
   ],
   {
     cwd: fileURLToPath(new URL("..", import.meta.url)),

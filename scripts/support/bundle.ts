@@ -88,7 +88,7 @@ async function bundle(stage: Stage, options: BuildOptions): Promise<Metafile> {
 }
 
 /** `import x from "./x.wgsl" with { type: "text" }`. */
-function textImports({ path: root }: Stage): Plugin {
+export function textImports({ path: root }: Stage): Plugin {
   return {
     name: "text imports",
     setup(build) {

@@ -40,6 +40,21 @@ export function formatPercent(ratio: number): string {
   return `${percent.toFixed(decimals)} %`;
 }
 
+/**
+ * Returns a layer's name in at most `columns` characters: without `.weight`, and if that is too long
+ * only its last path segments, which say most: `…17.attn.qkv`. Pure.
+ */
+export function shortName(name: string, columns: number): string {
+  const layer = name.replace(/\.weight$/, "");
+  if (layer.length <= columns) return layer;
+  const segments = layer.split(".");
+  for (let i = 1; i < segments.length; i++) {
+    const end = `…${segments.slice(i).join(".")}`;
+    if (end.length <= columns) return end;
+  }
+  return `…${layer.slice(layer.length - columns + 1)}`;
+}
+
 /** A stranger's text without control characters, which a terminal would obey. */
 export function visible(text: string): string {
   return text.replaceAll(/\p{Cc}/gu, "?");

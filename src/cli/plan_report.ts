@@ -3,9 +3,8 @@
 import type { Plan, PlannedTensor } from "../plan/plan.ts";
 import { explain } from "../presets/explain.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
-import { formatBytes, visible } from "./format.ts";
+import { formatBytes, shortName, visible } from "./format.ts";
 import { groupPlan, type GroupSection, type TensorGroup } from "./plan_groups.ts";
-import { shortName } from "./progress.ts";
 
 /**
  * The stable JSON shape of a plan.

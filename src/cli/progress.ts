@@ -1,7 +1,7 @@
 /** Progress on stderr: a bar on a terminal, otherwise a plain line every 5 %. */
 
 import type { CommandContext } from "./context.ts";
-import { formatBytes, formatEta } from "./format.ts";
+import { formatBytes, formatEta, shortName } from "./format.ts";
 
 /** How far a run is. */
 export interface ProgressState {
@@ -48,21 +48,6 @@ export function progressFacts(
     rate: `${formatBytes(bytesPerMs * 1000)}/s`,
     eta: bytesPerMs === 0 ? "?" : formatEta((totalBytes - doneBytes) / bytesPerMs),
   };
-}
-
-/**
- * Returns a layer's name in at most `columns` characters: without `.weight`, and if that is too long
- * only its last path segments, which say most: `…17.attn.qkv`. Pure.
- */
-export function shortName(name: string, columns: number): string {
-  const layer = name.replace(/\.weight$/, "");
-  if (layer.length <= columns) return layer;
-  const segments = layer.split(".");
-  for (let i = 1; i < segments.length; i++) {
-    const end = `…${segments.slice(i).join(".")}`;
-    if (end.length <= columns) return end;
-  }
-  return `…${layer.slice(layer.length - columns + 1)}`;
 }
 
 /** Returns how a terminal of `columns` characters is shared between the bar and the layer's name. Pure. */

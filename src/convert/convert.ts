@@ -102,6 +102,8 @@ export interface ConvertRequest {
   readonly resume?: boolean;
   /** Do this part only; `join` makes the output of all. Absent: do all. */
   readonly part?: PartRequest | undefined;
+  /** Take down what is finished, so that a run that was killed can be gone on with. Default: true. */
+  readonly keepsJournal?: boolean;
   /** How often what is finished is taken down. */
   readonly times?: SessionTimes;
   /** What the program calls itself, with its build. Default: the version. */
@@ -418,7 +420,7 @@ async function execute(
       },
       onNote: (index, note) => notes.set(index, note),
       onProgress: stages.of("weights"),
-      journal: session.journal,
+      journal: request.keepsJournal === false ? undefined : session.journal,
     });
   } catch (error) {
     if (error instanceof NonFiniteError) {

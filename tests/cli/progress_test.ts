@@ -4,7 +4,8 @@ import type { CommandContext } from "../../src/cli/context.ts";
 import { EventWriter } from "../../src/cli/events.ts";
 import { formatBytes, formatEta, formatSeconds } from "../../src/cli/format.ts";
 import { createLog } from "../../src/cli/log.ts";
-import { barLayout, createProgress, progressFacts, shortName } from "../../src/cli/progress.ts";
+import { shortName } from "../../src/cli/format.ts";
+import { barLayout, createProgress, progressFacts } from "../../src/cli/progress.ts";
 
 function contextTo(lines: string[]): CommandContext {
   return {

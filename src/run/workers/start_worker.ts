@@ -1,5 +1,6 @@
 /** Starts the threads of this program. */
 
+import process from "node:process";
 import { Worker } from "node:worker_threads";
 
 /**
@@ -24,7 +25,8 @@ export function startWorker(url: URL): Worker {
 
 /** Deno's Worker of `node:worker_threads` takes no script of a server, but one that imports it. */
 function entryOf(url: URL): URL {
-  if (url.protocol !== "http:" && url.protocol !== "https:") return url;
+  const isOnServer = url.protocol === "http:" || url.protocol === "https:";
+  if (!isOnServer || process.versions["deno"] === undefined) return url;
   return new URL(
     `data:text/javascript,${encodeURIComponent(`import ${JSON.stringify(url.href)};`)}`,
   );

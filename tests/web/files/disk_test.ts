@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import { Disk, doorOf } from "../../../web/files/disk.ts";
+import { createLink, DiskService } from "../../../web/files/disk_channel.ts";
+import { MemoryStore } from "../../../web/files/output_store.ts";
+import { FileError } from "../../../web/files/random_access_file.ts";
+import { synthetic } from "./synthetic.ts";
+
+const PARTIAL = "/output/.model.safetensors.partial";
+
+function codeOf(action: () => unknown): string {
+  try {
+    action();
+  } catch (error) {
+    if (error instanceof FileError) return error.code;
+    throw error;
+  }
+  return "nothing";
+}
+
+Deno.test("Disk keeps the partial file in its store and everything else in memory", () => {
+  const store = new MemoryStore(1000);
+  const door = doorOf(new Disk(store));
+  const lock = door({ op: "open", path: "/output/.lock", flags: "wx" }) as number;
+  const file = door({ op: "open", path: PARTIAL, flags: "wx+" }) as number;
+  const bytes = synthetic(100, 1);
+  door({ op: "truncate", file, size: 300 });
+  door({ op: "write", file, view: bytes, position: 150 });
+  door({ op: "write", file: lock, view: bytes, position: 0 });
+  assert.equal(store.size, 300);
+  assert.deepEqual(store.bytes.subarray(150, 250), bytes);
+  door({ op: "rename", from: PARTIAL, to: "/output/model.safetensors" });
+  const again = door({ op: "open", path: "/output/model.safetensors", flags: "r" }) as number;
+  const back = new Uint8Array(200);
+  assert.equal(door({ op: "read", file: again, view: back, position: 150 }), 150);
+  assert.deepEqual(back.subarray(0, 100), bytes);
+  assert.deepEqual(door({ op: "list" }), ["/output/.lock", "/output/model.safetensors"]);
+});
+
+Deno.test("Disk fails as a file system does", () => {
+  const door = doorOf(new Disk(new MemoryStore(1000)));
+  const file = door({ op: "open", path: PARTIAL, flags: "wx+" }) as number;
+  assert.equal(codeOf(() => door({ op: "open", path: PARTIAL, flags: "wx+" })), "EEXIST");
+  assert.equal(codeOf(() => door({ op: "open", path: "/output/none", flags: "r" })), "ENOENT");
+  assert.equal(codeOf(() => door({ op: "remove", path: "/output/none" })), "ENOENT");
+  assert.equal(codeOf(() => door({ op: "truncate", file, size: 1001 })), "ENOSPC");
+  assert.equal(door({ op: "stat", path: "/output/none" }), null);
+  const second = { op: "open", path: "/output/.other.partial", flags: "wx+" } as const;
+  assert.equal(codeOf(() => door(second)), "EMFILE");
+});
+
+Deno.test("doorBehind() carries bytes of shared and of own memory, and errors, to another thread", async () => {
+  const link = createLink();
+  const script = new URL("./disk_client_worker.ts", import.meta.url);
+  const client = new Worker(script, { type: "module" });
+  const store = new MemoryStore(1 << 24);
+  new DiskService(new Disk(store)).connect(link.other);
+  const said = await new Promise<unknown>((resolve) => {
+    client.onmessage = ({ data }) => resolve(data);
+    client.postMessage(link.own, [link.own.port]);
+  });
+  client.terminate();
+  link.other.port.close();
+  assert.deepEqual(said, { isSame: true, count: 3_000_000, code: "ENOENT" });
+  assert.ok(Buffer.from(store.bytes).equals(synthetic(3_000_000, 5)));
+});

@@ -1,0 +1,262 @@
+/**
+ * Conversion in a browser as a function: `quantsmith/browser` of the npm package, and
+ * `globalThis.quantsmith` on the page.
+ */
+
+import type { DeviceChoice } from "../src/run/workers/choose_gpu.ts";
+import type { GivenOptions } from "../src/plan/resolve_options.ts";
+import { modelAmong } from "./engine/model_among.ts";
+import type {
+  ConvertEvent,
+  ConvertJob,
+  EngineMessage,
+  EngineReport,
+  Job,
+  Look,
+} from "./engine/protocol.ts";
+import type { GivenFile } from "./files/file_table.ts";
+import { removeFile } from "./files/output_store.ts";
+import type { StorePlace } from "./files/store_place.ts";
+import { claimFolder, removeLeftFolders } from "./files/private_folders.ts";
+
+export type { ConvertEvent, Look, PlanFacts, Summary, Verdict } from "./engine/protocol.ts";
+
+/** A model: a safetensors file, or shards with their index. */
+export type ModelFiles = Blob | readonly Blob[];
+
+/** What is to be made of a model. */
+export interface LookOptions extends
+  Omit<
+    GivenOptions,
+    "merge" | "calibrationPath" | "calibrationLora" | "layerConfig" | "shardBytes"
+  > {
+  /** What is written. Default: `int8`. */
+  readonly format?: GivenOptions["output"] | undefined;
+  /** LoRAs that are merged into the model before everything else. */
+  readonly loras?: readonly Blob[] | undefined;
+  /** Strength of the LoRAs. Default: 1. */
+  readonly loraScale?: number | undefined;
+  /** What is known of the inputs of the layers: safetensors or JSON. */
+  readonly calibration?: Blob | undefined;
+}
+
+/** What {@link convert} takes beside the model. */
+export interface BrowserConvertOptions extends LookOptions {
+  /**
+   * A file that was picked with `showSaveFilePicker`, which is written directly. Absent: the browser's own
+   * storage; the result is a Blob whose bytes lie there, until {@link release} or the end of the page.
+   */
+  readonly saveTo?: FileSystemFileHandle | undefined;
+  /** Threads that compute. Default: one per core, at most 8; one without shared memory. */
+  readonly workers?: number | undefined;
+  /** `auto`: a real GPU, else the CPU; `gpu`: any adapter, an error without one. Default: `auto`. */
+  readonly device?: DeviceChoice | undefined;
+  /** Read the output again and judge it as ComfyUI's loader does. Default: true. */
+  readonly verify?: boolean | undefined;
+  /** Make the report. Default: true. */
+  readonly report?: boolean | undefined;
+  /** Aborts the conversion; nothing is left of the output. */
+  readonly signal?: AbortSignal | undefined;
+  /** Hears how it goes. */
+  readonly onEvent?: ((event: ConvertEvent) => void) | undefined;
+}
+
+/** Most threads that compute: beyond, the disk is what limits. */
+const MOST_WORKERS = 8;
+
+/** A conversion failed. `name` is that of the program's error: `FormatError`, `UsageError`, ... */
+export class ConvertError extends Error {
+  /** @param name of the program's error. */
+  constructor(override readonly name: string, message: string) {
+    super(message);
+  }
+}
+
+/**
+ * Returns what `model` is, and what `options` would make of it. Reads headers only.
+ *
+ * @throws ConvertError if it is no safetensors file, or a broken one.
+ */
+export async function look(model: ModelFiles, options: LookOptions = {}): Promise<Look> {
+  const engine = startEngine();
+  try {
+    return await new Promise<Look>((resolve, reject) => {
+      engine.onmessage = ({ data }: MessageEvent<EngineReport>) => {
+        if (data.kind === "looked") resolve(data.look);
+        else if (data.kind === "failed") reject(new ConvertError(data.name, data.message));
+      };
+      engine.onerror = (event) => reject(threadError(event));
+      send(engine, { kind: "look", job: jobOf(model, options) });
+    });
+  } finally {
+    engine.terminate();
+  }
+}
+
+/**
+ * Converts `model` on this machine, with nothing sent anywhere.
+ *
+ * @returns the file that `saveTo` names, or a Blob of the output.
+ * @throws ConvertError with the message of the program; DOMException `AbortError` if `signal` aborts.
+ * Nothing is left of the output then.
+ *
+ * @example
+ * ```js
+ * const blob = await quantsmith.convert(file, {
+ *   onEvent: (event) => console.log(event.type),
+ * });
+ * ```
+ */
+export async function convert(
+  model: ModelFiles,
+  options: BrowserConvertOptions = {},
+): Promise<Blob | FileSystemFileHandle> {
+  const { saveTo, workers, device, verify, report, signal, onEvent, ...rest } = options;
+  signal?.throwIfAborted();
+  await removeLeftFolders();
+  const isShared = globalThis.crossOriginIsolated === true;
+  // Direct writes need a thread that may wait for them, and cannot be read back, which data asks for.
+  const isDirect = saveTo !== undefined && isShared && rest.calibration === undefined;
+  const folder = isDirect ? null : await claimFolder();
+  const place: StorePlace = isDirect
+    ? { kind: "picked", handle: saveTo }
+    : folder === null
+    ? { kind: "memory" }
+    : { kind: "private", folder: folder.name };
+  const most = Math.min(MOST_WORKERS, navigator.hardwareConcurrency ?? 1);
+  const job: ConvertJob = {
+    ...jobOf(model, rest),
+    place,
+    outputName: saveTo === undefined ? null : saveTo.name,
+    freeBytes: isDirect ? Infinity : await freeBytes(),
+    workers: isShared ? workers ?? most : 1,
+    device: isShared ? device ?? "auto" : "cpu",
+    verify: verify ?? true,
+    report: report ?? true,
+  };
+  if (!isShared) onEvent?.({ type: "warning", message: SINGLE });
+  try {
+    const result = await run(job, { signal, onEvent });
+    if (result.kind === "picked") return result.handle;
+    if (folder !== null) stored.set(result.blob, folder);
+    if (saveTo === undefined) return result.blob;
+    await copyTo(saveTo, result.blob, signal);
+    await release(result.blob);
+    return saveTo;
+  } catch (error) {
+    await folder?.remove();
+    if (saveTo !== undefined && await isEmpty(saveTo)) await removeFile(saveTo);
+    throw error;
+  }
+}
+
+const SINGLE =
+  "this page is not isolated from others, so browsers give it no shared memory: one thread " +
+  "does all the work, and no GPU";
+
+const stored = new WeakMap<Blob, { remove(): Promise<void> }>();
+
+/** Removes the bytes of a Blob that {@link convert} returned from the browser's storage. */
+export async function release(blob: Blob): Promise<void> {
+  await stored.get(blob)?.remove();
+  stored.delete(blob);
+}
+
+function startEngine(): Worker {
+  return new Worker(new URL("./engine.js", import.meta.url), { type: "module" });
+}
+
+function send(engine: Worker, message: EngineMessage): void {
+  engine.postMessage(message);
+}
+
+function threadError(event: ErrorEvent): ConvertError {
+  event.preventDefault();
+  return new ConvertError("Error", event.message || "the browser could not start a thread");
+}
+
+/** Runs `job` in an engine of its own. */
+async function run(
+  job: ConvertJob,
+  { signal, onEvent }: Pick<BrowserConvertOptions, "signal" | "onEvent">,
+): Promise<Extract<EngineReport, { kind: "converted" }>["result"]> {
+  const engine = startEngine();
+  const stop = () => {
+    if (globalThis.crossOriginIsolated === true) send(engine, { kind: "abort" });
+    else engine.terminate(); // it would not hear it while it works
+  };
+  try {
+    return await new Promise((resolve, reject) => {
+      signal?.addEventListener("abort", () => {
+        stop();
+        if (globalThis.crossOriginIsolated !== true) reject(signal.reason);
+      }, { once: true });
+      engine.onmessage = ({ data }: MessageEvent<EngineReport>) => {
+        if (data.kind === "event") onEvent?.(data.event);
+        else if (data.kind === "converted") resolve(data.result);
+        else if (data.kind === "failed") {
+          reject(signal?.aborted ? signal.reason : new ConvertError(data.name, data.message));
+        }
+      };
+      engine.onerror = (event) => reject(threadError(event));
+      send(engine, { kind: "convert", job });
+    });
+  } finally {
+    engine.terminate();
+  }
+}
+
+/** What browsers say at most is free, so that pages cannot tell people apart by their disks. */
+const MOST_TOLD_BYTES = 10e9;
+
+/** Free bytes of the browser's storage, Infinity if there is no telling. */
+async function freeBytes(): Promise<number> {
+  const { quota = Infinity, usage = 0 } = await navigator.storage?.estimate() ?? {};
+  const free = quota - usage;
+  return free < MOST_TOLD_BYTES ? free : Infinity;
+}
+
+async function isEmpty(handle: FileSystemFileHandle): Promise<boolean> {
+  try {
+    return (await handle.getFile()).size === 0;
+  } catch {
+    return false; // it is gone already
+  }
+}
+
+async function copyTo(
+  handle: FileSystemFileHandle,
+  blob: Blob,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const stream = await handle.createWritable();
+  await blob.stream().pipeTo(stream, signal === undefined ? {} : { signal });
+}
+
+/** Lays the files out as the program sees them: the model at the top, everything else in folders. */
+function jobOf(model: ModelFiles, options: LookOptions): Job {
+  const { format, loras = [], loraScale, calibration, ...rest } = options;
+  const models = model instanceof Blob ? [model] : model;
+  const files = models.map((blob) => given("/", blob, "model.safetensors"));
+  const merged = loras.map((blob, i) => given(`/lora${i + 1}/`, blob, `lora${i + 1}.safetensors`));
+  const data = calibration === undefined
+    ? []
+    : [given("/calibration/", calibration, "calibration.safetensors")];
+  return {
+    files: [...files, ...merged, ...data],
+    model: modelAmong(files.map(({ path }) => path)).slice(1),
+    options: {
+      ...rest,
+      ...(format === undefined ? {} : { output: format }),
+      ...(merged.length === 0 ? {} : {
+        merge: { paths: merged.map(({ path }) => path.slice(1)), scale: loraScale },
+      }),
+      ...(data.length === 0 ? {} : { calibrationPath: data[0]!.path.slice(1) }),
+    },
+  };
+}
+
+function given(folder: string, blob: Blob, name: string): GivenFile {
+  if (!(blob instanceof File)) return { path: folder + name, blob, timeMs: 0 };
+  return { path: folder + blob.name, blob, timeMs: blob.lastModified };
+}

@@ -1,0 +1,115 @@
+/**
+ * The thread that is in a browser what the main thread is in the program. One job, then it ends: a page
+ * that cancels can end it at any time.
+ */
+
+import { Disk, doorOf } from "../files/disk.ts";
+import { createLink, type DiskLink, doorBehind } from "../files/disk_channel.ts";
+import type { DiskWorkerMessage, DiskWorkerReport } from "../files/disk_worker.ts";
+import { mount, setDisk } from "../files/file_table.ts";
+import type { StoreResult } from "../files/output_store.ts";
+import { openStore } from "../files/store_place.ts";
+import { hasThreads, setInlineWorker } from "../node/worker_threads.ts";
+import { look } from "./look.ts";
+import type { ConvertJob, EngineMessage, EngineReport } from "./protocol.ts";
+import { runJob } from "./run_job.ts";
+import { ENGINE_URLS } from "./urls.ts";
+
+const scope = globalThis as unknown as {
+  onmessage: ((event: MessageEvent<EngineMessage>) => void) | null;
+  postMessage(message: EngineReport): void;
+};
+
+const abort = new AbortController();
+
+scope.onmessage = ({ data }) => {
+  if (data.kind === "abort") abort.abort();
+  else {
+    answer(data).then((report) => scope.postMessage(report), (error) => {
+      const { name, message } = error instanceof Error ? error : new Error(String(error));
+      scope.postMessage({ kind: "failed", name, message });
+    });
+  }
+};
+
+async function answer(
+  message: Exclude<EngineMessage, { kind: "abort" }>,
+): Promise<EngineReport> {
+  if (message.kind === "look") {
+    mount(message.job.files, null);
+    return { kind: "looked", look: look(message.job) };
+  }
+  return { kind: "converted", result: await convert(message.job) };
+}
+
+async function convert(job: ConvertJob): Promise<StoreResult> {
+  const disk = hasThreads ? await startDisk(job) : await ownDisk(job);
+  try {
+    const summary = await runJob(job, {
+      workerUrl: ENGINE_URLS.worker,
+      signal: abort.signal,
+      tell: (event) => scope.postMessage({ kind: "event", event }),
+    });
+    const result = await disk.result();
+    scope.postMessage({ kind: "event", event: { type: "done", summary } });
+    return result;
+  } catch (error) {
+    await disk.discard();
+    throw error;
+  } finally {
+    disk.close();
+  }
+}
+
+/** The disk of a job, wherever it is. */
+interface JobDisk {
+  result(): Promise<StoreResult>;
+  discard(): Promise<void>;
+  close(): void;
+}
+
+/** Starts the thread that owns the disk. */
+async function startDisk({ files, place, freeBytes }: ConvertJob): Promise<JobDisk> {
+  const worker = new Worker(ENGINE_URLS.disk, { type: "module" });
+  const ask = (message: DiskWorkerMessage): Promise<DiskWorkerReport> =>
+    new Promise((resolve, reject) => {
+      worker.onmessage = ({ data }: MessageEvent<DiskWorkerReport>) =>
+        data.kind === "failed" ? reject(new Error(data.message)) : resolve(data);
+      worker.onerror = (event) => {
+        event.preventDefault();
+        reject(new Error(event.message || "the browser could not start a thread"));
+      };
+      worker.postMessage(message);
+    });
+  const connect = (link: DiskLink) => {
+    worker.postMessage({ kind: "connect", link } satisfies DiskWorkerMessage, [link.port]);
+  };
+  await ask({ kind: "open", place });
+  const { own, other } = createLink();
+  connect(other);
+  mount(files, doorBehind(own));
+  setDisk({ connect, free: freeBytes });
+  return {
+    result: async () => {
+      const report = await ask({ kind: "result" });
+      if (report.kind !== "result") {
+        throw new TypeError("the thread of the disk said something else");
+      }
+      return report.result;
+    },
+    discard: async () => void await ask({ kind: "discard" }),
+    close: () => worker.terminate(),
+  };
+}
+
+/** Without shared memory one thread does everything, and the disk is its own. */
+async function ownDisk({ files, place, freeBytes }: ConvertJob): Promise<JobDisk> {
+  // Browsers hide the name from pages that are not isolated; memory of one thread has it all the same.
+  (globalThis as { SharedArrayBuffer?: unknown }).SharedArrayBuffer ??=
+    new WebAssembly.Memory({ initial: 0, maximum: 0, shared: true }).buffer.constructor;
+  const disk = new Disk(await openStore(place));
+  mount(files, doorOf(disk));
+  setDisk({ connect: null, free: freeBytes });
+  setInlineWorker(() => import("../../src/run/workers/worker.ts"));
+  return { result: () => disk.result(), discard: () => disk.discard(), close: () => {} };
+}

@@ -1,0 +1,138 @@
+/** One conversion in a browser, from the files that were given to the output and its report. */
+
+import { chooseGpu } from "../../src/run/workers/choose_gpu.ts";
+import { convertModel, type ConvertResult } from "../../src/convert/convert.ts";
+import { overallOutput } from "../../src/convert/output_errors.ts";
+import { methodOf } from "../../src/cli/method_line.ts";
+import { overallOf } from "../../src/cli/quality_table.ts";
+import { codeHistogram } from "../../src/cli/report/code_histogram.ts";
+import { htmlReport, shownByDefault } from "../../src/cli/report/html.ts";
+import { conversionReport } from "../../src/cli/report_json.ts";
+import { verifyOutput } from "../../src/cli/verify_output.ts";
+import type { CommandContext } from "../../src/cli/context.ts";
+import { versionLine } from "../../src/cli/version.ts";
+import type { ConvertOptions } from "../../src/plan/options.ts";
+import { RUN_DEFAULTS } from "../../src/plan/options.ts";
+import { resolveOptions } from "../../src/plan/resolve_options.ts";
+import { openModel } from "../../src/safetensors/reader.ts";
+import { UsageError } from "../../src/core/errors.ts";
+import { OUTPUT_FOLDER } from "../files/file_table.ts";
+import { outputNameOf, planFacts } from "./plan_facts.ts";
+import type { ConvertEvent, ConvertJob, Summary, Verdict } from "./protocol.ts";
+
+/** What a job gets from the thread around it. */
+export interface JobContext {
+  readonly workerUrl: URL;
+  readonly signal: AbortSignal;
+  readonly tell: (event: ConvertEvent) => void;
+}
+
+/**
+ * Converts a model. The output is complete in its store when this returns.
+ *
+ * @throws as `convertModel`; nothing is left in the store then.
+ */
+export async function runJob(job: ConvertJob, context: JobContext): Promise<Summary> {
+  const { workerUrl, signal, tell } = context;
+  const options = resolveOptions(job.options, { what: "quantsmith.convert" });
+  if (options.shardBytes !== null) {
+    throw new UsageError("Cannot write shards from a page: it writes one file; the program does");
+  }
+  const gpu = await chooseGpu(job.device, {
+    workerUrl,
+    log: {
+      warn: (message) => tell({ type: "warning", message }),
+      verbose: () => {},
+    },
+  });
+  using _closed = gpu;
+  const nameOf = (plan: ConvertResult["plan"]) =>
+    job.outputName ?? outputNameOf(job.model, plan, options);
+  const result = await convertModel({
+    input: job.model,
+    output: (plan) => `${OUTPUT_FOLDER}/${nameOf(plan)}`,
+    options,
+    workerUrl,
+    openGpu: () => Promise.resolve(gpu),
+    onGpuFailure: (reason) =>
+      tell({ type: "warning", message: `${reason}; the CPU does its work` }),
+    workers: job.workers,
+    signal,
+    measure: true,
+    // What a closed page leaves cannot be found again: nothing would be gone on with.
+    keepsJournal: false,
+    program: versionLine(),
+    onPlan: ({ plan, notes, loras, workers, gpu: adapter }) => {
+      const facts = planFacts(plan, { ...job, options, notes, loras });
+      tell({ type: "start", workers, gpu: adapter, output: facts.outputName, plan: facts });
+      for (const message of notes) tell({ type: "warning", message });
+    },
+    onLayer: ({ name, errors: { relativeError, sqnrDb } }) =>
+      tell({ type: "layer", name, relativeError, sqnrDb }),
+    onProgress: (progress) => tell({ type: "progress", ...progress }),
+  });
+  if (job.verify) tell({ type: "verifying" });
+  const verified = job.verify ? await verdictOf(result, { job, options, context }) : null;
+  return summaryOf(result, { job, options, verified });
+}
+
+async function verdictOf(
+  result: ConvertResult,
+  { job, options, context }: { job: ConvertJob; options: ConvertOptions; context: JobContext },
+): Promise<Verdict> {
+  const isAsSource = options.merge === null && options.smoothAlpha === null;
+  const { workerUrl, signal } = context;
+  return await verifyOutput(result.output, {
+    source: isAsSource ? openModel(job.model) : null,
+    correctedBiases: new Set(
+      result.layers.flatMap(({ bias }) => bias !== null && bias.factor > 0 ? [bias.name] : []),
+    ),
+    // Of a terminal it uses nothing.
+    context: { workerUrl, signal } as CommandContext,
+    workers: job.workers,
+  });
+}
+
+function summaryOf(
+  result: ConvertResult,
+  { job, options, verified }: {
+    job: ConvertJob;
+    options: ConvertOptions;
+    verified: Verdict | null;
+  },
+): Summary {
+  const overall = overallOf(result.layers);
+  const output = overallOutput(result.layers);
+  const { totals } = result.plan;
+  return {
+    output: result.output.slice(OUTPUT_FOLDER.length + 1),
+    elapsedMs: result.elapsedMs,
+    inputBytes: totals.inputBytes,
+    outputBytes: totals.outputBytes,
+    layers: result.layers.length,
+    sqnrDb: overall?.sqnrDb ?? null,
+    relativeError: overall?.relativeError ?? null,
+    outputError: output === null ? null : output.w8a8 ?? output.w8a16,
+    verified,
+    reportHtml: job.report ? pageOf(result, { job, options }) : null,
+    report: job.report ? conversionReport(result) : null,
+  };
+}
+
+function pageOf(
+  result: ConvertResult,
+  { job, options }: { job: ConvertJob; options: ConvertOptions },
+): string {
+  const model = openModel(result.output);
+  const histograms = shownByDefault(result).flatMap((name) => {
+    const counts = codeHistogram(model, name);
+    return counts === null ? [] : [{ name, counts }];
+  });
+  return htmlReport(result, {
+    input: job.model,
+    method: methodOf(result.plan, options),
+    calibration: options.calibrationPath ?? options.calibrationLora,
+    thresholdDb: RUN_DEFAULTS.qualityThresholdDb,
+    histograms,
+  });
+}

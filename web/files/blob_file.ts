@@ -1,0 +1,58 @@
+/** A file that a person chose or dropped. Its bytes stay where they are: each read fetches its slice. */
+
+import { FileError, type RandomAccessFile } from "./random_access_file.ts";
+
+/** Of workers only; the types that Deno has lack it. */
+interface SyncReader {
+  readAsArrayBuffer(blob: Blob): ArrayBuffer;
+}
+declare const FileReaderSync: new () => SyncReader;
+
+/** Reads a Blob without awaiting. For workers: the main thread of a page has no such reader. */
+export class BlobFile implements RandomAccessFile {
+  readonly #blob: Blob;
+  readonly #reader = new FileReaderSync();
+
+  constructor(blob: Blob) {
+    this.#blob = blob;
+  }
+
+  get size(): number {
+    return this.#blob.size;
+  }
+
+  /** @throws FileError where the file was changed, moved or removed since it was chosen. */
+  read(view: Uint8Array, position: number): number {
+    const slice = this.#blob.slice(position, position + view.length);
+    const bytes = new Uint8Array(this.#bytesOf(slice));
+    view.set(bytes);
+    return bytes.length;
+  }
+
+  /** Reads nothing; fails where reading would. */
+  probe(): void {
+    this.#bytesOf(this.#blob.slice(0, 1));
+  }
+
+  write(): void {
+    throw new FileError("EACCES", "a file that was chosen to be read is not written to");
+  }
+
+  truncate(): void {
+    this.write();
+  }
+
+  flush(): void {}
+
+  #bytesOf(slice: Blob): ArrayBuffer {
+    try {
+      return this.#reader.readAsArrayBuffer(slice);
+    } catch (error) {
+      if (!(error instanceof DOMException)) throw error;
+      throw new FileError(error.name === "NotFoundError" ? "ENOENT" : "ECHANGED", UNREADABLE);
+    }
+  }
+}
+
+const UNREADABLE =
+  "the browser cannot read it any more: it was changed, moved or removed since it was chosen; choose it again";

@@ -1,0 +1,80 @@
+/** Few large writes from many small ones: each write to a picked file goes through several processes. */
+
+/** Bytes of a block. */
+const BLOCK_BYTES = 4 << 20;
+
+/** Blocks that are held at once: workers write near one another, but not in order. */
+const MOST_BLOCKS = 6;
+
+interface Block {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** What was written, sorted and apart: [from, to) within the block. */
+  ranges: [number, number][];
+}
+
+/** Collects writes in blocks and hands them on when they are full, or when too many are held. */
+export class WriteBehind {
+  readonly #write: (data: Uint8Array<ArrayBuffer>, position: number) => Promise<void>;
+  readonly #blocks = new Map<number, Block>();
+
+  /** @param write takes the bytes, which may change once its promise is settled. */
+  constructor(write: (data: Uint8Array<ArrayBuffer>, position: number) => Promise<void>) {
+    this.#write = write;
+  }
+
+  /** Takes a copy of `view`. */
+  async write(view: Uint8Array, position: number): Promise<void> {
+    let done = 0;
+    while (done < view.length) {
+      const at = position + done;
+      const number = Math.floor(at / BLOCK_BYTES);
+      const offset = at - number * BLOCK_BYTES;
+      const count = Math.min(view.length - done, BLOCK_BYTES - offset);
+      const block = this.#blocks.get(number) ?? await this.#open(number);
+      block.bytes.set(view.subarray(done, done + count), offset);
+      block.ranges = joined(block.ranges, [offset, offset + count]);
+      if (isFull(block)) await this.#close(number);
+      done += count;
+    }
+  }
+
+  /** Hands on everything. */
+  async flush(): Promise<void> {
+    for (const number of [...this.#blocks.keys()]) await this.#close(number);
+  }
+
+  async #open(number: number): Promise<Block> {
+    // The one that was opened first.
+    for (const oldest of this.#blocks.keys()) {
+      if (this.#blocks.size < MOST_BLOCKS) break;
+      await this.#close(oldest);
+    }
+    const block: Block = { bytes: new Uint8Array(BLOCK_BYTES), ranges: [] };
+    this.#blocks.set(number, block);
+    return block;
+  }
+
+  async #close(number: number): Promise<void> {
+    const { bytes, ranges } = this.#blocks.get(number)!;
+    this.#blocks.delete(number);
+    for (const [from, to] of ranges) {
+      await this.#write(bytes.subarray(from, to), number * BLOCK_BYTES + from);
+    }
+  }
+}
+
+function isFull({ ranges }: Block): boolean {
+  const [first] = ranges;
+  return ranges.length === 1 && first![0] === 0 && first![1] === BLOCK_BYTES;
+}
+
+/** Returns `ranges` with `added`; those that touch become one. */
+function joined(ranges: readonly [number, number][], added: [number, number]): [number, number][] {
+  let [from, to] = added;
+  const apart: [number, number][] = [];
+  for (const [low, high] of ranges) {
+    if (high < from || low > to) apart.push([low, high]);
+    else [from, to] = [Math.min(from, low), Math.max(to, high)];
+  }
+  return [...apart, [from, to] as [number, number]].sort(([a], [b]) => a - b);
+}

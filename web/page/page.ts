@@ -1,0 +1,2 @@
+import * as quantsmith from "../convert.ts";
+Object.assign(globalThis, { quantsmith });
