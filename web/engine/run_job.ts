@@ -4,7 +4,7 @@ import { chooseGpu } from "../../src/run/workers/choose_gpu.ts";
 import { convertModel, type ConvertResult } from "../../src/convert/convert.ts";
 import { overallOutput } from "../../src/convert/output_errors.ts";
 import { methodOf } from "../../src/cli/method_line.ts";
-import { overallOf } from "../../src/cli/quality_table.ts";
+import { overallErrors } from "../../src/run/layer_statistics.ts";
 import { codeHistogram } from "../../src/cli/report/code_histogram.ts";
 import { htmlReport, shownByDefault } from "../../src/cli/report/html.ts";
 import { conversionReport } from "../../src/cli/report_json.ts";
@@ -101,7 +101,7 @@ function summaryOf(
     verified: Verdict | null;
   },
 ): Summary {
-  const overall = overallOf(result.layers);
+  const overall = overallErrors(result.layers);
   const output = overallOutput(result.layers);
   const { totals } = result.plan;
   return {

@@ -8,7 +8,7 @@ import type { Grid } from "../../backend/backend.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkGrid, chunkRect, type Rect } from "../chunk_grid.ts";
 import { elementBytes, type QuantizeTask, type TaskLevels } from "../tasks.ts";
-import { type ChunkContext, SLOT } from "./chunk_context.ts";
+import { type ChunkContext, takeNumbers } from "./chunk_context.ts";
 import { levelBytes, loadTables, writeLevels } from "./levels_on_file.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, rawRows, readRect } from "./load_rect.ts";
 import { withLocalPairs } from "./merge_rect.ts";
@@ -31,7 +31,7 @@ export function quantizeLevelsChunk(
   const step = tileRows(task, rect);
   const x = scratch.f32(step * cols), xhat = scratch.f32(step * cols);
   const merged = keepsMerged(task) ? scratch.f32(step * cols) : null;
-  const stats = scratch.f64(SLOT.nonFinite).fill(0);
+  const stats = takeNumbers(context);
 
   readRect(context, raw, source, rect);
   for (let row = 0; row < rect.rows; row += step) {
