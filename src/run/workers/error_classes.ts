@@ -6,6 +6,7 @@ import {
   type PlainError,
   restoredError,
 } from "../../core/plain_error.ts";
+import { FormatError, InterruptedError, UsageError } from "../../core/errors.ts";
 import { RedirectError } from "../../remote/redirects.ts";
 import { RemoteError } from "../../remote/remote_error.ts";
 import { ChangedInputError } from "../../safetensors/input_watch.ts";
@@ -26,8 +27,15 @@ export function reportedError(plain: PlainError): Error {
   return restoredError(plain, CLASSES);
 }
 
-/** Whether the message of `error` says what failed, without the tensor that a worker was at. */
-export function saysWhat(error: Error): boolean {
-  return Object.hasOwn(CLASSES, error.name) &&
-    !["Error", "TypeError", "RangeError", "SyntaxError"].includes(error.name);
+/** Those whose message names the place of the fault, or is about the run and no tensor. */
+const COMPLETE = [FormatError, ChangedInputError, WrongResultError, InterruptedError, UsageError];
+
+/** Returns `error` with the tensor that a worker was at in its message, unless that says enough already. */
+export function atTensor<E extends Error>(error: E, name: string): E {
+  const tensor = JSON.stringify(name);
+  const isComplete = COMPLETE.some((made) => error instanceof made);
+  if (!isComplete && !error.message.includes(tensor)) {
+    error.message = `Cannot process tensor ${tensor}: ${error.message}`;
+  }
+  return error;
 }

@@ -23,7 +23,7 @@ import { Checkpoints, restore, type RunJournal } from "./checkpoints.ts";
 import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Note } from "../note.ts";
 import { send, startWorker, threadError } from "./start_worker.ts";
-import { reportedError, saysWhat } from "./error_classes.ts";
+import { atTensor, reportedError } from "./error_classes.ts";
 import { CONTROL, type RunMessage, type WorkerMessage, type WorkFailure } from "./protocol.ts";
 
 /** Arenas start at multiples of this. */
@@ -283,12 +283,10 @@ export class WorkerPool {
   }
 }
 
-/** What a worker reported, of its class, with the tensor that it was at if the message does not say what failed. */
+/** What a worker reported, of its class, with the tensor that it was at. */
 function failureOf({ task, error }: WorkFailure, list: TaskList): Error {
   const failure = reportedError(error);
-  if (task < 0 || saysWhat(failure)) return failure;
-  const name = JSON.stringify(list.tasks[task]!.name);
-  return new Error(`Cannot process tensor ${name}: ${failure.message}`, { cause: failure });
+  return task < 0 ? failure : atTensor(failure, list.tasks[task]!.name);
 }
 
 function sumTask(list: TaskList, slots: Float64Array, task: number): TaskNumbers {

@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { FormatError, UnsupportedError } from "../../../src/core/errors.ts";
 import { plainError } from "../../../src/core/plain_error.ts";
 import { RemoteError } from "../../../src/remote/remote_error.ts";
-import { reportedError, saysWhat } from "../../../src/run/workers/error_classes.ts";
+import { atTensor, reportedError } from "../../../src/run/workers/error_classes.ts";
 import { ChangedInputError } from "../../../src/safetensors/input_watch.ts";
 import { FileError } from "../../../src/safetensors/io_error.ts";
 
@@ -46,9 +47,25 @@ Deno.test("reportedError() keeps what is known of a file or a server", () => {
   assert.equal(changed.path, "m");
 });
 
-Deno.test("saysWhat() tells errors of this program from those of the language", () => {
-  assert.ok(saysWhat(new FileError("Cannot read", "gone")));
-  for (const error of [new Error(""), new TypeError(""), new RangeError("")]) {
-    assert.ok(!saysWhat(error));
+Deno.test("atTensor() names the tensor where the message does not, and keeps the class", () => {
+  const said = (error: Error) => {
+    const named = atTensor(error, "a.weight");
+    assert.equal(named, error);
+    return named.message;
+  };
+  assert.equal(
+    said(new FileError('Cannot read "m"', "the disk reports an error")),
+    'Cannot process tensor "a.weight": Cannot read "m": the disk reports an error',
+  );
+  assert.match(said(new TypeError("odd")), /^Cannot process tensor "a\.weight": odd$/);
+  for (
+    const complete of [
+      new UnsupportedError('Cannot take tensor "a.weight"'),
+      new FormatError("a rule", { path: "c", tensor: "a.hessian" }),
+      new ChangedInputError("m", "it was written to"),
+    ]
+  ) {
+    const { message } = complete;
+    assert.equal(said(complete), message);
   }
 });
