@@ -52,6 +52,9 @@ export function noteJson(
           segments: note.segments,
           dead_channels: note.deadChannels,
           row_space: note.inRowSpace,
+          ...(note.experts === undefined
+            ? {}
+            : { experts: note.experts.all, experts_compensated: note.experts.compensated }),
         },
       };
     case "learned": // its report has a field of its own

@@ -40,6 +40,7 @@ import { workersWithin } from "../run/budget.ts";
 import { checkStatistics } from "./check_statistics.ts";
 import { layerErrors, nonFiniteOf, numbersOf, type TaskNumbers } from "../run/layer_statistics.ts";
 import { compensatedRows } from "../run/layer_notes.ts";
+import { LayerResults } from "./layer_results.ts";
 import { finishLayers, rewrittenBiases } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
 import { deltaBytes } from "../plan/lora_merge.ts";
@@ -334,7 +335,13 @@ async function smoothingOf(
 }
 
 function tasksOf(gpu: GpuService | null, prepared: Prepared, plan: Plan): Work {
-  const work = makeTasks(plan, prepared.matrixOf, prepared.compensationOf, prepared.replaced);
+  const work = makeTasks(
+    plan,
+    prepared.matrixOf,
+    prepared.compensationOf,
+    prepared.replaced,
+    prepared.byExpert,
+  );
   if (gpu === null) return work;
   return { ...work, tasks: placeOnGpu(work.tasks, gpu.placement) };
 }
@@ -403,7 +410,7 @@ async function execute(
   const stages = stagesOf(request, prepared, tasks);
   const { output } = session;
   for (const { bytes, offsetBytes } of inline) output.write(bytes, offsetBytes);
-  const results = new Map<string, LayerResult>();
+  const results = new LayerResults(tasks);
   const notes = new Map<number, Note>();
   try {
     await pool.run({
@@ -415,8 +422,8 @@ async function execute(
         const task = tasks[index]!;
         const layer = layerResult(task, numbers, notes.get(index) ?? null);
         if (layer === null || nonFiniteOf(task.kind, numbers).count > 0) return;
-        results.set(layer.name, layer);
-        request.onLayer?.(layer);
+        const whole = results.add(index, layer);
+        if (whole !== null) request.onLayer?.(whole);
       },
       onNote: (index, note) => notes.set(index, note),
       onProgress: stages.of("weights"),

@@ -3,7 +3,6 @@
  * scales gone, everything else byte for byte. What rounding took is not brought back.
  */
 
-import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { layoutTensors } from "../safetensors/layout.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";

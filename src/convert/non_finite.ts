@@ -11,7 +11,8 @@ import type { NonFiniteError, WorkerPool } from "../run/workers/worker_pool.ts";
 function scanOf(task: Task): ScanTask[] {
   if (task.kind !== "quantize" && task.kind !== "cast") return [];
   const limit = task.kind === "cast" && task.dtype === "F16" ? F16_MAX : Infinity;
-  return [{ kind: "scan", name: task.name, source: task.source, limit }];
+  const source = task.kind === "quantize" ? task.expert?.bank ?? task.source : task.source;
+  return [{ kind: "scan", name: task.name, source, limit }];
 }
 
 /** Reads the input once more than usual, to know which tensors `--nonfinite keep` keeps. */
@@ -20,7 +21,8 @@ export async function planAround(
   pool: WorkerPool,
   { signal, tasks }: { signal: AbortSignal | undefined; tasks: readonly Task[] },
 ): Promise<Plan> {
-  const scans = tasks.flatMap(scanOf);
+  // Experts of a bank have one scan.
+  const scans = [...new Map(tasks.flatMap(scanOf).map((scan) => [scan.name, scan])).values()];
   const numbers = await pool.run({
     inputPaths: prepared.inputPaths,
     outputs: [],
