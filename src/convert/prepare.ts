@@ -29,6 +29,7 @@ import { knownExperts, nameExperts, statisticsName } from "../calibration/expert
 import { fittedRows, type InputsOptions, scaleInput } from "../calibration/layer_inputs.ts";
 import { idleOverrides } from "../plan/idle_overrides.ts";
 import { bankNotes } from "../plan/bank_notes.ts";
+import { familyBanks } from "../presets/banks.ts";
 import { openLoraMerge } from "../plan/lora_merge.ts";
 import { type LoraSteering, openLoraSteering } from "../calibration/lora_steering.ts";
 import { type CompensationOf, floatMatrix } from "../run/make_tasks.ts";
@@ -312,7 +313,10 @@ function ruleFor(
   const { preset, excludeLayers, tier, lora } = options;
   if (preset.kind === "like") {
     const { layers, notes } = likeReference(preset.path);
-    return { ...likeRule(layers, tensors, { excludeLayers }), notes };
+    return {
+      ...likeRule(layers, tensors, { excludeLayers, isBank: familyBanks(detection, preset) }),
+      notes,
+    };
   }
   return { rule: layerRule({ tier, detection, preset, excludeLayers, lora }), missing: [] };
 }

@@ -8,6 +8,7 @@ import type { DType } from "../core/dtype.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { matrixShape } from "../lora/key_map.ts";
+import { familyBanks } from "../presets/banks.ts";
 import type { RuleChoice } from "../presets/explain.ts";
 import type { Detection, LayerDecision, LayerRule } from "../presets/preset.ts";
 import { randomSigns } from "../quant/incoherence.ts";
@@ -128,7 +129,7 @@ export interface PlanInput {
 export function makePlan(input: PlanInput): Plan {
   const { model, options } = input;
   const logical = model.tensors.map((t) => input.requantized?.weights.get(t.name) ?? t);
-  const control = layerControl(logical, options);
+  const control = layerControl(logical, options, familyBanks(input.detection, options.preset));
   const fallbacks: string[] = [], misfits: string[] = [];
   const markers = new Map<string, Marker>();
   const wanted: { info: TensorInfo; content: Content }[] = [];
@@ -147,6 +148,9 @@ export function makePlan(input: PlanInput): Plan {
       if (barred !== null) return planRest(input, wanted, source, barred);
       const calibrated = method !== "simple" && (input.calibrated?.has(source.name) ?? false);
       const choice = schemeFor(mode, { rows, cols, heur, wish: decision.wish, calibrated });
+      if (isBank && decision.mode.scaling !== "row") {
+        fallbacks.push(`${source.name}: row scaling: expert banks have no other`);
+      }
       if (choice.fellBack !== null) {
         const list = choice.scheme === null ? misfits : fallbacks;
         list.push(`${source.name}: ${choice.fellBack}`);

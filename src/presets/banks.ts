@@ -8,7 +8,8 @@ import { elementCount } from "../core/shape.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { isComponent } from "./names.ts";
 import { compilePatterns } from "./pattern.ts";
-import type { Detection, Family } from "./preset.ts";
+import type { Detection, Family, PresetChoice } from "./preset.ts";
+import { familyById } from "./registry.ts";
 
 /** Sizes below these are no matrices of experts but kernels, tables and tokens. */
 const LEAST_EXPERTS = 2, LEAST_SIDE = 64;
@@ -25,6 +26,19 @@ export function bankMatcher(
   return ({ name, shape }) =>
     shape.length === 3 && name.endsWith(".weight") && name.startsWith(prefix) &&
     !isComponent(name) && elementCount(shape) !== 0 && match(name.slice(prefix.length)) !== null;
+}
+
+/** Returns whether a tensor is an expert bank that stock ComfyUI loads quantized in the family at hand. */
+export function familyBanks(
+  detection: Detection,
+  preset: PresetChoice,
+): (tensor: TensorInfo) => boolean {
+  const id = preset.kind === "family"
+    ? preset.id
+    : (preset.kind === "auto" || preset.kind === "like") && detection.layout !== "lora"
+    ? detection.family
+    : null;
+  return id === null ? () => false : bankMatcher(familyById(id), detection);
 }
 
 /** Whether a tensor looks like an expert bank: float matrices, one per expert, under any name. */

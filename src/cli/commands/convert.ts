@@ -82,7 +82,8 @@ async function createTemplate({ options, io, context, log }: Request): Promise<n
 function templateLayers(plan: Plan): TemplateLayer[] {
   const dtypes = new Map(plan.outputs.map(({ name, dtype }) => [name, dtype]));
   return plan.tensors.flatMap(({ source, action, scheme }): TemplateLayer[] => {
-    if (!isLayer(source)) return [];
+    // Banks that are quantized can be named; other 3-D tensors cannot.
+    if (!isLayer(source) && (scheme === null || source.shape.length !== 3)) return [];
     const name = source.name.replace(/\.weight$/, "");
     if (action === "cast" && dtypes.get(source.name) === "F16") {
       return [{ name, entry: { format: "fp16" as const } }];
