@@ -3,7 +3,7 @@
 import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { detect } from "../presets/detect.ts";
-import { matrixShape } from "../lora/key_map.ts";
+import { mergedShape } from "../lora/key_map.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import { likeRule } from "../presets/like.ts";
 import type { Detection, LayerRule } from "../presets/preset.ts";
@@ -159,7 +159,7 @@ export function prepare(
       const matrix = layer === undefined ? floatMatrix(source) : storedMatrix(model, source, layer);
       if (merge === null || !merge.names.has(source.name)) return matrix;
       // Changes are rows of a matrix, also those of convolutions and biases.
-      const [rows, cols] = matrixShape(source.shape);
+      const [rows, cols] = mergedShape(source);
       return { ...matrix, rows, cols, deltas: merge.deltasOf(source.name) };
     },
     byExpert,

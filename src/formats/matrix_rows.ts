@@ -1,12 +1,13 @@
 /** Some rows of a stored matrix as a matrix: one expert of a bank. */
 
 import { DTYPE_BITS } from "../core/dtype.ts";
+import { type LoraDelta, sliceDelta } from "../lora/lora_delta.ts";
 import type { MatrixSource, PackedScale, SourceScale } from "./matrix_source.ts";
 import { scalesAcross } from "./packed_codes.ts";
 
 /**
  * Returns where `rows` rows of `matrix` from `firstRow` on come from; null if they cannot be read by themselves:
- * transformed codes, scales that lap over the rows or stand in tiles, changes by LoRAs.
+ * transformed codes, scales that lap over the rows or stand in tiles.
  */
 export function matrixRows(
   matrix: MatrixSource,
@@ -14,7 +15,7 @@ export function matrixRows(
   rows: number,
 ): MatrixSource | null {
   const { dtype, cols, scale, packed, transform, deltas, rowFactors } = matrix;
-  if (transform !== undefined || deltas !== undefined) return null;
+  if (transform !== undefined) return null;
   const rowBytes = packed?.rowBytes ?? cols * DTYPE_BITS[dtype] / 8;
   const at = { firstRow, rows, cols };
   const ownScale = scale === null ? null : scaleRows(scale, at);
@@ -26,10 +27,20 @@ export function matrixRows(
     rows,
     scale: ownScale,
     ...(packed === undefined ? {} : { packed: { ...packed, scales: scales as PackedScale[] } }),
+    ...(deltas === undefined ? {} : { deltas: deltas.flatMap((delta) => deltaRows(delta, at)) }),
     ...(rowFactors === undefined
       ? {}
       : { rowFactors: rowFactors.slice(firstRow, firstRow + rows) }),
   };
+}
+
+/** A change by a LoRA, of some rows. */
+function deltaRows(
+  delta: LoraDelta,
+  { firstRow, rows }: { firstRow: number; rows: number },
+): LoraDelta[] {
+  const own = sliceDelta(delta, firstRow, firstRow + rows);
+  return own === null ? [] : [{ ...own, rowStart: own.rowStart - firstRow }];
 }
 
 /** The scales of some rows; null if one of them covers other rows, too. */

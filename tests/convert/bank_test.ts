@@ -207,6 +207,31 @@ Deno.test("convertModel() quantizes with --like the banks that the other file ha
   assert.deepEqual(await to("b.safetensors", { preset: { kind: "like", path } }), first);
 });
 
+Deno.test("convertModel() merges LoRAs into banks, of all experts and of single ones", async () => {
+  using folder = temporaryFolder();
+  const path = join(folder.path, "lora.safetensors"), R = 2;
+  const [a, b] = [seededFloats(R * K, 21), seededFloats(E * N * R, 22)];
+  const tensors = GPT_OSS(), wanted = sourceOf(tensors).slice();
+  for (let i = 0; i < wanted.length; i++) {
+    const row = Math.floor(i / K);
+    for (let r = 0; r < R; r++) wanted[i] = wanted[i]! + b[row * R + r]! * a[r * K + i % K]!;
+  }
+  const lora = (name: string, first: number, rows: number) => [
+    tensorOf(`${name}.lora_A.weight`, "F32", [R, K], a),
+    tensorOf(`${name}.lora_B.weight`, "F32", [rows, R], b.slice(first * R, (first + rows) * R)),
+  ];
+  const forms = [
+    lora(BANK, 0, E * N),
+    [0, 1, 2].flatMap((e) => lora(`model.layers.0.mlp.experts.${e}.gate_up_proj`, e * N, N)),
+  ];
+  for (const form of forms) {
+    writeModel(path, form);
+    const merge = { paths: [path], scale: 1, dampen: true, strict: true };
+    const { out } = await convert(tensors, { merge });
+    assert.ok(relativeError(decoded(out, 256), wanted) < 0.01);
+  }
+});
+
 Deno.test("prepare() says how much of a model the 3-D tensors are that stay", () => {
   using folder = temporaryFolder();
   const path = join(folder.path, "m.safetensors");
