@@ -10,6 +10,7 @@ import { WorkerPool } from "../run/workers/worker_pool.ts";
 import { checkOutputPath, refuseSameFile } from "../safetensors/output_file.ts";
 import { displayName, localNameOf } from "../remote/location.ts";
 import type { CommandContext } from "./context.ts";
+import { errorsJson } from "./errors_json.ts";
 import { EventWriter } from "./events.ts";
 import { filesOf, verbosityOf } from "./files.ts";
 import { formatBytes, formatSeconds, visible } from "./format.ts";
@@ -129,16 +130,18 @@ export async function writeWithProgress(
       ...(matrices === undefined ? {} : { matrixOf: ({ name }) => matrices.get(name)! }),
       signal: context.signal,
       onProgress: (now) => progress.update(now),
-      onLayer: ({ name, shape, errors }) => events?.tensor({ name, shape, errors }),
+      onLayer: ({ name, shape, errors }) =>
+        events?.tensor({ name, shape, errors: errorsJson(errors) }),
     });
   } finally {
     progress.stop();
   }
   const elapsedMs = performance.now() - started;
+  const overall = overallErrors(layers);
   events?.done({
     output: files.output,
     ...facts,
-    quality: overallErrors(layers),
+    quality: overall === null ? null : errorsJson(overall),
     totals: { input_bytes: source.inputBytes, output_bytes: totalBytes },
     elapsed_ms: Math.round(elapsedMs),
   });

@@ -25,6 +25,11 @@ const HELP_COLUMN = 34;
 export const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = [
   ["inspect", "FILE", "what is in a file"],
   ["verify", "FILE [--source SRC]", "does it load in stock ComfyUI, how close is it to its source"],
+  [
+    "compare",
+    "A B [--source SRC]",
+    "which of two conversions is closer to the model: two reports (JSON), or two models",
+  ],
   ["join", "FILE", "the output of a conversion from its parts (--part I/N)"],
   ["dequantize", "FILE [DST]", "back to BF16, F16 or F32"],
   [

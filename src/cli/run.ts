@@ -129,6 +129,10 @@ async function runCommand(parsed: Parsed, context: CommandContext): Promise<numb
       const { verifyCommand } = await import("./commands/verify.ts");
       return await verifyCommand(parsed, context);
     }
+    case "compare": {
+      const { compareCommand } = await import("./commands/compare.ts");
+      return await compareCommand(parsed, context);
+    }
     case "join": {
       const { joinCommand } = await import("./commands/join.ts");
       return await joinCommand(parsed, context);

@@ -11,6 +11,7 @@ import type { ConvertOptions } from "../../plan/options.ts";
 import type { Plan } from "../../plan/plan.ts";
 import { prepare } from "../../convert/prepare.ts";
 import { defaultWorkers } from "../../run/workers/default_workers.ts";
+import { errorsJson, learnedJson } from "../errors_json.ts";
 import { EventWriter } from "../events.ts";
 import { createLog } from "../log.ts";
 import { toConvertRequest } from "../options.ts";
@@ -184,10 +185,10 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
         events?.tensor({
           ...recipes.get(layer.name),
           name: layer.name,
-          errors: layer.errors,
+          errors: errorsJson(layer.errors),
           ...noteJson(layer),
           ...compensatedJson(layer.compensated),
-          ...(layer.learned === null ? {} : { learned: layer.learned }),
+          ...(layer.learned === null ? {} : { learned: learnedJson(layer.learned) }),
         });
         const words = describeNote(layer.note, layer.compensated);
         if (words !== null) log.verbose(`${layer.name}: ${words}`);
