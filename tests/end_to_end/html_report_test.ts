@@ -69,7 +69,7 @@ Deno.test("every measure of a layer is in the JSON report, the table and the pag
     if (name.includes("<")) continue;
     assert.deepEqual(Object.keys(errors).sort(), MEASURE_NAMES.map(snakeCase).sort());
     const layer = name.replace(/\.weight$/, "");
-    const row = texts.find((text) => text.includes(`<td>${layer}</td>`)) ?? assert.fail(name);
+    const row = texts.find((text) => text.includes(`<tr><td>${layer}</td>`)) ?? assert.fail(name);
     const line = lines.find((text) => text.endsWith(`  ${name}`)) ?? assert.fail(name);
     const values = errorsOfJson(errors);
     assert.equal(statisticCells(values, "table").length, MEASURE_NAMES.length);
