@@ -25,6 +25,7 @@ import {
 } from "../safetensors/input_watch.ts";
 import { refuseSameFile } from "../safetensors/output_file.ts";
 import { type InputIdentity, inputIdentity } from "../safetensors/input_identity.ts";
+import { recoverNames } from "../safetensors/leftovers.ts";
 import { checkOutputNames } from "../safetensors/output_set.ts";
 import {
   besideNote,
@@ -182,18 +183,18 @@ async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
   const started = performance.now();
   const { force = false } = request;
   // How many shards there will be is not known yet, and the name is none of theirs.
-  const { resume = false } = request;
-  // A run that was killed while it gave names may have left some, which resuming takes back.
   const checkNames = (output: string, count: number) =>
-    resume || request.part !== undefined ? undefined : checkOutputNames(output, count, { force });
-  if (typeof request.output === "string" && request.options.shardBytes === null) {
-    checkNames(request.output, 1);
+    request.part !== undefined ? undefined : checkOutputNames(output, count, { force });
+  if (typeof request.output === "string") {
+    await recoverNames(request.output, request.times);
+    if (request.options.shardBytes === null) checkNames(request.output, 1);
   }
   const prepared = prepare(request.input, request.options);
   const output = typeof request.output === "string"
     ? request.output
     : request.output(prepared.plan);
   refuseInputs(outputNames(output, prepared.plan.parts.length), prepared, request.options);
+  if (typeof request.output !== "string") await recoverNames(output, request.times);
   checkNames(output, prepared.plan.parts.length);
   const watched = watchInputs(prepared.model, inputsOf(prepared, request.options));
   const opened = await request.openGpu?.() ?? null;

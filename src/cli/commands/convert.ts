@@ -27,7 +27,7 @@ import { checkReportLayers } from "../report/report_layers.ts";
 import { outputNames } from "../../safetensors/shard_layout.ts";
 import { writeSideFile } from "../../safetensors/side_file.ts";
 import { displayName, localNameOf } from "../../remote/location.ts";
-import { checkOutputPath } from "../../safetensors/output_file.ts";
+import { checkOutput } from "../../safetensors/leftovers.ts";
 import type { CommandContext } from "../context.ts";
 import { openFor } from "../open_input.ts";
 import { versionLine } from "../version.ts";
@@ -74,7 +74,7 @@ async function createTemplate({ options, io, context, log }: Request): Promise<n
   const path = io.output ?? join(dirname(name), `${stem}_layer_config.json`);
   const inputs = [io.input, ...io.readPaths, ...input.model.paths];
   const template = layerConfigTemplate(templateLayers(plan));
-  writeSideFile(path, template, { force: io.force, inputs, outputs: [] });
+  await writeSideFile(path, template, { force: io.force, inputs, outputs: [] });
   if (io.json) context.stdout(JSON.stringify({ template: path }));
   else context.stdout(`Wrote ${path}`);
   return 0;
@@ -108,7 +108,9 @@ function templateLayers(plan: Plan): TemplateLayer[] {
 export async function runConversion(request: ConversionRequest): Promise<ConversionOutcome> {
   const { options, io, context, log } = request;
   const events = io.json ? new EventWriter(context.stdout) : null;
-  if (io.output !== null && io.part === null) checkOutputPath(io.output, { force: io.force });
+  if (io.output !== null && io.part === null) {
+    await checkOutput(io.output, { force: io.force });
+  }
   checkReport(io, { inputs: [], outputs: io.output === null ? [] : [io.output] });
   using input = await openFor(io.input, {
     context,

@@ -58,7 +58,7 @@ export async function writeReport(
     created: new Date(),
   });
   if (!isPage(path)) {
-    writeSideFile(path, `${JSON.stringify(report, null, 2)}\n`, rules);
+    await writeSideFile(path, `${JSON.stringify(report, null, 2)}\n`, rules);
     return;
   }
   // Charts are some 50 kB of script that no other run needs.
@@ -71,7 +71,7 @@ export async function writeReport(
     const counts = codeHistogram(model, name);
     return counts === null ? [] : [{ name, counts }];
   });
-  writeSideFile(path, htmlReport(report, histograms), rules);
+  await writeSideFile(path, htmlReport(report, histograms), rules);
 }
 
 function matching(result: ConvertResult, source: string): string[] {
