@@ -35,6 +35,10 @@ export async function planAround(
   return bad.length === 0 ? prepared.plan : prepared.replan(new Set(bad));
 }
 
+function isF64(task: Task): boolean {
+  return task.kind === "quantize" && task.source.dtype === "F64";
+}
+
 /** Returns the error that stopped the run at `task`, told with counts over the whole tensor. */
 export async function explainNonFinite(
   cause: NonFiniteError,
@@ -53,6 +57,8 @@ export async function explainNonFinite(
   const isCast = task.kind === "cast";
   const values = isCast
     ? `${count} values that F16 cannot hold (NaN, infinite or beyond ${F16_MAX})`
+    : isF64(task)
+    ? `${count} values that F32, in which all is computed, cannot hold (NaN, infinite or beyond 3.4e38)`
     : `${count} NaN or infinite values`;
   return new Error(
     `Cannot ${isCast ? "cast" : "quantize"} tensor ${JSON.stringify(task.name)} of ` +
