@@ -13,10 +13,11 @@ import type { QuantizeTask, Task } from "../tasks.ts";
  */
 export function refuseInfiniteScales(task: Task, view: Uint8Array, address: number): void {
   if (task.kind !== "quantize") return;
-  const { rows, cols } = task.transform ?? task.source;
-  // Formats of other levels than INT8 have one f32 scale per row.
-  const groups = (rows / task.groupRows) * (cols / task.groupCols);
-  const count = task.levels === undefined ? groups : rows;
+  const { source: { rows, cols }, groupRows, groupCols, levels, transform } = task;
+  // Formats of other levels than INT8, and transformed codes, have one f32 scale per row.
+  const count = levels === undefined && transform === undefined
+    ? (rows / groupRows) * (cols / groupCols)
+    : transform?.rows ?? rows;
   const index = (address - task.scalesOffsetBytes) / 4;
   if (index < 0 || index >= count) return;
   const scales = new Float32Array(view.buffer, view.byteOffset, view.length / 4);
