@@ -41,7 +41,7 @@ export async function compareCommand(parsed: Parsed, context: CommandContext): P
     const text = isPage(reportPath)
       ? comparePage(comparison)
       : `${JSON.stringify(comparisonJson(comparison), null, 2)}\n`;
-    writeSideFile(reportPath, text, rules);
+    await writeSideFile(reportPath, text, rules);
   }
   return 0;
 
