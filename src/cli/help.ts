@@ -41,7 +41,7 @@ export const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = 
   ["migrate", "FILE [DST]", "make a quantized file of another tool loadable by stock ComfyUI"],
   ["calibrate", "FILE [DST]", "statistics of synthetic inputs: a layout to fill, no measurement"],
   ["presets", "list | show NAME | detect FILE", "the model families, and which one a file is"],
-  ["completions", "bash | zsh | fish", "completions for a shell"],
+  ["completions", "bash | zsh | fish | powershell", "completions for a shell"],
   ["doctor", "", "what can compute here, whether it does so rightly, which flags suit it"],
 ];
 
