@@ -45,8 +45,8 @@ import { LayerResults } from "./layer_results.ts";
 import { finishLayers, rewrittenBiases } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
 import { deltaBytes } from "../plan/lora_merge.ts";
-import { placeOnGpu } from "../run/gpu_tasks.ts";
-import { makeTasks, type Work } from "../run/make_tasks.ts";
+import type { Work } from "../run/make_tasks.ts";
+import { provenGpu, tasksOf } from "./proven_gpu.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { explainNonFinite, planAround } from "./non_finite.ts";
 import type { Plan } from "../plan/plan.ts";
@@ -200,7 +200,7 @@ async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
   const opened = await request.openGpu?.() ?? null;
   const doneBefore = opened?.doneCount ?? 0;
   if (opened !== null) opened.onFailure = (message) => request.onGpuFailure?.(message);
-  const gpu = opened?.failure === null ? opened : null;
+  const gpu = await provenGpu(opened, request, prepared);
   const work = tasksOf(gpu, prepared, prepared.plan);
   const workers = workersFor(request, prepared, work.tasks);
   using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
@@ -333,18 +333,6 @@ async function smoothingOf(
   if (alpha === null || output === "fp16") return null;
   const { signal } = request;
   return await findSmoothing(prepared, plan, { alpha, pool, run: { signal } });
-}
-
-function tasksOf(gpu: GpuService | null, prepared: Prepared, plan: Plan): Work {
-  const work = makeTasks(
-    plan,
-    prepared.matrixOf,
-    prepared.compensationOf,
-    prepared.replaced,
-    prepared.byExpert,
-  );
-  if (gpu === null) return work;
-  return { ...work, tasks: placeOnGpu(work.tasks, gpu.placement) };
 }
 
 /** Opens the output, and what an unfinished run left of it. */
