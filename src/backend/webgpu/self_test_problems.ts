@@ -40,7 +40,7 @@ const COUNT = GRID.rows * GRID.cols;
 const DECODED = 2999;
 
 /** Rows whose groups of 16 columns have one of several sets of levels. */
-const LEVEL_GRID: Grid = { rows: 6, cols: 208, groupRows: 2, groupCols: 208 };
+const LEVEL_GRID: Grid = { rows: 12, cols: 208, groupRows: 2, groupCols: 208 };
 
 /** Tables of any numbers: what is in them, kernels do not care for. */
 function levelSets(random: Random) {
@@ -90,7 +90,7 @@ export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKer
     const { rows, cols } = LEVEL_GRID, { sets, ...tables } = levelSets(random);
     const codes = new Int8Array(rows * cols), x = normal(random, rows * cols);
     const choices = Uint8Array.from({ length: rows * cols / 16 }, () => random() % sets);
-    const scales = new Float32Array(3).fill(3 / 127);
+    const scales = new Float32Array(groupCount(LEVEL_GRID)).fill(3 / 127);
     await kernels.quantizeLevels(codes, x, scales, LEVEL_GRID, { ...tables, choices });
     return [exact(codes)];
   },
@@ -98,7 +98,8 @@ export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKer
     const { rows, cols } = LEVEL_GRID, { sets, ...tables } = levelSets(random);
     const choices = new Uint8Array(rows * cols / 16), x = normal(random, rows * cols);
     const first = Uint8Array.from({ length: 256 }, () => random() % sets);
-    const scales = new Float32Array(3).fill(3 / 127), search = { ...tables, first, candidates: 5 };
+    const scales = new Float32Array(groupCount(LEVEL_GRID)).fill(3 / 127),
+      search = { ...tables, first, candidates: 5 };
     await kernels.searchLevels(choices, x, scales, LEVEL_GRID, search);
     return [exact(choices)];
   },
