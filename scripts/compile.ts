@@ -13,7 +13,7 @@ import process from "node:process";
 import {
   binaryPath,
   buildRequest,
-  permissionsFor,
+  LEAST_PERMISSIONS,
   tellBuilt,
   writeChecksums,
 } from "./support/binaries.ts";
@@ -33,7 +33,7 @@ for (const target of targets) {
       "--node-modules-dir=none",
       "--exclude-unused-npm",
       "--no-prompt",
-      ...permissionsFor(target),
+      ...LEAST_PERMISSIONS,
       "--include",
       WORKER,
       "--target",

@@ -7,11 +7,9 @@ import type { EditedModel, Operation } from "../edit/operation.ts";
 import { type RequantizedLayer, writeEdited } from "../edit/write_edited.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import { WorkerPool } from "../run/workers/worker_pool.ts";
-import { checkOutput } from "../safetensors/leftovers.ts";
-import { refuseSameFile } from "../safetensors/output_file.ts";
+import { checkOutputPath, refuseSameFile } from "../safetensors/output_file.ts";
 import { displayName, localNameOf } from "../remote/location.ts";
 import type { CommandContext } from "./context.ts";
-import { errorsJson } from "./errors_json.ts";
 import { EventWriter } from "./events.ts";
 import { filesOf, verbosityOf } from "./files.ts";
 import { formatBytes, formatSeconds, visible } from "./format.ts";
@@ -39,10 +37,7 @@ export interface EditFiles {
  * @throws UsageError where the command line names no model; UnsupportedError where the output exists;
  *   Error where it cannot become a file.
  */
-export async function editFiles(
-  parsed: Parsed,
-  ending: "edited" | "migrated",
-): Promise<EditFiles> {
+export function editFiles(parsed: Parsed, ending: "edited" | "migrated"): EditFiles {
   const { input, output: named } = filesOf(parsed);
   const dryRun = parsed.string("dry-run");
   if (dryRun === "create-template") {
@@ -53,7 +48,7 @@ export async function editFiles(
   if (dryRun === null) {
     // In this order: `--force` does not help where the output is the input.
     refuseSameFile(output, [input]);
-    await checkOutput(output, { force });
+    checkOutputPath(output, { force });
   }
   return { input, output, force, isDryRun: dryRun !== null };
 }
@@ -134,18 +129,16 @@ export async function writeWithProgress(
       ...(matrices === undefined ? {} : { matrixOf: ({ name }) => matrices.get(name)! }),
       signal: context.signal,
       onProgress: (now) => progress.update(now),
-      onLayer: ({ name, shape, errors }) =>
-        events?.tensor({ name, shape, errors: errorsJson(errors) }),
+      onLayer: ({ name, shape, errors }) => events?.tensor({ name, shape, errors }),
     });
   } finally {
     progress.stop();
   }
   const elapsedMs = performance.now() - started;
-  const overall = overallErrors(layers);
   events?.done({
     output: files.output,
     ...facts,
-    quality: overall === null ? null : errorsJson(overall),
+    quality: overallErrors(layers),
     totals: { input_bytes: source.inputBytes, output_bytes: totalBytes },
     elapsed_ms: Math.round(elapsedMs),
   });

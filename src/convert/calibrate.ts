@@ -12,9 +12,7 @@ import { fillNormal, randomFor } from "../core/rng.ts";
 import { InterruptedError } from "../core/errors.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { layoutTensors } from "../safetensors/layout.ts";
-import { checkOutput } from "../safetensors/leftovers.ts";
-import { LockedOutput } from "../safetensors/locked_output.ts";
-import { refuseSameFile } from "../safetensors/output_file.ts";
+import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
 import { type LoraDirections, SYNTHETIC_METADATA } from "../calibration/calibration.ts";
 import { openLoraSteering } from "../calibration/lora_steering.ts";
 import type { OptionNames } from "../plan/option_names.ts";
@@ -63,7 +61,7 @@ interface LayerStatistics {
  */
 export async function calibrateModel(request: CalibrateRequest): Promise<CalibrateResult> {
   const { output, force, samples, seed, lora } = request;
-  await checkOutput(output, { force });
+  checkOutputPath(output, { force });
   const options = resolveOptions(request.options, {
     what: "a calibration",
     ...(request.names === undefined ? {} : { names: request.names }),
@@ -90,8 +88,8 @@ export async function calibrateModel(request: CalibrateRequest): Promise<Calibra
     "quantsmith.seed": String(seed),
     ...(lora === null ? {} : { "quantsmith.lora_layers": String(steered) }),
   };
-  const content = { layers, metadata, force };
-  await (output.endsWith(".json") ? writeJson : writeSafetensors)(output, content);
+  if (output.endsWith(".json")) writeJson(output, { layers, metadata, force });
+  else writeSafetensors(output, { layers, metadata, force });
   return { layers: layers.size, steered, notes: [...notes, ...steering?.notes ?? []] };
 }
 
@@ -133,10 +131,7 @@ interface Content {
   readonly force: boolean;
 }
 
-async function writeJson(
-  path: string,
-  { layers, metadata, force }: Content,
-): Promise<void> {
+function writeJson(path: string, { layers, metadata, force }: Content): void {
   const entries = [...layers].map(([layer, { channelMax, channelMean, inputScale }]) => [layer, {
     channel_max: [...channelMax],
     channel_mean: [...channelMean],
@@ -144,15 +139,11 @@ async function writeJson(
   }]);
   const json = JSON.stringify({ __metadata__: metadata, ...Object.fromEntries(entries) }, null, 1);
   const bytes = new TextEncoder().encode(json + "\n");
-  const whole = { header: bytes, totalBytes: bytes.length };
-  using file = await LockedOutput.create(path, whole, { force });
-  await file.commit();
+  using file = OutputFile.create(path, { header: bytes, totalBytes: bytes.length, force });
+  file.commit();
 }
 
-async function writeSafetensors(
-  path: string,
-  { layers, metadata, force }: Content,
-): Promise<void> {
+function writeSafetensors(path: string, { layers, metadata, force }: Content): void {
   const values = new Map<string, Float32Array>();
   for (const [layer, { channelMax, channelMean, inputScale }] of layers) {
     values.set(`${layer}.channel_max`, channelMax);
@@ -165,10 +156,10 @@ async function writeSafetensors(
     shape: name.endsWith(".input_scale") ? [] : [length],
   }));
   const { header, entries, totalBytes } = layoutTensors(infos, metadata);
-  using file = await LockedOutput.create(path, { header, totalBytes }, { force });
+  using file = OutputFile.create(path, { header, totalBytes, force });
   for (const { name, offsetBytes } of entries) {
     const { buffer, byteOffset, byteLength } = values.get(name)!;
-    file.set.write(new Uint8Array(buffer, byteOffset, byteLength), offsetBytes);
+    file.write(new Uint8Array(buffer, byteOffset, byteLength), offsetBytes);
   }
-  await file.commit();
+  file.commit();
 }

@@ -4,8 +4,7 @@
  */
 
 import { refuseChanged, watchInputs } from "../safetensors/input_watch.ts";
-import { LockedOutput } from "../safetensors/locked_output.ts";
-import { refuseSameFile } from "../safetensors/output_file.ts";
+import { OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import { type LayerErrors, layerErrors, nonFiniteOf } from "../run/layer_statistics.ts";
 import { makeTasks } from "../run/make_tasks.ts";
@@ -54,13 +53,12 @@ export async function writeEdited(
   refuseSameFile(request.output, source.paths);
   const { tasks: single, inline } = makeTasks(edited, request.matrixOf);
   const tasks = coalesceCopies(single);
-  const watched = watchInputs(source);
-  using output = await LockedOutput.create(request.output, { header, totalBytes }, { force });
-  for (const { bytes, offsetBytes } of inline) output.set.write(bytes, offsetBytes);
+  using output = OutputFile.create(request.output, { header, totalBytes, force });
+  for (const { bytes, offsetBytes } of inline) output.write(bytes, offsetBytes);
   const layers = new Map<number, RequantizedLayer>();
   await pool.run({
     inputPaths: source.paths,
-    outputs: output.set.places,
+    outputs: [output.place],
     tasks,
     signal,
     onProgress,
@@ -74,8 +72,8 @@ export async function writeEdited(
       onLayer?.(layer);
     },
   });
-  refuseChanged(watched);
-  await output.commit();
+  refuseChanged(watchInputs(source));
+  output.commit();
   return tasks.flatMap((_, index) => layers.get(index) ?? []);
 }
 

@@ -25,7 +25,7 @@
  */
 
 import { type LinalgContext, withScratch } from "./context.ts";
-import type { ShortMatrix } from "./linalg_kernels.ts";
+import type { BlockLevels, LdlqBlock, LinalgKernels, ShortMatrix } from "./linalg_kernels.ts";
 import { block, matrix, type MatrixF32, type MatrixF64 } from "./matrix.ts";
 import { FEED_BACK_RUN, LDLQ_BLOCK, type PackedFactor, runOf } from "./packed_factor.ts";
 
@@ -66,6 +66,31 @@ export interface LdlqRows {
   readonly firstRow: number;
   /** For each column, which of the `scaleCols` scales it has. In the order of the factor. */
   readonly columnGroups: Int32Array;
+  /** The levels that codes may be, columns in the order of the factor; absent: all from -127 to 127. */
+  readonly levels?: BlockLevels | undefined;
+}
+
+/** Rounds columns `first .. first + width` of `layer`: `args` is what belongs to them alone. */
+export function roundColumns(
+  kernels: LinalgKernels,
+  layer: LdlqRows,
+  { first, width, ...args }:
+    & Pick<LdlqBlock, "feedback" | "panel">
+    & { readonly first: number; readonly width: number },
+): void {
+  const { weights, codes, columnGroups, levels } = layer;
+  const columns: LdlqBlock = {
+    ...layer,
+    ...args,
+    codes: codes.subarray(first),
+    weights: block(weights, 0, first, weights.rows, width),
+    columnGroups: columnGroups.subarray(first, first + width),
+  };
+  if (levels === undefined) kernels.ldlqBlock(columns);
+  else {
+    const columnSets = levels.columnSets.subarray(first, first + width);
+    kernels.ldlqLevels({ ...columns, levels: { ...levels, columnSets } });
+  }
 }
 
 /**
@@ -125,13 +150,11 @@ export function ldlq(
         const part = runOf(packed, index, run), from = (first + width) / FEED_BACK_RUN;
         kernels.feedBack(feedback, errors[from + run]!, part, terms, run > 0);
       }
-      kernels.ldlqBlock({
-        ...layer,
-        codes: layer.codes.subarray(first),
-        weights: block(weights, 0, first, rows, width),
+      roundColumns(kernels, layer, {
+        first,
+        width,
         feedback: fed,
         panel: block(panel, 0, 0, width, width),
-        columnGroups: layer.columnGroups.subarray(first, first + width),
       });
       for (let at = 0; packed !== null && at < width; at += FEED_BACK_RUN) {
         const own = block(weights, 0, first + at, rows, Math.min(FEED_BACK_RUN, width - at));
@@ -159,13 +182,11 @@ export function roundRows(context: LinalgContext, layer: LdlqRows): void {
     for (let first = 0; first < n; first += IDENTITY_BLOCK) {
       const cols = Math.min(IDENTITY_BLOCK, n - first);
       feedback.data.fill(0);
-      kernels.ldlqBlock({
-        ...layer,
-        codes: layer.codes.subarray(first),
-        weights: block(weights, 0, first, rows, cols),
+      roundColumns(kernels, layer, {
+        first,
+        width: cols,
         feedback: block(feedback, 0, 0, rows, cols),
         panel: block(identity, 0, 0, cols, cols),
-        columnGroups: layer.columnGroups.subarray(first, first + cols),
       });
     }
   });

@@ -5,8 +5,10 @@ import {
   FEED_BACK_TERMS_MAX,
   GEMM_I8_TERMS_MAX,
   type LdlqBlock,
+  type LdlqLevels,
   type ShortMatrix,
 } from "./linalg_kernels.ts";
+import { LEVEL_TABLE } from "../backend/backend.ts";
 import { extentOf, type Matrix } from "./matrix.ts";
 
 type View = Matrix<ArrayLike<number>>;
@@ -129,10 +131,9 @@ function checkShort(
 }
 
 /** Checks everything that `ldlqBlock` reads and writes, the scale of every element too. @throws RangeError */
-export function checkLdlqBlock(args: LdlqBlock): void {
+export function checkLdlqBlock(args: LdlqBlock, name = "ldlqBlock"): void {
   const { codes, codesRowStride, weights, feedback, panel } = args;
   const { rows, cols: width } = weights;
-  const name = "ldlqBlock";
   checkRows(name, "weights", weights);
   checkRows(name, "codes", {
     data: codes,
@@ -154,6 +155,26 @@ export function checkLdlqBlock(args: LdlqBlock): void {
     }
   }
   checkScales(name, args, rows, width);
+}
+
+/** The same, and that the table of every element is there. @throws RangeError */
+export function checkLdlqLevels(args: LdlqLevels): void {
+  const name = "ldlqLevels";
+  checkLdlqBlock(args, name);
+  const { levels: { choices, across, columnSets, nearest }, weights, firstRow } = args;
+  const { rows, cols: width } = weights;
+  if (columnSets.length !== width) {
+    fail(name, `columnSets has ${columnSets.length} elements, needs ${width}`);
+  }
+  if ((firstRow + rows) * across > choices.length) {
+    fail(name, `choices has ${choices.length} elements, needs ${(firstRow + rows) * across}`);
+  }
+  for (const group of columnSets) {
+    if (!(group >= 0 && group < across)) fail(name, `group ${group} is not among the ${across}`);
+  }
+  if (nearest.length === 0 || nearest.length % LEVEL_TABLE !== 0) {
+    fail(name, `nearest has ${nearest.length} elements, no multiple of ${LEVEL_TABLE}`);
+  }
 }
 
 /** Checks that the scale of every element of a tile is there. */

@@ -59,6 +59,22 @@ export interface LdlqBlock {
   readonly columnGroups: Int32Array;
 }
 
+/** The levels of a block, where they are not all integers from -127 to 127: see `LevelSets`. */
+export interface BlockLevels {
+  /** The set of every group of the rows, u8 `[rows of the layer, across]`, row-major. */
+  readonly choices: Uint8Array;
+  readonly across: number;
+  /** For each of the columns, which of the `across` groups it is in. */
+  readonly columnSets: Int32Array;
+  /** i8 `[sets, LEVEL_TABLE]`. */
+  readonly nearest: Int8Array;
+}
+
+/** What `ldlqLevels` works on. */
+export interface LdlqLevels extends LdlqBlock {
+  readonly levels: BlockLevels;
+}
+
 /** What `descendRows` works on: a tile of a layer whose codes are moved where that lowers a loss. */
 export interface DescendRows {
   /** In and out: the codes. `rows x cols`, rows `codesRowStride` apart. */
@@ -153,6 +169,9 @@ export interface LinalgKernels {
 
   /** Rounds one block of columns from the last to the first, each corrected by the errors of those before. */
   ldlqBlock(args: LdlqBlock): void;
+
+  /** The same to the nearest of few levels, as `quantizeLevels` takes them. */
+  ldlqLevels(args: LdlqLevels): void;
 
   /** Moves codes to the other side of their weights, one after the other, where that lowers a loss. */
   descendRows(args: DescendRows): void;

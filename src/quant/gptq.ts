@@ -10,7 +10,7 @@
  * `linalg/ldlq.ts` says for the rows it rounds, plus rows * 5 K where columns are reordered.
  */
 
-import type { Grid } from "../backend/backend.ts";
+import type { Grid, LevelSets } from "../backend/backend.ts";
 import { type Allocator, type LinalgContext, withScratch } from "../linalg/context.ts";
 import { dampedCholesky, dampingsFrom } from "../linalg/damping.ts";
 import { diagonalOf, type Hessian, hessianBlock } from "../linalg/hessian.ts";
@@ -206,6 +206,8 @@ export interface GptqRows {
   /** The grid of the whole layer, and its scales. */
   readonly grid: Grid;
   readonly scales: Float32Array;
+  /** The levels that codes may be; absent: all from -127 to 127. */
+  readonly levels?: (LevelSets & { readonly choices: Uint8Array }) | undefined;
 }
 
 /**
@@ -284,15 +286,27 @@ function countRows({ weights, codes, grid }: GptqRows, size: number): number {
 /** The grid of a layer, for columns in `order`. Null: as they stand. */
 function gridInOrder(
   memory: Allocator,
-  { grid, scales }: GptqRows,
+  { grid, scales, levels }: GptqRows,
   { size, order }: Pick<GptqFactor, "size" | "order">,
 ): Omit<LdlqRows, "weights" | "codes" | "firstRow"> {
-  const columnGroups = memory.i32(size);
-  for (let k = 0; k < size; k++) {
-    const column = order === null ? k : order[k]!;
-    columnGroups[k] = Math.floor(column / grid.groupCols);
-  }
+  const groupsOf = (groupCols: number): Int32Array => {
+    const groups = memory.i32(size);
+    for (let k = 0; k < size; k++) {
+      const column = order === null ? k : order[k]!;
+      groups[k] = Math.floor(column / groupCols);
+    }
+    return groups;
+  };
+  const columnGroups = groupsOf(grid.groupCols);
   return {
+    ...(levels === undefined ? {} : {
+      levels: {
+        choices: levels.choices,
+        nearest: levels.nearest,
+        across: size / levels.groupCols,
+        columnSets: groupsOf(levels.groupCols),
+      },
+    }),
     scales,
     scaleCols: grid.cols / grid.groupCols,
     groupRows: grid.groupRows,
@@ -318,6 +332,12 @@ function roundBlocks(context: LinalgContext, factor: GptqFactor, layer: LdlqRows
       weights: block(layer.weights, 0, first, layer.weights.rows, blockSize),
       codes: layer.codes.subarray(first),
       columnGroups: layer.columnGroups.subarray(first, first + blockSize),
+      ...(layer.levels === undefined ? {} : {
+        levels: {
+          ...layer.levels,
+          columnSets: layer.levels.columnSets.subarray(first, first + blockSize),
+        },
+      }),
     };
     ldlq(context, wholeFactor(lower), part, packed?.[index] ?? null);
   }

@@ -23,7 +23,7 @@
 import type { Kernels } from "../backend/backend.ts";
 import { cholesky, choleskyScratchBytes, solveRows } from "../linalg/cholesky.ts";
 import { type Allocator, type LinalgContext, withScratch } from "../linalg/context.ts";
-import { LDLQ_BLOCK, type LdlqRows } from "../linalg/ldlq.ts";
+import { LDLQ_BLOCK, type LdlqRows, roundColumns } from "../linalg/ldlq.ts";
 import { block, matrix, type MatrixF32, type MatrixF64, transpose } from "../linalg/matrix.ts";
 import { actOrder, gatherColumns } from "../linalg/permute.ts";
 import { shareOf, triangleShareOf } from "../linalg/team.ts";
@@ -342,13 +342,11 @@ function roundChunk(
         const done = block(weights, 0, first + at + wide, rows, later);
         kernels.gemmF32(own, done, block(panel, at + wide, at, later, wide), "add");
       }
-      kernels.ldlqBlock({
-        ...chunk,
-        codes: chunk.codes.subarray(first + at),
-        weights: block(weights, 0, first + at, rows, wide),
+      roundColumns(kernels, chunk, {
+        first: first + at,
+        width: wide,
         feedback: own,
         panel: block(panel, at, at, wide, wide),
-        columnGroups: chunk.columnGroups.subarray(first + at, first + at + wide),
       });
     }
     if (first > 0) {

@@ -92,6 +92,27 @@ export interface LinalgExports {
     groupRows: number,
     scaleCols: number,
   ): void;
+  ldlqLevels(
+    codes: number,
+    x: number,
+    feedback: number,
+    panel: number,
+    scales: number,
+    columnGroups: number,
+    rows: number,
+    width: number,
+    codesRow: number,
+    xRow: number,
+    feedbackRow: number,
+    panelRow: number,
+    firstRow: number,
+    groupRows: number,
+    scaleCols: number,
+    choices: number,
+    across: number,
+    columnSets: number,
+    nearest: number,
+  ): void;
   addLowRank(x: number, b: number, a: number, rows: number, cols: number, rank: number): void;
   hadamardColumnsF32(x: number, rows: number, cols: number, xRow: number, norm: number): void;
   hadamardColumnsF64(x: number, rows: number, cols: number, xRow: number, norm: number): void;

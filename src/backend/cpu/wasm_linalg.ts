@@ -12,6 +12,7 @@ import {
   checkGemmI8,
   checkHadamard,
   checkLdlqBlock,
+  checkLdlqLevels,
   checkPackErrors,
   checkPackFactor,
   checkRotateF64,
@@ -23,6 +24,7 @@ import type {
   DescendRows,
   GemmMode,
   LdlqBlock,
+  LdlqLevels,
   LinalgKernels,
   ShortMatrix,
 } from "../../linalg/linalg_kernels.ts";
@@ -39,7 +41,7 @@ const BAND_ROWS = 64;
 
 const MODE: Readonly<Record<GemmMode, number>> = Object.freeze({ set: 0, add: 1, subtract: 2 });
 
-type View = Float32Array | Float64Array | Int8Array | Int32Array;
+type View = Float32Array | Float64Array | Int8Array | Uint8Array | Int32Array;
 
 /** {@link LinalgKernels} on WebAssembly. */
 export class WasmLinalg implements LinalgKernels {
@@ -160,6 +162,41 @@ export class WasmLinalg implements LinalgKernels {
         args.firstRow + row,
         args.groupRows,
         args.scaleCols,
+      );
+    });
+  }
+
+  ldlqLevels(args: LdlqLevels): void {
+    checkLdlqLevels(args);
+    const name = "ldlqLevels", { weights, feedback, panel } = args;
+    const codes = this.#address(name, args.codes), x = this.#address(name, weights.data);
+    const fed = this.#address(name, feedback.data), factor = this.#address(name, panel.data);
+    const scales = this.#address(name, args.scales);
+    const columnGroups = this.#address(name, args.columnGroups);
+    const choices = this.#address(name, args.levels.choices);
+    const columnSets = this.#address(name, args.levels.columnSets);
+    const nearest = this.#address(name, args.levels.nearest);
+    forBands(weights.rows, (row, rows) => {
+      this.#exports.ldlqLevels(
+        codes + row * args.codesRowStride,
+        x + row * weights.rowStride * 4,
+        fed + row * feedback.rowStride * 4,
+        factor,
+        scales,
+        columnGroups,
+        rows,
+        weights.cols,
+        args.codesRowStride,
+        weights.rowStride,
+        feedback.rowStride,
+        panel.rowStride,
+        args.firstRow + row,
+        args.groupRows,
+        args.scaleCols,
+        choices,
+        args.levels.across,
+        columnSets,
+        nearest,
       );
     });
   }

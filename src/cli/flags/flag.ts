@@ -8,7 +8,6 @@ export const COMMANDS = Object.freeze(
     "convert",
     "inspect",
     "verify",
-    "compare",
     "join",
     "dequantize",
     "calibrate",

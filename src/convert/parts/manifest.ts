@@ -59,12 +59,9 @@ export function wholeFiles({ parts }: Pick<Plan, "parts">): WholeFile[] {
 }
 
 /** Writes a manifest: complete, synced and renamed, or not at all. */
-export async function writeManifest(
-  path: string,
-  manifest: Omit<Manifest, "format">,
-): Promise<void> {
+export function writeManifest(path: string, manifest: Omit<Manifest, "format">): void {
   const text = JSON.stringify({ format: FORMAT, ...manifest }, spellNumber);
-  await writeSideFile(path, `${text}\n`, { force: true, inputs: [], outputs: [] });
+  writeSideFile(path, `${text}\n`, { force: true, inputs: [], outputs: [] });
 }
 
 /**

@@ -10,17 +10,11 @@
 
 import { UnsupportedError } from "../../core/errors.ts";
 import { JournalFile, readJournal, removeJournal } from "../../safetensors/journal_file.ts";
-import {
-  recoverHeld,
-  removeLeftovers,
-  type WorkPaths,
-  workPaths,
-} from "../../safetensors/leftovers.ts";
-import { fileSizeOf } from "../../safetensors/output_file.ts";
+import { fileSizeOf, hiddenName } from "../../safetensors/output_file.ts";
 import { type LockTimes, OutputLock } from "../../safetensors/output_lock.ts";
 import { OutputSet } from "../../safetensors/output_set.ts";
 import type { ReplacedShards } from "../../safetensors/replaced_shards.ts";
-import type { OutputLayout } from "../../safetensors/shard_layout.ts";
+import { type OutputLayout, outputNames } from "../../safetensors/shard_layout.ts";
 import type { FinishedWork, RunJournal } from "../../run/workers/checkpoints.ts";
 import type { Task } from "../../run/tasks.ts";
 import { type CheckedWork, checkFinished } from "./check_finished.ts";
@@ -64,7 +58,7 @@ export class OutputSession {
   readonly resumed: FinishedWork | null;
   /** A sentence about what an earlier run left and is not gone on with; null: there is none. */
   readonly note: string | null;
-  readonly #paths: WorkPaths;
+  readonly #paths: Paths;
   readonly #lock: OutputLock;
   readonly #options: SessionOptions;
   #journal: JournalFile | null;
@@ -72,7 +66,7 @@ export class OutputSession {
   private constructor(
     lock: OutputLock,
     { paths, output, journal, resumed, note, options }: {
-      paths: WorkPaths;
+      paths: Paths;
       output: OutputSet;
       journal: JournalFile | null;
       resumed: FinishedWork | null;
@@ -101,12 +95,16 @@ export class OutputSession {
     options: SessionOptions,
   ): Promise<OutputSession> {
     const { force, resume, times } = options;
-    const paths = workPaths(path, layout.parts.length);
-    const { main, files } = paths;
+    const { main, files } = outputNames(path, layout.parts.length);
+    const paths: Paths = {
+      partial: (file) => hiddenName(file, ".partial"),
+      lock: hiddenName(main, ".lock"),
+      journal: hiddenName(main, ".journal"),
+    };
     const lock = await OutputLock.take(paths.lock, main, times);
     let journal: JournalFile | null = null;
     try {
-      if (paths.index !== null) recoverHeld(paths.index);
+      if (resume) OutputSet.undoHalfCommit(path, files.length, paths.partial);
       const left = whatIsLeft(paths, files, layout, options);
       if (left.kind === "useless" && resume && !force) {
         throw new UnsupportedError(
@@ -125,7 +123,6 @@ export class OutputSession {
         rewritten: options.rewritten ?? new Set(),
         signal: options.signal,
       });
-      await removeLeftovers(paths, { other: !resume || force, times });
       const output = OutputSet.create(path, layout, {
         force,
         partial: { pathOf: paths.partial, reuse: finished !== null },
@@ -210,8 +207,15 @@ export class OutputSession {
   }
 }
 
+/** Where everything is that belongs to an output. */
+interface Paths {
+  readonly partial: (file: string) => string;
+  readonly lock: string;
+  readonly journal: string;
+}
+
 function whatIsLeft(
-  { partial, journal }: WorkPaths,
+  { partial, journal }: Paths,
   files: readonly string[],
   { parts }: OutputLayout,
   { fingerprint }: SessionOptions,

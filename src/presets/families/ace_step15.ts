@@ -1,7 +1,4 @@
-/**
- * ACE-Step 1.5: how it is recognised and what is kept.
- * Names: `comfy/ldm/ace/ace_step15.py` of ComfyUI 0.33.0, whose header is in tests/headers.
- */
+/** ACE-Step 1.5: how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

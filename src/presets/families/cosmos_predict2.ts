@@ -1,7 +1,4 @@
-/**
- * Cosmos-Predict2: how it is recognised and what is kept.
- * Names: `comfy/ldm/cosmos/predict2.py` of ComfyUI 0.33.0, whose header is in tests/headers.
- */
+/** Cosmos-Predict2: how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

@@ -1,7 +1,4 @@
-/**
- * HiDream-I1: how it is recognised and what is kept.
- * Names: `comfy/ldm/hidream/model.py` of ComfyUI 0.33.0, whose header is in tests/headers.
- */
+/** HiDream-I1: how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

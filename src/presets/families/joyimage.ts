@@ -1,7 +1,4 @@
-/**
- * JoyImage: how it is recognised and what is kept.
- * Names: `comfy/ldm/joyimage/model.py` of ComfyUI 0.33.0, whose header is in tests/headers.
- */
+/** JoyImage: how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

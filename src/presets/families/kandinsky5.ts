@@ -1,7 +1,4 @@
-/**
- * Kandinsky 5: how it is recognised and what is kept.
- * Names: `comfy/ldm/kandinsky5/model.py` of ComfyUI 0.33.0, whose header is in tests/headers.
- */
+/** Kandinsky 5: how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

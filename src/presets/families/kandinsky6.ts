@@ -1,7 +1,4 @@
-/**
- * Kandinsky 6 (video and audio): how it is recognised and what is kept.
- * Names: readers of the original checkpoint published on GitHub; stock ComfyUI 0.33.0 does not have the model.
- */
+/** Kandinsky 6 (video and audio): how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

@@ -1,7 +1,4 @@
-/**
- * LTX-2.5 (audio and video): how it is recognised and what is kept.
- * Names: `comfy/ldm/lightricks/av_model.py` of ComfyUI 0.33.0, whose header is in tests/headers.
- */
+/** LTX-2.5 (audio and video): how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 import { LTXAV } from "./ltxav.ts";

@@ -1,7 +1,4 @@
-/**
- * Mage-Flow: how it is recognised and what is kept.
- * Names: `comfy/ldm/mage_flow/model.py` of ComfyUI 0.33.0, whose header is in tests/headers.
- */
+/** Mage-Flow: how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

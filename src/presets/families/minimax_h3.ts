@@ -1,7 +1,4 @@
-/**
- * MiniMax H3: how it is recognised and what is kept.
- * Names: `comfy/ldm/minimax/model.py` of ComfyUI 0.33.0, whose header is in tests/headers.
- */
+/** MiniMax H3: how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

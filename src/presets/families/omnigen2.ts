@@ -1,7 +1,4 @@
-/**
- * OmniGen2: how it is recognised and what is kept.
- * Names: `comfy/ldm/omnigen/omnigen2.py` of ComfyUI 0.33.0, whose header is in tests/headers.
- */
+/** OmniGen2: how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

@@ -1,7 +1,4 @@
-/**
- * Prism (video and audio): how it is recognised and what is kept.
- * Names: the published training code, built on the towers of MOVA, whose parts are named the same way.
- */
+/** Prism (video and audio): how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

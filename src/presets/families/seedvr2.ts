@@ -1,7 +1,4 @@
-/**
- * SeedVR2: how it is recognised and what is kept.
- * Names: `comfy/ldm/seedvr/model.py` of ComfyUI 0.33.0, whose header is in tests/headers.
- */
+/** SeedVR2: how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

@@ -1,7 +1,4 @@
-/**
- * SenseNova U1.5: how it is recognised and what is kept.
- * Names: the published modelling code and its readers (LightX2V); stock ComfyUI 0.33.0 does not have the model.
- */
+/** SenseNova U1.5: how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

@@ -1,7 +1,4 @@
-/**
- * Qwen3-MoE text encoder: how it is recognised and what is kept.
- * Names: transformers' `Qwen3MoeForCausalLM`, whose header is in tests/headers.
- */
+/** Qwen3-MoE text encoder: how it is recognised and what is kept. */
 
 import type { Family } from "../preset.ts";
 

@@ -13,7 +13,13 @@ import type { LinalgContext } from "../../linalg/context.ts";
 import { diagonalOf, type Hessian, hessianBlock, shrinkToDiagonal } from "../../linalg/hessian.ts";
 import { packedErrorsBytes } from "../../linalg/packed_factor.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
-import { type GptqFactor, gptqRows, packedBytes, prepareGptq } from "../../quant/gptq.ts";
+import {
+  type GptqFactor,
+  type GptqRows,
+  gptqRows,
+  packedBytes,
+  prepareGptq,
+} from "../../quant/gptq.ts";
 import { roundInRowSpace, rowSpaceScratchBytes } from "../../quant/row_space.ts";
 import type { CompensatedNote, Note } from "../note.ts";
 import { quantizeGrid } from "../quantize_grid.ts";
@@ -32,6 +38,7 @@ import {
   rowSpaceGuardBytes,
   rowSpaceMeasures,
 } from "./guard_rows.ts";
+import { levelsBandBytes, quantizeLevelsBand } from "./gptq_levels_band.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { codeBlockSize, hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
@@ -60,8 +67,14 @@ export function gptqLayer(
   if (layer.oneScale !== null && team.linalg.team.index === 0) {
     team.write(bytesOf(Float32Array.of(layer.oneScale)), task.scalesOffsetBytes);
   }
+  const { levels } = task;
   for (let chunk = team.nextChunk(); chunk !== null; chunk = team.nextChunk()) {
-    quantizeBand(chunk.context, team.linalg, layer, chunkRect(quantizeGrid(task), chunk.index));
+    const rect = chunkRect(quantizeGrid(task), chunk.index), { context } = chunk;
+    if (levels === undefined) quantizeBand(context, team.linalg, layer, rect);
+    else {
+      const own = { ...layer, task: { ...layer.task, levels } };
+      quantizeLevelsBand(context, team.linalg, own, rect);
+    }
     team.chunkDone(chunk.context);
   }
   drop();
@@ -356,8 +369,9 @@ export function gptqSharedBytes(task: QuantizeTask, compensation: Compensation):
 export function gptqScratchBytes(task: QuantizeTask): number {
   const { rows, cols } = task.source;
   const step = quantizeGrid(task).rowStep;
+  const tables = task.levels === undefined ? 0 : levelsBandBytes(task.levels, step * cols);
   const groups = (Math.min(rows, step) / Math.min(task.groupRows, step)) * (cols / task.groupCols);
-  const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 2) + 12 * groups;
+  const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 2) + 12 * groups + tables;
   const width = rowSpaceBlockCols(task);
   if (width !== null) {
     const inputs = task.compensation!.rows;

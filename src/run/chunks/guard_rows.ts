@@ -8,7 +8,7 @@
  * narrow layers, every row is looked at.
  */
 
-import type { Grid, Kernels } from "../../backend/backend.ts";
+import type { Grid, Kernels, LevelSets } from "../../backend/backend.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { matrix, type MatrixF32 } from "../../linalg/matrix.ts";
 import type { GptqFactor } from "../../quant/gptq.ts";
@@ -42,6 +42,8 @@ export interface GuardedRows {
   /** What rounding to nearest takes; may be `scales`. */
   readonly plain: Float32Array;
   readonly grid: Grid;
+  /** The levels that codes may be, one set per group of columns; absent: all from -127 to 127. */
+  readonly levels?: (LevelSets & { readonly choices: Uint8Array }) | undefined;
 }
 
 /**
@@ -96,11 +98,29 @@ export function guardRows(
       const first = row * cols, end = first + cols;
       const weights = rounded.weights.subarray(first, end);
       const own = scalesOfRow(scales, grid, row);
-      context.kernels.quantize(rounded.codes.subarray(first, end), weights, own, rowGrid(grid));
+      nearestRow(context.kernels, rounded, row, {
+        codes: rounded.codes.subarray(first, end),
+        weights,
+        scales: own,
+      });
       nearest.push(row);
     }
   }
   return nearest;
+}
+
+/** Rounds row `row` to nearest. */
+function nearestRow(
+  kernels: Kernels,
+  { grid, levels }: Pick<GuardedRows, "grid" | "levels">,
+  row: number,
+  { codes, weights, scales }: Record<"weights" | "scales", Float32Array> & { codes: Int8Array },
+): void {
+  const one = rowGrid(grid);
+  if (levels === undefined) return kernels.quantize(codes, weights, scales, one);
+  const across = grid.cols / levels.groupCols;
+  const choices = levels.choices.subarray(row * across, (row + 1) * across);
+  kernels.quantizeLevels(codes, weights, scales, one, { ...levels, choices });
 }
 
 /** How errors of rows are measured: exactly, and, where there is a way, quickly, by bounds. */
@@ -168,9 +188,10 @@ export type Measure = (errors: MatrixF32) => ObjectiveBounds | null;
 function compareRows(
   { kernels, scratch }: Pick<ChunkContext, "kernels" | "scratch">,
   measure: Measure,
-  { weights, codes, scales, plain, grid }: GuardedRows,
+  rounded: GuardedRows,
   rows: readonly number[],
 ): { fitted: Float64Array; nearest: Float64Array } | null {
+  const { weights, codes, scales, plain, grid } = rounded;
   const { cols } = grid, one = rowGrid(grid);
   const fitted = new Float64Array(rows.length), nearest = new Float64Array(rows.length);
   const mark = scratch.mark();
@@ -187,7 +208,7 @@ function compareRows(
       const code = codes.subarray(row * cols, (row + 1) * cols);
       addErrors(i, w, code, scalesOfRow(scales, grid, row));
       const scale = scalesOfRow(plain, grid, row);
-      kernels.quantize(own, w, scale, one);
+      nearestRow(kernels, rounded, row, { codes: own, weights: w, scales: scale });
       addErrors(now.length + i, w, own, scale);
     });
     const both = matrix(errors, 2 * now.length, cols);

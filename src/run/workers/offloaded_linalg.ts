@@ -74,6 +74,7 @@ const METHODS = Object.keys(
     packFactor: true,
     feedBack: true,
     ldlqBlock: true,
+    ldlqLevels: true,
     descendRows: true,
     rotateRowsF64: true,
     rotateColumnsF64: true,

@@ -8,6 +8,7 @@ import { feedBack, packErrors, packFactor } from "./feed_back_i16.ts";
 import { gemmF32, gemmF32F64, gemmF64, gemmF64ByF32 } from "./gemm.ts";
 import { gemmI8 } from "./gemm_i8.ts";
 import { ldlqBlock } from "./ldlq_block.ts";
+import { ldlqLevels } from "./ldlq_levels.ts";
 import { hadamardColumns, hadamardRows } from "./hadamard.ts";
 import { rotateColumnsF64, rotateRowsF64 } from "./rotate_f64.ts";
 import { solveBlock } from "./solve_block.ts";
@@ -25,6 +26,7 @@ export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   gemmF64ByF32,
   gemmI8,
   ldlqBlock,
+  ldlqLevels,
   packErrors,
   packFactor,
   addLowRank,
