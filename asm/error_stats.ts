@@ -3,13 +3,17 @@
  * of (x - xhat)^2, x^2, xhat^2 and x * xhat, the largest |x - xhat|, the number of values.
  *
  * Layout: x, xhat n f32, any alignment; stats 6 f64, added to. Tail: one by one, in f64.
- * NaN and infinity spread into the sums. Squares are f32: magnitudes should stay within 1e-16..1e16.
- * Class: close, 1e-6 of the sum of squares: f32 lanes over runs of 1024 values, added up in f64.
+ * NaN and infinity spread into the sums.
+ * Class: close, 1e-6 of the sum of squares: f32 lanes over runs of 1024 values, added up in f64. A run whose
+ * squares leave the range of f32 is summed again in f64, so no magnitude makes a sum vanish or overflow.
  */
 
 import { maxLanesF32, sumLanesF64 } from "./lib/lanes";
 
 const RUN: usize = 1024;
+
+/** Sums of a run above this may have overflowed, those below may have lost squares that f32 cannot hold. */
+const LARGEST: f64 = 1e38, SMALLEST: f64 = 1e-36;
 
 export function errorStats(stats: usize, x: usize, xhat: usize, n: usize): void {
   for (let i: usize = 0; i < n; i += RUN) {
@@ -32,6 +36,14 @@ function errorRun(stats: usize, x: usize, xhat: usize, n: usize): void {
   let errorSum = sumLanesF64(error), signalSum = sumLanesF64(signal);
   let outputSum = sumLanesF64(output), dotSum = sumLanesF64(dot);
   let most = maxLanesF32(largest);
+  // Also true of NaN, which f64 gives, too.
+  const isLarge = !(errorSum < LARGEST && signalSum < LARGEST && outputSum < LARGEST);
+  const isSmall = signalSum < SMALLEST || outputSum < SMALLEST ||
+    (errorSum < SMALLEST && most > 0);
+  if (isLarge || isSmall) {
+    errorSum = 0, signalSum = 0, outputSum = 0, dotSum = 0;
+    i = 0;
+  }
   for (; i < n; i++) {
     const a = load<f32>(x + (i << 2)), b = load<f32>(xhat + (i << 2));
     const e = a - b;

@@ -134,7 +134,7 @@ export function benchModes({ folder, copies }: ModesOptions): string[][] {
     const size = kind === "fast" ? "large" : "small", model = files[size];
     const data = kind === "data" ? ["--calibration-data", files.fitted] : [];
     const { result, cpuSeconds } = run([...flagsOf(model), ...flags, ...data]);
-    const quality = result["quality"] as { sqnrDb: number } | null;
+    const quality = result["quality"] as { sqnr_db: number } | null;
     const verified = run(
       ["verify", out, "--source", model, "--calibration-data", files.heldOut],
     );
@@ -144,7 +144,7 @@ export function benchModes({ folder, copies }: ModesOptions): string[][] {
     const outputs = layers.flatMap(({ output }) => output ?? []);
     rows.push([
       name,
-      quality === null ? "" : `${quality.sqnrDb.toFixed(1)} dB`,
+      quality === null ? "" : `${quality.sqnr_db.toFixed(1)} dB`,
       percent(outputs.map(({ w8a16 }) => w8a16)),
       percent(outputs.flatMap(({ w8a8 }) => w8a8 ?? [])),
       `${(100 * fs.statSync(out).size / bytes).toFixed(1)} %`,

@@ -13,7 +13,7 @@ import process from "node:process";
 import {
   binaryPath,
   buildRequest,
-  LEAST_PERMISSIONS,
+  permissionsFor,
   tellBuilt,
   writeChecksums,
 } from "./support/binaries.ts";
@@ -33,7 +33,7 @@ for (const target of targets) {
       "--node-modules-dir=none",
       "--exclude-unused-npm",
       "--no-prompt",
-      ...LEAST_PERMISSIONS,
+      ...permissionsFor(target),
       "--include",
       WORKER,
       "--target",

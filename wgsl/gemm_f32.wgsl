@@ -2,7 +2,7 @@
 //
 // Layout: C f32 [m, n] row-major from element cStart, cRow elements from row to row. A [m, k] and B [k, n]
 // from aStart and bStart with any two strides, in elements, so that a transposed matrix is the same matrix
-// with its strides swapped. A and B are stored as A_STORAGE and B_STORAGE say (lib/operand.wgsl), constants
+// with its strides swapped. A and B are stored as STORAGE says (lib/operand.wgsl), a constant
 // that the host puts before this text; products and sums are f32. C may not share a buffer with A or B.
 // Tail rule: what lies beyond the matrices counts as 0 and is not read; nothing beyond C is written.
 //
@@ -49,7 +49,7 @@ fn elementA(row: u32, col: u32) -> f32 {
     return 0.0;
   }
   let at = params.aStart + row * params.aRow + col * params.aCol;
-  return elementOf(a[wordOf(at, A_STORAGE)], at, A_STORAGE);
+  return elementOf(a[wordOf(at, STORAGE)], at, STORAGE);
 }
 
 fn elementB(row: u32, col: u32) -> f32 {
@@ -57,7 +57,7 @@ fn elementB(row: u32, col: u32) -> f32 {
     return 0.0;
   }
   let at = params.bStart + row * params.bRow + col * params.bCol;
-  return elementOf(b[wordOf(at, B_STORAGE)], at, B_STORAGE);
+  return elementOf(b[wordOf(at, STORAGE)], at, STORAGE);
 }
 
 // Neighbouring invocations read neighbouring elements, whichever way the matrix lies.

@@ -30,6 +30,14 @@ export const LEAST_PERMISSIONS: readonly string[] = Object.freeze([
   "--allow-net",
 ]);
 
+/** Returns the permissions of a binary for a target. */
+export function permissionsFor(target: string): readonly string[] {
+  // A binary that was started from the desktop keeps its window open: it asks which program started it.
+  return target.includes("windows")
+    ? [...LEAST_PERMISSIONS, "--allow-run=tasklist"]
+    : LEAST_PERMISSIONS;
+}
+
 /** What to build, from the command line: `[--target TARGET|all]... [--out DIR]`. */
 export interface BuildRequest {
   readonly targets: readonly string[];

@@ -112,6 +112,8 @@ const MAY_TOUCH_THE_WORLD = [
   "src/safetensors/output_file.ts",
   "src/safetensors/output_set.ts",
   "src/safetensors/replaced_shards.ts",
+  "src/safetensors/interim_shards.ts",
+  "src/safetensors/leftovers.ts",
   "src/safetensors/output_lock.ts",
   "src/safetensors/journal_file.ts",
   "src/safetensors/input_identity.ts",

@@ -82,6 +82,17 @@ export const STATS_LENGTH = 6;
 /** Values whose errors a GPU adds up in f32 before the host adds in f64. */
 export const ERROR_RUN_VALUES = 1024;
 
+/** Kinds of work that a GPU does, by which a run says what it needs. */
+export type GpuWork =
+  | "rounding"
+  | "moments"
+  | "compensation"
+  | "compensation in bf16"
+  | "compensation in f16"
+  | "learning"
+  | "measuring"
+  | "products";
+
 /** Where values that cannot be quantized are. */
 export interface NonFinite {
   /** How many elements are NaN or infinite. */

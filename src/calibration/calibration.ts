@@ -10,6 +10,10 @@
  * | `L.channel_mean` | `[K]` | mean of each input channel, or its mean magnitude |
  * | `L.input_scale` | `[]` | scale for static activations |
  *
+ * Of an expert bank `B` `[E, N, K]` each expert has its own: `B.3.activations` (also `P.3.X.activations` for the
+ * bank `P.X`), or all in one tensor with a leading dimension, `B.activations` `[E, T, K]`; see
+ * `expert_statistics.ts`. Statistics of `B` itself stand for all experts that have none.
+ *
  * `__metadata__` may say `quantsmith.statistics` = `synthetic`: then the numbers are not of real inputs,
  * and no bias is corrected by them. A `channel_mean` without negative numbers holds magnitudes, which
  * correct nothing either.
@@ -24,6 +28,7 @@ import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import type { InputPath } from "../remote/input_path.ts";
 import { isIndexName } from "../safetensors/shards.ts";
 import { openModel } from "../safetensors/reader.ts";
+import { expertName } from "./expert_name.ts";
 import { type CalibrationJson, readCalibrationJson } from "../safetensors/calibration_json.ts";
 
 /** Which statistic a layer's Hessian is made from. */
@@ -137,11 +142,13 @@ export function openCalibration(path: string): Calibration {
   const model = openModel(path);
   const fields = new Map<string, Record<string, LayerStatistic>>();
   for (const tensor of model.tensors) {
-    const { layer, field } = split(tensor, path);
-    const known = fields.get(layer) ?? {};
-    fields.set(layer, known);
-    if (known[field] !== undefined) refuseTwice(layer, field, path);
-    known[field] = statisticOf(tensor, field, path);
+    const { layer: whole, field } = split(tensor, path);
+    for (const [layer, part] of perExpert(tensor, whole, field)) {
+      const known = fields.get(layer) ?? {};
+      fields.set(layer, known);
+      if (known[field] !== undefined) refuseTwice(layer, field, path);
+      known[field] = statisticOf(part, field, path);
+    }
   }
   const isSynthetic = isMarkedSynthetic(model.metadata ?? {});
   return { path, paths: model.paths, layers: bestOf(fields), fields, isSynthetic };
@@ -172,6 +179,18 @@ function split(tensor: TensorInfo, path: string): { layer: string; field: string
     });
   }
   return { layer: tensor.name.slice(0, dot).replace(/\.weight$/, ""), field };
+}
+
+/** A tensor with a dimension more than its field has holds one statistic per expert. */
+function perExpert(tensor: SourceTensor, layer: string, field: string): [string, SourceTensor][] {
+  const { shape, byteLength, offsetBytes } = tensor, [experts = 0, ...own] = shape;
+  const rank = FIELDS[field] === "channels" ? 1 : 2;
+  if (field === "input_scale" || own.length !== rank || experts === 0) return [[layer, tensor]];
+  const bytes = byteLength / experts;
+  return Array.from({ length: experts }, (_, expert) => [
+    expertName(layer, expert),
+    { ...tensor, shape: own, byteLength: bytes, offsetBytes: offsetBytes + expert * bytes },
+  ]);
 }
 
 function statisticOf(tensor: SourceTensor, field: string, path: string): LayerStatistic {

@@ -3,6 +3,8 @@
 import { FormatError } from "../core/errors.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import type { Calibration } from "./calibration.ts";
+import { expertName } from "./expert_name.ts";
+import { knownExperts } from "./expert_statistics.ts";
 import type { Plan } from "../plan/plan.ts";
 
 /** Names in a sentence about layers that a dry run lists anyway. */
@@ -20,6 +22,12 @@ export function matchCalibration(
   tensors: readonly TensorInfo[],
 ): string[] {
   const shapes = new Map(tensors.map(({ name, shape }) => [layerOf(name), shape]));
+  for (const [name, shape] of [...shapes]) {
+    if (shape.length !== 3) continue;
+    for (const expert of knownExperts(fields, name, shape[0]!)) {
+      shapes.set(expertName(name, expert), shape);
+    }
+  }
   const unknown: string[] = [];
   for (const [layer, known] of fields) {
     const shape = shapes.get(layer);
@@ -79,6 +87,31 @@ export function unusedCalibration(
       unused.length === 1 ? "is" : "are"
     } not quantized: ${unused.slice(0, NAMES_MAX).join(", ")}` +
     (rest > 0 ? ` and ${rest} more (\`--dry-run\` tells why)` : " (`--dry-run` tells why)"),
+  ];
+}
+
+/** Returns how many experts of quantized banks the data knows, one sentence; none if it knows none by itself. */
+export function calibratedExperts(
+  known: { has(layer: string): boolean },
+  { tensors }: Pick<Plan, "tensors">,
+): string[] {
+  let banks = 0, all = 0, calibrated = 0, isRest = false;
+  for (const { source: { name, shape }, scheme } of tensors) {
+    const own = scheme === null || shape.length !== 3
+      ? []
+      : knownExperts(known, layerOf(name), shape[0]!);
+    if (own.length === 0) continue;
+    banks++;
+    all += shape[0]!;
+    calibrated += own.length;
+    isRest ||= own.length < shape[0]! && !known.has(layerOf(name));
+  }
+  if (banks === 0) return [];
+  return [
+    `${calibrated} of ${all} experts in ${banks} ${
+      banks === 1 ? "bank" : "banks"
+    } have calibration ` +
+    `data of their own${isRest ? "; experts that no data knows are rounded to nearest" : ""}`,
   ];
 }
 

@@ -1,5 +1,5 @@
 /**
- * `quantsmith completions bash|zsh|fish`: a completion script made from the flag table. Every
+ * `quantsmith completions bash|zsh|fish|powershell`: a completion script made from the flag table. Every
  * subcommand offers its own flags, switches in both directions.
  */
 
@@ -10,7 +10,12 @@ import { type CommandName, COMMANDS, type Flag } from "./flags/flag.ts";
 import { completedForms, FLAGS, takesFlag, typedForms } from "./flags/table.ts";
 import type { Parsed } from "./parse.ts";
 
-const SHELLS = Object.freeze({ bash: bashScript, zsh: zshScript, fish: fishScript });
+const SHELLS = Object.freeze({
+  bash: bashScript,
+  zsh: zshScript,
+  fish: fishScript,
+  powershell: powershellScript,
+});
 
 const SUBCOMMANDS = COMMANDS.filter((name) => name !== "convert");
 
@@ -182,6 +187,51 @@ end
 complete -c quantsmith -n __fish_use_subcommand -a ${quoted(FIRST_WORDS.join(" "))}
 ${seconds.join("\n")}
 ${lines.join("\n")}`;
+}
+
+/** PowerShell completes files itself if a completer returns nothing. */
+function powershellScript(): string {
+  const quoted = (text: string) => `'${text.replaceAll("'", "''")}'`;
+  const list = (words: readonly string[]) => `@(${words.map(quoted).join(", ")})`;
+  const flags = COMMANDS.map((command) =>
+    `    ${quoted(command)} = ${list(flagsOf(command).flatMap(completedForms))}`
+  );
+  const values = FLAGS.filter((flag) => wordsOf(flag).length > 0).flatMap((flag) =>
+    typedForms(flag).map((form) => `    ${quoted(form)} = ${list(wordsOf(flag))}`)
+  );
+  const seconds = Object.entries(SECOND_WORDS).map(([command, words]) =>
+    `    ${quoted(command)} = ${list(words)}`
+  );
+  return `# PowerShell completion for quantsmith:
+# quantsmith completions powershell | Out-String | Invoke-Expression
+Register-ArgumentCompleter -Native -CommandName quantsmith, quantsmith.exe -ScriptBlock {
+  param($wordToComplete, $commandAst, $cursorPosition)
+  $first = ${list(FIRST_WORDS)}
+  $flags = @{
+${flags.join("\n")}
+  }
+  $values = @{
+${values.join("\n")}
+  }
+  $second = @{
+${seconds.join("\n")}
+  }
+  $words = @($commandAst.CommandElements | ForEach-Object { $_.ToString() })
+  $position = $words.Count
+  if ($wordToComplete -ne '') { $position -= 1 }
+  $command = 'convert'
+  if ($words.Count -gt 1 -and $flags.ContainsKey($words[1])) { $command = $words[1] }
+  $previous = ''
+  if ($position -gt 1) { $previous = $words[$position - 1] }
+  if ($wordToComplete -like '-*') { $found = $flags[$command] }
+  elseif ($values.ContainsKey($previous)) { $found = $values[$previous] }
+  elseif ($position -eq 1) { $found = $first }
+  elseif ($position -eq 2 -and $second.ContainsKey($words[1])) { $found = $second[$words[1]] }
+  else { $found = @() }
+  $found | Where-Object { $_ -like "$wordToComplete*" } | ForEach-Object {
+    [System.Management.Automation.CompletionResult]::new($_, $_, 'ParameterValue', $_)
+  }
+}`;
 }
 
 function fishCondition(takers: readonly CommandName[]): string {

@@ -7,9 +7,11 @@ import type { EditedModel, Operation } from "../edit/operation.ts";
 import { type RequantizedLayer, writeEdited } from "../edit/write_edited.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import { WorkerPool } from "../run/workers/worker_pool.ts";
-import { checkOutputPath, refuseSameFile } from "../safetensors/output_file.ts";
+import { checkOutput } from "../safetensors/leftovers.ts";
+import { refuseSameFile } from "../safetensors/output_file.ts";
 import { displayName, localNameOf } from "../remote/location.ts";
 import type { CommandContext } from "./context.ts";
+import { errorsJson } from "./errors_json.ts";
 import { EventWriter } from "./events.ts";
 import { filesOf, verbosityOf } from "./files.ts";
 import { formatBytes, formatSeconds, visible } from "./format.ts";
@@ -37,7 +39,10 @@ export interface EditFiles {
  * @throws UsageError where the command line names no model; UnsupportedError where the output exists;
  *   Error where it cannot become a file.
  */
-export function editFiles(parsed: Parsed, ending: "edited" | "migrated"): EditFiles {
+export async function editFiles(
+  parsed: Parsed,
+  ending: "edited" | "migrated",
+): Promise<EditFiles> {
   const { input, output: named } = filesOf(parsed);
   const dryRun = parsed.string("dry-run");
   if (dryRun === "create-template") {
@@ -48,7 +53,7 @@ export function editFiles(parsed: Parsed, ending: "edited" | "migrated"): EditFi
   if (dryRun === null) {
     // In this order: `--force` does not help where the output is the input.
     refuseSameFile(output, [input]);
-    checkOutputPath(output, { force });
+    await checkOutput(output, { force });
   }
   return { input, output, force, isDryRun: dryRun !== null };
 }
@@ -129,16 +134,18 @@ export async function writeWithProgress(
       ...(matrices === undefined ? {} : { matrixOf: ({ name }) => matrices.get(name)! }),
       signal: context.signal,
       onProgress: (now) => progress.update(now),
-      onLayer: ({ name, shape, errors }) => events?.tensor({ name, shape, errors }),
+      onLayer: ({ name, shape, errors }) =>
+        events?.tensor({ name, shape, errors: errorsJson(errors) }),
     });
   } finally {
     progress.stop();
   }
   const elapsedMs = performance.now() - started;
+  const overall = overallErrors(layers);
   events?.done({
     output: files.output,
     ...facts,
-    quality: overallErrors(layers),
+    quality: overall === null ? null : errorsJson(overall),
     totals: { input_bytes: source.inputBytes, output_bytes: totalBytes },
     elapsed_ms: Math.round(elapsedMs),
   });

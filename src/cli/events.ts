@@ -4,6 +4,7 @@
  */
 
 import { VERSION } from "../core/version.ts";
+import { withSingleBackslashes } from "./shown_text.ts";
 
 /** Writes events to stdout. Keys of the events are stable; more may be added. */
 export class EventWriter {
@@ -21,14 +22,14 @@ export class EventWriter {
 
   /** At any time before the end: what a user should know. */
   warning(message: string): void {
-    this.#write("warning", { message });
+    this.#write("warning", { message: withSingleBackslashes(message) });
   }
 
   /** Instead of the last event of a run that failed. */
   error(
     facts: { readonly name: string; readonly message: string; readonly exit_code: number },
   ): void {
-    this.#write("error", facts);
+    this.#write("error", { ...facts, message: withSingleBackslashes(facts.message) });
   }
 
   /** Before an edit: each change that will be made. */

@@ -25,6 +25,11 @@ const HELP_COLUMN = 34;
 export const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = [
   ["inspect", "FILE", "what is in a file"],
   ["verify", "FILE [--source SRC]", "does it load in stock ComfyUI, how close is it to its source"],
+  [
+    "compare",
+    "A B [--source SRC]",
+    "which of two conversions is closer to the model: two reports (JSON), or two models",
+  ],
   ["join", "FILE", "the output of a conversion from its parts (--part I/N)"],
   ["dequantize", "FILE [DST]", "back to BF16, F16 or F32"],
   [
@@ -36,7 +41,7 @@ export const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = 
   ["migrate", "FILE [DST]", "make a quantized file of another tool loadable by stock ComfyUI"],
   ["calibrate", "FILE [DST]", "statistics of synthetic inputs: a layout to fill, no measurement"],
   ["presets", "list | show NAME | detect FILE", "the model families, and which one a file is"],
-  ["completions", "bash | zsh | fish", "completions for a shell"],
+  ["completions", "bash | zsh | fish | powershell", "completions for a shell"],
   ["doctor", "", "what can compute here, whether it does so rightly, which flags suit it"],
 ];
 

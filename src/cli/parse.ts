@@ -22,6 +22,7 @@ const MOST_WORDS: Readonly<Partial<Record<CommandName, number>>> = {
   convert: 2,
   inspect: 1,
   verify: 1,
+  compare: 2,
   join: 1,
   dequantize: 2,
   calibrate: 2,

@@ -23,6 +23,7 @@ export function planJson(plan: Plan, loras: readonly LoraReport[] = []): Record<
       remove: totals.remove,
       input_bytes: totals.inputBytes,
       output_bytes: totals.outputBytes,
+      ...bankTotals(plan),
     },
     layout: plan.detection.layout,
     prefix: plan.detection.prefix,
@@ -66,6 +67,18 @@ function tensorJson({ source, action, reason, scheme }: PlannedTensor): Record<s
     scale_search: scheme?.scaleSearch ?? null,
     dtype: source.dtype,
     shape: source.shape,
+    ...(scheme !== null && source.shape.length === 3 ? { experts: source.shape[0] } : {}),
+  };
+}
+
+/** Quantized expert banks, and the experts in them. */
+function bankTotals({ tensors }: Plan): { banks: number; experts: number } {
+  const banks = tensors.filter(({ source, scheme }) =>
+    scheme !== null && source.shape.length === 3
+  );
+  return {
+    banks: banks.length,
+    experts: banks.reduce((sum, { source }) => sum + source.shape[0]!, 0),
   };
 }
 
@@ -83,12 +96,15 @@ export function planLines(
   loras: readonly LoraReport[] = [],
   { columns = 80, full = false }: PlanLayout = {},
 ): string[] {
-  const { totals } = plan;
+  const { totals } = plan, { banks, experts } = bankTotals(plan);
+  const inBanks = banks === 0
+    ? ""
+    : `, ${banks} of them expert banks with ${experts} experts in all`;
   const saved = totals.inputBytes - totals.outputBytes;
   const lines = [
     `family    ${explain(plan.detection, plan.choice)}`,
     `target    ${plan.target}`,
-    `quantize  ${totals.quantize} tensors`,
+    `quantize  ${totals.quantize} tensors${inBanks}`,
     `keep      ${totals.keep} tensors`,
   ];
   if (totals.cast > 0) lines.push(`cast      ${totals.cast} tensors`);

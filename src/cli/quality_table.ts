@@ -1,6 +1,6 @@
 /** The quality of a conversion as a table: the worst layers first. */
 
-import { formatPercent, visible } from "./format.ts";
+import { formatPercent, shortName, visible } from "./format.ts";
 import { formatSqnr, statisticCells, TABLE_TITLES } from "./statistic_columns.ts";
 import { type LayerErrors, overallErrors } from "../run/layer_statistics.ts";
 import { type OutputErrors, overallOutput, worstFirst } from "../convert/output_errors.ts";
@@ -38,11 +38,16 @@ const LISTED = 10;
  * listed, and what output errors were measured on.
  *
  * @param layers in any order
- * @param options `thresholdDb` marks the layers below it; `most` layers are listed
+ * @param options `thresholdDb` marks the layers below it; `most` layers are listed; names are shortened to
+ *   fit `columns`
  */
 export function qualityTable(
   layers: readonly MeasuredLayer[],
-  { thresholdDb, most = LISTED }: { thresholdDb: number; most?: number },
+  { thresholdDb, most = LISTED, columns = Infinity }: {
+    thresholdDb: number;
+    most?: number;
+    columns?: number;
+  },
 ): string[] {
   const overall = overallErrors(layers);
   if (overall === null) return ["No layer was quantized."];
@@ -58,8 +63,11 @@ export function qualityTable(
     "layer",
   ];
   const widths = header.map((title, i) => Math.max(title.length, ...rows.map((r) => r[i]!.length)));
+  const free = columns - widths.slice(0, -1).reduce((sum, width) => sum + width + 2, 0);
   const line = (cells: readonly string[]) =>
-    cells.map((cell, i) => i === cells.length - 1 ? cell : cell.padStart(widths[i]!)).join("  ");
+    cells.map((cell, i) =>
+      i === cells.length - 1 ? shortEnd(cell, free) : cell.padStart(widths[i]!)
+    ).join("  ");
   const legend = output === null ? [] : [
     `W8A16, W8A8: relative error of outputs (int8 activations in W8A8), geometric means at the end, ` +
     `measured ${ON[output.on]}`,
@@ -70,6 +78,16 @@ export function qualityTable(
   const more = layers.length > most ? ["--report FILE.html or FILE.json has all layers"] : [];
   return [title, line(header), ...rows.map(line), ...legend, ...more];
 }
+
+/** A layer's name as it fits, with what stands behind it. */
+function shortEnd(cell: string, columns: number): string {
+  if (cell.length <= columns) return cell;
+  const [name = "", ...rest] = cell.split("  ");
+  const more = rest.length === 0 ? "" : `  ${rest.join("  ")}`;
+  return shortName(name, Math.max(MIN_NAME_COLUMNS, columns - more.length)) + more;
+}
+
+const MIN_NAME_COLUMNS = 12;
 
 function row(
   name: string,

@@ -1,35 +1,7 @@
-/** `--report FILE.json`: what a conversion did, for programs. */
+/** What a method did with a layer, for programs. */
 
-import type { LearnedReport } from "../quant/learned/report.ts";
-import type { ConvertResult, LayerResult } from "../convert/convert.ts";
+import type { LayerResult } from "../convert/convert.ts";
 import { type CompensatedRows, describeNote } from "../run/layer_notes.ts";
-import { planJson } from "./plan_report.ts";
-import { overallOutput, worstFirst } from "../convert/output_errors.ts";
-import { overallErrors } from "../run/layer_statistics.ts";
-
-/** Returns the report: the plan, the errors of every quantized layer (worst first), the whole. */
-export function conversionReport(result: ConvertResult): Record<string, unknown> {
-  return {
-    output: result.output,
-    elapsed_ms: Math.round(result.elapsedMs),
-    workers: result.workers,
-    overall: overallErrors(result.layers),
-    overall_output: overallOutput(result.layers),
-    layers: worstFirst(result.layers).map((
-      { name, shape, errors, output, bias, note, compensated, learned },
-    ) => ({
-      name,
-      shape,
-      errors,
-      output,
-      bias,
-      ...noteJson({ note, compensated }),
-      ...compensatedJson(compensated),
-      ...(learned === null ? {} : { learned: summary(learned) }),
-    })),
-    plan: planJson(result.plan),
-  };
-}
 
 /** Returns what the method did with a layer, in words and as data. */
 export function noteJson(
@@ -52,6 +24,9 @@ export function noteJson(
           segments: note.segments,
           dead_channels: note.deadChannels,
           row_space: note.inRowSpace,
+          ...(note.experts === undefined
+            ? {}
+            : { experts: note.experts.all, experts_compensated: note.experts.compensated }),
         },
       };
     case "learned": // its report has a field of its own
@@ -71,9 +46,4 @@ const MANNERS = {
 /** Returns the rows of a compensated layer, all of them and those that were rounded to nearest. */
 export function compensatedJson(rows: CompensatedRows | null): Record<string, unknown> {
   return rows === null ? {} : { rows: rows.all, rows_to_nearest: rows.toNearest };
-}
-
-/** Without the trajectory, of which `--json` has every step. */
-function summary({ trajectory: _, ...rest }: LearnedReport): Omit<LearnedReport, "trajectory"> {
-  return rest;
 }

@@ -41,6 +41,21 @@ const INTERRUPTED = 130;
  */
 export async function run(args: readonly string[], env: RunEnvironment): Promise<number> {
   const terminal = openTerminal();
+  if (process.platform !== "win32") return await runOn(terminal, args, env);
+  const { argsOfDrop, hasOwnWindow, processFacts, waitForKey } = await import("./own_window.ts");
+  if (!hasOwnWindow(processFacts(args))) return await runOn(terminal, args, env);
+  const code = await runOn(terminal, argsOfDrop(args), env);
+  if (args.length === 0) terminal.stderr("Drop a model on the program to convert it.");
+  terminal.stderr("Press any key to close this window.");
+  await waitForKey();
+  return code;
+}
+
+async function runOn(
+  terminal: Terminal,
+  args: readonly string[],
+  env: RunEnvironment,
+): Promise<number> {
   const controller = new AbortController();
   const interrupt = () => {
     // The first one lets the run clean up; who asks twice does not want to wait for that.
@@ -128,6 +143,10 @@ async function runCommand(parsed: Parsed, context: CommandContext): Promise<numb
     case "verify": {
       const { verifyCommand } = await import("./commands/verify.ts");
       return await verifyCommand(parsed, context);
+    }
+    case "compare": {
+      const { compareCommand } = await import("./commands/compare.ts");
+      return await compareCommand(parsed, context);
     }
     case "join": {
       const { joinCommand } = await import("./commands/join.ts");

@@ -15,8 +15,16 @@ export function shownLine(text: string): string {
   // Cut before anything looks at all of it; what the replacements make shorter or longer is little.
   const start = text.slice(0, MAX_LINE);
   const rest = text.length - start.length;
-  const shown = escapeControls(withoutSecrets(start));
+  const shown = escapeControls(withSingleBackslashes(withoutSecrets(start)));
   return rest === 0 ? shown : `${shown}... (${rest} more characters)`;
+}
+
+/**
+ * Returns a message in which names between quotes have single backslashes: messages quote names as JSON does,
+ * which doubles the backslashes of a Windows path or a pattern.
+ */
+export function withSingleBackslashes(message: string): string {
+  return message.replaceAll(/"(?:[^"\\]|\\.)*"/g, (quoted) => quoted.replaceAll("\\\\", "\\"));
 }
 
 /** Returns text with control characters spelled as in JSON, which stays what it is; tabs stay. */

@@ -78,11 +78,28 @@ export function errorOf({ errors, output }: MeasuredLayer, measure: Measure): nu
   return measure === "weights" ? errors.relativeError : output?.[measure] ?? null;
 }
 
+/** The verdict as reports and events have it. */
+export interface VerdictJson {
+  readonly grade: Grade;
+  readonly measure: Measure;
+  readonly error: number;
+  readonly worst_layer: string;
+  readonly worst_error: number;
+  /** Errors of plain rows; null if they could not be measured. */
+  readonly plain_rows: {
+    readonly relative_error: number;
+    readonly sqnr_db: number | null;
+    readonly w8a8: number | null;
+    readonly sampled_rows: number;
+    readonly rows: number;
+  } | null;
+}
+
 /** Returns the verdict for programs, beside what plain rows would have given. */
 export function verdictJson(
   verdict: Verdict | null,
   plain: PlainRows | null,
-): Record<string, unknown> | null {
+): VerdictJson | null {
   if (verdict === null) return null;
   const { grade, measure, error, worst } = verdict;
   return {

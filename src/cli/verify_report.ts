@@ -1,6 +1,6 @@
 /** What `verify` found, as lines for people and as JSON. */
 
-import type { LayerErrors } from "../run/layer_statistics.ts";
+import { type ErrorsJson, errorsJson } from "./errors_json.ts";
 import { type OutputErrors, overallOutput } from "../convert/output_errors.ts";
 import type { Problem, VerifyReport } from "../verify/verify.ts";
 import type { ComparedLayer, SourceReport } from "../verify/verify_source.ts";
@@ -33,7 +33,7 @@ export function verifiedJson({ path, report, comparison }: Verified): Record<str
       cast: comparison.cast.map(layerJson),
       changed: comparison.changed.map(layerJson),
       layers: comparison.layers.map(layerJson),
-      overall: comparison.overall,
+      overall: comparison.overall === null ? null : errorsJson(comparison.overall),
       overall_output: overallOutput(comparison.layers),
     }),
   };
@@ -41,8 +41,8 @@ export function verifiedJson({ path, report, comparison }: Verified): Record<str
 
 function layerJson(
   { name, shape, errors, output }: ComparedLayer,
-): { name: string; shape: readonly number[]; errors: LayerErrors; output?: OutputErrors } {
-  return { name, shape, errors, ...(output == null ? {} : { output }) };
+): { name: string; shape: readonly number[]; errors: ErrorsJson; output?: OutputErrors } {
+  return { name, shape, errors: errorsJson(errors), ...(output == null ? {} : { output }) };
 }
 
 /** Returns the lines of `verify`. */

@@ -12,7 +12,9 @@ import { fillNormal, randomFor } from "../core/rng.ts";
 import { InterruptedError } from "../core/errors.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { layoutTensors } from "../safetensors/layout.ts";
-import { checkOutputPath, OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
+import { checkOutput } from "../safetensors/leftovers.ts";
+import { LockedOutput } from "../safetensors/locked_output.ts";
+import { refuseSameFile } from "../safetensors/output_file.ts";
 import { type LoraDirections, SYNTHETIC_METADATA } from "../calibration/calibration.ts";
 import { openLoraSteering } from "../calibration/lora_steering.ts";
 import type { OptionNames } from "../plan/option_names.ts";
@@ -61,7 +63,7 @@ interface LayerStatistics {
  */
 export async function calibrateModel(request: CalibrateRequest): Promise<CalibrateResult> {
   const { output, force, samples, seed, lora } = request;
-  checkOutputPath(output, { force });
+  await checkOutput(output, { force });
   const options = resolveOptions(request.options, {
     what: "a calibration",
     ...(request.names === undefined ? {} : { names: request.names }),
@@ -88,8 +90,8 @@ export async function calibrateModel(request: CalibrateRequest): Promise<Calibra
     "quantsmith.seed": String(seed),
     ...(lora === null ? {} : { "quantsmith.lora_layers": String(steered) }),
   };
-  if (output.endsWith(".json")) writeJson(output, { layers, metadata, force });
-  else writeSafetensors(output, { layers, metadata, force });
+  const content = { layers, metadata, force };
+  await (output.endsWith(".json") ? writeJson : writeSafetensors)(output, content);
   return { layers: layers.size, steered, notes: [...notes, ...steering?.notes ?? []] };
 }
 
@@ -131,7 +133,10 @@ interface Content {
   readonly force: boolean;
 }
 
-function writeJson(path: string, { layers, metadata, force }: Content): void {
+async function writeJson(
+  path: string,
+  { layers, metadata, force }: Content,
+): Promise<void> {
   const entries = [...layers].map(([layer, { channelMax, channelMean, inputScale }]) => [layer, {
     channel_max: [...channelMax],
     channel_mean: [...channelMean],
@@ -139,11 +144,15 @@ function writeJson(path: string, { layers, metadata, force }: Content): void {
   }]);
   const json = JSON.stringify({ __metadata__: metadata, ...Object.fromEntries(entries) }, null, 1);
   const bytes = new TextEncoder().encode(json + "\n");
-  using file = OutputFile.create(path, { header: bytes, totalBytes: bytes.length, force });
-  file.commit();
+  const whole = { header: bytes, totalBytes: bytes.length };
+  using file = await LockedOutput.create(path, whole, { force });
+  await file.commit();
 }
 
-function writeSafetensors(path: string, { layers, metadata, force }: Content): void {
+async function writeSafetensors(
+  path: string,
+  { layers, metadata, force }: Content,
+): Promise<void> {
   const values = new Map<string, Float32Array>();
   for (const [layer, { channelMax, channelMean, inputScale }] of layers) {
     values.set(`${layer}.channel_max`, channelMax);
@@ -156,10 +165,10 @@ function writeSafetensors(path: string, { layers, metadata, force }: Content): v
     shape: name.endsWith(".input_scale") ? [] : [length],
   }));
   const { header, entries, totalBytes } = layoutTensors(infos, metadata);
-  using file = OutputFile.create(path, { header, totalBytes, force });
+  using file = await LockedOutput.create(path, { header, totalBytes }, { force });
   for (const { name, offsetBytes } of entries) {
     const { buffer, byteOffset, byteLength } = values.get(name)!;
-    file.write(new Uint8Array(buffer, byteOffset, byteLength), offsetBytes);
+    file.set.write(new Uint8Array(buffer, byteOffset, byteLength), offsetBytes);
   }
-  file.commit();
+  await file.commit();
 }

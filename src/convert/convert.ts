@@ -25,6 +25,7 @@ import {
 } from "../safetensors/input_watch.ts";
 import { refuseSameFile } from "../safetensors/output_file.ts";
 import { type InputIdentity, inputIdentity } from "../safetensors/input_identity.ts";
+import { recoverNames } from "../safetensors/leftovers.ts";
 import { checkOutputNames } from "../safetensors/output_set.ts";
 import {
   besideNote,
@@ -40,11 +41,12 @@ import { workersWithin } from "../run/budget.ts";
 import { checkStatistics } from "./check_statistics.ts";
 import { layerErrors, nonFiniteOf, numbersOf, type TaskNumbers } from "../run/layer_statistics.ts";
 import { compensatedRows } from "../run/layer_notes.ts";
+import { LayerResults } from "./layer_results.ts";
 import { finishLayers, rewrittenBiases } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
 import { deltaBytes } from "../plan/lora_merge.ts";
-import { placeOnGpu } from "../run/gpu_tasks.ts";
-import { makeTasks, type Work } from "../run/make_tasks.ts";
+import type { Work } from "../run/make_tasks.ts";
+import { provenGpu, tasksOf } from "./proven_gpu.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { explainNonFinite, planAround } from "./non_finite.ts";
 import type { Plan } from "../plan/plan.ts";
@@ -181,24 +183,24 @@ async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
   const started = performance.now();
   const { force = false } = request;
   // How many shards there will be is not known yet, and the name is none of theirs.
-  const { resume = false } = request;
-  // A run that was killed while it gave names may have left some, which resuming takes back.
   const checkNames = (output: string, count: number) =>
-    resume || request.part !== undefined ? undefined : checkOutputNames(output, count, { force });
-  if (typeof request.output === "string" && request.options.shardBytes === null) {
-    checkNames(request.output, 1);
+    request.part !== undefined ? undefined : checkOutputNames(output, count, { force });
+  if (typeof request.output === "string") {
+    await recoverNames(request.output, request.times);
+    if (request.options.shardBytes === null) checkNames(request.output, 1);
   }
   const prepared = prepare(request.input, request.options);
   const output = typeof request.output === "string"
     ? request.output
     : request.output(prepared.plan);
   refuseInputs(outputNames(output, prepared.plan.parts.length), prepared, request.options);
+  if (typeof request.output !== "string") await recoverNames(output, request.times);
   checkNames(output, prepared.plan.parts.length);
   const watched = watchInputs(prepared.model, inputsOf(prepared, request.options));
   const opened = await request.openGpu?.() ?? null;
   const doneBefore = opened?.doneCount ?? 0;
   if (opened !== null) opened.onFailure = (message) => request.onGpuFailure?.(message);
-  const gpu = opened?.failure === null ? opened : null;
+  const gpu = await provenGpu(opened, request, prepared);
   const work = tasksOf(gpu, prepared, prepared.plan);
   const workers = workersFor(request, prepared, work.tasks);
   using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
@@ -333,12 +335,6 @@ async function smoothingOf(
   return await findSmoothing(prepared, plan, { alpha, pool, run: { signal } });
 }
 
-function tasksOf(gpu: GpuService | null, prepared: Prepared, plan: Plan): Work {
-  const work = makeTasks(plan, prepared.matrixOf, prepared.compensationOf, prepared.replaced);
-  if (gpu === null) return work;
-  return { ...work, tasks: placeOnGpu(work.tasks, gpu.placement) };
-}
-
 /** Opens the output, and what an unfinished run left of it. */
 function openSession(
   request: ConvertRequest,
@@ -403,7 +399,7 @@ async function execute(
   const stages = stagesOf(request, prepared, tasks);
   const { output } = session;
   for (const { bytes, offsetBytes } of inline) output.write(bytes, offsetBytes);
-  const results = new Map<string, LayerResult>();
+  const results = new LayerResults(tasks);
   const notes = new Map<number, Note>();
   try {
     await pool.run({
@@ -415,8 +411,8 @@ async function execute(
         const task = tasks[index]!;
         const layer = layerResult(task, numbers, notes.get(index) ?? null);
         if (layer === null || nonFiniteOf(task.kind, numbers).count > 0) return;
-        results.set(layer.name, layer);
-        request.onLayer?.(layer);
+        const whole = results.add(index, layer);
+        if (whole !== null) request.onLayer?.(whole);
       },
       onNote: (index, note) => notes.set(index, note),
       onProgress: stages.of("weights"),

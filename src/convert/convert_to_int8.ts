@@ -4,7 +4,7 @@
 
 import { dirname } from "node:path";
 import * as v from "valibot";
-import { checkOutputPath } from "../safetensors/output_file.ts";
+import { checkOutput } from "../safetensors/leftovers.ts";
 import { chooseGpu, type DeviceChoice, type DeviceLog } from "../run/workers/choose_gpu.ts";
 import { defaultWorkers } from "../run/workers/default_workers.ts";
 import { WORKER_URL } from "../run/workers/worker_url.ts";
@@ -155,7 +155,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
   } = request;
   const options: ConvertOptions = resolveOptions(rest, { what: "convertToInt8" });
   const script = workerUrl ?? WORKER_URL;
-  if (options.shardBytes === null) checkOutputPath(outputPath, { force: force ?? false });
+  if (options.shardBytes === null) await checkOutput(outputPath, { force: force ?? false });
   using opened = await openInput(input, {
     workerUrl: script,
     spillFolder: dirname(outputPath),

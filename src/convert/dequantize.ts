@@ -3,12 +3,12 @@
  * scales gone, everything else byte for byte. What rounding took is not brought back.
  */
 
-import type { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { layoutTensors } from "../safetensors/layout.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { refuseChanged, watchInputs } from "../safetensors/input_watch.ts";
-import { OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
+import { LockedOutput } from "../safetensors/locked_output.ts";
+import { refuseSameFile } from "../safetensors/output_file.ts";
 import { isScaledFp8, QUANTIZATION_METADATA_KEY } from "../formats/marker_reader.ts";
 import {
   type QuantizedLayer,
@@ -140,15 +140,12 @@ export async function dequantizeModel(
   const plan = planDequantize(source, layers, { dtype, dropped: emptyMarkers });
   using reader = new TensorReader(source);
   refuseOddScales(source, layers, (tensor) => reader.read(tensor));
-  using output = OutputFile.create(path, {
-    header: plan.header,
-    totalBytes: plan.totalBytes,
-    force,
-  });
+  const watched = watchInputs(source);
+  using output = await LockedOutput.create(path, plan, { force });
   try {
     await pool.run({
       inputPaths: source.paths,
-      outputs: [output.place],
+      outputs: output.set.places,
       tasks: plan.tasks,
       signal,
       onProgress,
@@ -162,8 +159,8 @@ export async function dequantizeModel(
       { cause: error },
     );
   }
-  refuseChanged(watchInputs(source));
-  output.commit();
+  refuseChanged(watched);
+  await output.commit();
   return {
     output: path,
     dtype,

@@ -4,13 +4,18 @@
  * scales are read back from it by the rules that loaders go by.
  */
 
+import { DTYPE_BITS } from "../core/dtype.ts";
+import { groupBy } from "../core/group_by.ts";
 import type { SourceTensor } from "../core/tensor.ts";
+import { statisticsName } from "../calibration/expert_statistics.ts";
+import { sameShape } from "../formats/layer_shapes.ts";
+import { matrixRows } from "../formats/matrix_rows.ts";
 import { GEMM_I8_TERMS_MAX } from "../linalg/linalg_kernels.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { findQuantizedLayers, type QuantizedLayer } from "../formats/quant_layers.ts";
 import type { OutputPlace } from "../safetensors/output_set.ts";
 import { openFiles, TensorReader } from "../safetensors/reader.ts";
-import { numbersOf } from "../run/layer_statistics.ts";
+import { foldNumbers, numbersOf, type TaskNumbers } from "../run/layer_statistics.ts";
 import { placeOnGpu } from "../run/gpu_tasks.ts";
 import {
   type LayerInputs,
@@ -79,16 +84,14 @@ export async function finishLayers(prepared: Prepared, request: FinishRequest): 
     const tasks: Task[] = [...corrections.map(({ task }) => task), ...scales];
     const onProgress = stages.of("biases");
     const numbers = await pool.run({ signal, onProgress, inputPaths, outputs: places, tasks });
-    corrections.forEach(({ layer, task }, index) => {
-      const { factor, change, before } = numbersOf(task.kind, numbers[index]!);
-      const size = task.bias.rows * task.bias.cols;
-      biases.set(layer.source.name, {
-        name: task.name,
-        factor,
-        change: Math.sqrt(change / size),
-        before: Math.sqrt(before / size),
-      });
-    });
+    const corrected = corrections.map(({ layer, task }, index) => ({
+      name: layer.source.name,
+      task,
+      numbers: numbers[index]!,
+    }));
+    for (const [name, parts] of groupBy(corrected, ({ name }) => name)) {
+      biases.set(name, biasChange(parts));
+    }
   }
   if (!request.measure) return { outputs, biases };
   const measures = layers.flatMap((layer) => measureOne(prepared, layer) ?? []);
@@ -97,6 +100,24 @@ export async function finishLayers(prepared: Prepared, request: FinishRequest): 
     outputs.set(name, errors);
   }
   return { outputs, biases };
+}
+
+/** What became of a bias by the sums of its tasks: one, or one per expert of a bank. */
+function biasChange(
+  parts: readonly { readonly task: CorrectBiasTask; readonly numbers: TaskNumbers }[],
+): BiasChange {
+  const { change, before } = numbersOf(
+    "correctBias",
+    foldNumbers("correctBias", parts.map(({ numbers }) => numbers)),
+  );
+  const size = parts.reduce((sum, { task }) => sum + task.bias.rows * task.bias.cols, 0);
+  const factors = parts.map(({ numbers }) => numbersOf("correctBias", numbers).factor);
+  return {
+    name: parts[0]!.task.name,
+    factor: factors.reduce((sum, factor) => sum + factor, 0) / parts.length,
+    change: Math.sqrt(change / size),
+    before: Math.sqrt(before / size),
+  };
 }
 
 /** Names of the biases that {@link finishLayers} may replace after they were copied. */
@@ -129,10 +150,16 @@ export async function runMeasures(
   const plain = measures.map(({ task }) => task);
   const tasks = pool.gpu === null ? plain : placeOnGpu(plain, pool.gpu.placement);
   const numbers = await pool.run({ ...run, outputs: [], tasks });
-  return measures.flatMap(({ task, on }, index): [string, OutputErrors][] => {
+  const measured = measures.map((measure, index) => ({ ...measure, numbers: numbers[index]! }));
+  // Experts of a bank are measured each by itself, and their outputs are those of one layer.
+  const byLayer = [...groupBy(measured, ({ task }) => task.name)];
+  return byLayer.flatMap(([name, parts]): [string, OutputErrors][] => {
+    const { task, on } = parts[0]!;
     const isInt8 = task.stored.dtype === "I8" && task.stored.scale !== null;
-    const found = outputErrors(numbers[index]!, { on, rows: task.inputs.rows, isInt8 });
-    return found === null ? [] : [[task.name, found]];
+    const rows = parts.reduce((sum, part) => sum + part.task.inputs.rows, 0);
+    const whole = foldNumbers(task.kind, parts.map((part) => part.numbers));
+    const found = outputErrors(whole, { on, rows, isInt8 });
+    return found === null ? [] : [[name, found]];
   });
 }
 
@@ -141,15 +168,24 @@ export function isMeasurable(stored: MatrixSource, inputs: LayerInputs): boolean
   return stored.cols === inputs.cols && stored.cols <= GEMM_I8_TERMS_MAX && stored.rows > 0;
 }
 
-/** A quantized layer in the file. */
+/** The bias of a layer, or of one expert of a bank. */
+interface FiledBias {
+  readonly name: string;
+  readonly dtype: CorrectBiasTask["dtype"];
+  readonly source: MatrixSource;
+  readonly stored: MatrixSource;
+  readonly outOffsetBytes: number;
+}
+
+/** A quantized layer in the file, or one expert of a bank. */
 interface FiledLayer {
   readonly source: SourceTensor;
-  readonly layerName: string;
+  /** What the data calls its inputs. */
+  readonly inputsName: string;
   readonly reference: MatrixSource;
   readonly stored: MatrixSource;
-  readonly bias: { readonly source: MatrixSource; readonly own: SourceTensor } | null;
+  readonly bias: FiledBias | null;
   readonly output: ModelSource;
-  readonly outputFile: number;
   /** Where to write a tensor of `output`. */
   readonly addressOf: (tensor: SourceTensor) => number;
 }
@@ -166,19 +202,55 @@ function layersOf(prepared: Prepared, { plan, outputs }: FinishRequest): FiledLa
     if (scheme === null || own === undefined || layer === undefined) return [];
     const base = source.name.replace(/weight$/, "");
     const biasSource = sources.get(`${base}bias`), ownBias = tensors.get(`${base}bias`);
-    return [{
+    const whole: FiledLayer = {
       source,
-      layerName: source.name.replace(/\.weight$/, ""),
+      inputsName: source.name.replace(/\.weight$/, ""),
       reference: prepared.matrixOf(source),
       stored: storedMatrix(output, own, layer, { fileOffset: outputFile }),
-      bias: biasSource === undefined || ownBias === undefined || !isBias(ownBias, source)
-        ? null
-        : { source: prepared.matrixOf(biasSource), own: ownBias },
+      bias: biasSource === undefined || ownBias === undefined || !isBias(ownBias, source) ? null : {
+        name: ownBias.name,
+        dtype: ownBias.dtype as CorrectBiasTask["dtype"],
+        source: prepared.matrixOf(biasSource),
+        stored: floatMatrix({ ...ownBias, file: ownBias.file + outputFile }),
+        outOffsetBytes: addressOf(ownBias),
+      },
       output,
-      outputFile,
       addressOf,
-    }];
+    };
+    if (prepared.byExpert.has(source.name)) return expertsOf(prepared, whole);
+    // What is known of a bank as a whole is known of no expert: their biases stay.
+    return [source.shape.length === 3 ? { ...whole, bias: null } : whole];
   });
+}
+
+/** The experts of a bank, each as a layer with inputs of its own; the bank if it cannot be taken apart. */
+function expertsOf({ calibration }: Prepared, bank: FiledLayer): FiledLayer[] {
+  const { reference, stored, bias, source, inputsName } = bank;
+  const experts = source.shape[0]!, rows = reference.rows / experts;
+  const layers = Array.from({ length: experts }, (_, index): FiledLayer | null => {
+    const own = [
+      matrixRows(reference, index * rows, rows),
+      matrixRows(stored, index * rows, rows),
+    ] as const;
+    const ownBias = bias === null ? null : expertBias(bias, index, rows);
+    if (own[0] === null || own[1] === null) return null;
+    return {
+      ...bank,
+      inputsName: statisticsName(calibration!.fields, inputsName, index),
+      reference: own[0],
+      stored: own[1],
+      bias: ownBias,
+    };
+  });
+  const apart = layers.filter((layer) => layer !== null);
+  return apart.length === experts ? apart : [{ ...bank, bias: null }];
+}
+
+function expertBias(bias: FiledBias, expert: number, rows: number): FiledBias | null {
+  const source = matrixRows(bias.source, expert, 1), stored = matrixRows(bias.stored, expert, 1);
+  if (source === null || stored === null) return null;
+  const bytes = DTYPE_BITS[bias.dtype] / 8;
+  return { ...bias, source, stored, outOffsetBytes: bias.outOffsetBytes + expert * rows * bytes };
 }
 
 /** Returns the quantized layers of a model by the name of their weight. */
@@ -187,8 +259,9 @@ export function quantizedByWeight(model: ModelSource): ReadonlyMap<string, Quant
   return layersByWeight(findQuantizedLayers(model, (tensor) => reader.read(tensor)));
 }
 
+/** `[N]` of a weight `[N, K]`, `[E, N]` of a bank `[E, N, K]`. */
 function isBias({ shape, dtype }: SourceTensor, weight: SourceTensor): boolean {
-  return shape.length === 1 && shape[0] === weight.shape[0] &&
+  return sameShape(shape, weight.shape.slice(0, -1)) &&
     (dtype === "F32" || dtype === "F16" || dtype === "BF16");
 }
 
@@ -196,12 +269,11 @@ function biasTask(
   { calibration, inputsOptions }: Prepared,
   layer: FiledLayer,
 ): { task: CorrectBiasTask; layer: FiledLayer } | null {
-  const { reference, stored, bias, layerName, addressOf } = layer;
+  const { reference, stored, bias, inputsName } = layer;
   if (bias === null) return null;
-  const mean = meanInput(calibration!, layerName, inputsOptions);
+  const mean = meanInput(calibration!, inputsName, inputsOptions);
   if (mean === null || mean.inputs.cols !== reference.cols) return null;
-  const { name } = bias.own;
-  const dtype = bias.own.dtype as CorrectBiasTask["dtype"];
+  const { name, dtype, outOffsetBytes } = bias;
   return {
     layer,
     task: {
@@ -212,17 +284,17 @@ function biasTask(
       mean,
       bias: bias.source,
       dtype,
-      outOffsetBytes: addressOf(bias.own),
+      outOffsetBytes,
     },
   };
 }
 
 function scaleTask(
   { calibration, inputsOptions }: Prepared,
-  { output, layerName, stored, addressOf }: FiledLayer,
+  { output, inputsName, stored, addressOf }: FiledLayer,
 ): InputScaleTask | null {
-  const found = scaleInput(calibration!, layerName, inputsOptions);
-  const place = tensorsByName(output).get(`${layerName}.input_scale`);
+  const found = scaleInput(calibration!, inputsName, inputsOptions);
+  const place = tensorsByName(output).get(`${inputsName}.input_scale`);
   if (found === null || place === undefined) return null;
   return {
     kind: "inputScale",
@@ -236,11 +308,10 @@ function scaleTask(
 
 function measureOne(
   { calibration, inputsOptions }: Prepared,
-  { source, layerName, reference, stored, bias, outputFile }: FiledLayer,
+  { source, inputsName, reference, stored, bias }: FiledLayer,
 ): Measurement | null {
-  const found = measuringInputs(calibration!, layerName, inputsOptions);
+  const found = measuringInputs(calibration!, inputsName, inputsOptions);
   if (found === null || !isMeasurable(stored, found.inputs)) return null;
-  const own = bias === null ? null : floatMatrix({ ...bias.own, file: bias.own.file + outputFile });
   return {
     on: found.on,
     task: {
@@ -248,7 +319,7 @@ function measureOne(
       name: source.name,
       reference,
       stored,
-      bias: own === null ? null : { reference: bias!.source, stored: own },
+      bias: bias === null ? null : { reference: bias.source, stored: bias.stored },
       inputs: found.inputs,
     },
   };

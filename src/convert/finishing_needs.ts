@@ -1,11 +1,13 @@
 /** What finishing a conversion will take, told from its tasks before anything is written. */
 
+import type { Calibration } from "../calibration/calibration.ts";
+import { statisticsName } from "../calibration/expert_statistics.ts";
 import { meanInput, measuringInputs } from "../calibration/layer_inputs.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import type { Prepared } from "./prepare.ts";
 import { tensorsByName } from "../formats/stored_matrix.ts";
 import { inputBytesOf } from "../run/task_kinds.ts";
-import type { MeasureTask, Task } from "../run/tasks.ts";
+import type { MeasureTask, QuantizeTask, Task } from "../run/tasks.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import { arenaBytesFor } from "../run/workers/worker_pool.ts";
 
@@ -17,8 +19,7 @@ export function finishingArenaBytes(
   if (calibration === null) return 0;
   const expected = tasks.flatMap((task): Task[] => {
     if (task.kind !== "quantize") return [];
-    const layer = task.name.replace(/\.weight$/, "");
-    const found = measuringInputs(calibration, layer, inputsOptions);
+    const found = measuringInputs(calibration, inputsNameOf(calibration, task), inputsOptions);
     return found === null ? [] : [{ ...expectedMeasure(task), inputs: found.inputs }];
   });
   return arenaBytesFor(expected);
@@ -36,20 +37,24 @@ export function finishingBytes(
   for (const task of tasks) {
     if (task.kind !== "quantize") continue;
     const layer = task.name.replace(/\.weight$/, ""), bytes = inputBytesOf(expectedMeasure(task));
+    const inputsName = inputsNameOf(calibration, task);
     const isCorrected = biasCorrection && tensors.has(`${layer}.bias`) &&
-      meanInput(calibration, layer, inputsOptions) !== null;
+      meanInput(calibration, inputsName, inputsOptions) !== null;
     if (isCorrected) sums.biases += bytes;
-    if (measure && measuringInputs(calibration, layer, inputsOptions) !== null) {
+    if (measure && measuringInputs(calibration, inputsName, inputsOptions) !== null) {
       sums.outputs += bytes;
     }
   }
   return sums;
 }
 
+/** What the data calls the inputs of the layer, or of the expert, of a task. */
+function inputsNameOf({ fields }: Calibration, { name, expert }: QuantizeTask): string {
+  return statisticsName(fields, name.replace(/\.weight$/, ""), expert?.index);
+}
+
 /** The measuring of a layer that is not there yet: sizes are those it will have, places are not. */
-function expectedMeasure(
-  task: Task & { readonly kind: "quantize" },
-): MeasureTask {
+function expectedMeasure(task: QuantizeTask): MeasureTask {
   const { name, source, transform, convrotGroupSize, groupRows, groupCols } = task;
   const { rows, cols } = source, at = { file: 0, offsetBytes: 0 };
   const stored: MatrixSource = {

@@ -11,7 +11,8 @@ import type { NonFiniteError, WorkerPool } from "../run/workers/worker_pool.ts";
 function scanOf(task: Task): ScanTask[] {
   if (task.kind !== "quantize" && task.kind !== "cast") return [];
   const limit = task.kind === "cast" && task.dtype === "F16" ? F16_MAX : Infinity;
-  return [{ kind: "scan", name: task.name, source: task.source, limit }];
+  const source = task.kind === "quantize" ? task.expert?.bank ?? task.source : task.source;
+  return [{ kind: "scan", name: task.name, source, limit }];
 }
 
 /** Reads the input once more than usual, to know which tensors `--nonfinite keep` keeps. */
@@ -20,7 +21,8 @@ export async function planAround(
   pool: WorkerPool,
   { signal, tasks }: { signal: AbortSignal | undefined; tasks: readonly Task[] },
 ): Promise<Plan> {
-  const scans = tasks.flatMap(scanOf);
+  // Experts of a bank have one scan.
+  const scans = [...new Map(tasks.flatMap(scanOf).map((scan) => [scan.name, scan])).values()];
   const numbers = await pool.run({
     inputPaths: prepared.inputPaths,
     outputs: [],
@@ -31,6 +33,10 @@ export async function planAround(
     { name },
   ) => name);
   return bad.length === 0 ? prepared.plan : prepared.replan(new Set(bad));
+}
+
+function isF64(task: Task): boolean {
+  return task.kind === "quantize" && task.source.dtype === "F64";
 }
 
 /** Returns the error that stopped the run at `task`, told with counts over the whole tensor. */
@@ -51,6 +57,8 @@ export async function explainNonFinite(
   const isCast = task.kind === "cast";
   const values = isCast
     ? `${count} values that F16 cannot hold (NaN, infinite or beyond ${F16_MAX})`
+    : isF64(task)
+    ? `${count} values that F32, in which all is computed, cannot hold (NaN, infinite or beyond 3.4e38)`
     : `${count} NaN or infinite values`;
   return new Error(
     `Cannot ${isCast ? "cast" : "quantize"} tensor ${JSON.stringify(task.name)} of ` +

@@ -128,7 +128,7 @@ class OutputSums {
 }
 
 function calibrationFor(model: ModelSource, options: ConvertOptions): Calibration | null {
-  const calibration = calibrationOf(options);
+  const calibration = calibrationOf(options, model.tensors);
   if (calibration !== null) matchCalibration(calibration, model.tensors);
   return calibration;
 }

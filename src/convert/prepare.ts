@@ -3,7 +3,7 @@
 import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { detect } from "../presets/detect.ts";
-import { matrixShape } from "../lora/key_map.ts";
+import { mergedShape } from "../lora/key_map.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import { likeRule } from "../presets/like.ts";
 import type { Detection, LayerRule } from "../presets/preset.ts";
@@ -19,14 +19,20 @@ import {
   noStatistic,
   openCalibration,
 } from "../calibration/calibration.ts";
-import { matchCalibration, unusedCalibration } from "../calibration/calibration_match.ts";
-import { type Compensation, compensationBy } from "../calibration/compensation.ts";
+import {
+  calibratedExperts,
+  matchCalibration,
+  unusedCalibration,
+} from "../calibration/calibration_match.ts";
+import { compensationBy } from "../calibration/compensation.ts";
+import { knownExperts, nameExperts, statisticsName } from "../calibration/expert_statistics.ts";
 import { fittedRows, type InputsOptions, scaleInput } from "../calibration/layer_inputs.ts";
 import { idleOverrides } from "../plan/idle_overrides.ts";
 import { bankNotes } from "../plan/bank_notes.ts";
+import { familyBanks } from "../presets/banks.ts";
 import { openLoraMerge } from "../plan/lora_merge.ts";
 import { type LoraSteering, openLoraSteering } from "../calibration/lora_steering.ts";
-import { floatMatrix } from "../run/make_tasks.ts";
+import { type CompensationOf, floatMatrix } from "../run/make_tasks.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { makePlan, type Plan, type PlanInput } from "../plan/plan.ts";
 import { storedMatrix } from "../formats/stored_matrix.ts";
@@ -40,7 +46,9 @@ export interface Prepared {
   /** How the values of a tensor are read. */
   matrixOf(source: SourceTensor): MatrixSource;
   /** What the errors of a layer are compensated by; null where there is nothing. */
-  compensationOf(source: SourceTensor): Compensation | null;
+  compensationOf: CompensationOf;
+  /** Names of the banks whose experts have calibration data of their own. */
+  readonly byExpert: ReadonlySet<string>;
   /** What is known of the inputs of the layers; null: nothing was given. */
   readonly calibration: Calibration | null;
   /** Where its files are among those of the run, and how rows are shared out. */
@@ -97,7 +105,7 @@ export function prepare(
   }
   const merge = options.merge === null ? null : openLoraMerge(logical, options.merge);
   notes.push(...merge?.notes ?? []);
-  const calibration = calibrationOf(options);
+  const calibration = calibrationOf(options, logical);
   if (calibration !== null) notes.push(...matchCalibration(calibration, logical));
   const statistics = calibration === null || calibration.isSynthetic
     ? new Map<string, LayerStatistic>()
@@ -110,11 +118,18 @@ export function prepare(
   const weightNames = model.tensors.map(({ name }) => name);
   const steering = steeringOf(logical, options);
   notes.push(...steering?.notes ?? []);
+  const byExpert = new Set(
+    logical.filter(({ name, shape }) =>
+      shape.length === 3 && knownExperts(statistics, layerName(name), shape[0]!).length > 0
+    ).map(({ name }) => name),
+  );
   const input: PlanInput = {
     model,
     staticScales: staticScalesOf(options, calibration, weightNames, notes),
     calibrated: new Set(
-      weightNames.filter((name) => statistics.has(layerName(name)) || steering?.names.has(name)),
+      weightNames.filter((name) =>
+        statistics.has(layerName(name)) || byExpert.has(name) || steering?.names.has(name)
+      ),
     ),
     detection,
     rule,
@@ -135,6 +150,7 @@ export function prepare(
   notes.push(...bankNotes(plan));
   notes.push(...unusableNotes(model, logical, plan));
   if (calibration !== null) notes.push(...unusedCalibration(calibration, plan));
+  notes.push(...calibratedExperts(statistics, plan));
   return {
     model,
     plan,
@@ -143,12 +159,14 @@ export function prepare(
       const matrix = layer === undefined ? floatMatrix(source) : storedMatrix(model, source, layer);
       if (merge === null || !merge.names.has(source.name)) return matrix;
       // Changes are rows of a matrix, also those of convolutions and biases.
-      const [rows, cols] = matrixShape(source.shape);
+      const [rows, cols] = mergedShape(source);
       return { ...matrix, rows, cols, deltas: merge.deltasOf(source.name) };
     },
-    compensationOf: (source) => {
+    byExpert,
+    compensationOf: (source, expert) => {
       const directions = steering?.directionsOf(source.name) ?? null;
-      const statistic = statistics.get(layerName(source.name)) ??
+      const name = statisticsName(statistics, layerName(source.name), expert);
+      const statistic = statistics.get(name) ??
         (directions === null ? undefined : noStatistic(source.shape.at(-1) ?? 1));
       if (statistic === undefined) return null;
       const data = statistic.data.kind === "file"
@@ -180,10 +198,15 @@ function copyOf({ totals }: Plan, { merge, allowCopy }: ConvertOptions): string 
 /**
  * Opens the calibration data of `options`, by which errors are compensated, biases corrected and outputs
  * measured; null if there is none.
+ *
+ * @param tensors of the model: experts of its banks have one name in the result.
  */
-export function calibrationOf({ calibrationPath, output }: ConvertOptions): Calibration | null {
+export function calibrationOf(
+  { calibrationPath, output }: ConvertOptions,
+  tensors: readonly TensorInfo[],
+): Calibration | null {
   if (calibrationPath === null || output === "fp16") return null;
-  return openCalibration(calibrationPath);
+  return nameExperts(openCalibration(calibrationPath), tensors);
 }
 
 /** The weights whose inputs have a static scale, and a note where some or all have none. */
@@ -290,7 +313,10 @@ function ruleFor(
   const { preset, excludeLayers, tier, lora } = options;
   if (preset.kind === "like") {
     const { layers, notes } = likeReference(preset.path);
-    return { ...likeRule(layers, tensors, { excludeLayers }), notes };
+    return {
+      ...likeRule(layers, tensors, { excludeLayers, isBank: familyBanks(detection, preset) }),
+      notes,
+    };
   }
   return { rule: layerRule({ tier, detection, preset, excludeLayers, lora }), missing: [] };
 }

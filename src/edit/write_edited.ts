@@ -4,7 +4,8 @@
  */
 
 import { refuseChanged, watchInputs } from "../safetensors/input_watch.ts";
-import { OutputFile, refuseSameFile } from "../safetensors/output_file.ts";
+import { LockedOutput } from "../safetensors/locked_output.ts";
+import { refuseSameFile } from "../safetensors/output_file.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import { type LayerErrors, layerErrors, nonFiniteOf } from "../run/layer_statistics.ts";
 import { makeTasks } from "../run/make_tasks.ts";
@@ -53,12 +54,13 @@ export async function writeEdited(
   refuseSameFile(request.output, source.paths);
   const { tasks: single, inline } = makeTasks(edited, request.matrixOf);
   const tasks = coalesceCopies(single);
-  using output = OutputFile.create(request.output, { header, totalBytes, force });
-  for (const { bytes, offsetBytes } of inline) output.write(bytes, offsetBytes);
+  const watched = watchInputs(source);
+  using output = await LockedOutput.create(request.output, { header, totalBytes }, { force });
+  for (const { bytes, offsetBytes } of inline) output.set.write(bytes, offsetBytes);
   const layers = new Map<number, RequantizedLayer>();
   await pool.run({
     inputPaths: source.paths,
-    outputs: [output.place],
+    outputs: output.set.places,
     tasks,
     signal,
     onProgress,
@@ -72,8 +74,8 @@ export async function writeEdited(
       onLayer?.(layer);
     },
   });
-  refuseChanged(watchInputs(source));
-  output.commit();
+  refuseChanged(watched);
+  await output.commit();
   return tasks.flatMap((_, index) => layers.get(index) ?? []);
 }
 

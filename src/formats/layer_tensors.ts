@@ -121,7 +121,7 @@ function gather(
   }
   const markerTensor = family.get("comfy_quant") ?? null;
   const bias = family.get("bias") ?? byName.get(`${layer}_bias`) ?? null;
-  const isQuantized = holdsCodes(layer, weight, parts, family.has("weight"));
+  const isQuantized = holdsCodes(weight, parts, family.has("weight"));
   const isHalf = weight === null && !isQuantized && [...parts].some(isScaleOfWeight);
   if (!isQuantized && !isHalf && markerTensor === null) return null;
   return { layer, weight, parts, bias, markerTensor, isQuantized, isHalf };
@@ -135,7 +135,6 @@ function isScaleOfWeight([part, { dtype, shape }]: [string, SourceTensor]): bool
 }
 
 function holdsCodes(
-  layer: string,
   weight: SourceTensor | null,
   parts: ReadonlyMap<string, SourceTensor>,
   isNamedWeight: boolean,

@@ -4,7 +4,7 @@ import { FormatError } from "../core/errors.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { isRefusal } from "./format.ts";
-import type { MatrixSource, PackedScale, ScaleDType } from "./matrix_source.ts";
+import type { MatrixSource, PackedScale } from "./matrix_source.ts";
 import type { ReadBytes } from "./marker_reader.ts";
 import {
   byCode,

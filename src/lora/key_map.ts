@@ -4,6 +4,7 @@
  * (`lora_unet_double_blocks_0_img_attn_qkv`) are looked up, never guessed apart.
  */
 
+import { hasBankShape } from "../core/expert_bank.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { type Component, LORA_PREFIXES, MODEL_PREFIXES } from "./key_prefixes.ts";
 import type { FusedLayout, NamingTable } from "./naming_table.ts";
@@ -59,6 +60,13 @@ export function matrixShape(shape: readonly number[]): [rows: number, cols: numb
   return [shape[0] ?? 1, shape.slice(1).reduce((product, size) => product * size, 1)];
 }
 
+/** Returns `[rows, cols]` of what a LoRA changes: of an expert bank `[E, N, K]` the rows of all experts. */
+export function mergedShape(tensor: TensorInfo): [rows: number, cols: number] {
+  const { shape } = tensor;
+  if (!hasBankShape(tensor)) return matrixShape(shape);
+  return [shape[0]! * shape[1]!, shape[2]!];
+}
+
 /** Names of one component: as they are, and with underscores for dots. */
 class Names {
   readonly dotted = new Map<string, Candidate[]>();
@@ -100,6 +108,9 @@ export function buildKeyMap(modelTensors: readonly TensorInfo[]): KeyMap {
     const place = MODEL_PREFIXES.find(({ prefix }) => tensor.name.startsWith(prefix));
     const candidate = wholeTensor(tensor, place?.slot ?? null);
     full.add(baseName(tensor.name), candidate);
+    for (const [name, expert] of expertsOf(baseName(tensor.name), tensor, candidate)) {
+      full.add(name, expert);
+    }
     if (place?.component === "other") continue;
     const prefix = place?.prefix ?? "";
     let group = byPrefix.get(prefix);
@@ -111,7 +122,8 @@ export function buildKeyMap(modelTensors: readonly TensorInfo[]): KeyMap {
       };
       byPrefix.set(prefix, group);
     }
-    group.layers.push([baseName(tensor.name.slice(prefix.length)), candidate]);
+    const own = baseName(tensor.name.slice(prefix.length));
+    group.layers.push([own, candidate], ...expertsOf(own, tensor, candidate));
   }
 
   for (const { scopes: targets, layers } of byPrefix.values()) {
@@ -160,9 +172,27 @@ function baseName(tensorName: string): string {
 }
 
 function wholeTensor(weight: TensorInfo, slot: number | null): Candidate {
-  const [rows, cols] = matrixShape(weight.shape);
+  const [rows, cols] = mergedShape(weight);
   const piece = { weight, rowStart: 0, rowCount: rows, moduleRowStart: 0, swapHalves: false };
   return { pieces: [piece], rows, cols, slot, native: true };
+}
+
+/**
+ * Returns the names that LoRAs of single experts have, `P.X.3` and `P.3.X` of a bank `P.X`, and the rows that
+ * they mean; none for tensors that are no banks.
+ */
+function expertsOf(name: string, weight: TensorInfo, whole: Candidate): [string, Candidate][] {
+  if (!hasBankShape(weight)) return [];
+  const [experts = 0, rows = 0] = weight.shape, dot = name.lastIndexOf(".");
+  const numbers = Array.from({ length: experts }, (_, expert) => expert);
+  return numbers.flatMap((expert): [string, Candidate][] => {
+    const piece = { ...whole.pieces[0]!, rowStart: expert * rows, rowCount: rows };
+    const candidate = { ...whole, pieces: [piece], rows };
+    return [
+      [`${name}.${expert}`, candidate],
+      [`${name.slice(0, dot + 1)}${expert}.${name.slice(dot + 1)}`, candidate],
+    ];
+  });
 }
 
 function sameMeaning(a: Candidate, b: Candidate): boolean {

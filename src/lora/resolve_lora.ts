@@ -1,5 +1,6 @@
 /** Which rows of which weights of a model each layer of a LoRA changes. Pure: names and shapes. */
 
+import { hasBankShape } from "../core/expert_bank.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { type Candidate, type KeyMap, matrixShape, type ModuleScope } from "./key_map.ts";
 import type { LoraModule, ParsedLora } from "./lora_module.ts";
@@ -75,6 +76,11 @@ export function resolveLora(
   const biases = new Map(
     modelTensors.filter((t) => t.name.endsWith("bias")).map((t) => [t.name, t]),
   );
+  const bankModules = new Set(
+    modelTensors.filter(hasBankShape).map(({ name }) =>
+      name.replace(/\.weight$/, "").split(".").slice(0, -1).join(".")
+    ),
+  );
   const targets: LoraTarget[] = [];
   const unmatched: UnmatchedKey[] = lora.unknown.map((key) => ({
     key,
@@ -90,7 +96,9 @@ export function resolveLora(
     const { scope, candidates } = keyMap.find(module.key);
     const chosen = choose(module, candidates, scope);
     if (chosen.kind === "none") {
-      unmatched.push({ key: module.key, scope, reason: chosen.reason });
+      const isOfExperts = candidates.length === 0 && holdsBanks(module.key, bankModules);
+      const reason = isOfExperts ? EXPERT_PARAMETERS : chosen.reason;
+      unmatched.push({ key: module.key, scope, reason });
       continue;
     }
     if (chosen.kind === "misfit") {
@@ -130,6 +138,20 @@ export function resolveLora(
     }
   }
   return { targets, unmatched, mismatched, resolved };
+}
+
+/** Why PEFT's LoRAs of parameters are not merged: their names are those of the module around them. */
+const EXPERT_PARAMETERS =
+  "it adapts parameters of a module of experts (target_parameters of PEFT), and the file does not say which; " +
+  "merge it into the original weights with PEFT first";
+
+/** Whether a name is that of a module with expert banks in it. */
+function holdsBanks(key: string, modules: ReadonlySet<string>): boolean {
+  const own = key.replace(/(\.base_layer)+$/, "");
+  for (let at = 0; at >= 0; at = own.indexOf(".", at) + 1 || -1) {
+    if (modules.has(own.slice(at))) return true;
+  }
+  return false;
 }
 
 type Choice =
@@ -176,7 +198,7 @@ function targetsOf(
   for (const piece of candidate.pieces) {
     const { weight, ...rows } = piece;
     if (module.rows > 0) {
-      targets.push({ module, part: "weight", weight, cols: matrixShape(weight.shape)[1], ...rows });
+      targets.push({ module, part: "weight", weight, cols: candidate.cols, ...rows });
     }
     for (const part of ["upBias", "diffBias"] as const) {
       const change = module.tensors[part];

@@ -38,16 +38,19 @@ export type LayerControl = (tensor: TensorInfo, decision: LayerDecision) => Laye
  * Returns the control that `options` ask for.
  *
  * @param tensors the model's tensors; quantized ones as what they dequantize to.
+ * @param isBank whether a tensor is an expert bank that the loader knows quantized.
  * @throws UsageError if a pattern matches no layer.
  * The control itself throws the same for a layer's settings.
  */
 export function layerControl(
   tensors: readonly TensorInfo[],
   options: ConvertOptions,
+  isBank: (tensor: TensorInfo) => boolean = () => false,
 ): LayerControl {
   const base: LayerSettings = { options, mode: resolveMode(options) };
   const sources = options.layers;
-  const layers = tensors.filter(isLayer).map(({ name }) => layerName(name));
+  const isNameable = (tensor: TensorInfo) => isLayer(tensor) || isBank(tensor);
+  const layers = tensors.filter(isNameable).map(({ name }) => layerName(name));
   const { excludeLayers } = options;
   if (excludeLayers !== null && !tensors.some(({ name }) => isExcluded(excludeLayers, name))) {
     const pattern = { pattern: excludeLayers.source, place: "--exclude-layers" };
@@ -63,18 +66,22 @@ export function layerControl(
     return settings;
   };
   return (tensor, decision) => {
-    if (decision.action === "remove" || !isLayer(tensor)) return fateOf(decision, base);
+    if (decision.action === "remove" || !isNameable(tensor)) return fateOf(decision, base);
     const override = overrides.of(layerName(tensor.name), decision.action === "keep");
     if (override === null) return fateOf(decision, base);
     // `--fallback` is for what a keep-list names; embeddings and norms are kept unless a pattern asks.
-    if (override === sources.flags.fallback && nonCandidateReason(tensor, options) !== null) {
+    const barred = isBank(tensor) ? null : structuralReason(tensor, options);
+    if (
+      override === sources.flags.fallback && !isBank(tensor) &&
+      nonCandidateReason(tensor, options) !== null
+    ) {
       return fateOf(decision, base);
     }
-    return overriddenFate(tensor, decision, { override, base, settingsOf });
+    return overriddenFate(decision, { override, base, settingsOf, barred });
   };
 }
 
-/** Whether a config may name the tensor: those that {@link layerConfigTemplate} lists. */
+/** Whether a config may name the tensor whatever its family: those that {@link layerConfigTemplate} lists. */
 export function isLayer({ name, shape }: TensorInfo): boolean {
   return name.endsWith(".weight") && shape.length === 2;
 }
@@ -90,18 +97,18 @@ function fateOf(decision: LayerDecision, settings: LayerSettings): LayerFate {
 }
 
 function overriddenFate(
-  tensor: TensorInfo,
   decision: LayerDecision,
-  { override, base, settingsOf }: {
+  { override, base, settingsOf, barred }: {
     override: LayerOverride;
     base: LayerSettings;
     settingsOf: (override: LayerOverride) => LayerSettings;
+    /** Why the tensor cannot be quantized whatever is asked for; null: it can. */
+    barred: string | null;
   },
 ): LayerFate {
   const { origin } = override;
   if (override.skip) return { ...base, action: "keep", reason: origin };
   if (override.output === null && decision.action === "keep") return fateOf(decision, base);
-  const barred = structuralReason(tensor, base.options);
   if (barred !== null) {
     return { ...base, action: "keep", reason: `${barred}, whatever ${origin} says` };
   }

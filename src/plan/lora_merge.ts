@@ -85,7 +85,7 @@ function noteOf({ path, modules, resolved, unmatched, mismatched }: LoraReport):
   if (lines.length === 0) return [];
   return [
     `LoRA ${JSON.stringify(path)}: ${resolved} of ${modules} layers are merged; ` +
-    `without a place in the model (--strict makes it an error):\n  ${lines.join("\n  ")}`,
+    `without a place in the model (--strict makes it an error): ${lines.join("; ")}`,
   ];
 }
 

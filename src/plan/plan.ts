@@ -7,7 +7,8 @@ import { bytesOf } from "../core/bytes.ts";
 import type { DType } from "../core/dtype.ts";
 import { UnsupportedError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
-import { matrixShape } from "../lora/key_map.ts";
+import { mergedShape } from "../lora/key_map.ts";
+import { familyBanks } from "../presets/banks.ts";
 import type { RuleChoice } from "../presets/explain.ts";
 import type { Detection, LayerDecision, LayerRule } from "../presets/preset.ts";
 import { randomSigns } from "../quant/incoherence.ts";
@@ -128,7 +129,7 @@ export interface PlanInput {
 export function makePlan(input: PlanInput): Plan {
   const { model, options } = input;
   const logical = model.tensors.map((t) => input.requantized?.weights.get(t.name) ?? t);
-  const control = layerControl(logical, options);
+  const control = layerControl(logical, options, familyBanks(input.detection, options.preset));
   const fallbacks: string[] = [], misfits: string[] = [];
   const markers = new Map<string, Marker>();
   const wanted: { info: TensorInfo; content: Content }[] = [];
@@ -143,10 +144,13 @@ export function makePlan(input: PlanInput): Plan {
       const { options: { heur, method } } = decision;
       const isBank = source.shape.length === 3;
       const mode = isBank ? bankMode(decision.mode) : decision.mode;
-      const barred = isBank ? bankBarrier(input, decision, source) : null;
+      const barred = isBank ? bankBarrier(decision) : null;
       if (barred !== null) return planRest(input, wanted, source, barred);
       const calibrated = method !== "simple" && (input.calibrated?.has(source.name) ?? false);
       const choice = schemeFor(mode, { rows, cols, heur, wish: decision.wish, calibrated });
+      if (isBank && decision.mode.scaling !== "row") {
+        fallbacks.push(`${source.name}: row scaling: expert banks have no other`);
+      }
       if (choice.fellBack !== null) {
         const list = choice.scheme === null ? misfits : fallbacks;
         list.push(`${source.name}: ${choice.fellBack}`);
@@ -194,18 +198,14 @@ export function makePlan(input: PlanInput): Plan {
 }
 
 /** Why an expert bank stays as it is though its family's are quantized; null: nothing speaks against it. */
-function bankBarrier(
-  { merged }: PlanInput,
-  { options }: LayerFate,
-  { name }: SourceTensor,
-): string | null {
+function bankBarrier({ options }: LayerFate): string | null {
   if (!options.comfyQuant || options.target === "ctq") {
     return "expert bank: only the layout of --target comfyui with its markers has it";
   }
   if (options.quip.storeTransformed && options.method === "quip") {
     return "expert bank: the transformed layout has no banks";
   }
-  return merged?.has(name) === true ? "expert bank with a LoRA" : null;
+  return null;
 }
 
 function decide(input: PlanInput, control: LayerControl, source: SourceTensor): LayerFate {
@@ -227,8 +227,8 @@ function decide(input: PlanInput, control: LayerControl, source: SourceTensor): 
   return isMerged ? { ...fate, reason: `${fate.reason} + LoRA` } : fate;
 }
 
-function refuseLongRows({ name, shape }: SourceTensor): void {
-  const [, cols] = matrixShape(shape);
+function refuseLongRows(tensor: SourceTensor): void {
+  const { name } = tensor, [, cols] = mergedShape(tensor);
   if (cols <= SEGMENT_ELEMENTS) return;
   throw new UnsupportedError(
     `Cannot merge a LoRA into tensor ${JSON.stringify(name)}: its rows have ${cols} elements, ` +

@@ -3,15 +3,13 @@
  * ComfyUI loads them quantized in the families that say so (`Family.banks`); other 3-D weights are read raw.
  */
 
-import { isFloatDType } from "../core/dtype.ts";
+import { hasBankShape } from "../core/expert_bank.ts";
 import { elementCount } from "../core/shape.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { isComponent } from "./names.ts";
 import { compilePatterns } from "./pattern.ts";
-import type { Detection, Family } from "./preset.ts";
-
-/** Sizes below these are no matrices of experts but kernels, tables and tokens. */
-const LEAST_EXPERTS = 2, LEAST_SIDE = 64;
+import type { Detection, Family, PresetChoice } from "./preset.ts";
+import { familyById } from "./registry.ts";
 
 /**
  * Returns whether a tensor is an expert bank that stock ComfyUI loads quantized for `family`, behind
@@ -27,9 +25,20 @@ export function bankMatcher(
     !isComponent(name) && elementCount(shape) !== 0 && match(name.slice(prefix.length)) !== null;
 }
 
+/** Returns whether a tensor is an expert bank that stock ComfyUI loads quantized in the family at hand. */
+export function familyBanks(
+  detection: Detection,
+  preset: PresetChoice,
+): (tensor: TensorInfo) => boolean {
+  const id = preset.kind === "family"
+    ? preset.id
+    : (preset.kind === "auto" || preset.kind === "like") && detection.layout !== "lora"
+    ? detection.family
+    : null;
+  return id === null ? () => false : bankMatcher(familyById(id), detection);
+}
+
 /** Whether a tensor looks like an expert bank: float matrices, one per expert, under any name. */
-export function looksLikeBank({ name, dtype, shape }: TensorInfo): boolean {
-  const [experts = 0, rows = 0, cols = 0] = shape;
-  return shape.length === 3 && isFloatDType(dtype) && !isComponent(name) &&
-    experts >= LEAST_EXPERTS && rows >= LEAST_SIDE && cols >= LEAST_SIDE;
+export function looksLikeBank(tensor: TensorInfo): boolean {
+  return hasBankShape(tensor) && !isComponent(tensor.name);
 }

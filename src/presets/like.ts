@@ -29,13 +29,18 @@ export interface LikeRule {
  *
  * @param reference the quantized layers of the reference file
  * @param tensors the model's tensors, in any order
- * @param options `excludeLayers` keeps the tensors whose name it finds
+ * @param options `excludeLayers` keeps the tensors whose name it finds; `isBank`: which 3-D tensors are expert
+ * banks that the loader knows quantized
  */
 export function likeRule(
   reference: readonly ReferenceLayer[],
   tensors: readonly TensorInfo[],
-  options: { readonly excludeLayers?: RegExp | NamePattern | null } = {},
+  options: {
+    readonly excludeLayers?: RegExp | NamePattern | null;
+    readonly isBank?: (tensor: TensorInfo) => boolean;
+  } = {},
 ): LikeRule {
+  const { isBank = () => false } = options;
   const excludeLayers = options.excludeLayers ?? null;
   const exact = new Map(reference.map((layer) => [layer.layer, layer]));
   const bare = new Map(reference.map((layer) => [withoutModelPrefix(layer.layer), layer]));
@@ -49,7 +54,7 @@ export function likeRule(
     if (layer === undefined) {
       return { action: "keep", reason: "not quantized in the reference file" };
     }
-    const barred = structuralReason(tensor, { lora: true });
+    const barred = isBank(tensor) ? null : structuralReason(tensor, { lora: true });
     if (barred !== null) return { action: "keep", reason: barred };
     if (excludeLayers !== null && isExcluded(excludeLayers, tensor.name)) {
       return { action: "keep", reason: `--exclude-layers ${excludeLayers.source}` };

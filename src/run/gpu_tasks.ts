@@ -1,7 +1,8 @@
 /** Which tasks of a run go to the GPU, and in chunks of what size. Pure. */
 
+import type { GpuWork } from "../backend/backend.ts";
 import type { GpuStorage } from "./gpu_requests.ts";
-import { chunkGrid } from "./task_kinds.ts";
+import { chunkGrid, needsLinalg } from "./task_kinds.ts";
 import {
   isTeamTask,
   MEASURED_AT_A_TIME,
@@ -82,6 +83,22 @@ export function placementWithin(
 /** Returns `tasks` with those that the GPU can round marked, and cut as suits it. */
 export function placeOnGpu(tasks: readonly Task[], placement: GpuPlacement): Task[] {
   return withFirst(placed(tasks, placement));
+}
+
+/** Returns what `tasks`, which are placed, need of a GPU. */
+export function gpuWorkOf(tasks: readonly Task[]): Set<GpuWork> {
+  const work = new Set<GpuWork>();
+  for (const task of tasks) {
+    if (needsLinalg(task)) work.add("products");
+    if (task.kind === "measure" && task.onGpu !== undefined) work.add("measuring");
+    if (task.kind !== "quantize" || task.onGpu === undefined) continue;
+    const { storage, sumsMoments } = task.onGpu;
+    if (sumsMoments) work.add("moments");
+    if (task.learned !== undefined) work.add("learning");
+    else if (!isTeamTask(task)) work.add("rounding");
+    else work.add(storage === "f32" ? "compensation" : `compensation in ${storage}`);
+  }
+  return work;
 }
 
 /** Marks one layer of every kind, the first one with a chunk of full size, as one to be checked more. */

@@ -93,6 +93,9 @@ function compensationWords(note: CompensatedNote): string {
     ...(segments > 1 ? [`in ${segments} segments`] : []),
     ...(note.deadChannels > 0 ? [`${note.deadChannels} dead channels`] : []),
     ...(note.inRowSpace ? ["in the space of the rows"] : []),
+    ...(note.experts === undefined ? [] : [
+      `${note.experts.compensated} of ${note.experts.all} experts by data of their own or the bank's`,
+    ]),
   ].join(", ");
 }
 

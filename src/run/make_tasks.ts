@@ -8,6 +8,7 @@ import { groupShape } from "../plan/mode.ts";
 import type { Scheme } from "../quant/scheme.ts";
 import { trustOf } from "../quant/trust.ts";
 import type { Plan, PlannedOutput } from "../plan/plan.ts";
+import { expertTasks } from "./expert_tasks.ts";
 import { isTeamTask, type Learned, type Task, type TaskLevels } from "./tasks.ts";
 import type { Compensation } from "../calibration/compensation.ts";
 import { rowsOf } from "../formats/layer_shapes.ts";
@@ -18,6 +19,9 @@ export interface InlineWrite {
   readonly bytes: Uint8Array;
   readonly offsetBytes: number;
 }
+
+/** What is known of the inputs of a layer, or of one expert of a bank. */
+export type CompensationOf = (source: SourceTensor, expert?: number) => Compensation | null;
 
 /** The work of a plan. */
 export interface Work {
@@ -53,12 +57,14 @@ export function floatMatrix(source: SourceTensor): MatrixSource {
  * @param matrixOf how the values of a source tensor are read.
  * @param compensationOf what is known of the inputs of a layer.
  * @param replaced bytes of tensors that are written instead of what is planned, by name.
+ * @param byExpert names of the banks whose experts are compensated each by its own data.
  */
 export function makeTasks(
   plan: Pick<Plan, "outputs">,
   matrixOf: (source: SourceTensor) => MatrixSource = floatMatrix,
-  compensationOf: (source: SourceTensor) => Compensation | null = () => null,
+  compensationOf: CompensationOf = () => null,
   replaced: ReadonlyMap<string, Uint8Array> = new Map(),
+  byExpert: ReadonlySet<string> = new Set(),
 ): Work {
   const scalesAt = new Map<string, number>(), choicesAt = new Map<string, number>();
   for (const { content, offsetBytes } of plan.outputs) {
@@ -78,7 +84,17 @@ export function makeTasks(
     if (task === null || content.kind === "inline") continue;
     const isStreamed = content.kind === "codes" &&
       (content.scheme.scaling.kind === "tensor" || content.scheme.learned !== undefined);
-    placed.push({ task, source: content.source, rank: isTeamTask(task) ? 0 : isStreamed ? 1 : 2 });
+    const { source } = content;
+    const tasks = task.kind === "quantize" && content.kind === "codes" && byExpert.has(source.name)
+      ? expertTasks(
+        task,
+        source.shape[0]!,
+        (expert) => compensationIn(content.scheme, compensationOf(source, expert)),
+      )
+      : [task];
+    for (const task of tasks) {
+      placed.push({ task, source, rank: isTeamTask(task) ? 0 : isStreamed ? 1 : 2 });
+    }
   }
   placed.sort((a, b) =>
     a.rank - b.rank || a.source.file - b.source.file ||
@@ -91,7 +107,7 @@ function taskOf(
   output: PlannedOutput,
   { matrixOf, compensationOf, scalesAt, choicesAt }: {
     matrixOf: (source: SourceTensor) => MatrixSource;
-    compensationOf: (source: SourceTensor) => Compensation | null;
+    compensationOf: CompensationOf;
     scalesAt: ReadonlyMap<string, number>;
     choicesAt: ReadonlyMap<string, number>;
   },
@@ -126,9 +142,7 @@ function taskOf(
         ...groupShape(content.scheme, source),
         convrotGroupSize: content.scheme.convrotGroupSize,
         scaleSearch: content.scheme.scaleSearch === "mse",
-        compensation: content.scheme.method === "rtn"
-          ? null
-          : compensationFor(content.scheme, compensationOf(content.source)),
+        compensation: compensationIn(content.scheme, compensationOf(content.source)),
         ...(content.scheme.transform === undefined ? {} : { transform: content.scheme.transform }),
         ...learnedFor(content.scheme),
         ...levelsFor(content.scheme, choicesAt.get(content.source.name) ?? null),
@@ -146,6 +160,10 @@ function levelsFor(
   choicesOffsetBytes: number | null,
 ): { levels?: TaskLevels } {
   return levels === undefined ? {} : { levels: { scheme: levels, choicesOffsetBytes } };
+}
+
+function compensationIn(scheme: Scheme, found: Compensation | null): Compensation | null {
+  return scheme.method === "rtn" ? null : compensationFor(scheme, found);
 }
 
 /** QuIP in original space must not lose to rounding to nearest in any measure, so it is held back by row. */

@@ -36,4 +36,6 @@ export interface CompensatedNote {
   readonly deadChannels: number;
   /** Whether it was rounded in the space of its calibration rows. */
   readonly inRowSpace: boolean;
+  /** Of a bank that was compensated expert by expert: how many were, and how many there are. */
+  readonly experts?: { readonly compensated: number; readonly all: number };
 }

@@ -32,6 +32,13 @@ export interface Learned {
   readonly seed: number;
 }
 
+/** Which expert of a bank a task is about. */
+export interface ExpertOf {
+  readonly index: number;
+  /** How the values of the whole bank are read. */
+  readonly bank: MatrixSource;
+}
+
 /** A float matrix becomes codes and scales. */
 export interface QuantizeTask {
   readonly kind: "quantize";
@@ -53,6 +60,8 @@ export interface QuantizeTask {
   readonly onGpu?: OnGpu;
   readonly codesOffsetBytes: number;
   readonly scalesOffsetBytes: number;
+  /** Absent: the whole weight. */
+  readonly expert?: ExpertOf;
 }
 
 /** The grid of a format that is no INT8, in a task. */

@@ -147,7 +147,7 @@ export class OutputFile implements Disposable {
     checkOutputPath(path, options);
     const what = `Cannot write ${JSON.stringify(path)}`;
     const { partial } = options;
-    checkFreeSpace(path, options.totalBytes - (partial?.reuse ? allocatedBytes(partial.path) : 0));
+    checkFreeSpace(path, options.totalBytes, partial === undefined ? [] : [partial.path]);
     const opened = explained(
       what,
       () => partial === undefined ? openPartial(path) : openNamed(partial),
@@ -316,17 +316,27 @@ export function fileSizeOf(path: string): number | null {
   return stats?.isFile() ? stats.size : null;
 }
 
-/** Bytes of the disk that a file has already: one that was made larger than what was written has fewer. */
+/** Bytes of the disk that files have already: one that was made larger than what was written has fewer. */
 function allocatedBytes(path: string): number {
   const stats = statSync(path, { throwIfNoEntry: false });
   // Windows does not tell; there a file that was made larger takes its size.
   return stats === undefined ? 0 : stats.blocks === undefined ? stats.size : 512 * stats.blocks;
 }
 
-function checkFreeSpace(path: string, totalBytes: number): void {
+/**
+ * Refuses an output for which the disk lacks the space.
+ *
+ * @param partials what is gone on with, or goes before anything is written: their space counts as free.
+ */
+export function checkFreeSpace(
+  path: string,
+  totalBytes: number,
+  partials: readonly string[],
+): void {
   const what = `Cannot write ${JSON.stringify(path)}`;
   const disk = explained(what, () => statfsSync(dirname(resolve(path))));
-  const free = disk.bavail * disk.bsize;
+  const replaced = partials.reduce((sum, partial) => sum + allocatedBytes(partial), 0);
+  const free = disk.bavail * disk.bsize + replaced;
   if (totalBytes > free) {
     throw new Error(
       `${what}: it needs ${totalBytes} bytes (${gigabytes(totalBytes)}), ` +

@@ -6,7 +6,7 @@
  */
 
 import { randomUUID } from "node:crypto";
-import { lstatSync, readFileSync, renameSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { lstatSync, readFileSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { UnsupportedError } from "../core/errors.ts";
 import { codeOf, explained } from "./io_error.ts";
@@ -53,11 +53,11 @@ export class OutputLock {
     for (;;) {
       if (explained(what, () => created(path, owner))) break;
       if (await isTouched(path, watchMs)) throw taken(path, output);
-      // Renaming replaces it in one step; who is last among several that wait here has it.
-      const own = `${path}.${owner}`;
+      // Who is last among several that wait here has it. Nothing is written beside it, which a kill would leave.
       explained(what, () => {
-        writeFileSync(own, owner);
-        renameSync(own, path);
+        // Never through a link: what it points to is not ours.
+        if (lstatSync(path, { throwIfNoEntry: false })?.isFile()) writeFileSync(path, owner);
+        else rmSync(path, { force: true });
       });
       await sleep(Math.min(100, watchMs));
       if (ownerOf(path) === owner) break;

@@ -5,10 +5,17 @@
  */
 
 import { existsSync, lstatSync, renameSync, rmSync } from "node:fs";
-import { basename } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { UnsupportedError } from "../core/errors.ts";
 import { explained } from "./io_error.ts";
-import { checkOutputPath, OutputFile, type OutputOptions } from "./output_file.ts";
+import { interimName, isInterimOf, linkInterim, removeInterim } from "./interim_shards.ts";
+import {
+  checkFreeSpace,
+  checkOutputPath,
+  hiddenName,
+  OutputFile,
+  type OutputOptions,
+} from "./output_file.ts";
 import {
   keepReplaced,
   removeReplaced,
@@ -61,6 +68,7 @@ export class OutputSet implements Disposable {
   readonly places: readonly OutputPlace[];
   readonly #files: readonly OutputFile[];
   readonly #index: Pick<OutputFile, "path"> & { readonly options: OutputOptions } | null;
+  readonly #layout: OutputLayout;
   readonly #force: boolean;
 
   private constructor(
@@ -70,6 +78,7 @@ export class OutputSet implements Disposable {
   ) {
     this.path = main;
     this.#files = files;
+    this.#layout = layout;
     this.#force = force;
     if (index === null) this.#index = null;
     else {
@@ -100,6 +109,12 @@ export class OutputSet implements Disposable {
     const { force, partial } = options;
     const names = outputNames(path, layout.parts.length);
     checkOutputNames(path, layout.parts.length, { force });
+    // As a whole: files are made at their sizes, but take space only as they are filled.
+    checkFreeSpace(
+      names.main,
+      layout.totalBytes,
+      partial === undefined ? [] : names.files.map(partial.pathOf),
+    );
     const files: OutputFile[] = [];
     try {
       for (const [i, { header, totalBytes }] of layout.parts.entries()) {
@@ -124,14 +139,19 @@ export class OutputSet implements Disposable {
    * Makes partial files again of those that a killed process had given their names already, when it was
    * killed before the last one had its. Its index tells: it is written before the first name is given.
    */
-  static undoHalfCommit(path: string, count: number, pathOf: (path: string) => string): void {
-    const { files, index } = outputNames(path, count);
-    if (index === null || !existsSync(pathOf(index))) return;
-    explained(`Cannot resume ${JSON.stringify(index)}`, () => {
-      for (const file of files) {
-        if (!existsSync(pathOf(file)) && existsSync(file)) renameSync(file, pathOf(file));
+  static undoHalfCommit(indexPath: string): void {
+    const partialOf = (path: string) => hiddenName(path, ".partial");
+    const partial = partialOf(indexPath);
+    if (!existsSync(partial)) return;
+    const isInterim = isInterimOf(indexPath);
+    explained(`Cannot take back the names of ${JSON.stringify(indexPath)}`, () => {
+      // One that is torn was written before any name was given.
+      for (const name of shardsOf(partial) ?? []) {
+        const file = join(dirname(indexPath), name);
+        if (isInterim(name) || existsSync(partialOf(file)) || !existsSync(file)) continue;
+        renameSync(file, partialOf(file));
       }
-      rmSync(pathOf(index));
+      rmSync(partial);
     });
   }
 
@@ -163,17 +183,53 @@ export class OutputSet implements Disposable {
       return { removed: [], left: [] };
     }
     const { path, options } = this.#index;
-    using index = OutputFile.create(path, options);
-    index.syncNow();
     for (const file of this.#files) this.#refuseNew(file.path);
     const earlier = this.#force ? keepReplaced(path) : { removed: [], left: [] };
-    if (this.#force) {
-      const before = shardsOf(path);
-      // It would join its shards with those of now, should the power fail in between. One whose shards all
-      // stay for the time being is good until the new one has its name.
-      if (before === null || this.#files.some((file) => before.includes(basename(file.path)))) {
-        explained(`Cannot replace ${JSON.stringify(path)}`, () => rmSync(path, { force: true }));
-      }
+    const before = this.#force ? shardsOf(path) : null;
+    const replacesOwn = this.#files.some((file) => before?.includes(basename(file.path)));
+    const isLinked = replacesOwn &&
+      explained(`Cannot replace ${JSON.stringify(path)}`, () => linkInterim(this.#files));
+    if (isLinked) this.#commitLinked(path, options);
+    else this.#commitApart(path, options, { replacesOwn });
+    const now = removeReplaced(path);
+    return { removed: [...earlier.removed, ...now.removed], left: [...earlier.left, ...now.left] };
+  }
+
+  /** Replaces shards of the same names, see `interim_shards.ts`. */
+  #commitLinked(path: string, options: OutputOptions): void {
+    const interim = this.#files.map((file) => basename(interimName(file.path)));
+    const bytes = encodeIndex(this.#layout, interim);
+    try {
+      using index = OutputFile.create(path, {
+        ...options,
+        header: bytes,
+        totalBytes: bytes.length,
+      });
+      index.commit();
+    } catch (error) {
+      removeInterim(this.#files.map((file) => file.path));
+      restoreReplaced(path, { isWhole: true });
+      throw error;
+    }
+    // From here on the new model is whole: whatever fails, the next run gives the names.
+    using index = OutputFile.create(path, options);
+    for (const file of this.#files) file.commit();
+    index.commit();
+    removeInterim(this.#files.map((file) => file.path));
+  }
+
+  /** Gives names that no index in place has; or, where there are no links, takes that index away before. */
+  #commitApart(
+    path: string,
+    options: OutputOptions,
+    { replacesOwn }: { readonly replacesOwn: boolean },
+  ): void {
+    using index = OutputFile.create(path, options);
+    index.syncNow();
+    const isBroken = this.#force && existsSync(path) && shardsOf(path) === null;
+    // It would join its shards with those of now, should the power fail in between.
+    if (replacesOwn || isBroken) {
+      explained(`Cannot replace ${JSON.stringify(path)}`, () => rmSync(path, { force: true }));
     }
     const renamed: OutputFile[] = [];
     try {
@@ -187,8 +243,6 @@ export class OutputSet implements Disposable {
       restoreReplaced(path, { isWhole: renamed.length === 0 });
       throw error;
     }
-    const now = removeReplaced(path);
-    return { removed: [...earlier.removed, ...now.removed], left: [...earlier.left, ...now.left] };
   }
 
   /** Leaves the partial files where they are, for a run that goes on with them. */

@@ -6,7 +6,9 @@
 import { resolve } from "node:path";
 import { UnsupportedError } from "../core/errors.ts";
 import type { InputPath } from "../remote/input_path.ts";
-import { checkOutputPath, OutputFile, refuseSameFile } from "./output_file.ts";
+import { recoverNames } from "./leftovers.ts";
+import { LockedOutput } from "./locked_output.ts";
+import { checkOutputPath, refuseSameFile } from "./output_file.ts";
 
 /** What a side file must not replace. */
 export interface SideFileRules {
@@ -41,13 +43,15 @@ export function checkSideFile(path: string, { force, inputs, outputs }: SideFile
  *
  * @throws as {@link checkSideFile}; Error if writing fails. The old file, if any, is untouched then.
  */
-export function writeSideFile(path: string, text: string, rules: SideFileRules): void {
+export async function writeSideFile(
+  path: string,
+  text: string,
+  rules: SideFileRules,
+): Promise<void> {
+  await recoverNames(path);
   checkSideFile(path, rules);
   const bytes = new TextEncoder().encode(text);
-  using file = OutputFile.create(path, {
-    header: bytes,
-    totalBytes: bytes.length,
-    force: rules.force,
-  });
-  file.commit();
+  const whole = { header: bytes, totalBytes: bytes.length };
+  using file = await LockedOutput.create(path, whole, { force: rules.force });
+  await file.commit();
 }

@@ -106,3 +106,22 @@ Deno.test({
     assert.deepEqual(COMPLETE["bash"]!(["quantsmith", "verify", "so"]), ["some.safetensors"]);
   },
 });
+
+Deno.test("completionScript() in PowerShell has every command, its flags and their words, quoted", () => {
+  const script = completionScript("powershell");
+  assert.match(script, /^Register-ArgumentCompleter -Native -CommandName quantsmith/m);
+  const entry = (key: string) =>
+    script.split("\n").find((line) => line.startsWith(`    '${key}' =`));
+  assert.match(entry("inspect")!, /'--json'/);
+  assert.doesNotMatch(entry("inspect")!, /'--optimizer'/);
+  assert.match(entry("convert")!, /'--no-comfy_quant'/);
+  assert.match(entry("--scaling_mode")!, /@\('tensor', 'axis', 'row', 'block'\)/);
+  assert.match(script, /'presets' = @\('list', 'show', 'detect'\)/);
+  // Quotes and brackets come in pairs.
+  const plain = script.replaceAll(/'(?:[^']|'')*'/g, "").replaceAll(/"[^"]*"/g, "")
+    .replaceAll(/^#.*$/gm, "");
+  assert.doesNotMatch(plain, /['"]/);
+  for (const [open, close] of ["()", "{}", "[]"]) {
+    assert.equal(plain.split(open!).length, plain.split(close!).length, open);
+  }
+});

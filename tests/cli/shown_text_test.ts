@@ -1,4 +1,5 @@
 import { deepStrictEqual, match, ok, strictEqual } from "node:assert/strict";
+import { EventWriter } from "../../src/cli/events.ts";
 import { escapeControls, shownLine } from "../../src/cli/shown_text.ts";
 import { runCli } from "../support/run_cli.ts";
 
@@ -11,6 +12,22 @@ Deno.test("shownLine() spells out what a terminal obeys: ESC, OSC, CR, line feed
 Deno.test("escapeControls() leaves JSON what it says", () => {
   const value = { name: "a\x1b\x7f\x85\u2028\u202eb" };
   deepStrictEqual(JSON.parse(escapeControls(JSON.stringify(value))), value);
+});
+
+Deno.test("shownLine() has no doubled backslashes in quoted paths and patterns", () => {
+  const path = "C:\\models\\flux dev.safetensors", server = "\\\\nas\\models\\a";
+  for (const name of [path, server, "blocks\\.0\\."]) {
+    strictEqual(
+      shownLine(`Cannot read ${JSON.stringify(name)}: why`),
+      `Cannot read "${name}": why`,
+    );
+  }
+  strictEqual(shownLine('Cannot read "a\\"b", "c": why'), 'Cannot read "a\\"b", "c": why');
+  const lines: string[] = [];
+  const events = new EventWriter((line) => lines.push(line));
+  events.error({ name: "E", message: `Cannot read ${JSON.stringify(path)}`, exit_code: 1 });
+  events.warning(`Cannot read ${JSON.stringify(path)}`);
+  for (const line of lines) strictEqual(JSON.parse(line).message, `Cannot read "${path}"`);
 });
 
 Deno.test("shownLine() bounds a name of 40 MB and says how much it left out", () => {

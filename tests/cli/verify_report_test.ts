@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import type { Problem } from "../../src/formats/problem.ts";
 import { layerErrors } from "../../src/run/layer_statistics.ts";
 import type { SourceReport } from "../../src/verify/verify_source.ts";
+import { errorsJson } from "../../src/cli/errors_json.ts";
 import { type Verified, verifiedJson, verifiedLines } from "../../src/cli/verify_report.ts";
 
 /** Of 100 values with a squared error of 1 %, in the order of STATS. */
@@ -72,7 +73,11 @@ Deno.test("verifiedJson() has the documented keys", () => {
     problems: [{ ...problem("b"), rule: "kept-differs" }],
   }));
   assert.deepEqual([compared["loads"], compared["matches_source"]], [true, false]);
-  assert.deepEqual(compared["layers"], [{ name: "a.weight", shape: [2, 2], errors: ERRORS }]);
-  assert.deepEqual(compared["overall"], ERRORS);
+  assert.deepEqual(compared["layers"], [{
+    name: "a.weight",
+    shape: [2, 2],
+    errors: errorsJson(ERRORS),
+  }]);
+  assert.deepEqual(compared["overall"], errorsJson(ERRORS));
   assert.equal((compared["problems"] as unknown[]).length, 1);
 });

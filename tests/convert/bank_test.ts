@@ -2,6 +2,8 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { bf16ToF32, f32ToBf16 } from "../../src/core/dtype.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
+import { type LayerEntry, parseLayerConfig } from "../../src/config/layer_config.ts";
+import { NO_LAYER_FLAGS, readLayerFlags } from "../../src/config/layer_overrides.ts";
 import { convertModel } from "../../src/convert/convert.ts";
 import { prepare } from "../../src/convert/prepare.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
@@ -156,6 +158,77 @@ Deno.test("convertModel() takes the banks of every family that has some", async 
     const { out, report } = await convert(tensors, { convrot: "off" });
     assert.equal(out.get(`${layer}.${bank}.weight`)!.dtype, "I8", layer);
     assert.deepEqual([report.loads, report.problems], [true, []], layer);
+  }
+});
+
+Deno.test("prepare() lets a layer config name the banks of the family, as any layer", () => {
+  using folder = temporaryFolder();
+  const path = join(folder.path, "m.safetensors");
+  writeModel(path, [...GPT_OSS(), bf16("model.layers.0.mlp.mixers.weight", [E, N, K], 6)]);
+  const planned = (pattern: string, entry: Partial<LayerEntry>) => {
+    const layers = {
+      config: parseLayerConfig(JSON.stringify({ [pattern]: entry }), "layers.json"),
+      fullmatch: false,
+      flags: readLayerFlags(NO_LAYER_FLAGS),
+    };
+    const { plan } = prepare(path, { ...DEFAULT_CONVERT_OPTIONS, layers });
+    const { action, scheme } = plan.tensors.find(({ source }) => source.name === `${BANK}.weight`)!;
+    return { action, group: scheme?.convrotGroupSize, fallbacks: plan.fallbacks.join() };
+  };
+  const of = (action: string, group?: number | null) => ({ action, group, fallbacks: "" });
+  assert.deepEqual(planned("mlp.experts", { skip: true }), of("keep"));
+  assert.deepEqual(planned(BANK.replaceAll(".", "\\."), { format: "fp16" }), of("cast"));
+  assert.deepEqual(planned("gate_up", { convrot: "off" }), of("quantize", null));
+  assert.deepEqual(planned("experts", { convrot: 64 }), of("quantize", 64));
+  assert.match(
+    planned("experts", { scaling_mode: "tensor" }).fallbacks,
+    /expert banks have no other/,
+  );
+  assert.throws(() => planned("mixers", { skip: true }), /none of the layers .* "mixers"/);
+});
+
+Deno.test("convertModel() quantizes with --like the banks that the other file has", async () => {
+  using folder = temporaryFolder();
+  const input = join(folder.path, "in.safetensors");
+  writeModel(input, GPT_OSS());
+  const to = async (name: string, options: Partial<ConvertOptions>) => {
+    const output = join(folder.path, name);
+    await convertModel({
+      input,
+      output,
+      options: { ...DEFAULT_CONVERT_OPTIONS, ...options },
+      workerUrl: WORKER,
+      workers: 1,
+    });
+    return readModel(output);
+  };
+  const first = await to("a.safetensors", { convrot: "off" });
+  const path = join(folder.path, "a.safetensors");
+  assert.deepEqual(await to("b.safetensors", { preset: { kind: "like", path } }), first);
+});
+
+Deno.test("convertModel() merges LoRAs into banks, of all experts and of single ones", async () => {
+  using folder = temporaryFolder();
+  const path = join(folder.path, "lora.safetensors"), R = 2;
+  const [a, b] = [seededFloats(R * K, 21), seededFloats(E * N * R, 22)];
+  const tensors = GPT_OSS(), wanted = sourceOf(tensors).slice();
+  for (let i = 0; i < wanted.length; i++) {
+    const row = Math.floor(i / K);
+    for (let r = 0; r < R; r++) wanted[i] = wanted[i]! + b[row * R + r]! * a[r * K + i % K]!;
+  }
+  const lora = (name: string, first: number, rows: number) => [
+    tensorOf(`${name}.lora_A.weight`, "F32", [R, K], a),
+    tensorOf(`${name}.lora_B.weight`, "F32", [rows, R], b.slice(first * R, (first + rows) * R)),
+  ];
+  const forms = [
+    lora(BANK, 0, E * N),
+    [0, 1, 2].flatMap((e) => lora(`model.layers.0.mlp.experts.${e}.gate_up_proj`, e * N, N)),
+  ];
+  for (const form of forms) {
+    writeModel(path, form);
+    const merge = { paths: [path], scale: 1, dampen: true, strict: true };
+    const { out } = await convert(tensors, { merge });
+    assert.ok(relativeError(decoded(out, 256), wanted) < 0.01);
   }
 });
 

@@ -1,160 +1,219 @@
 import assert from "node:assert/strict";
-import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { pathToFileURL } from "node:url";
-import * as matrixShaders from "../../src/backend/webgpu/matrix_shaders.ts";
-import * as shaders from "../../src/backend/webgpu/shaders.ts";
 import { convertModel } from "../../src/convert/convert.ts";
 import { fillNormal, randomFor } from "../../src/core/rng.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
+import { DEFAULT_LEARNED_OPTIONS } from "../../src/quant/learned/options.ts";
+import { type GpuPlacement, placementWithin } from "../../src/run/gpu_tasks.ts";
 import { GpuService } from "../../src/run/workers/gpu_service.ts";
+import { beyond, halfOfIt, permuted, shaderNamed, workerWith } from "../support/broken_shaders.ts";
+import { WORKER_URL } from "../support/encode.ts";
 import { testGpuOnly } from "../support/gpu.ts";
 import { bytesOfFile, temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
 
-const SRC = new URL("../../src/", import.meta.url).href;
-
-/** A worker script in which the text of one shader is edited before anything is compiled. */
-function workerWith(folder: string, shader: string, from: string, to: string): URL {
-  writeFileSync(
-    join(folder, "break.js"),
-    `import * as a from "${SRC}backend/webgpu/shaders.ts";
-import * as b from "${SRC}backend/webgpu/matrix_shaders.ts";
-let edited = 0;
-for (const shader of Object.values({ ...a, ...b })) {
-  if (typeof shader !== "object" || shader.name !== ${JSON.stringify(shader)}) continue;
-  const code = shader.code.replace(${JSON.stringify(from)}, ${JSON.stringify(to)});
-  if (code !== shader.code) edited++;
-  shader.code = code;
-}
-if (edited !== 1) throw new Error("The text to be edited is not there");
-`,
-  );
-  const path = join(folder, "worker.js");
-  writeFileSync(path, `import "./break.js";\nimport "${SRC}run/workers/worker.ts";\n`);
-  return pathToFileURL(path);
+/** A conversion in which shaders are broken. */
+interface Scene {
+  readonly rows: number;
+  readonly cols: number;
+  readonly options: Partial<ConvertOptions>;
+  /** Whether there is calibration data. */
+  readonly hasData: boolean;
+  readonly measures: boolean;
+  readonly half?: "bf16" | "f16";
 }
 
-function writeLayer(path: string, [rows, cols] = [64, 256]): void {
-  const values = new Float32Array(rows! * cols!);
+const PLAIN: Scene = { rows: 512, cols: 1024, options: {}, hasData: false, measures: false };
+const BLOCKS: Scene = { ...PLAIN, options: { scaling: "block", blockSize: 16 } };
+const LONG: Scene = { ...PLAIN, rows: 64, cols: 4096, options: { convrot: 4096 } };
+const GPTQ: Scene = {
+  rows: 1024,
+  cols: 1024,
+  options: { scaling: "row", method: "gptq" },
+  hasData: true,
+  measures: false,
+};
+const QUIP: Scene = {
+  ...PLAIN,
+  options: {
+    method: "quip",
+    quip: { ...DEFAULT_CONVERT_OPTIONS.quip, storeTransformed: true },
+  },
+};
+const LEARNED: Scene = {
+  ...GPTQ,
+  rows: 200,
+  options: {
+    scaling: "row",
+    method: "original",
+    learned: { ...DEFAULT_LEARNED_OPTIONS, iterations: 4 },
+  },
+};
+const MEASURED: Scene = {
+  ...GPTQ,
+  rows: 4096,
+  cols: 64,
+  options: { scaling: "block", blockSize: 16, method: "simple" },
+  measures: true,
+};
+
+const INPUTS = 96;
+
+function write(folder: string, { rows, cols, hasData }: Scene): void {
+  const values = new Float32Array(rows * cols), inputs = new Float32Array(INPUTS * cols);
   fillNormal(values, randomFor(1, "trust"));
-  writeModel(path, [tensorOf("blocks.0.q.weight", "F32", [rows!, cols!], values)]);
+  fillNormal(inputs, randomFor(1, "inputs"));
+  for (let i = 0; i < inputs.length; i++) inputs[i] = inputs[i]! + 2 * inputs[i - i % cols]!;
+  writeModel(join(folder, "in.safetensors"), [
+    tensorOf("blocks.0.q.weight", "F32", [rows, cols], values),
+  ]);
+  if (!hasData) return;
+  writeModel(join(folder, "calibration.safetensors"), [
+    tensorOf("blocks.0.q.activations", "F32", [INPUTS, cols], inputs),
+  ]);
 }
 
-async function convert(
-  folder: string,
-  name: string,
-  gpu: GpuService | null,
-  options: Partial<ConvertOptions> = {},
-) {
-  const output = join(folder, `${name}.safetensors`);
+/** Everything goes to the GPU, however small. */
+function everything({ half }: Scene): (adapter: GpuService["adapter"]) => GpuPlacement {
+  return ({ limits }) => {
+    const placement = placementWithin(limits);
+    return {
+      ...placement,
+      linalg: { ...placement.linalg, leastProducts: 1, leastHadamard: 1 },
+      half: half === undefined ? null : {
+        ...{ storage: half, leastElements: 1, aboveColumns: 0, mostColumns: 1 << 20 },
+      },
+    };
+  };
+}
+
+let count = 0;
+
+async function convert(folder: string, scene: Scene, gpu: GpuService | null) {
+  const { hasData, measures, options } = scene;
+  const output = join(folder, `${count++}.safetensors`);
   const failures: string[] = [];
+  const calibration = hasData ? { calibrationPath: join(folder, "calibration.safetensors") } : {};
   const result = await convertModel({
     input: join(folder, "in.safetensors"),
     output,
-    options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" }, ...options },
-    workerUrl: new URL("run/workers/worker.ts", SRC),
+    options: {
+      ...DEFAULT_CONVERT_OPTIONS,
+      preset: { kind: "none" },
+      ...options,
+      ...calibration,
+    },
+    workerUrl: WORKER_URL,
     workers: 2,
+    measure: measures,
     openGpu: () => Promise.resolve(gpu),
     onGpuFailure: (reason) => failures.push(reason),
   });
   return { result, bytes: bytesOfFile(output), failures };
 }
 
-const ALL = Object.values({ ...shaders, ...matrixShaders }).filter((item) =>
-  typeof item === "object" && item !== null && "code" in item
-) as { readonly name: string; readonly code: string }[];
+/** What the CPU makes of each scene. */
+const onCpuBy = new Map<string, Awaited<ReturnType<typeof convert>>>();
 
-testGpuOnly("a device whose rotation answers in another order is not trusted", async () => {
-  using folder = temporaryFolder();
-  writeLayer(join(folder.path, "in.safetensors"));
-  const worker = workerWith(
-    folder.path,
-    "rotate_group",
-    "x[first + k] = values[k];",
-    "x[first + k] = values[k ^ 1u];",
-  );
-  using gpu = await GpuService.start(worker);
-  const onCpu = await convert(folder.path, "cpu", null);
-  const { bytes, failures } = await convert(folder.path, "gpu", gpu);
-  assert.deepEqual(bytes, onCpu.bytes);
-  assert.equal(failures.length, 1);
-  assert.match(failures[0]!, /Cannot trust .*self-test fails in rotate/);
-});
-
-/** Leaves the work of workgroups from `first` on undone: small problems do not show it. */
-const START = /(@compute[^{]*\{\n)/;
-function fromWorkgroup(first: number): string {
-  return `if (workgroupIndex(workgroup, workgroups) >= ${first}u) { return; }\n`;
+async function convertOnCpu(folder: string, scene: Scene) {
+  const key = JSON.stringify({ ...scene, half: undefined });
+  const known = onCpuBy.get(key) ?? await convert(folder, scene, null);
+  onCpuBy.set(key, known);
+  return known;
 }
 
-testGpuOnly(
-  "what a device computes wrong on large problems only is found, and done again",
-  async () => {
-    using folder = temporaryFolder();
-    writeLayer(join(folder.path, "in.safetensors"), [512, 1024]);
-    const { code } = shaders.rotateGroup, start = START.exec(code)![0];
-    const worker = workerWith(folder.path, "rotate_group", start, start + fromWorkgroup(64));
-    using gpu = await GpuService.start(worker);
-    assert.equal(gpu.failure, null, "the self-test does not find it");
-    const onCpu = await convert(folder.path, "cpu", null);
-    const { bytes, failures } = await convert(folder.path, "gpu", gpu);
-    assert.equal(failures.length, 1);
-    assert.match(failures[0]!, /Cannot trust .*"blocks.0.q.weight"/);
-    assert.deepEqual(bytes, onCpu.bytes);
-  },
-);
+/** Converts with the shader broken; fails unless that is told once and the file is the CPU's. */
+async function assertFoundOut(
+  scene: Scene,
+  name: string,
+  code: string,
+  told: RegExp,
+): Promise<void> {
+  using folder = temporaryFolder();
+  write(folder.path, scene);
+  using gpu = await GpuService.start(workerWith(folder.path, name, code), everything(scene));
+  const onCpu = await convertOnCpu(folder.path, scene);
+  const { bytes, failures, result } = await convert(folder.path, scene, gpu);
+  assert.equal(failures.length, 1, `${name} is not found out`);
+  assert.match(failures[0]!, told, name);
+  assert.deepEqual(bytes, onCpu.bytes, name);
+  assert.equal(result.gpu!.failure, failures[0]);
+  const figures = ({ layers }: typeof result) =>
+    layers.map(({ errors, output }) => [errors, output]);
+  assert.deepEqual(figures(result), figures(onCpu.result), name);
+}
 
-/**
- * Shaders that the self-test has no problem for: they reorder and sum up what compensated and learned layers
- * and the library's int8 products need. And the products of devices without packed ones.
- */
-const NOT_TESTED = [
-  "descend_sums",
-  "scaled_product",
-  "gather_codes",
-  "gather_columns",
-  "gemm_i8_bits",
+const SELF_TEST = /Cannot trust .*self-test fails in/;
+
+/** The conversions that each shader has a part in, or that test it as one of their kind. */
+const SMALL: readonly (readonly [Scene, readonly string[]])[] = [
+  [{ ...PLAIN, rows: 64, cols: 256 }, [
+    ...["decode", "absmax", "scale_from_absmax", "search_scale", "quantize", "rotate"],
+    ...["rotate_group", "add_low_rank"],
+  ]],
+  [{ ...GPTQ, rows: 64, cols: 256 }, [
+    ...["gemm_f32", "ldlq_block", "gather_columns", "gather_codes"],
+  ]],
+  [{ ...GPTQ, rows: 64, cols: 256, half: "bf16" }, ["gemm_f32_bf16", "ldlq_block_bf16", "narrow"]],
+  [{ ...GPTQ, rows: 64, cols: 256, half: "f16" }, ["gemm_f32_f16", "ldlq_block_f16"]],
+  [{ ...LEARNED, rows: 20, cols: 256 }, ["descend_rows"]],
+  [{ ...MEASURED, rows: 64 }, ["error_stats", "gemm_i8", "scaled_product"]],
+  [{ ...QUIP, rows: 64, cols: 256 }, ["hadamard"]],
 ];
 
-/** Half of a group chooses the same scales: another edit for it. */
-const SEARCH = { from: "s0 * bestFactor()", to: "s0 * bestFactor() * 0.99" };
-
-testGpuOnly("a device whose scale search goes wrong is not trusted", async () => {
-  using folder = temporaryFolder();
-  writeLayer(join(folder.path, "in.safetensors"));
-  const worker = workerWith(folder.path, "search_scale", SEARCH.from, SEARCH.to);
-  using gpu = await GpuService.start(worker);
-  const { failures } = await convert(folder.path, "gpu", gpu);
-  assert.match(failures.join(), /self-test fails in searchScale/);
+SMALL.forEach(([scene, names], group) => {
+  names.forEach((name, index) => {
+    // One way of breaking each: all ways of all shaders are those of the self-test's own test.
+    const [way, broken] = (group + index) % 2 === 0
+      ? ["leaves out half of the work", halfOfIt] as const
+      : ["permutes the results", permuted] as const;
+    testGpuOnly(
+      `a device that ${way} of ${name} gives the bytes of the CPU, and one warning`,
+      () => {
+        // This one's stages cancel for some lengths, and half of a short row is all of it.
+        const edit = name === "rotate" ? halfOfIt : name === "search_scale" ? permuted : broken;
+        return assertFoundOut(scene, name, edit(shaderNamed(name)), SELF_TEST);
+      },
+    );
+  });
 });
 
-for (const { name, code } of ALL) {
-  if (NOT_TESTED.includes(name) || name === "search_scale") continue;
-  const size = /@workgroup_size\((\d+)/.exec(code);
-  if (size === null) continue;
-  const [whole, count] = size;
-  testGpuOnly(
-    `a device that leaves out half of the work of ${name} gives the bytes of the CPU, and one warning`,
-    async () => {
-      using folder = temporaryFolder();
-      writeLayer(join(folder.path, "in.safetensors"));
-      const less = whole.replace(count!, String(Math.max(1, Number(count) / 2)));
-      const worker = workerWith(folder.path, name, whole, less);
-      using gpu = await GpuService.start(worker);
-      const onCpu = await convert(folder.path, "cpu", null);
-      const { bytes, failures } = await convert(folder.path, "gpu", gpu);
-      assert.equal(failures.length, 1, `${name} was not found out`);
-      assert.deepEqual(bytes, onCpu.bytes);
-    },
-  );
+/** Shaders that are wrong from a workgroup on which the self-test does not reach. */
+const LARGE: readonly (readonly [Scene, string, number])[] = [
+  [PLAIN, "decode", 64],
+  [PLAIN, "absmax", 64],
+  [PLAIN, "search_scale", 64],
+  [PLAIN, "quantize", 64],
+  [PLAIN, "rotate_group", 64],
+  [BLOCKS, "scale_from_absmax", 16],
+  [LONG, "rotate", 64],
+  [GPTQ, "gemm_f32", 64],
+  [GPTQ, "ldlq_block", 16],
+  [GPTQ, "gather_columns", 64],
+  [GPTQ, "gather_codes", 64],
+  [{ ...GPTQ, half: "bf16" }, "narrow", 512],
+  [{ ...GPTQ, half: "bf16" }, "gemm_f32_bf16", 16],
+  [{ ...GPTQ, half: "f16" }, "ldlq_block_f16", 16],
+  [LEARNED, "descend_rows", 64],
+  [MEASURED, "error_stats", 64],
+  [MEASURED, "gemm_i8", 16],
+  [MEASURED, "scaled_product", 512],
+  [QUIP, "hadamard", 64],
+];
+
+for (const [scene, name, first] of LARGE) {
+  testGpuOnly(`a device that computes ${name} wrong on large problems only is found out`, () => {
+    const shader = shaderNamed(name);
+    return assertFoundOut(scene, name, beyond(shader, first), /Cannot trust .*it computed/);
+  });
 }
 
 testGpuOnly("convertModel() measures what a GPU rounded as it does the CPU's codes", async () => {
   using folder = temporaryFolder();
-  writeLayer(join(folder.path, "in.safetensors"));
-  using gpu = await GpuService.start(new URL("run/workers/worker.ts", SRC));
-  const onCpu = await convert(folder.path, "cpu", null),
-    there = await convert(folder.path, "gpu", gpu);
+  const scene = { ...PLAIN, rows: 64, cols: 256 };
+  write(folder.path, scene);
+  using gpu = await GpuService.start(WORKER_URL);
+  const onCpu = await convert(folder.path, scene, null);
+  const there = await convert(folder.path, scene, gpu);
   assert.equal(there.result.gpu!.operations, 1);
   assert.deepEqual(there.result.layers[0]!.errors, onCpu.result.layers[0]!.errors);
 });

@@ -264,6 +264,7 @@ Deno.test("openCalibration() reads all fields of a layer from JSON as from safet
     kind: "inline",
     values: Float32Array.of(0.5),
     path,
+    tensor: "a.b.input_scale",
   });
   assert.equal(isSynthetic, false);
 });

@@ -84,7 +84,7 @@ Deno.test("quantsmith --json prints one event per line: start, tensors with erro
   assert.equal(code, 0);
   const events = stdout.trim().split("\n").map((line) => JSON.parse(line));
   assert.deepEqual(events.map(({ event }) => event), ["start", "tensor", "tensor", "done"]);
-  assert.ok(events[1].errors.sqnrDb > 30);
+  assert.ok(events[1].errors.sqnr_db > 30);
   assert.equal(events[3].totals.quantize, 2);
 });
 
@@ -185,7 +185,7 @@ Deno.test("quantsmith dequantize gives back floats near the source", async () =>
   const verify = await runCli(["verify", int8, "--source", input, "--json"]);
   assert.equal(verify.code, 0, verify.stdout);
   const { layers } = JSON.parse(verify.stdout);
-  assert.ok(layers.every((layer: { errors: { sqnrDb: number } }) => layer.errors.sqnrDb > 35));
+  assert.ok(layers.every((layer: { errors: { sqnr_db: number } }) => layer.errors.sqnr_db > 35));
 });
 
 Deno.test("quantsmith --dry-run create-template writes a template", async () => {

@@ -99,7 +99,7 @@ Deno.test("migrate writes what verify accepts, with the error of what was rounde
   assert.equal(run.code, 0, run.stderr);
   const told = events(run.stdout);
   const [tensor] = told.filter(({ event }) => event === "tensor");
-  const sqnr = (tensor!["errors"] as { sqnrDb: number }).sqnrDb;
+  const sqnr = (tensor!["errors"] as { sqnr_db: number }).sqnr_db;
   assert(sqnr > 30 && sqnr < 60, `${sqnr}`);
   const done = told.at(-1)!;
   assert.deepEqual([done["exact"], done["requantized"], done["untouched"]], [0, 1, 1]);

@@ -5,8 +5,10 @@ import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
+import { VERSION } from "../../src/core/version.ts";
 import { runCli } from "../support/run_cli.ts";
 import { MEASURE_NAMES } from "../../src/run/layer_statistics.ts";
+import { errorsOfJson, snakeCase } from "../../src/cli/errors_json.ts";
 import { PAGE_TITLES, statisticCells, TABLE_TITLES } from "../../src/cli/statistic_columns.ts";
 
 const BROWSER = ["chromium", "chromium-browser", "google-chrome"].find((name) =>
@@ -45,7 +47,7 @@ Deno.test("--report FILE.html writes one page that asks the network for nothing"
   const html = readFileSync(await report(folder.path), "utf8");
   assert.match(html, /Content-Security-Policy" content="default-src 'none'/);
   assert.doesNotMatch(html, /<(link|img|iframe)\b|<script[^>]+src=|@import|url\(/i);
-  for (const part of ["blocks.0.lin.weight", "8 quantized", "SQNR ", "no calibration"]) {
+  for (const part of ["blocks.0.lin", "8 quantized", "SQNR ", "no calibration"]) {
     assert.ok(html.includes(part), part);
   }
 });
@@ -65,15 +67,42 @@ Deno.test("every measure of a layer is in the JSON report, the table and the pag
   const lines = stdout.split("\n");
   for (const { name, errors } of layers) {
     if (name.includes("<")) continue;
-    assert.deepEqual(Object.keys(errors).sort(), [...MEASURE_NAMES].sort());
-    const row = texts.find((text) => text.includes(`<td>${name}</td>`)) ?? assert.fail(name);
+    assert.deepEqual(Object.keys(errors).sort(), MEASURE_NAMES.map(snakeCase).sort());
+    const layer = name.replace(/\.weight$/, "");
+    const row = texts.find((text) => text.includes(`<tr><td>${layer}</td>`)) ?? assert.fail(name);
     const line = lines.find((text) => text.endsWith(`  ${name}`)) ?? assert.fail(name);
-    assert.equal(statisticCells(errors, "table").length, MEASURE_NAMES.length);
-    for (const cell of statisticCells(errors, "table")) assert.ok(line.includes(cell), cell);
-    for (const cell of statisticCells(errors, "page")) assert.ok(row.includes(`<td>${cell}</td>`));
+    const values = errorsOfJson(errors);
+    assert.equal(statisticCells(values, "table").length, MEASURE_NAMES.length);
+    for (const cell of statisticCells(values, "table")) assert.ok(line.includes(cell), cell);
+    for (const cell of statisticCells(values, "page")) {
+      assert.ok(row.includes(`<td class="number">${cell}</td>`), cell);
+    }
   }
-  for (const title of PAGE_TITLES) assert.ok(html.includes(`<th>${title}</th>`), title);
+  for (const title of PAGE_TITLES) {
+    assert.ok(html.includes(`<th class="number">${title}</th>`), title);
+  }
   assert.ok(lines.some((line) => TABLE_TITLES.every((title) => line.includes(title))), stdout);
+});
+
+Deno.test("--report FILE.html shows verdict, plain rows, shares, kept layers and how it was made", async () => {
+  using folder = temporaryFolder();
+  const html = readFileSync(await report(folder.path, "--exclude-layers", "blocks\\.3"), "utf8");
+  const text = html.slice(html.indexOf("<body>"), html.indexOf('<script type="application/json"'))
+    .replaceAll(/<[^>]+>/g, " ");
+  for (
+    const part of [
+      /near-lossless\s+weight error 0\.\d+ %; plain rows would have given \d\.\d+ %/,
+      /7 quantized\s+1 kept/,
+      /share of all errors/,
+      /blocks\.N\.lin\s+6\s/,
+      /keep: .*exclude.*\s+1\s/,
+      /command\s+quantsmith .*model\.safetensors .*--report/,
+      new RegExp(`program\\s+quantsmith ${VERSION}`),
+      /date\s+\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC/,
+    ]
+  ) {
+    assert.match(text, part);
+  }
 });
 
 Deno.test("--report FILE.html takes names of layers for text only", async () => {
@@ -82,7 +111,7 @@ Deno.test("--report FILE.html takes names of layers for text only", async () => 
   assert.ok(!html.includes("</script><b>"));
   assert.ok(html.includes("&lt;/script&gt;&lt;b&gt;&amp;"));
   const [, json] = /id="data">(.*?)<\/script>/s.exec(html) ?? assert.fail("no data");
-  assert.equal(JSON.parse(json!).layers[7].name, "blocks.7.</script><b>&.weight");
+  assert.equal(JSON.parse(json!).layers.names[7], "blocks.7.</script><b>&");
 });
 
 Deno.test("--report-layers chooses whose codes are shown; the counts are those of the file", async () => {

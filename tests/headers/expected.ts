@@ -107,6 +107,33 @@ export const EXPECTED: Readonly<Record<string, Expected>> = {
   "qwen2.5-vl-7b-bf16": native(LLM, 196, 182),
   // Attention, 24 * 4; the routers stay. Conservative keeps the first and the last layer.
   "gpt-oss-20b-te": native("te_gpt_oss", 96, 88, "model."),
+  // The following are generated from ComfyUI's own classes (scripts/comfy_headers.py).
+  // Text blocks 2 * 6, visual blocks 32 * 10. Conservative: without text blocks, first and last block.
+  "kandinsky5-lite-t2v": native("kandinsky5", 332, 300),
+  // 10 blocks with weights of video and text apart, 22 that share them: 10 * 10 + 22 * 5.
+  "seedvr2-3b": native("seedvr2", 210, 195),
+  // 36 * 8, all apart. Conservative: without first and last block.
+  "seedvr2-7b": native("seedvr2", 288, 272),
+  // Decoder 24 * 11, lyric encoder 8 * 7. Conservative: 22 * 11.
+  "ace-step-1.5": native("ace_step15", 320, 242),
+  // Double blocks 16 * 27, single 32 * 20, experts among them. Conservative: without 48 modulations, and
+  // first and last block of both (2 * 26 + 2 * 19).
+  "hidream-i1": native("hidream_i1", 1072, 934),
+  // 32 * 8 in layers, 2 * 8 + 2 * 8 + 2 * 7 in refiners. Conservative: 32 * 7, no modulation, no refiner.
+  "omnigen2": native("omnigen2", 302, 224),
+  // 30 * 8 and 42 * 8. Conservative: without both modulations, first and last block.
+  "cogvideox-2b": native("cogvideox", 240, 168),
+  "cogvideox-1.5-5b": native("cogvideox", 336, 240),
+  // 20 * 8. Conservative: 18 * 6, without txt_attn.
+  "joyimage": native("joyimage", 160, 108),
+  // 12 * 14. Conservative: without img_mod and txt_mod.
+  "mage-flow": native("mage_flow", 168, 144),
+  // 50 * 4, as in the official file but for its adaln_proj. Conservative: without 2 blocks at both ends.
+  "minimax-h3": native("minimax_h3", 200, 184),
+  // Blocks 2 to 45 of 48, 34 each, gates of attention included: the official selection, 1,496 linears.
+  "ltx-2.5-av": native("ltxav25", 1496, 1232),
+  // Experts one by one, as published: 48 * (4 + 128 * 3). Conservative: without first and last layer.
+  "qwen3-30b-a3b-te": native("te_qwen3_moe", 18624, 17848),
   // No keep-list of another layout applies: the official rule, in the conservative tier without the
   // first and last block of each large stack.
   "flux1-dev-diffusers-layout": diffusers(456, 418),

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { STATS, STATS_LENGTH } from "../../src/backend/backend.ts";
+import { errorStats as referenceStats } from "../../src/backend/reference/error_stats.ts";
 import { BACKENDS, testEachBackend, withSubject } from "./subject.ts";
 import { LENGTHS, seeds, values } from "./values.ts";
 import { type Packed, readVectors, unpack } from "./vectors.ts";
@@ -47,6 +48,32 @@ testEachBackend("errorStats() adds up over calls and keeps the largest error", a
   await add([], []);
   assert.deepEqual([...stats], [16 + 8, 14 + 68, 14 + 100, 6 + 80, 4, 8]);
 });
+
+testEachBackend(
+  "errorStats() neither overflows nor vanishes at the edges of f32",
+  async (subject) => {
+    // A GPU may take subnormal values for zero: 1e-38 has normal errors only if they are as large.
+    for (
+      const [size, error] of [[1e-25, 1e-27], [1e-37, 1e-37], [1e19, 1e17], [1e30, 1e28], [
+        1e38,
+        1e36,
+      ], [1, 1e-24]] as const
+    ) {
+      for (const length of [3, 1024, 2500]) {
+        const x = values(7, length, "plain").map((value) => value * size * 0.1);
+        const xhat = values(9, length, "plain").map((value, i) => x[i]! + 0.1 * value * error);
+        // An error that f32 cannot hold beside the value.
+        if (size === 1) xhat[0] = x[0] = 0, xhat[0] = error;
+        const want = new Float64Array(STATS_LENGTH),
+          got = subject.inOut(new Float64Array(STATS_LENGTH));
+        referenceStats(want, x, xhat);
+        await subject.kernels.errorStats(got, subject.input(x), subject.input(xhat));
+        assert(want[STATS.squaredError]! > 0 && want.every(Number.isFinite));
+        assertClose(got, want, `${size}, ${length}`);
+      }
+    }
+  },
+);
 
 Deno.test("errorStats() is close on every backend to f64 sums", async () => {
   const lengths = fc.constantFrom(...LENGTHS, 70_001);

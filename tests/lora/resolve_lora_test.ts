@@ -456,3 +456,17 @@ Deno.test("resolveLora() sends biases to the bias of the layer, cut like its wei
   assert.equal(noBias.targets.length, 1);
   assert.match(noBias.unmatched[0]!.reason, /a bias that the layer does not have/);
 });
+
+Deno.test("resolveLora() sends changes of expert banks to the rows of all experts, or of one", () => {
+  const model = weights([["layers.0.mlp.experts.down_proj", [8, 96, 64]]]);
+  const place = (name: string, rows: number) => placeOf([name, [rows, 64]], DIFFUSERS, model);
+  const bank = "layers.0.mlp.experts.down_proj.weight";
+  assert.equal(place("layers.0.mlp.experts.down_proj", 8 * 96), `${bank}[0:768]`);
+  assert.equal(place("layers.0.mlp.experts.down_proj.3", 96), `${bank}[288:384]`);
+  assert.equal(place("layers.0.mlp.experts.3.down_proj", 96), `${bank}[288:384]`);
+  const parameters = pairs([["layers.0.mlp.experts.base_layer", [96, 64]]], 16, DIFFUSERS);
+  assert.match(resolve(parameters, model).unmatched[0]!.reason, /target_parameters of PEFT/);
+  // A kernel of one dimension is no bank.
+  const kernel = weights([["conv", [96, 64, 3]]]);
+  assert.equal(placeOf(["conv", [96, 192]], DIFFUSERS, kernel), "conv.weight[0:96]");
+});

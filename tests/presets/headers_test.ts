@@ -101,3 +101,13 @@ Deno.test("layerRule() never touches the text encoders and VAE of an all-in-one 
   strictEqual(layers.length, 743);
   ok(layers.every((name) => name.startsWith("model.diffusion_model.")));
 });
+
+Deno.test("layerRule() takes blocks 2 to 45 of LTX-2.5, their gates included, as the official file does", () => {
+  const taken = layersOf("ltx-2.5-av", "balanced");
+  const blocks = new Set(
+    taken.map((name) => Number(name.match(/^transformer_blocks\.(\d+)\./)?.[1])),
+  );
+  deepStrictEqual([...blocks].sort((a, b) => a - b), Array.from({ length: 44 }, (_, i) => i + 2));
+  // Attentions of video, of audio, and from each to the other.
+  strictEqual(taken.filter((name) => name.includes("to_gate_logits")).length, 44 * 6);
+});

@@ -135,7 +135,7 @@ Deno.test("OutputSet.undoHalfCommit() takes names back that a killed process had
     for (const name of NAMES.slice(killedAfter)) {
       renameSync(join(folder.path, name), pathOf(join(folder.path, name)));
     }
-    OutputSet.undoHalfCommit(path, 3, pathOf);
+    OutputSet.undoHalfCommit(`${path}.index.json`);
     const left = readdirSync(folder.path).sort();
     if (killedAfter === NAMES.length) {
       assert.deepEqual(left, NAMES);
@@ -196,7 +196,7 @@ Deno.test("OutputSet.commit() removes the shards that only the replaced index na
   assert.deepEqual(Object.keys(filesOf(folder)), all);
 });
 
-Deno.test("OutputSet.commit() never leaves an index in place that names a missing shard", () => {
+Deno.test("OutputSet.commit() leaves no moment without an index, and none whose index names a missing shard", () => {
   using folder = new TempFolder();
   const index = join(folder.path, NAMES[3]!);
   let steps = 0, inPlace = 0;
@@ -218,8 +218,8 @@ Deno.test("OutputSet.commit() never leaves an index in place that names a missin
     OutputFile.prototype.commit = commit;
   }
   assert.deepEqual(Object.keys(filesOf(folder)), NAMES);
-  // Where the number changes, the old index is good until the new one is there.
-  assert.deepEqual([steps, inPlace], [28, 1 + 6 + 1 + 8]);
+  // From the first one on there always is an index.
+  assert.deepEqual([steps, inPlace], [8 + 6 + 8 + 8, 1 + 6 + 8 + 8]);
 });
 
 Deno.test("OutputSet.commit() leaves the output of before whole where it fails", () => {

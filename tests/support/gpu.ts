@@ -3,9 +3,14 @@
  * processes that are told to do without (`QUANTSMITH_TEST_GPU=none`).
  */
 
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import process from "node:process";
 import { findAdapter } from "../../src/backend/webgpu/adapter.ts";
 import { Gpu } from "../../src/backend/webgpu/device.ts";
+
+// What devices passed is remembered, but not where a user's is.
+process.env["XDG_CACHE_HOME"] = join(tmpdir(), "quantsmith-tests");
 
 const adapter = process.env["QUANTSMITH_TEST_GPU"] === "none" ? null : await findAdapter();
 

@@ -4,13 +4,14 @@ import { chooseGpu } from "../../src/run/workers/choose_gpu.ts";
 import { convertModel, type ConvertResult } from "../../src/convert/convert.ts";
 import { overallOutput } from "../../src/convert/output_errors.ts";
 import { methodOf } from "../../src/cli/method_line.ts";
-import { overallErrors } from "../../src/run/layer_statistics.ts";
 import { codeHistogram } from "../../src/cli/report/code_histogram.ts";
 import { htmlReport, shownByDefault } from "../../src/cli/report/html.ts";
-import { conversionReport } from "../../src/cli/report_json.ts";
+import { conversionReport, type ReportJson } from "../../src/cli/report/report_data.ts";
 import { verifyOutput } from "../../src/cli/verify_output.ts";
 import type { CommandContext } from "../../src/cli/context.ts";
 import { versionLine } from "../../src/cli/version.ts";
+import { overallErrors } from "../../src/run/layer_statistics.ts";
+import { plainRows } from "../../src/convert/plain_rows.ts";
 import type { ConvertOptions } from "../../src/plan/options.ts";
 import { RUN_DEFAULTS } from "../../src/plan/options.ts";
 import { resolveOptions } from "../../src/plan/resolve_options.ts";
@@ -104,6 +105,7 @@ function summaryOf(
   const overall = overallErrors(result.layers);
   const output = overallOutput(result.layers);
   const { totals } = result.plan;
+  const report = job.report ? reportOf(result, { job, options }) : null;
   return {
     output: result.output.slice(OUTPUT_FOLDER.length + 1),
     elapsedMs: result.elapsedMs,
@@ -114,25 +116,33 @@ function summaryOf(
     relativeError: overall?.relativeError ?? null,
     outputError: output === null ? null : output.w8a8 ?? output.w8a16,
     verified,
-    reportHtml: job.report ? pageOf(result, { job, options }) : null,
-    report: job.report ? conversionReport(result) : null,
+    reportHtml: report === null ? null : pageOf(result, report),
+    report,
   };
 }
 
-function pageOf(
+function reportOf(
   result: ConvertResult,
   { job, options }: { job: ConvertJob; options: ConvertOptions },
-): string {
+): ReportJson {
+  return conversionReport(result, {
+    input: job.model,
+    // A page has no command line.
+    command: [],
+    method: methodOf(result.plan, options).replace(/^method: /, ""),
+    calibration: options.calibrationPath ?? options.calibrationLora,
+    thresholdDb: RUN_DEFAULTS.qualityThresholdDb,
+    plain: plainRows(openModel(job.model), result.layers, options),
+    program: versionLine(),
+    created: new Date(),
+  });
+}
+
+function pageOf(result: ConvertResult, report: ReportJson): string {
   const model = openModel(result.output);
-  const histograms = shownByDefault(result).flatMap((name) => {
+  const histograms = shownByDefault(report).flatMap((name) => {
     const counts = codeHistogram(model, name);
     return counts === null ? [] : [{ name, counts }];
   });
-  return htmlReport(result, {
-    input: job.model,
-    method: methodOf(result.plan, options),
-    calibration: options.calibrationPath ?? options.calibrationLora,
-    thresholdDb: RUN_DEFAULTS.qualityThresholdDb,
-    histograms,
-  });
+  return htmlReport(report, histograms);
 }

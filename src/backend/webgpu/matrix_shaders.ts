@@ -43,19 +43,17 @@ const LDLQ_BLOCK = u32s(
 );
 
 /** Names of variants tell how operands are stored, where not in f32. */
-function named(stem: string, ...storages: Storage[]): string {
-  return storages.every((storage) => storage === "f32") ? stem : [stem, ...storages].join("_");
+function named(stem: string, storage: Storage): string {
+  return storage === "f32" ? stem : `${stem}_${storage}`;
 }
 
-const gemmShaders: readonly (readonly Shader<keyof typeof GEMM>[])[] = STORAGES.map((a) =>
-  STORAGES.map((b) =>
-    shader(named("gemm_f32", a, b), {
-      code: gemmCode,
-      libraries: [index, operand, storageConstants({ A_STORAGE: a, B_STORAGE: b })],
-      buffers: ["write", "read", "read"],
-      params: GEMM,
-    })
-  )
+const gemmShaders: readonly Shader<keyof typeof GEMM>[] = STORAGES.map((storage) =>
+  shader(named("gemm_f32", storage), {
+    code: gemmCode,
+    libraries: [index, operand, storageConstants({ STORAGE: storage })],
+    buffers: ["write", "read", "read"],
+    params: GEMM,
+  })
 );
 
 const ldlqBlockShaders: readonly Shader<keyof typeof LDLQ_BLOCK>[] = STORAGES.map((storage) =>
@@ -67,9 +65,9 @@ const ldlqBlockShaders: readonly Shader<keyof typeof LDLQ_BLOCK>[] = STORAGES.ma
   })
 );
 
-/** The product for A stored as `a` and B stored as `b`. */
-export function gemmShader(a: Storage, b: Storage): Shader<keyof typeof GEMM> {
-  return gemmShaders[STORAGES.indexOf(a)]![STORAGES.indexOf(b)]!;
+/** The product of matrices that are both stored as `storage`. */
+export function gemmShader(storage: Storage): Shader<keyof typeof GEMM> {
+  return gemmShaders[STORAGES.indexOf(storage)]!;
 }
 
 /** `ldlqBlock` for a panel stored as `panel`. */
@@ -113,7 +111,7 @@ export const gatherCodes = shader("gather_codes", {
 
 /** All of them, for tests. */
 export const matrixShaders: readonly Shader[] = [
-  ...gemmShaders.flat(),
+  ...gemmShaders,
   ...ldlqBlockShaders,
   hadamard,
   narrow,

@@ -43,7 +43,7 @@ const GEMM_TILE = 64;
 
 /**
  * Records a product: C = gain·A·B, C += gain·A·B or C -= gain·A·B. C is f32, its rows are contiguous, and
- * its buffer is not that of A or B.
+ * its buffer is not that of A or B. A and B are stored alike.
  */
 export function recordGemm(
   batch: Batch,
@@ -71,7 +71,10 @@ export function recordGemm(
     gain: mode === "subtract" ? -gain : gain,
   };
   const tiles = Math.ceil(c.rows / GEMM_TILE) * Math.ceil(c.cols / GEMM_TILE);
-  batch.dispatch(shaders.gemmShader(a.storage, b.storage), [c.slot, a.slot, b.slot], params, tiles);
+  if (a.storage !== b.storage) {
+    throw new TypeError(`Cannot multiply ${a.storage} by ${b.storage}: both are stored alike`);
+  }
+  batch.dispatch(shaders.gemmShader(a.storage), [c.slot, a.slot, b.slot], params, tiles);
 }
 
 /** Widest block, and rows of a workgroup, of `ldlq_block.wgsl`. */

@@ -5,72 +5,126 @@
 
 import { DeviceError } from "../../core/errors.ts";
 import { randomFor } from "../../core/rng.ts";
-import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";
-import type { Kernels } from "../backend.ts";
+import type { GpuWork } from "../backend.ts";
 import type { Gpu } from "./device.ts";
+import { DEVICE_PROBLEMS } from "./self_test_device.ts";
 import {
-  type AnyKernels,
-  type AnyLinalg,
   KERNEL_PROBLEMS,
   LINALG_PROBLEMS,
   type Result,
+  type RightKernels,
 } from "./self_test_problems.ts";
-import { STORAGE_PROBLEMS } from "./self_test_storage.ts";
+import * as matrixShaders from "./matrix_shaders.ts";
+import * as shaders from "./shaders.ts";
 import { WebGpuKernels } from "./webgpu_kernels.ts";
-import { type GpuLinalgName, WebGpuLinalg } from "./webgpu_linalg.ts";
+import { WebGpuLinalg } from "./webgpu_linalg.ts";
+
+export type { RightKernels };
 
 /** What came of one kernel. */
 export interface KernelCheck {
   /** Name of the kernel, as in `Kernels` and `LinalgKernels`; and how operands are stored, if not in f32. */
   readonly kernel: string;
   readonly passed: boolean;
+  /** Whether the kernel promises the same bits. Otherwise a tolerance is allowed. */
+  readonly isExact: boolean;
   /** For people: `same bits`, how near, the first wrong value, or why it could not run. */
   readonly detail: string;
 }
 
-/** Kernels that take arrays of any memory, as those of `backend/reference` do. */
-export interface RightKernels {
-  readonly kernels: Kernels;
-  readonly linalg: Pick<LinalgKernels, GpuLinalgName>;
+/** The problems that concern each kind of work. */
+const PROBLEMS_OF: Readonly<Record<GpuWork, readonly string[]>> = {
+  rounding: [
+    ...["decode", "absmax", "scaleFromAbsmax", "searchScale", "quantize", "rotate", "addLowRank"],
+  ],
+  moments: ["gemmF32"],
+  compensation: ["gemmF32", "ldlqBlock", "gatherColumns", "gatherCodes"],
+  "compensation in bf16": [
+    ...["gemmF32 of bf16", "ldlqBlock of bf16", "gatherColumns", "gatherCodes"],
+  ],
+  "compensation in f16": [
+    ...["gemmF32 of f16", "ldlqBlock of f16", "gatherColumns", "gatherCodes"],
+  ],
+  learning: ["gemmF32", "descendRows"],
+  measuring: [
+    ...["gemmF32", "errorStats", "gemmI8", "scaledProduct"],
+    ...["absmax", "scaleFromAbsmax", "quantize", "rotate"],
+  ],
+  products: ["gemmF32", "gemmI8", "hadamardRows", "hadamardColumns"],
+};
+
+/** Every problem by the name of its kernel. */
+const PROBLEMS: ReadonlyMap<string, Solver> = new Map([
+  ...Object.entries(KERNEL_PROBLEMS).map(([kernel, problem]): [string, Solver] => [kernel, {
+    run: (gpu) => problem(new WebGpuKernels(gpu), randomFor(1, kernel)),
+    want: ({ kernels }) => problem(kernels, randomFor(1, kernel)),
+  }]),
+  ...Object.entries(LINALG_PROBLEMS).map(([kernel, problem]): [string, Solver] => [kernel, {
+    run: (gpu) => problem(new WebGpuLinalg(gpu), randomFor(1, kernel)),
+    want: ({ linalg }) => problem(linalg, randomFor(1, kernel)),
+  }]),
+  ...Object.entries(DEVICE_PROBLEMS).map(([kernel, { run, want }]): [string, Solver] => [kernel, {
+    run: (gpu) => run(gpu, randomFor(1, kernel)),
+    want: (right) => want(right, randomFor(1, kernel)),
+  }]),
+]);
+
+interface Solver {
+  run(gpu: Gpu): Promise<readonly Result[]>;
+  want(right: RightKernels): readonly Result[] | Promise<readonly Result[]>;
+}
+
+/** Returns the names of the problems that `work` needs; null: of all. */
+export function problemsOf(work: Iterable<GpuWork> | null): string[] {
+  if (work === null) return [...PROBLEMS.keys()];
+  return [...new Set([...work].flatMap((one) => PROBLEMS_OF[one]))].sort();
+}
+
+/** Everything that a pass depends on besides the device: the text of all shaders, and of the problems. */
+export function testedKernels(): readonly string[] {
+  const all = [...Object.values(shaders), ...matrixShaders.matrixShaders];
+  return [...all.map(({ code }) => code), ...PROBLEMS.keys()];
 }
 
 /**
- * Runs every kernel of `gpu` on a small problem and compares it with `right`. Takes a second or two, most of
- * it to compile. A device that fails makes checks that did not pass, not an error.
+ * Runs kernels of `gpu` on small problems and compares them with `right`. Takes a second or two for all of
+ * them, most of it to compile. A device that fails makes checks that did not pass, not an error.
+ *
+ * @param names of problems; by default all.
  */
-export async function selfTest(gpu: Gpu, right: RightKernels): Promise<KernelCheck[]> {
-  const checks: KernelCheck[] = [];
-  const kernels = new WebGpuKernels(gpu), linalg = new WebGpuLinalg(gpu);
-  for (const [kernel, problem] of Object.entries(KERNEL_PROBLEMS)) {
-    const solve = (any: AnyKernels) => problem(any, randomFor(1, kernel));
-    checks.push(await check(kernel, () => solve(kernels), await solve(right.kernels)));
-  }
-  for (const [kernel, problem] of Object.entries(LINALG_PROBLEMS)) {
-    const solve = (any: AnyLinalg) => problem(any, randomFor(1, kernel));
-    checks.push(await check(kernel, () => solve(linalg), await solve(right.linalg)));
-  }
-  for (const [kernel, { run, want }] of Object.entries(STORAGE_PROBLEMS)) {
-    const wanted = await want(right.linalg, randomFor(1, kernel));
-    checks.push(await check(kernel, () => run(gpu, randomFor(1, kernel)), wanted));
-  }
-  return checks;
+export async function selfTest(
+  gpu: Gpu,
+  right: RightKernels,
+  names: readonly string[] = problemsOf(null),
+): Promise<KernelCheck[]> {
+  // All at once: the device is waited for once, and the reference works meanwhile.
+  return await Promise.all(names.map(async (kernel) => {
+    const { run, want } = PROBLEMS.get(kernel)!;
+    const solved = run(gpu);
+    solved.catch(() => {}); // it is looked at below
+    return await check(kernel, solved, await want(right));
+  }));
 }
 
 async function check(
   kernel: string,
-  solve: () => Promise<readonly Result[]>,
+  solved: Promise<readonly Result[]>,
   want: readonly Result[],
 ): Promise<KernelCheck> {
+  const isExact = want.every(({ tolerance }) => tolerance === 0);
   try {
-    return { kernel, ...compare(await solve(), want) };
+    return { kernel, isExact, ...compare(await solved, want) };
   } catch (error) {
     if (!(error instanceof DeviceError)) throw error;
-    return { kernel, passed: false, detail: error.message };
+    return { kernel, isExact, passed: false, detail: error.message };
   }
 }
 
 /** Compares all results, which are as many. */
-function compare(got: readonly Result[], want: readonly Result[]): Omit<KernelCheck, "kernel"> {
+function compare(
+  got: readonly Result[],
+  want: readonly Result[],
+): Pick<KernelCheck, "passed" | "detail"> {
   let worst = 0, allowed = 0;
   for (const [k, { values, tolerance }] of want.entries()) {
     const found = got[k]!.values;

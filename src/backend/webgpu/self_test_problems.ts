@@ -21,6 +21,12 @@ export interface Result {
 /** Gives the same problem to any kernels each time, with random numbers of a fixed seed. */
 export type Problem<K> = (kernels: K, random: Random) => Promise<readonly Result[]>;
 
+/** Kernels that take arrays of any memory, as those of `backend/reference` do. */
+export interface RightKernels {
+  readonly kernels: Kernels;
+  readonly linalg: Pick<LinalgKernels, GpuLinalgName>;
+}
+
 type Either<Sync, Async> = { readonly [K in keyof Async & keyof Sync]: Sync[K] | Async[K] };
 
 /** Exact or asynchronous ones. */
@@ -34,7 +40,7 @@ const COUNT = GRID.rows * GRID.cols;
 const DECODED = 2999;
 
 /** Rows whose groups of 16 columns have one of several sets of levels. */
-const LEVEL_GRID: Grid = { rows: 6, cols: 208, groupRows: 2, groupCols: 208 };
+const LEVEL_GRID: Grid = { rows: 12, cols: 208, groupRows: 2, groupCols: 208 };
 
 /** Tables of any numbers: what is in them, kernels do not care for. */
 function levelSets(random: Random) {
@@ -84,7 +90,7 @@ export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKer
     const { rows, cols } = LEVEL_GRID, { sets, ...tables } = levelSets(random);
     const codes = new Int8Array(rows * cols), x = normal(random, rows * cols);
     const choices = Uint8Array.from({ length: rows * cols / 16 }, () => random() % sets);
-    const scales = new Float32Array(3).fill(3 / 127);
+    const scales = new Float32Array(groupCount(LEVEL_GRID)).fill(3 / 127);
     await kernels.quantizeLevels(codes, x, scales, LEVEL_GRID, { ...tables, choices });
     return [exact(codes)];
   },
@@ -92,7 +98,8 @@ export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKer
     const { rows, cols } = LEVEL_GRID, { sets, ...tables } = levelSets(random);
     const choices = new Uint8Array(rows * cols / 16), x = normal(random, rows * cols);
     const first = Uint8Array.from({ length: 256 }, () => random() % sets);
-    const scales = new Float32Array(3).fill(3 / 127), search = { ...tables, first, candidates: 5 };
+    const scales = new Float32Array(groupCount(LEVEL_GRID)).fill(3 / 127),
+      search = { ...tables, first, candidates: 5 };
     await kernels.searchLevels(choices, x, scales, LEVEL_GRID, search);
     return [exact(choices)];
   },
@@ -102,14 +109,21 @@ export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKer
     return [exact(out)];
   },
   searchScale: async (kernels, random) => {
-    const x = normal(random, COUNT), scales = new Float32Array(groupCount(GRID)).fill(6 / 127);
-    await kernels.searchScale(scales, x, GRID);
-    return [exact(scales)];
+    const results: Result[] = [];
+    // Small groups, and rows that keep all of a workgroup busy.
+    for (const grid of [GRID, { rows: 2, cols: 4500, groupRows: 1, groupCols: 4500 }]) {
+      const x = normal(random, grid.rows * grid.cols);
+      const scales = new Float32Array(groupCount(grid)).fill(6 / 127);
+      await kernels.searchScale(scales, x, grid);
+      results.push(exact(scales));
+    }
+    return results;
   },
   rotate: async (kernels, random) => {
     const results: Result[] = [];
-    for (const groupSize of [16, 256, 4096]) {
-      const x = normal(random, 8192);
+    // Stages alternate: an odd and an even number of them.
+    for (const groupSize of [16, 256, 4096, 16384]) {
+      const x = normal(random, 16384);
       await kernels.rotate(x, groupSize);
       results.push(exact(x));
     }
@@ -159,11 +173,7 @@ export const LINALG_PROBLEMS: Readonly<Record<GpuLinalgName, Problem<AnyLinalg>>
   ldlqBlock: async (linalg, random) => {
     const rows = 19, width = 40;
     const codes = new Int8Array(rows * width), weights = normal(random, rows * width);
-    const panel = normal(random, width * width).map((value) => 0.1 * value);
-    for (let j = 0; j < width; j++) {
-      panel[j * width + j] = 1;
-      panel.fill(0, j * width + j + 1, (j + 1) * width);
-    }
+    const panel = ldlqPanel(random, width);
     await linalg.ldlqBlock({
       codes,
       codesRowStride: width,
@@ -175,7 +185,7 @@ export const LINALG_PROBLEMS: Readonly<Record<GpuLinalgName, Problem<AnyLinalg>>
     return [exact(codes), exact(weights)];
   },
   descendRows: async (linalg, random) => {
-    const [rows, cols, width, rank] = [19, 70, 90, 5];
+    const [rows, cols, width, rank] = [19, 70, 90, 100];
     const scale = 0.03, panel = normal(random, cols * width).map((value) => 0.1 * value);
     for (let j = 0; j < cols; j++) panel[j * width + 10 + j] = 1;
     const codes = codesOf(random, rows * cols), totals = new Float64Array(3);
@@ -212,21 +222,21 @@ export const LINALG_PROBLEMS: Readonly<Record<GpuLinalgName, Problem<AnyLinalg>>
   },
 };
 
-function exact(values: ArrayLike<number>): Result {
+export function exact(values: ArrayLike<number>): Result {
   return { values, tolerance: 0 };
 }
 
-function close(values: ArrayLike<number>, tolerance: number): Result {
+export function close(values: ArrayLike<number>, tolerance: number): Result {
   return { values, tolerance };
 }
 
-function normal(random: Random, length: number): Float32Array {
+export function normal(random: Random, length: number): Float32Array {
   const values = new Float32Array(length);
   fillNormal(values, random);
   return values;
 }
 
-function codesOf(random: Random, length: number): Int8Array {
+export function codesOf(random: Random, length: number): Int8Array {
   return Int8Array.from({ length }, () => random() % 255 - 127);
 }
 
@@ -234,8 +244,18 @@ function scalesOf(random: Random): Float32Array {
   return normal(random, groupCount(GRID)).map((value) => 0.02 + 0.001 * value);
 }
 
+/** A unit lower triangle. */
+export function ldlqPanel(random: Random, width: number): Float32Array {
+  const panel = normal(random, width * width).map((value) => 0.1 * value);
+  for (let j = 0; j < width; j++) {
+    panel[j * width + j] = 1;
+    panel.fill(0, j * width + j + 1, (j + 1) * width);
+  }
+  return panel;
+}
+
 /** One scale per row, each a little different. */
-function rowScales(rows: number, cols: number) {
+export function rowScales(rows: number, cols: number) {
   return {
     scales: Float32Array.from({ length: rows }, (_, r) => 0.03 + 0.001 * r),
     scaleCols: 1,

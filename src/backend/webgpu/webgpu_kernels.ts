@@ -179,10 +179,12 @@ export function addErrorRuns(stats: Float64Array, sums: Float32Array, count: num
     stats[slot] = stats[slot]! + value;
   };
   for (let at = 0; at < sums.length; at += ERROR_RUN.slots) {
-    add(STATS.squaredError, sums[at]!);
-    add(STATS.squaredSignal, sums[at + 1]!);
-    add(STATS.squaredDequantized, sums[at + 2]!);
-    add(STATS.dot, sums[at + 3]!);
+    // The units are exponents: those of squares are twice as large.
+    const unit = 4 ** sums[at + 5]!, errorUnit = 4 ** sums[at + 6]!;
+    add(STATS.squaredError, sums[at]! * errorUnit);
+    add(STATS.squaredSignal, sums[at + 1]! * unit);
+    add(STATS.squaredDequantized, sums[at + 2]! * unit);
+    add(STATS.dot, sums[at + 3]! * unit);
     stats[STATS.maxAbsError] = Math.max(stats[STATS.maxAbsError]!, sums[at + 4]!);
   }
   add(STATS.count, count);

@@ -2,6 +2,7 @@
 
 import type { ConvertResult, GpuShare } from "../../convert/convert.ts";
 import { fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
+import { errorsJson } from "../errors_json.ts";
 import type { EventWriter } from "../events.ts";
 import { methodOf } from "../method_line.ts";
 import type { ConvertIo } from "../options.ts";
@@ -53,7 +54,8 @@ export async function conclude(
     log.info(`part ${index} of ${count} was finished before: nothing is done`);
   }
   const rules = reportRules(io, { inputs: request.source.paths, outputs: request.outputs });
-  await writeReport(result, { io, options, method, rules });
+  const plain = plainRows(request.source, result.layers, options);
+  await writeReport(result, { io, options, method, plain, rules });
   for (const note of fallbackNotes(result.layers)) log.warn(note);
   const rows = rowsNote(result.layers);
   if (rows !== null) log.info(rows);
@@ -61,16 +63,15 @@ export async function conclude(
     errors.sqnrDb !== null && errors.sqnrDb < io.qualityThreshold
   );
   if (io.reportQuality && !io.json) {
-    for (const line of qualityTable(result.layers, { thresholdDb: io.qualityThreshold })) {
-      context.stdout(line);
-    }
+    const thresholdDb = io.qualityThreshold;
+    const columns = context.stdoutIsTTY ? context.columns : Infinity;
+    for (const line of qualityTable(result.layers, { thresholdDb, columns })) context.stdout(line);
     const corrected = result.layers.filter(({ bias }) => bias !== null && bias.factor > 0).length;
     if (corrected > 0) context.stdout(`biases corrected: ${corrected}`);
   }
   if ((io.reportQuality || io.strict) && low.length > 0) {
     log.warn(`${low.length} layers are below ${io.qualityThreshold} dB SQNR`);
   }
-  const plain = plainRows(request.source, result.layers, options);
   for (const line of closingLines(result, plain)) log.info(line);
   for (const line of replacedLines(result)) log.info(line);
   if (result.gpu !== null) log.verbose(gpuLine(result.gpu));
@@ -90,7 +91,7 @@ export async function conclude(
   events?.done({
     output: result.output,
     totals: totalsJson(result.plan),
-    quality: overall,
+    quality: overall === null ? null : errorsJson(overall),
     output_error: output,
     verdict: verdictJson(verdictOf(result.layers), plain),
     below_threshold: low.map(({ name }) => name),

@@ -11,6 +11,7 @@ import type { ConvertOptions } from "../../plan/options.ts";
 import type { Plan } from "../../plan/plan.ts";
 import { prepare } from "../../convert/prepare.ts";
 import { defaultWorkers } from "../../run/workers/default_workers.ts";
+import { errorsJson, learnedJson } from "../errors_json.ts";
 import { EventWriter } from "../events.ts";
 import { createLog } from "../log.ts";
 import { toConvertRequest } from "../options.ts";
@@ -26,7 +27,7 @@ import { checkReportLayers } from "../report/report_layers.ts";
 import { outputNames } from "../../safetensors/shard_layout.ts";
 import { writeSideFile } from "../../safetensors/side_file.ts";
 import { displayName, localNameOf } from "../../remote/location.ts";
-import { checkOutputPath } from "../../safetensors/output_file.ts";
+import { checkOutput } from "../../safetensors/leftovers.ts";
 import type { CommandContext } from "../context.ts";
 import { openFor } from "../open_input.ts";
 import { versionLine } from "../version.ts";
@@ -73,7 +74,7 @@ async function createTemplate({ options, io, context, log }: Request): Promise<n
   const path = io.output ?? join(dirname(name), `${stem}_layer_config.json`);
   const inputs = [io.input, ...io.readPaths, ...input.model.paths];
   const template = layerConfigTemplate(templateLayers(plan));
-  writeSideFile(path, template, { force: io.force, inputs, outputs: [] });
+  await writeSideFile(path, template, { force: io.force, inputs, outputs: [] });
   if (io.json) context.stdout(JSON.stringify({ template: path }));
   else context.stdout(`Wrote ${path}`);
   return 0;
@@ -82,7 +83,8 @@ async function createTemplate({ options, io, context, log }: Request): Promise<n
 function templateLayers(plan: Plan): TemplateLayer[] {
   const dtypes = new Map(plan.outputs.map(({ name, dtype }) => [name, dtype]));
   return plan.tensors.flatMap(({ source, action, scheme }): TemplateLayer[] => {
-    if (!isLayer(source)) return [];
+    // Banks that are quantized can be named; other 3-D tensors cannot.
+    if (!isLayer(source) && (scheme === null || source.shape.length !== 3)) return [];
     const name = source.name.replace(/\.weight$/, "");
     if (action === "cast" && dtypes.get(source.name) === "F16") {
       return [{ name, entry: { format: "fp16" as const } }];
@@ -106,7 +108,9 @@ function templateLayers(plan: Plan): TemplateLayer[] {
 export async function runConversion(request: ConversionRequest): Promise<ConversionOutcome> {
   const { options, io, context, log } = request;
   const events = io.json ? new EventWriter(context.stdout) : null;
-  if (io.output !== null && io.part === null) checkOutputPath(io.output, { force: io.force });
+  if (io.output !== null && io.part === null) {
+    await checkOutput(io.output, { force: io.force });
+  }
   checkReport(io, { inputs: [], outputs: io.output === null ? [] : [io.output] });
   using input = await openFor(io.input, {
     context,
@@ -183,10 +187,10 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
         events?.tensor({
           ...recipes.get(layer.name),
           name: layer.name,
-          errors: layer.errors,
+          errors: errorsJson(layer.errors),
           ...noteJson(layer),
           ...compensatedJson(layer.compensated),
-          ...(layer.learned === null ? {} : { learned: layer.learned }),
+          ...(layer.learned === null ? {} : { learned: learnedJson(layer.learned) }),
         });
         const words = describeNote(layer.note, layer.compensated);
         if (words !== null) log.verbose(`${layer.name}: ${words}`);

@@ -5,7 +5,7 @@ import { type DequantizeDType, dequantizeModel } from "../../convert/dequantize.
 import { RUN_DEFAULTS } from "../../plan/options.ts";
 import { WorkerPool } from "../../run/workers/worker_pool.ts";
 import { localNameOf } from "../../remote/location.ts";
-import { checkOutputPath } from "../../safetensors/output_file.ts";
+import { checkOutput } from "../../safetensors/leftovers.ts";
 import type { CommandContext } from "../context.ts";
 import { formatBytes, formatSeconds } from "../format.ts";
 import { createLog } from "../log.ts";
@@ -23,7 +23,7 @@ export async function dequantizeCommand(parsed: Parsed, context: CommandContext)
   const force = parsed.bool("force");
   const json = parsed.bool("json");
   const log = createLog(verbosityOf(parsed), context);
-  checkOutputPath(output, { force });
+  await checkOutput(output, { force });
   using opened = await openFor(files.input, { context, log, output });
   const { model } = opened;
   const sourcePath = parsed.string("source");

@@ -27,7 +27,7 @@ export async function editCommand(parsed: Parsed, context: CommandContext): Prom
   const options = editOptions(parsed);
   const log = createLog(verbosityOf(parsed), context);
   for (const warning of idleFlags(parsed)) log.warn(warning);
-  const files = editFiles(parsed, "edited");
+  const files = await editFiles(parsed, "edited");
   using input = await openFor(files.input, { context, log, output: files.output });
   const source = input.model;
   using reader = new TensorReader(source);

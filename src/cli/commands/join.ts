@@ -11,6 +11,7 @@ import { createProgress } from "../progress.ts";
 import { overallErrors } from "../../run/layer_statistics.ts";
 import { sqnrPhrase } from "../quality_table.ts";
 import { compensatedJson, noteJson } from "../report_json.ts";
+import { errorsJson, learnedJson } from "../errors_json.ts";
 
 /** Runs the subcommand; returns the exit code. */
 export async function joinCommand(parsed: Parsed, context: CommandContext): Promise<number> {
@@ -40,15 +41,15 @@ export async function joinCommand(parsed: Parsed, context: CommandContext): Prom
         output: result.output,
         output_bytes: result.outputBytes,
         parts: result.parts,
-        quality: overall,
+        quality: overall === null ? null : errorsJson(overall),
         layers: layers.map((layer) => ({
           name: layer.name,
-          errors: layer.errors,
+          errors: errorsJson(layer.errors),
           ...noteJson(layer),
           output: layer.output,
           bias: layer.bias,
           ...compensatedJson(layer.compensated),
-          ...(layer.learned === null ? {} : { learned: layer.learned }),
+          ...(layer.learned === null ? {} : { learned: learnedJson(layer.learned) }),
         })),
         elapsed_ms: Math.round(elapsedMs),
       }));

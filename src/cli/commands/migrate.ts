@@ -16,7 +16,7 @@ import { qualityTable, sqnrPhrase } from "../quality_table.ts";
 /** Runs the subcommand; returns the exit code. */
 export async function migrateCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const log = createLog(verbosityOf(parsed), context);
-  const files = editFiles(parsed, "migrated");
+  const files = await editFiles(parsed, "migrated");
   const json = parsed.bool("json");
   using input = await openFor(files.input, { context, log, output: files.output });
   const source = input.model;

@@ -65,7 +65,7 @@ function show(name: string, parsed: Parsed, context: CommandContext): number {
     ? documentedPreset(name.replace(/^--/, ""))
     : familyById(name);
   if (parsed.bool("json")) {
-    context.stdout(JSON.stringify(preset));
+    context.stdout(JSON.stringify(presetJson(preset)));
     return 0;
   }
   for (const [key, value] of Object.entries(preset)) {
@@ -73,6 +73,19 @@ function show(name: string, parsed: Parsed, context: CommandContext): number {
     else context.stdout(`${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`);
   }
   return 0;
+}
+
+/** A preset with its keys in snake case, as all JSON of the program has them. */
+function presetJson(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(presetJson);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => [
+      key.replaceAll(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`),
+      // The keys of a shape are names of tensors.
+      key === "shape" || key === "notShape" ? inner : presetJson(inner),
+    ]),
+  );
 }
 
 async function detectFile(

@@ -8,6 +8,7 @@ export const COMMANDS = Object.freeze(
     "convert",
     "inspect",
     "verify",
+    "compare",
     "join",
     "dequantize",
     "calibrate",

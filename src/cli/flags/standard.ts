@@ -7,7 +7,7 @@ import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
 const EDITING: readonly CommandName[] = ["edit", "migrate"];
 const WORKING: readonly CommandName[] = ["convert", "verify", "dequantize", ...EDITING];
 const READING: readonly CommandName[] = [...WORKING, "inspect", "calibrate"];
-const RUNNING: readonly CommandName[] = [...READING, "presets", "doctor", "join"];
+const RUNNING: readonly CommandName[] = [...READING, "presets", "doctor", "join", "compare"];
 const EVERY: readonly CommandName[] = [...RUNNING, "completions", "batch"];
 
 export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
@@ -32,7 +32,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "force",
       type: BOOL,
       help: "replace an output that exists",
-      commands: ["convert", "join", "dequantize", "calibrate", ...EDITING],
+      commands: ["convert", "join", "dequantize", "calibrate", "compare", ...EDITING],
     },
     {
       name: "part",
@@ -74,7 +74,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       help:
         "the model that the file was made from: tells the error of every layer; says shapes that " +
         "the file leaves open",
-      commands: ["verify", "dequantize", "migrate"],
+      commands: ["verify", "compare", "dequantize", "migrate"],
     },
   ]),
   ...section({ page: "standard", theme: "Batch", commands: ["batch"] }, [
@@ -252,6 +252,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "report",
       type: { kind: "string", place: "FILE.html|FILE.json" },
       help: "write what was done and how well: a page with charts, or JSON",
+      commands: ["convert", "compare"],
     },
     {
       name: "report-layers",
@@ -284,7 +285,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: { kind: "int", min: 1, max: 64 },
       defaultNote: `the number of cores, at most ${RUN_DEFAULTS.maxWorkers}`,
       help: "threads; the output does not depend on it",
-      commands: [...WORKING, "calibrate"],
+      commands: [...WORKING, "calibrate", "compare"],
     },
     {
       name: "memory-limit",
@@ -309,7 +310,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: BOOL,
       default: true,
       help: "show progress on stderr",
-      commands: [...WORKING, "join"],
+      commands: [...WORKING, "join", "compare"],
     },
     {
       name: "verbose",

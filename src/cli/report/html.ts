@@ -3,196 +3,279 @@
  * network: its policy forbids any request, charts (uPlot) and data stand inside.
  */
 
-import chartScript from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
-import chartStyle from "uplot/dist/uPlot.min.css" with { type: "text" };
-import type { ConvertResult, LayerResult } from "../../convert/convert.ts";
-import { overallErrors, worstLayersFirst } from "../../run/layer_statistics.ts";
-import { overallOutput, worstFirst } from "../../convert/output_errors.ts";
-import { explain } from "../../presets/explain.ts";
 import { formatBytes, formatPercent, formatSeconds } from "../format.ts";
-import { sqnrPhrase } from "../quality_table.ts";
-import { PAGE_TITLES, statisticCells } from "../statistic_columns.ts";
-import { versionLine } from "../version.ts";
-import pageStyle from "./page.css" with { type: "text" };
-import pageScript from "./page.js" with { type: "text" };
+import { errorsOfJson } from "../errors_json.ts";
+import { formatSqnr, PAGE_TITLES, statisticCells } from "../statistic_columns.ts";
+import { type Measure, MEASURE_NAMES } from "../verdict.ts";
+import { byKind, inModelOrder, median } from "./layer_order.ts";
+import { escaped, fileName, pageOf, tableOf } from "./page_shell.ts";
+import type { KeptJson, LayerJson, ReportJson } from "./report_data.ts";
 
 /** Rows of the table of the worst layers. */
-const TABLE_ROWS = 25;
+const WORST_ROWS = 25;
 
-/** What the page says beside the result. */
-export interface ReportFacts {
-  /** The model that was converted, as the user named it. */
-  readonly input: string;
-  /** The method, in a sentence. */
-  readonly method: string;
-  /** What the Hessians came from, in a few words; null without data. */
-  readonly calibration: string | null;
-  /** SQNR in dB below which a layer is marked. */
-  readonly thresholdDb: number;
-  /** How often each code -127..127 occurs, for the layers that are shown. */
-  readonly histograms: readonly { readonly name: string; readonly counts: readonly number[] }[];
+/** How often each code -127..127 occurs in a layer. */
+export interface Histogram {
+  readonly name: string;
+  readonly counts: readonly number[];
 }
 
-/** Returns the layers whose histograms are shown where none are asked for: the worst six. */
-export function shownByDefault(result: ConvertResult): string[] {
-  return worstLayersFirst(result.layers).slice(0, 6).map(({ name }) => name);
+/** Returns the layers whose histograms are shown if none are asked for: the worst six. */
+export function shownByDefault({ layers }: Pick<ReportJson, "layers">): string[] {
+  return layers.slice(0, 6).map(({ name }) => name);
 }
 
 /** Returns the page. */
-export function htmlReport(result: ConvertResult, facts: ReportFacts): string {
-  const data = {
-    layers: result.layers.map(({ name, errors }) => ({ name, error: errors.relativeError })),
-    // The error at which the SQNR is that of the threshold.
-    limit: 10 ** (-facts.thresholdDb / 20),
-    histograms: facts.histograms,
-  };
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:">
-<title>${escaped(nameOf(result.output))}: quality</title>
-<style>${chartStyle}\n${pageStyle}</style>
-</head>
-<body>
-<h1>${escaped(nameOf(result.output))}</h1>
-<p>from ${escaped(facts.input)} · ${escaped(explain(result.plan.detection, result.plan.choice))}</p>
-<p>${escaped(facts.method)}</p>
-<div class="cards">
-${cards(result, facts).join("\n")}
-</div>
-${sections(result, facts).join("\n")}
-<p>Made by ${escaped(versionLine())}. The same input and options give the same file.</p>
-<script type="application/json" id="data">${asScript(JSON.stringify(data))}</script>
-<script>${asScript(chartScript)}</script>
-<script>${asScript(pageScript)}</script>
-</body>
-</html>
-`;
+export function htmlReport(report: ReportJson, histograms: readonly Histogram[]): string {
+  const measure = report.verdict?.measure ?? "weights";
+  const layers = inModelOrder(report.layers);
+  return pageOf({
+    title: `${fileName(report.output)}: quality`,
+    body: [
+      `<h1>${escaped(fileName(report.output))}</h1>`,
+      `<p>from ${escaped(report.input)} · ${escaped(report.model)}</p>`,
+      verdictPart(report),
+      `<div class="cards">\n${cards(report).join("\n")}\n</div>`,
+      ...layerParts(report, measure),
+      ...histogramPart(histograms),
+      ...keptPart(report.kept),
+      madePart(report),
+    ].join("\n"),
+    data: {
+      layers: layers.length === 0 ? null : {
+        names: layers.map(({ name }) => name.replace(/\.weight$/, "")),
+        series: [{
+          label: MEASURE_NAMES[measure],
+          errors: layers.map((layer) => errorIn(layer, measure)),
+        }],
+        lines: linesOf(report, measure),
+      },
+      histograms,
+    },
+  });
 }
 
-function cards(result: ConvertResult, { calibration, thresholdDb }: ReportFacts): string[] {
-  const { totals } = result.plan;
-  const overall = overallErrors(result.layers);
-  const output = overallOutput(result.layers);
-  const share = totals.inputBytes === 0 ? 1 : totals.outputBytes / totals.inputBytes;
-  const low = result.layers.filter((layer) => isLow(layer, thresholdDb)).length;
+/** Returns a layer's error by a measure; null if it was not measured. */
+export function errorIn({ errors, output }: LayerJson, measure: Measure): number | null {
+  return measure === "weights" ? errors.relative_error : output?.[measure] ?? null;
+}
+
+/** Returns what plain rows would have given by the measure of the verdict; null if that is not known. */
+export function plainErrorOf({ verdict }: Pick<ReportJson, "verdict">): number | null {
+  if (verdict === null || verdict.plain_rows === null || verdict.measure === "w8a16") return null;
+  return verdict.measure === "w8a8" ? verdict.plain_rows.w8a8 : verdict.plain_rows.relative_error;
+}
+
+function linesOf(report: ReportJson, measure: Measure): { label: string; error: number }[] {
+  const plain = plainErrorOf(report);
+  return [
+    ...(plain === null ? [] : [{ label: "plain rows, all layers", error: plain }]),
+    ...(measure === "weights"
+      // The error at which the SQNR is that of the threshold.
+      ? [{ label: `${report.threshold_db} dB`, error: 10 ** (-report.threshold_db / 20) }]
+      : []),
+  ];
+}
+
+function verdictPart(report: ReportJson): string {
+  const { verdict } = report;
+  if (verdict === null) {
+    return `<p class="verdict">No layer was quantized: there is no error to show.</p>`;
+  }
+  const plain = plainErrorOf(report);
+  const on = verdict.measure === "weights" ? "" : `, measured on ${report.overall_output?.on}`;
+  const bars = plain === null ? [] : [
+    bar("this file", verdict.error, plain),
+    bar("plain rows", plain, plain),
+  ];
+  return `<div class="verdict ${verdict.grade}">
+<b>${escaped(verdict.grade)}</b>
+<span>${escaped(`${MEASURE_NAMES[verdict.measure]} ${formatPercent(verdict.error)}${on}`)}${
+    plain === null ? "" : escaped(
+      `; plain rows would have given ${formatPercent(plain)}, ${
+        (plain / verdict.error).toPrecision(2)
+      } times as much`,
+    )
+  }</span>
+${bars.join("\n")}
+</div>`;
+}
+
+function bar(label: string, error: number, most: number): string {
+  const width = Math.min(100, (100 * error) / most).toFixed(1);
+  return `<div class="bar"><span>${escaped(label)}</span>` +
+    `<div class="size"><i style="width:${width}%"></i></div>` +
+    `<span>${escaped(formatPercent(error))}</span></div>`;
+}
+
+function cards(report: ReportJson): string[] {
+  const { verdict, input_bytes: before, output_bytes: after, overall } = report;
+  const share = before === 0 ? 1 : after / before;
+  const low = report.layers.filter((layer) => isLow(layer, report.threshold_db)).length;
   const list: [string, string][] = [
     [
-      `${formatBytes(totals.inputBytes)} → ${formatBytes(totals.outputBytes)}`,
-      `${(100 * share).toFixed(0)} % of the size before`,
+      `${formatBytes(before)} → ${formatBytes(after)}`,
+      `${formatBytes(Math.max(0, before - after))} saved, ${
+        (100 * share).toFixed(0)
+      } % of the size before`,
     ],
-    [
-      `${totals.quantize} quantized`,
-      `${totals.keep} kept, ${totals.cast} cast, ${totals.remove} removed`,
-    ],
+    [`${report.layers.length} quantized`, `${report.kept.length} kept, cast or removed`],
   ];
+  if (verdict !== null) {
+    list.push([
+      `worst ${formatPercent(verdict.worst_error)}`,
+      verdict.worst_layer.replace(/\.weight$/, ""),
+    ]);
+  }
   if (overall !== null) {
     list.push([
-      `SQNR ${sqnrPhrase(overall.sqnrDb)}`,
-      `of all weights together; relative error ${formatPercent(overall.relativeError)}`,
-    ]);
-    list.push([`${low} below ${thresholdDb} dB`, "layers that deserve a look"]);
-  }
-  if (output !== null) {
-    const value = output.w8a8 ?? output.w8a16;
-    const inputs = output.w8a8 === null ? "inputs as they are" : "inputs in INT8";
-    list.push([
-      `${formatPercent(value)} output error`,
-      `${inputs}; ${output.on}, ${output.layers} layers`,
+      `SQNR ${formatSqnr(overall.sqnr_db)} dB`.replace("exact dB", "exact"),
+      `of all weights; ${low} ${low === 1 ? "layer" : "layers"} below ${report.threshold_db} dB`,
     ]);
   }
   list.push([
-    calibration === null ? "no calibration" : "calibrated",
-    calibration ?? "errors of outputs were not measured",
+    report.calibration === null ? "no calibration data" : "calibrated",
+    report.calibration ?? "output errors were not measured",
   ]);
-  list.push([formatSeconds(result.elapsedMs), `${result.workers} workers on the CPU`]);
-  return list.map(([figure, words], i) =>
-    `<div class="card"><b>${escaped(figure)}</b><span>${escaped(words)}</span>${
-      i === 0
-        ? `<div class="size"><i style="width:${(100 * Math.min(1, share)).toFixed(1)}%"></i></div>`
-        : ""
-    }</div>`
+  list.push([
+    formatSeconds(report.elapsed_ms),
+    `${formatBytes((1000 * before) / Math.max(1, report.elapsed_ms))}/s of input, ${
+      report.gpu ?? `${report.workers} workers on the CPU`
+    }`,
+  ]);
+  return list.map(([figure, words]) =>
+    `<div class="card"><b>${escaped(figure)}</b><span>${escaped(words)}</span></div>`
   );
 }
 
-function sections(result: ConvertResult, { histograms, thresholdDb }: ReportFacts): string[] {
-  if (result.layers.length === 0) {
-    return ["<p>No layer was quantized: there is no error to show.</p>"];
-  }
-  const worst = worstFirst(result.layers).slice(0, TABLE_ROWS);
-  const measured = overallOutput(result.layers) !== null;
+function layerParts(report: ReportJson, measure: Measure): string[] {
+  const { layers } = report;
+  if (layers.length === 0) return [];
+  const hidden = layers.length - WORST_ROWS;
   return [
-    `<h2>Error of every layer</h2>
-<p>‖W − Ŵ‖ / ‖W‖, in the order of the file; drag to zoom, double-click to zoom out.</p>
-<div class="chart" id="errors"></div>`,
-    `<h2>Worst layers</h2>
-<div class="scroll"><table>
-<tr><th>layer</th><th>stored as</th><th>shape</th>${
-      PAGE_TITLES.map((title) => `<th>${title}</th>`).join("")
-    }${measured ? "<th>output</th><th>output, INT8 inputs</th>" : ""}</tr>
-${worst.map((layer) => row(layer, result, { thresholdDb, measured })).join("\n")}
-</table></div>`,
-    ...(histograms.length === 0 ? [] : [
-      `<h2>Codes</h2>
+    `<h2>Every layer</h2>
+<p>${
+      escaped(MEASURE_NAMES[measure])
+    } on a logarithmic axis, in the order of the model. Drag to zoom, double-click to zoom out.</p>
+<div class="chart" id="layers"></div>`,
+    kindPart(report, measure),
+    `<h2>Worst layers</h2>`,
+    tableOf(
+      [
+        "layer",
+        ...(measure === "weights" ? [] : [{ number: MEASURE_NAMES[measure] }]),
+        { number: "share of all errors" },
+        ...PAGE_TITLES.map((number) => ({ number })),
+        "stored as",
+        "shape",
+      ],
+      layers.slice(0, WORST_ROWS).map((layer) => ({
+        cells: [
+          layer.name.replace(/\.weight$/, ""),
+          ...(measure === "weights" ? [] : [{ number: percentOrNone(errorIn(layer, measure)) }]),
+          { number: formatPercent(layer.share) },
+          ...statisticCells(errorsOfJson(layer.errors), "page").map((number) => ({ number })),
+          layer.stored,
+          layer.shape.join(" × "),
+        ],
+        isLow: isLow(layer, report.threshold_db),
+      })),
+    ),
+    ...(hidden > 0 ? [`<p>${hidden} more layers are better than these.</p>`] : []),
+  ];
+}
+
+/** Layers of one kind, in all blocks, on a line. */
+function kindPart({ layers }: ReportJson, measure: Measure): string {
+  const rows = [...byKind(layers)].map(([kind, members]) => {
+    const errors = members.map((layer) => errorIn(layer, measure) ?? NaN);
+    const worst = members.reduce((a, b) =>
+      (errorIn(b, measure) ?? -1) > (errorIn(a, measure) ?? -1) ? b : a
+    );
+    return {
+      share: members.reduce((sum, layer) => sum + layer.share, 0),
+      cells: [
+        kind,
+        { number: String(members.length) },
+        { number: formatPercent(median(errors)) },
+        { number: percentOrNone(errorIn(worst, measure)) },
+        worst.name.replace(/\.weight$/, ""),
+      ],
+    };
+  }).sort((a, b) => b.share - a.share);
+  return `<h2>Kinds of layers</h2>
+<p>The same layer of all blocks together; N is the number of the block.</p>
+${
+    tableOf(
+      ["kind", { number: "layers" }, { number: "share of all errors" }, { number: "median" }, {
+        number: "worst",
+      }, "worst layer"],
+      rows.map(({ share, cells: [kind, count, ...rest] }) => ({
+        cells: [kind!, count!, { number: formatPercent(share) }, ...rest],
+      })),
+    )
+  }`;
+}
+
+function histogramPart(histograms: readonly Histogram[]): string[] {
+  if (histograms.length === 0) return [];
+  const charts = histograms.map(({ name }, i) =>
+    `<div class="chart" id="histogram${i}"><h3>${escaped(name)}</h3></div>`
+  );
+  return [`<h2>Codes</h2>
 <p>How often each INT8 code is used. A narrow peak means that a few large weights set the scale.</p>
 <div class="histograms">
-${
-        histograms.map(({ name }, i) =>
-          `<div class="chart" id="histogram${i}"><h3>${escaped(name)}</h3></div>`
-        ).join("\n")
-      }
-</div>`,
-    ]),
+${charts.join("\n")}
+</div>`];
+}
+
+/** Tensors that were kept, by why; vectors are counted, matrices are listed in groups. */
+function keptPart(kept: readonly KeptJson[]): string[] {
+  if (kept.length === 0) return [];
+  const reasons = Map.groupBy(kept, ({ action, reason }) => `${action}: ${reason}`);
+  const rows = [...reasons].map(([reason, tensors]) => {
+    const names = [...byKind(tensors).keys()];
+    const shown = names.slice(0, 3).join(", ");
+    return {
+      cells: [
+        reason,
+        { number: String(tensors.length) },
+        { number: formatBytes(tensors.reduce((sum, { bytes }) => sum + bytes, 0)) },
+        { wide: names.length > 3 ? `${shown} and ${names.length - 3} more` : shown },
+      ],
+    };
+  });
+  return [
+    `<h2>Kept layers</h2>`,
+    tableOf(["why", { number: "tensors" }, { number: "size" }, "names"], rows),
   ];
 }
 
-function row(
-  layer: LayerResult,
-  { plan }: ConvertResult,
-  { thresholdDb, measured }: { thresholdDb: number; measured: boolean },
-): string {
-  const { name, shape, errors, output, compensated } = layer;
-  const scheme = plan.tensors.find(({ source }) => source.name === name)?.scheme;
-  const convrot = scheme?.convrotGroupSize, rows = compensated?.toNearest ?? 0;
-  const stored = [
-    scheme?.scaling.kind ?? "",
-    ...(convrot === null || convrot === undefined ? [] : [`convrot ${convrot}`]),
-    scheme?.method ?? "",
-    ...(rows === 0 ? [] : [`${rows} rows to nearest`]),
-  ].join(", ");
-  const cells = [
-    name,
-    stored,
-    shape.join(" × "),
-    ...statisticCells(errors, "page"),
-    ...(measured ? [output?.w8a16, output?.w8a8].map(percentOrNone) : []),
+function madePart(report: ReportJson): string {
+  const facts = [
+    ...(report.command.length === 0
+      ? []
+      : [["command", `quantsmith ${report.command.map(quoted).join(" ")}`]]),
+    ["method", report.method],
+    ["next", report.next_step],
+    ["program", report.program],
+    ["date", report.created.replace("T", " ").replace(/\.\d+Z$/, " UTC")],
   ];
-  return `<tr${isLow(layer, thresholdDb) ? ' class="low"' : ""}>${
-    cells.map((cell) => `<td>${escaped(cell)}</td>`).join("")
-  }</tr>`;
+  return `<h2>How it was made</h2>
+<dl>
+${facts.map(([term, text]) => `<dt>${escaped(term!)}</dt><dd>${escaped(text!)}</dd>`).join("\n")}
+</dl>
+<p>The same input and options give the same file.</p>`;
 }
 
-function isLow({ errors }: LayerResult, thresholdDb: number): boolean {
-  return errors.sqnrDb !== null && errors.sqnrDb < thresholdDb;
+function quoted(word: string): string {
+  return /^[\w./:=@%+,-]+$/.test(word) ? word : `"${word}"`;
 }
 
-function percentOrNone(ratio: number | null | undefined): string {
-  return ratio === null || ratio === undefined ? "–" : formatPercent(ratio);
+function isLow({ errors }: LayerJson, thresholdDb: number): boolean {
+  return errors.sqnr_db !== null && errors.sqnr_db < thresholdDb;
 }
 
-function nameOf(path: string): string {
-  return path.split(/[\\/]/).at(-1) ?? path;
-}
-
-/** Names come from files of strangers. */
-function escaped(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;")
-    .replaceAll('"', "&quot;");
-}
-
-/** A script must not hold what ends it. In JSON and in strings `\u003c` is the same as `<`. */
-function asScript(text: string): string {
-  return text.replaceAll(/<(?=\/script|!--)/gi, "\\u003c");
+function percentOrNone(ratio: number | null): string {
+  return ratio === null ? "–" : formatPercent(ratio);
 }

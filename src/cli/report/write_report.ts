@@ -7,9 +7,13 @@ import type { ConvertOptions } from "../../plan/options.ts";
 import { displayName } from "../../remote/location.ts";
 import { openModel } from "../../safetensors/reader.ts";
 import { type SideFileRules, writeSideFile } from "../../safetensors/side_file.ts";
-import { conversionReport } from "../report_json.ts";
+import process from "node:process";
+import type { PlainRows } from "../../convert/plain_rows.ts";
 import type { ConvertIo } from "../request.ts";
+import { shownLine } from "../shown_text.ts";
+import { versionLine } from "../version.ts";
 import { codeHistogram } from "./code_histogram.ts";
+import { conversionReport } from "./report_data.ts";
 
 /** Most histograms of one page: each is a chart that the browser draws at once. */
 const MOST_HISTOGRAMS = 48;
@@ -19,48 +23,55 @@ export function isPage(path: string): boolean {
   return /\.html?$/i.test(path);
 }
 
+/** What a report says beside the result and the options. */
+export interface ReportContext {
+  readonly io: ConvertIo;
+  readonly options: ConvertOptions;
+  readonly method: string;
+  readonly plain: PlainRows | null;
+  /** What it must not replace. */
+  readonly rules: SideFileRules;
+}
+
 /**
- * Writes the report to `io.reportPath`, where there is one.
+ * Writes the report to `io.reportPath`, if there is one.
  *
- * @param method what the conversion said of its method.
- * @param rules what it must not replace.
- * @throws UnsupportedError where `--report-layers` matches no quantized layer.
+ * @throws UnsupportedError if `--report-layers` matches no quantized layer.
  */
 export async function writeReport(
   result: ConvertResult,
-  { io, options, method, rules }: {
-    io: ConvertIo;
-    options: ConvertOptions;
-    method: string;
-    rules: SideFileRules;
-  },
+  { io, options, method, plain, rules }: ReportContext,
 ): Promise<void> {
   const { reportPath: path } = io;
   if (path === null) return;
+  const { calibrationPath, calibrationLora } = options;
+  const report = conversionReport(result, {
+    input: displayName(io.input),
+    // Addresses may hold secrets.
+    command: process.argv.slice(2).map(shownLine),
+    method: method.replace(/^method: /, ""),
+    calibration: [calibrationPath, calibrationLora].filter((each) => each !== null).join(", ") ||
+      null,
+    thresholdDb: io.qualityThreshold,
+    plain,
+    program: versionLine(),
+    created: new Date(),
+  });
   if (!isPage(path)) {
-    writeSideFile(path, `${JSON.stringify(conversionReport(result), null, 2)}\n`, rules);
+    await writeSideFile(path, `${JSON.stringify(report, null, 2)}\n`, rules);
     return;
   }
   // Charts are some 50 kB of script that no other run needs.
   const { htmlReport, shownByDefault } = await import("./html.ts");
   const names = io.reportLayers === null
-    ? shownByDefault(result)
+    ? shownByDefault(report)
     : matching(result, io.reportLayers);
   const model = openModel(result.output);
   const histograms = names.slice(0, MOST_HISTOGRAMS).flatMap((name) => {
     const counts = codeHistogram(model, name);
     return counts === null ? [] : [{ name, counts }];
   });
-  const { calibrationPath, calibrationLora } = options;
-  const page = htmlReport(result, {
-    input: displayName(io.input),
-    method,
-    calibration: [calibrationPath, calibrationLora].filter((each) => each !== null).join(", ") ||
-      null,
-    thresholdDb: io.qualityThreshold,
-    histograms,
-  });
-  writeSideFile(path, page, rules);
+  await writeSideFile(path, htmlReport(report, histograms), rules);
 }
 
 function matching(result: ConvertResult, source: string): string[] {

@@ -8,7 +8,8 @@ import { FormatError, UnsupportedError } from "../../core/errors.ts";
 import { parseHeader } from "../../safetensors/header.ts";
 import type { PlacedTensor } from "../../safetensors/layout.ts";
 import { fileSizeOf } from "../../safetensors/output_file.ts";
-import { OutputSet, placeOf } from "../../safetensors/output_set.ts";
+import { LockedOutput } from "../../safetensors/locked_output.ts";
+import { type OutputSet, placeOf } from "../../safetensors/output_set.ts";
 import { namesIn, RangeCopier } from "../../safetensors/part_files.ts";
 import type { OutputLayout, OutputPart } from "../../safetensors/shard_layout.ts";
 import type { LayerResult } from "../layer_result.ts";
@@ -58,10 +59,10 @@ export async function joinParts(request: JoinRequest): Promise<JoinResult> {
       `Cannot join ${JSON.stringify(output)}: no part holds tensor ${JSON.stringify(name)}`,
     );
   }
-  using set = OutputSet.create(output, layout, { force });
+  using locked = await LockedOutput.create(output, layout, { force });
+  const { set } = locked;
   await copyTensors(request, { set, layout, sources });
-  await set.sync();
-  set.commit();
+  await locked.commit();
   const order = new Map(layout.entries.map(({ name }, i) => [name, i]));
   const layers = manifests.flatMap(({ layers }) => layers)
     .sort((a, b) => order.get(a.name)! - order.get(b.name)!);

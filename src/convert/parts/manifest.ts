@@ -59,9 +59,12 @@ export function wholeFiles({ parts }: Pick<Plan, "parts">): WholeFile[] {
 }
 
 /** Writes a manifest: complete, synced and renamed, or not at all. */
-export function writeManifest(path: string, manifest: Omit<Manifest, "format">): void {
+export async function writeManifest(
+  path: string,
+  manifest: Omit<Manifest, "format">,
+): Promise<void> {
   const text = JSON.stringify({ format: FORMAT, ...manifest }, spellNumber);
-  writeSideFile(path, `${text}\n`, { force: true, inputs: [], outputs: [] });
+  await writeSideFile(path, `${text}\n`, { force: true, inputs: [], outputs: [] });
 }
 
 /**

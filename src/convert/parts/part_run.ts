@@ -83,7 +83,7 @@ export class PartRun {
   ): Promise<void> {
     const { index, count, command } = this.#part;
     const hashes = await hashRanges(this.path, own.outputs);
-    writeManifest(this.#manifest, {
+    await writeManifest(this.#manifest, {
       index,
       count,
       made: this.#made,

@@ -10,11 +10,17 @@
 
 import { UnsupportedError } from "../../core/errors.ts";
 import { JournalFile, readJournal, removeJournal } from "../../safetensors/journal_file.ts";
-import { fileSizeOf, hiddenName } from "../../safetensors/output_file.ts";
+import {
+  recoverHeld,
+  removeLeftovers,
+  type WorkPaths,
+  workPaths,
+} from "../../safetensors/leftovers.ts";
+import { fileSizeOf } from "../../safetensors/output_file.ts";
 import { type LockTimes, OutputLock } from "../../safetensors/output_lock.ts";
 import { OutputSet } from "../../safetensors/output_set.ts";
 import type { ReplacedShards } from "../../safetensors/replaced_shards.ts";
-import { type OutputLayout, outputNames } from "../../safetensors/shard_layout.ts";
+import type { OutputLayout } from "../../safetensors/shard_layout.ts";
 import type { FinishedWork, RunJournal } from "../../run/workers/checkpoints.ts";
 import type { Task } from "../../run/tasks.ts";
 import { type CheckedWork, checkFinished } from "./check_finished.ts";
@@ -58,7 +64,7 @@ export class OutputSession {
   readonly resumed: FinishedWork | null;
   /** A sentence about what an earlier run left and is not gone on with; null: there is none. */
   readonly note: string | null;
-  readonly #paths: Paths;
+  readonly #paths: WorkPaths;
   readonly #lock: OutputLock;
   readonly #options: SessionOptions;
   #journal: JournalFile | null;
@@ -66,7 +72,7 @@ export class OutputSession {
   private constructor(
     lock: OutputLock,
     { paths, output, journal, resumed, note, options }: {
-      paths: Paths;
+      paths: WorkPaths;
       output: OutputSet;
       journal: JournalFile | null;
       resumed: FinishedWork | null;
@@ -95,16 +101,12 @@ export class OutputSession {
     options: SessionOptions,
   ): Promise<OutputSession> {
     const { force, resume, times } = options;
-    const { main, files } = outputNames(path, layout.parts.length);
-    const paths: Paths = {
-      partial: (file) => hiddenName(file, ".partial"),
-      lock: hiddenName(main, ".lock"),
-      journal: hiddenName(main, ".journal"),
-    };
+    const paths = workPaths(path, layout.parts.length);
+    const { main, files } = paths;
     const lock = await OutputLock.take(paths.lock, main, times);
     let journal: JournalFile | null = null;
     try {
-      if (resume) OutputSet.undoHalfCommit(path, files.length, paths.partial);
+      if (paths.index !== null) recoverHeld(paths.index);
       const left = whatIsLeft(paths, files, layout, options);
       if (left.kind === "useless" && resume && !force) {
         throw new UnsupportedError(
@@ -123,6 +125,7 @@ export class OutputSession {
         rewritten: options.rewritten ?? new Set(),
         signal: options.signal,
       });
+      await removeLeftovers(paths, { other: !resume || force, times });
       const output = OutputSet.create(path, layout, {
         force,
         partial: { pathOf: paths.partial, reuse: finished !== null },
@@ -207,15 +210,8 @@ export class OutputSession {
   }
 }
 
-/** Where everything is that belongs to an output. */
-interface Paths {
-  readonly partial: (file: string) => string;
-  readonly lock: string;
-  readonly journal: string;
-}
-
 function whatIsLeft(
-  { partial, journal }: Paths,
+  { partial, journal }: WorkPaths,
   files: readonly string[],
   { parts }: OutputLayout,
   { fingerprint }: SessionOptions,

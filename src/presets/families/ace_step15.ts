@@ -1,4 +1,7 @@
-/** ACE-Step 1.5: how it is recognised and what is kept. */
+/**
+ * ACE-Step 1.5: how it is recognised and what is kept.
+ * Names: `comfy/ldm/ace/ace_step15.py` of ComfyUI 0.33.0, whose header is in tests/headers.
+ */
 
 import type { Family } from "../preset.ts";
 

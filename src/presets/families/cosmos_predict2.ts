@@ -1,4 +1,7 @@
-/** Cosmos-Predict2: how it is recognised and what is kept. */
+/**
+ * Cosmos-Predict2: how it is recognised and what is kept.
+ * Names: `comfy/ldm/cosmos/predict2.py` of ComfyUI 0.33.0, whose header is in tests/headers.
+ */
 
 import type { Family } from "../preset.ts";
 

@@ -1,4 +1,7 @@
-/** LTX-2.5 (audio and video): how it is recognised and what is kept. */
+/**
+ * LTX-2.5 (audio and video): how it is recognised and what is kept.
+ * Names: `comfy/ldm/lightricks/av_model.py` of ComfyUI 0.33.0, whose header is in tests/headers.
+ */
 
 import type { Family } from "../preset.ts";
 import { LTXAV } from "./ltxav.ts";

@@ -1,4 +1,7 @@
-/** Prism (video and audio): how it is recognised and what is kept. */
+/**
+ * Prism (video and audio): how it is recognised and what is kept.
+ * Names: the published training code, built on the towers of MOVA, whose parts are named the same way.
+ */
 
 import type { Family } from "../preset.ts";
 

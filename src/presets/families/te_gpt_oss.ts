@@ -1,4 +1,7 @@
-/** gpt-oss text encoder: how it is recognised and what is kept. */
+/**
+ * gpt-oss text encoder: how it is recognised and what is kept.
+ * Names: `comfy/text_encoders/gpt_oss.py` of ComfyUI 0.33.0, whose header is in tests/headers.
+ */
 
 import type { Family } from "../preset.ts";
 

@@ -1,4 +1,7 @@
-/** Qwen3-MoE text encoder: how it is recognised and what is kept. */
+/**
+ * Qwen3-MoE text encoder: how it is recognised and what is kept.
+ * Names: transformers' `Qwen3MoeForCausalLM`, whose header is in tests/headers.
+ */
 
 import type { Family } from "../preset.ts";
 

@@ -1,5 +1,5 @@
 /**
- * Checks learned rounding on a GPU: of every band, one row is followed. Its gradient is worked out in f64 and
+ * Checks learned rounding on a GPU: of every band, some rows are followed. Their gradient is worked out in f64 and
  * changed by every move the device makes, and every decision of the device is held to the rule: a code
  * moves where that lowers the loss, and stays where it does not, up to the rounding of f32. All codes and
  * errors that come back are held to what a move may do.
@@ -22,38 +22,50 @@ export interface CheckedRows {
   readonly columnGroups: Int32Array;
 }
 
-/** Follows one row of a band. */
+/** A row that is followed. */
+interface Followed {
+  readonly row: number;
+  /** Half the gradient, and the sum of the magnitudes of what it was added up from. */
+  readonly gradient: Float64Array;
+  readonly magnitudes: Float64Array;
+  /** Terms that went into it. */
+  terms: number;
+}
+
+/** Follows a row of a band, and its last one. */
 export class DescentCheck {
   readonly #rows: CheckedRows;
   readonly #moments: MomentBlocks;
-  readonly #row: number;
-  /** Half the gradient, and the sum of the magnitudes of what it was added up from. */
-  readonly #gradient: Float64Array;
-  readonly #magnitudes: Float64Array;
-  #moves = 0;
+  readonly #followed: readonly Followed[];
 
   constructor(rows: CheckedRows, moments: MomentBlocks) {
     this.#rows = rows;
     this.#moments = moments;
-    this.#row = randomOf(rows.name)() % rows.grid.rows;
-    this.#gradient = new Float64Array(moments.size);
-    this.#magnitudes = new Float64Array(moments.size);
+    const count = rows.grid.rows, chosen = new Set([randomOf(rows.name)() % count, count - 1]);
+    this.#followed = [...chosen].map((row) => ({
+      row,
+      gradient: new Float64Array(moments.size),
+      magnitudes: new Float64Array(moments.size),
+      terms: 0,
+    }));
   }
 
   /** The check of a gradient, f32 `[rows, cols]`, of errors, the same. */
   measured(errors: Float32Array, gradient: Float32Array): GpuCheck {
     return {
       verify: () => {
-        const { size, blockSize, values } = this.#moments;
-        const from = this.#row * size;
-        this.#gradient.fill(0);
-        this.#magnitudes.fill(0);
-        this.#moves = 0;
-        for (let k = 0; k < size; k++) this.#add(k, errors[from + k]!, values, blockSize);
-        for (let j = 0; j < size; j++) {
-          const got = gradient[from + j]!, want = this.#gradient[j]!;
-          if (Math.abs(got - want) <= this.#toleranceOf(j)) continue;
-          return this.#said(`a gradient of ${got} instead of ${want}`, j);
+        const { size } = this.#moments;
+        for (const followed of this.#followed) {
+          const from = followed.row * size;
+          followed.gradient.fill(0);
+          followed.magnitudes.fill(0);
+          followed.terms = 0;
+          for (let k = 0; k < size; k++) this.#add(followed, k, errors[from + k]!);
+          for (let j = 0; j < size; j++) {
+            const got = gradient[from + j]!, want = followed.gradient[j]!;
+            if (Math.abs(got - want) <= this.#toleranceOf(followed, j)) continue;
+            return this.#said(`a gradient of ${got} instead of ${want}`, j);
+          }
         }
         return null;
       },
@@ -68,7 +80,15 @@ export class DescentCheck {
         codes = panel.codes.slice();
         errors = panel.errors.slice();
       },
-      verify: () => this.#checkMoves(panel, codes, errors, totals) ?? this.#follow(panel, errors),
+      verify: () => {
+        const wrong = this.#checkMoves(panel, codes, errors, totals);
+        if (wrong !== null) return wrong;
+        for (const followed of this.#followed) {
+          const decided = this.#follow(followed, panel, errors);
+          if (decided !== null) return decided;
+        }
+        return null;
+      },
     };
   }
 
@@ -97,18 +117,19 @@ export class DescentCheck {
 
   /** Whether the decisions on the row are those that its gradient asks for. */
   #follow(
+    followed: Followed,
     { first, cols, codes, errors, penalty }: DevicePanel,
     before: Float32Array,
   ): string | null {
-    const { blockSize, values } = this.#moments, from = this.#row * cols;
+    const { blockSize, values } = this.#moments, from = followed.row * cols;
     for (let k = 0; k < cols; k++) {
       const j = first + k, was = before[from + k]!, isMoved = !Object.is(errors[from + k]!, was);
       if (was === 0 || Number.isNaN(was)) continue;
-      const scale = this.#scaleOf(this.#row, j), d = was > 0 ? -scale : scale;
-      const g = this.#gradient[j]!, h = values[j * blockSize + j % blockSize]!;
+      const scale = this.#scaleOf(followed.row, j), d = was > 0 ? -scale : scale;
+      const g = followed.gradient[j]!, h = values[j * blockSize + j % blockSize]!;
       const gain = d * 2 * g + d * d * h, cost = penalty === 0 ? 0 : penalty * d * (2 * was + d);
       const change = gain + cost;
-      const allowed = 2 * scale * this.#toleranceOf(j) +
+      const allowed = 2 * scale * this.#toleranceOf(followed, j) +
         1e-5 * (Math.abs(2 * d * g) + d * d * Math.abs(h) + Math.abs(cost)) + FLUSHED;
       const code = codes[from + k]! - (isMoved ? Math.sign(d) : 0) + Math.sign(d);
       const isLower = change < allowed, isHigher = change > -allowed || Math.abs(code) > 127;
@@ -116,26 +137,26 @@ export class DescentCheck {
       if (!Number.isNaN(change) && (isMoved ? !isLower : !isHigher)) {
         return this.#said(isMoved ? "a move that does not pay" : "no move that pays", j);
       }
-      if (isMoved) this.#add(j, d, values, blockSize);
+      if (isMoved) this.#add(followed, j, d);
     }
     return null;
   }
 
-  /** An error of the row that grows by `d`. */
-  #add(k: number, d: number, values: Float32Array, blockSize: number): void {
+  /** An error of a row that grows by `d`. */
+  #add(followed: Followed, k: number, d: number): void {
     if (d === 0) return;
+    const { blockSize, values } = this.#moments, { gradient, magnitudes } = followed;
     const left = k - k % blockSize, from = k * blockSize;
     for (let i = 0; i < blockSize; i++) {
       const term = d * values[from + i]!;
-      this.#gradient[left + i]! += term;
-      this.#magnitudes[left + i]! += Math.abs(term);
+      gradient[left + i]! += term;
+      magnitudes[left + i]! += Math.abs(term);
     }
-    this.#moves++;
+    followed.terms++;
   }
 
-  #toleranceOf(column: number): number {
-    const terms = Math.max(this.#moments.blockSize, this.#moves);
-    return sumTolerance(terms) * this.#magnitudes[column]! + FLUSHED;
+  #toleranceOf({ magnitudes, terms }: Followed, column: number): number {
+    return sumTolerance(Math.max(this.#moments.blockSize, terms)) * magnitudes[column]! + FLUSHED;
   }
 
   #scaleOf(row: number, column: number): number {

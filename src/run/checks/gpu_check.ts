@@ -28,13 +28,9 @@ export interface GpuCheck {
   verify(cpu: CheckKernels): string | null;
 }
 
-/** Marks the error in messages between threads. */
-export const WRONG_RESULT = "GPU_WRONG_RESULT";
-
 /** A GPU gave a wrong result without an error. Nothing it made in this run may be used. */
 export class WrongResultError extends Error {
   override readonly name = "WrongResultError";
-  readonly code = WRONG_RESULT;
 }
 
 /**

@@ -1,13 +1,13 @@
 /**
  * Checks errors of outputs that a GPU measures. Sums come back per run of outputs; one run of some requests is
- * computed again, and of the first request of a layer.
+ * computed again, and three of the first request of a kind.
  *
  * Cost: 3 {@link ERROR_RUN_VALUES} K multiply-adds, in one of {@link REQUESTS_PER_CHECK} requests.
  */
 
 import { ERROR_RUN_VALUES, type Grid } from "../../backend/backend.ts";
 import { FLUSHED, sumTolerance } from "./product_check.ts";
-import { type CheckKernels, type GpuCheck, randomOf } from "./gpu_check.ts";
+import { type CheckKernels, type GpuCheck, randomOf, spread } from "./gpu_check.ts";
 
 /** Of so many requests one is checked. */
 const REQUESTS_PER_CHECK = 64;
@@ -44,8 +44,16 @@ export function measureCheck(rows: MeasuredRows, isFirst: boolean): GpuCheck | n
   const random = randomOf(rows.name);
   if (!isFirst && random() % REQUESTS_PER_CHECK !== 0) return null;
   const runs = rows.sums.length / RUN_SUMS;
-  const run = runs === 0 ? 0 : random() % runs;
-  return { verify: (cpu) => runs === 0 ? null : checkRun(cpu, rows, run) };
+  const chosen = spread(runs, isFirst ? 3 : 1, random);
+  return {
+    verify(cpu) {
+      for (const run of chosen) {
+        const wrong = checkRun(cpu, rows, run);
+        if (wrong !== null) return wrong;
+      }
+      return null;
+    },
+  };
 }
 
 function checkRun(cpu: CheckKernels, rows: MeasuredRows, run: number): string | null {

@@ -95,7 +95,7 @@ export function hadamardCheck(x: MatrixF32, along: "rows" | "columns"): GpuCheck
   const isRows = along === "rows";
   const lines = isRows ? x.rows : x.cols, length = isRows ? x.cols : x.rows;
   const [lineStride, step] = isRows ? [x.rowStride, x.colStride] : [x.colStride, x.rowStride];
-  const wanted = Math.max(2, Math.ceil(lines / LINES_PER_CHECK));
+  const wanted = Math.max(3, Math.ceil(lines / LINES_PER_CHECK));
   const chosen = spread(lines, wanted, randomOf(`${along} ${lines} ${length}`));
   const lineOf = (line: number) =>
     Float32Array.from({ length }, (_, k) => x.data[line * lineStride + k * step]!);

@@ -111,7 +111,7 @@ function pairWithin({ firstRow, rank, a, b }: AddedPair, row: number, count: num
 
 /**
  * Returns the largest sum of squared errors that rounding to nearest can leave with these scales. Without a
- * search no value is off by more than half a scale. A search shrinks scales to 0.4375 of what they were at
+ * search no value is off by more than half a scale. A search shrinks scales to half of what they were at
  * the least, and takes only what is no worse than before. Some percent are for f32.
  *
  * @param scales f32, each for `groupElements` values.
@@ -121,7 +121,7 @@ export function roundingBound(
   groupElements: number,
   scaleSearch: boolean,
 ): number {
-  const half = scaleSearch ? 0.5 / 0.4375 : 0.5;
+  const half = scaleSearch ? 1 : 0.5;
   let sum = 0;
   for (const scale of scales) sum += scale * scale;
   return 1.05 * half * half * groupElements * sum;

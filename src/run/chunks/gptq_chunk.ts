@@ -13,13 +13,7 @@ import type { LinalgContext } from "../../linalg/context.ts";
 import { diagonalOf, type Hessian, hessianBlock, shrinkToDiagonal } from "../../linalg/hessian.ts";
 import { packedErrorsBytes } from "../../linalg/packed_factor.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
-import {
-  type GptqFactor,
-  type GptqRows,
-  gptqRows,
-  packedBytes,
-  prepareGptq,
-} from "../../quant/gptq.ts";
+import { type GptqFactor, gptqRows, packedBytes, prepareGptq } from "../../quant/gptq.ts";
 import { roundInRowSpace, rowSpaceScratchBytes } from "../../quant/row_space.ts";
 import type { CompensatedNote, Note } from "../note.ts";
 import { quantizeGrid } from "../quantize_grid.ts";

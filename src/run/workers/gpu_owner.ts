@@ -7,13 +7,15 @@
  * memory, or cannot compile a shader, would fail again and again.
  */
 
+import process from "node:process";
 import { DeviceError } from "../../core/errors.ts";
 import { plainError } from "../../core/plain_error.ts";
 import { findAdapter } from "../../backend/webgpu/adapter.ts";
 import { Gpu } from "../../backend/webgpu/device.ts";
-import { selfTest } from "../../backend/webgpu/self_test.ts";
+import { problemsOf, selfTest, testedKernels } from "../../backend/webgpu/self_test.ts";
 import { referenceLinalg } from "../../backend/reference/linalg/reference_linalg.ts";
 import { referenceKernels } from "../../backend/reference/reference_kernels.ts";
+import type { GpuWork } from "../../backend/backend.ts";
 import type { GpuRequest } from "../gpu_requests.ts";
 import { GpuOperations } from "./gpu_operations.ts";
 import {
@@ -21,9 +23,11 @@ import {
   GPU_STATE,
   type GpuConnectMessage,
   type GpuFaultMessage,
+  type GpuProveMessage,
   type GpuReport,
   type GpuStartMessage,
 } from "./gpu_protocol.ts";
+import { cacheFolder, driverIdentity, ProvenDevice } from "./proven_devices.ts";
 
 type Post = (report: GpuReport) => void;
 
@@ -31,21 +35,29 @@ type Post = (report: GpuReport) => void;
 export async function ownGpu(
   { state }: GpuStartMessage,
   post: Post,
-): Promise<(message: GpuConnectMessage | GpuFaultMessage) => void> {
+): Promise<(message: GpuConnectMessage | GpuProveMessage | GpuFaultMessage) => void> {
   const cells = new Int32Array(state);
   try {
     const adapter = await findAdapter();
     if (adapter === null) throw new DeviceError(`Cannot use a GPU: ${whyNone()}`);
     const gpu = await Gpu.open(adapter);
     const owner = new GpuOwner(gpu, cells, post);
-    const distrust = await distrustOf(gpu);
-    if (distrust !== null) {
-      gpu.fail(distrust);
-      Atomics.store(cells, GPU_STATE.failed, 1);
-    }
-    post({ kind: "ready", adapter: gpu.adapter, distrust });
+    const device = new ProvenDevice(
+      [adapterIdentity(adapter), driverIdentity(), process.versions, testedKernels()],
+      cacheFolder(process.env, process.platform),
+    );
+    const prove = async ({ work }: GpuProveMessage): Promise<void> => {
+      const distrust = await distrustOf(gpu, device, work);
+      if (distrust !== null) {
+        gpu.fail(distrust);
+        Atomics.store(cells, GPU_STATE.failed, 1);
+      }
+      post({ kind: "proven", distrust });
+    };
+    post({ kind: "ready", adapter: gpu.adapter });
     return (message) => {
       if (message.kind === "connect") owner.connect(message);
+      else if (message.kind === "prove") void prove(message);
       else gpu.provoke(message.fault);
     };
   } catch (error) {
@@ -60,13 +72,28 @@ export async function ownGpu(
 /** Names of kernels in a message. */
 const NAMES_MAX = 3;
 
+/** What tells an adapter from others. */
+function adapterIdentity({ info, features }: GPUAdapter): readonly unknown[] {
+  const { vendor, architecture, device, description } = info;
+  return [vendor, architecture, device, description, [...features].sort()];
+}
+
 /**
  * Returns why the device must not be used: it computes kernels wrongly on small problems with known results.
- * A driver may do so without any error, and what it made would look like every other file. Takes half a
- * second, most of it to compile what the run needs anyway.
+ * A driver may do so without any error, and what it made would look like every other file. Takes some 100
+ * ms, most of it to compile what the run needs anyway; nothing where it was done before.
  */
-async function distrustOf(gpu: Gpu): Promise<string | null> {
-  const checks = await selfTest(gpu, { kernels: referenceKernels, linalg: referenceLinalg });
+async function distrustOf(
+  gpu: Gpu,
+  device: ProvenDevice,
+  work: readonly GpuWork[],
+): Promise<string | null> {
+  const passed = device.passed();
+  const problems = problemsOf(work).filter((problem) => !passed.has(problem));
+  if (problems.length === 0) return null;
+  const right = { kernels: referenceKernels, linalg: referenceLinalg };
+  const checks = await selfTest(gpu, right, problems);
+  device.remember(checks.filter((check) => check.passed).map(({ kernel }) => kernel));
   const wrong = checks.filter(({ passed }) => !passed);
   if (wrong.length === 0) return null;
   const names = wrong.slice(0, NAMES_MAX).map(({ kernel }) => kernel).join(", ");

@@ -1,6 +1,7 @@
 /** What the main thread, the workers and the owner of the GPU say to one another. */
 
 import type { PlainError } from "../../core/plain_error.ts";
+import type { GpuWork } from "../../backend/backend.ts";
 import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
 import type { Fault } from "../../backend/webgpu/device.ts";
 import type { GpuRequest } from "../gpu_requests.ts";
@@ -21,13 +22,19 @@ export interface GpuConnectMessage {
   readonly answer: SharedArrayBuffer;
 }
 
+/** Asks whether the device computes rightly what `work` needs. */
+export interface GpuProveMessage {
+  readonly kind: "prove";
+  readonly work: readonly GpuWork[];
+}
+
 /** Makes the device fail, for tests. */
 export interface GpuFaultMessage {
   readonly kind: "provoke";
   readonly fault: Fault;
 }
 
-export type GpuMessage = GpuStartMessage | GpuConnectMessage | GpuFaultMessage;
+export type GpuMessage = GpuStartMessage | GpuConnectMessage | GpuProveMessage | GpuFaultMessage;
 
 /** Int32 cells that all see. */
 export const GPU_STATE = Object.freeze({
@@ -49,9 +56,9 @@ export type GpuReport =
   | {
     readonly kind: "ready";
     readonly adapter: AdapterInfo;
-    /** Why nothing may be given to it: kernels that compute wrongly; null: all is well. */
-    readonly distrust: string | null;
   }
+  /** The answer to "prove": why nothing may be given to it; null: all is well. */
+  | { readonly kind: "proven"; readonly distrust: string | null }
   /** There is no device to begin with. */
   | { readonly kind: "unavailable"; readonly error: PlainError }
   /** It failed; what it had been given is done on the CPU. */

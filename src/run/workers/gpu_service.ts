@@ -2,6 +2,7 @@
 
 import process from "node:process";
 import type { Worker } from "node:worker_threads";
+import type { GpuWork } from "../../backend/backend.ts";
 import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
 import type { Fault } from "../../backend/webgpu/device.ts";
 import { DeviceError } from "../../core/errors.ts";
@@ -48,6 +49,7 @@ export class GpuService {
   readonly #state: Int32Array;
   #failure: string | null = null;
   #onFailure: ((message: string) => void) | null = null;
+  #proven: (() => void) | null = null;
 
   private constructor(
     adapter: AdapterInfo,
@@ -60,11 +62,15 @@ export class GpuService {
     this.#state = state;
     worker.on("message", (report: GpuReport) => {
       if (report.kind === "failed") this.#fail(report.error.message);
+      else if (report.kind === "proven") {
+        if (report.distrust !== null) this.#fail(report.distrust);
+        this.#proven?.();
+      }
     });
-    worker.on(
-      "error",
-      (error) => this.#fail(threadError("Cannot use the GPU any more", error).message),
-    );
+    worker.on("error", (error) => {
+      this.#fail(threadError("Cannot use the GPU any more", error).message);
+      this.#proven?.();
+    });
   }
 
   /**
@@ -96,11 +102,10 @@ export class GpuService {
     });
     if (report.kind === "ready") {
       const { adapter } = report;
-      const service = new GpuService(adapter, placementOf(adapter), { worker, state });
-      if (report.distrust !== null) service.#fail(report.distrust);
-      return service;
+      return new GpuService(adapter, placementOf(adapter), { worker, state });
     }
     worker.terminate();
+    if (report.kind === "proven") throw new DeviceError("Cannot start the GPU");
     throw deviceError(reportedError(report.error));
   }
 
@@ -141,6 +146,21 @@ export class GpuService {
   provoke(fault: Fault): void {
     const message: GpuMessage = { kind: "provoke", fault };
     this.#worker.postMessage(message);
+  }
+
+  /**
+   * Whether the device computes rightly what `work` needs: on small problems with known results, or as
+   * remembered from an earlier run. A device that does not has failed from then on. One call at a time.
+   */
+  async prove(work: readonly GpuWork[]): Promise<boolean> {
+    if (work.length > 0 && this.#failure === null) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#proven = resolve;
+      const message: GpuMessage = { kind: "prove", work };
+      this.#worker.postMessage(message);
+      await promise;
+    }
+    return this.#failure === null;
   }
 
   /** Gives the device up: what it computed is wrong. */

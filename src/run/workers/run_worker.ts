@@ -19,6 +19,7 @@ import { placeOf } from "../../safetensors/output_set.ts";
 import { WriteRecord } from "../../safetensors/written_bytes.ts";
 import type { ChunkContext, TeamContext } from "../chunks/chunk_context.ts";
 import { nonFiniteOf, SLOT_LENGTH } from "../layer_statistics.ts";
+import { refuseInfiniteScales, refuseInfiniteValues } from "../chunks/scale_guard.ts";
 import { runChunk, runTogether } from "../task_kinds.ts";
 import { TaskList } from "../task_list.ts";
 import { isTeamTask, type Task } from "../tasks.ts";
@@ -202,6 +203,7 @@ class Chunks {
 
   #write(view: Uint8Array, address: number): void {
     const { outputs } = this.#run;
+    refuseInfiniteScales(this.#list.tasks[this.task]!, view, address);
     const place = placeOf(outputs, address);
     const { output, startBytes } = outputs[place]!;
     const fd = this.#outputs[place]!;
@@ -219,7 +221,10 @@ class Chunks {
     if (task.kind !== "scan" && nonFiniteOf(task.kind, slot).count > 0) {
       Atomics.store(this.#control, CONTROL.stop, 1);
       this.#post({ kind: "nonFinite", task: this.task });
-    } else Atomics.store(this.#chunkDone, slot.byteOffset / (8 * SLOT_LENGTH), 1);
+    } else {
+      refuseInfiniteValues(task, slot);
+      Atomics.store(this.#chunkDone, slot.byteOffset / (8 * SLOT_LENGTH), 1);
+    }
     const isLast = Atomics.sub(this.#control, CONTROL.openChunks + this.task, 1) === 1;
     if (isLast && !isTeamTask(task)) this.#postDone();
   }

@@ -54,6 +54,7 @@ testGpuOnly("selfTest() names the kernel that differs, and the first wrong value
     "gemmF32",
     "gemmF32 of bf16",
     "gemmF32 of f16",
+    "scaledProduct",
   ]);
   assert.match(failed[0]!.detail, /^at 2: [\d.]+, should be 5$/);
   assert.match(failed[1]!.detail, /^at 7: -?[\d.]+, should be NaN$/);

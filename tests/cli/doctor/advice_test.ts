@@ -35,7 +35,7 @@ Deno.test("adviceFor() takes a GPU that computes right and fast", () => {
 });
 
 Deno.test("adviceFor() avoids a GPU that computes wrong, fails or is slow", () => {
-  const wrong = { kernel: "rotate", passed: false, detail: "at 3: 1, should be 2" };
+  const wrong = { kernel: "rotate", passed: false, isExact: true, detail: "at 3: 1, should be 2" };
   for (
     const [changes, why] of [
       [{ checks: [...REAL.checks, wrong] }, /1 of the kernels on Fast GPU compute wrong/],

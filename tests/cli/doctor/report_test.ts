@@ -47,7 +47,12 @@ Deno.test("diagnosisLines() tells that a runtime has no WebGPU, and that there i
 Deno.test("diagnosisLines() names every kernel that fails, and why a device does", () => {
   const adapter = {
     ...REAL,
-    checks: [...REAL.checks, { kernel: "rotate", passed: false, detail: "at 3: 1, should be 2" }],
+    checks: [...REAL.checks, {
+      kernel: "rotate",
+      passed: false,
+      isExact: true,
+      detail: "at 3: 1, should be 2",
+    }],
     failure: "Cannot compute on Fast GPU: the device was lost",
     chunkMs: null,
     sameCodes: null,

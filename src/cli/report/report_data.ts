@@ -1,0 +1,195 @@
+/**
+ * The report of a conversion as data: what `--report FILE.json` holds and what the page shows. Described by
+ * `docs/schema/report.schema.json`.
+ */
+
+import type { ConvertResult, LayerResult } from "../../convert/convert.ts";
+import {
+  type OutputErrors,
+  type OverallOutput,
+  overallOutput,
+} from "../../convert/output_errors.ts";
+import type { PlainRows } from "../../convert/plain_rows.ts";
+import { numbersOf, overallErrors } from "../../run/layer_statistics.ts";
+import type { PlannedTensor } from "../../plan/plan.ts";
+import { explain } from "../../presets/explain.ts";
+import { type ErrorsJson, errorsJson, learnedJson } from "../errors_json.ts";
+import { nextStep } from "../next_step.ts";
+import { planJson } from "../plan_report.ts";
+import { compensatedJson, noteJson } from "../report_json.ts";
+import {
+  errorOf,
+  type Measure,
+  type VerdictJson,
+  verdictJson,
+  verdictOf,
+  worstBy,
+} from "../verdict.ts";
+
+/** Changes if a key changes its meaning or goes; keys may be added without it. */
+export const REPORT_VERSION = 1;
+
+/** A quantized layer of a report. */
+export interface LayerJson {
+  readonly name: string;
+  readonly shape: readonly number[];
+  /** Null if a file was measured that this program did not plan. */
+  readonly format: string | null;
+  /** How it is stored, in a few words: `row, convrot 256, gptq`. */
+  readonly stored: string;
+  readonly errors: ErrorsJson;
+  readonly output: OutputErrors | null;
+  /** Its share of the squared errors of all layers, by the measure of the verdict: 0 to 1. */
+  readonly share: number;
+  /** What the method did, see `--json`. */
+  readonly [more: string]: unknown;
+}
+
+/** A tensor that was not quantized, and why. */
+export interface KeptJson {
+  readonly name: string;
+  readonly action: "keep" | "cast" | "remove";
+  readonly reason: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+}
+
+/** The report of one file. */
+export interface ReportJson {
+  readonly report_version: number;
+  /** The program, its version and its build. */
+  readonly program: string;
+  /** When the report was made, ISO 8601 in UTC. */
+  readonly created: string;
+  /** The words of the command line. */
+  readonly command: readonly string[];
+  readonly input: string;
+  readonly output: string;
+  readonly model: string;
+  readonly method: string;
+  /** Where calibration data came from; null without any. */
+  readonly calibration: string | null;
+  readonly next_step: string;
+  readonly input_bytes: number;
+  readonly output_bytes: number;
+  readonly elapsed_ms: number;
+  readonly workers: number;
+  /** The GPU that took part; null: the CPU did all. */
+  readonly gpu: string | null;
+  /** Layers with a lower SQNR than this are marked. */
+  readonly threshold_db: number;
+  readonly verdict: VerdictJson | null;
+  readonly overall: ErrorsJson | null;
+  readonly overall_output: OverallOutput | null;
+  /** Worst first, by the measure of the verdict. */
+  readonly layers: readonly LayerJson[];
+  readonly kept: readonly KeptJson[];
+  /** The plan, as `--dry-run --json` prints it; null for a file that was measured afterwards. */
+  readonly plan: Record<string, unknown> | null;
+}
+
+/** What a report says beside the result. */
+export interface ReportFacts {
+  /** The model that was converted, as the user named it. */
+  readonly input: string;
+  readonly command: readonly string[];
+  /** The method, in a sentence. */
+  readonly method: string;
+  readonly calibration: string | null;
+  /** SQNR in dB below which a layer is marked. */
+  readonly thresholdDb: number;
+  readonly plain: PlainRows | null;
+  readonly program: string;
+  readonly created: Date;
+}
+
+/** Returns the report of a conversion. Pure. */
+export function conversionReport(result: ConvertResult, facts: ReportFacts): ReportJson {
+  const { plan } = result;
+  const verdict = verdictOf(result.layers);
+  const measure = verdict?.measure ?? "weights";
+  const schemes = new Map(plan.tensors.map((tensor) => [tensor.source.name, tensor]));
+  const shares = sharesOf(result.layers, measure);
+  const overall = overallErrors(result.layers);
+  return {
+    report_version: REPORT_VERSION,
+    program: facts.program,
+    created: facts.created.toISOString(),
+    command: facts.command,
+    input: facts.input,
+    output: result.output,
+    model: explain(plan.detection, plan.choice),
+    method: facts.method,
+    calibration: facts.calibration,
+    next_step: nextStep(plan, result.output),
+    input_bytes: plan.totals.inputBytes,
+    output_bytes: plan.totals.outputBytes,
+    elapsed_ms: Math.round(result.elapsedMs),
+    workers: result.workers,
+    gpu: result.gpu?.adapter ?? null,
+    threshold_db: facts.thresholdDb,
+    verdict: verdictJson(verdict, facts.plain),
+    overall: overall === null ? null : errorsJson(overall),
+    overall_output: overallOutput(result.layers),
+    layers: worstBy(result.layers, measure).map((layer) => ({
+      name: layer.name,
+      shape: layer.shape,
+      format: schemes.get(layer.name)?.scheme?.format ?? null,
+      stored: storedText(layer, schemes.get(layer.name)),
+      errors: errorsJson(layer.errors),
+      output: layer.output,
+      share: shares.get(layer.name)!,
+      bias: layer.bias,
+      ...noteJson(layer),
+      ...compensatedJson(layer.compensated),
+      ...(layer.learned === null ? {} : { learned: learnedSummary(layer) }),
+    })),
+    kept: keptOf(plan.tensors),
+    plan: planJson(plan),
+  };
+}
+
+/** Without the trajectory, of which `--json` has every step. */
+function learnedSummary({ learned }: LayerResult): Record<string, unknown> {
+  const { trajectory: _, ...rest } = learned!;
+  return learnedJson(rest);
+}
+
+/** Returns each layer's share of all squared errors by `measure`; layers without it have none. */
+export function sharesOf(
+  layers: readonly Pick<LayerResult, "name" | "errors" | "stats" | "output">[],
+  measure: Measure,
+): Map<string, number> {
+  const squares = layers.map((layer) =>
+    measure === "weights"
+      ? numbersOf("compare", layer.stats).squaredError
+      : (errorOf(layer, measure) ?? 0) ** 2
+  );
+  const total = squares.reduce((sum, square) => sum + square, 0);
+  return new Map(layers.map(({ name }, i) => [name, total > 0 ? squares[i]! / total : 0]));
+}
+
+function storedText(layer: LayerResult, planned: PlannedTensor | undefined): string {
+  const scheme = planned?.scheme;
+  const rows = layer.compensated?.toNearest ?? 0;
+  return [
+    scheme?.scaling.kind ?? "",
+    ...(scheme?.convrotGroupSize == null ? [] : [`convrot ${scheme.convrotGroupSize}`]),
+    scheme?.method ?? "",
+    ...(rows === 0 ? [] : [`${rows} rows to nearest`]),
+  ].filter((word) => word !== "").join(", ");
+}
+
+function keptOf(tensors: readonly PlannedTensor[]): KeptJson[] {
+  return tensors.flatMap(({ source, action, reason }) =>
+    action === "quantize" ? [] : [{
+      name: source.name,
+      action,
+      reason,
+      dtype: source.dtype,
+      shape: source.shape,
+      bytes: source.byteLength,
+    }]
+  );
+}

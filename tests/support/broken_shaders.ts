@@ -1,0 +1,72 @@
+/** Shaders that are broken on purpose, by edits of their text, so that tests see whether it is found. */
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import * as matrixShaders from "../../src/backend/webgpu/matrix_shaders.ts";
+import type { Shader } from "../../src/backend/webgpu/shader.ts";
+import * as shaders from "../../src/backend/webgpu/shaders.ts";
+
+const SRC = new URL("../../src/", import.meta.url).href;
+
+/** All shaders. */
+export const ALL_SHADERS: readonly Shader[] = [
+  ...Object.values(shaders),
+  ...matrixShaders.matrixShaders,
+];
+
+/** The shader of this name. */
+export function shaderNamed(name: string): Shader {
+  const found = ALL_SHADERS.find((shader) => shader.name === name);
+  if (found === undefined) throw new Error(`There is no shader ${name}`);
+  return found;
+}
+
+/** Half of the invocations do nothing. */
+export function halfOfIt({ code }: Shader): string {
+  return code.replace(
+    /@workgroup_size\((\d+)\)/,
+    (_, count) => `@workgroup_size(${Number(count) / 2})`,
+  );
+}
+
+/** What is written goes where the neighbour belongs. */
+export function permuted({ code }: Shader): string {
+  // The last storage buffers that are written are results in every shader.
+  const written = [...code.matchAll(/var<storage, read_write> (\w+)/g)].map(([, name]) => name);
+  let edited = code;
+  for (const name of written) {
+    edited = edited
+      .replace(new RegExp(`^(\\s*)${name}\\[(.+)\\] (\\+?=) `, "gm"), `$1${name}[($2) ^ 1u] $3 `)
+      .replace(new RegExp(`&${name}\\[(.+?)\\](?=[,)])`, "g"), `&${name}[($1) ^ 1u]`);
+    // One cell has no neighbour: what goes there is another number.
+    edited = edited.replace(
+      new RegExp(`atomicMin\\(&${name}, i\\)`),
+      `atomicMin(&${name}, i ^ 1u)`,
+    );
+  }
+  return edited;
+}
+
+/** Workgroups from `first` on do nothing. */
+export function beyond({ code }: Shader, first: number): string {
+  const leave = `if (workgroupIndex(workgroup, workgroups) >= ${first}u) { return; }\n`;
+  return code.replace(/(@compute[^{]*\{\n)/, (start) => start + leave);
+}
+
+/** Writes a worker script to `folder` in which the shader of this name has `code`; returns its URL. */
+export function workerWith(folder: string, name: string, code: string): URL {
+  if (shaderNamed(name).code === code) throw new Error(`Nothing of ${name} was edited`);
+  writeFileSync(
+    join(folder, "break.js"),
+    `import * as a from "${SRC}backend/webgpu/shaders.ts";
+import * as b from "${SRC}backend/webgpu/matrix_shaders.ts";
+for (const shader of [...Object.values(a), ...b.matrixShaders]) {
+  if (shader.name === ${JSON.stringify(name)}) shader.code = ${JSON.stringify(code)};
+}
+`,
+  );
+  const path = join(folder, "worker.js");
+  writeFileSync(path, `import "./break.js";\nimport "${SRC}run/workers/worker.ts";\n`);
+  return pathToFileURL(path);
+}
