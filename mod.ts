@@ -122,4 +122,4 @@ export type {
 export type { PlacedTensor } from "./src/safetensors/layout.ts";
 export type { StopReason } from "./src/quant/learned/search.ts";
 export type { LearnedReport } from "./src/quant/learned/report.ts";
-export type { Method, QuantFormat, Scaling, Transform } from "./src/quant/scheme.ts";
+export type { Method, Scaling, Transform } from "./src/quant/scheme.ts";

@@ -1,8 +1,8 @@
 /**
  * Who may import whom, as data and as a pure check over a module graph.
  *
- *     main -> cli -> {edit, library, verify} -> convert -> run -> calibration -> plan -> formats
- *          -> {quant, lora, presets, config, safetensors} -> {backend/backend.ts, linalg, remote} -> core
+ *     main -> cli -> {edit, library, verify} -> convert -> run -> calibration -> plan -> config -> formats
+ *          -> {quant, lora, presets, safetensors} -> {backend/backend.ts, linalg, remote} -> core
  *
  * The same rules hold for imports of types: a type names an idea, and ideas have layers too.
  */
@@ -21,13 +21,13 @@ export interface ModuleNode {
 }
 
 /** The rooms of a conversion, from the top: each may use those below it. */
-const FLOORS = ["convert", "run", "calibration", "plan", "formats"];
+const FLOORS = ["convert", "run", "calibration", "plan", "config", "formats"];
 
 /** What stands on the floors; these three do not know one another, but edits apply the rules of verify. */
 const ROOFS = ["edit", "library", "verify"];
 
 /** Layers that share a rank and do not know one another. */
-const MIDDLE = ["quant", "lora", "presets", "safetensors", "config"];
+const MIDDLE = ["quant", "lora", "presets", "safetensors"];
 
 /** Files on servers, as files: models are read through it, so it lies below what reads models. */
 const REMOTE = "remote";

@@ -14,10 +14,11 @@ import { nearMiss } from "../core/nearest.ts";
 import * as v from "valibot";
 import { UsageError } from "../core/errors.ts";
 import { JsonError, parseJsonStrict } from "../core/json.ts";
+import { NAMED_FORMATS } from "../formats/written_format.ts";
 import { type LayerOverride, NO_OVERRIDE, OPTIMIZERS } from "./layer_override.ts";
 import { compileLayerPattern, type LayerPattern } from "./layer_pattern.ts";
 
-const FORMATS = ["int8", "fp16", "int8_tensorwise", "int8_axiswise", "int8_blockwise"] as const;
+const FORMATS = ["int8", "fp16", ...NAMED_FORMATS.keys()];
 const SCALING_MODES = ["tensor", "axis", "row", "block"] as const;
 
 const flag = v.boolean("true or false is needed");
@@ -206,13 +207,6 @@ function nearestOf(name: string, known: readonly string[]): string {
   return near === null ? `there are ${known.join(", ")}` : `the nearest is ${JSON.stringify(near)}`;
 }
 
-/** The scaling that a format stands for; `int8_tensorwise` also holds one scale per row. */
-const FORMAT_SCALINGS = {
-  int8_tensorwise: ["tensor", "row"],
-  int8_axiswise: ["row"],
-  int8_blockwise: ["block"],
-} as const;
-
 function overrideOf(
   entry: LayerEntry,
   { at, origin }: { at: string; origin: string },
@@ -221,9 +215,7 @@ function overrideOf(
   const format = entry.format === undefined || entry.format === "int8" || entry.format === "fp16"
     ? null
     : entry.format;
-  const allowed: readonly ("tensor" | "row" | "block")[] | null = format === null
-    ? null
-    : FORMAT_SCALINGS[format];
+  const allowed = format === null ? null : NAMED_FORMATS.get(format)!.scalings;
   if (allowed !== null && said !== null && !allowed.includes(said)) {
     throw new UsageError(
       `${at}, field "scaling_mode": ${JSON.stringify(entry.scaling_mode)} contradicts format ${

@@ -16,7 +16,7 @@ export interface LayerOverride {
    */
   readonly output: "int8" | "fp16" | null;
   /** The format to write, where one was named; it always agrees with `scaling`. */
-  readonly format: "int8_tensorwise" | "int8_axiswise" | "int8_blockwise" | null;
+  readonly format: string | null;
   /** Where it is set and `convrot` is null, the layer is not rotated: as for `--scaling_mode`. */
   readonly scaling: "tensor" | "row" | "block" | null;
   /** Of block scaling, in elements. */

@@ -117,12 +117,17 @@ export interface GridWriter {
   ): WrittenLayout;
 }
 
+/** What one scale stands for, by the words of options. */
+export type NamedScaling = "tensor" | "row" | "block";
+
 /** How a conversion writes a format. */
 export interface FormatWriter {
   /** The loader that it is for, if it decides which of two formats with the same scales is written. */
   readonly target: "comfyui" | "ctq" | null;
   /** Whether weights may be rotated. */
   readonly rotates: boolean;
+  /** What a scale may stand for, as options name it; the first is meant if nothing is said. */
+  readonly scalings: readonly NamedScaling[];
   /** Whether weights with such scales are written in this format. Exactly one says so. */
   holds(scales: WrittenScales): boolean;
   /** Shape of the F32 scales of a weight `[rows, cols]`. */

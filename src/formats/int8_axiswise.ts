@@ -19,6 +19,7 @@ export const int8Axiswise: Format = {
   write: {
     target: "ctq",
     rotates: false,
+    scalings: ["row"],
     holds: ({ scaling, isRotated, target }) =>
       scaling.kind === "row" && !isRotated && target === "ctq",
     scaleShape: (_, { rows }) => [rows],

@@ -19,6 +19,7 @@ export const int8Blockwise: Format = {
   write: {
     target: null,
     rotates: false,
+    scalings: ["block"],
     holds: ({ scaling: { kind } }) => kind === "block" || kind === "group",
     scaleShape: (scaling, { rows, cols }) =>
       scaling.kind === "block"

@@ -53,6 +53,7 @@ export const int8Tensorwise: Format = {
   write: {
     target: "comfyui",
     rotates: true,
+    scalings: ["tensor", "row"],
     holds: ({ scaling: { kind }, isRotated, target }) =>
       kind === "tensor" || (kind === "row" && (isRotated || target === "comfyui")),
     scaleShape: ({ kind }, { rows, normalizeScales }) =>

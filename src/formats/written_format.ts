@@ -1,6 +1,5 @@
 /** Which format a conversion writes, and how: asked of the formats themselves. */
 
-import type { QuantFormat } from "../quant/scheme.ts";
 import type { FormatWriter, GridOutput, GridWriter, WrittenScales } from "./format.ts";
 import { FORMATS } from "./registry.ts";
 
@@ -9,27 +8,32 @@ import { FORMATS } from "./registry.ts";
  *
  * @throws TypeError if none does.
  */
-export function formatFor(scales: WrittenScales): QuantFormat {
+export function formatFor(scales: WrittenScales): string {
   const found = FORMATS.find(({ write }) => write?.holds(scales) === true);
   if (found === undefined) throw new TypeError(`No format holds scales per ${scales.scaling.kind}`);
-  return found.id as QuantFormat; // those with a writer
+  return found.id;
 }
 
 /** Returns the format that `--format` means by `output`, and how it is written. */
-export function gridWriterFor(output: GridOutput): { format: QuantFormat; writer: GridWriter } {
+export function gridWriterFor(output: GridOutput): { format: string; writer: GridWriter } {
   const found = FORMATS.find(({ writeGrid }) => writeGrid?.outputs.includes(output) === true);
   if (found === undefined) throw new TypeError(`No format is written for ${output}`);
-  return { format: found.id as QuantFormat, writer: found.writeGrid! };
+  return { format: found.id, writer: found.writeGrid! };
 }
 
 /** Returns how the grid of a format is written; null if it is INT8. */
-export function gridWriterOf(format: QuantFormat): GridWriter | null {
+export function gridWriterOf(format: string): GridWriter | null {
   return FORMATS.find(({ id }) => id === format)?.writeGrid ?? null;
 }
 
+/** The formats that options may name, and how they are written. */
+export const NAMED_FORMATS: ReadonlyMap<string, FormatWriter> = new Map(
+  FORMATS.flatMap(({ id, write }) => write === undefined ? [] : [[id, write]]),
+);
+
 /** Returns how a format is written. */
-export function writerOf(format: QuantFormat): FormatWriter {
-  const writer = FORMATS.find(({ id }) => id === format)?.write;
+export function writerOf(format: string): FormatWriter {
+  const writer = NAMED_FORMATS.get(format);
   if (writer === undefined) throw new TypeError(`The format ${format} is not written`);
   return writer;
 }

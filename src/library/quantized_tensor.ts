@@ -7,6 +7,9 @@ import { UnsupportedError } from "../core/errors.ts";
 import { nearest } from "../core/nearest.ts";
 import { DEFAULT_CONVERT_OPTIONS } from "../plan/options.ts";
 import type { Grid } from "../backend/backend.ts";
+import type { FormatWriter } from "../formats/format.ts";
+import { NAMED_FORMATS } from "../formats/written_format.ts";
+import type { Scaling } from "../quant/scheme.ts";
 import { rotateRows, weightDequant, weightQuant } from "./int8.ts";
 
 /** What a layout stores of a weight `[rows, cols]`. */
@@ -148,17 +151,31 @@ function rotated(x: Float32Array, { cols, convrotGroupSize = 0 }: LayoutOptions)
   return convrotGroupSize === 0 ? x : rotateRows(x, { cols, groupSize: convrotGroupSize });
 }
 
-/** A layout of codes on a grid of scale groups, rotated where the options say so. */
-function gridLayout(
-  gridOf: (options: LayoutOptions) => Grid,
-  shapeOf: (options: LayoutOptions) => readonly number[],
-): Layout {
+/** How much of a weight one scale covers in a format, by what the options say. */
+function scalingOf(
+  { scalings }: FormatWriter,
+  { isPerTensor = false, blockSize = DEFAULT_CONVERT_OPTIONS.blockSize }: LayoutOptions,
+): Scaling {
+  if (isPerTensor && scalings.includes("tensor")) return { kind: "tensor" };
+  return scalings.includes("row") ? { kind: "row" } : { kind: "block", blockSize };
+}
+
+/** The layout of a format that conversions write: codes on a grid of scale groups, rotated if asked for. */
+function layoutOfFormat(writer: FormatWriter): Layout {
+  const gridOf = (options: LayoutOptions): Grid => {
+    const { rows, cols } = options, scaling = scalingOf(writer, options);
+    if (scaling.kind === "block") {
+      return { rows, cols, groupRows: scaling.blockSize, groupCols: scaling.blockSize };
+    }
+    return { rows, cols, groupRows: scaling.kind === "tensor" ? rows : 1, groupCols: cols };
+  };
   return {
     quantize(w, options) {
-      const { searchScale = false } = options;
+      const { rows, cols, searchScale = false } = options;
       const own = rotated(w, options);
       const { codes, scales } = weightQuant(own, gridOf(options), { searchScale });
-      return { codes, scales, scaleShape: shapeOf(options) };
+      const size = { rows, cols, normalizeScales: true };
+      return { codes, scales, scaleShape: writer.scaleShape(scalingOf(writer, options), size) };
     },
     dequantize({ codes, scales }, options) {
       return rotated(weightDequant({ codes, scales, grid: gridOf(options) }), options);
@@ -166,33 +183,4 @@ function gridLayout(
   };
 }
 
-const perRow = ({ rows, cols }: LayoutOptions): Grid => ({
-  rows,
-  cols,
-  groupRows: 1,
-  groupCols: cols,
-});
-
-registerLayout(
-  "int8_tensorwise",
-  gridLayout(
-    (options) =>
-      options.isPerTensor ? { ...perRow(options), groupRows: options.rows } : perRow(options),
-    ({ rows, isPerTensor }) => isPerTensor ? [] : [rows, 1],
-  ),
-);
-registerLayout("int8_axiswise", gridLayout(perRow, ({ rows }) => [rows]));
-registerLayout(
-  "int8_blockwise",
-  gridLayout(
-    ({ rows, cols, blockSize = DEFAULT_CONVERT_OPTIONS.blockSize }) => ({
-      rows,
-      cols,
-      groupRows: blockSize,
-      groupCols: blockSize,
-    }),
-    (
-      { rows, cols, blockSize = DEFAULT_CONVERT_OPTIONS.blockSize },
-    ) => [rows / blockSize, cols / blockSize],
-  ),
-);
+for (const [format, writer] of NAMED_FORMATS) registerLayout(format, layoutOfFormat(writer));

@@ -11,14 +11,6 @@ export type Scaling =
   /** Every row has a scale for each `groupCols` columns: `[N, K / groupCols, 1]`. */
   | { readonly kind: "group"; readonly groupCols: number };
 
-/** The `format` a `comfy_quant` marker names. */
-export type QuantFormat =
-  | "int8_tensorwise"
-  | "int8_axiswise"
-  | "int8_blockwise"
-  | "asym_w4a8_int8"
-  | "convrot_w4a4";
-
 /**
  * Round to nearest; or feed each column's rounding error into those still to come (gptq); the same after
  * incoherence processing, or within the weight error of rounding to nearest (quip); or move codes where that
@@ -38,8 +30,8 @@ export interface Transform {
 
 /** A complete recipe for one tensor. */
 export interface Scheme {
-  /** What the marker says. */
-  readonly format: QuantFormat;
+  /** Id of the format that is written, which its marker names. */
+  readonly format: string;
   /** Which weights share a scale. */
   readonly scaling: Scaling;
   /** Size of the regular-Hadamard groups along the columns, a power of 4; null: not rotated. */
