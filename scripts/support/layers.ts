@@ -83,6 +83,8 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
       { from: `src/run/workers/gpu_${name}.ts`, to: `src/backend/webgpu/${type}.ts` }
     ))
   ),
+  // Baselines of a report: a sample of rows, in plain code.
+  { from: "src/convert/plain_rows.ts", to: "src/backend/reference/reference_kernels.ts" },
   { from: "src/library/", to: "src/backend/cpu/" }, // functions that bring their own kernels
   { from: "src/lora/", to: "src/safetensors/loader.ts" },
   { from: "src/lora/", to: "src/safetensors/adapter_config.ts" },

@@ -16,12 +16,15 @@
  *
  * `__metadata__` may say `quantsmith.statistics` = `synthetic`: then the numbers are not of real inputs,
  * and no bias is corrected by them. A `channel_mean` without negative numbers holds magnitudes, which
- * correct nothing either.
+ * correct nothing either. `quantsmith.row_origins` = `{"L": [rows, rows, ...]}` says how many neighbouring
+ * rows of activations are from one origin (a run, a prompt): rows to measure with are taken from others than
+ * rows to fit to.
  *
  * In JSON: `{"L": {"channel_max": [...], "activations": [[...], ...], ...}}`. The best of a layer is used,
  * in the order of the table.
  */
 
+import * as v from "valibot";
 import { type FloatDType, isFloatDType } from "../core/dtype.ts";
 import { FormatError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
@@ -70,6 +73,8 @@ export interface LayerStatistic {
   readonly rows: number;
   readonly cols: number;
   readonly data: StatisticData;
+  /** How many rows of activations are from each run or prompt, in their order. Absent: unknown. */
+  readonly origins?: readonly number[];
 }
 
 /** What is known of inputs where nothing is: all channels alike. To be steered by LoRA directions. */
@@ -150,12 +155,46 @@ export function openCalibration(path: string): Calibration {
       known[field] = statisticOf(part, field, path);
     }
   }
+  placeOrigins(fields, model.metadata ?? {}, path);
   const isSynthetic = isMarkedSynthetic(model.metadata ?? {});
   return { path, paths: model.paths, layers: bestOf(fields), fields, isSynthetic };
 }
 
 function isMarkedSynthetic(metadata: Readonly<Record<string, string>>): boolean {
   return metadata[SYNTHETIC_METADATA.key] === SYNTHETIC_METADATA.value;
+}
+
+/** Key of the metadata that says where the rows of activations are from. */
+export const ORIGINS_METADATA = "quantsmith.row_origins";
+
+const ORIGINS = v.record(v.string(), v.array(v.pipe(v.number(), v.integer(), v.minValue(0))));
+
+/** Adds to the activations in `fields` what the metadata says of the origins of their rows. */
+function placeOrigins(
+  fields: ReadonlyMap<string, Record<string, LayerStatistic>>,
+  metadata: Readonly<Record<string, string>>,
+  path: string,
+): void {
+  const text = metadata[ORIGINS_METADATA];
+  if (text === undefined) return;
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), ORIGINS), text);
+  const fail = (what: string): never => {
+    throw new FormatError(`its metadata ${ORIGINS_METADATA} ${what}`, {
+      path,
+      hint: "capture the file again, or take the entry out of its metadata",
+    });
+  };
+  if (!parsed.success) return fail("is no JSON object of layers and counts of rows");
+  for (const [layer, origins] of Object.entries(parsed.output)) {
+    const known = fields.get(layer);
+    const activations = known?.activations;
+    if (known === undefined || activations === undefined) continue;
+    const sum = origins.reduce((total, count) => total + count, 0);
+    if (sum !== activations.rows) {
+      fail(`counts ${sum} rows of ${JSON.stringify(layer)}, which has ${activations.rows}`);
+    }
+    known.activations = { ...activations, origins: origins.filter((count) => count > 0) };
+  }
 }
 
 /** The best statistic of every layer that has one. */

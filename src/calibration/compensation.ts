@@ -2,6 +2,7 @@
 
 import { DAMPING_DEFAULT } from "../linalg/damping.ts";
 import type { LayerStatistic, LoraDirections } from "./calibration.ts";
+import { fittedRows, heldOutRows, type Holdout, type LayerInputs } from "./layer_inputs.ts";
 import type { ConvertOptions, Segments } from "../plan/options.ts";
 
 /** What the errors of a layer are compensated by: statistics of its inputs, and how they are used. */
@@ -27,12 +28,37 @@ export interface Compensation extends LayerStatistic {
   readonly weightedScales: boolean;
   /** Whether scales are searched where there turns out to be nothing to compensate by. */
   readonly fallbackScaleSearch: boolean;
+  /** Rows of the inputs that nothing is fitted to, by which rounding is held to its gain; null: none. */
+  readonly heldOut: HeldOutRows | null;
+}
+
+/** Rows of the activations: `firstRow`, `firstRow + rowStep`, ... */
+export type HeldOutRows = Pick<LayerInputs, "firstRow" | "rowStep" | "rows">;
+
+/** Rows that compensation is held to, at most: what they cost grows with their number. */
+const GUARD_ROWS_MAX = 64;
+
+/**
+ * Returns what a layer is fitted to of `statistic`, and which rows of its activations hold it to its gain.
+ *
+ * @param holdout see `fittedRows`.
+ */
+export function fittedPart(
+  statistic: LayerStatistic,
+  holdout: Holdout,
+): { readonly rows: number; readonly heldOut: HeldOutRows | null } {
+  if (statistic.statistic !== "activations") return { rows: statistic.rows, heldOut: null };
+  return {
+    rows: fittedRows(statistic, holdout),
+    heldOut: heldOutRows(statistic, holdout, GUARD_ROWS_MAX),
+  };
 }
 
 /**
  * Returns the compensation of a layer by `statistic`.
  *
  * @param directions of a LoRA that weigh more than the inputs tell; null: none.
+ * @param heldOut rows of the activations behind those of `statistic`; null: none.
  */
 export function compensationBy(
   statistic: LayerStatistic,
@@ -41,6 +67,7 @@ export function compensationBy(
     "actOrder" | "turbo" | "scaleSearch" | "segments"
   >,
   directions: LoraDirections | null = null,
+  heldOut: HeldOutRows | null = null,
 ): Compensation {
   return {
     ...statistic,
@@ -53,5 +80,6 @@ export function compensationBy(
     guarded: false,
     segments,
     fallbackScaleSearch: (scaleSearch ?? "mse") === "mse",
+    heldOut,
   };
 }

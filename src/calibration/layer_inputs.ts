@@ -31,13 +31,64 @@ export const MEASURED_ROWS_MAX = 128;
 export interface InputsOptions {
   /** Number of the first calibration file in the run. */
   readonly fileOffset: number;
-  /** Fraction of the rows, the last ones, that nothing is fitted to: 0 to 0.9. */
-  readonly holdout: number;
+  /** See {@link fittedRows}. */
+  readonly holdout: Holdout;
 }
 
-/** Returns how many of `rows` rows are fitted to, the first ones; at least one. */
-export function fittedRows(rows: number, holdout: number): number {
-  return Math.max(1, rows - Math.floor(rows * holdout));
+/** The fraction of the rows, the last ones, that nothing is fitted to: 0 to 0.9; null: as many as suffice. */
+export type Holdout = number | null;
+
+/** Of so many rows one is held out, up to so many in all: more would cost more than they tell. */
+const ROWS_PER_HELD_OUT = 8, HELD_OUT_MAX = 64;
+
+/** The largest part of the rows that is held out to keep rows of one origin together. */
+const HELD_OUT_SHARE_MAX = 0.25;
+
+/**
+ * Returns how many of the rows of `activations` are fitted to, the first ones; at least one. The others are
+ * held out: all that is reported, and the decision whether compensation is any use, goes by them. They are
+ * of other origins than the rows before, if the data says where its rows are from and that holds out no
+ * more than a quarter.
+ */
+export function fittedRows(
+  { rows, origins = [] }: Pick<LayerStatistic, "rows" | "origins">,
+  holdout: Holdout,
+): number {
+  const wanted = holdout === null
+    ? Math.min(Math.floor(rows / ROWS_PER_HELD_OUT), HELD_OUT_MAX)
+    : Math.floor(rows * holdout);
+  if (wanted === 0) return Math.max(1, rows);
+  const byOrigin = heldOutOrigins(origins, wanted);
+  const most = Math.max(wanted, rows * HELD_OUT_SHARE_MAX);
+  const heldOut = byOrigin !== null && byOrigin <= most ? byOrigin : wanted;
+  return Math.max(1, rows - heldOut);
+}
+
+/** The rows of the last origins, as near to `wanted` as can be; null if no origin would be left. */
+function heldOutOrigins(origins: readonly number[], wanted: number): number | null {
+  let best: number | null = null, sum = 0;
+  for (const count of origins.slice(1).reverse()) {
+    sum += count;
+    if (best === null || Math.abs(sum - wanted) < Math.abs(best - wanted)) best = sum;
+  }
+  return best;
+}
+
+/** Returns the rows of `activations` that are held out, at most `most`; null if there are none. */
+export function heldOutRows(
+  activations: Pick<LayerStatistic, "rows" | "origins">,
+  holdout: Holdout,
+  most: number,
+): Pick<LayerInputs, "firstRow" | "rowStep" | "rows"> | null {
+  const firstRow = fittedRows(activations, holdout);
+  const count = activations.rows - firstRow;
+  return count === 0 ? null : spread(firstRow, count, most);
+}
+
+/** At most `most` of `count` rows from `firstRow` on, evenly. */
+function spread(firstRow: number, count: number, most: number) {
+  const rowStep = Math.ceil(count / most);
+  return { firstRow, rowStep, rows: Math.ceil(count / rowStep) };
 }
 
 function placed(data: StatisticData, { fileOffset }: InputsOptions): StatisticData {
@@ -60,18 +111,11 @@ export function measuringInputs(
 ): { readonly inputs: LayerInputs; readonly on: MeasuredOn } | null {
   const { activations, hessian } = fields.get(layer) ?? {};
   if (activations !== undefined) {
-    const fitted = fittedRows(activations.rows, options.holdout);
-    const isHeldOut = fitted < activations.rows;
-    const first = isHeldOut ? fitted : 0, count = activations.rows - first;
-    const rowStep = Math.ceil(count / MEASURED_ROWS_MAX);
-    const rows = Math.ceil(count / rowStep);
+    const heldOut = heldOutRows(activations, options.holdout, MEASURED_ROWS_MAX);
+    const rows = heldOut ?? spread(0, activations.rows, MEASURED_ROWS_MAX);
     return {
-      inputs: rowsOf(
-        activations,
-        { statistic: "activations", firstRow: first, rowStep, rows },
-        options,
-      ),
-      on: isHeldOut ? "held-out rows" : "calibration rows",
+      inputs: rowsOf(activations, { statistic: "activations", ...rows }, options),
+      on: heldOut === null ? "calibration rows" : "held-out rows",
     };
   }
   if (hessian === undefined) return null;
@@ -109,6 +153,6 @@ export function scaleInput(
 }
 
 function fittedInputs(activations: LayerStatistic, options: InputsOptions): LayerInputs {
-  const rows = fittedRows(activations.rows, options.holdout);
+  const rows = fittedRows(activations, options.holdout);
   return rowsOf(activations, { statistic: "activations", firstRow: 0, rowStep: 1, rows }, options);
 }

@@ -29,7 +29,9 @@ export function qualityText(verdict: Verdict, plain: PlainRows | null): string {
     ? ` (${sqnrDb === null ? "exact" : `${sqnrDb.toFixed(1)} dB`})`
     : "";
   const baseline = plainError(verdict, plain);
+  const byDefault = measure === "w8a8" ? plain?.defaultW8a8 ?? null : null;
   return `${grade}: ${MEASURE_NAMES[measure]} ${formatPercent(error)}${decibels}` +
+    (byDefault === null ? "" : `, without data about ${formatPercent(byDefault)}`) +
     (baseline === null ? "" : `, plain rows ${baseline}`);
 }
 

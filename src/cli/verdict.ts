@@ -93,6 +93,8 @@ export interface VerdictJson {
     readonly sampled_rows: number;
     readonly rows: number;
   } | null;
+  /** Output error of the default without data; null if no inputs are known. */
+  readonly default_w8a8: number | null;
 }
 
 /** Returns the verdict for programs, beside what plain rows would have given. */
@@ -115,5 +117,6 @@ export function verdictJson(
       sampled_rows: plain.sampledRows,
       rows: plain.rows,
     },
+    default_w8a8: plain?.defaultW8a8 ?? null,
   };
 }

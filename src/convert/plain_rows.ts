@@ -1,9 +1,11 @@
 /**
- * What plain rows would have given: the errors of rounding to nearest with a scale per row, which a report
- * sets beside the errors of what was written. Measured on a sample of the rows of every layer, as a second
+ * What plain rows would have given, the errors of rounding to nearest with a scale per row, and what the
+ * default without data would have given: a report sets them beside the errors of what was written. Measured on a sample of the rows of every layer, as a second
  * conversion would be needed to measure all of them.
  */
 
+import { referenceKernels } from "../backend/reference/reference_kernels.ts";
+import { convrotGroupFor } from "../presets/official_rule.ts";
 import { calibrationOf } from "./prepare.ts";
 import { isFloatDType } from "../core/dtype.ts";
 import { elementBytes } from "../run/tasks.ts";
@@ -25,6 +27,8 @@ export interface PlainRows {
   readonly sqnrDb: number | null;
   /** Geometric mean of the output errors with int8 inputs; null if no inputs are known. */
   readonly w8a8: number | null;
+  /** The same of the default without data: rotated rows with searched scales. */
+  readonly defaultW8a8: number | null;
   /** How many rows of all layers were looked at. */
   readonly sampledRows: number;
   /** How many there are. */
@@ -62,7 +66,7 @@ export function plainRows(
     : null;
   using files = new InputFiles(model.paths);
   let error = 0, signal = 0, sampledRows = 0, allRows = 0;
-  const outputs: number[] = [];
+  const outputs: number[] = [], defaults: number[] = [];
   for (const layer of layers) {
     const tensor = tensors.get(layer.name);
     if (tensor === undefined || !isFloatDType(tensor.dtype)) return null;
@@ -73,6 +77,8 @@ export function plainRows(
       ? null
       : inputsOf(calibration, layer.name.replace(/\.weight$/, ""), options);
     const sums = new OutputSums(inputs);
+    const group = convrotGroupFor(cols, "auto");
+    const rotated = new OutputSums(inputs?.map((x) => rotatedRow(x, group)) ?? null);
     let layerError = 0, layerSignal = 0;
     for (let i = 0; i < count; i++) {
       const w = rowOf(files, tensor, Math.floor((i * rows) / count), cols);
@@ -81,20 +87,27 @@ export function plainRows(
         layerError += (w[j]! - rounded[j]!) ** 2;
         layerSignal += w[j]! ** 2;
       }
-      if (i < MAX_OUTPUTS) sums.add(w, rounded);
+      if (i >= MAX_OUTPUTS || inputs === null) continue;
+      sums.add(w, rounded);
+      const turned = rotatedRow(w, group);
+      rotated.add(turned, searchedRow(turned));
     }
     error += layerError * (rows / count);
     signal += layerSignal * (rows / count);
     sampledRows += count;
     allRows += rows;
-    const output = sums.error();
+    const output = sums.error(), byDefault = rotated.error();
     if (output !== null) outputs.push(output);
+    if (byDefault !== null) defaults.push(byDefault);
   }
   const measured = layers.filter(({ output }) => output?.w8a8 != null).length;
   return {
     relativeError: error === 0 ? 0 : Math.sqrt(error / signal),
     sqnrDb: error === 0 ? null : 10 * Math.log10(signal / error),
     w8a8: outputs.length === 0 || outputs.length < measured ? null : geometricMean(outputs),
+    defaultW8a8: defaults.length === 0 || defaults.length < measured
+      ? null
+      : geometricMean(defaults),
     sampledRows,
     rows: allRows,
   };
@@ -178,6 +191,26 @@ function roundedRow(row: Float32Array): Float32Array {
   for (const value of row) absmax = Math.max(absmax, Math.abs(value));
   const scale = Math.fround(Math.max(Math.fround(absmax / 127), 1e-30));
   return row.map((value) => scale * nearest(Math.fround(value / scale)));
+}
+
+/** Returns a row in the space of rotated codes; as it is if no group divides it. */
+function rotatedRow(row: Float32Array, groupSize: number | null): Float32Array {
+  const rotated = row.slice();
+  if (groupSize !== null) referenceKernels.rotate(rotated, groupSize);
+  return rotated;
+}
+
+/** Returns what a row is after rounding to nearest with a searched scale, as the default does. */
+function searchedRow(row: Float32Array): Float32Array {
+  const grid = { rows: 1, cols: row.length, groupRows: 1, groupCols: row.length };
+  const scales = new Float32Array(1), codes = new Int8Array(row.length);
+  const out = new Float32Array(row.length);
+  referenceKernels.absmax(scales, row, grid);
+  referenceKernels.scaleFromAbsmax(scales, scales);
+  referenceKernels.searchScale(scales, row, grid);
+  referenceKernels.quantize(codes, row, scales, grid);
+  referenceKernels.dequantize(out, codes, scales, grid);
+  return out;
 }
 
 /** Adding and taking away 1.5 * 2^23 in f32 rounds half to even. */

@@ -24,9 +24,9 @@ import {
   matchCalibration,
   unusedCalibration,
 } from "../calibration/calibration_match.ts";
-import { compensationBy } from "../calibration/compensation.ts";
+import { compensationBy, fittedPart } from "../calibration/compensation.ts";
 import { knownExperts, nameExperts, statisticsName } from "../calibration/expert_statistics.ts";
-import { fittedRows, type InputsOptions, scaleInput } from "../calibration/layer_inputs.ts";
+import { type InputsOptions, scaleInput } from "../calibration/layer_inputs.ts";
 import { idleOverrides } from "../plan/idle_overrides.ts";
 import { bankNotes } from "../plan/bank_notes.ts";
 import { familyBanks } from "../presets/banks.ts";
@@ -172,10 +172,8 @@ export function prepare(
       const data = statistic.data.kind === "file"
         ? { ...statistic.data, file: statistic.data.file + model.paths.length }
         : statistic.data;
-      const rows = statistic.statistic === "activations"
-        ? fittedRows(statistic.rows, options.calibrationHoldout)
-        : statistic.rows;
-      return compensationBy({ ...statistic, rows, data }, options, directions);
+      const { rows, heldOut } = fittedPart(statistic, options.calibrationHoldout);
+      return compensationBy({ ...statistic, rows, data }, options, directions, heldOut);
     },
     calibration,
     refuseOddScales,

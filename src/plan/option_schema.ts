@@ -162,7 +162,7 @@ export const OPTION_ENTRIES = {
   quip: v.optional(v.strictObject(QUIP_ENTRIES, anObject("quip"))),
   segments: v.optional(segments),
   calibrationPath: v.optional(v.nullable(path)),
-  calibrationHoldout: v.optional(number(0, 0.9)),
+  calibrationHoldout: v.optional(v.nullable(number(0, 0.9))),
   biasCorrection: v.optional(yesOrNo),
   staticActivations: v.optional(yesOrNo),
   calibrationLora: v.optional(v.nullable(path)),

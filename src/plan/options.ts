@@ -80,7 +80,7 @@ export interface ConvertOptions {
   /** Statistics of the layers' inputs; null: none. */
   readonly calibrationPath: string | null;
   /** Fraction of the activation rows, the last ones, that are only measured with: 0 to 0.9. */
-  readonly calibrationHoldout: number;
+  readonly calibrationHoldout: number | null;
   /** Correct biases for what rounding does to the mean output, where real inputs are known. */
   readonly biasCorrection: boolean;
   /** Write the `input_scale` of static activations, where the calibration data has it or inputs. */
@@ -148,7 +148,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   }),
   segments: null,
   calibrationPath: null,
-  calibrationHoldout: 0,
+  calibrationHoldout: null,
   biasCorrection: true,
   staticActivations: false,
   calibrationLora: null,

@@ -8,7 +8,7 @@ import {
   quantizedByWeight,
   runMeasures,
 } from "../convert/finish_layers.ts";
-import { measuringInputs } from "../calibration/layer_inputs.ts";
+import { type Holdout, measuringInputs } from "../calibration/layer_inputs.ts";
 import type { OutputErrors } from "../convert/output_errors.ts";
 import { storedMatrix, tensorsByName } from "../formats/stored_matrix.ts";
 import type { VerifyOptions } from "./verify.ts";
@@ -18,7 +18,7 @@ import type { WorkerPool } from "../run/workers/worker_pool.ts";
  * Returns the errors of all layers of `names` that the data has inputs or a Hessian of, by name of the
  * weight.
  *
- * @param options.holdout only the last rows are used, this fraction of them; 0: all.
+ * @param options.holdout only the rows that a conversion holds out are used; 0: all.
  */
 export async function measureAgainstSource(
   stored: ModelSource,
@@ -26,7 +26,7 @@ export async function measureAgainstSource(
   { names, calibration, holdout, pool, ...options }: VerifyOptions & {
     readonly names: readonly string[];
     readonly calibration: Calibration;
-    readonly holdout: number;
+    readonly holdout: Holdout;
     readonly pool: WorkerPool;
   },
 ): Promise<ReadonlyMap<string, OutputErrors>> {

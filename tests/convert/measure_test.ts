@@ -104,7 +104,8 @@ Deno.test("convertModel() measures the output error of the file on held-out rows
 Deno.test("convertModel() measures W8A8 as the runtime computes it, by plain arithmetic", async () => {
   const x = activations(32, 1), w = weights();
   await withLayer(rows(x), async (run) => {
-    const done = await run({ scaling: "row", method: "simple", biasCorrection: false });
+    const options = { method: "simple", biasCorrection: false, calibrationHoldout: 0 } as const;
+    const done = await run({ scaling: "row", ...options });
     const model = readModel(done.path);
     const codes = new Int8Array(model.get(NAME)!.data.slice().buffer);
     const scales = new Float32Array(model.get("blocks.0.lin.weight_scale")!.data.slice().buffer);

@@ -50,7 +50,14 @@ Deno.test("quantsmith --calibration-data tells output errors in table, events, r
   assert.equal(lines[0], "2 layers, worst first:");
   assert.match(lines[1]!, /^ *W8A16 +W8A8 +SQNR dB/);
   assert.ok(parseFloat(lines[2]!) >= parseFloat(lines[3]!), "worst layers come first");
-  assert.match(table.stdout, /calibration rows themselves.*\nbiases corrected: 2\n/);
+  assert.match(
+    table.stdout,
+    /rows of the calibration data that nothing was fitted to.*\nbiases corrected: 2\n/,
+  );
+  assert.match(
+    table.stderr,
+    /output error \(int8 inputs\) .*, without data about .*, plain rows about/,
+  );
   assert.match(table.stderr, /everything that was kept is equal to the source/);
   assert.doesNotMatch(table.stderr, /bias-differs/);
 
@@ -74,7 +81,9 @@ Deno.test("quantsmith --calibration-data tells output errors in table, events, r
   assert.equal(checked.code, 0, checked.stderr);
   const found = JSON.parse(checked.stdout);
   assert.equal(found.matches_source, true);
-  assert.equal(found.overall_output.on, "given rows");
+  assert.equal(found.overall_output.on, "held-out rows");
+  const all = await runCli([...verify, "--calibration-holdout", "0"]);
+  assert.equal(JSON.parse(all.stdout).overall_output.on, "given rows");
   assert.ok(found.overall_output.w8a8 > found.overall_output.w8a16);
   assert.deepEqual(
     found.problems.map(({ rule, severity }: Record<string, string>) => [rule, severity]),

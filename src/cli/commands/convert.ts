@@ -180,7 +180,8 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
           loras: lorasJson(start.loras),
         });
       },
-      measure: io.reportQuality || io.json || io.reportPath !== null,
+      measure: io.reportQuality || io.json || io.reportPath !== null ||
+        request.options.calibrationPath !== null,
       onMeasured: (layer) =>
         events?.measured({ name: layer.name, output: layer.output, bias: layer.bias }),
       onLayer: (layer) => {

@@ -10,6 +10,7 @@
 import { type Grid, groupCount } from "../../backend/backend.ts";
 import { choleskyScratchBytes } from "../../linalg/cholesky.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
+import type { MatrixF32 } from "../../linalg/matrix.ts";
 import { diagonalOf, type Hessian, hessianBlock, shrinkToDiagonal } from "../../linalg/hessian.ts";
 import { packedErrorsBytes } from "../../linalg/packed_factor.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
@@ -33,6 +34,7 @@ import {
   rowSpaceMeasures,
 } from "./guard_rows.ts";
 import { levelsBandBytes, quantizeLevelsBand } from "./gptq_levels_band.ts";
+import { guardByHeldOut, heldOutBytes, heldOutGuardBytes, loadHeldOut } from "./held_out_guard.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
 import { codeBlockSize, hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
@@ -82,6 +84,7 @@ function denseLayer(
   scales: LayerScales,
 ): Layer & { drop(): void } {
   const { linalg } = team;
+  const heldOut = loadHeldOut(team, task, compensation);
   const hessian = rotatedHessian(team, task, compensation);
   if (compensation.pairs !== 1) shrinkPairs(linalg, hessian, compensation.pairs);
   const guard = compensation.guarded ? diagonalOf(hessian) : null;
@@ -120,6 +123,7 @@ function denseLayer(
     share: largestShare(compensation),
     round: (context, own, rows) => roundRows(context, own, { ...placed, ...rows }),
     measures: (context, own) => fallback === null ? denseMeasures(context, own, factor) : null,
+    heldOut: fallback === null ? heldOut : null,
     drop: () => dropFactor(team, placed),
   };
 }
@@ -131,6 +135,7 @@ function layerInRowSpace(
   compensation: Compensation,
   { scales, blockCols }: { readonly scales: LayerScales; readonly blockCols: number },
 ): Layer & { drop(): void } {
+  const heldOut = loadHeldOut(team, task, compensation);
   const found = rowSpaceLayer(team, task, compensation, blockCols);
   const { factor } = found;
   if (team.linalg.team.index === 0) {
@@ -159,6 +164,7 @@ function layerInRowSpace(
     round: (_context, own, rows) =>
       factor === null ? gptqRows(own, toNearest, rows) : roundInRowSpace(own, factor, rows),
     measures: (context, own) => factor === null ? null : rowSpaceMeasures(context, own, factor),
+    heldOut: factor === null ? null : heldOut,
     drop: () => {},
   };
 }
@@ -195,6 +201,8 @@ interface Layer {
   round(context: ChunkContext, linalg: LinalgContext, rows: PlacedRows): void;
   /** How the errors of rows are measured; null: all are rounded to nearest, and nothing is to be held. */
   measures(context: ChunkContext, linalg: LinalgContext): RowMeasures | null;
+  /** Inputs that nothing was fitted to, f32 `[K, inputs]`; null: none, or all rows are rounded to nearest. */
+  readonly heldOut: MatrixF32 | null;
   /** The scale of the whole layer, where there is only one. */
   readonly oneScale: number | null;
   /** By what scales are those of least error after compensation; null: they are not. */
@@ -284,6 +292,9 @@ function quantizeBand(
     const measures = layer.measures(context, linalg);
     const lost = measures === null ? [] : guardRows(context, measures, guarded);
     for (const row of lost) nearest.add(row);
+    if (layer.heldOut !== null) {
+      for (const row of guardByHeldOut(context, linalg, layer.heldOut, guarded)) nearest.add(row);
+    }
     if (task.convrotGroupSize === null) restore();
     addErrors(context, task, { x, xhat, codes, scales, grid, stats, restore });
     writeCodes(context, task, rect, codes);
@@ -348,7 +359,8 @@ export function gptqSharedBytes(task: QuantizeTask, compensation: Compensation):
   const { cols } = task.source;
   const width = rowSpaceBlockCols(task);
   if (width !== null) {
-    return rowSpaceLayerBytes(task, compensation, width) + layerScalesBytes(task) + SLACK_BYTES;
+    return rowSpaceLayerBytes(task, compensation, width) + heldOutBytes(compensation) +
+      layerScalesBytes(task) + SLACK_BYTES;
   }
   const group = task.convrotGroupSize;
   const hessian = 8 * hessianElements(cols, group, compensation);
@@ -356,7 +368,7 @@ export function gptqSharedBytes(task: QuantizeTask, compensation: Compensation):
   const packed = feedsIntegers(task) ? packedBytes({ size: cols, blockSize }) : 0;
   // Inputs are let go before the factor is packed; scales may be searched before it and after.
   return hessian + Math.max(inputBytes(cols, compensation), packed + layerScalesBytes(task)) +
-    SLACK_BYTES;
+    heldOutBytes(compensation) + SLACK_BYTES;
 }
 
 /** Bytes of scratch that each worker takes in {@link gptqLayer}. */
@@ -372,6 +384,7 @@ export function gptqScratchBytes(task: QuantizeTask): number {
     const most = Math.max(
       rowSpaceScratchBytes(cols, inputs, width),
       rowSpaceGuardBytes(cols, inputs),
+      guardRowsBytes(cols, cols) + heldOutGuardBytes(task.compensation!),
     );
     return band + most + decodeScratchBytes(task.source, step) + 16 * cols + SLACK_BYTES;
   }
@@ -380,7 +393,7 @@ export function gptqScratchBytes(task: QuantizeTask): number {
     (feedsIntegers(task) ? packedErrorsBytes(step, cols) : 0);
   const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
   const factoring = 128 * cols + choleskyScratchBytes(cols) + directions;
-  const guarding = guardRowsBytes(cols, cols);
+  const guarding = guardRowsBytes(cols, cols) + heldOutGuardBytes(task.compensation!);
   return band + Math.max(rounding, guarding) + factoring + decodeScratchBytes(task.source, step) +
     SLACK_BYTES;
 }

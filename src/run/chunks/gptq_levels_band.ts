@@ -5,12 +5,14 @@
 
 import { bytesOf } from "../../core/bytes.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
+import type { MatrixF32 } from "../../linalg/matrix.ts";
 import type { GptqRows } from "../../quant/gptq.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { QuantizeTask, TaskLevels } from "../tasks.ts";
 import { SLOT } from "../layer_statistics.ts";
 import { type ChunkContext, takeNumbers } from "./chunk_context.ts";
 import { guardRows, type RowMeasures } from "./guard_rows.ts";
+import { guardByHeldOut } from "./held_out_guard.ts";
 import { levelBytes, loadTables, writeLevels } from "./levels_on_file.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
 import { addErrors, reportNonFinite } from "./quantize_chunk.ts";
@@ -24,6 +26,8 @@ export interface LevelsLayer {
   measures(context: ChunkContext, linalg: LinalgContext): RowMeasures | null;
   /** See `largestShare`. */
   readonly share: number;
+  /** Inputs that nothing was fitted to, f32 `[K, inputs]`; null: none, or all rows are rounded to nearest. */
+  readonly heldOut: MatrixF32 | null;
 }
 
 /** Reads, rounds and writes the rows of `rect`. */
@@ -65,12 +69,15 @@ export function quantizeLevelsBand(
     });
     const measures = layer.measures(context, linalg);
     const rounded = { weights: xhat, codes, scales, plain: scales, grid, share, levels };
-    const lost = measures === null ? [] : guardRows(context, measures, rounded);
+    const lost = new Set(measures === null ? [] : guardRows(context, measures, rounded));
+    if (layer.heldOut !== null) {
+      for (const row of guardByHeldOut(context, linalg, layer.heldOut, rounded)) lost.add(row);
+    }
     if (task.convrotGroupSize === null) restore();
     addErrors(context, task, { x, xhat, codes, scales, grid, stats, restore });
     writeLevels(context, task, rect, { levels: codes, choices, tables });
     context.slot.set(stats);
-    context.slot[SLOT.quantize.rowsToNearest] = lost.length;
+    context.slot[SLOT.quantize.rowsToNearest] = lost.size;
     context.write(bytesOf(scales), task.scalesOffsetBytes + 4 * rect.row);
   }
   scratch.release(mark);

@@ -87,26 +87,33 @@ export function guardRows(
     if (measure === null) continue;
     if (losersOf(SAMPLE_STRIDE, clear, measure).length === 0) return [];
   }
-  const across = cols / grid.groupCols;
-  const nearest: number[] = [];
-  for (const index of losersOf(1, share, exact)) {
-    if (scales !== plain) {
-      const own = plain.subarray(index * across, (index + 1) * across);
-      scales.set(own, index * across);
-    }
-    for (let row = index * unit; row < (index + 1) * unit; row++) {
-      const first = row * cols, end = first + cols;
-      const weights = rounded.weights.subarray(first, end);
-      const own = scalesOfRow(scales, grid, row);
-      nearestRow(context.kernels, rounded, row, {
-        codes: rounded.codes.subarray(first, end),
-        weights,
-        scales: own,
-      });
-      nearest.push(row);
-    }
+  const lost = losersOf(1, share, exact);
+  return roundToNearest(
+    context,
+    rounded,
+    lost.flatMap((index) => Array.from({ length: unit }, (_, k) => index * unit + k)),
+  );
+}
+
+/** Rounds `losers`, all rows of the groups they are in, to nearest. Returns them. */
+export function roundToNearest(
+  { kernels }: Pick<ChunkContext, "kernels">,
+  rounded: GuardedRows,
+  losers: number[],
+): number[] {
+  const { weights, codes, scales, plain, grid } = rounded;
+  const { cols } = grid;
+  for (const row of losers) {
+    const first = row * cols, end = first + cols;
+    const own = scalesOfRow(scales, grid, row);
+    if (scales !== plain) own.set(scalesOfRow(plain, grid, row));
+    nearestRow(kernels, rounded, row, {
+      codes: codes.subarray(first, end),
+      weights: weights.subarray(first, end),
+      scales: own,
+    });
   }
-  return nearest;
+  return losers;
 }
 
 /** Rounds row `row` to nearest. */
@@ -184,8 +191,11 @@ function scalesOfRow(scales: Float32Array, { cols, groupRows, groupCols }: Grid,
 /** Squared output errors of rows, or what they lie between; null: not to be had this way. */
 export type Measure = (errors: MatrixF32) => ObjectiveBounds | null;
 
-/** The squared output errors of some rows, as they are (at most) and rounded to nearest (at least). */
-function compareRows(
+/**
+ * The squared output errors of some rows, as they are (at most) and rounded to nearest (at least); null if
+ * `measure` has none.
+ */
+export function compareRows(
   { kernels, scratch }: Pick<ChunkContext, "kernels" | "scratch">,
   measure: Measure,
   rounded: GuardedRows,
