@@ -62,6 +62,24 @@ export async function bundleWeb(
   }
 }
 
+/** Writes a script that must be one file and no module: not all browsers take modules as service workers. */
+export async function bundleScript(stage: Stage, file: string, entry: string): Promise<void> {
+  try {
+    await build({
+      entryPoints: [entry],
+      outfile: file,
+      bundle: true,
+      format: "iife",
+      absWorkingDir: stage.path,
+      platform: "browser",
+      target: TARGET,
+      logLevel: "warning",
+    });
+  } finally {
+    await stop();
+  }
+}
+
 /** Puts the modules of `web/node` in the place of Node's. One without a counterpart is an error. */
 function browserModules({ path: root }: Stage): Plugin {
   return {

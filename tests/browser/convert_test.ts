@@ -95,7 +95,7 @@ browserTest("convert() takes shards with their index, in any order", async () =>
 browserTest(
   "convert() does all the work in one thread, and says so, if memory cannot be shared",
   async () => {
-    await using open = await openPage({ headers: {} });
+    await using open = await openPage({ isIsolated: false });
     assert.equal(await open.page.evaluate("crossOriginIsolated"), false);
     for (const { name, flags, ...run } of WAYS) {
       const expected = await hashByProgram(run.model[0]!, at("out.safetensors"), [
@@ -115,8 +115,8 @@ browserTest(
 browserTest("convert() leaves nothing and throws AbortError if it is cancelled", async () => {
   const large = at("large.safetensors");
   writeSyntheticModel(large, fluxLikeTensors(MODEL_SIZES.demo), { seed: 3 });
-  for (const headers of [undefined, {}]) {
-    await using open = await openPage(headers === undefined ? {} : { headers });
+  for (const isIsolated of [true, false]) {
+    await using open = await openPage({ isIsolated });
     await chooseFiles(open.page, [large]);
     for (const save of [false, true]) {
       const [name, left] = await open.page.evaluate(async (save) => {

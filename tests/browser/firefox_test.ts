@@ -29,13 +29,10 @@ Deno.test({
     ]);
     const byDefault = await hashByProgram(model, at("default.safetensors"), []);
     const gptq = await hashByProgram(small, at("gptq.safetensors"), ["--calibration-data", data]);
-    for (const headers of [undefined, {}]) {
-      await using open = await openPage({
-        kind: "firefox",
-        ...(headers === undefined ? {} : { headers }),
-      });
+    for (const isIsolated of [true, false]) {
+      await using open = await openPage({ kind: "firefox", isIsolated });
       const { page } = open;
-      assert.equal(await page.evaluate("crossOriginIsolated"), headers === undefined);
+      assert.equal(await page.evaluate("crossOriginIsolated"), isIsolated);
       const options = { method: "simple", scaling: "row" };
       const rows = await convertInPage(page, { model: [model], options });
       assert.equal(rows.error, null);

@@ -7,7 +7,7 @@ import process from "node:process";
 import puppeteer, { type Browser, type ElementHandle, type Page } from "puppeteer-core";
 import { Stage } from "../../scripts/support/stage.ts";
 import { buildSite } from "../../scripts/support/site.ts";
-import { PAGE_HEADERS, type PageServer, servePage } from "../../src/cli/ui/page_server.ts";
+import { type PageServer, servePage } from "../../src/cli/ui/page_server.ts";
 
 /** What browsers are called, by kind; an environment variable of that name in capitals goes first. */
 const PROGRAMS = {
@@ -40,8 +40,8 @@ export interface OpenPage extends AsyncDisposable {
 /** How a page is opened. */
 export interface OpenOptions {
   readonly kind?: BrowserKind;
-  /** Headers of the server instead of those of `quantsmith ui`. */
-  readonly headers?: Readonly<Record<string, string>>;
+  /** Whether the server isolates the page, as `quantsmith ui` does; default: true. */
+  readonly isIsolated?: boolean;
   readonly args?: readonly string[];
   /** Of the page, with a leading `?`. */
   readonly query?: string;
@@ -61,10 +61,15 @@ export async function siteFolder(): Promise<string> {
 }
 
 /** Opens the page in a browser without a window. */
-export async function openPage(
-  { kind = "chromium", headers = PAGE_HEADERS, args = [], query = "" }: OpenOptions = {},
-): Promise<OpenPage> {
-  const server: PageServer = await servePage(await siteFolder(), { port: 0, headers });
+export async function openPage(options: OpenOptions = {}): Promise<OpenPage> {
+  const { kind = "chromium", isIsolated = true, args = [] } = options;
+  // Without the headers it is asked not to help itself by its service worker.
+  const { query = isIsolated ? "" : "?isolate=off" } = options;
+  const folder = await siteFolder();
+  const server: PageServer = await servePage(folder, {
+    port: 0,
+    ...(isIsolated ? {} : { headersOf: () => ({}) }),
+  });
   const browser = await puppeteer.launch({
     browser: kind === "chromium" ? "chrome" : "firefox",
     executablePath: findBrowser(kind)!,

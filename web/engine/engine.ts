@@ -22,6 +22,10 @@ const scope = globalThis as unknown as {
 
 const abort = new AbortController();
 
+// Browsers hide the name from pages that are not isolated; memory of one thread has it all the same.
+(globalThis as { SharedArrayBuffer?: unknown }).SharedArrayBuffer ??=
+  new WebAssembly.Memory({ initial: 0, maximum: 0, shared: true }).buffer.constructor;
+
 scope.onmessage = ({ data }) => {
   if (data.kind === "abort") abort.abort();
   else {
@@ -104,9 +108,6 @@ async function startDisk({ files, place, freeBytes }: ConvertJob): Promise<JobDi
 
 /** Without shared memory one thread does everything, and the disk is its own. */
 async function ownDisk({ files, place, freeBytes }: ConvertJob): Promise<JobDisk> {
-  // Browsers hide the name from pages that are not isolated; memory of one thread has it all the same.
-  (globalThis as { SharedArrayBuffer?: unknown }).SharedArrayBuffer ??=
-    new WebAssembly.Memory({ initial: 0, maximum: 0, shared: true }).buffer.constructor;
   const disk = new Disk(await openStore(place));
   mount(files, doorOf(disk));
   setDisk({ connect: null, free: freeBytes });

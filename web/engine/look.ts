@@ -5,6 +5,7 @@ import { prepare } from "../../src/convert/prepare.ts";
 import { resolveOptions } from "../../src/plan/resolve_options.ts";
 import { openModel, TensorReader } from "../../src/safetensors/reader.ts";
 import { planFacts } from "./plan_facts.ts";
+import { sampleError } from "./sample_error.ts";
 import type { Job, Look } from "./protocol.ts";
 
 /**
@@ -29,7 +30,14 @@ export function look({ model: path, options: given }: Job): Look {
   try {
     const options = resolveOptions(given, { what: "quantsmith.convert" });
     const { plan, notes, loras } = prepare(model, options);
-    const shown = planFacts(plan, { model: path, options, notes, loras, outputName: null });
+    const shown = planFacts(plan, {
+      model: path,
+      options,
+      notes,
+      loras,
+      outputName: null,
+      expectedError: sampleError(model, plan, options),
+    });
     return { ...facts, plan: shown, refusal: null };
   } catch (error) {
     if (!(error instanceof Error)) throw error;

@@ -12,12 +12,13 @@ import type { PlanFacts } from "./protocol.ts";
 /** Returns what a page shows of `plan`. */
 export function planFacts(
   plan: Plan,
-  { model, options, notes, loras, outputName }: {
+  { model, options, notes, loras, outputName, expectedError }: {
     model: string;
     options: ConvertOptions;
     notes: readonly string[];
     loras: readonly LoraReport[];
     outputName: string | null;
+    expectedError: number | null;
   },
 ): PlanFacts {
   const { totals } = plan;
@@ -29,7 +30,7 @@ export function planFacts(
     remove: totals.remove,
     inputBytes: totals.inputBytes,
     outputBytes: totals.outputBytes,
-    weightBytes: totals.outputBytes,
+    expectedError,
     method: methodOf(plan, options),
     notes,
     loras: loras.map(loraLine),

@@ -60,8 +60,8 @@ export interface PlanFacts {
   readonly remove: number;
   readonly inputBytes: number;
   readonly outputBytes: number;
-  /** Bytes of weights in memory while the model runs: what it takes of the graphics card, without the rest. */
-  readonly weightBytes: number;
+  /** Relative error of the weights, about, from a few rows; null if that cannot be told before the work. */
+  readonly expectedError: number | null;
   readonly method: string;
   readonly notes: readonly string[];
   readonly loras: readonly string[];
@@ -110,8 +110,12 @@ export interface Summary {
   /** Of all weights together; null if nothing was quantized, or without any error. */
   readonly sqnrDb: number | null;
   readonly relativeError: number | null;
+  /** How good it is, in a line; null if nothing was quantized. */
+  readonly quality: string | null;
   /** Error of outputs on the calibration data; null without. */
   readonly outputError: number | null;
+  /** What to do with the file in ComfyUI. */
+  readonly next: string;
   /** What `verify` says; null: it was not asked. */
   readonly verified: Verdict | null;
   /** The page of `--report`; null: not asked for. */

@@ -2,6 +2,9 @@
 
 import { chooseGpu } from "../../src/run/workers/choose_gpu.ts";
 import { convertModel, type ConvertResult } from "../../src/convert/convert.ts";
+import { qualityText } from "../../src/cli/closing.ts";
+import { nextStep } from "../../src/cli/next_step.ts";
+import { verdictOf } from "../../src/cli/verdict.ts";
 import { overallOutput } from "../../src/convert/output_errors.ts";
 import { methodOf } from "../../src/cli/method_line.ts";
 import { codeHistogram } from "../../src/cli/report/code_histogram.ts";
@@ -11,7 +14,7 @@ import { verifyOutput } from "../../src/cli/verify_output.ts";
 import type { CommandContext } from "../../src/cli/context.ts";
 import { versionLine } from "../../src/cli/version.ts";
 import { overallErrors } from "../../src/run/layer_statistics.ts";
-import { plainRows } from "../../src/convert/plain_rows.ts";
+import { type PlainRows, plainRows } from "../../src/convert/plain_rows.ts";
 import type { ConvertOptions } from "../../src/plan/options.ts";
 import { RUN_DEFAULTS } from "../../src/plan/options.ts";
 import { resolveOptions } from "../../src/plan/resolve_options.ts";
@@ -64,7 +67,7 @@ export async function runJob(job: ConvertJob, context: JobContext): Promise<Summ
     keepsJournal: false,
     program: versionLine(),
     onPlan: ({ plan, notes, loras, workers, gpu: adapter }) => {
-      const facts = planFacts(plan, { ...job, options, notes, loras });
+      const facts = planFacts(plan, { ...job, options, notes, loras, expectedError: null });
       tell({ type: "start", workers, gpu: adapter, output: facts.outputName, plan: facts });
       for (const message of notes) tell({ type: "warning", message });
     },
@@ -73,11 +76,11 @@ export async function runJob(job: ConvertJob, context: JobContext): Promise<Summ
     onProgress: (progress) => tell({ type: "progress", ...progress }),
   });
   if (job.verify) tell({ type: "verifying" });
-  const verified = job.verify ? await verdictOf(result, { job, options, context }) : null;
+  const verified = job.verify ? await checkOf(result, { job, options, context }) : null;
   return summaryOf(result, { job, options, verified });
 }
 
-async function verdictOf(
+async function checkOf(
   result: ConvertResult,
   { job, options, context }: { job: ConvertJob; options: ConvertOptions; context: JobContext },
 ): Promise<Verdict> {
@@ -105,7 +108,9 @@ function summaryOf(
   const overall = overallErrors(result.layers);
   const output = overallOutput(result.layers);
   const { totals } = result.plan;
-  const report = job.report ? reportOf(result, { job, options }) : null;
+  const verdict = verdictOf(result.layers);
+  const plain = plainRows(openModel(job.model), result.layers, options);
+  const report = job.report ? reportOf(result, { job, options, plain }) : null;
   return {
     output: result.output.slice(OUTPUT_FOLDER.length + 1),
     elapsedMs: result.elapsedMs,
@@ -115,6 +120,8 @@ function summaryOf(
     sqnrDb: overall?.sqnrDb ?? null,
     relativeError: overall?.relativeError ?? null,
     outputError: output === null ? null : output.w8a8 ?? output.w8a16,
+    quality: verdict === null ? null : qualityText(verdict, plain),
+    next: nextStep(result.plan, result.output.slice(OUTPUT_FOLDER.length + 1)),
     verified,
     reportHtml: report === null ? null : pageOf(result, report),
     report,
@@ -123,7 +130,11 @@ function summaryOf(
 
 function reportOf(
   result: ConvertResult,
-  { job, options }: { job: ConvertJob; options: ConvertOptions },
+  { job, options, plain }: {
+    job: ConvertJob;
+    options: ConvertOptions;
+    plain: PlainRows | null;
+  },
 ): ReportJson {
   return conversionReport(result, {
     input: job.model,
@@ -132,7 +143,7 @@ function reportOf(
     method: methodOf(result.plan, options).replace(/^method: /, ""),
     calibration: options.calibrationPath ?? options.calibrationLora,
     thresholdDb: RUN_DEFAULTS.qualityThresholdDb,
-    plain: plainRows(openModel(job.model), result.layers, options),
+    plain,
     program: versionLine(),
     created: new Date(),
   });

@@ -45,11 +45,15 @@ export function pageOf({ title, body, data }: PageParts): string {
 <body>
 ${body}
 <script type="application/json" id="data">${asScript(JSON.stringify(data))}</script>
-<script>${asScript(chartScript)}</script>
-<script>${asScript(pageScript)}</script>
+${chartScripts().map((script) => `<script>${script}</script>`).join("\n")}
 </body>
 </html>
 `;
+}
+
+/** The scripts of every page, as they stand in it: who shows pages in a page allows these and no others. */
+export function chartScripts(): string[] {
+  return [chartScript, pageScript].map(asScript);
 }
 
 /** Returns text as HTML. Names come from files of strangers. */

@@ -7,6 +7,7 @@ import { createServer, type Server } from "node:http";
 import { readdirSync, readFileSync } from "node:fs";
 import type { AddressInfo } from "node:net";
 import { extname, join } from "node:path";
+import { pageHeaders } from "./page_headers.ts";
 
 /** Only this machine. */
 const HOST = "127.0.0.1";
@@ -19,16 +20,6 @@ const TYPES: Readonly<Record<string, string>> = {
   ".txt": "text/plain; charset=utf-8",
 };
 
-/** With the first two a browser gives a page shared memory; `web/page/service_worker.ts` has them as well. */
-export const PAGE_HEADERS: Readonly<Record<string, string>> = Object.freeze({
-  "Cross-Origin-Opener-Policy": "same-origin",
-  "Cross-Origin-Embedder-Policy": "require-corp",
-  "Cross-Origin-Resource-Policy": "same-origin",
-  "Referrer-Policy": "no-referrer",
-  "X-Content-Type-Options": "nosniff",
-  "Cache-Control": "no-cache",
-});
-
 /** A server at work. */
 export interface PageServer {
   /** Where the page is. */
@@ -40,14 +31,14 @@ export interface PageServer {
  * Serves the files of `folder`.
  *
  * @param folder what `deno task build:web` built.
- * @param options `port`: 0 takes a free one; `headers`: instead of {@link PAGE_HEADERS}.
+ * @param options `port`: 0 takes a free one; `headersOf`: of each file, instead of those of `pageHeaders`.
  * @throws Error if the folder cannot be read, or the port is taken.
  */
 export async function servePage(
   folder: string,
-  { port, headers = PAGE_HEADERS }: {
+  { port, headersOf = pageHeaders }: {
     readonly port: number;
-    readonly headers?: Readonly<Record<string, string>>;
+    readonly headersOf?: (name: string) => Readonly<Record<string, string>>;
   },
 ): Promise<PageServer> {
   // Only what is there now has an address: no path of a request reaches the disk.
@@ -68,7 +59,7 @@ export async function servePage(
       return;
     }
     const type = TYPES[extname(name!)] ?? "application/octet-stream";
-    response.writeHead(200, { ...headers, "Content-Type": type });
+    response.writeHead(200, { ...headersOf(name!), "Content-Type": type });
     response.end(method === "HEAD" ? undefined : readFileSync(join(folder, name!)));
   });
   await new Promise<void>((resolve, reject) => {
