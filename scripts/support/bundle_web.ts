@@ -1,5 +1,6 @@
 /** Bundles what runs in a browser, with the modules of `node:` replaced by those of `web/node`. */
 
+import fs from "node:fs";
 import path from "node:path";
 import { build, type Metafile, type Plugin, stop } from "esbuild";
 import { textImports } from "./bundle.ts";
@@ -80,11 +81,30 @@ export async function bundleScript(stage: Stage, file: string, entry: string): P
   }
 }
 
-/** Puts the modules of `web/node` in the place of Node's. One without a counterpart is an error. */
+/**
+ * Puts the modules of `web/node` in the place of Node's. One without a counterpart is an error; a function that
+ * a counterpart lacks fails if it is called.
+ */
 function browserModules({ path: root }: Stage): Plugin {
   return {
     name: "browser modules",
     setup(build) {
+      const byFile = new Map(
+        Object.entries(MODULES).map(([name, file]) => [path.join(root, "web/node", file), name]),
+      );
+      build.onLoad({ filter: /[\\/]web[\\/]node[\\/][a-z_]+\.ts$/ }, async ({ path: file }) => {
+        const name = byFile.get(file);
+        const source = fs.readFileSync(file, "utf8");
+        if (name === undefined || !name.startsWith("node:")) return null;
+        const lacking = lackingExports(source, await import(name));
+        const absent = lacking.map((each) =>
+          `export const ${each} = absent("${each} of ${name}");`
+        );
+        return {
+          contents: [source, 'import { absent } from "./absent.ts";', ...absent].join("\n"),
+          loader: "ts",
+        };
+      });
       build.onResolve({ filter: /^(node:|@huggingface\/hub$)/ }, ({ path: name, importer }) => {
         const file = MODULES[name];
         if (file === undefined) {
@@ -97,4 +117,18 @@ function browserModules({ path: root }: Stage): Plugin {
       });
     },
   };
+}
+
+/** Names that `module` exports and `source` does not declare. */
+function lackingExports(source: string, module: object): string[] {
+  const own = new Set(
+    [...source.matchAll(/^(?:export )?(?:async )?(?:function|const|class) (\w+)/gm)].map(([, n]) =>
+      n!
+    ),
+  );
+  for (const [, names] of source.matchAll(/^export const \{([^}]*)\}/gm)) {
+    for (const name of names!.split(",")) own.add(name.trim());
+  }
+  return Object.keys(module).filter((name) => /^[A-Za-z_]\w*$/.test(name) && !own.has(name))
+    .filter((name) => name !== "default");
 }

@@ -183,11 +183,6 @@ export function renameSync(from: string, to: string): void {
   ask({ op: "rename", from: absolute(from), to: absolute(to) });
 }
 
-/** Second names are for outputs that replace others: a page has one output, which replaces nothing. */
-export function linkSync(): void {
-  throw new FileError("ENOSYS", "a page gives no file a second name");
-}
-
 export function unlinkSync(path: string): void {
   ask({ op: "remove", path: absolute(path) });
 }
