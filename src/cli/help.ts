@@ -43,6 +43,7 @@ export const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = 
   ["presets", "list | show NAME | detect FILE", "the model families, and which one a file is"],
   ["completions", "bash | zsh | fish | powershell", "completions for a shell"],
   ["doctor", "", "what can compute here, whether it does so rightly, which flags suit it"],
+  ["ui", "", "a page in your browser that converts, on this machine only"],
 ];
 
 /** More on a subcommand than its line in the list. */

@@ -29,6 +29,7 @@ const MOST_WORDS: Readonly<Partial<Record<CommandName, number>>> = {
   edit: 2,
   migrate: 2,
   doctor: 0,
+  ui: 0,
   completions: 1,
 };
 

@@ -180,6 +180,10 @@ async function runCommand(parsed: Parsed, context: CommandContext): Promise<numb
       const { doctorCommand } = await import("./commands/doctor.ts");
       return await doctorCommand(parsed, context);
     }
+    case "ui": {
+      const { uiCommand } = await import("./commands/ui.ts");
+      return await uiCommand(parsed, context);
+    }
     case "completions": {
       const { completionsCommand } = await import("./completions.ts");
       return completionsCommand(parsed, context);

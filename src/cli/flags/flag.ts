@@ -17,6 +17,7 @@ export const COMMANDS = Object.freeze(
     "migrate",
     "presets",
     "doctor",
+    "ui",
     "completions",
   ] as const,
 );

@@ -8,7 +8,7 @@ const EDITING: readonly CommandName[] = ["edit", "migrate"];
 const WORKING: readonly CommandName[] = ["convert", "verify", "dequantize", ...EDITING];
 const READING: readonly CommandName[] = [...WORKING, "inspect", "calibrate"];
 const RUNNING: readonly CommandName[] = [...READING, "presets", "doctor", "join", "compare"];
-const EVERY: readonly CommandName[] = [...RUNNING, "completions", "batch"];
+const EVERY: readonly CommandName[] = [...RUNNING, "completions", "batch", "ui"];
 
 export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
   ...section({ page: "standard", theme: "Files" }, [
@@ -298,6 +298,20 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: BOOL,
       help: "the CPU, one chunk at a time",
       commands: WORKING,
+    },
+    {
+      name: "port",
+      type: { kind: "int", min: 0, max: 65535 },
+      defaultNote: "a free one",
+      help: "port of the page on 127.0.0.1",
+      commands: ["ui"],
+    },
+    {
+      name: "open",
+      type: BOOL,
+      default: true,
+      help: "open the page in the browser",
+      commands: ["ui"],
     },
     {
       name: "json",
