@@ -22,6 +22,9 @@ export function npmManifest(): Readonly<Record<string, unknown>> {
       "./package.json": "./package.json",
     },
     files: ["bin", "lib", "man", "types", "CHANGELOG.md", "THIRD_PARTY_LICENSES"],
+    // For `--device gpu` on Node. Not by itself: it holds the builds for all systems, 130 MB.
+    peerDependencies: { webgpu: ">=0.6.2" },
+    peerDependenciesMeta: { webgpu: { optional: true } },
     engines: { node: `>=${OLDEST_NODE}`, bun: ">=1.2" },
   };
 }

@@ -121,7 +121,7 @@ async function dispatch(
   const parsed = parseArgs(args);
   if (parsed.string("device") === "gpu") {
     const { needsDeno, runInDeno } = await import("./run_in_deno.ts");
-    if (needsDeno(parsed)) return await runInDeno({ args, program, stderr: context.stderr });
+    if (await needsDeno(parsed)) return await runInDeno({ args, program, stderr: context.stderr });
   }
   return await runCommand(parsed, context);
 }

@@ -1,4 +1,7 @@
-/** A run that needs a GPU, in a runtime without WebGPU: Deno has it, so the same program runs there. */
+/**
+ * A run that needs a GPU, in a runtime without WebGPU: Deno has it, so the same program runs there. Node has it
+ * if the package `webgpu` is installed.
+ */
 
 import { spawn, spawnSync } from "node:child_process";
 import { constants } from "node:os";
@@ -18,8 +21,8 @@ export interface DenoRun {
 }
 
 /** Whether `parsed` asks for a GPU, and this runtime has no way to one. */
-export function needsDeno(parsed: Parsed): boolean {
-  return parsed.string("device") === "gpu" && !parsed.bool("low-memory") && !hasWebGpu();
+export async function needsDeno(parsed: Parsed): Promise<boolean> {
+  return parsed.string("device") === "gpu" && !parsed.bool("low-memory") && !await hasWebGpu();
 }
 
 /**
@@ -40,6 +43,7 @@ export async function runInDeno({ args, program, stderr }: DenoRun): Promise<num
     throw new DeviceError(
       `Cannot use a GPU: ${runtime} has no WebGPU, Deno has: install it ` +
         "(`npm install -g deno`, or https://deno.com), then run the same command again; " +
+        (runtime === "Node" ? "or install the package `webgpu` beside this program; " : "") +
         "or take --device cpu",
     );
   }

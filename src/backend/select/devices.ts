@@ -62,7 +62,7 @@ export async function inspectDevices(options: InspectOptions): Promise<Devices> 
     options.onAdapter?.(describeAdapter(adapter));
     adapters.push(await tryAdapter(adapter, cpu, options));
   }
-  return { cpuChunkMs: cpu?.chunkMs ?? null, hasWebGpu: hasWebGpu(), adapters };
+  return { cpuChunkMs: cpu?.chunkMs ?? null, hasWebGpu: await hasWebGpu(), adapters };
 }
 
 async function tryAdapter(

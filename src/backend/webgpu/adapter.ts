@@ -2,6 +2,7 @@
 
 import process from "node:process";
 import { tmpdir } from "node:os";
+import { ownWebGpu, provideWebGpu } from "./provide_webgpu.ts";
 
 /** What is known of an adapter, for people and for choices. */
 export interface AdapterInfo {
@@ -60,23 +61,22 @@ export async function findAdapters(): Promise<readonly GPUAdapter[]> {
   return [...found.values()];
 }
 
-/** Whether the runtime has WebGPU at all, with an adapter or without. */
-export function hasWebGpu(): boolean {
-  return (globalThis.navigator as Navigator | undefined)?.gpu !== undefined;
+/** Whether there is WebGPU here at all, with an adapter or without. */
+export async function hasWebGpu(): Promise<boolean> {
+  return await provideWebGpu() !== null;
 }
 
 async function request(wish: GPURequestAdapterOptions): Promise<GPUAdapter | null> {
-  const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
-  if (gpu === undefined) return null;
   // Without it, drivers of Mesa complain on stderr; where it points does not matter for computing.
   process.env["XDG_RUNTIME_DIR"] ??= tmpdir();
+  const gpu = await provideWebGpu();
+  if (gpu === null) return null;
   return await gpu.requestAdapter(wish);
 }
 
 /** Whether WGSL has the optional `feature` here; false too where there is no WebGPU. */
 export function hasLanguageFeature(feature: string): boolean {
-  const gpu = (globalThis.navigator as Navigator | undefined)?.gpu;
-  return gpu?.wgslLanguageFeatures.has(feature) ?? false;
+  return ownWebGpu()?.wgslLanguageFeatures.has(feature) ?? false;
 }
 
 /** What `adapter` says of itself. */

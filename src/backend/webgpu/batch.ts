@@ -9,6 +9,7 @@ import { bytesOf } from "../../core/bytes.ts";
 import { DeviceError } from "../../core/errors.ts";
 import type { Gpu } from "./device.ts";
 import { bufferBytes, dispatchSize, packParams, type Shader } from "./shader.ts";
+import { uploadable } from "./provide_webgpu.ts";
 import { elapsedMs, startTimer, type Timer, TIMER_BYTES } from "./timer.ts";
 
 /** A buffer of a batch, from when it runs until it is done. */
@@ -243,11 +244,9 @@ interface Staging {
 
 /** Writes the bytes of `view` to a buffer, whole words at a time: a last part of one is filled with zeros. */
 function upload(queue: GPUQueue, buffer: GPUBuffer, view: ArrayBufferView): void {
-  const bytes = bytesOf(view);
+  const bytes = uploadable(view);
   const whole = bytes.length - bytes.length % 4;
-  // Takes views of shared memory too, which the type leaves out.
-  const source = bytes as Uint8Array<ArrayBuffer>;
-  if (whole > 0) queue.writeBuffer(buffer, 0, source, 0, whole);
+  if (whole > 0) queue.writeBuffer(buffer, 0, bytes, 0, whole);
   if (whole === bytes.length) return;
   const rest = new Uint8Array(4);
   rest.set(bytes.subarray(whole));

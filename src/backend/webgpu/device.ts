@@ -9,7 +9,7 @@ import { Deadlines } from "./deadlines.ts";
 import type { Shader } from "./shader.ts";
 
 /** Features that are used where the adapter has them. */
-const WANTED_FEATURES: readonly GPUFeatureName[] = ["shader-f16", "timestamp-query"];
+const WANTED_FEATURES: readonly GPUFeatureName[] = ["timestamp-query"];
 
 /** How a device may fail: it is lost, has no memory left, or does not compile a shader. */
 export type Fault = "lost" | "memory" | "shader";

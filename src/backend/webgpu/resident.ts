@@ -3,6 +3,7 @@
 import { DeviceError } from "../../core/errors.ts";
 import type { ResidentSlot } from "./batch.ts";
 import type { Gpu } from "./device.ts";
+import { uploadable } from "./provide_webgpu.ts";
 import { bufferBytes } from "./shader.ts";
 
 /**
@@ -25,8 +26,7 @@ export function createResident(
   try {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_DST | GPUBufferUsage.COPY_SRC;
     buffer = device.createBuffer({ label, size: bufferBytes(bytes), usage });
-    // Takes views of shared memory too, which the type leaves out.
-    if (view !== null) device.queue.writeBuffer(buffer, 0, view as Float32Array<ArrayBuffer>);
+    if (view !== null) device.queue.writeBuffer(buffer, 0, uploadable(view));
   } finally {
     scopes = Promise.all([device.popErrorScope(), device.popErrorScope(), device.popErrorScope()]);
   }

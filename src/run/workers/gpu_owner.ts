@@ -12,6 +12,7 @@ import { DeviceError } from "../../core/errors.ts";
 import { plainError } from "../../core/plain_error.ts";
 import { findAdapter } from "../../backend/webgpu/adapter.ts";
 import { Gpu } from "../../backend/webgpu/device.ts";
+import { ownWebGpu } from "../../backend/webgpu/provide_webgpu.ts";
 import { problemsOf, selfTest, testedKernels } from "../../backend/webgpu/self_test.ts";
 import { referenceLinalg } from "../../backend/reference/linalg/reference_linalg.ts";
 import { referenceKernels } from "../../backend/reference/reference_kernels.ts";
@@ -104,10 +105,10 @@ async function distrustOf(
 }
 
 function whyNone(): string {
-  const hasWebGpu = (globalThis.navigator as Navigator | undefined)?.gpu !== undefined;
-  return hasWebGpu
+  return ownWebGpu() !== null
     ? "there is no adapter, so no driver that WebGPU can use; `--device cpu` does without"
-    : "this runtime has no WebGPU, Deno has; `--device cpu` does without";
+    : "this runtime has no WebGPU, Deno has, and Node with the package `webgpu`; " +
+      "`--device cpu` does without";
 }
 
 class GpuOwner {

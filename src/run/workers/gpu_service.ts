@@ -154,11 +154,11 @@ export class GpuService {
    */
   async prove(work: readonly GpuWork[]): Promise<boolean> {
     if (work.length > 0 && this.#failure === null) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      this.#proven = resolve;
-      const message: GpuMessage = { kind: "prove", work };
-      this.#worker.postMessage(message);
-      await promise;
+      await new Promise<void>((resolve) => {
+        this.#proven = resolve;
+        const message: GpuMessage = { kind: "prove", work };
+        this.#worker.postMessage(message);
+      });
     }
     return this.#failure === null;
   }
