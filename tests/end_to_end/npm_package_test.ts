@@ -5,7 +5,15 @@
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:http";
 import { delimiter, dirname, join } from "node:path";
 import process from "node:process";
@@ -14,6 +22,7 @@ import { findBun } from "../../scripts/support/find_bun.ts";
 import { VERSION } from "../../src/core/version.ts";
 import { everyMethod, writeCalibration, writeSmallModel } from "../support/method_model.ts";
 import { bytesOfFile, temporaryFolder } from "../support/model_files.ts";
+import { type Dawn, findDawn } from "../support/dawn.ts";
 import { runCli } from "../support/run_cli.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -231,6 +240,36 @@ Deno.test("--device gpu on Node runs in Deno, or says how to get it", () => {
     /^error: Cannot use a GPU: Node has no WebGPU.*npm install -g deno.*\n$/,
   );
 });
+
+const dawn = findDawn({ installs: false });
+if (typeof dawn === "string") console.warn(`ignored: the GPU on Node, as ${dawn}`);
+
+Deno.test({
+  name: "--device gpu on Node computes by the package webgpu where it is installed, the same bytes",
+  ignore: typeof dawn === "string",
+  async fn() {
+    const { folder: packages, env } = dawn as Dawn, out = join(folder.path, "dawn.safetensors");
+    const beside = join(place, "node_modules/webgpu");
+    symlinkSync(join(packages, "node_modules/webgpu"), beside, "junction");
+    try {
+      const args = [input, out, "--device", "gpu", "--json"];
+      const { code, stdout, stderr } = run("node", [bin, ...args], { ...env, PATH: nodeOnly() });
+      assert.equal(code, 0, stderr);
+      const events = stdout.trim().split("\n").map((line) => JSON.parse(line));
+      const { gpu } = events.find(({ event }) => event === "done");
+      assert.equal(gpu.failure, null);
+      assert(gpu.operations > 0);
+      assert.deepEqual(bytesOfFile(out), await expectedBytes([]));
+    } finally {
+      unlinkSync(beside);
+    }
+  },
+});
+
+/** A PATH without Deno. */
+function nodeOnly(): string {
+  return [dirname(mustRun("node", ["-p", "process.execPath"]).trim()), "/bin"].join(delimiter);
+}
 
 const TYPES = ["text/plain; charset=utf-8", "application/octet-stream", "text/javascript", null];
 for (const type of TYPES) {

@@ -9,10 +9,13 @@ import process from "node:process";
 const PACKAGE: string = "webgpu";
 
 /** What the package exports. */
-interface Dawn {
+export interface Dawn {
   create(options: readonly string[]): GPU;
   readonly globals: Readonly<Record<string, unknown>>;
 }
+
+/** Whether views of shared memory must be copied first: Deno takes them as they are, Dawn crashes on them. */
+let copiesShared = !("Deno" in globalThis);
 
 /** The runtime's WebGPU; null where it has none. */
 export function ownWebGpu(): GPU | null {
@@ -32,6 +35,12 @@ export async function provideWebGpu(): Promise<GPU | null> {
   } catch {
     return null; // not installed, or not for this system
   }
+  return installDawn(dawn);
+}
+
+/** Makes `dawn` the WebGPU of this thread, with the globals that belong to it. */
+export function installDawn(dawn: Dawn): GPU {
+  copiesShared = true;
   Object.assign(globalThis, dawn.globals);
   const gpu = dawn.create([]);
   const navigator = globalThis.navigator as Navigator | undefined;
@@ -47,13 +56,12 @@ function isNode(): boolean {
 }
 
 /**
- * Returns `view` as `writeBuffer` takes it. Where it lies in shared memory that is a copy, but for Deno, which
- * takes it as it is; the package crashes on it.
+ * Returns `view` as `writeBuffer` takes it: for shared memory that may be a copy.
  */
 export function uploadable(view: ArrayBufferView): Uint8Array<ArrayBuffer> {
   const { buffer, byteOffset, byteLength } = view;
   const bytes = new Uint8Array(buffer as ArrayBuffer, byteOffset, byteLength);
   const isShared = typeof SharedArrayBuffer !== "undefined" &&
     (buffer as ArrayBufferLike) instanceof SharedArrayBuffer;
-  return isShared && !("Deno" in globalThis) ? bytes.slice() : bytes;
+  return isShared && copiesShared ? bytes.slice() : bytes;
 }

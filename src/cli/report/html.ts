@@ -232,7 +232,12 @@ ${charts.join("\n")}
 /** Tensors that were kept, by why; vectors are counted, matrices are listed in groups. */
 function keptPart(kept: readonly KeptJson[]): string[] {
   if (kept.length === 0) return [];
-  const reasons = Map.groupBy(kept, ({ action, reason }) => `${action}: ${reason}`);
+  // Not by Map.groupBy: Node 20 has none.
+  const reasons = new Map<string, KeptJson[]>();
+  for (const tensor of kept) {
+    const reason = `${tensor.action}: ${tensor.reason}`;
+    reasons.set(reason, [...reasons.get(reason) ?? [], tensor]);
+  }
   const rows = [...reasons].map(([reason, tensors]) => {
     const names = [...byKind(tensors).keys()];
     const shown = names.slice(0, 3).join(", ");
