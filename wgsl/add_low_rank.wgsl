@@ -5,7 +5,8 @@
 // row-major. A workgroup a tile of 64 x 64, an invocation 4 x 4 of it; 16 terms at a time lie in the memory of the workgroup.
 // Tail: what is beyond the end is worked out as zeros and not written; terms beyond rank are left out.
 // NaN and infinity spread as in f32.
-// Class: exact, where the device keeps subnormal numbers: products are kept from being fused with sums.
+// Class: exact but for subnormal numbers: `keep` (lib/exact.wgsl) keeps products from being fused with sums, and
+// sums in their order.
 
 struct Params {
   rows: u32,
@@ -58,10 +59,10 @@ fn main(
     for (var k = 0u; k < min(TERMS, params.rank - first); k++) {
       let p = left[k * STRIDE + v];
       let q = right[k * STRIDE + h];
-      sums[0] += keep(p.x * q, params.zero);
-      sums[1] += keep(p.y * q, params.zero);
-      sums[2] += keep(p.z * q, params.zero);
-      sums[3] += keep(p.w * q, params.zero);
+      sums[0] = keep(sums[0] + keep(p.x * q, params.zero), params.zero);
+      sums[1] = keep(sums[1] + keep(p.y * q, params.zero), params.zero);
+      sums[2] = keep(sums[2] + keep(p.z * q, params.zero), params.zero);
+      sums[3] = keep(sums[3] + keep(p.w * q, params.zero), params.zero);
     }
   }
   for (var i = 0u; i < 4u; i++) {

@@ -19,7 +19,7 @@
 // not used; then moves [rows, cols]: d, or 0 where the code stayed. descend_sums.wgsl reads them.
 // Another row may have its codes in the same word: a code is changed by an atomic xor of its byte.
 // A NaN error or gradient moves nothing.
-// Class: exact, where the device keeps subnormal numbers: products are kept from being fused with sums. The
+// Class: exact but for subnormal numbers: products are kept from being fused with sums, sums in their order. The
 // sums of gain and cost: close, 1e-5 of the sums of their magnitudes (f32 within a row).
 
 struct Params {
@@ -89,7 +89,8 @@ fn main(
       count++;
     }
     if (d != 0.0 && isInTile) {
-      g += product(d * weight, panel[params.panelStart + j * params.panelRow + params.offset + local]);
+      let at = params.panelStart + j * params.panelRow + params.offset + local;
+      g = keepOne(g + product(d * weight, panel[at]), params.zero);
     }
   }
   if (isInTile) {
@@ -110,7 +111,8 @@ fn main(
     var value = gradient[gradientRow + i];
     for (var k = 0u; k < all; k++) {
       let j = moved[k];
-      value += product(moves[j] * weight, panel[params.panelStart + j * params.panelRow + i]);
+      let change = product(moves[j] * weight, panel[params.panelStart + j * params.panelRow + i]);
+      value = keepOne(value + change, params.zero);
     }
     gradient[gradientRow + i] = value;
   }
@@ -140,8 +142,8 @@ fn decide(row: u32, j: u32, g: f32, weight: f32) -> f32 {
   let s = scales[group];
   let d = select(s, -s, isAbove);
   let h = panel[params.panelStart + j * params.panelRow + params.offset + j];
-  let gain = product(d, g + g) + product(d, product(d * weight, h));
-  let cost = product(d, e + e + d);
+  let gain = keepOne(product(d, g + g) + product(d, product(d * weight, h)), params.zero);
+  let cost = product(d, keepOne(e + e, params.zero) + d);
   let change = gain + product(params.penalty, cost);
   if (isNan(bitcast<u32>(change)) || !(change < 0.0)) {
     return 0.0;
@@ -161,5 +163,5 @@ fn decide(row: u32, j: u32, g: f32, weight: f32) -> f32 {
 
 // x * y, rounded.
 fn product(x: f32, y: f32) -> f32 {
-  return bitcast<f32>(bitcast<u32>(x * y) ^ params.zero);
+  return keepOne(x * y, params.zero);
 }

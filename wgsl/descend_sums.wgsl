@@ -4,8 +4,8 @@
 // Layout: sums f32, row j from sumsStart + j * sumsRow on, rank values; factors f32, row r from
 // factorsStart + r * factorsRow on; report as descend_rows.wgsl leaves it. A workgroup takes 64 values of a
 // row of sums.
-// Class: exact, where the device keeps subnormal numbers: every value has its terms added one after the
-// other, and products are kept from being fused with sums.
+// Class: exact but for subnormal numbers: every value has its terms added one after the other, and products are
+// kept from being fused with sums.
 
 struct Params {
   rows: u32,
@@ -41,8 +41,8 @@ fn main(
   for (var r = 0u; r < params.rows; r++) {
     let d = report[4u * params.rows + r * params.cols + j];
     if (d != 0.0) {
-      let term = d * factors[params.factorsStart + r * params.factorsRow + k];
-      sum += bitcast<f32>(bitcast<u32>(term) ^ params.zero);
+      let term = keepOne(d * factors[params.factorsStart + r * params.factorsRow + k], params.zero);
+      sum = keepOne(sum + term, params.zero);
     }
   }
   sums[at] = sum;

@@ -8,8 +8,9 @@
 // workgroup takes 1024 / count pieces in its memory. Where linesFirst is 1, neighbouring pieces are of
 // neighbouring lines, else of neighbouring elements.
 //
-// Pairs (a, b) become (a + b, a - b), strides rising, two stages at once as in asm/linalg/hadamard.ts.
-// NaN and infinity spread over their line. Class: exact, where the device keeps subnormal numbers.
+// Pairs (a, b) become (a + b, a - b), strides rising, two stages at once as in asm/linalg/hadamard.ts; `keep`
+// (lib/exact.wgsl) holds a compiler to that order. NaN and infinity spread over their line.
+// Class: exact but for subnormal numbers.
 
 struct Params {
   lines: u32,
@@ -20,6 +21,8 @@ struct Params {
   blocksLog: u32,
   linesFirst: u32,
   factor: f32,
+  // 0; see `keep`.
+  zero: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -82,14 +85,11 @@ fn main(
     let b = values[i + s];
     let c = values[i + 2u * s];
     let d = values[i + 3u * s];
-    let e = a + b;
-    let f = a - b;
-    let g = c + d;
-    let h = c - d;
-    values[i] = e + g;
-    values[i + s] = f + h;
-    values[i + 2u * s] = e - g;
-    values[i + 3u * s] = f - h;
+    let pairs = keep(vec4f(a + b, a - b, c + d, c - d), params.zero);
+    values[i] = pairs.x + pairs.z;
+    values[i + s] = pairs.y + pairs.w;
+    values[i + 2u * s] = pairs.x - pairs.z;
+    values[i + 3u * s] = pairs.y - pairs.w;
   }
   if (log < params.countLog) {
     workgroupBarrier();

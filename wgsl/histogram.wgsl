@@ -30,7 +30,12 @@ fn main(
     bin = select(0u, last, params.binsPerUnit > 0.0);
   } else if (bits < INFINITE) {
     // Bits decide what is not a number (0 * inf) and what is beyond u32: neither may be converted.
-    let place = bitcast<u32>(bitcast<f32>(bits) * params.binsPerUnit);
+    let unit = bitcast<u32>(params.binsPerUnit);
+    var place = bitcast<u32>(bitcast<f32>(bits) * params.binsPerUnit);
+    // A device may take a subnormal number for 0.
+    if (bits < 0x800000u && isFinite(unit)) {
+      place = multiply(bits, unit);
+    }
     if (place >= INFINITE) {
       bin = select(0u, last, place == INFINITE);
     } else if (bitcast<f32>(place) >= f32(params.bins)) {

@@ -11,7 +11,7 @@
 // nothing but the memory of the workgroup; then all feed the 8 errors back into the columns before them, 4
 // columns of 4 rows each, and fetch what the next step needs. So an element of the feedback gets its terms in
 // the same order as on the CPU, and barriers are 2 per 8 columns.
-// Class: exact, where the device keeps subnormal numbers.
+// Class: exact but for subnormal numbers: products are kept from being fused with sums, sums in their order.
 
 struct Params {
   rows: u32,
@@ -75,7 +75,7 @@ fn panelVector(row: u32, col: u32) -> vec4f {
 
 // A product, rounded before it joins a sum: see keep in lib/exact.wgsl.
 fn product(x: f32, y: f32) -> f32 {
-  return bitcast<f32>(bitcast<u32>(x * y) ^ params.zero);
+  return keepOne(x * y, params.zero);
 }
 
 // What rounding `weight` to `code` takes from it. A code of 0 has the sign of what was rounded, as f32 has it.
@@ -122,7 +122,7 @@ fn roundStep(local: u32, first: u32) {
     let error = errorOf(weight, wanted, scale, code);
     found[k] = error;
     for (var i = 0u; i < k; i++) {
-      step[i] += product(error, stepPanel[k * STEP + i]);
+      step[i] = keepOne(step[i] + product(error, stepPanel[k * STEP + i]), params.zero);
     }
   }
   errors[2u * local] = vec4f(found[0], found[1], found[2], found[3]);
@@ -194,10 +194,10 @@ fn main(
           let j = first + 4u * half + k;
           if (j < params.width) {
             let p = panelVector(j, 4u * vector);
-            t0 += keep(e0[k] * p, params.zero);
-            t1 += keep(e1[k] * p, params.zero);
-            t2 += keep(e2[k] * p, params.zero);
-            t3 += keep(e3[k] * p, params.zero);
+            t0 = keep(t0 + keep(e0[k] * p, params.zero), params.zero);
+            t1 = keep(t1 + keep(e1[k] * p, params.zero), params.zero);
+            t2 = keep(t2 + keep(e2[k] * p, params.zero), params.zero);
+            t3 = keep(t3 + keep(e3[k] * p, params.zero), params.zero);
           }
         }
       }

@@ -8,7 +8,7 @@
 // in this order, which `keep` (lib/exact.wgsl) holds a compiler to: WGSL allows sums to be reassociated.
 //
 // Layout: x f32 [count] in place; a dispatch is one stage, an invocation four values.
-// NaN and infinity spread over their run. Class: exact, where the device keeps subnormal numbers.
+// NaN and infinity spread over their run. Class: exact but for subnormal numbers.
 
 struct Params {
   quads: u32,

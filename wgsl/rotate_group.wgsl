@@ -3,7 +3,7 @@
 //
 // Layout: x f32 [groups, groupSize] in place, groupSize a power of 4 from 4 to 1024. A workgroup takes
 // 1024 values, of one group or several.
-// Class: exact, where the device keeps subnormal numbers.
+// Class: exact but for subnormal numbers.
 
 struct Params {
   count: u32,

@@ -4,8 +4,8 @@
 //
 // Layout: sums i32 and out f32 [m, n], xScales f32 [m], wScales f32 [n / groupRows, across]. One invocation a
 // value. NaN and infinity spread as in f32.
-// Class: exact, where the device rounds integers to the nearest f32, as all do, and keeps subnormal numbers:
-// the product is kept from being fused with the sum.
+// Class: exact but for subnormal numbers, where the device rounds integers to the nearest f32, as all do: products
+// are kept in their order and from being fused with the sum.
 
 struct Params {
   count: u32,
@@ -33,8 +33,8 @@ fn main(
     return;
   }
   let scale = wScales[((at % params.n) / params.groupRows) * params.across + params.group];
-  let product = f32(sums[at]) * xScales[at / params.n] * scale;
-  let value = bitcast<f32>(bitcast<u32>(product) ^ params.zero);
+  let scaled = keepOne(f32(sums[at]) * xScales[at / params.n], params.zero);
+  let value = keepOne(scaled * scale, params.zero);
   if (params.group == 0u) {
     result[at] = value;
   } else {

@@ -68,9 +68,60 @@ fn infinity() -> f32 {
 }
 
 // v, rounded to f32 whatever follows: `zero` is 0, but only the host knows, so that no compiler can see
-// through it and fuse the product v is with the sum it goes into.
+// through it: it can neither fuse the product v is with the sum it goes into, nor add the terms of the sum
+// v is in another order.
 fn keep(v: vec4f, zero: u32) -> vec4f {
   return bitcast<vec4f>(bitcast<vec4u>(v) ^ vec4u(zero));
+}
+
+// The same of one number.
+fn keepOne(v: f32, zero: u32) -> f32 {
+  return bitcast<f32>(bitcast<u32>(v) ^ zero);
+}
+
+// The bits of x * y for the bits of two finite numbers, rounded once, also where the result, or x or y, is
+// subnormal.
+fn multiply(x: u32, y: u32) -> u32 {
+  let sign = (x ^ y) & SIGN;
+  let left = x & MAGNITUDE;
+  let right = y & MAGNITUDE;
+  if (left == 0u || right == 0u) {
+    return sign;
+  }
+  let a = partsOf(left);
+  let b = partsOf(right);
+  // 48 bits in two words: the significand has its point behind bit 46.
+  let high = (a.significand >> 12u) * (b.significand >> 12u);
+  let middle = (a.significand >> 12u) * (b.significand & 0xfffu) +
+    (a.significand & 0xfffu) * (b.significand >> 12u);
+  let low = (a.significand & 0xfffu) * (b.significand & 0xfffu);
+  let lower = low + ((middle & 0xfffu) << 12u);
+  var top = high + (middle >> 12u) + (lower >> 24u); // bits 24 and above
+  let rest = lower & 0xffffffu; // the 24 bits below
+  var exponent = a.exponent + b.exponent;
+  // The significand as 24 bits, with one bit more and a sticky one below.
+  var wide = (top << 3u) | (rest >> 21u);
+  var sticky = (rest & 0x1fffffu) != 0u;
+  if (top >= 0x800000u) {
+    exponent += 1;
+    sticky = sticky || (wide & 1u) != 0u;
+    wide >>= 1u;
+  }
+  // Now 2^25 <= wide < 2^26: 24 bits, and two below them.
+  var shift = 2u;
+  if (exponent < -126) {
+    shift += min(u32(-126 - exponent), 28u);
+  }
+  let kept = wide >> shift;
+  let cut = wide & ((1u << shift) - 1u);
+  let half = 1u << (shift - 1u);
+  let up = cut > half || (cut == half && (sticky || (kept & 1u) == 1u));
+  let rounded = kept + select(0u, 1u, up);
+  if (exponent < -126) {
+    return sign | rounded; // a carry makes it the smallest normal number by itself
+  }
+  let bits = (u32(exponent + 126) << 23u) + rounded;
+  return sign | min(bits, INFINITE);
 }
 
 fn isFinite(bits: u32) -> bool {

@@ -77,11 +77,12 @@ export function ldlqBlockShader(panel: Storage): Shader<keyof typeof LDLQ_BLOCK>
 
 export const hadamard = shader("hadamard", {
   code: hadamardCode,
-  libraries: [index],
+  libraries: [exact, index],
   buffers: ["write"],
   params: {
     ...u32s("lines", "lineStride", "step", "apartLog", "countLog", "blocksLog", "linesFirst"),
     factor: "f32",
+    zero: "u32",
   },
 });
 

@@ -161,6 +161,7 @@ export function recordHadamard(batch: Batch, x: GpuMatrix, along: "rows" | "colu
       blocksLog: Math.log2(blocks),
       linesFirst: isRows ? 0 : 1,
       factor: blocks === 1 ? norm : 1,
+      zero: 0,
     };
     const pieces = lines * blocks * apart;
     const workgroups = Math.ceil(pieces / (HADAMARD_VALUES / count));
