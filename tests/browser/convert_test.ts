@@ -230,3 +230,29 @@ browserTest(
     assert.deepEqual(before.left, []);
   },
 );
+
+/** A GPU that is software, so that every machine has one. */
+const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+
+browserTest(
+  "convert() computes on any GPU that is asked for, to the same bytes, and on a real one by itself",
+  async () => {
+    await using open = await openPage({ args: SOFTWARE_GPU });
+    const adapter = await open.page.evaluate(async () => {
+      const { gpu } = navigator as { gpu?: { requestAdapter(): Promise<object | null> } };
+      return await gpu?.requestAdapter() !== null && gpu !== undefined;
+    });
+    if (!adapter) {
+      console.warn("ignored: WebGPU in the page, as this Chromium has no software adapter");
+      return;
+    }
+    const expected = await hashByProgram(MODEL, at("gpu.safetensors"), []);
+    const asked = await convertInPage(open.page, { model: [MODEL], options: { device: "gpu" } });
+    assert.equal(asked.error, null);
+    assert.equal(asked.hash, expected);
+    assert.match(asked.warnings.join(), /software/);
+    const byItself = await convertInPage(open.page, { model: [MODEL] });
+    assert.equal(byItself.hash, expected);
+    assert.deepEqual(byItself.warnings, []);
+  },
+);

@@ -42,7 +42,10 @@ export function doorBehind({ port, answer }: DiskLink): DiskDoor {
   const ask = (request: DiskRequest): DiskAnswer => {
     Atomics.store(cells, CELL.state, STATE.waiting);
     port.postMessage({ request } satisfies Posted);
-    Atomics.wait(cells, CELL.state, STATE.waiting);
+    // Again and again: the wake-up of the answer before may come when this one is waited for already.
+    while (Atomics.load(cells, CELL.state) === STATE.waiting) {
+      Atomics.wait(cells, CELL.state, STATE.waiting);
+    }
     // A copy: decoders do not take shared memory.
     const said = JSON.parse(new TextDecoder().decode(text.slice(0, cells[CELL.length])));
     if (cells[CELL.state] === STATE.done) return said;

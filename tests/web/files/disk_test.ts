@@ -64,3 +64,27 @@ Deno.test("doorBehind() carries bytes of shared and of own memory, and errors, t
   assert.deepEqual(said, { isSame: true, count: 3_000_000, code: "ENOENT" });
   assert.ok(Buffer.from(store.bytes).equals(synthetic(3_000_000, 5)));
 });
+
+Deno.test("doorBehind() waits for the answer, whatever else wakes it", async () => {
+  const { own, other } = createLink();
+  const script = new URL("./disk_asker_worker.ts", import.meta.url);
+  const client = new Worker(script, { type: "module" });
+  const cells = new Int32Array(other.answer, 0, 2);
+  other.port.onmessage = async () => {
+    // As a thread that answered before may do late. The client may not wait yet: again until it did.
+    while (Atomics.notify(cells, 0) === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    const text = new TextEncoder().encode('["a"]');
+    new Uint8Array(other.answer, 8).set(text);
+    cells[1] = text.length;
+    Atomics.store(cells, 0, 1);
+    Atomics.notify(cells, 0);
+  };
+  const said = await new Promise<unknown>((resolve) => {
+    client.onmessage = ({ data }) => resolve(data);
+    client.postMessage(own, [own.port]);
+  });
+  client.terminate();
+  other.port.close();
+  assert.deepEqual(said, ["a"]);
+});
