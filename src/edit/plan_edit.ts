@@ -13,7 +13,7 @@ import {
   type ReadBytes,
 } from "../formats/quant_layers.ts";
 import { partName } from "../formats/layer_tensors.ts";
-import { tensorsByName } from "../formats/stored_matrix.ts";
+import { refuseAbsent, tensorsByName } from "../formats/stored_matrix.ts";
 import {
   type LayerObject,
   type LayerObjects,
@@ -73,6 +73,8 @@ export function planEdit(
   refuseContradictions(options);
   const listed = listedLayers(source);
   const layers = findQuantizedLayers(source, readBytes);
+  // Dropping the list, or making it anew, is the way out of it.
+  if (options.metadata === null && !options.markers) refuseAbsent(source, layers);
   const selected = select(source, layers, options);
   const objects = selected.map((layer) => objectsOf(source, layer, { readBytes, listed }));
   const removals = readRemovals(source, objects, options);

@@ -57,13 +57,8 @@ export function decodeLayer(layer: QuantizedLayer): MatrixSource | Refusal {
   return kind.decode(tensors, found);
 }
 
-/**
- * Throws what is wrong with the first layer that cannot be decoded: half a layer, a marker that contradicts
- * its tensors, a layout of others. Nothing must be converted around such a layer.
- *
- * @param model what the layers were found in.
- */
-export function refuseUndecodable(model: ModelSource, layers: readonly QuantizedLayer[]): void {
+/** Throws the names of the layers that the metadata lists and the model does not have. */
+export function refuseAbsent(model: ModelSource, layers: readonly QuantizedLayer[]): void {
   const absent = layers.filter(({ weightName, markerName, origin }) =>
     weightName === null && markerName === null && origin === "metadata"
   );
@@ -75,6 +70,16 @@ export function refuseUndecodable(model: ModelSource, layers: readonly Quantized
       { path: model.path, hint: "`quantsmith edit --no-save-quant-metadata` removes the list" },
     );
   }
+}
+
+/**
+ * Throws what is wrong with the first layer that cannot be decoded: half a layer, a marker that contradicts
+ * its tensors, a layout of others. Nothing must be converted around such a layer.
+ *
+ * @param model what the layers were found in.
+ */
+export function refuseUndecodable(model: ModelSource, layers: readonly QuantizedLayer[]): void {
+  refuseAbsent(model, layers);
   for (const layer of layers) {
     const decoded = decodeLayer(layer);
     if (isRefusal(decoded)) throw refusalError(model, layer, decoded);

@@ -132,3 +132,14 @@ Deno.test("planEdit() refuses markers and metadata that cannot be read, naming t
   const { tensors } = await edit(other, { ...options, filter: layerPattern("b") });
   assert.deepEqual(markerOf(tensors, "b"), { format: "int8_tensorwise", x: 1 });
 });
+
+Deno.test("planEdit() edits no list of layers that the file does not have, but drops it", async () => {
+  const metadata = listing({ gone: { format: "int8_tensorwise" } });
+  await assert.rejects(
+    edit(MODEL, { addKeys: new Map([["x", 1]]) }, metadata),
+    (error) =>
+      error instanceof FormatError && /layers that it does not have: "gone"/.test(error.message),
+  );
+  const { metadata: after } = await edit(MODEL, { metadata: false }, metadata);
+  assert.equal(listed(after), null);
+});
