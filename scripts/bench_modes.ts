@@ -1,5 +1,5 @@
 /**
- * The table of modes in the README: error, size and time of each on one model, by the command line alone.
+ * The table of modes in docs/benchmarks.md: error, size and time of each on one model, by the command line alone.
  *
  *     deno run -A scripts/bench_modes.ts [--copies 16] [--markdown]
  *

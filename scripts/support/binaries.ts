@@ -19,7 +19,7 @@ export const TARGETS: Readonly<Record<string, string>> = Object.freeze({
   "x86_64-pc-windows-msvc": "bun-windows-x64",
 });
 
-/** The permissions that suffice: the README states them, and the tests run with no others. */
+/** The permissions that suffice: docs/usage.md states them, and the tests run with no others. */
 export const LEAST_PERMISSIONS: readonly string[] = Object.freeze([
   "--allow-read",
   "--allow-write",

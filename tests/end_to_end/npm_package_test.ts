@@ -4,7 +4,6 @@
  */
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
 import {
   existsSync,
   mkdirSync,
@@ -17,59 +16,24 @@ import {
 import { createServer } from "node:http";
 import { delimiter, dirname, join } from "node:path";
 import process from "node:process";
-import { fileURLToPath } from "node:url";
 import { findBun } from "../../scripts/support/find_bun.ts";
+import { InstalledPackage, type Run } from "../support/installed_package.ts";
 import { VERSION } from "../../src/core/version.ts";
 import { everyMethod, writeCalibration, writeSmallModel } from "../support/method_model.ts";
 import { bytesOfFile, temporaryFolder } from "../support/model_files.ts";
 import { type Dawn, findDawn } from "../support/dawn.ts";
 import { runCli } from "../support/run_cli.ts";
 
-const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const SHELL = process.platform === "win32";
 const folder = temporaryFolder();
 globalThis.addEventListener("unload", () => folder[Symbol.dispose]());
 
-const home = join(folder.path, "home");
-const place = join(folder.path, "place");
-const oneFile = join(folder.path, "quantsmith.js");
-mkdirSync(home);
-mkdirSync(place);
 const bun = findBun();
 if (bun === null) console.warn("ignored: tests of the npm package on Bun, as Bun cannot be had");
 
-interface Run {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs a program in the folder where the package is installed. */
-function run(command: string, args: readonly string[], env: Record<string, string> = {}): Run {
-  const { status, stdout, stderr, error } = spawnSync(command, args, {
-    cwd: place,
-    encoding: "utf8",
-    shell: SHELL,
-    env: { ...process.env, HOME: home, USERPROFILE: home, NO_COLOR: "1", ...env },
-  });
-  if (error !== undefined) throw error;
-  return { code: status, stdout, stderr };
-}
-
-function mustRun(command: string, args: readonly string[]): string {
-  const { code, stdout, stderr } = run(command, args);
-  assert.equal(code, 0, `${command} ${args.join(" ")}: ${stderr}`);
-  return stdout;
-}
-
-mustRun(process.execPath, [
-  ...["run", "-A", "--config", join(ROOT, "deno.dev.json")],
-  ...[join(ROOT, "scripts/build_npm.ts"), "--out", folder.path],
-]);
-mustRun("npm", ["pack", join(folder.path, "npm"), "--silent", "--pack-destination", folder.path]);
-const tarball = join(folder.path, `quantsmith-${VERSION}.tgz`);
-mustRun("npm", ["install", "--offline", "--no-audit", "--silent", tarball]);
-const bin = join(place, "node_modules/quantsmith/bin/quantsmith.js");
+const installed = new InstalledPackage(folder.path);
+const { place, tarball, bin, oneFile } = installed;
+const run = installed.run.bind(installed);
+const mustRun = installed.mustRun.bind(installed);
 
 const input = join(folder.path, "model.safetensors");
 const data = join(folder.path, "calibration.safetensors");

@@ -3,6 +3,7 @@
  * network: its policy forbids any request, charts (uPlot) and data stand inside.
  */
 
+import { groupBy } from "../../core/group_by.ts";
 import { formatBytes, formatPercent, formatSeconds } from "../format.ts";
 import { errorsOfJson } from "../errors_json.ts";
 import { formatSqnr, PAGE_TITLES, statisticCells } from "../statistic_columns.ts";
@@ -232,12 +233,7 @@ ${charts.join("\n")}
 /** Tensors that were kept, by why; vectors are counted, matrices are listed in groups. */
 function keptPart(kept: readonly KeptJson[]): string[] {
   if (kept.length === 0) return [];
-  // Not by Map.groupBy: Node 20 has none.
-  const reasons = new Map<string, KeptJson[]>();
-  for (const tensor of kept) {
-    const reason = `${tensor.action}: ${tensor.reason}`;
-    reasons.set(reason, [...reasons.get(reason) ?? [], tensor]);
-  }
+  const reasons = groupBy(kept, ({ action, reason }) => `${action}: ${reason}`);
   const rows = [...reasons].map(([reason, tensors]) => {
     const names = [...byKind(tensors).keys()];
     const shown = names.slice(0, 3).join(", ");
