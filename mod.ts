@@ -21,7 +21,7 @@ export type {
   GivenSchedule,
   Loose,
 } from "./src/plan/resolve_options.ts";
-export type { GridOutput } from "./src/formats/format.ts";
+export type { GridOutput, WeightOutput } from "./src/quant/scheme.ts";
 export type { LevelScheme } from "./src/quant/level_grid.ts";
 export type { LayerFlags } from "./src/config/layer_overrides.ts";
 export type { Plan, PlannedTensor } from "./src/plan/plan.ts";

@@ -15,10 +15,11 @@ import * as v from "valibot";
 import { UsageError } from "../core/errors.ts";
 import { JsonError, parseJsonStrict } from "../core/json.ts";
 import { NAMED_FORMATS } from "../formats/written_format.ts";
+import { GROUP_SIZES, OUTPUTS } from "../quant/scheme.ts";
 import { type LayerOverride, NO_OVERRIDE, OPTIMIZERS } from "./layer_override.ts";
 import { compileLayerPattern, type LayerPattern } from "./layer_pattern.ts";
 
-const FORMATS = ["int8", "fp16", ...NAMED_FORMATS.keys()];
+const FORMATS: readonly string[] = [...OUTPUTS, ...NAMED_FORMATS.keys()];
 const SCALING_MODES = ["tensor", "axis", "row", "block"] as const;
 
 const flag = v.boolean("true or false is needed");
@@ -33,6 +34,9 @@ const ENTRY = v.strictObject({
       v.minValue(1, "a positive integer is needed"),
       v.maxValue(65_536, "at most 65536 is accepted"),
     ),
+  ),
+  group_size: v.optional(
+    v.picklist(GROUP_SIZES, `one of ${GROUP_SIZES.join(", ")} is needed`),
   ),
   scaling_mode: v.optional(
     v.picklist(SCALING_MODES, `one of ${SCALING_MODES.join(", ")} is needed`),
@@ -212,9 +216,10 @@ function overrideOf(
   { at, origin }: { at: string; origin: string },
 ): LayerOverride {
   const said = entry.scaling_mode === "axis" ? "row" : entry.scaling_mode ?? null;
-  const format = entry.format === undefined || entry.format === "int8" || entry.format === "fp16"
+  const format = NAMED_FORMATS.has(entry.format ?? "") ? entry.format! : null;
+  const output = entry.format === undefined
     ? null
-    : entry.format;
+    : OUTPUTS.find((name) => name === entry.format) ?? "int8";
   const allowed = format === null ? null : NAMED_FORMATS.get(format)!.scalings;
   if (allowed !== null && said !== null && !allowed.includes(said)) {
     throw new UsageError(
@@ -237,7 +242,8 @@ function overrideOf(
   return {
     ...NO_OVERRIDE,
     skip: entry.skip ?? false,
-    output: entry.format === undefined ? null : entry.format === "fp16" ? "fp16" : "int8",
+    output,
+    groupSize: entry.group_size ?? null,
     format,
     scaling,
     blockSize: entry.block_size ?? null,

@@ -1,5 +1,7 @@
 /** What one layer is to be instead of what the command line says for all. */
 
+import type { WeightOutput } from "../quant/scheme.ts";
+
 /** A method of `--optimizer`. */
 export type Optimizer = "original" | "adamw" | "radam" | "gptq" | "quip";
 
@@ -11,10 +13,12 @@ export interface LayerOverride {
   /** Keep the layer in its source dtype; the other settings then count for nothing. */
   readonly skip: boolean;
   /**
-   * `int8`: quantized, `fp16`: cast, in both cases also where a preset keeps the layer. null: kept or
-   * not as without the override.
+   * What its weights become, also where a preset keeps the layer. null: kept or not as without the
+   * override.
    */
-  readonly output: "int8" | "fp16" | null;
+  readonly output: WeightOutput | null;
+  /** Columns that share a scale in `w4a8` and `w6a8`. */
+  readonly groupSize: number | null;
   /** The format to write, where one was named; it always agrees with `scaling`. */
   readonly format: string | null;
   /** Where it is set and `convrot` is null, the layer is not rotated: as for `--scaling_mode`. */
@@ -39,6 +43,7 @@ export interface LayerOverride {
 export const NO_OVERRIDE: Omit<LayerOverride, "origin"> = Object.freeze({
   skip: false,
   output: null,
+  groupSize: null,
   format: null,
   scaling: null,
   blockSize: null,

@@ -6,6 +6,7 @@
 
 import { UsageError } from "../core/errors.ts";
 import type { LayerConfig } from "./layer_config.ts";
+import type { WeightOutput } from "../quant/scheme.ts";
 import { type LayerOverride, NO_OVERRIDE } from "./layer_override.ts";
 import { compileLayerPattern, type LayerPattern } from "./layer_pattern.ts";
 import { resolveLayerConfig, type UnusedPattern } from "./resolve_layer_config.ts";
@@ -15,7 +16,7 @@ export interface LayerFlags {
   /** The layers that get the custom settings: a regular expression. */
   readonly customLayers: string | null;
   /** Quantized, or cast to F16. */
-  readonly customType: "int8" | "fp16" | null;
+  readonly customType: WeightOutput | null;
   /** Edge of their blocks. */
   readonly customBlockSize: number | null;
   /** Weights of them that share a scale. */
@@ -25,7 +26,7 @@ export interface LayerFlags {
   /** Keep those that the settings do not fit. */
   readonly customHeur: boolean;
   /** What layers become that would be kept otherwise. */
-  readonly fallback: "int8" | "fp16" | null;
+  readonly fallback: WeightOutput | null;
   /** Edge of their blocks. */
   readonly fallbackBlockSize: number | null;
   /** Round them to nearest. */

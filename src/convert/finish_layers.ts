@@ -32,7 +32,7 @@ import type { Prepared } from "./prepare.ts";
 import type { Stages } from "../run/stages.ts";
 import { layersByWeight, storedMatrix, tensorsByName } from "../formats/stored_matrix.ts";
 import type { CorrectBiasTask, InputScaleTask, MeasureTask, Task } from "../run/tasks.ts";
-import type { MatrixSource } from "../formats/matrix_source.ts";
+import { type MatrixSource, runsInInt8 } from "../formats/matrix_source.ts";
 import type { PoolRun, WorkerPool } from "../run/workers/worker_pool.ts";
 
 /** What became of the bias of a layer. */
@@ -155,7 +155,7 @@ export async function runMeasures(
   const byLayer = [...groupBy(measured, ({ task }) => task.name)];
   return byLayer.flatMap(([name, parts]): [string, OutputErrors][] => {
     const { task, on } = parts[0]!;
-    const isInt8 = task.stored.dtype === "I8" && task.stored.scale !== null;
+    const isInt8 = runsInInt8(task.stored);
     const rows = parts.reduce((sum, part) => sum + part.task.inputs.rows, 0);
     const whole = foldNumbers(task.kind, parts.map((part) => part.numbers));
     const found = outputErrors(whole, { on, rows, isInt8 });

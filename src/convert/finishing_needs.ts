@@ -7,8 +7,8 @@ import type { ConvertOptions } from "../plan/options.ts";
 import type { Prepared } from "./prepare.ts";
 import { tensorsByName } from "../formats/stored_matrix.ts";
 import { inputBytesOf } from "../run/task_kinds.ts";
-import type { MeasureTask, QuantizeTask, Task } from "../run/tasks.ts";
-import type { MatrixSource } from "../formats/matrix_source.ts";
+import type { MeasureTask, QuantizeTask, Task, TaskLevels } from "../run/tasks.ts";
+import type { MatrixSource, PackedCodes } from "../formats/matrix_source.ts";
 import { arenaBytesFor } from "../run/workers/worker_pool.ts";
 
 /** Returns the bytes of memory that each worker's arena will take in `finishLayers`, at most. */
@@ -63,7 +63,9 @@ function expectedMeasure(task: QuantizeTask): MeasureTask {
     dtype: "I8",
     rows,
     cols,
-    scale: { ...at, dtype: "F32", groupRows, groupCols },
+    ...(task.levels === undefined
+      ? { scale: { ...at, dtype: "F32", groupRows, groupCols } }
+      : { scale: null, packed: expectedPacked(task.levels, cols) }),
     convrotGroupSize,
     ...(transform === undefined ? {} : {
       transform: { rows: transform.rows, cols: transform.cols, signRow: at, signCol: at },
@@ -86,5 +88,20 @@ function expectedMeasure(task: QuantizeTask): MeasureTask {
     stored,
     bias: { reference: vector, stored: vector },
     inputs: { statistic: "activations", firstRow: 0, rowStep: 1, rows: 0, cols, data },
+  };
+}
+
+/** Packed codes of the sizes that they will have. */
+function expectedPacked({ scheme }: TaskLevels, cols: number): PackedCodes {
+  const at = { file: 0, offsetBytes: 0 };
+  const row = { ...at, dtype: "F32", groupRows: 1, groupCols: cols } as const;
+  return {
+    rowBytes: cols * scheme.bits / 8,
+    fields: [{ firstByte: 0, bits: 4, highFirst: false }],
+    levels: at,
+    levelCount: 2 ** scheme.bits,
+    scales: scheme.kind === "scaled"
+      ? [{ ...row, dtype: "F8_E4M3", groupCols: scheme.groupCols, rounds: true }, row]
+      : [row],
   };
 }

@@ -55,6 +55,22 @@ export const convrotW4a4: Format = {
       );
     }
   },
+  writeGrid: {
+    outputs: ["w4a4"],
+    levels: (_, { cols, rotation }) => {
+      if (rotation === null) return `no rotation group (256, 64, 16) divides ${cols} columns`;
+      if (cols % KERNEL_COLS !== 0) return `${cols} columns are no multiple of ${KERNEL_COLS}`;
+      return { kind: "int4", bits: 4 };
+    },
+    layout: (_, { rows, cols, rotation, linearDtype }) => ({
+      codes: { dtype: "I8", shape: [rows, cols / 2] },
+      beside: [{ part: "weight_scale", dtype: "F32", shape: [rows], content: "scales" }],
+      marker: {
+        convrot_groupsize: rotation!,
+        ...(linearDtype === "int4" ? {} : { linear_dtype: linearDtype }),
+      },
+    }),
+  },
 };
 
 function decode(layer: LayerTensors, found: Recognised): MatrixSource | Refusal {

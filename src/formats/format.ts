@@ -4,7 +4,7 @@ import type { DType } from "../core/dtype.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { LayerWish } from "../presets/preset.ts";
 import type { LevelScheme } from "../quant/level_grid.ts";
-import type { Scaling } from "../quant/scheme.ts";
+import type { GridOutput, Scaling } from "../quant/scheme.ts";
 import type { MatrixSource } from "./matrix_source.ts";
 import type { Report } from "./problem.ts";
 
@@ -82,9 +82,6 @@ export interface AskedGrid {
   readonly linearDtype: "int4" | "int8";
 }
 
-/** What `--format` names besides INT8 and floats. */
-export type GridOutput = "w6a8" | "w4a8" | "w4a4";
-
 /** What a format stores of a weight on its own grid. */
 export interface WrittenLayout {
   readonly codes: { readonly dtype: DType; readonly shape: readonly number[] };
@@ -113,7 +110,12 @@ export interface GridWriter {
   /** What is stored of it. */
   layout(
     levels: LevelScheme,
-    size: { readonly rows: number; readonly cols: number; readonly rotation: number | null },
+    size: {
+      readonly rows: number;
+      readonly cols: number;
+      readonly rotation: number | null;
+      readonly linearDtype: AskedGrid["linearDtype"];
+    },
   ): WrittenLayout;
 }
 

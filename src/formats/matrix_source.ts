@@ -106,6 +106,12 @@ export function packedMatrix(
   };
 }
 
+/** Whether the runtime multiplies the weight as int8, so that its inputs become int8 too. */
+export function runsInInt8({ dtype, scale, packed }: MatrixSource): boolean {
+  return (dtype === "I8" && scale !== null) ||
+    (packed?.scales.some(({ rounds }) => rounds === true) ?? false);
+}
+
 /** Returns `matrix` with all its files counted from `offset` on: where its model is one of several of a run. */
 export function withFileOffset(matrix: MatrixSource, offset: number): MatrixSource {
   if (offset === 0) return matrix;

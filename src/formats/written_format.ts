@@ -1,6 +1,7 @@
 /** Which format a conversion writes, and how: asked of the formats themselves. */
 
-import type { FormatWriter, GridOutput, GridWriter, WrittenScales } from "./format.ts";
+import type { GridOutput } from "../quant/scheme.ts";
+import type { FormatWriter, GridWriter, WrittenScales } from "./format.ts";
 import { FORMATS } from "./registry.ts";
 
 /**

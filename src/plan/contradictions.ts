@@ -2,6 +2,7 @@
 
 import { UsageError } from "../core/errors.ts";
 import type { LearnedOptions } from "../quant/learned/options.ts";
+import { isGridOutput } from "../quant/scheme.ts";
 import type { OptionNames } from "./option_names.ts";
 import type { ConvertOptions } from "./options.ts";
 import { scalingNameOf } from "./mode.ts";
@@ -13,7 +14,7 @@ import { scalingNameOf } from "./mode.ts";
 export function refuseContradictions(options: ConvertOptions, names: OptionNames): void {
   const { quip, convrot, comfyQuant } = options;
   refuseDirections(options.learned, names);
-  if (options.output !== "int8" && options.output !== "fp16") refuseWithGrid(options, names);
+  if (isGridOutput(options.output)) refuseWithGrid(options, names);
   if (options.method === "quip" && quip.storeTransformed) {
     return refuseWithTransform(options, names);
   }

@@ -15,6 +15,7 @@ import { refuseContradictions } from "./contradictions.ts";
 import { type Mode, resolveMode } from "./mode.ts";
 import { LAYER_CONFIG_NAMES } from "./option_names.ts";
 import { refuseUnmatched } from "./unmatched_patterns.ts";
+import { isGridOutput } from "../quant/scheme.ts";
 import { type ConvertOptions, methodByDefault } from "./options.ts";
 
 /** How one layer is converted. */
@@ -128,14 +129,19 @@ function settingsWith(options: ConvertOptions, override: LayerOverride): LayerSe
   if (isRotated && writer?.rotates === false) {
     throw new UsageError(`Cannot use ${origin}: format ${format} has no rotation (convrot)`);
   }
+  const output = override.output ?? options.output;
+  // A format that is named brings its own scales and rotation; those of all layers are for INT8.
+  const ownsScales = override.output !== null && isGridOutput(override.output);
   const merged: ConvertOptions = {
     ...options,
-    output: override.output ?? options.output,
+    output,
+    groupSize: override.groupSize ?? options.groupSize,
     // Of the formats of one scale per row, the target chooses; a format that was named wins.
     target: writer?.target ?? options.target,
     // Naming a rotation asks for the one scaling that has it, naming a scaling for none.
-    scaling: override.scaling ?? (isRotated ? "row" : options.scaling),
-    convrot: override.convrot ?? (override.scaling === null ? options.convrot : "off"),
+    scaling: override.scaling ?? (isRotated ? "row" : ownsScales ? null : options.scaling),
+    convrot: override.convrot ??
+      (ownsScales ? null : override.scaling === null ? options.convrot : "off"),
     blockSize: override.blockSize ?? options.blockSize,
     heur: override.heur ?? options.heur,
     method: methodOf(options, override),

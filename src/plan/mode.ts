@@ -6,7 +6,7 @@ import { isLearnedOptimizer, type LearnedOptimizer } from "../quant/learned/opti
 import { paddedSize } from "../quant/incoherence.ts";
 import type { AskedGrid, WrittenLayout } from "../formats/format.ts";
 import { formatFor, gridWriterFor, gridWriterOf, writerOf } from "../formats/written_format.ts";
-import type { Scaling, Scheme } from "../quant/scheme.ts";
+import { isGridOutput, type Scaling, type Scheme } from "../quant/scheme.ts";
 import { type ConvertOptions, CTQ_DEFAULTS } from "./options.ts";
 
 /** What the options mean before a shape is known. */
@@ -63,8 +63,7 @@ export function resolveMode(options: ConvertOptions): Mode {
 
 /** The grid of `--format`; null: INT8. */
 export function gridOf({ output, groupSize, linearDtype }: ConvertOptions): AskedGrid | null {
-  if (output === "int8" || output === "fp16") return null;
-  return { output, groupSize, linearDtype };
+  return isGridOutput(output) ? { output, groupSize, linearDtype } : null;
 }
 
 /** Whether rows are rotated though nothing asks for it: with the target comfyui, in every method. */
@@ -176,7 +175,7 @@ const GRID_COLS_MAX = 1 << 18;
 /** What is stored of a weight on the grid of its format; null: it is INT8. */
 export function layoutOfGrid(
   { format, levels, convrotGroupSize: rotation }: Scheme,
-  size: { readonly rows: number; readonly cols: number },
+  size: { readonly rows: number; readonly cols: number; linearDtype: AskedGrid["linearDtype"] },
 ): WrittenLayout | null {
   if (levels === undefined) return null;
   return gridWriterOf(format)!.layout(levels, { ...size, rotation });

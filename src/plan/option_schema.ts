@@ -7,15 +7,13 @@ import * as v from "valibot";
 import { UsageError } from "../core/errors.ts";
 import { nearMiss } from "../core/nearest.ts";
 import { LEARNED_OPTIMIZERS } from "../quant/learned/options.ts";
+import { GROUP_SIZES, OUTPUTS } from "../quant/scheme.ts";
 import { LIBRARY_NAMES, type OptionNames, shownValue } from "./option_names.ts";
 
 /** The entries of an object of options. */
 export type Entries = v.ObjectEntries;
 
 const MAX_BLOCK = 65_536;
-
-/** Groups of `w4a8` and `w6a8`. */
-export const GROUP_SIZES = [16, 32, 64, 128, 256];
 
 export const yesOrNo = v.boolean("true or false is needed");
 
@@ -141,9 +139,6 @@ const presets = v.union([
 const madeBy = (maker: string, key: string) =>
   v.custom<object>((value) => isObject(value) && key in value, `what ${maker} returns is needed`);
 
-/** What `--format` may say. */
-export const OUTPUTS = ["int8", "w6a8", "w4a8", "w4a4", "fp16"] as const;
-
 const groupSize = v.picklist(GROUP_SIZES, `one of ${GROUP_SIZES.join(", ")} is needed`);
 
 /** Every option of a conversion, as it may be asked for. */
@@ -180,12 +175,12 @@ export const OPTION_ENTRIES = {
   layerConfig: v.optional(v.nullable(madeBy("loadLayerConfig", "patterns"))),
   fullmatch: v.optional(yesOrNo),
   customLayers: v.optional(v.nullable(v.string("a regular expression is needed, as a text"))),
-  customType: v.optional(v.nullable(oneOf("int8", "fp16"))),
+  customType: v.optional(v.nullable(oneOf(...OUTPUTS))),
   customBlockSize: v.optional(v.nullable(whole(1, MAX_BLOCK))),
   customScalingMode: v.optional(v.nullable(oneOf("tensor", "axis", "row", "block"))),
   customSimple: v.optional(yesOrNo),
   customHeur: v.optional(yesOrNo),
-  fallback: v.optional(v.nullable(oneOf("int8", "fp16"))),
+  fallback: v.optional(v.nullable(oneOf(...OUTPUTS))),
   fallbackBlockSize: v.optional(v.nullable(whole(1, MAX_BLOCK))),
   fallbackSimple: v.optional(yesOrNo),
   merge: v.optional(merge),

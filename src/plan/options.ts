@@ -3,7 +3,7 @@
  * gets its options from `resolveOptions`, which fills in what stands here.
  */
 
-import type { GridOutput } from "../formats/format.ts";
+import type { WeightOutput } from "../quant/scheme.ts";
 import type { OverrideSources } from "../config/layer_overrides.ts";
 import {
   DEFAULT_LEARNED_OPTIONS,
@@ -54,7 +54,7 @@ export interface ConvertOptions {
   /** Whose files are written. */
   readonly target: "comfyui" | "ctq";
   /** The format of weights; `fp16` casts what would be quantized. */
-  readonly output: "int8" | GridOutput | "fp16";
+  readonly output: WeightOutput;
   /** Columns that share a scale in `w4a8` and `w6a8`. */
   readonly groupSize: number;
   /** What `w4a4` multiplies activations in. */

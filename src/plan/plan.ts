@@ -332,7 +332,7 @@ function planQuantize(
   const bank = source.shape.length === 3 ? source.shape : null;
   const base = source.name.replace(/weight$/, "");
   const add = (info: TensorInfo, content: Content) => wanted.push({ info, content });
-  const grid = layoutOfGrid(scheme, { rows, cols });
+  const grid = layoutOfGrid(scheme, { rows, cols, linearDtype: options.linearDtype });
   if (options.comfyQuant) {
     const marker = {
       ...markerOf(scheme, options, { experts: bank?.[0], grid: grid?.marker }),

@@ -11,6 +11,29 @@ export type Scaling =
   /** Every row has a scale for each `groupCols` columns: `[N, K / groupCols, 1]`. */
   | { readonly kind: "group"; readonly groupCols: number };
 
+/** What `--format` names besides INT8 and floats. */
+export type GridOutput = "w6a8" | "w4a8" | "w4a4";
+
+/** What weights become. */
+export type WeightOutput = "int8" | GridOutput | "fp16";
+
+/** The words of `--format`. */
+export const OUTPUTS: readonly WeightOutput[] = Object.freeze([
+  "int8",
+  "w6a8",
+  "w4a8",
+  "w4a4",
+  "fp16",
+]);
+
+/** Columns that may share a scale in `w4a8` and `w6a8`. */
+export const GROUP_SIZES: readonly number[] = Object.freeze([16, 32, 64, 128, 256]);
+
+/** Whether weights are put on a grid that is not that of INT8. */
+export function isGridOutput(output: WeightOutput): output is GridOutput {
+  return output !== "int8" && output !== "fp16";
+}
+
 /**
  * Round to nearest; or feed each column's rounding error into those still to come (gptq); the same after
  * incoherence processing, or within the weight error of rounding to nearest (quip); or move codes where that

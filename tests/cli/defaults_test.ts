@@ -36,7 +36,15 @@ Deno.test("help, manual, command line and library follow every default that chan
     });
   }
   // What cannot have another default: words of the one target, switches that have no option.
-  const fixed = new Set(["target", "preset", "format", "int8", "progress", "quip-hadamard"]);
+  const fixed = new Set([
+    "target",
+    "preset",
+    "format",
+    "linear-dtype",
+    "int8",
+    "progress",
+    "quip-hadamard",
+  ]);
   for (const word of ["streaming-mode", "bf16-compute", "lr_schedule", "device", "tier"]) {
     fixed.add(word);
   }

@@ -69,7 +69,7 @@ Deno.test("parseLayerConfig() names entry and field of what it refuses", () => {
       { a: { blok_size: 64 } },
       /entry "a", field "blok_size": unknown field; the nearest is "block_size"/,
     ],
-    [{ a: { format: "int4" } }, /entry "a", field "format": one of int8, fp16, .* it is "int4"/],
+    [{ a: { format: "int4" } }, /entry "a", field "format": one of int8, w6a8, .* it is "int4"/],
     [{ a: { block_size: 0 } }, /field "block_size": a positive integer is needed, it is 0/],
     [{ a: { block_size: 1.5 } }, /a positive integer is needed, it is 1\.5/],
     [{ a: { block_size: "64" } }, /a positive integer is needed, it is "64"/],

@@ -5,6 +5,7 @@ import type { Tensor } from "../../src/core/tensor.ts";
 import { UsageError } from "../../src/core/errors.ts";
 import { convertModel } from "../../src/convert/convert.ts";
 import { dequantizeModel } from "../../src/convert/dequantize.ts";
+import { parseLayerConfig } from "../../src/config/layer_config.ts";
 import { type GivenOptions, resolveOptions } from "../../src/plan/resolve_options.ts";
 import { openModel } from "../../src/safetensors/reader.ts";
 import { verifyModel } from "../../src/verify/verify.ts";
@@ -130,6 +131,48 @@ Deno.test("convertModel() writes groups of 64 columns where they are asked for",
   assert.deepEqual(out.get("blocks.0.a.weight_s_rel")!.shape, [48, 8]);
   const error = relativeError(f32(restored.get("blocks.0.a.weight")!), wanted("blocks.0.a.weight"));
   assert(error > SHAPES.w4a8.error && error < 0.1, `${error}`);
+});
+
+Deno.test("convertModel() writes w4a4 that loads and dequantizes, for either kind of activations", async () => {
+  for (const linearDtype of ["int4", "int8"] as const) {
+    const { out, restored, report } = await convert({ output: "w4a4", linearDtype });
+    assert.deepEqual(report.problems.filter(({ severity }) => severity === "error"), []);
+    assert.deepEqual(out.get("blocks.0.a.weight")!.shape, [48, 256]);
+    assert.deepEqual(out.get("blocks.0.a.weight_scale")!.shape, [48]);
+    const marker = JSON.parse(new TextDecoder().decode(out.get("blocks.0.a.comfy_quant")!.data));
+    assert.equal(marker.linear_dtype, linearDtype === "int4" ? undefined : "int8");
+    const error = relativeError(
+      f32(restored.get("blocks.0.a.weight")!),
+      wanted("blocks.0.a.weight"),
+    );
+    assert(error < 0.13, `${error}`);
+  }
+});
+
+Deno.test("convertModel() takes formats of single layers from config, custom layers and fallback", async () => {
+  const layerConfig = parseLayerConfig(
+    JSON.stringify({
+      "blocks\\.0\\.a": { format: "w4a8", group_size: 64 },
+      "blocks\\.0\\.b": { format: "w6a8" },
+    }),
+    "layers.json",
+  );
+  const mixed = await convert({ layerConfig });
+  assert.deepEqual(mixed.out.get("blocks.0.a.weight_s_rel")!.shape, [48, 8]);
+  assert.deepEqual(mixed.out.get("blocks.0.b.weight")!.shape, [40, 336]);
+  assert.deepEqual(mixed.out.get("blocks.0.odd.weight_scale")!.shape, [32, 1]);
+
+  const custom = await convert({
+    scaling: "tensor",
+    customLayers: "blocks.0.a",
+    customType: "w4a4",
+  });
+  assert.deepEqual(custom.out.get("blocks.0.a.weight")!.shape, [48, 256]);
+  assert.deepEqual(custom.out.get("blocks.0.b.weight_scale")!.shape, []);
+
+  const kept = await convert({ excludeLayers: "blocks.0.a", fallback: "w6a8" });
+  assert.deepEqual(kept.out.get("blocks.0.a.weight_s_rel")!.shape, [48, 32]);
+  assert.deepEqual(kept.out.get("blocks.0.b.weight_scale")!.shape, [40, 1]);
 });
 
 Deno.test("resolveOptions() refuses what a format that is no INT8 cannot have", () => {

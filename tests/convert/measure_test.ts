@@ -17,6 +17,8 @@ import {
 } from "../support/model_files.ts";
 import { layerErrors } from "../../src/run/layer_statistics.ts";
 import { activations, COLS, outputError, ROWS, weights } from "../support/outlier_layer.ts";
+import { f8e4m3ToF32 } from "../../src/core/dtype.ts";
+import { rotateExplicitly } from "../support/rtn_oracle.ts";
 import { WORKER_URL } from "../support/encode.ts";
 
 const NAME = "blocks.0.lin.weight", BIAS_NAME = "blocks.0.lin.bias";
@@ -126,6 +128,54 @@ Deno.test("convertModel() measures W8A8 as the runtime computes it, by plain ari
     near(outputOf(done).w8a8, Math.sqrt(error / signal), 1e-3);
   });
 });
+
+for (const output of ["w4a8", "w6a8"] as const) {
+  Deno.test(`convertModel() measures W8A8 of ${output} as the runtime computes it`, async () => {
+    const x = activations(32, 1), w = weights();
+    await withLayer(rows(x), async (run) => {
+      const done = await run({
+        output,
+        method: "simple",
+        calibrationHoldout: 0,
+        biasCorrection: false,
+      });
+      const model = readModel(done.path),
+        part = (name: string) => model.get(`blocks.0.lin.${name}`)!;
+      const packed = part("weight").data, relative = part("weight_s_rel").data;
+      const channel = new Float32Array(part("weight_s_channel").data.slice().buffer);
+      const table = output === "w6a8"
+        ? Float32Array.from({ length: 64 }, (_, code) => code - 32)
+        : new Float32Array(part("weight_codebook").data.slice().buffer);
+      const stride = packed.length / ROWS;
+      const integer = (r: number, k: number): number => {
+        const nibble = packed[r * stride + (k >> 1)]! >> (4 * (k % 2)) & 15;
+        const high = output === "w4a8"
+          ? 0
+          : packed[r * stride + COLS / 2 + (k >> 2)]! >> (2 * (k % 4)) & 3;
+        const scale = f8e4m3ToF32(relative[r * COLS / 16 + (k >> 4)]!);
+        const t = table[nibble + 16 * high]! * scale, low = Math.floor(t);
+        const nearest = t - low === 0.5 ? low + Math.abs(low % 2) : Math.round(t);
+        return Math.max(-127, Math.min(127, nearest));
+      };
+      const grid = { rows: 32, cols: COLS, g: 256 }, rotated = rotateExplicitly(x, grid);
+      let error = 0, signal = 0;
+      for (let t = 0; t < 32; t++) {
+        const row = Float32Array.from(rotated.subarray(t * COLS, (t + 1) * COLS));
+        const scale = Math.fround(Math.max(...row.map(Math.abs)) / 127);
+        for (let r = 0; r < ROWS; r++) {
+          let y = 0, sum = 0;
+          for (let k = 0; k < COLS; k++) {
+            y += x[t * COLS + k]! * w[r * COLS + k]!;
+            sum += Math.round(row[k]! / scale) * integer(r, k);
+          }
+          error += (y - sum * scale * channel[r]!) ** 2;
+          signal += y * y;
+        }
+      }
+      near(outputOf(done).w8a8, Math.sqrt(error / signal), 1e-3);
+    });
+  });
+}
 
 Deno.test("convertModel() measures the same for any number of workers, and of transformed codes", async () => {
   const x = activations(80, 1);

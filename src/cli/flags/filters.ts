@@ -1,5 +1,6 @@
 /** The flags that choose layers: by model, as documented, and by pattern. */
 
+import { OUTPUTS } from "../../quant/scheme.ts";
 import { BOOL, type Flag, oneOf, section } from "./flag.ts";
 
 export const FILTER_FLAGS: readonly Flag[] = Object.freeze([
@@ -52,7 +53,7 @@ export const FILTER_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "custom-type",
       option: "customType",
-      type: oneOf("int8", "fp16"),
+      type: oneOf(...OUTPUTS),
       help: "type of the custom layers",
     },
     {
@@ -82,7 +83,7 @@ export const FILTER_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "fallback",
       option: "fallback",
-      type: oneOf("int8", "fp16"),
+      type: oneOf(...OUTPUTS),
       help: "type of the layers that would be kept",
     },
     {

@@ -1,7 +1,7 @@
 /** The flags of everyday use: files, mode, what is kept, checks, and how to run. */
 
-import { OUTPUTS } from "../../plan/option_schema.ts";
 import { CTQ_DEFAULTS, DEFAULT_CONVERT_OPTIONS, RUN_DEFAULTS } from "../../plan/options.ts";
+import { OUTPUTS } from "../../quant/scheme.ts";
 import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
 
 const EDITING: readonly CommandName[] = ["edit", "migrate"];
@@ -125,13 +125,19 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: oneOf(...OUTPUTS),
       help:
         "how weights are stored: int8 (8 bits; runs on GPUs from Turing on), w6a8 and w4a8 (6.5 and " +
-        "4.5 bits; from Ampere and RDNA2 on), fp16 (cast)",
+        "4.5 bits; from Ampere and RDNA2 on), w4a4 (4 bits; from Turing on), fp16 (cast)",
     },
     {
       name: "group-size",
       option: "groupSize",
       type: { kind: "int", min: 16, max: 256 },
       help: "w4a8, w6a8: columns under one scale; 16 is read by the fastest kernel",
+    },
+    {
+      name: "linear-dtype",
+      option: "linearDtype",
+      type: oneOf("int4", "int8"),
+      help: "w4a4: what activations are multiplied in; int8 loses less, and runs on NVIDIA only",
     },
     { name: "int8", type: BOOL, default: true, help: "the same as --format int8" },
     { name: "fp16", type: BOOL, help: "the same as --format fp16" },

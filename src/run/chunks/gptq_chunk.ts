@@ -375,7 +375,7 @@ export function gptqSharedBytes(task: QuantizeTask, compensation: Compensation):
 export function gptqScratchBytes(task: QuantizeTask): number {
   const { rows, cols } = task.source;
   const step = quantizeGrid(task).rowStep;
-  const tables = task.levels === undefined ? 0 : levelsBandBytes(task.levels, step * cols);
+  const tables = task.levels === undefined ? 0 : levelsBandBytes(task.levels, step, cols);
   const groups = (Math.min(rows, step) / Math.min(task.groupRows, step)) * (cols / task.groupCols);
   const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 2) + 12 * groups + tables;
   const width = rowSpaceBlockCols(task);

@@ -13,6 +13,7 @@ import { SLOT } from "../layer_statistics.ts";
 import { type ChunkContext, takeNumbers } from "./chunk_context.ts";
 import { guardRows, type RowMeasures } from "./guard_rows.ts";
 import { guardByHeldOut } from "./held_out_guard.ts";
+import { chooseLevels, chooseLevelsBytes } from "./level_scales.ts";
 import { levelBytes, loadTables, writeLevels } from "./levels_on_file.ts";
 import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
 import { addErrors, reportNonFinite } from "./quantize_chunk.ts";
@@ -53,9 +54,12 @@ export function quantizeLevelsBand(
   restore();
   if (!reportNonFinite(context, x, rect, cols)) {
     if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
-    kernels.absmax(scales, x, grid);
-    kernels.scaleFromAbsmax(scales, scales);
-    kernels.searchLevels(choices, x, scales, grid, tables);
+    chooseLevels(
+      context,
+      task.levels.scheme,
+      { x, scales, choices, grid, tables },
+      task.scaleSearch,
+    );
     const levels = { ...tables, choices };
     xhat.set(x); // rounding uses the weights up
     layer.round(context, linalg, {
@@ -83,7 +87,7 @@ export function quantizeLevelsBand(
   scratch.release(mark);
 }
 
-/** Bytes of scratch of a band of `elements` weights beside those of INT8. */
-export function levelsBandBytes(levels: TaskLevels, elements: number): number {
-  return levelBytes(levels, elements);
+/** Bytes of scratch of a band of `rows` weights beside those of INT8. */
+export function levelsBandBytes(levels: TaskLevels, rows: number, cols: number): number {
+  return levelBytes(levels, rows * cols) + chooseLevelsBytes(cols);
 }

@@ -146,6 +146,40 @@ function decodePacked(
   }
 }
 
+/**
+ * The integers that the runtime multiplies packed codes as, and the scale of every row: whole rows of a matrix
+ * that `runsInInt8`.
+ *
+ * @param raw the stored bytes of `rect`.
+ */
+export function readIntegers(
+  context: ChunkContext,
+  raw: Uint8Array,
+  matrix: MatrixSource,
+  rect: Rect,
+): { codes: Int8Array; scales: Float32Array } {
+  const { scratch } = context, packed = matrix.packed!;
+  const count = rect.rows * rect.cols;
+  const codes = scratch.i8(count), scales = scratch.f32(rect.rows).fill(1);
+  const mark = scratch.mark();
+  const x = scratch.f32(count);
+  const rounding = packed.scales.findIndex(({ rounds }) => rounds === true);
+  const integers = { ...packed, scales: packed.scales.slice(0, rounding + 1) };
+  decodePacked(context, x, raw, { matrix, packed: integers, rect });
+  codes.set(x);
+  const column = { ...rect, col: 0, cols: 1 };
+  for (const scale of packed.scales.slice(rounding + 1)) {
+    applyScales(context, scales, { ...matrix, cols: 1 }, { ...scale, groupCols: 1 }, column);
+  }
+  scratch.release(mark);
+  return { codes, scales };
+}
+
+/** Bytes of scratch that {@link readIntegers} takes for `rows` rows. */
+export function readIntegersBytes(matrix: MatrixSource, rows: number): number {
+  return matrix.packed === undefined ? 0 : rows * (5 * matrix.cols + 4) + 192;
+}
+
 /** The part `rect` of a weight whose codes are stored transformed (`quant/incoherence.ts`), in original space. */
 function decodeTransformed(
   context: ChunkContext,

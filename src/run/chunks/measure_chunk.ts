@@ -17,13 +17,21 @@ import { packArrays } from "../gpu_requests.ts";
 import type { ChunkGrid, Rect } from "../chunk_grid.ts";
 import { MEASURED_AT_A_TIME, type MeasureTask } from "../tasks.ts";
 import type { LayerInputs } from "../../calibration/layer_inputs.ts";
-import type { MatrixSource } from "../../formats/matrix_source.ts";
+import { type MatrixSource, runsInInt8 } from "../../formats/matrix_source.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { SLOT } from "../layer_statistics.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
 import { loadInputRow } from "./load_inputs.ts";
-import { decodeRect, decodeScratchBytes, rawBytes, readRect, readScales } from "./load_rect.ts";
+import {
+  decodeRect,
+  decodeScratchBytes,
+  rawBytes,
+  readIntegers,
+  readIntegersBytes,
+  readRect,
+  readScales,
+} from "./load_rect.ts";
 
 /** What rounding does to the outputs of a layer. */
 export const MEASURE_OUTPUTS: TaskKind<MeasureTask> = {
@@ -71,15 +79,14 @@ export function loadBoth(
   scratch.release(mark);
   readRect(context, codes, stored, rect);
   decodeRect(context, restored, codes, stored, rect);
-  const isInt8 = stored.dtype === "I8" && stored.scale !== null;
   return {
     w,
     stored: restored,
-    codes: isInt8 ? new Int8Array(codes.buffer, codes.byteOffset, codes.length) : null,
+    codes: runsInInt8(stored) ? new Int8Array(codes.buffer, codes.byteOffset, codes.length) : null,
   };
 }
 
-/** The rows of `rect` as the runtime has them. */
+/** The rows of `rect` as the runtime has them; `codes` as they are stored. */
 function weightOf(
   context: ChunkContext,
   stored: MatrixSource,
@@ -87,6 +94,11 @@ function weightOf(
   codes: Int8Array,
 ): Int8Weight {
   const { transform, convrotGroupSize } = stored;
+  if (stored.packed !== undefined) {
+    const { rows, cols } = rect, grid = { rows, cols, groupRows: 1, groupCols: cols };
+    const raw = bytesOf(codes), space = spaceOf(context, stored, convrotGroupSize);
+    return { ...readIntegers(context, raw, stored, rect), grid, space };
+  }
   const rows = transform?.rows ?? rect.rows, cols = transform?.cols ?? rect.cols;
   // Rows of a chunk may begin inside a group: every row gets the scales it has.
   const { groupCols } = stored.scale!;
@@ -309,7 +321,8 @@ export function measureScratchBytes(task: MeasureTask, grid: ChunkGrid): number 
   const biases = bias === null ? 0 : 16 * bias.reference.rows * bias.reference.cols;
   const tile = Math.min(MEASURED_AT_A_TIME, Math.max(inputs.rows, 1));
   // Inputs as f32, transformed and as codes, gathered groups; outputs and sums; per row its scales, signs.
-  return loadBothBytes(task, grid) + tile * (11 * cols + 4 * grid.cols + 24 * rows) +
+  return loadBothBytes(task, grid) + readIntegersBytes(stored, grid.rowStep) +
+    tile * (11 * cols + 4 * grid.cols + 24 * rows) +
     (groups > 1 ? rows * Math.ceil(cols / groups) : 0) + 16 * rows * groups +
     8 * (rows + cols) + 4 * grid.cols + biases + 8 * RUN_SUMS * runCount(tile, rows) + SLACK_BYTES;
 }

@@ -9,6 +9,7 @@ import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkGrid, chunkRect, type Rect } from "../chunk_grid.ts";
 import { elementBytes, type QuantizeTask, type TaskLevels } from "../tasks.ts";
 import { type ChunkContext, takeNumbers } from "./chunk_context.ts";
+import { chooseLevels, chooseLevelsBytes } from "./level_scales.ts";
 import { levelBytes, loadTables, writeLevels } from "./levels_on_file.ts";
 import { decodeRect, decodeScratchBytes, rawBytes, rawRows, readRect } from "./load_rect.ts";
 import { withLocalPairs } from "./merge_rect.ts";
@@ -49,9 +50,8 @@ export function quantizeLevelsChunk(
       choices: choices.subarray(row * across, (row + rows) * across),
     };
     if (convrotGroupSize !== null) kernels.rotate(values, convrotGroupSize);
-    kernels.absmax(own.scales, values, grid);
-    kernels.scaleFromAbsmax(own.scales, own.scales);
-    kernels.searchLevels(own.choices, values, own.scales, grid, tables);
+    const onLevels = { ...own, x: values, grid, tables };
+    chooseLevels(context, levels.scheme, onLevels, task.scaleSearch);
     kernels.quantizeLevels(own.codes, values, own.scales, grid, {
       ...tables,
       choices: own.choices,
@@ -79,5 +79,6 @@ export function levelsChunkBytes(task: QuantizeTask, levels: TaskLevels, grid: C
   const rect = chunkRect(grid, 0), elements = rect.rows * rect.cols;
   return elements * (elementBytes(task.source.dtype) + 1) + 4 * rect.rows +
     (keepsMerged(task) ? 12 : 8) * tileRows(task, rect) * rect.cols +
-    levelBytes(levels, elements) + decodeScratchBytes(task.source, grid.rowStep);
+    levelBytes(levels, elements) + chooseLevelsBytes(rect.cols) +
+    decodeScratchBytes(task.source, grid.rowStep);
 }

@@ -1,0 +1,79 @@
+/** Scales and sets of levels of rows that are put on a grid of few levels (`quant/level_grid.ts`). */
+
+import type { Grid } from "../../backend/backend.ts";
+import type { LevelScheme, LevelTables } from "../../quant/level_grid.ts";
+import { SCALE_MIN } from "../../quant/scheme.ts";
+import type { ChunkContext } from "./chunk_context.ts";
+
+/** Rows in the space of their codes, and what is found for them. */
+export interface RowsOnLevels {
+  /** f32 `[rows, cols]`. */
+  readonly x: Float32Array;
+  /** Out: f32 `[rows]`. */
+  readonly scales: Float32Array;
+  /** Out: u8 `[rows, cols / groupCols]`. */
+  readonly choices: Uint8Array;
+  readonly grid: Grid;
+  readonly tables: LevelTables;
+}
+
+/** Shares of the largest value that a row of 15 levels may be clipped to. */
+const CLIPS = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4];
+
+/**
+ * Finds scales and sets of least squared error: the row reaches its largest value, and groups choose among their
+ * sets; or all have one set, and the scale of the row shrinks, where `search` is true.
+ */
+export function chooseLevels(
+  { kernels, scratch }: Pick<ChunkContext, "kernels" | "scratch">,
+  scheme: LevelScheme,
+  rows: RowsOnLevels,
+  search: boolean,
+): void {
+  const { x, scales, choices, grid, tables } = rows;
+  kernels.absmax(scales, x, grid);
+  if (scheme.kind === "scaled") {
+    kernels.scaleFromAbsmax(scales, scales);
+    kernels.searchLevels(choices, x, scales, grid, tables);
+    return;
+  }
+  choices.fill(0);
+  for (let r = 0; r < scales.length; r++) {
+    scales[r] = Math.max(scales[r]! / INT4_MAX, SCALE_MIN);
+  }
+  if (!search) return;
+  const mark = scratch.mark();
+  const { cols } = grid, one: Grid = { rows: 1, cols, groupRows: 1, groupCols: cols };
+  const codes = scratch.i8(cols), scale = scratch.f32(1);
+  for (let r = 0; r < grid.rows; r++) {
+    const row = x.subarray(r * cols, (r + 1) * cols), largest = scales[r]!;
+    let least = Infinity;
+    for (const clip of CLIPS) {
+      scale[0] = largest * clip;
+      const own = { ...tables, choices: choices.subarray(0, cols / tables.groupCols) };
+      kernels.quantizeLevels(codes, row, scale, one, own);
+      const error = squaredError(row, codes, scale[0]);
+      if (!(error < least)) continue;
+      least = error;
+      scales[r] = scale[0];
+    }
+  }
+  scratch.release(mark);
+}
+
+/** The largest level of `convrot_w4a4`. */
+const INT4_MAX = 7;
+
+function squaredError(x: Float32Array, codes: Int8Array, scale: number): number {
+  let sum = 0;
+  for (let k = 0; k < x.length; k++) {
+    const error = x[k]! - codes[k]! * scale;
+    sum += error * error;
+  }
+  return sum;
+}
+
+/** Bytes of scratch that {@link chooseLevels} takes for rows of `cols`. */
+export function chooseLevelsBytes(cols: number): number {
+  return cols + 64;
+}
