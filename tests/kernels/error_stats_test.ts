@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { flushesSubnormals } from "./subnormals.ts";
 import { STATS, STATS_LENGTH } from "../../src/backend/backend.ts";
 import { errorStats as referenceStats } from "../../src/backend/reference/error_stats.ts";
 import { BACKENDS, testEachBackend, withSubject } from "./subject.ts";
@@ -59,6 +60,8 @@ testEachBackend(
         1e36,
       ], [1, 1e-24]] as const
     ) {
+      // These are subnormal already.
+      if (size === 1e-37 && await flushesSubnormals()) continue;
       for (const length of [3, 1024, 2500]) {
         const x = values(7, length, "plain").map((value) => value * size * 0.1);
         const xhat = values(9, length, "plain").map((value, i) => x[i]! + 0.1 * value * error);

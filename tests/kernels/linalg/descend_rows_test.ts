@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { asKept } from "../subnormals.ts";
 import { matrix } from "../../../src/linalg/matrix.ts";
 import { assertSameBits, type NumberArray } from "../subject.ts";
 import { type Flavor, flavors, seeds, uniform, values } from "../values.ts";
@@ -90,7 +91,7 @@ interface Shape {
 async function assertSameMoves(seed: number, shape: Shape, flavor: Flavor): Promise<void> {
   const { rows, cols, before, after, rank, gap, groupRows, scaleCols, firstRow } = shape;
   const width = before + cols + after, next = uniform(seed);
-  const errors = values(seed, rows * (cols + gap), flavor);
+  const errors = await asKept(values(seed, rows * (cols + gap), flavor));
   const gradient = values(seed + 1, rows * (width + gap), "plain").map((x) => x * 10);
   const panel = values(seed + 2, cols * width, "plain");
   const factors = values(seed + 3, rows * rank, "plain");
