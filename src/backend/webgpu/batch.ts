@@ -223,6 +223,12 @@ export class Batch {
     await buffer.mapAsync(GPUMapMode.READ, 0, length);
     // Too late: others have done the work meanwhile, and the memory is theirs.
     if (gpu.failure !== null) throw gpu.failure;
+    const { copyGuard } = gpu;
+    if (copyGuard !== null) {
+      if (!copyGuard.enter()) throw gpu.fail("others do not wait for it any more");
+      // Not before the one who asked has put results that came in parts together.
+      setTimeout(() => copyGuard.leave());
+    }
     const mapped = new Uint8Array(buffer.getMappedRange(0, length));
     let at = 0;
     for (const { into } of this.#downloads) {

@@ -21,11 +21,14 @@ export interface Deadline extends Disposable {
 export class Deadlines {
   readonly #baseMs: number;
   readonly #workgroupMs: number;
+  readonly #promise: (ms: number) => void;
   #owedMs = 0;
 
-  constructor({ baseMs = BASE_MS, workgroupMs = WORKGROUP_MS } = {}) {
+  /** @param times `promise` is told within how many milliseconds all will be done, whenever that changes. */
+  constructor({ baseMs = BASE_MS, workgroupMs = WORKGROUP_MS, promise = (_: number) => {} } = {}) {
     this.#baseMs = baseMs;
     this.#workgroupMs = workgroupMs;
+    this.#promise = promise;
   }
 
   /**
@@ -36,6 +39,7 @@ export class Deadlines {
   start(workgroups: number, failed: (waitedMs: number) => DeviceError): Deadline {
     const ownMs = this.#baseMs + workgroups * this.#workgroupMs;
     this.#owedMs += ownMs;
+    this.#promise(this.#owedMs);
     const waitedMs = this.#owedMs;
     const started = performance.now();
     let timer: ReturnType<typeof setTimeout> | undefined;

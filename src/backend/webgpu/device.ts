@@ -14,6 +14,14 @@ const WANTED_FEATURES: readonly GPUFeatureName[] = ["timestamp-query"];
 /** How a device may fail: it is lost, has no memory left, or does not compile a shader. */
 export type Fault = "lost" | "memory" | "shader";
 
+/** Says whether results may still be copied: others may have given the device up, and use the memory. */
+export interface CopyGuard {
+  /** Whether copying may begin. */
+  enter(): boolean;
+  /** It has ended. */
+  leave(): void;
+}
+
 /** A device, its pipelines and its buffers. Close it, or dispose it with `using`. */
 export class Gpu {
   readonly adapter: AdapterInfo;
@@ -21,6 +29,8 @@ export class Gpu {
   readonly buffers: BufferPool;
   /** How long batches may take. */
   readonly deadlines: Deadlines;
+  /** Who lets batches copy results, if not all may; see `CopyGuard`. */
+  copyGuard: CopyGuard | null = null;
   /** Whether batches tell how long their kernels ran; for measurements. */
   isTimed = false;
   readonly #pipelines = new Map<string, GPUComputePipeline>();

@@ -4,7 +4,8 @@ import { type GpuCheck, WrongResultError } from "../checks/gpu_check.ts";
 import type { GpuAccess, GpuRequest } from "../gpu_requests.ts";
 import type { GpuPlacement } from "../gpu_tasks.ts";
 import { type CheckModules, OwnCheckKernels } from "./check_kernels.ts";
-import { GPU_ANSWER, GPU_STATE } from "./gpu_protocol.ts";
+import { giveUp, isOverdue, waitForCopies } from "./gpu_patience.ts";
+import { GPU_ANSWER, GPU_STATE, type GpuTimes } from "./gpu_protocol.ts";
 
 /** What a worker gets to reach the GPU. */
 export interface GpuLink {
@@ -16,6 +17,7 @@ export interface GpuLink {
   readonly placement: GpuPlacement;
   /** For messages. */
   readonly adapterName: string;
+  readonly times: GpuTimes;
 }
 
 /** How often a waiting worker looks whether the owner of the GPU is still there. */
@@ -27,11 +29,13 @@ export class GpuClient implements GpuAccess {
   readonly #answer: Int32Array;
   readonly #state: Int32Array;
   readonly #adapterName: string;
+  readonly #times: GpuTimes;
   readonly #checkKernels: OwnCheckKernels;
 
   /** @param modules what answers are checked with. */
-  constructor({ port, answer, state, adapterName }: GpuLink, modules: CheckModules) {
+  constructor({ port, answer, state, adapterName, times }: GpuLink, modules: CheckModules) {
     this.#adapterName = adapterName;
+    this.#times = times;
     this.#checkKernels = new OwnCheckKernels(modules);
     this.#port = port;
     this.#answer = new Int32Array(answer);
@@ -56,12 +60,18 @@ export class GpuClient implements GpuAccess {
   #isDone(request: GpuRequest): boolean {
     Atomics.store(this.#answer, 0, GPU_ANSWER.waiting);
     this.#port.postMessage(request);
+    const askedMs = Date.now();
     for (;;) {
       Atomics.wait(this.#answer, 0, GPU_ANSWER.waiting, PATIENCE_MS);
       const answer = Atomics.load(this.#answer, 0);
       if (answer !== GPU_ANSWER.waiting) return answer === GPU_ANSWER.done;
-      // An owner that died does not answer; the main thread has noticed by now.
-      if (this.#hasFailed) return false;
+      // An owner that died does not answer, which the main thread notices; one whose driver blocks it neither.
+      if (isOverdue(this.#state, askedMs, this.#times)) giveUp(this.#state);
+      if (this.#hasFailed) {
+        waitForCopies(this.#state);
+        // It may have been done just before.
+        return Atomics.load(this.#answer, 0) === GPU_ANSWER.done;
+      }
     }
   }
 

@@ -11,6 +11,7 @@ import process from "node:process";
 import { DeviceError } from "../../core/errors.ts";
 import { plainError } from "../../core/plain_error.ts";
 import { findAdapter } from "../../backend/webgpu/adapter.ts";
+import { Deadlines } from "../../backend/webgpu/deadlines.ts";
 import { Gpu } from "../../backend/webgpu/device.ts";
 import { ownWebGpu } from "../../backend/webgpu/provide_webgpu.ts";
 import { problemsOf, selfTest, testedKernels } from "../../backend/webgpu/self_test.ts";
@@ -28,20 +29,23 @@ import {
   type GpuReport,
   type GpuStartMessage,
 } from "./gpu_protocol.ts";
+import { copyGuard, GPU_FAILED, promiseWithin } from "./gpu_patience.ts";
 import { cacheFolder, driverIdentity, ProvenDevice } from "./proven_devices.ts";
 
 type Post = (report: GpuReport) => void;
 
 /** Opens the device, says what it is, and returns what takes further messages. */
 export async function ownGpu(
-  { state }: GpuStartMessage,
+  { state, times }: GpuStartMessage,
   post: Post,
 ): Promise<(message: GpuConnectMessage | GpuProveMessage | GpuFaultMessage) => void> {
   const cells = new Int32Array(state);
   try {
     const adapter = await findAdapter();
     if (adapter === null) throw new DeviceError(`Cannot use a GPU: ${whyNone()}`);
-    const gpu = await Gpu.open(adapter);
+    const promise = (ms: number) => promiseWithin(cells, ms);
+    const gpu = await Gpu.open(adapter, new Deadlines({ ...times, promise }));
+    gpu.copyGuard = copyGuard(cells);
     const owner = new GpuOwner(gpu, cells, post);
     const device = new ProvenDevice(
       [adapterIdentity(adapter), driverIdentity(), process.versions, testedKernels()],
@@ -51,7 +55,7 @@ export async function ownGpu(
       const distrust = await distrustOf(gpu, device, work);
       if (distrust !== null) {
         gpu.fail(distrust);
-        Atomics.store(cells, GPU_STATE.failed, 1);
+        Atomics.store(cells, GPU_STATE.failed, GPU_FAILED.told);
       }
       post({ kind: "proven", distrust });
     };
@@ -62,7 +66,7 @@ export async function ownGpu(
       else gpu.provoke(message.fault);
     };
   } catch (error) {
-    Atomics.store(cells, GPU_STATE.failed, 1);
+    Atomics.store(cells, GPU_STATE.failed, GPU_FAILED.told);
     post({ kind: "unavailable", error: plainError(error) });
     return (message) => {
       if (message.kind === "connect") answerWith(message.answer, GPU_ANSWER.failed);
@@ -147,7 +151,8 @@ class GpuOwner {
 
   /** Tells the first failure; those that follow from it are silent. */
   #fail(error: unknown): void {
-    if (Atomics.exchange(this.#state, GPU_STATE.failed, 1) !== 0) return;
+    const { failed } = GPU_STATE, { no, told } = GPU_FAILED;
+    if (Atomics.compareExchange(this.#state, failed, no, told) !== no) return;
     this.#post({ kind: "failed", error: plainError(error) });
   }
 }

@@ -6,11 +6,21 @@ import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
 import type { Fault } from "../../backend/webgpu/device.ts";
 import type { GpuRequest } from "../gpu_requests.ts";
 
+/** The times that a device is given. */
+export interface GpuTimes {
+  /** Milliseconds for anything, and for each workgroup; see `Deadlines`. Default: its own. */
+  readonly baseMs?: number;
+  readonly workgroupMs?: number;
+  /** Milliseconds beyond what the owner said. */
+  readonly graceMs?: number;
+}
+
 /** The first message to a worker that shall own the GPU. */
 export interface GpuStartMessage {
   readonly kind: "gpu";
   /** Int32: see GPU_STATE. */
   readonly state: SharedArrayBuffer;
+  readonly times: GpuTimes;
 }
 
 /** A worker that will ask, for the length of a run. */
@@ -38,11 +48,15 @@ export type GpuMessage = GpuStartMessage | GpuConnectMessage | GpuProveMessage |
 
 /** Int32 cells that all see. */
 export const GPU_STATE = Object.freeze({
-  /** 1: the device is of no use any more; nobody asks. */
+  /** Not 0: the device is of no use any more, and nobody asks. See GPU_FAILED. */
   failed: 0,
   /** How many requests it has done. */
   done: 1,
-  length: 2,
+  /** How many results the owner is copying to the memory of others. */
+  copying: 2,
+  /** When the owner will be done with what it has at the latest, in seconds since 1970. */
+  untilS: 3,
+  length: 4,
 });
 
 /** Values of the cell a worker waits at. */

@@ -9,9 +9,13 @@ import { DeviceError } from "../../core/errors.ts";
 import { plainError } from "../../core/plain_error.ts";
 import { type GpuPlacement, placementWithin } from "../gpu_tasks.ts";
 import type { GpuLink } from "./gpu_client.ts";
-import { GPU_STATE, type GpuMessage, type GpuReport } from "./gpu_protocol.ts";
+import { giveUp, GPU_FAILED, isOverdue } from "./gpu_patience.ts";
+import { GPU_STATE, type GpuMessage, type GpuReport, type GpuTimes } from "./gpu_protocol.ts";
 import { reportedError } from "./error_classes.ts";
 import { send, startWorker, threadError } from "./start_worker.ts";
+
+/** How often the main thread looks whether the owner of the device has been given up. */
+const WATCH_MS = 250;
 
 /** Workers of devices that were closed; see {@link GpuService.close}. */
 const idle = new Set<Worker>();
@@ -50,12 +54,17 @@ export class GpuService {
   #failure: string | null = null;
   #onFailure: ((message: string) => void) | null = null;
   #proven: (() => void) | null = null;
+  readonly #times: GpuTimes;
+  readonly #watch: ReturnType<typeof setInterval>;
 
   private constructor(
     adapter: AdapterInfo,
     placement: GpuPlacement,
-    { worker, state }: { worker: Worker; state: Int32Array },
+    { worker, state, times }: { worker: Worker; state: Int32Array; times: GpuTimes },
   ) {
+    this.#times = times;
+    this.#watch = setInterval(() => void this.failure, WATCH_MS);
+    (this.#watch as { unref?: () => void }).unref?.();
     this.adapter = adapter;
     this.placement = placement;
     this.#worker = worker;
@@ -78,17 +87,20 @@ export class GpuService {
    *
    * @param workerUrl URL of `src/run/workers/worker.ts`, built in the main module.
    * @param placementOf what the device is given, by what it is; absent: all that fits and pays.
+   * @param times how long it may take; by default generous.
    * @throws DeviceError where there is none, or it cannot be opened.
    */
   static async start(
     workerUrl: URL,
     placementOf: (adapter: AdapterInfo) => GpuPlacement = ({ limits }) => placementWithin(limits),
+    times: GpuTimes = {},
   ): Promise<GpuService> {
     for (const worker of idle) worker.terminate();
     idle.clear();
     leaveAtOnce();
     const worker = startWorker(workerUrl);
     const state = new Int32Array(new SharedArrayBuffer(4 * GPU_STATE.length));
+    let watch: ReturnType<typeof setInterval> | undefined;
     const report = await new Promise<GpuReport>((resolve) => {
       worker.once("message", resolve);
       worker.once("error", (error) => {
@@ -97,12 +109,21 @@ export class GpuService {
           error: plainError(threadError("Cannot start the GPU", error)),
         });
       });
-      const start: GpuMessage = { kind: "gpu", state: state.buffer as SharedArrayBuffer };
+      const start: GpuMessage = { kind: "gpu", state: state.buffer as SharedArrayBuffer, times };
       worker.postMessage(start);
+      const startedMs = Date.now();
+      watch = setInterval(() => {
+        if (!isOverdue(state, startedMs, times)) return;
+        const error = plainError(
+          new DeviceError("Cannot start the GPU: its driver does not answer"),
+        );
+        resolve({ kind: "unavailable", error });
+      }, WATCH_MS);
     });
+    clearInterval(watch);
     if (report.kind === "ready") {
       const { adapter } = report;
-      return new GpuService(adapter, placementOf(adapter), { worker, state });
+      return new GpuService(adapter, placementOf(adapter), { worker, state, times });
     }
     worker.terminate();
     if (report.kind === "proven") throw new DeviceError("Cannot start the GPU");
@@ -116,13 +137,18 @@ export class GpuService {
 
   /** Why it does nothing any more; null while it works. */
   get failure(): string | null {
+    const state = Atomics.load(this.#state, GPU_STATE.failed);
+    if (this.#failure === null && state === GPU_FAILED.silent) {
+      this.#fail(`Cannot compute on ${this.adapter.name}: its driver does not answer any more`);
+      this.#proven?.();
+    }
     return this.#failure;
   }
 
   /** What it did since {@link doneCount} was `doneBefore`. */
   shareSince(doneBefore: number): GpuShare {
     const operations = this.doneCount - doneBefore;
-    return { adapter: this.adapter.name, operations, failure: this.#failure };
+    return { adapter: this.adapter.name, operations, failure: this.failure };
   }
 
   /** Calls `listener` with the first failure, also one that has been. */
@@ -139,7 +165,7 @@ export class GpuService {
     send(this.#worker, message, [port2]);
     const state = this.#state.buffer as SharedArrayBuffer;
     const { placement, adapter: { name: adapterName } } = this;
-    return { port: port1, answer, state, placement, adapterName };
+    return { port: port1, answer, state, placement, adapterName, times: this.#times };
   }
 
   /** Makes the device fail, so that tests see what follows. */
@@ -153,14 +179,21 @@ export class GpuService {
    * remembered from an earlier run. A device that does not has failed from then on. One call at a time.
    */
   async prove(work: readonly GpuWork[]): Promise<boolean> {
-    if (work.length > 0 && this.#failure === null) {
+    if (work.length > 0 && this.failure === null) {
+      let watch: ReturnType<typeof setInterval> | undefined;
       await new Promise<void>((resolve) => {
         this.#proven = resolve;
         const message: GpuMessage = { kind: "prove", work };
         this.#worker.postMessage(message);
+        const askedMs = Date.now();
+        watch = setInterval(() => {
+          if (isOverdue(this.#state, askedMs, this.#times)) giveUp(this.#state);
+          void this.failure;
+        }, WATCH_MS);
       });
+      clearInterval(watch);
     }
-    return this.#failure === null;
+    return this.failure === null;
   }
 
   /** Gives the device up: what it computed is wrong. */
@@ -169,7 +202,8 @@ export class GpuService {
   }
 
   #fail(message: string): void {
-    Atomics.store(this.#state, GPU_STATE.failed, 1);
+    const { failed } = GPU_STATE;
+    Atomics.compareExchange(this.#state, failed, GPU_FAILED.no, GPU_FAILED.told);
     if (this.#failure !== null) return;
     this.#failure = message;
     this.#onFailure?.(message);
@@ -180,6 +214,7 @@ export class GpuService {
    * opened or the process ends; see {@link leaveAtOnce}.
    */
   close(): void {
+    clearInterval(this.#watch);
     this.#worker.unref();
     idle.add(this.#worker);
   }
