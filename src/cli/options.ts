@@ -6,7 +6,7 @@
 import process from "node:process";
 import { UsageError } from "../core/errors.ts";
 import { compileLayerPattern } from "../config/layer_pattern.ts";
-import { parsePart, type Part } from "../convert/parts/part.ts";
+import { ambientPart, parsePart, type Part } from "../convert/parts/part.ts";
 import { RUN_DEFAULTS } from "../plan/options.ts";
 import { resolveOptions } from "../plan/resolve_options.ts";
 import { filesOf, verbosityOf } from "./files.ts";
@@ -56,7 +56,7 @@ function ioOf(parsed: Parsed): ConvertIo {
     ],
     force: parsed.bool("force"),
     resume: parsed.bool("resume"),
-    part: partOf(parsed),
+    ...partOf(parsed),
     dryRun: parsed.string("dry-run") as ConvertIo["dryRun"],
     json: parsed.bool("json"),
     verify: parsed.bool("verify"),
@@ -75,17 +75,23 @@ function ioOf(parsed: Parsed): ConvertIo {
   });
 }
 
-/** The part that `--part` names, by itself or from the array of jobs that this one belongs to. */
-export function partOf(parsed: Parsed): Part | null {
+/**
+ * The part that `--part` names, or without it the array of jobs that this one belongs to, and what to say in the
+ * latter case.
+ */
+export function partOf(parsed: Parsed): { part: Part | null; partNote: string | null } {
   const text = parsed.string("part");
-  if (text === null) return null;
-  if (parsed.bool("verify") && parsed.command === "convert") {
+  // A plan is that of the whole model.
+  if (text === null && parsed.string("dry-run") !== null) return { part: null, partNote: null };
+  const ambient = text === null ? ambientPart(process.env) : null;
+  const part = text === null ? ambient?.part ?? null : parsePart(text, process.env);
+  if (part !== null && parsed.bool("verify") && parsed.command === "convert") {
     throw new UsageError(
       "Cannot use --verify with --part: a part is no model; `quantsmith verify` checks what `join` " +
         "writes",
     );
   }
-  return parsePart(text, process.env);
+  return { part, partNote: ambient?.note ?? null };
 }
 
 /** `--low-memory` forces the CPU, as documented; asking for both is refused. */

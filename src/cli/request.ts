@@ -17,6 +17,8 @@ export interface ConvertIo {
   readonly resume: boolean;
   /** The part of the model that is done; null: all of it. */
   readonly part: Part | null;
+  /** What to say of a part that nobody asked for; null: nothing. */
+  readonly partNote: string | null;
   readonly dryRun: null | "analyze" | "full" | "create-template";
   readonly json: boolean;
   readonly verify: boolean;

@@ -38,6 +38,25 @@ Deno.test("--part and join write the bytes of one run, from a job array's variab
   assert(readFileSync(out).equals(readFileSync(whole)));
 });
 
+Deno.test("without --part a job of an array does its part and says so loudly; --part none does all", async () => {
+  using folder = temporaryFolder();
+  const { input } = writeCalibratedModel(folder.path, { layers: 3, rows: 32 });
+  const whole = join(folder.path, "whole.safetensors"), out = join(folder.path, "out.safetensors");
+  const base = ["--preset", "none", "--device", "cpu", "--no-progress"];
+  const job = (index: number) => ({ JOB_COMPLETION_INDEX: `${index}`, QUANTSMITH_PARTS: "2" });
+  const all = await runCli([input, whole, ...base, "--part", "none"], { env: job(1) });
+  assert.equal(all.code, 0, all.stderr);
+  for (const index of [0, 1]) {
+    const { code, stderr } = await runCli([input, out, ...base], { env: job(index) });
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, new RegExp(`warning: this job does PART ${index + 1} OF 2 ONLY`));
+  }
+  assert.equal((await runCli(["join", out])).code, 0);
+  assert(readFileSync(out).equals(readFileSync(whole)));
+  const plan = await runCli([input, "--preset", "none", "--dry-run"], { env: job(1) });
+  assert.doesNotMatch(plan.stderr, /PART/);
+});
+
 Deno.test("--part refuses what is no part with exit code 2", async () => {
   using folder = temporaryFolder();
   const { input } = writeCalibratedModel(folder.path, { layers: 2, rows: 32 });

@@ -67,7 +67,8 @@ function planOf(parsed: Parsed, log: Log): BatchItem[] {
   // Contradictions are told before what is wrong with single files.
   const check = toConvertRequest(conversionOf(parsed, "model.safetensors", null));
   const all = batchFiles(parsed);
-  const part = partOf(parsed);
+  const { part, partNote } = partOf(parsed);
+  if (partNote !== null) log.warn(partNote);
   if (part !== null && part.count > all.length) {
     throw new UsageError(
       `Cannot split ${all.length} models into ${part.count} parts: N is at most ${all.length}`,
@@ -105,7 +106,8 @@ function conversionOf(parsed: Parsed, input: string, loras: readonly string[] | 
     : loras.length === 1
     ? { "merge-loras": loras, "merge-lora-dampen": null }
     : { "merge-loras": loras };
-  return parsed.as("convert", { ...own, ...merge, input });
+  // The array of jobs shares out models here, not layers.
+  return parsed.as("convert", { ...own, ...merge, input, part: "none" });
 }
 
 const BATCH_FLAGS = [

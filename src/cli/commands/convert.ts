@@ -108,6 +108,7 @@ function templateLayers(plan: Plan): TemplateLayer[] {
 export async function runConversion(request: ConversionRequest): Promise<ConversionOutcome> {
   const { options, io, context, log } = request;
   const events = io.json ? new EventWriter(context.stdout) : null;
+  if (io.partNote !== null) log.warn(io.partNote);
   if (io.output !== null && io.part === null) {
     await checkOutput(io.output, { force: io.force });
   }

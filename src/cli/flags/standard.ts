@@ -38,8 +38,8 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "part",
       type: { kind: "string", place: "I/N" },
       help:
-        "do part I of N only, join makes the output of all; auto, auto/N: from the array of jobs; " +
-        "batch: every N-th model",
+        "do part I of N only, join makes the output of all; auto, auto/N: from the array of jobs, as " +
+        "without the flag; none: do all of it there, too; batch: every N-th model",
       commands: ["convert"],
     },
     {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { UsageError } from "../../../src/core/errors.ts";
-import { manifestPath, parsePart, partPath } from "../../../src/convert/parts/part.ts";
+import { ambientPart, manifestPath, parsePart, partPath } from "../../../src/convert/parts/part.ts";
 
 Deno.test("parsePart() reads the number and the count", () => {
   assert.deepEqual(parsePart("2/8", {}), { index: 2, count: 8 });
@@ -42,6 +42,38 @@ Deno.test("parsePart() refuses what names no part", () => {
     /neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX/,
   );
   assert.throws(() => parsePart("auto/2", { SLURM_ARRAY_TASK_ID: "x" }), /not a number/);
+});
+
+Deno.test("parsePart() takes all of the model for none, and the count from QUANTSMITH_PARTS", () => {
+  assert.equal(parsePart("none", { SLURM_ARRAY_TASK_ID: "1" }), null);
+  const env = { JOB_COMPLETION_INDEX: "2", QUANTSMITH_PARTS: "8" };
+  assert.deepEqual(parsePart("auto", env), { index: 3, count: 8 });
+});
+
+Deno.test("ambientPart() takes the part of an array of jobs, and says so", () => {
+  const slurm = {
+    SLURM_ARRAY_TASK_ID: "3",
+    SLURM_ARRAY_TASK_MIN: "1",
+    SLURM_ARRAY_TASK_COUNT: "8",
+  };
+  const found = ambientPart(slurm)!;
+  assert.deepEqual(found.part, { index: 3, count: 8 });
+  assert.match(found.note, /PART 3 OF 8 ONLY, as SLURM_ARRAY_TASK_ID is 3: .*--part none/);
+  const indexed = ambientPart({ JOB_COMPLETION_INDEX: "0", QUANTSMITH_PARTS: "4" })!;
+  assert.deepEqual(indexed.part, { index: 1, count: 4 });
+  // Part of an array again: the count is that of the whole.
+  const again = { ...slurm, SLURM_ARRAY_TASK_MIN: "3", SLURM_ARRAY_TASK_COUNT: "1" };
+  assert.equal(ambientPart(again), null);
+  assert.deepEqual(ambientPart({ ...again, QUANTSMITH_PARTS: "8" })!.part, { index: 3, count: 8 });
+});
+
+Deno.test("ambientPart() takes none without an array, or if nothing says how many parts there are", () => {
+  assert.equal(ambientPart({}), null);
+  assert.equal(ambientPart({ SLURM_ARRAY_TASK_ID: "5" }), null);
+  const { part, note } = ambientPart({ JOB_COMPLETION_INDEX: "1" })!;
+  assert.equal(part, null);
+  assert.match(note, /ALL OF THE MODEL is done by this job/);
+  assert.throws(() => ambientPart({ SLURM_ARRAY_TASK_ID: "x" }), UsageError);
 });
 
 Deno.test("partPath() and manifestPath() lie beside the output, shards or not", () => {
