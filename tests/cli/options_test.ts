@@ -30,6 +30,7 @@ Deno.test("toConvertRequest() gives the documented defaults where nothing is ask
     input: "models/model.safetensors",
     output: null,
     part: null,
+    partNote: null,
     force: false,
     resume: false,
     dryRun: null,
