@@ -3,7 +3,7 @@
  *
  *     deno task build:npm [--out DIR]
  *
- * - `npm/`: the package for npm, for Node and Bun (`npm pack` and `npm publish` take that folder);
+ * - `npm/`: the package for npm, for Node, Bun and browsers (`npm pack` and `npm publish` take that folder);
  * - `quantsmith.js`: the program as one file, for Deno (from a URL, too), Node and Bun.
  */
 
@@ -15,6 +15,7 @@ import { DIST } from "./support/binaries.ts";
 import { bundleOneFile, bundlePackage } from "./support/bundle.ts";
 import { writeDeclarations } from "./support/declarations.ts";
 import { npmManifest } from "./support/npm_manifest.ts";
+import { buildSite } from "./support/site.ts";
 import { Stage } from "./support/stage.ts";
 import { licensesOf } from "./support/third_party.ts";
 
@@ -33,7 +34,10 @@ for (const name of ["quantsmith.js", "check_node.js"]) {
   fs.copyFileSync(new URL(`scripts/npm/${name}`, root), path.join(folder, "bin", name));
 }
 fs.chmodSync(path.join(folder, "bin/quantsmith.js"), 0o755);
+fs.cpSync(new URL("web", root), path.join(stage.path, "web"), { recursive: true });
 writeDeclarations(stage, path.join(folder, "types"));
+using siteStage = new Stage();
+await buildSite(siteStage, path.join(folder, "web"));
 for (const name of ["README.md", "LICENSE", "CHANGELOG.md"]) {
   fs.copyFileSync(new URL(name, root), path.join(folder, name));
 }

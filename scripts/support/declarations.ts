@@ -1,4 +1,4 @@
-/** The types of the library as `.d.ts` files, made by TypeScript from `mod.ts`. */
+/** The types of the library as `.d.ts` files, made by TypeScript from `mod.ts` and `web/convert.ts`. */
 
 import fs from "node:fs";
 import path from "node:path";
@@ -6,13 +6,13 @@ import ts from "typescript";
 import { ENTRY, type Stage, WORKER } from "./stage.ts";
 
 /**
- * Writes `mod.d.ts` and what it needs to `folder`. The sources are checked against what the oldest Node has,
+ * Writes `mod.d.ts`, `web/convert.d.ts` and what they need to `folder`. The sources are checked against what the oldest Node has,
  * so that nothing newer gets in.
  *
  * @throws Error with TypeScript's messages.
  */
 export function writeDeclarations(stage: Stage, folder: string): void {
-  const entry = path.join(stage.path, "mod.ts");
+  const entries = ["mod.ts", "web/convert.ts"].map((name) => path.join(stage.path, name));
   const written = new Map<string, string>();
   const options: ts.CompilerOptions = {
     target: ts.ScriptTarget.ES2023,
@@ -53,7 +53,7 @@ export function writeDeclarations(stage: Stage, folder: string): void {
     ].join("\n"),
   );
   const program = ts.createProgram([
-    entry,
+    ...entries,
     ambient,
     ...[ENTRY, WORKER].map((name) => path.join(stage.path, name)),
   ], options);
@@ -67,7 +67,8 @@ export function writeDeclarations(stage: Stage, folder: string): void {
     };
     throw new Error(`Cannot make the types:\n${ts.formatDiagnostics(problems, host)}`);
   }
-  for (const file of reachable(path.join(folder, "mod.d.ts"), written)) {
+  const roots = ["mod.d.ts", "web/convert.d.ts"].map((name) => path.join(folder, name));
+  for (const file of reachable(roots, written)) {
     fs.mkdirSync(path.dirname(file), { recursive: true });
     fs.writeFileSync(file, asJs(written.get(file)!));
   }
@@ -75,10 +76,13 @@ export function writeDeclarations(stage: Stage, folder: string): void {
 
 const IMPORT = /(from |import\()"(\.[^"]+)\.ts"/g;
 
-/** The files that `entry` needs, itself included. */
-function reachable(entry: string, files: ReadonlyMap<string, string>): Set<string> {
+/** The files that `entries` need, themselves included. */
+function reachable(
+  entries: readonly string[],
+  files: ReadonlyMap<string, string>,
+): Set<string> {
   const found = new Set<string>();
-  const open = [entry];
+  const open = [...entries];
   for (let file = open.pop(); file !== undefined; file = open.pop()) {
     if (found.has(file)) continue;
     found.add(file);

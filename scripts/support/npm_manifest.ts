@@ -19,9 +19,10 @@ export function npmManifest(): Readonly<Record<string, unknown>> {
     man: "./man/quantsmith.1",
     exports: {
       ".": { types: "./types/mod.d.ts", default: "./lib/mod.js" },
+      "./browser": { types: "./types/web/convert.d.ts", default: "./web/convert.js" },
       "./package.json": "./package.json",
     },
-    files: ["bin", "lib", "man", "types", "CHANGELOG.md", "THIRD_PARTY_LICENSES"],
+    files: ["bin", "lib", "man", "types", "web", "CHANGELOG.md", "THIRD_PARTY_LICENSES"],
     // For `--device gpu` on Node. Not by itself: it holds the builds for all systems, 130 MB.
     peerDependencies: { webgpu: ">=0.6.2" },
     peerDependenciesMeta: { webgpu: { optional: true } },

@@ -38,6 +38,7 @@ export async function buildSite(stage: Stage, folder: string): Promise<void> {
   fs.rmSync(folder, { recursive: true, force: true });
   const inside = await bundleWeb(stage, folder, {
     page: "web/page/page.ts",
+    convert: "web/convert.ts",
   });
   const worker = path.join(folder, SERVICE_WORKER);
   await bundleScript(stage, worker, "web/page/service_worker.ts");

@@ -4,6 +4,7 @@
  */
 
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import {
   existsSync,
   mkdirSync,
@@ -84,6 +85,38 @@ Deno.test("npx quantsmith MODEL writes beside the model, with an empty home that
   const written = readdirSync(models.path).filter((name) => name.includes("_int8_"));
   assert.equal(written.length, 1);
   assert.deepEqual(bytesOfFile(join(models.path, written[0]!)), await expectedBytes(methods[0]!));
+});
+
+Deno.test("npx quantsmith ui serves the page and its threads until it is interrupted", async () => {
+  const child = spawn("node", [bin, "ui", "--no-open"], { stdio: ["ignore", "pipe", "inherit"] });
+  const ended = new Promise((resolve) => child.on("close", resolve));
+  try {
+    const line = await new Promise<string>((resolve) =>
+      child.stdout.on("data", (data) => resolve(String(data)))
+    );
+    const url: string = /^http:\/\/127\.0\.0\.1:\d+\//.exec(line)?.[0] ?? "";
+    assert.notEqual(url, "", line);
+    const page = await (await fetch(url)).text();
+    assert.match(page, /<script type="module" src="\.?\/?page\.js">/);
+    for (const name of ["page.js", "engine.js", "worker.js", "disk.js"]) {
+      const { status, body } = await fetch(url + name);
+      assert.equal(status, 200, name);
+      await body?.cancel();
+    }
+  } finally {
+    child.kill("SIGINT");
+  }
+  await ended;
+});
+
+Deno.test("quantsmith/browser is a module with types", () => {
+  const script = 'console.log(typeof (await import("quantsmith/browser")).convert)';
+  assert.equal(mustRun("node", ["--input-type=module", "-e", script]).trim(), "function");
+  const { exports } = JSON.parse(
+    readFileSync(join(place, "node_modules/quantsmith/package.json"), "utf8"),
+  );
+  const types = join(place, "node_modules/quantsmith", exports["./browser"].types);
+  assert.match(readFileSync(types, "utf8"), /export declare function convert\(/);
 });
 
 const runtimes = [
