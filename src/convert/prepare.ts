@@ -9,7 +9,13 @@ import { likeRule } from "../presets/like.ts";
 import type { Detection, LayerRule } from "../presets/preset.ts";
 import { refusalOf } from "../presets/registry.ts";
 import { layerRule } from "../presets/rule.ts";
-import { rawModule, unusableFile, unusableFiles, unusablePart } from "../presets/unusable.ts";
+import {
+  rawModule,
+  type Unusable,
+  unusableFile,
+  unusableFiles,
+  unusablePart,
+} from "../presets/unusable.ts";
 import { type InputPath, nameOfInput } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { openModel } from "../safetensors/reader.ts";
@@ -140,13 +146,14 @@ export function prepare(
   };
   const plan = makePlan(input);
   notes.push(...widenedNotes(plan, input.merged));
-  const copy = copyOf(plan, options);
+  const copy = copyOf(plan, options, unusableFile(logical, detection));
   if (copy !== null) {
     if (!dryRun) {
       throw new UnsupportedError(`Cannot convert ${JSON.stringify(model.path)}: ${copy}`);
     }
     notes.push(`a real run would be refused: ${copy}`);
   }
+  notes.push(...fp8Notes(plan));
   notes.push(...bankNotes(plan));
   notes.push(...unusableNotes(model, logical, plan));
   if (calibration !== null) notes.push(...unusedCalibration(calibration, plan));
@@ -187,10 +194,31 @@ export function prepare(
 }
 
 /** Why the output would be the input once more; null where it is not, or was asked for. */
-function copyOf({ totals }: Plan, { merge, allowCopy }: ConvertOptions): string | null {
+function copyOf(
+  { totals }: Plan,
+  { merge, allowCopy }: ConvertOptions,
+  unusable: Unusable | null,
+): string | null {
   if (totals.quantize > 0 || totals.cast > 0 || merge !== null || allowCopy) return null;
+  if (unusable !== null) {
+    return `nothing in it would be quantized: ${unusable.what}; use it as it is`;
+  }
   return "nothing in it would be quantized: `--dry-run` gives the reason for each tensor, " +
     "`--allow-copy` writes the copy";
+}
+
+/** Says what FP8 weights of the source mean for the output. */
+function fp8Notes({ tensors }: Plan): string[] {
+  const quantized = tensors.filter(({ action }) => action === "quantize");
+  const fp8 = quantized.filter(({ source }) => source.dtype.startsWith("F8_"));
+  if (fp8.length === 0) return [];
+  const which = fp8.length === quantized.length
+    ? "the weights of the source are FP8"
+    : `${fp8.length} of ${quantized.length} weights of the source are FP8`;
+  return [
+    `${which}, which takes 8 bits already: INT8 does not make them smaller, and the loss of FP8 stays; ` +
+    "convert the BF16 or F16 original if you have it",
+  ];
 }
 
 /**

@@ -143,7 +143,38 @@ function modelInFolder(folder: string): string {
   // Hidden names are another program's: resource forks of macOS (`._model.safetensors`), half files.
   const names = explained(what, () => readdirSync(folder))
     .filter((name) => !name.startsWith(".")).sort();
+  const parts = names.some(isModelName) ? [] : modelsInParts(folder, names);
+  if (parts.length > 0) {
+    const [first, ...others] = parts.map((part) => JSON.stringify(part));
+    const rest = others.length === 0 ? "" : `, or ${others.join(", ")}`;
+    throw new Error(
+      `${what}: it is a pipeline with a model in each folder; name one of them: ${first}${rest}`,
+    );
+  }
   return join(folder, modelAmong(names, what));
+}
+
+function isModelName(name: string): boolean {
+  return isIndexName(name) || name.endsWith(MODEL_ENDING);
+}
+
+/** Where a pipeline of diffusers has the model that most people want to convert. */
+const MAIN_PARTS = ["transformer", "unet"];
+
+/**
+ * Returns the models in the folders of a folder, as a pipeline of diffusers has them: one path of each, the
+ * diffusion model first.
+ */
+function modelsInParts(folder: string, names: readonly string[]): string[] {
+  const isMain = (name: string) => MAIN_PARTS.includes(name) ? 0 : 1;
+  return [...names].sort((a, b) => isMain(a) - isMain(b)).flatMap((name) => {
+    const part = join(folder, name);
+    if (!statSync(part, { throwIfNoEntry: false })?.isDirectory()) return [];
+    const models = readdirSync(part).filter((model) => !model.startsWith(".")).sort()
+      .filter(isModelName);
+    const model = models.find(isIndexName) ?? models[0];
+    return model === undefined ? [] : [join(part, model)];
+  });
 }
 
 /**
