@@ -20,7 +20,9 @@ import { gptqComparisons, gptqFigures, timeGptq } from "./bench_gptq.ts";
 import { benchConfig, benchLayers, benchLearned, benchMerge } from "./bench_layers.ts";
 import { benchModes } from "./bench_modes.ts";
 import { benchQuality } from "./bench_quality.ts";
+import { benchReal, realTable } from "./bench_real.ts";
 import { Bench, prepare } from "./support/bench_run.ts";
+import { UnavailableError } from "./support/pypi.ts";
 import { hasGnuTime, NO_GNU_TIME } from "./support/measure.ts";
 import { renderMarkdown, renderTable } from "./support/table.ts";
 
@@ -37,6 +39,7 @@ const SECTIONS = [
   "gptq",
   "quality",
   "modes",
+  "real",
 ];
 
 const MB = 1e6;
@@ -97,10 +100,21 @@ async function benchMethods(): Promise<void> {
   }
 }
 
+/** A real model in every mode; empty, and said so, if the model cannot be had. */
+async function benchRealModel(): Promise<string[][]> {
+  try {
+    return realTable(await benchReal(folder));
+  } catch (error) {
+    if (!(error instanceof UnavailableError)) throw error;
+    console.error(`The real model is not measured: ${error.message}`);
+    return [];
+  }
+}
+
 const temporary = flags.dir === undefined;
 if (flags.dir !== undefined) fs.mkdirSync(flags.dir, { recursive: true });
 const folder = flags.dir ?? fs.mkdtempSync(path.join(os.tmpdir(), "quantsmith-bench-"));
-let modes: string[][] = [];
+let modes: string[][] = [], real: string[][] = [];
 try {
   if (!hasGnuTime()) console.error(NO_GNU_TIME);
   if (["speed", "remote", "edit", "start"].some((name) => sections.includes(name))) {
@@ -121,6 +135,7 @@ try {
   if (sections.includes("quality")) await benchMethods();
   // A table of its own: other columns.
   if (sections.includes("modes")) modes = benchModes({ folder, copies: MODES_COPIES });
+  if (sections.includes("real")) real = await benchRealModel();
 } finally {
   if (temporary) fs.rmSync(folder, { recursive: true, force: true });
 }
@@ -135,4 +150,5 @@ console.log(
 const render = flags.markdown ? renderMarkdown : renderTable;
 if (bench.results.length > 1) console.log(render(bench.results));
 if (modes.length > 0) console.log(`\n${render(modes)}`);
+if (real.length > 0) console.log(`\n${render(real)}`);
 process.exitCode = bench.missed > 0 ? 1 : 0;

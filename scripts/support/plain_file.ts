@@ -80,6 +80,14 @@ export class PlainFile implements Disposable {
     return { rows: indices.length, cols, values };
   }
 
+  /** Returns all rows of a matrix as f32; a vector is one row. */
+  all(name: string): Rows {
+    const { dtype, shape, data_offsets: [begin, end] } = this.entry(name);
+    const values = decode(this.#read(this.#dataStart + begin, end - begin), dtype);
+    const rows = shape.length > 1 ? shape[0]! : 1;
+    return { rows, cols: values.length / rows, values: Float32Array.from(values) };
+  }
+
   [Symbol.dispose](): void {
     fs.closeSync(this.#fd);
   }
