@@ -121,6 +121,7 @@ const MAY_TOUCH_THE_WORLD = [
   "src/safetensors/input_identity.ts",
   "src/safetensors/input_watch.ts",
   "src/safetensors/part_files.ts",
+  "src/safetensors/small_file.ts",
   "src/safetensors/written_bytes.ts",
   "src/safetensors/loader.ts",
   "src/remote/spill_file.ts",

@@ -1,10 +1,11 @@
 /** The models of a batch: what its inputs and its folder stand for. */
 
 import { RUN_DEFAULTS } from "../plan/options.ts";
-import { readdirSync, readFileSync, statSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
 import { basename, dirname, join, matchesGlob, resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
 import { displayName, isRemote } from "../remote/location.ts";
+import { readSmallFile } from "../safetensors/small_file.ts";
 import { isIndexName, parseIndex } from "../safetensors/shards.ts";
 import type { Parsed } from "./parse.ts";
 
@@ -77,5 +78,5 @@ function modelsIn(folder: string, pattern: string): string[] {
 }
 
 function shardsOf(indexPath: string): readonly string[] {
-  return parseIndex(readFileSync(indexPath), indexPath).files;
+  return parseIndex(readSmallFile(indexPath), indexPath).files;
 }

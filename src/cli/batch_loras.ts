@@ -1,8 +1,9 @@
 /** Which LoRAs each model of a batch gets: the same for all, or by `--lora-mapping` and `--lora-dir`. */
 
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { basename, dirname, isAbsolute, join, resolve } from "node:path";
 import { UsageError } from "../core/errors.ts";
+import { readSmallFile } from "../safetensors/small_file.ts";
 import {
   type LoraMapping,
   mappingKeyFor,
@@ -67,7 +68,7 @@ export function batchLoras(parsed: Parsed, models: readonly string[]): BatchLora
 function readMapping(path: string): LoraMapping {
   let bytes: Uint8Array;
   try {
-    bytes = readFileSync(path);
+    bytes = readSmallFile(path);
   } catch (cause) {
     const isMissing = (cause as NodeJS.ErrnoException).code === "ENOENT";
     const why = isMissing ? "there is no such file" : String((cause as Error).message);

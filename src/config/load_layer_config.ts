@@ -1,6 +1,6 @@
 /** Reads a layer config from disk. */
 
-import { readFileSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { UsageError } from "../core/errors.ts";
 import { type LayerConfig, parseLayerConfig } from "./layer_config.ts";
 
@@ -14,6 +14,8 @@ export function loadLayerConfig(path: string): LayerConfig {
   const place = `layer config ${JSON.stringify(path)}`;
   let bytes: Uint8Array;
   try {
+    // Opening a pipe waits for its writer, and a device may never end.
+    if (!statSync(path).isFile()) throw new Error("it is not a regular file");
     bytes = readFileSync(path);
   } catch (cause) {
     const code = (cause as NodeJS.ErrnoException).code;

@@ -8,7 +8,8 @@ import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { decodeFloats } from "../lora/decode_floats.ts";
 import type { DeltaForm, LoraDelta } from "../lora/lora_delta.ts";
 import { type LoraReport, type MergeStep, planMerge } from "../lora/plan_merge.ts";
-import { type DeltaSource, prepareDelta } from "../lora/prepare_delta.ts";
+import { scalingOf } from "../lora/lora_module.ts";
+import { type DeltaSource, prepareDelta, readAlpha } from "../lora/prepare_delta.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { withAdapterConfig } from "../safetensors/adapter_config.ts";
 import { openModel, TensorReader } from "../safetensors/reader.ts";
@@ -51,7 +52,7 @@ export function openLoraMerge(
   return {
     names: new Set(steps.keys()),
     reports: plan.reports,
-    notes: plan.reports.flatMap(noteOf),
+    notes: [...plan.reports.flatMap(noteOf), ...factorNotes(files, steps)],
     deltasOf: (name) => {
       const known = loaded.get(name);
       if (known !== undefined) return known;
@@ -73,6 +74,29 @@ export function deltaBytes(deltas: Iterable<LoraDelta>): number {
     }
   }
   return [...buffers].reduce((sum, { byteLength }) => sum + byteLength, 0);
+}
+
+/** Factors of a change above this are no trainer's: alpha and rank are mostly equal, and within 16 of each other. */
+const LARGEST_FACTOR = 100;
+
+/** Warns of LoRAs whose factors, alpha / rank times the strength, would drown the model. */
+function factorNotes(
+  files: readonly LoraValues[],
+  steps: ReadonlyMap<string, readonly MergeStep[]>,
+): string[] {
+  const worst = new Map<number, { layers: number; factor: number; key: string }>();
+  for (const { file, target: { module }, strength } of [...steps.values()].flat()) {
+    const factor = Math.abs(scalingOf(module, readAlpha(module, files[file]!)) * strength);
+    if (factor <= LARGEST_FACTOR) continue;
+    const { layers = 0, ...before } = worst.get(file) ?? { factor: 0, key: "" };
+    const largest = factor > before.factor ? { factor, key: module.key } : before;
+    worst.set(file, { ...largest, layers: layers + 1 });
+  }
+  return [...worst].map(([file, { layers, factor, key }]) =>
+    `LoRA ${JSON.stringify(files[file]!.path)}: ${layers} of its changes count ` +
+    `${factor.toPrecision(3)} times or less, most of all ${key} (alpha / rank, times the scale); ` +
+    "factors above 100 drown the model: its alpha may be damaged"
+  );
 }
 
 function noteOf({ path, modules, resolved, unmatched, mismatched }: LoraReport): string[] {

@@ -1,10 +1,10 @@
 /** Reads calibration statistics from a JSON file. */
 
-import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { FormatError } from "../core/errors.ts";
 import { parseJsonStrict } from "../core/json.ts";
 import { explained } from "./io_error.ts";
+import { readSmallFile } from "./small_file.ts";
 
 const NUMBERS = v.array(v.number());
 
@@ -40,7 +40,10 @@ export interface CalibrationJson {
  * read.
  */
 export function readCalibrationJson(path: string): CalibrationJson {
-  const text = explained(`Cannot read ${JSON.stringify(path)}`, () => readFileSync(path, "utf8"));
+  const text = explained(
+    `Cannot read ${JSON.stringify(path)}`,
+    () => new TextDecoder().decode(readSmallFile(path)),
+  );
   let json: unknown;
   try {
     json = parseJsonStrict(text);

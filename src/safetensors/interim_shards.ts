@@ -5,10 +5,11 @@
  * one rename; a process that is killed on the way leaves a whole model, and the next run does the rest.
  */
 
-import { linkSync, readdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { linkSync, readdirSync, renameSync, rmSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { codeOf, explained } from "./io_error.ts";
 import { hiddenName, OutputFile } from "./output_file.ts";
+import { readSmallFile } from "./small_file.ts";
 import { parseIndex } from "./shards.ts";
 
 const ENDING = ".safetensors";
@@ -101,7 +102,7 @@ function interimMap(
 ): { files: ReadonlyMap<string, string>; text: string } | null {
   let text: string;
   try {
-    text = readFileSync(indexPath, "utf8");
+    text = new TextDecoder().decode(readSmallFile(indexPath));
   } catch (error) {
     if (codeOf(error) === "ENOENT") return null;
     throw error;

@@ -5,9 +5,10 @@
  */
 
 import { createHash } from "node:crypto";
-import { closeSync, fsync, ftruncateSync, openSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, fsync, ftruncateSync, openSync, rmSync } from "node:fs";
 import { promisify } from "node:util";
 import { codeOf, explained, explainedAsync } from "./io_error.ts";
+import { readSmallFile } from "./small_file.ts";
 import { writeExactly } from "./output_file.ts";
 
 const fsyncAsync = promisify(fsync);
@@ -51,7 +52,7 @@ function checkOf(length: Uint8Array, payload: Uint8Array): Uint8Array {
 export function readJournal(path: string): { payloads: Uint8Array[]; endBytes: number } | null {
   return explained(`Cannot read ${JSON.stringify(path)}`, () => {
     try {
-      return decodeRecords(new Uint8Array(readFileSync(path)));
+      return decodeRecords(readSmallFile(path));
     } catch (error) {
       if (codeOf(error) === "ENOENT") return null;
       throw error;

@@ -1,10 +1,11 @@
 /** Files of the parts of an output: hashed, copied with their hashes checked, found in a folder. */
 
 import { createHash } from "node:crypto";
-import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { readdirSync, rmSync } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { InterruptedError } from "../core/errors.ts";
 import { codeOf, explained, explainedAsync } from "./io_error.ts";
+import { readSmallFile } from "./small_file.ts";
 
 /** Bytes that are hashed or copied at a time. */
 const STEP_BYTES = 4 << 20;
@@ -131,7 +132,7 @@ async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): 
 export function readTextIfThere(path: string): string | null {
   return explained(`Cannot read ${JSON.stringify(path)}`, () => {
     try {
-      return readFileSync(path, "utf8");
+      return new TextDecoder().decode(readSmallFile(path));
     } catch (error) {
       if (codeOf(error) === "ENOENT") return null;
       throw error;

@@ -3,10 +3,11 @@
  * Opening a model of any size reads a few hundred kilobytes.
  */
 
-import { closeSync, fstatSync, openSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readdirSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { FormatError, UsageError } from "../core/errors.ts";
 import type { SourceTensor } from "../core/tensor.ts";
+import { readSmallFile } from "./small_file.ts";
 import { type InputPath, nameOfInput } from "../remote/input_path.ts";
 import { displayName, isRemote } from "../remote/location.ts";
 import { type Header, headerEnd, MAX_HEADER_BYTES, parseHeader } from "./header.ts";
@@ -238,7 +239,7 @@ function readIndex(path: string): Uint8Array {
       hint: "it is not an index of shards",
     });
   }
-  return explained(what, () => readFileSync(path));
+  return explained(what, () => readSmallFile(path));
 }
 
 function isFile(path: string): boolean {

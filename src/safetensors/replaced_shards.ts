@@ -20,6 +20,7 @@ import { basename, dirname, join } from "node:path";
 import { FormatError, UnsupportedError } from "../core/errors.ts";
 import type { InputPath } from "../remote/input_path.ts";
 import { codeOf, explained, ioReason } from "./io_error.ts";
+import { readSmallFile } from "./small_file.ts";
 import { hiddenName, isInput, writeExactly } from "./output_file.ts";
 import { type OutputNames, outputNames } from "./shard_layout.ts";
 import { parseIndex } from "./shards.ts";
@@ -36,7 +37,7 @@ export interface ReplacedShards {
 export function shardsOf(indexPath: string): readonly string[] | null {
   let bytes: Uint8Array;
   try {
-    bytes = readFileSync(indexPath);
+    bytes = readSmallFile(indexPath);
   } catch (error) {
     if (codeOf(error) === "ENOENT") return null;
     throw new Error(`Cannot read ${JSON.stringify(indexPath)}: ${ioReason(error)}`, {

@@ -1,6 +1,6 @@
 /** Reads what `--report FILE.json` wrote. */
 
-import { readFileSync } from "node:fs";
+import { readSmallFile } from "../../safetensors/small_file.ts";
 import { any, array, looseObject, minValue, nullable, number, parse, pipe, string } from "valibot";
 import { UsageError } from "../../core/errors.ts";
 import { REPORT_VERSION, type ReportJson } from "./report_data.ts";
@@ -28,7 +28,7 @@ export function readReport(path: string): ReportJson {
   const shown = JSON.stringify(path);
   let value: unknown;
   try {
-    value = JSON.parse(readFileSync(path, "utf8"));
+    value = JSON.parse(new TextDecoder().decode(readSmallFile(path)));
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
     throw new UsageError(`Cannot read ${shown}: it is not JSON; \`--report FILE.json\` writes it`, {
