@@ -28,7 +28,8 @@ import { compileLinalg } from "../src/backend/cpu/linalg_module.ts";
 import { LINALG_WORKSPACE_BYTES } from "../src/backend/cpu/wasm_linalg.ts";
 import { DAMPING_DEFAULT } from "../src/linalg/damping.ts";
 import { createTeamControl } from "../src/linalg/team.ts";
-import { packedBytes } from "../src/quant/gptq.ts";
+import { bytesTaken } from "../src/core/counted_memory.ts";
+import { planPackedFactor } from "../src/linalg/packed_factor.ts";
 import { GptqTeam } from "../tests/support/gptq_team.ts";
 import { syntheticLayer } from "../tests/support/synthetic_layer.ts";
 import { tensorOf, writeModel } from "../tests/support/model_files.ts";
@@ -147,7 +148,7 @@ async function timeMethod(
 ): Promise<number> {
   const scratchBytes = 16 * 128 * size + 8 * size * size / workers + LINALG_WORKSPACE_BYTES +
     (8 << 20);
-  const packed = packedBytes({ size, blockSize: size }) + 4096;
+  const packed = bytesTaken((memory) => planPackedFactor(memory, size)) + 4096;
   const bytes = 17 * size * size + 4 * size + packed + workers * scratchBytes + 4096;
   const memory = createSharedMemory(bytes);
   const arena = new Arena(memory, 0, bytes - workers * scratchBytes);

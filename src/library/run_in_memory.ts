@@ -17,7 +17,8 @@ import type { Note } from "../run/note.ts";
 import type { LearnedReport } from "../quant/learned/report.ts";
 import { soloContext } from "../linalg/context.ts";
 import type { ChunkContext, TeamContext } from "../run/chunks/chunk_context.ts";
-import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "../run/chunks/load_rect.ts";
+import { bytesTaken } from "../core/counted_memory.ts";
+import { decodeRect, planDecodedRect, readRect, roomForRect } from "../run/chunks/load_rect.ts";
 import { runChunk, runTogether, scratchBytes, sharedBytes } from "../run/task_kinds.ts";
 import { CHUNK_ELEMENTS, chunkCount, type ChunkGrid, chunkRect } from "../run/chunk_grid.ts";
 import { chunkGrid } from "../run/task_kinds.ts";
@@ -104,9 +105,8 @@ export function quantizeInMemory(
 /** Returns the values of a stored matrix in original space, f32 `[rows, cols]`. */
 export function decodeInMemory(matrix: MatrixSource, files: Files): Float32Array {
   const values = new Float32Array(matrix.rows * matrix.cols);
-  const grid = wholeRows(matrix), first = chunkRect(grid, 0);
-  const bytes = rawBytes(matrix, first) + 4 * first.rows * first.cols +
-    decodeScratchBytes(matrix, first.rows);
+  const grid = wholeRows(matrix);
+  const bytes = bytesTaken((memory) => planDecodedRect(memory, matrix, grid));
   withOwnMemory(bytes, (own) => {
     for (let index = 0; index < chunkCount(grid); index++) {
       const rect = chunkRect(grid, index), mark = own.memory.mark();
@@ -116,8 +116,7 @@ export function decodeInMemory(matrix: MatrixSource, files: Files): Float32Array
         note: () => {},
         slot: new Float64Array(SLOT_LENGTH),
       };
-      const raw = own.memory.u8(rawBytes(matrix, rect));
-      const x = own.memory.f32(rect.rows * rect.cols);
+      const { raw, x } = roomForRect(own.memory, matrix, rect);
       readRect(context, raw, matrix, rect);
       decodeRect(context, x, raw, matrix, rect);
       values.set(x, rect.row * rect.cols);

@@ -14,7 +14,8 @@
  * order, whoever makes it.
  */
 
-import { type LinalgContext, withScratch } from "./context.ts";
+import type { CountedMemory } from "../core/counted_memory.ts";
+import { type Allocator, type LinalgContext, withScratch } from "./context.ts";
 import { GEMM_SHORT_DEPTH, type LinalgKernels } from "./linalg_kernels.ts";
 import { block, matrix, type MatrixF64, transpose } from "./matrix.ts";
 import { type Share, shareOf } from "./team.ts";
@@ -34,9 +35,17 @@ const ROW_UNIT = 4;
  */
 const UPDATE_ROWS = 384;
 
-/** Bytes of scratch that each member takes to factor a matrix of order `n`. */
-export function choleskyScratchBytes(n: number): number {
-  return 8 * CHOLESKY_BLOCK * (CHOLESKY_BLOCK + Math.min(n, UPDATE_ROWS)) + 64;
+/** What each member takes to factor a matrix of order `n`. */
+function roomFor(memory: Pick<Allocator, "f64">, n: number) {
+  return {
+    upper: memory.f64(CHOLESKY_BLOCK ** 2),
+    spare: memory.f64(Math.min(n, UPDATE_ROWS) * CHOLESKY_BLOCK),
+  };
+}
+
+/** Counts what each member takes in {@link cholesky}. */
+export function planCholesky(memory: CountedMemory, n: number): void {
+  memory.within(() => roomFor(memory, n));
 }
 
 /**
@@ -66,8 +75,7 @@ export function cholesky(
   const { kernels, memory, team } = context;
   const n = h.rows;
   return withScratch(context, () => {
-    const upper = memory.f64(CHOLESKY_BLOCK ** 2);
-    const spare = memory.f64(Math.min(n, UPDATE_ROWS) * CHOLESKY_BLOCK);
+    const { upper, spare } = roomFor(memory, n);
     const update = (column: MatrixF64, done: MatrixF64, rows: Share) =>
       updateRows(kernels, column, done, rows, { single, spare });
     for (let first = 0; first < n; first += CHOLESKY_BLOCK) {

@@ -13,7 +13,8 @@
  * default fraction. Where it fails nevertheless, f64 has the last word.
  */
 
-import { cholesky, restoreLower, SINGLE_ERROR } from "./cholesky.ts";
+import type { CountedMemory } from "../core/counted_memory.ts";
+import { cholesky, planCholesky, restoreLower, SINGLE_ERROR } from "./cholesky.ts";
 import { type LinalgContext, withScratch } from "./context.ts";
 import type { MatrixF64 } from "./matrix.ts";
 import { shareOf } from "./team.ts";
@@ -86,5 +87,13 @@ export function dampedCholesky(
       if (factorDamped(lambda, false)) return attempt;
     }
     return dampings.length;
+  });
+}
+
+/** Counts what each member takes in {@link dampedCholesky} for a matrix of order `n`. */
+export function planDampedCholesky(memory: CountedMemory, n: number): void {
+  memory.within(() => {
+    memory.f64(n);
+    planCholesky(memory, n);
   });
 }

@@ -9,6 +9,7 @@
  * of memory, and rounding treats every block by itself.
  */
 
+import type { CountedMemory } from "../core/counted_memory.ts";
 import type { LinalgContext } from "./context.ts";
 import { block, matrix, type MatrixF32, type MatrixF64, transpose } from "./matrix.ts";
 import { shareOf, triangleShareOf } from "./team.ts";
@@ -87,6 +88,11 @@ export function finishGram(context: LinalgContext, h: MatrixF64, count: number):
     }
   }
   team.barrier();
+}
+
+/** Counts what {@link addDirections} takes. */
+export function planDirections(memory: CountedMemory, rank: number, size: number): void {
+  memory.within(() => memory.f32(rank * size));
 }
 
 /**

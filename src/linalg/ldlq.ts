@@ -24,10 +24,17 @@
  * may split them as they like, with the same bits.
  */
 
-import { type LinalgContext, withScratch } from "./context.ts";
-import type { BlockLevels, LdlqBlock, LinalgKernels, ShortMatrix } from "./linalg_kernels.ts";
+import type { CountedMemory } from "../core/counted_memory.ts";
+import { type Allocator, type LinalgContext, withScratch } from "./context.ts";
+import type { BlockLevels, LdlqBlock, LinalgKernels } from "./linalg_kernels.ts";
 import { block, matrix, type MatrixF32, type MatrixF64 } from "./matrix.ts";
-import { FEED_BACK_RUN, LDLQ_BLOCK, type PackedFactor, runOf } from "./packed_factor.ts";
+import {
+  FEED_BACK_RUN,
+  LDLQ_BLOCK,
+  type PackedFactor,
+  roomForErrors,
+  runOf,
+} from "./packed_factor.ts";
 
 export { LDLQ_BLOCK };
 
@@ -93,6 +100,46 @@ export function roundColumns(
   }
 }
 
+/** Rows of a product that is made in tiles. */
+function linesOf(rows: number): number {
+  return 4 * Math.ceil(rows / 4);
+}
+
+/** What rounding `rows` rows of `n` columns takes; `errors`, of columns already rounded, if they are packed. */
+function roomFor(
+  memory: Pick<Allocator, "f32" | "f64" | "i32">,
+  n: number,
+  rows: number,
+  isPacked: boolean,
+) {
+  return {
+    fedBack: memory.f32(linesOf(rows) * LDLQ_BLOCK),
+    panelData: memory.f32((isPacked ? Math.min(n, LDLQ_BLOCK) : n) * LDLQ_BLOCK),
+    diagonalData: memory.f64(LDLQ_BLOCK),
+    errors: isPacked ? roomForErrors(memory, rows, n) : [],
+  };
+}
+
+/** Counts what {@link ldlq} takes for `rows` rows of `n` columns. */
+export function planLdlq(
+  memory: CountedMemory,
+  { n, rows, isPacked }: { readonly n: number; readonly rows: number; readonly isPacked: boolean },
+): void {
+  memory.within(() => roomFor(memory, n, rows, isPacked));
+}
+
+/** Counts what {@link roundRows} takes for `rows` rows. */
+export function planRoundRows(memory: CountedMemory, rows: number): void {
+  memory.within(() => roomToNearest(memory, rows));
+}
+
+function roomToNearest(memory: Pick<Allocator, "f32">, rows: number) {
+  return {
+    identityData: memory.f32(IDENTITY_BLOCK ** 2),
+    feedbackData: memory.f32(rows * IDENTITY_BLOCK),
+  };
+}
+
 /**
  * Rounds some rows. Takes scratch from the context; does not use its team: members call it on rows of
  * their own.
@@ -117,16 +164,9 @@ export function ldlq(
   }
   if (n === 0 || rows === 0) return;
   withScratch(context, () => {
-    const count = Math.ceil(n / LDLQ_BLOCK), tiles = Math.ceil(rows / 4);
-    const feedback = matrix(memory.f32(4 * tiles * LDLQ_BLOCK), 4 * tiles, LDLQ_BLOCK);
-    const panelRows = packed === null ? n : Math.min(n, LDLQ_BLOCK);
-    const panelData = memory.f32(panelRows * LDLQ_BLOCK), diagonalData = memory.f64(LDLQ_BLOCK);
-    // Errors of the runs of columns already rounded, packed.
-    const runs = packed === null ? 0 : Math.ceil(n / FEED_BACK_RUN);
-    const errors = Array.from({ length: runs }, (): ShortMatrix => ({
-      pairs: memory.i32(4 * tiles * (FEED_BACK_RUN / 2)),
-      scales: memory.f32(4 * tiles),
-    }));
+    const count = Math.ceil(n / LDLQ_BLOCK), lines = linesOf(rows);
+    const { fedBack, panelData, diagonalData, errors } = roomFor(memory, n, rows, packed !== null);
+    const feedback = matrix(fedBack, lines, LDLQ_BLOCK);
     for (let index = count - 1; index >= 0; index--) {
       const first = index * LDLQ_BLOCK;
       const width = Math.min(LDLQ_BLOCK, n - first), later = n - first - width;
@@ -175,10 +215,11 @@ export function roundRows(context: LinalgContext, layer: LdlqRows): void {
   if (n === 0 || rows === 0) return;
   withScratch(context, () => {
     const width = Math.min(n, IDENTITY_BLOCK);
-    const identity = matrix(memory.f32(IDENTITY_BLOCK ** 2), width, width, IDENTITY_BLOCK);
+    const { identityData, feedbackData } = roomToNearest(memory, rows);
+    const identity = matrix(identityData, width, width, IDENTITY_BLOCK);
     identity.data.fill(0);
     for (let j = 0; j < width; j++) identity.data[j * (IDENTITY_BLOCK + 1)] = 1;
-    const feedback = matrix(memory.f32(rows * IDENTITY_BLOCK), rows, width, IDENTITY_BLOCK);
+    const feedback = matrix(feedbackData, rows, width, IDENTITY_BLOCK);
     for (let first = 0; first < n; first += IDENTITY_BLOCK) {
       const cols = Math.min(IDENTITY_BLOCK, n - first);
       feedback.data.fill(0);

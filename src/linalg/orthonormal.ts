@@ -3,6 +3,7 @@
  * depend on those before them are dropped, so a basis may be smaller than what it was made from.
  */
 
+import type { CountedMemory } from "../core/counted_memory.ts";
 import { type LinalgContext, withScratch } from "./context.ts";
 import { block, matrix, type MatrixF32, transpose } from "./matrix.ts";
 
@@ -12,9 +13,9 @@ const BLOCK = 16;
 /** A row of which less than this is left depends on those before it: what f32 products can be wrong by. */
 export const DEPENDENT = 2 ** -19;
 
-/** Bytes of memory that {@link orthonormalizeRows} takes for `count` rows. */
-export function orthonormalizeBytes(count: number): number {
-  return 4 * BLOCK * count + 64;
+/** Counts what {@link orthonormalizeRows} takes for `count` rows. */
+export function planOrthonormal(memory: CountedMemory, count: number): void {
+  memory.within(() => memory.f32(BLOCK * count));
 }
 
 /**

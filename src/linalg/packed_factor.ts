@@ -7,6 +7,7 @@
  * some: an eighth of the factor in f64.
  */
 
+import type { CountedMemory } from "../core/counted_memory.ts";
 import { type Allocator, type LinalgContext, withScratch } from "./context.ts";
 import type { ShortMatrix } from "./linalg_kernels.ts";
 import { block, matrix, type MatrixF64 } from "./matrix.ts";
@@ -45,16 +46,37 @@ function startOf(n: number, index: number): { pairs: number; runs: number } {
   return { pairs, runs };
 }
 
-/** Bytes of memory that {@link packFactor} takes for a factor of order `n`. */
-export function packedFactorBytes(n: number): number {
-  const { pairs, runs } = startOf(n, Math.ceil(n / LDLQ_BLOCK));
-  return 4 * (pairs + runs * LDLQ_BLOCK) + 64;
+/** The integers of a factor of order `n`. */
+function roomForFactor(memory: Pick<Allocator, "i32" | "f32">, n: number) {
+  const end = startOf(n, Math.ceil(n / LDLQ_BLOCK));
+  return { pairs: memory.i32(end.pairs), scales: memory.f32(end.runs * LDLQ_BLOCK) };
 }
 
-/** Bytes of scratch for the errors of `rows` rows of `n` columns, packed: see `ldlq`. */
-export function packedErrorsBytes(rows: number, n: number): number {
-  const lines = 4 * Math.ceil(rows / 4), runs = Math.ceil(n / FEED_BACK_RUN);
-  return lines * runs * (2 * FEED_BACK_RUN + 4) + 32 * runs;
+function roomForPanel(memory: Pick<Allocator, "f32" | "f64">) {
+  return { panel: memory.f32(FEED_BACK_RUN * LDLQ_BLOCK), diagonal: memory.f64(LDLQ_BLOCK) };
+}
+
+/** Counts what {@link packFactor} leaves in the memory of the team, for a factor of order `n`. */
+export function planPackedFactor(memory: CountedMemory, n: number): void {
+  roomForFactor(memory, n);
+}
+
+/** Counts what each member takes in {@link packFactor}. */
+export function planPacking(memory: CountedMemory): void {
+  memory.within(() => roomForPanel(memory));
+}
+
+/** Takes room for `rows` rows of `n` columns, packed: a matrix for each run of columns. */
+export function roomForErrors(
+  memory: Pick<Allocator, "i32" | "f32">,
+  rows: number,
+  n: number,
+): ShortMatrix[] {
+  const lines = 4 * Math.ceil(rows / 4);
+  return Array.from({ length: Math.ceil(n / FEED_BACK_RUN) }, () => ({
+    pairs: memory.i32(lines * (FEED_BACK_RUN / 2)),
+    scales: memory.f32(lines),
+  }));
 }
 
 /**
@@ -69,11 +91,9 @@ export function packFactor(
 ): PackedFactor {
   const { kernels, team } = context;
   const n = l.rows, count = Math.ceil(n / LDLQ_BLOCK), end = startOf(n, count);
-  const pairs = memory.i32(end.pairs), scales = memory.f32(end.runs * LDLQ_BLOCK);
-  const packed: PackedFactor = { size: n, pairs, scales };
+  const packed: PackedFactor = { size: n, ...roomForFactor(memory, n) };
   withScratch(context, () => {
-    const panel = context.memory.f32(FEED_BACK_RUN * LDLQ_BLOCK);
-    const diagonal = context.memory.f64(LDLQ_BLOCK);
+    const { panel, diagonal } = roomForPanel(context.memory);
     const own = shareOf(team, 0, end.runs);
     for (let index = 0, job = 0; index < count; index++) {
       for (let run = 0; run < Math.ceil(rowsBelow(n, index) / FEED_BACK_RUN); run++, job++) {

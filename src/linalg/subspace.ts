@@ -10,17 +10,12 @@
  * the weakest directions of UᵀW, by inverse iteration on its small Gram matrix.
  */
 
+import type { CountedMemory } from "../core/counted_memory.ts";
 import { fillNormal, type Random } from "../core/rng.ts";
-import { cholesky } from "./cholesky.ts";
-import { type LinalgContext, withScratch } from "./context.ts";
+import { cholesky, planCholesky } from "./cholesky.ts";
+import { type Allocator, type LinalgContext, withScratch } from "./context.ts";
 import { block, matrix, type MatrixF32, type MatrixF64, transpose } from "./matrix.ts";
-import {
-  addScaled,
-  DEPENDENT,
-  dot,
-  orthonormalizeBytes,
-  orthonormalizeRows,
-} from "./orthonormal.ts";
+import { addScaled, DEPENDENT, dot, orthonormalizeRows, planOrthonormal } from "./orthonormal.ts";
 import { symmetricEigen } from "./symmetric_eigen.ts";
 
 /** Directions beyond k that the random mixtures have. */
@@ -54,18 +49,39 @@ export interface SubspaceOptions {
   readonly random: Random;
 }
 
-/** Returns the bytes that {@link topSubspaces} takes beside its result, in all. */
-export function subspaceBytes(
+/** The bases of `most` directions. */
+function roomForBases(memory: Pick<Allocator, "f32">, most: number, rows: number, cols: number) {
+  return { left: memory.f32(most * rows), right: memory.f32(most * cols) };
+}
+
+/** How many directions are worked with. */
+function workedWith(
+  { count, full }: Pick<SubspaceOptions, "count" | "full">,
+  small: number,
+): number {
+  return Math.min(small, full ? count : count + OVERSAMPLING);
+}
+
+/** Counts what {@link topSubspaces} leaves, and takes on its way. */
+export function planSubspaces(
+  memory: CountedMemory,
   rows: number,
   cols: number,
-  { count, full }: Pick<SubspaceOptions, "count" | "full">,
-): number {
-  const small = Math.min(rows, cols), most = Math.min(small, count + OVERSAMPLING);
-  const bases = 4 * most * (rows + cols);
-  const work = full
-    ? 16 * small * small
-    : Math.max(8 * most * most + 8 * most * OVERSAMPLING, 4 * most * cols);
-  return bases + orthonormalizeBytes(most) + work + 4096;
+  options: Omit<SubspaceOptions, "random">,
+): void {
+  const small = Math.min(rows, cols), most = workedWith(options, small);
+  roomForBases(memory, most, rows, cols);
+  planOrthonormal(memory, most);
+  if (options.full) {
+    memory.within(() => [memory.f64(small * small), memory.f64(small * small)]);
+    return;
+  }
+  if (options.refinements > 0) memory.within(() => memory.f32(most * cols));
+  if (most <= options.count) return;
+  memory.within(() => {
+    memory.f64(most * most);
+    planCholesky(memory, most);
+  });
 }
 
 /**
@@ -80,9 +96,8 @@ export function topSubspaces(
 ): Subspaces {
   const { memory } = context, { rows, cols } = w;
   const small = Math.min(rows, cols), count = Math.min(small, options.count);
-  const most = options.full ? count : Math.min(small, count + OVERSAMPLING);
-  const left = matrix(memory.f32(most * rows), most, rows);
-  const right = matrix(memory.f32(most * cols), most, cols);
+  const most = workedWith(options, small), room = roomForBases(memory, most, rows, cols);
+  const left = matrix(room.left, most, rows), right = matrix(room.right, most, cols);
   if (most === 0) return { left, right };
   return options.full
     ? fullSubspaces(context, w, { left, right })

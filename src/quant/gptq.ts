@@ -10,18 +10,27 @@
  * `linalg/ldlq.ts` says for the rows it rounds, plus rows * 5 K where columns are reordered.
  */
 
+import { bytesTaken, type CountedMemory } from "../core/counted_memory.ts";
 import type { Grid, LevelSets } from "../backend/backend.ts";
 import { type Allocator, type LinalgContext, withScratch } from "../linalg/context.ts";
-import { dampedCholesky, dampingsFrom } from "../linalg/damping.ts";
+import { dampedCholesky, dampingsFrom, planDampedCholesky } from "../linalg/damping.ts";
 import { diagonalOf, type Hessian, hessianBlock } from "../linalg/hessian.ts";
-import { ldlq, type LdlqRows, roundRows, wholeFactor } from "../linalg/ldlq.ts";
+import {
+  ldlq,
+  type LdlqRows,
+  planLdlq,
+  planRoundRows,
+  roundRows,
+  wholeFactor,
+} from "../linalg/ldlq.ts";
 import type { LinalgKernels } from "../linalg/linalg_kernels.ts";
 import { block, matrix, type MatrixF32 } from "../linalg/matrix.ts";
 import {
   LDLQ_BLOCK,
   type PackedFactor,
-  packedFactorBytes,
   packFactor,
+  planPackedFactor,
+  planPacking,
 } from "../linalg/packed_factor.ts";
 import { actOrder, gatherColumns, permuteSymmetric, scatterColumns } from "../linalg/permute.ts";
 import { shareOf, SOLO } from "../linalg/team.ts";
@@ -63,7 +72,7 @@ export interface GptqOptions {
   /**
    * Where to put the factor in 16-bit integers (`linalg/packed_factor.ts`), by which errors are then fed
    * back; shared by the team, whose members take from it in the same order. Null: they are fed back in
-   * f32, as they are where {@link packedBytes} is 0.
+   * f32, as they are where there is no room for it.
    */
   readonly turbo?: Allocator | null;
 }
@@ -117,16 +126,81 @@ export function prepareGptq(
 const PACKED_TOTAL_MAX = 3.6e9;
 
 /**
- * Returns the bytes that the factor of `size` channels in blocks of `blockSize` takes in integers; 0 where
- * none are made: in blocks so small that errors are hardly fed back so, and in layers so large (more than
- * some 20,000 channels) that there would be no room.
+ * Whether a factor of `size` channels in blocks of `blockSize` is packed into integers: not in blocks so small
+ * that errors are hardly fed back so, nor in layers so large (more than some 20,000 channels) that there
+ * would be no room.
  */
-export function packedBytes(
-  { size, blockSize }: Pick<Hessian, "size" | "blockSize">,
-): number {
-  if (blockSize <= LDLQ_BLOCK) return 0;
-  const bytes = (size / blockSize) * packedFactorBytes(blockSize);
-  return 8 * size * blockSize + bytes > PACKED_TOTAL_MAX ? 0 : bytes;
+function isPackable({ size, blockSize }: Pick<Hessian, "size" | "blockSize">): boolean {
+  if (blockSize <= LDLQ_BLOCK) return false;
+  const bytes = (size / blockSize) * bytesTaken((memory) => planPackedFactor(memory, blockSize));
+  return 8 * size * blockSize + bytes <= PACKED_TOTAL_MAX;
+}
+
+/** What decides how much memory a layer takes. */
+export interface GptqSizes extends Pick<Hessian, "size" | "blockSize"> {
+  readonly actOrder: boolean;
+  /** Whether errors are fed back in integers, where that is possible. */
+  readonly turbo: boolean;
+  /** Whether codes may be certain levels only. */
+  readonly hasLevels: boolean;
+}
+
+/** Whether errors of such a layer are fed back in integers. */
+export function usesIntegers(sizes: GptqSizes): boolean {
+  return sizes.turbo && isPackable(sizes);
+}
+
+/** Counts what each member takes in {@link prepareGptq}, and what it leaves in `shared`. */
+export function planGptq(memory: CountedMemory, shared: CountedMemory, sizes: GptqSizes): void {
+  const { size, blockSize, actOrder } = sizes;
+  if (blockSize === 1) return;
+  if (actOrder) memory.within(() => memory.f64(blockSize));
+  planDampedCholesky(memory, blockSize);
+  if (!usesIntegers(sizes)) return;
+  planPacking(memory);
+  for (let index = 0; index < size / blockSize; index++) planPackedFactor(shared, blockSize);
+}
+
+/** Counts what {@link gptqRows} takes for `rows` rows, whether they are compensated or fall back. */
+export function planGptqRows(memory: CountedMemory, rows: number, sizes: GptqSizes): void {
+  const { size, blockSize, actOrder } = sizes, most = Math.min(rows, CHUNK_ROWS);
+  memory.within(() => {
+    planOrder(memory, sizes);
+    planRoundRows(memory, rows);
+    if (blockSize === 1) return;
+    if (actOrder) roomForOrder(memory, most, size);
+    const isPacked = usesIntegers(sizes);
+    planLdlq(memory, { n: blockSize, rows: actOrder ? most : rows, isPacked });
+  });
+}
+
+/** Counts the groups of columns: of scales, and of levels. */
+function planOrder(
+  memory: CountedMemory,
+  { size, hasLevels }: Pick<GptqSizes, "size" | "hasLevels">,
+): void {
+  memory.i32(size);
+  if (hasLevels) memory.i32(size);
+}
+
+/** Room for rows in another order. */
+function roomForOrder(memory: Pick<Allocator, "f32" | "i8">, rows: number, size: number) {
+  return { chunkWeights: memory.f32(rows * size), chunkCodes: memory.i8(rows * size) };
+}
+
+/** Counts what {@link roundInOrder} takes besides `round`, which is counted within. */
+export function planInOrder(
+  memory: CountedMemory,
+  { rows, chunkRows, ...sizes }: Pick<GptqSizes, "size" | "hasLevels"> & {
+    readonly rows: number;
+    readonly chunkRows: number;
+  },
+): void {
+  const { size } = sizes;
+  memory.within(() => {
+    planOrder(memory, sizes);
+    roomForOrder(memory, Math.min(rows, chunkRows), size);
+  });
 }
 
 /** The factors of all blocks in integers; null where that is not asked for, or no use. */
@@ -136,7 +210,7 @@ function packBlocks(
   { turbo = null }: GptqOptions,
 ): PackedFactor[] | null {
   const { size, blockSize } = hessian;
-  if (turbo === null || packedBytes(hessian) === 0) return null;
+  if (turbo === null || !isPackable(hessian)) return null;
   return Array.from(
     { length: size / blockSize },
     (_, index) => packFactor(context, hessianBlock(hessian, index), turbo),
@@ -257,7 +331,7 @@ export function roundInOrder(
     const { memory } = context;
     const grid = gridInOrder(memory, rows, { size, order });
     const most = Math.min(count, chunkRows);
-    const chunkWeights = memory.f32(most * size), chunkCodes = memory.i8(most * size);
+    const { chunkWeights, chunkCodes } = roomForOrder(memory, most, size);
     for (let start = 0; start < count; start += most) {
       const height = Math.min(most, count - start), at = start * size;
       const original = matrix(weights.subarray(at), height, size);

@@ -7,6 +7,7 @@
  * backend must lie in its WebAssembly memory. `library/int8.ts` has the same for any arrays.
  */
 
+import type { CountedMemory } from "../core/counted_memory.ts";
 import type { Grid, Kernels } from "../backend/backend.ts";
 import type { Allocator } from "../linalg/context.ts";
 import type { LinalgKernels } from "../linalg/linalg_kernels.ts";
@@ -99,12 +100,10 @@ export function scaledProduct(
   const m = x.scales.length, across = k / groupCols;
   const { memory, linalg } = context;
   const mark = memory.mark();
-  const sums = memory.i32(m * n);
-  const isWhole = across === 1;
-  const left = isWhole ? x.codes : memory.i8(m * groupCols);
-  const right = isWhole ? weight.codes : memory.i8(n * groupCols);
+  const { sums, parts } = roomForSums(memory, m, grid);
+  const { left, right } = parts ?? { left: x.codes, right: weight.codes };
   for (let group = 0; group < across; group++) {
-    if (!isWhole) {
+    if (parts !== null) {
       gatherColumns(left, x.codes, { rows: m, cols: k, first: group * groupCols, groupCols });
       gatherColumns(right, weight.codes, { rows: n, cols: k, first: group * groupCols, groupCols });
     }
@@ -151,6 +150,37 @@ export function originalSize({ grid, space }: Pick<Int8Weight, "grid" | "space">
 }
 
 /**
+ * Counts what {@link int8Linear} takes for `m` rows.
+ *
+ * @param isTransformed whether the codes are stored transformed.
+ */
+export function planInt8Linear(
+  memory: CountedMemory,
+  m: number,
+  { grid, isTransformed }: { readonly grid: Grid; readonly isTransformed: boolean },
+): void {
+  memory.within(() => {
+    roomForInputs(memory, m, grid);
+    if (isTransformed) memory.f32(m * grid.rows);
+    roomForSums(memory, m, grid);
+  });
+}
+
+function roomForInputs(memory: Pick<Allocator, "f32" | "i8">, m: number, { cols }: Grid) {
+  return {
+    inputs: memory.f32(m * cols),
+    quantized: { codes: memory.i8(m * cols), scales: memory.f32(m) },
+  };
+}
+
+/** Sums of a product, and, of several groups of columns, the columns of one. */
+function roomForSums(memory: Pick<Allocator, "i32" | "i8">, m: number, grid: Grid) {
+  const { rows: n, cols, groupCols } = grid, sums = memory.i32(m * n);
+  if (groupCols === cols) return { sums, parts: null };
+  return { sums, parts: { left: memory.i8(m * groupCols), right: memory.i8(n * groupCols) } };
+}
+
+/**
  * out = x · Wᵀ (+ bias) as the runtime computes it from what is stored: inputs go to the space of the
  * codes, are quantized there per row, multiplied as integers; outputs come back.
  *
@@ -168,7 +198,7 @@ export function int8Linear(
   const m = cols === 0 ? 0 : x.length / cols;
   const { memory, kernels, linalg } = context;
   const mark = memory.mark();
-  const inputs = memory.f32(m * grid.cols);
+  const { inputs, quantized } = roomForInputs(memory, m, grid);
   if (space.kind === "sylvester") {
     inputs.fill(0);
     for (let i = 0; i < m; i++) {
@@ -181,7 +211,6 @@ export function int8Linear(
     inputs.set(x);
     if (space.kind === "convrot") kernels.rotate(inputs, space.groupSize);
   }
-  const quantized = { codes: memory.i8(m * grid.cols), scales: memory.f32(m) };
   quantizeTo(context, quantized, inputs, rowGrid(m, grid.cols));
   if (space.kind !== "sylvester") {
     scaledProduct(context, out, quantized, weight, bias);

@@ -106,17 +106,19 @@ const ABOVE = { 4: 1, 6: 2 } as const;
 /** Takes memory of so many bytes. */
 export type TakeBytes = (count: number) => Uint8Array;
 
-/** Bytes of the tables of a scheme. */
-export function levelTableBytes(scheme: LevelScheme): number {
-  return levelSetCount(scheme) * (LEVEL_TABLE + 256) + 256;
+/** Bytes of each of the tables of a scheme: levels by value, codes by level, first levels. */
+export function levelTableSizes(scheme: LevelScheme): readonly [number, number, number] {
+  const sets = levelSetCount(scheme);
+  return [sets * LEVEL_TABLE, sets * 256, 256];
 }
+
+type Three<T> = [T, T, T];
 
 /** Returns the tables of `scheme`, in memory that kernels can read. */
 export function levelTables(scheme: LevelScheme, take: TakeBytes): LevelTables {
   const sets = levelSetCount(scheme);
-  const bytes = take(sets * LEVEL_TABLE);
+  const [bytes, codes, first] = levelTableSizes(scheme).map(take) as Three<Uint8Array>;
   const nearest = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length);
-  const codes = take(sets * 256), first = take(256);
   codes.fill(0);
   for (let set = 0; set < sets; set++) {
     const levels = levelsOf(scheme, set);

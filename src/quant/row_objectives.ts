@@ -7,21 +7,21 @@
  * an answer that is off by a known share.
  */
 
+import type { CountedMemory } from "../core/counted_memory.ts";
 import { bytesOf } from "../core/bytes.ts";
 import type { Kernels } from "../backend/backend.ts";
 import { type LinalgContext, withScratch } from "../linalg/context.ts";
 import { hessianBlock } from "../linalg/hessian.ts";
-import type { ShortMatrix } from "../linalg/linalg_kernels.ts";
 import { block, matrix, type MatrixF32 } from "../linalg/matrix.ts";
 import {
   FEED_BACK_RUN,
   LDLQ_BLOCK,
-  packedErrorsBytes,
   type PackedFactor,
+  roomForErrors,
   runOf,
 } from "../linalg/packed_factor.ts";
 import { gatherColumns } from "../linalg/permute.ts";
-import type { GptqFactor } from "./gptq.ts";
+import { type GptqFactor, type GptqSizes, usesIntegers } from "./gptq.ts";
 
 /** Columns of the Hessian that are multiplied at a time. */
 const PANEL_COLS = 256;
@@ -29,14 +29,35 @@ const PANEL_COLS = 256;
 /** Mean energies between which a Hessian and its products are well within the range of f32. */
 const PLAIN_MEANS = { least: 1e-24, most: 1e24 };
 
-/** Bytes of scratch that {@link rowObjectives} or {@link objectiveBounds} takes for some rows. */
-export function rowObjectivesBytes(rows: number, { size, blockSize }: {
-  readonly size: number;
-  readonly blockSize: number;
-}): number {
-  const exact = 4 * (blockSize + rows) * PANEL_COLS;
-  const bounds = packedErrorsBytes(rows, blockSize) + 4 * (rows + LDLQ_BLOCK + 6) * LDLQ_BLOCK;
-  return 4 * rows * size + Math.max(exact, bounds) + 128;
+function roomForPanel(
+  memory: Pick<LinalgContext["memory"], "f32">,
+  rows: number,
+  blockSize: number,
+) {
+  return {
+    panelData: memory.f32(blockSize * PANEL_COLS),
+    productData: memory.f32(rows * PANEL_COLS),
+  };
+}
+
+function roomForProducts(memory: Pick<LinalgContext["memory"], "f32" | "f64">, rows: number) {
+  return {
+    productData: memory.f32(4 * Math.ceil(rows / 4) * LDLQ_BLOCK),
+    panelData: memory.f32(LDLQ_BLOCK ** 2),
+    diagonalData: memory.f64(LDLQ_BLOCK),
+  };
+}
+
+/** Counts what {@link rowObjectives} and {@link objectiveBounds} take for some rows. */
+export function planRowObjectives(memory: CountedMemory, rows: number, sizes: GptqSizes): void {
+  const { size, blockSize, actOrder } = sizes;
+  memory.within(() => {
+    if (actOrder) memory.f32(rows * size);
+    memory.within(() => roomForPanel(memory, rows, blockSize));
+    if (!usesIntegers(sizes)) return;
+    roomForErrors(memory, rows, blockSize);
+    roomForProducts(memory, rows);
+  });
 }
 
 /**
@@ -61,8 +82,7 @@ export function rowObjectives(
   const unit = isPlain ? 1 : mean;
   withScratch(context, () => {
     const moved = inOrderOf(factor, errors, memory);
-    const panelData = memory.f32(blockSize * PANEL_COLS);
-    const productData = memory.f32(rows * PANEL_COLS);
+    const { panelData, productData } = roomForPanel(memory, rows, blockSize);
     for (let top = 0; top < size; top += blockSize) {
       const { data, rowStride } = hessianBlock(factor, top / blockSize);
       for (let first = 0; first < blockSize; first += PANEL_COLS) {
@@ -157,14 +177,13 @@ function addDamped(
   const { rows, cols } = e, padded = 4 * Math.ceil(rows / 4);
   const l = hessianBlock(factor, index);
   withScratch(context, () => {
-    const runs = Array.from({ length: Math.ceil(cols / FEED_BACK_RUN) }, (_, run): ShortMatrix => {
+    const runs = roomForErrors(memory, rows, cols);
+    runs.forEach((room, run) => {
       const first = run * FEED_BACK_RUN, width = Math.min(FEED_BACK_RUN, cols - first);
-      const room = { pairs: memory.i32(padded * FEED_BACK_RUN / 2), scales: memory.f32(padded) };
       kernels.packErrors(room, block(e, 0, first, rows, width));
-      return room;
     });
-    const products = matrix(memory.f32(padded * LDLQ_BLOCK), padded, LDLQ_BLOCK);
-    const panelData = memory.f32(LDLQ_BLOCK ** 2), diagonalData = memory.f64(LDLQ_BLOCK);
+    const { productData, panelData, diagonalData } = roomForProducts(memory, rows);
+    const products = matrix(productData, padded, LDLQ_BLOCK);
     for (let first = 0, at = 0; first < cols; first += LDLQ_BLOCK, at++) {
       const width = Math.min(LDLQ_BLOCK, cols - first), next = first + width;
       for (let start = next, run = 0; start < cols; start += FEED_BACK_RUN, run++) {

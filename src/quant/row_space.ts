@@ -20,14 +20,15 @@
  * factor is made. Each who rounds: 4 T + 4 B bytes per row.
  */
 
+import type { CountedMemory } from "../core/counted_memory.ts";
 import type { Kernels } from "../backend/backend.ts";
-import { cholesky, choleskyScratchBytes, solveRows } from "../linalg/cholesky.ts";
+import { cholesky, planCholesky, solveRows } from "../linalg/cholesky.ts";
 import { type Allocator, type LinalgContext, withScratch } from "../linalg/context.ts";
 import { LDLQ_BLOCK, type LdlqRows, roundColumns } from "../linalg/ldlq.ts";
 import { block, matrix, type MatrixF32, type MatrixF64, transpose } from "../linalg/matrix.ts";
 import { actOrder, gatherColumns } from "../linalg/permute.ts";
 import { shareOf, triangleShareOf } from "../linalg/team.ts";
-import { type GptqRows, roundInOrder } from "./gptq.ts";
+import { type GptqRows, planInOrder, roundInOrder } from "./gptq.ts";
 
 /** Most columns of a block: D has blocks of the rotation group, which must lie within one. */
 export const BLOCK_COLS_MAX = 256;
@@ -75,17 +76,71 @@ export function blockColsOf(cols: number, groupSize: number): number | null {
   return null;
 }
 
-/** Bytes that the team shares in {@link factorRowSpace}, the inputs included. */
-export function rowSpaceBytes(cols: number, rows: number, blockCols: number): number {
-  const kept = 8 * cols * rows + 4 * cols * blockCols;
-  return kept + 24 * rows * rows + 24 * blockCols * rows + 16 * blockCols * blockCols + 8 * cols +
-    1024;
+/** How large a layer is: K, T and B. */
+export interface RowSpaceSizes {
+  readonly cols: number;
+  readonly terms: number;
+  readonly blockCols: number;
+  /** Whether codes may be certain levels only. */
+  readonly hasLevels: boolean;
 }
 
-/** Bytes of scratch that each member takes, in {@link factorRowSpace} and {@link roundInRowSpace}. */
-export function rowSpaceScratchBytes(cols: number, rows: number, blockCols: number): number {
-  const rounding = CHUNK_ROWS * (5 * cols + 4 * rows + 4 * blockCols) + 4 * cols;
-  return Math.max(rounding, choleskyScratchBytes(Math.max(rows, blockCols))) + 1024;
+function roomForFactor(
+  shared: Pick<Allocator, "f32">,
+  { cols, terms, blockCols }: Omit<RowSpaceSizes, "hasLevels">,
+) {
+  return { moved: shared.f32(cols * terms), panels: shared.f32(cols * blockCols) };
+}
+
+/** Counts what each member takes in {@link factorRowSpace}, and what the team does in `shared`. */
+export function planRowSpace(
+  memory: CountedMemory,
+  shared: CountedMemory,
+  sizes: RowSpaceSizes,
+): void {
+  const { terms, blockCols } = sizes;
+  roomForFactor(shared, sizes);
+  shared.within(() => workOf(shared, terms, blockCols));
+  planCholesky(memory, Math.max(terms, blockCols));
+  memory.within(() => memory.f64(blockCols));
+}
+
+function roomForRounding(
+  memory: Pick<Allocator, "f32">,
+  rows: number,
+  { terms, blockCols }: Pick<RowSpaceSizes, "terms" | "blockCols">,
+) {
+  return { sums: memory.f32(rows * terms), feedback: memory.f32(rows * blockCols) };
+}
+
+/** Counts what {@link roundInRowSpace} takes for `rows` rows. */
+export function planRowSpaceRounding(
+  memory: CountedMemory,
+  rows: number,
+  sizes: RowSpaceSizes,
+): void {
+  memory.within(() => {
+    roomForRounding(memory, Math.min(CHUNK_ROWS, rows), sizes);
+    const { cols: size, hasLevels } = sizes;
+    planInOrder(memory, { rows, size, chunkRows: CHUNK_ROWS, hasLevels });
+  });
+}
+
+function roomForObjectives(
+  memory: Pick<Allocator, "f32">,
+  rows: number,
+  { cols, terms }: Pick<RowSpaceSizes, "cols" | "terms">,
+) {
+  return { movedData: memory.f32(rows * cols), productData: memory.f32(rows * terms) };
+}
+
+/** Counts what {@link rowSpaceObjectives} takes for `rows` rows. */
+export function planRowSpaceObjectives(
+  memory: CountedMemory,
+  rows: number,
+  sizes: RowSpaceSizes,
+): void {
+  memory.within(() => roomForObjectives(memory, rows, sizes));
 }
 
 /**
@@ -103,7 +158,7 @@ export function factorRowSpace(
   const { blockCols } = hessian;
   const cols = hessian.inputs.rows, rows = hessian.inputs.cols;
   const order = orderOf(hessian);
-  const moved = shared.f32(cols * rows), panels = shared.f32(cols * blockCols);
+  const { moved, panels } = roomForFactor(shared, { cols, terms: rows, blockCols });
   const own = shareOf(team, 0, cols);
   for (let k = own.start; k < own.end; k++) {
     const from = order[k]! * rows;
@@ -307,8 +362,8 @@ export function roundInRowSpace(
   const { inputs, blockCols, order } = factor;
   const size = inputs.rows, most = Math.min(CHUNK_ROWS, Math.ceil(rows.weights.length / size));
   withScratch(context, () => {
-    const sums = context.memory.f32(most * inputs.cols);
-    const feedback = context.memory.f32(most * blockCols);
+    const sizes = { cols: size, terms: inputs.cols, blockCols };
+    const { sums, feedback } = roomForRounding(context.memory, most, sizes);
     roundInOrder(
       context,
       rows,
@@ -370,8 +425,8 @@ export function rowSpaceObjectives(
   const cols = inputs.rows, terms = inputs.cols, { rows } = errors;
   const found = new Float64Array(rows);
   withScratch(context, () => {
-    const moved = matrix(memory.f32(rows * cols), rows, cols);
-    const products = matrix(memory.f32(rows * terms), rows, terms);
+    const { movedData, productData } = roomForObjectives(memory, rows, { cols, terms });
+    const moved = matrix(movedData, rows, cols), products = matrix(productData, rows, terms);
     gatherColumns(moved, errors, order);
     kernels.gemmF32(products, moved, inputs, "set");
     for (let i = 0; i < rows; i++) {

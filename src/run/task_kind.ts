@@ -1,5 +1,6 @@
 /** What there is to know of one kind of task: its module says all of it, and `task_kinds.ts` lists the modules. */
 
+import type { CountedMemory } from "../core/counted_memory.ts";
 import type { FileRange } from "../remote/channel.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import type { ChunkContext, TeamContext } from "./chunks/chunk_context.ts";
@@ -27,18 +28,21 @@ export interface TaskKind<T extends Task> {
   needsLinalg?(task: T): boolean;
   /** How it is cut into chunks. Depends on the task alone, so results do not depend on who runs it. */
   grid(task: T): ChunkGrid;
-  /** Bytes of scratch that its largest chunk takes. */
-  scratchBytes(task: T, grid: ChunkGrid): number;
-  /** Bytes that all workers share while they do it together. Absent: 0, each works alone. */
-  sharedBytes?(task: T): number;
+  /** Counts what it takes: its largest chunk, and what workers take to do it together. */
+  planMemory(memory: PlannedMemory, task: T, grid: ChunkGrid): void;
   /** Carries out one chunk; its numbers are in `context.slot` afterwards. */
   runChunk(context: ChunkContext, task: T, chunk: Chunk): void;
   /** Carries out a whole task of a team; every worker of the run calls it. Absent: no task needs a team. */
   runTogether?(team: TeamContext, task: T): void;
 }
 
-/** Room for the alignment of the few arrays that a chunk takes. */
-export const CHUNK_SLACK_BYTES = 2048;
+/** What a task is going to take. */
+export interface PlannedMemory {
+  /** Of every worker's own. */
+  readonly own: CountedMemory;
+  /** Of that which all workers of a run share, while they do a task together. */
+  readonly shared: CountedMemory;
+}
 
 /** Bytes of a matrix in its file, without scales. */
 export function matrixBytes(matrix: MatrixSource): number {

@@ -1,5 +1,6 @@
 /** The kinds of tasks: one module each. A new kind is a module, its type in `tasks.ts`, and a line here. */
 
+import { CountedMemory } from "../core/counted_memory.ts";
 import type { FileRange } from "../remote/channel.ts";
 import type { ChunkGrid } from "./chunk_grid.ts";
 import { chunkRect } from "./chunk_grid.ts";
@@ -14,8 +15,8 @@ import { INPUT_SCALE } from "./chunks/input_scale_chunk.ts";
 import { MEASURE_OUTPUTS } from "./chunks/measure_chunk.ts";
 import { QUANTIZE } from "./chunks/quantize_kind.ts";
 import { SCAN } from "./chunks/scan_chunk.ts";
-import { bytesAt, matrixBytes, type TaskKind } from "./task_kind.ts";
-import type { Task, TeamTask } from "./tasks.ts";
+import { bytesAt, matrixBytes, type PlannedMemory, type TaskKind } from "./task_kind.ts";
+import { isTeamTask, type Task, type TeamTask } from "./tasks.ts";
 
 const KINDS: { readonly [K in Task["kind"]]: TaskKind<Extract<Task, { readonly kind: K }>> } = {
   copy: COPY,
@@ -68,12 +69,18 @@ export function chunkGrid(task: Task): ChunkGrid {
 
 /** Bytes of scratch memory that the largest chunk of `task` takes. */
 export function scratchBytes(task: Task, grid: ChunkGrid): number {
-  return kindOf(task).scratchBytes(task, grid);
+  return memoryOf(task, grid).own.peakBytes;
 }
 
 /** Bytes of memory that all workers share while they do `task` together; 0 if each works alone. */
 export function sharedBytes(task: Task): number {
-  return kindOf(task).sharedBytes?.(task) ?? 0;
+  return isTeamTask(task) ? memoryOf(task, chunkGrid(task)).shared.peakBytes : 0;
+}
+
+function memoryOf(task: Task, grid: ChunkGrid): PlannedMemory {
+  const memory = { own: new CountedMemory(), shared: new CountedMemory() };
+  kindOf(task).planMemory(memory, task, grid);
+  return memory;
 }
 
 /** Carries out chunk `index` of `task`; its numbers are in `context.slot` afterwards. */

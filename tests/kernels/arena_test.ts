@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { Arena, ARENA_ALIGNMENT, createSharedMemory } from "../../src/backend/cpu/arena.ts";
+import { Arena, createSharedMemory } from "../../src/backend/cpu/arena.ts";
+import { ARRAY_ALIGNMENT } from "../../src/core/counted_memory.ts";
 
 Deno.test("Arena hands out aligned arrays that never overlap and stay in its region", () => {
   const memory = createSharedMemory(1 << 17);
@@ -12,7 +13,7 @@ Deno.test("Arena hands out aligned arrays that never overlap and stay in its reg
     for (const [kind, count] of requests) {
       const array = arena[kind](count);
       assert.equal(array.length, count);
-      assert.equal(array.byteOffset % ARENA_ALIGNMENT, 0);
+      assert.equal(array.byteOffset % ARRAY_ALIGNMENT, 0);
       assert(array.byteOffset >= end);
       end = array.byteOffset + array.byteLength;
       assert(end <= base + 100_000);

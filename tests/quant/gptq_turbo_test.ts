@@ -1,9 +1,10 @@
 /** Errors fed back in 16-bit integers beside the same in f32, on data that is hard on integers. */
 
 import assert from "node:assert/strict";
+import { CountedMemory } from "../../src/core/counted_memory.ts";
 import type { Grid } from "../../src/backend/backend.ts";
 import { referenceKernels } from "../../src/backend/reference/reference_kernels.ts";
-import { gptqRows, packedBytes, prepareGptq } from "../../src/quant/gptq.ts";
+import { gptqRows, planGptq, prepareGptq, usesIntegers } from "../../src/quant/gptq.ts";
 import { put, wasmContext } from "../linalg/contexts.ts";
 import { outputError, positiveDefinite, weights } from "../linalg/matrices.ts";
 import { normal, uniform } from "../kernels/values.ts";
@@ -123,7 +124,7 @@ Deno.test("gptqRows() in integers gives the same codes for weights of any magnit
   }
 });
 
-Deno.test("prepareGptq() takes packedBytes() of memory for integers", () => {
+Deno.test("planGptq() counts the memory that prepareGptq() takes for integers", () => {
   const size = 600, context = wasmContext, { memory } = context, mark = memory.mark();
   for (const blockSize of [600, 300, 150, 100]) {
     const values = memory.f64(size * blockSize).fill(0);
@@ -134,20 +135,29 @@ Deno.test("prepareGptq() takes packedBytes() of memory for integers", () => {
       { size, blockSize, values, source: "hessian" },
       options,
     );
-    const bytes = (packed ?? []).reduce(
+    const bytes = (packed ?? []).flat().reduce(
       (sum, { pairs, scales }) => sum + pairs.byteLength + scales.byteLength,
       0,
     );
-    const room = packedBytes({ size, blockSize });
+    const shared = new CountedMemory();
+    planGptq(new CountedMemory(), shared, {
+      size,
+      blockSize,
+      actOrder: true,
+      turbo: true,
+      hasLevels: false,
+    });
+    const room = shared.peakBytes;
     assert(bytes <= room && bytes + 128 * (size / blockSize) >= room, `${bytes} of ${room}`);
     assert.equal(packed === null, blockSize <= 128);
   }
   memory.release(mark);
 });
 
-Deno.test("packedBytes() leaves layers in f32 that would not fit a WebAssembly memory", () => {
-  const bytesOf = (size: number) => packedBytes({ size, blockSize: size });
-  assert(bytesOf(16384) > 16384 ** 2 && bytesOf(16384) < 1.05 * 16384 ** 2);
-  assert.equal(bytesOf(20480), 0);
-  assert(packedBytes({ size: 20480, blockSize: 5120 }) > 0, "in segments there is room");
+Deno.test("usesIntegers() leaves layers in f32 that would not fit a WebAssembly memory", () => {
+  const sizes = { actOrder: true, turbo: true, hasLevels: false };
+  assert(usesIntegers({ ...sizes, size: 16384, blockSize: 16384 }));
+  assert(!usesIntegers({ ...sizes, size: 20480, blockSize: 20480 }));
+  assert(usesIntegers({ ...sizes, size: 20480, blockSize: 5120 }), "in segments there is room");
+  assert(!usesIntegers({ ...sizes, turbo: false, size: 1024, blockSize: 1024 }));
 });

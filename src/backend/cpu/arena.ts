@@ -3,13 +3,11 @@
  * other and given back together: no free lists, no fragmentation, no garbage, a known peak.
  */
 
+import { alignUp } from "../../core/counted_memory.ts";
 import { MEMORY_MAX_BYTES, PAGE_BYTES } from "./wasm_module.ts";
 
 /** The first bytes of a memory belong to the kernels' constants: arenas begin here or behind it. */
 export const STATICS_BYTES = 1 << 16;
-
-/** Every array starts at a multiple of this: a cache line, and more than any vector needs. */
-export const ARENA_ALIGNMENT = 64;
 
 /**
  * Returns a shared WebAssembly memory of at least `bytes`, which never grows. Only address space is
@@ -137,9 +135,4 @@ export class Arena {
     this.#peak = Math.max(this.#peak, this.#top - this.baseBytes);
     return start;
   }
-}
-
-/** The next multiple of the alignment. In f64: addresses beyond 2 GiB stay positive. */
-function alignUp(offset: number): number {
-  return Math.ceil(offset / ARENA_ALIGNMENT) * ARENA_ALIGNMENT;
 }

@@ -7,6 +7,7 @@
  * grid that lowers the loss which is reached by a quarter.
  */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import { type Grid, groupCount, type Kernels, STATS, STATS_LENGTH } from "../../backend/backend.ts";
 import { HISTOGRAM_BINS, histogramBinsPerUnit, searchScaleFromHistogram } from "../scale_search.ts";
 import type { LearnedOptions } from "./options.ts";
@@ -68,8 +69,7 @@ export function findScales(
   kernels.absmax(spare, weights, grid);
   kernels.scaleFromAbsmax(scales, spare);
   if (!search) return null;
-  const isWhole = grid.groupRows > 1 && size === weights.length;
-  if (isWhole || size > HISTOGRAM_FROM) {
+  if (isByHistogram(grid)) {
     const mark = memory.mark(), counts = memory.u32(HISTOGRAM_BINS);
     for (let g = 0; g < scales.length; g++) {
       const group = weights.subarray(g * size, (g + 1) * size), absmax = spare[g]!;
@@ -85,14 +85,28 @@ export function findScales(
   return chooseScales(kernels, memory, choice);
 }
 
-/** Bytes that {@link findScales} takes. */
-export function findScalesBytes(grid: Grid): number {
-  return Math.max(4 * HISTOGRAM_BINS, chooseScalesBytes(grid));
+/** Counts what {@link findScales} takes, if it searches. */
+export function planFindScales(memory: CountedMemory, grid: Grid): void {
+  memory.within(() => memory.u32(isByHistogram(grid) ? HISTOGRAM_BINS : 0));
+  memory.within(() => {
+    memory.f32(groupCount(grid));
+    roomForParts(memory, grid);
+  });
 }
 
-/** Bytes that {@link chooseScales} takes. */
-function chooseScalesBytes(grid: Grid): number {
-  return 5 * partRows(grid) * grid.cols + 4 * groupCount(grid) + 1024;
+function roomForParts(memory: Pick<ScaleMemory, "f32" | "f64" | "i8">, grid: Grid) {
+  const elements = partRows(grid) * grid.cols;
+  return {
+    codes: memory.i8(elements),
+    dequantized: memory.f32(elements),
+    stats: memory.f64(STATS_LENGTH),
+  };
+}
+
+/** Whether scales are found by histograms: that of a whole layer, and those of large groups. */
+function isByHistogram({ rows, cols, groupRows, groupCols }: Grid): boolean {
+  const size = groupRows * groupCols;
+  return groupRows > 1 && size === rows * cols || size > HISTOGRAM_FROM;
 }
 
 /** Sets the scales. Returns the squared error of rounding to nearest with those of least squared error. */
@@ -133,8 +147,8 @@ function roundingError(
   const { rows, cols, groupRows, groupCols } = grid;
   const step = partRows(grid), isOneBand = groupRows === rows, across = cols / groupCols;
   const mark = memory.mark();
-  const codes = memory.i8(step * cols), dequantized = memory.f32(step * cols);
-  const stats = memory.f64(STATS_LENGTH).fill(0);
+  const { codes, dequantized, stats } = roomForParts(memory, grid);
+  stats.fill(0);
   for (let row = 0; row < rows; row += step) {
     const count = Math.min(step, rows - row);
     const part = { rows: count, cols, groupRows: isOneBand ? count : groupRows, groupCols };

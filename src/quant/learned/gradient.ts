@@ -10,9 +10,10 @@
  * - RAdam (Liu et al., 2020) leaves out the second moments until their estimate has settled.
  */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import { type LinalgContext, withScratch } from "../../linalg/context.ts";
 import { matrix } from "../../linalg/matrix.ts";
-import type { GradientObjective, Layer } from "./layer.ts";
+import type { GradientObjective, Layer, LossPlan } from "./layer.ts";
 import type { Stepper } from "./search.ts";
 
 const BETA1 = 0.9, BETA2 = 0.999, WEIGHT_DECAY = 0.01;
@@ -26,9 +27,21 @@ const ROUND = 100;
 /** Rows whose moments are worked out at a time. */
 const BAND_ROWS = 64;
 
-/** Bytes that the steps take, besides those of the objective. */
-export function gradientBytes(rows: number, cols: number): number {
-  return 4 * rows * cols + 4 * BAND_ROWS * cols + 4096;
+/** Counts what the steps keep. */
+export function planGradientSteps(memory: CountedMemory, rows: number, cols: number): void {
+  memory.f32(rows * cols);
+}
+
+/** Counts what one of the steps takes, with what the loss takes for first moments. */
+export function planGradientStep(
+  memory: CountedMemory,
+  [rows, cols]: readonly [number, number],
+  loss: LossPlan,
+): void {
+  memory.within(() => {
+    memory.f32(BAND_ROWS * cols);
+    loss.moments(Math.min(BAND_ROWS, rows));
+  });
 }
 
 /** Returns the steps of `adamw`, or of `radam`. Takes memory of the context, which the caller gives back. */

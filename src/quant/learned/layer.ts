@@ -95,3 +95,11 @@ export function squaredNorm(values: Float32Array): number {
   for (let i = 0; i < values.length; i++) sum += values[i]! * values[i]!;
   return sum;
 }
+
+/** What a loss takes besides what it keeps, counted. */
+export interface LossPlan {
+  /** Counts what a step takes, or a measurement. */
+  step(): void;
+  /** Counts what first moments of so many rows take. */
+  moments(rows: number): void;
+}

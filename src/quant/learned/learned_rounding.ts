@@ -9,28 +9,30 @@
  *
  * Memory for N x K weights, K directions k: the weights (4 N K bytes), which become errors; codes and best
  * codes (2 N K); the factors, some 8 k (N + K) bytes, 16 while they are found; for `adamw` and `radam` one
- * more float copy. {@link projectedScratchBytes} and {@link outputScratchBytes} have the formulas.
+ * more float copy. {@link planProjected} and {@link planForOutputs} count them.
  */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { Grid } from "../../backend/backend.ts";
 import type { Random } from "../../core/rng.ts";
 import { type LinalgContext, withScratch } from "../../linalg/context.ts";
 import { matrix } from "../../linalg/matrix.ts";
-import { subspaceBytes, topSubspaces } from "../../linalg/subspace.ts";
+import { planSubspaces, topSubspaces } from "../../linalg/subspace.ts";
 import { descent, panelWidth } from "./descent.ts";
-import { gradientBytes, gradientSteps } from "./gradient.ts";
+import { gradientSteps, planGradientStep, planGradientSteps } from "./gradient.ts";
 import {
   fillColumnGroups,
   type GradientObjective,
   type Layer,
+  type LossPlan,
   type Objective,
   toErrors,
   unitOf,
 } from "./layer.ts";
 import { directionCount, type LearnedOptimizer, type LearnedOptions } from "./options.ts";
-import { type MomentBlocks, outputBytes, OutputLoss, outputUnit } from "./output.ts";
-import { projectedBytes, ProjectedLoss } from "./projected.ts";
-import { type DescentDevice, remoteBytes, RemoteLoss } from "./remote.ts";
+import { type MomentBlocks, OutputLoss, outputUnit, planOutputLoss } from "./output.ts";
+import { planProjectedLoss, ProjectedLoss } from "./projected.ts";
+import { type DescentDevice, planRemoteLoss, RemoteLoss } from "./remote.ts";
 import { search, type SearchResult, type Stepper } from "./search.ts";
 
 /** Refinements of the randomised decomposition: four at the documented number of steps. */
@@ -182,31 +184,55 @@ function run(
   };
 }
 
-/** Bytes that {@link roundProjected} takes besides what it is given. */
-export function projectedScratchBytes(
-  rows: number,
-  cols: number,
+/** Counts what {@link roundProjected} takes besides what it is given. */
+export function planProjected(
+  memory: CountedMemory,
+  grid: Pick<Grid, "rows" | "cols">,
   { optimizer, options }: Pick<LearnedProblem, "optimizer" | "options">,
-): number {
-  const count = directionCount(options, rows, cols);
-  const found = subspaceBytes(rows, cols, { count, full: options.fullMatrix });
-  return found + projectedBytes(rows, cols, count) + sharedBytes(rows, cols, optimizer);
+): void {
+  const { rows, cols } = grid, count = directionCount(options, rows, cols);
+  memory.within(() => {
+    const refinements = refinementsOf(options);
+    planSubspaces(memory, rows, cols, { count, full: options.fullMatrix, refinements });
+    planSearch(memory, grid, optimizer, () => planProjectedLoss(memory, grid, count));
+  });
 }
 
-/** Bytes that {@link roundForOutputs} takes besides what it is given; enough for {@link roundForOutputsOn}. */
-export function outputScratchBytes(
-  rows: number,
-  cols: number,
+/**
+ * Counts what {@link roundForOutputs} takes besides what it is given.
+ *
+ * @param onDevice counts what a device takes of this memory, for {@link roundForOutputsOn}; null: there is none.
+ */
+export function planForOutputs(
+  memory: CountedMemory,
+  grid: Pick<Grid, "rows" | "cols">,
   optimizer: LearnedOptimizer,
-): number {
-  const loss = Math.max(
-    outputBytes(rows, cols, optimizer !== "original"),
-    remoteBytes(rows, panelWidth(cols)),
+  onDevice: (() => void) | null,
+): void {
+  const gradients = optimizer !== "original";
+  memory.within(() =>
+    planSearch(memory, grid, optimizer, () => planOutputLoss(memory, grid, gradients))
   );
-  return loss + sharedBytes(rows, cols, optimizer);
+  if (onDevice === null) return;
+  memory.within(() =>
+    planSearch(memory, grid, "original", () => {
+      onDevice();
+      return planRemoteLoss(memory, grid.rows, panelWidth(grid.cols));
+    })
+  );
 }
 
-function sharedBytes(rows: number, cols: number, optimizer: LearnedOptimizer): number {
-  const gradients = optimizer === "original" ? 0 : gradientBytes(rows, cols);
-  return rows * cols + 4 * cols + gradients + 4096;
+/** @param planLoss counts what the loss keeps. */
+function planSearch(
+  memory: CountedMemory,
+  { rows, cols }: Pick<Grid, "rows" | "cols">,
+  optimizer: LearnedOptimizer,
+  planLoss: () => LossPlan,
+): void {
+  memory.i32(cols); // of the layer
+  const loss = planLoss(), gradients = optimizer !== "original";
+  if (gradients) planGradientSteps(memory, rows, cols);
+  memory.i8(rows * cols); // the best codes
+  loss.step();
+  if (gradients) planGradientStep(memory, [rows, cols], loss);
 }

@@ -5,9 +5,16 @@
  * Kept is half its gradient, E·H. A move by d at (i, j) adds d times row j of H to row i of it.
  */
 
-import { type LinalgContext, withScratch } from "../../linalg/context.ts";
+import type { CountedMemory } from "../../core/counted_memory.ts";
+import { type Allocator, type LinalgContext, withScratch } from "../../linalg/context.ts";
 import { block, matrix, type MatrixF32 } from "../../linalg/matrix.ts";
-import { type GradientObjective, type Layer, type Moves, squaredNorm } from "./layer.ts";
+import {
+  type GradientObjective,
+  type Layer,
+  type LossPlan,
+  type Moves,
+  squaredNorm,
+} from "./layer.ts";
 
 /** Second moments in f32: square blocks along the diagonal, one below the other. */
 export interface MomentBlocks {
@@ -28,9 +35,27 @@ export function outputUnit({ size, blockSize, values }: MomentBlocks): number {
   return PENALTY * trace / size;
 }
 
-/** Bytes that an {@link OutputLoss} of some rows takes. */
-export function outputBytes(rows: number, cols: number, gradients: boolean): number {
-  return 4 * rows * cols * (gradients ? 2 : 1) + 4 * rows + 4096;
+function roomForLoss(
+  memory: Pick<Allocator, "f32" | "f64">,
+  { rows, cols }: Pick<Layer["grid"], "rows" | "cols">,
+  gradients: boolean,
+) {
+  return {
+    gradient: memory.f32(rows * cols),
+    average: gradients ? memory.f32(rows * cols) : null,
+    weights: memory.f32(rows),
+    totals: memory.f64(3),
+  };
+}
+
+/** Counts what an {@link OutputLoss} of some rows keeps. */
+export function planOutputLoss(
+  memory: CountedMemory,
+  grid: Pick<Layer["grid"], "rows" | "cols">,
+  gradients: boolean,
+): LossPlan {
+  roomForLoss(memory, grid, gradients);
+  return { step: () => memory.within(() => memory.f32(0)), moments: () => {} };
 }
 
 /** {@link GradientObjective} of given second moments. */
@@ -53,10 +78,11 @@ export class OutputLoss implements GradientObjective {
     this.#context = context;
     this.#layer = layer;
     this.#moments = moments;
-    this.#gradient = matrix(memory.f32(rows * cols), rows, cols);
-    this.#average = gradients ? memory.f32(rows * cols).fill(0) : null;
-    this.#weights = memory.f32(rows).fill(1);
-    this.#totals = memory.f64(3);
+    const room = roomForLoss(memory, layer.grid, gradients);
+    this.#gradient = matrix(room.gradient, rows, cols);
+    this.#average = room.average?.fill(0) ?? null;
+    this.#weights = room.weights.fill(1);
+    this.#totals = room.totals;
     this.unit = outputUnit(moments);
   }
 

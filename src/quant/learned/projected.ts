@@ -7,10 +7,17 @@
  * enough to matter little, and the loss is taken from G afterwards, not from what moves promised.
  */
 
-import { type LinalgContext, withScratch } from "../../linalg/context.ts";
+import type { CountedMemory } from "../../core/counted_memory.ts";
+import { type Allocator, type LinalgContext, withScratch } from "../../linalg/context.ts";
 import { block, matrix, type MatrixF32, transpose } from "../../linalg/matrix.ts";
 import type { Subspaces } from "../../linalg/subspace.ts";
-import { type GradientObjective, type Layer, type Moves, squaredNorm } from "./layer.ts";
+import {
+  type GradientObjective,
+  type Layer,
+  type LossPlan,
+  type Moves,
+  squaredNorm,
+} from "./layer.ts";
 
 /**
  * What squared errors of the weights count to begin with, relative to the mean loss of a unit error. The
@@ -21,11 +28,47 @@ const PENALTY = 32;
 /** Columns of a tile, rows of a block. */
 const TILE_COLS = 64, BLOCK_ROWS = 256;
 
-/** Bytes that a {@link ProjectedLoss} of `count` directions takes, in all. */
-export function projectedBytes(rows: number, cols: number, count: number): number {
-  const k = Math.min(count, rows, cols);
-  return 4 * (rows * k + rows + 2 * k * k + k * (3 * TILE_COLS + BLOCK_ROWS) + cols * k) +
-    4 * TILE_COLS * (TILE_COLS + BLOCK_ROWS) + 4096;
+/** What a loss of `ku` directions on the left and `kv` on the right keeps. */
+function roomForLoss(
+  memory: Pick<Allocator, "f32" | "f64">,
+  { rows, cols }: Pick<Layer["grid"], "rows" | "cols">,
+  [ku, kv]: readonly [number, number],
+) {
+  return {
+    left: memory.f32(rows * ku),
+    weights: memory.f32(rows),
+    g: memory.f32(kv * ku),
+    moment: memory.f32(kv * ku),
+    sums: memory.f32(cols * ku),
+    totals: memory.f64(3),
+  };
+}
+
+function roomForTile(memory: Pick<Allocator, "f32">, cols: number, ku: number) {
+  return {
+    panel: memory.f32(cols * cols),
+    seen: memory.f32(cols * ku),
+    all: memory.f32(cols * ku),
+    few: memory.f32(cols * ku),
+    gradient: memory.f32(BLOCK_ROWS * cols),
+  };
+}
+
+/** Counts what a {@link ProjectedLoss} of `count` directions keeps. */
+export function planProjectedLoss(
+  memory: CountedMemory,
+  grid: Pick<Layer["grid"], "rows" | "cols">,
+  count: number,
+): LossPlan {
+  const k = Math.min(count, grid.rows, grid.cols);
+  roomForLoss(memory, grid, [k, k]);
+  return {
+    step: () => {
+      memory.within(() => roomForTile(memory, Math.min(TILE_COLS, grid.cols), k));
+      memory.within(() => memory.f32(BLOCK_ROWS * k)); // of `measure` and `energies`
+    },
+    moments: (rows) => memory.within(() => memory.f32(rows * k)),
+  };
 }
 
 /** {@link GradientObjective} of the leading singular directions. */
@@ -52,12 +95,13 @@ export class ProjectedLoss implements GradientObjective {
     this.#context = context;
     this.#layer = layer;
     this.#right = right;
-    this.#left = matrix(memory.f32(rows * left.rows), rows, left.rows);
-    this.#weights = memory.f32(rows);
-    this.#g = matrix(memory.f32(right.rows * left.rows), right.rows, left.rows);
-    this.#moment = matrix(memory.f32(right.rows * left.rows).fill(0), right.rows, left.rows);
-    this.#sums = matrix(memory.f32(cols * left.rows).fill(0), cols, left.rows);
-    this.#totals = memory.f64(3);
+    const room = roomForLoss(memory, layer.grid, [left.rows, right.rows]);
+    this.#left = matrix(room.left, rows, left.rows);
+    this.#weights = room.weights;
+    this.#g = matrix(room.g, right.rows, left.rows);
+    this.#moment = matrix(room.moment.fill(0), right.rows, left.rows);
+    this.#sums = matrix(room.sums.fill(0), cols, left.rows);
+    this.#totals = room.totals;
     this.unit = PENALTY * left.rows * right.rows / (rows * cols);
     transposeInto(this.#left, left);
     for (let i = 0; i < rows; i++) {
@@ -98,11 +142,9 @@ export class ProjectedLoss implements GradientObjective {
     const { kernels, memory } = this.#context, { codes, errors, grid } = this.#layer;
     const ku = this.#left.cols, v = block(this.#right, 0, col, this.#right.rows, cols);
     withScratch(this.#context, () => {
-      const panel = matrix(memory.f32(cols * cols), cols, cols);
-      const seen = matrix(memory.f32(cols * ku), cols, ku);
-      const all = matrix(memory.f32(cols * ku).fill(0), cols, ku);
-      const few = matrix(memory.f32(cols * ku), cols, ku);
-      const gradient = memory.f32(BLOCK_ROWS * cols);
+      const room = roomForTile(memory, cols, ku), { gradient } = room;
+      const panel = matrix(room.panel, cols, cols), seen = matrix(room.seen, cols, ku);
+      const all = matrix(room.all.fill(0), cols, ku), few = matrix(room.few, cols, ku);
       kernels.gemmF32(panel, transpose(v), v, "set");
       kernels.gemmF32(seen, transpose(v), this.#g, "set");
       let known = 0;

@@ -3,8 +3,9 @@
  * errors of a panel go there with every step and come back, so that the search around it is the same.
  */
 
-import type { LinalgContext } from "../../linalg/context.ts";
-import type { Layer, Moves, Objective } from "./layer.ts";
+import type { CountedMemory } from "../../core/counted_memory.ts";
+import type { Allocator, LinalgContext } from "../../linalg/context.ts";
+import type { Layer, LossPlan, Moves, Objective } from "./layer.ts";
 
 /** What a device does for some rows of a layer. Both throw a DeviceError where it fails. */
 export interface DescentDevice {
@@ -28,9 +29,14 @@ export interface DevicePanel {
   readonly penalty: number;
 }
 
-/** Bytes that a {@link RemoteLoss} takes for panels of `cols` columns. */
-export function remoteBytes(rows: number, cols: number): number {
-  return 5 * rows * cols + 64;
+/** Counts what a {@link RemoteLoss} keeps for panels of `width` columns. */
+export function planRemoteLoss(memory: CountedMemory, rows: number, width: number): LossPlan {
+  roomForPanel(memory, rows, width);
+  return { step: () => {}, moments: () => {} };
+}
+
+function roomForPanel(memory: Pick<Allocator, "i8" | "f32">, rows: number, width: number) {
+  return { codes: memory.i8(rows * width), errors: memory.f32(rows * width) };
 }
 
 /** {@link Objective} of a device. */
@@ -59,8 +65,9 @@ export class RemoteLoss implements Objective {
     this.unit = unit;
     this.#layer = layer;
     this.#device = device;
-    this.#codes = memory.i8(layer.grid.rows * width);
-    this.#errors = memory.f32(layer.grid.rows * width);
+    const room = roomForPanel(memory, layer.grid.rows, width);
+    this.#codes = room.codes;
+    this.#errors = room.errors;
   }
 
   loss(): number {

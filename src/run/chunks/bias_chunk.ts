@@ -1,21 +1,22 @@
 /** Corrects some elements of a bias for what rounding did to the mean output: see `quant/bias_correction.ts`. */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { TaskKind } from "../task_kind.ts";
-import { wholeRowGrid } from "../chunk_grid.ts";
 import { f32ToBf16 } from "../../core/dtype.ts";
 import { meanShrinkage } from "../../quant/bias_correction.ts";
-import type { ChunkGrid, Rect } from "../chunk_grid.ts";
+import { type ChunkGrid, chunkRect, type Rect, wholeRowGrid } from "../chunk_grid.ts";
 import { type CorrectBiasTask, elementBytes } from "../tasks.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { SLOT } from "../layer_statistics.ts";
-import type { ChunkContext } from "./chunk_context.ts";
-import { loadBoth, loadBothBytes, loadInputs, loadVector } from "./measure_chunk.ts";
+import type { ChunkContext, Scratch } from "./chunk_context.ts";
+import { planInputRow } from "./load_inputs.ts";
+import { loadBoth, loadInputs, loadVector, planBoth, planVector } from "./measure_chunk.ts";
 
 /** A bias gets what rounding took from the mean output. */
 export const CORRECT_BIAS: TaskKind<CorrectBiasTask> = {
   matrices: ({ reference, stored }) => [reference, stored],
   grid: ({ reference, stored }) => wholeRowGrid(reference, stored),
-  scratchBytes: correctBiasBytes,
+  planMemory: ({ own }, task, grid) => planBias(own, task, grid),
   runChunk: (context, task, { rect }) => correctBiasChunk(context, task, rect),
 };
 
@@ -64,8 +65,8 @@ function meanOf(
   const { rows, cols } = inputs;
   const sums = scratch.f64(cols).fill(0);
   const mark = scratch.mark();
-  const squares = scratch.f64(cols).fill(0);
-  const row = scratch.f32(cols);
+  const { squares, row } = roomForMean(scratch, cols);
+  squares.fill(0);
   for (let i = 0; i < rows; i++) {
     loadInputs(context, inputs, row, i);
     for (let k = 0; k < cols; k++) {
@@ -85,8 +86,19 @@ function meanOf(
   return { mean: sums, factor };
 }
 
-/** Bytes of scratch that {@link correctBiasChunk} takes. */
-export function correctBiasBytes(task: CorrectBiasTask, grid: ChunkGrid): number {
-  const vector = task.bias.rows * task.bias.cols;
-  return loadBothBytes(task, grid) + 16 * vector + 6 * grid.rowStep + 24 * grid.cols + 4096;
+function roomForMean(scratch: Pick<Scratch, "f32" | "f64">, cols: number) {
+  return { squares: scratch.f64(cols), row: scratch.f32(cols) };
+}
+
+function planBias(memory: CountedMemory, task: CorrectBiasTask, grid: ChunkGrid): void {
+  const { mean: { inputs }, bias, dtype } = task, rect = chunkRect(grid, 0);
+  memory.f64(inputs.cols);
+  memory.within(() => {
+    roomForMean(memory, inputs.cols);
+    planInputRow(memory, inputs, inputs.cols);
+  });
+  planBoth(memory, task, rect);
+  planVector(memory, bias);
+  memory.f32(rect.rows);
+  if (dtype !== "F32") memory.u16(rect.rows);
 }

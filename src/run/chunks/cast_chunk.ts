@@ -1,15 +1,14 @@
 /** Casts a chunk to another float type: `--fp16`, `dequantize`. */
 
-import { decodingBytes } from "./load_rect.ts";
 import type { TaskKind } from "../task_kind.ts";
-import { alignedRowGrid } from "../chunk_grid.ts";
+import { alignedRowGrid, chunkRect } from "../chunk_grid.ts";
 import { f32ToBf16 } from "../../core/dtype.ts";
 import { type CastTask, elementBytes } from "../tasks.ts";
 import type { Rect } from "../chunk_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { nonFiniteOf } from "../layer_statistics.ts";
 import type { ChunkContext } from "./chunk_context.ts";
-import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
+import { decodeRect, planDecodedRect, readRect, roomForRect } from "./load_rect.ts";
 import { scanValues } from "./scan_chunk.ts";
 
 /** Largest finite F16. */
@@ -19,7 +18,11 @@ export const F16_MAX = 65504;
 export const CAST: TaskKind<CastTask> = {
   matrices: ({ source }) => [source],
   grid: ({ source }) => alignedRowGrid([source]),
-  scratchBytes: decodingBytes,
+  planMemory({ own }, { source, dtype }, grid) {
+    planDecodedRect(own, source, grid);
+    const { rows, cols } = chunkRect(grid, 0);
+    if (dtype !== "F32") own.u16(rows * cols);
+  },
   runChunk: (context, task, { rect }) => castChunk(context, task, rect),
 };
 
@@ -27,8 +30,7 @@ export const CAST: TaskKind<CastTask> = {
 export function castChunk(context: ChunkContext, task: CastTask, rect: Rect): void {
   const { kernels, scratch } = context;
   const count = rect.rows * rect.cols;
-  const raw = scratch.u8(rawBytes(task.source, rect));
-  const x = scratch.f32(count);
+  const { raw, x } = roomForRect(scratch, task.source, rect);
   readRect(context, raw, task.source, rect);
   decodeRect(context, x, raw, task.source, rect);
   const at = task.outOffsetBytes +

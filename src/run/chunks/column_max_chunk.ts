@@ -1,18 +1,17 @@
 /** The largest magnitude of each column of some rows. NaN is ignored: whoever quantizes will meet it. */
 
-import { decodingBytes } from "./load_rect.ts";
 import type { TaskKind } from "../task_kind.ts";
 import { wholeRowGrid } from "../chunk_grid.ts";
 import type { ColumnMaxTask } from "../tasks.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { ChunkContext } from "./chunk_context.ts";
-import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
+import { decodeRect, planDecodedRect, readRect, roomForRect } from "./load_rect.ts";
 
 /** The largest magnitude of each column. */
 export const COLUMN_MAX: TaskKind<ColumnMaxTask> = {
   matrices: ({ source }) => [source],
   grid: ({ source }) => wholeRowGrid(source, source),
-  scratchBytes: decodingBytes,
+  planMemory: ({ own }, { source }, grid) => planDecodedRect(own, source, grid),
   runChunk: (context, task, { rect, index }) => columnMaxChunk(context, task, rect, index),
 };
 
@@ -23,8 +22,7 @@ export function columnMaxChunk(
   rect: Rect,
   index: number,
 ): void {
-  const raw = context.scratch.u8(rawBytes(source, rect));
-  const x = context.scratch.f32(rect.rows * rect.cols);
+  const { raw, x } = roomForRect(context.scratch, source, rect);
   readRect(context, raw, source, rect);
   decodeRect(context, x, raw, source, rect);
   const most = out.subarray(index * rect.cols, (index + 1) * rect.cols).fill(0);

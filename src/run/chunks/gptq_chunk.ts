@@ -4,44 +4,62 @@
  *
  * Memory. All share the Hessian, 8 K² bytes (8 K g for channel statistics, g the rotation group), which
  * its factor replaces, and ACTIVATION_ROWS rows of calibration inputs; each worker has a band of rows.
- * `gptqSharedBytes` and `gptqScratchBytes` have the formulas.
+ * `planGptqLayer` counts it.
  */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import { type Grid, groupCount } from "../../backend/backend.ts";
-import { choleskyScratchBytes } from "../../linalg/cholesky.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { MatrixF32 } from "../../linalg/matrix.ts";
 import { diagonalOf, type Hessian, hessianBlock, shrinkToDiagonal } from "../../linalg/hessian.ts";
-import { packedErrorsBytes } from "../../linalg/packed_factor.ts";
 import { residualEnergies, searchCompensatedScales } from "../../quant/compensated_scale.ts";
-import { type GptqFactor, gptqRows, packedBytes, prepareGptq } from "../../quant/gptq.ts";
-import { roundInRowSpace, rowSpaceScratchBytes } from "../../quant/row_space.ts";
+import {
+  type GptqFactor,
+  gptqRows,
+  type GptqSizes,
+  planGptq,
+  planGptqRows,
+  prepareGptq,
+} from "../../quant/gptq.ts";
+import { planRowObjectives } from "../../quant/row_objectives.ts";
+import {
+  planRowSpaceObjectives,
+  planRowSpaceRounding,
+  roundInRowSpace,
+} from "../../quant/row_space.ts";
 import type { CompensatedNote, Note } from "../note.ts";
 import { quantizeGrid } from "../quantize_grid.ts";
 import { chunkRect, type Rect } from "../chunk_grid.ts";
-import { elementBytes, type QuantizeTask } from "../tasks.ts";
+import type { PlannedMemory } from "../task_kind.ts";
+import type { QuantizeTask } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { SLOT } from "../layer_statistics.ts";
-import { type ChunkContext, takeNumbers, type TeamContext } from "./chunk_context.ts";
+import { type ChunkContext, type Scratch, takeNumbers, type TeamContext } from "./chunk_context.ts";
 import {
   denseMeasures,
   guardRows,
-  guardRowsBytes,
   largestShare,
+  planGuard,
   type RowMeasures,
-  rowSpaceGuardBytes,
   rowSpaceMeasures,
 } from "./guard_rows.ts";
-import { levelsBandBytes, quantizeLevelsBand } from "./gptq_levels_band.ts";
-import { guardByHeldOut, heldOutBytes, heldOutGuardBytes, loadHeldOut } from "./held_out_guard.ts";
-import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
-import { codeBlockSize, hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
+import { guardByHeldOut, loadHeldOut, planHeldOut, planHeldOutGuard } from "./held_out_guard.ts";
+import { planLevelsBand, quantizeLevelsBand } from "./gptq_levels_band.ts";
+import { decodeRect, planDecode, rawBytes, readRect } from "./load_rect.ts";
+import { codeBlockSize, planRotatedHessian, rotatedHessian } from "./load_hessian.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
 import { dropFactor, type PlacedRows, placeFactor, roundRows } from "./round_rows.ts";
 import { rowSpaceBlockCols } from "./row_space_choice.ts";
-import { rowSpaceLayer, rowSpaceLayerBytes } from "./row_space_layer.ts";
-import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";
+import { planRowSpaceLayer, rowSpaceLayer } from "./row_space_layer.ts";
+import {
+  bandGrid,
+  hasOneScale,
+  LayerScales,
+  planImportance,
+  planPlainScale,
+  planWeightedScale,
+} from "./layer_scales.ts";
 
 /**
  * The damping of rounding that must not add to the weight error: so strong that what is fed back moves
@@ -89,9 +107,8 @@ function denseLayer(
   if (compensation.pairs !== 1) shrinkPairs(linalg, hessian, compensation.pairs);
   const guard = compensation.guarded ? diagonalOf(hessian) : null;
   // Where large weights are clipped, their columns should come early; rotation leaves few of them.
-  const weighted = compensation.weightedScales && task.convrotGroupSize === null &&
-    hessian.blockSize > 1;
-  const importance = weighted && compensation.actOrder && task.groupRows > 1
+  const weighted = weighsScales(task, compensation, hessian.blockSize);
+  const importance = weighted && ordersByImportance(task, compensation)
     ? scales.importance(diagonalOf(hessian))
     : null;
   const damping = guard !== null ? GUARDED_DAMPING : compensation.damping;
@@ -126,6 +143,20 @@ function denseLayer(
     heldOut: fallback === null ? heldOut : null,
     drop: () => dropFactor(team, placed),
   };
+}
+
+/** Whether scales are those of least weighted error. */
+function weighsScales(
+  { convrotGroupSize }: QuantizeTask,
+  { weightedScales }: Compensation,
+  blockSize: number,
+): boolean {
+  return weightedScales && convrotGroupSize === null && blockSize > 1;
+}
+
+/** Whether columns are rounded in the order of the error that they are expected to have. */
+function ordersByImportance({ groupRows }: QuantizeTask, { actOrder }: Compensation): boolean {
+  return actOrder && groupRows > 1;
 }
 
 /** A layer that is rounded in the space of its calibration rows. */
@@ -240,6 +271,25 @@ export function noteOf(
   };
 }
 
+/** @param hasPlain whether the scales of plain rounding are kept beside others. */
+function roomForBand(
+  scratch: Scratch,
+  task: QuantizeTask,
+  rect: Rect,
+  { hasPlain }: { readonly hasPlain: boolean },
+) {
+  const count = rect.rows * rect.cols, groups = groupCount(bandGrid(task, rect));
+  return {
+    raw: scratch.u8(rawBytes(task.source, rect)),
+    x: scratch.f32(count),
+    xhat: scratch.f32(count),
+    codes: scratch.i8(count),
+    scales: scratch.f32(groups),
+    plain: hasPlain ? scratch.f32(groups) : null,
+    stats: takeNumbers({ scratch }),
+  };
+}
+
 /** Reads, rounds and writes the rows of `rect`: whole groups, or a part of the only one. */
 function quantizeBand(
   context: ChunkContext,
@@ -250,15 +300,11 @@ function quantizeBand(
   const { task, oneScale, weightedBy, plainSearch, guard, share } = layer;
   const { scratch, kernels } = context;
   const { cols } = task.source;
-  const count = rect.rows * cols;
   const grid = bandGrid(task, rect);
   const mark = scratch.mark();
-  const raw = scratch.u8(rawBytes(task.source, rect));
-  const x = scratch.f32(count), xhat = scratch.f32(count);
-  const codes = scratch.i8(count);
-  const scales = scratch.f32(groupCount(grid));
-  const plain = weightedBy !== null && oneScale === null ? scratch.f32(scales.length) : scales;
-  const stats = takeNumbers(context);
+  const hasPlain = weightedBy !== null && oneScale === null;
+  const room = roomForBand(scratch, task, rect, { hasPlain });
+  const { raw, x, xhat, codes, scales, stats } = room, plain = room.plain ?? scales;
   readRect(context, raw, task.source, rect);
   const restore = () => decodeRect(context, x, raw, task.source, rect);
   restore();
@@ -308,6 +354,14 @@ function quantizeBand(
   scratch.release(mark);
 }
 
+function roomForHeld(
+  scratch: Pick<Scratch, "f32" | "i8">,
+  { rows, cols }: Pick<Rect, "rows" | "cols">,
+  grid: Grid,
+) {
+  return { plain: scratch.f32(groupCount(grid)), codes: scratch.i8(rows * cols) };
+}
+
 /**
  * Gives rows the scale of their largest weight where the one at hand would add to the error of the outputs,
  * as far as channels by themselves tell. Returns the squared weight error that no row may exceed: that of
@@ -320,7 +374,7 @@ function holdScales(
 ): Float64Array {
   const { x, xhat, scales, grid } = band;
   const mark = scratch.mark();
-  const plain = scratch.f32(scales.length), codes = scratch.i8(x.length);
+  const { plain, codes } = roomForHeld(scratch, grid, grid);
   const errorsWith = (scales: Float32Array): Float32Array => {
     kernels.quantize(codes, x, scales, grid);
     kernels.dequantize(xhat, codes, scales, grid);
@@ -354,49 +408,74 @@ function rowEnergies(x: Float32Array, cols: number, weights?: Float64Array): Flo
   return energies;
 }
 
-/** Bytes of memory that the workers share in {@link gptqLayer}. */
-export function gptqSharedBytes(task: QuantizeTask, compensation: Compensation): number {
-  const { cols } = task.source;
-  const width = rowSpaceBlockCols(task);
-  if (width !== null) {
-    return rowSpaceLayerBytes(task, compensation, width) + heldOutBytes(compensation) +
-      layerScalesBytes(task) + SLACK_BYTES;
+/** Counts what {@link gptqLayer} takes. */
+export function planGptqLayer(
+  memory: PlannedMemory,
+  task: QuantizeTask,
+  compensation: Compensation,
+): void {
+  const { own } = memory, { cols } = task.source, blockCols = rowSpaceBlockCols(task);
+  planHeldOut(memory, compensation);
+  if (blockCols !== null) {
+    planRowSpaceLayer(memory, task, compensation, blockCols);
+    if (hasOneScale(task)) planPlainScale(memory, task);
+    const hasLevels = task.levels !== undefined;
+    const sizes = { cols, terms: compensation.rows, blockCols, hasLevels };
+    planBand(own, task, {
+      isWeighted: false,
+      round: (rows) => planRowSpaceRounding(own, rows, sizes),
+      measure: (rows) => planRowSpaceObjectives(own, rows, sizes),
+    });
+    return;
   }
-  const group = task.convrotGroupSize;
-  const hessian = 8 * hessianElements(cols, group, compensation);
-  const blockSize = codeBlockSize(cols, group, compensation);
-  const packed = feedsIntegers(task) ? packedBytes({ size: cols, blockSize }) : 0;
-  // Inputs are let go before the factor is packed; scales may be searched before it and after.
-  return hessian + Math.max(inputBytes(cols, compensation), packed + layerScalesBytes(task)) +
-    heldOutBytes(compensation) + SLACK_BYTES;
+  const sizes = gptqSizes(task, compensation);
+  planRotatedHessian(memory, task, compensation);
+  const isWeighted = weighsScales(task, compensation, sizes.blockSize);
+  if (isWeighted && ordersByImportance(task, compensation)) planImportance(memory, task);
+  planGptq(own, memory.shared, sizes);
+  if (hasOneScale(task)) {
+    planPlainScale(memory, task);
+    if (isWeighted) planWeightedScale(memory, task);
+  }
+  planBand(own, task, {
+    isWeighted,
+    round: (rows) => planGptqRows(own, rows, sizes),
+    measure: (rows) => planRowObjectives(own, rows, sizes),
+  });
 }
 
-/** Bytes of scratch that each worker takes in {@link gptqLayer}. */
-export function gptqScratchBytes(task: QuantizeTask): number {
-  const { rows, cols } = task.source;
-  const step = quantizeGrid(task).rowStep;
-  const tables = task.levels === undefined ? 0 : levelsBandBytes(task.levels, step, cols);
-  const groups = (Math.min(rows, step) / Math.min(task.groupRows, step)) * (cols / task.groupCols);
-  const band = step * cols * (elementBytes(task.source.dtype) + 4 + 4 + 2) + 12 * groups + tables;
-  const width = rowSpaceBlockCols(task);
-  if (width !== null) {
-    const inputs = task.compensation!.rows;
-    const most = Math.max(
-      rowSpaceScratchBytes(cols, inputs, width),
-      rowSpaceGuardBytes(cols, inputs),
-      guardRowsBytes(cols, cols) + heldOutGuardBytes(task.compensation!),
-    );
-    return band + most + decodeScratchBytes(task.source, step) + 16 * cols + SLACK_BYTES;
-  }
-  // Inside gptqRows: reordered rows, their codes, feedback, a block column of the factor.
-  const rounding = step * (5 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols +
-    (feedsIntegers(task) ? packedErrorsBytes(step, cols) : 0);
-  const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
-  const factoring = 128 * cols + choleskyScratchBytes(cols) + directions;
-  const guarding = guardRowsBytes(cols, cols) + heldOutGuardBytes(task.compensation!);
-  return band + Math.max(rounding, guarding) + factoring + decodeScratchBytes(task.source, step) +
-    SLACK_BYTES;
+/** What decides how much memory the factor of a layer takes. */
+function gptqSizes(task: QuantizeTask, compensation: Compensation): GptqSizes {
+  const { source: { cols: size }, convrotGroupSize } = task;
+  const blockSize = codeBlockSize(size, convrotGroupSize, compensation);
+  return {
+    size,
+    blockSize,
+    actOrder: compensation.actOrder,
+    turbo: feedsIntegers(task),
+    hasLevels: task.levels !== undefined,
+  };
 }
 
-/** Room for the alignment of arrays. */
-const SLACK_BYTES = 1 << 16;
+/** @param round counts rounding rows. @param measure counts measuring errors of rows. */
+function planBand(
+  memory: CountedMemory,
+  task: QuantizeTask,
+  { isWeighted, round, measure }: {
+    readonly isWeighted: boolean;
+    readonly round: (rows: number) => void;
+    readonly measure: (rows: number) => void;
+  },
+): void {
+  const rect = chunkRect(quantizeGrid(task), 0), grid = bandGrid(task, rect);
+  if (task.levels !== undefined) {
+    planLevelsBand(memory, { ...task, levels: task.levels }, rect, { round, measure });
+    return;
+  }
+  roomForBand(memory, task, rect, { hasPlain: isWeighted && !hasOneScale(task) });
+  planDecode(memory, task.source, rect);
+  if (task.compensation?.guarded) memory.within(() => roomForHeld(memory, rect, grid));
+  round(rect.rows);
+  planGuard(memory, rect, measure);
+  if (task.compensation !== null) planHeldOutGuard(memory, task.compensation, rect);
+}

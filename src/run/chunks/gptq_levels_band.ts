@@ -3,6 +3,8 @@
  * `gptq_chunk.ts` does with its bands on INT8.
  */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
+import { levelGroupCols } from "../../quant/level_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { MatrixF32 } from "../../linalg/matrix.ts";
@@ -10,12 +12,12 @@ import type { GptqRows } from "../../quant/gptq.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { QuantizeTask, TaskLevels } from "../tasks.ts";
 import { SLOT } from "../layer_statistics.ts";
-import { type ChunkContext, takeNumbers } from "./chunk_context.ts";
-import { guardRows, type RowMeasures } from "./guard_rows.ts";
-import { guardByHeldOut } from "./held_out_guard.ts";
-import { chooseLevels, chooseLevelsBytes } from "./level_scales.ts";
-import { levelBytes, loadTables, writeLevels } from "./levels_on_file.ts";
-import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
+import { guardByHeldOut, planHeldOutGuard } from "./held_out_guard.ts";
+import { type ChunkContext, type Scratch, takeNumbers } from "./chunk_context.ts";
+import { guardRows, planGuard, type RowMeasures } from "./guard_rows.ts";
+import { loadTables, planTables, planWrite, writeLevels } from "./levels_on_file.ts";
+import { decodeRect, planDecode, rawBytes, readRect } from "./load_rect.ts";
+import { chooseLevels, planChooseLevels } from "./level_scales.ts";
 import { addErrors, reportNonFinite } from "./quantize_chunk.ts";
 
 /** How the rows of a layer are rounded and judged. */
@@ -40,15 +42,12 @@ export function quantizeLevelsBand(
 ): void {
   const { task, share } = layer;
   const { scratch, kernels } = context;
-  const { cols } = task.source, count = rect.rows * cols;
+  const { cols } = task.source;
   const grid = { rows: rect.rows, cols, groupRows: 1, groupCols: cols };
   const mark = scratch.mark();
   const tables = loadTables(context, task.levels);
-  const raw = scratch.u8(rawBytes(task.source, rect));
-  const x = scratch.f32(count), xhat = scratch.f32(count), codes = scratch.i8(count);
-  const scales = scratch.f32(rect.rows);
-  const choices = scratch.u8(rect.rows * (cols / tables.groupCols));
-  const stats = takeNumbers(context);
+  const room = roomForBand(scratch, task, rect);
+  const { raw, x, xhat, codes, scales, choices, stats } = room;
   readRect(context, raw, task.source, rect);
   const restore = () => decodeRect(context, x, raw, task.source, rect);
   restore();
@@ -87,7 +86,42 @@ export function quantizeLevelsBand(
   scratch.release(mark);
 }
 
-/** Bytes of scratch of a band of `rows` weights beside those of INT8. */
-export function levelsBandBytes(levels: TaskLevels, rows: number, cols: number): number {
-  return levelBytes(levels, rows * cols) + chooseLevelsBytes(cols);
+function roomForBand(
+  scratch: Scratch,
+  { source, levels: { scheme } }: LevelsLayer["task"],
+  rect: Rect,
+) {
+  const count = rect.rows * rect.cols;
+  return {
+    raw: scratch.u8(rawBytes(source, rect)),
+    x: scratch.f32(count),
+    xhat: scratch.f32(count),
+    codes: scratch.i8(count),
+    scales: scratch.f32(rect.rows),
+    choices: scratch.u8(rect.rows * (rect.cols / levelGroupCols(scheme))),
+    stats: takeNumbers({ scratch }),
+  };
+}
+
+/**
+ * Counts what {@link quantizeLevelsBand} takes.
+ *
+ * @param round counts rounding rows. @param measure counts measuring errors of rows.
+ */
+export function planLevelsBand(
+  memory: CountedMemory,
+  task: LevelsLayer["task"],
+  rect: Rect,
+  { round, measure }: Record<"round" | "measure", (rows: number) => void>,
+): void {
+  memory.within(() => {
+    planTables(memory, task.levels);
+    roomForBand(memory, task, rect);
+    planDecode(memory, task.source, rect);
+    planChooseLevels(memory, task.levels.scheme, rect.cols, task.scaleSearch);
+    round(rect.rows);
+    planGuard(memory, rect, measure);
+    if (task.compensation !== null) planHeldOutGuard(memory, task.compensation, rect);
+    planWrite(memory, task.levels, rect);
+  });
 }

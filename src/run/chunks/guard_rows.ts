@@ -8,6 +8,7 @@
  * narrow layers, every row is looked at.
  */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { Grid, Kernels, LevelSets } from "../../backend/backend.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { matrix, type MatrixF32 } from "../../linalg/matrix.ts";
@@ -17,10 +18,9 @@ import {
   type ObjectiveBounds,
   objectiveBounds,
   rowObjectives,
-  rowObjectivesBytes,
 } from "../../quant/row_objectives.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
-import type { ChunkContext } from "./chunk_context.ts";
+import type { ChunkContext, Scratch } from "./chunk_context.ts";
 
 /** Columns up to which every row is looked at. */
 const NARROW_COLS = 1024;
@@ -166,16 +166,26 @@ function sure(found: Float64Array): ObjectiveBounds {
   return { least: found, most: found };
 }
 
-/** Bytes of scratch that {@link guardRows} takes with {@link rowSpaceMeasures}, for layers of T inputs. */
-export function rowSpaceGuardBytes(cols: number, inputs: number): number {
-  const rows = 2 * PART_ROWS;
-  return 4 * rows * cols + 5 * cols + 4 * rows * (cols + inputs) + 512;
+/**
+ * Counts what {@link guardRows} takes for `rows` rows.
+ *
+ * @param measure counts what measuring the errors of so many rows takes.
+ */
+export function planGuard(
+  memory: CountedMemory,
+  { rows, cols }: Pick<Grid, "rows" | "cols">,
+  measure: (rows: number) => void,
+): void {
+  const part = Math.min(PART_ROWS, rows);
+  memory.within(() => {
+    roomForRows(memory, part, cols);
+    measure(2 * part);
+  });
 }
 
-/** Bytes of scratch that {@link guardRows} takes with {@link denseMeasures}. */
-export function guardRowsBytes(cols: number, blockSize: number): number {
-  const rows = 2 * PART_ROWS;
-  return 4 * rows * cols + 5 * cols + rowObjectivesBytes(rows, { size: cols, blockSize }) + 256;
+/** Errors of rows as they are and rounded to nearest, and one row of values and of codes. */
+function roomForRows(scratch: Pick<Scratch, "f32" | "i8">, part: number, cols: number) {
+  return { errors: scratch.f32(2 * part * cols), xhat: scratch.f32(cols), own: scratch.i8(cols) };
 }
 
 /** One row by itself has the scales of its group. */
@@ -206,7 +216,7 @@ export function compareRows(
   const fitted = new Float64Array(rows.length), nearest = new Float64Array(rows.length);
   const mark = scratch.mark();
   const part = Math.min(PART_ROWS, rows.length);
-  const errors = scratch.f32(2 * part * cols), xhat = scratch.f32(cols), own = scratch.i8(cols);
+  const { errors, xhat, own } = roomForRows(scratch, part, cols);
   const addErrors = (at: number, w: Float32Array, code: Int8Array, scale: Float32Array): void => {
     kernels.dequantize(xhat, code, scale, one);
     for (let k = 0; k < cols; k++) errors[at * cols + k] = w[k]! - xhat[k]!;

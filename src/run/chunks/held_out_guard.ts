@@ -12,11 +12,14 @@ import type { Compensation, HeldOutRows } from "../../calibration/compensation.t
 import type { LinalgContext } from "../../linalg/context.ts";
 import { matrix, type MatrixF32 } from "../../linalg/matrix.ts";
 import { shareOf } from "../../linalg/team.ts";
+import type { CountedMemory } from "../../core/counted_memory.ts";
+import type { Rect } from "../chunk_grid.ts";
+import type { PlannedMemory } from "../task_kind.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { ChunkContext, TeamContext } from "./chunk_context.ts";
-import { compareRows, type GuardedRows, roundToNearest } from "./guard_rows.ts";
+import { compareRows, type GuardedRows, planGuard, roundToNearest } from "./guard_rows.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
-import { loadInputRow } from "./load_inputs.ts";
+import { loadInputRow, planInputRow } from "./load_inputs.ts";
 
 /** Rows of a band that are looked at, spread evenly. */
 const SAMPLED_ROWS = 64;
@@ -27,14 +30,32 @@ const SAMPLED_ROWS = 64;
  */
 const CLEAR_GAIN = 0.95;
 
-/** Bytes of shared memory that {@link loadHeldOut} takes. */
-export function heldOutBytes({ cols, heldOut }: Compensation): number {
-  return heldOut === null ? 0 : 4 * cols * heldOut.rows;
+/** Counts what {@link loadHeldOut} leaves in the memory of the team, and takes on its way. */
+export function planHeldOut({ own, shared }: PlannedMemory, compensation: Compensation): void {
+  const { cols, heldOut } = compensation;
+  if (heldOut === null) return;
+  shared.f32(cols * heldOut.rows);
+  own.within(() => {
+    own.f32(cols);
+    planInputRow(own, compensation, cols);
+  });
 }
 
-/** Bytes of scratch that {@link guardByHeldOut} takes beside those of `compareRows`. */
-export function heldOutGuardBytes({ heldOut }: Compensation): number {
-  return heldOut === null ? 0 : 4 * 2 * SAMPLED_ROWS * heldOut.rows + 128;
+/** Counts what {@link guardByHeldOut} takes for rows. */
+export function planHeldOutGuard(
+  memory: CountedMemory,
+  { heldOut }: Compensation,
+  { rows, cols }: Pick<Rect, "rows" | "cols">,
+): void {
+  if (heldOut === null) return;
+  const sample = { rows: sampleOf(rows).length, cols };
+  planGuard(memory, sample, (height) => memory.within(() => memory.f32(height * heldOut.rows)));
+}
+
+/** The rows of a band that are looked at. */
+function sampleOf(rows: number): number[] {
+  const stride = Math.ceil(rows / SAMPLED_ROWS);
+  return Array.from({ length: Math.ceil(rows / stride) }, (_, i) => i * stride);
 }
 
 /**
@@ -82,8 +103,7 @@ export function guardByHeldOut(
   rounded: GuardedRows,
 ): number[] {
   const { rows } = rounded.grid;
-  const stride = Math.ceil(rows / SAMPLED_ROWS);
-  const sample = Array.from({ length: Math.ceil(rows / stride) }, (_, i) => i * stride);
+  const sample = sampleOf(rows);
   const measure = (errors: MatrixF32) => {
     const found = outputEnergies(context, linalg, errors, inputs);
     return { least: found, most: found };

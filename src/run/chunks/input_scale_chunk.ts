@@ -3,20 +3,24 @@
  * max(absmax / 127, 1e-30) over all its inputs.
  */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { TaskKind } from "../task_kind.ts";
 import { rowGrid } from "../chunk_grid.ts";
 import { FormatError } from "../../core/errors.ts";
 import type { InputScaleTask } from "../tasks.ts";
 import { bytesOf } from "../../core/bytes.ts";
-import type { ChunkContext } from "./chunk_context.ts";
+import type { ChunkContext, Scratch } from "./chunk_context.ts";
+import { planInputRow } from "./load_inputs.ts";
 import { loadInputs } from "./measure_chunk.ts";
+
+import type { LayerInputs } from "../../calibration/layer_inputs.ts";
 
 /** The scale of static activations of a layer. */
 export const INPUT_SCALE: TaskKind<InputScaleTask> = {
   matrices: () => [],
   inputBytes: ({ inputs }) => 4 * inputs.rows * inputs.cols,
   grid: ({ inputs }) => rowGrid(1, inputs.cols, Math.max(1, inputs.cols)),
-  scratchBytes: inputScaleBytes,
+  planMemory: ({ own }, task) => planInputScale(own, task),
   runChunk: inputScaleChunk,
 };
 
@@ -42,7 +46,8 @@ function scaleOfInputs(
 ): Float32Array {
   const { scratch, kernels } = context;
   const { rows, cols } = inputs;
-  const row = scratch.f32(cols), largest = scratch.f32(1), scale = scratch.f32(1).fill(0);
+  const { row, largest, scale } = roomForRow(scratch, inputs);
+  scale.fill(0);
   for (let i = 0; i < rows; i++) {
     loadInputs(context, inputs, row, i);
     if (convrotGroupSize !== null) kernels.rotate(row, convrotGroupSize);
@@ -53,7 +58,12 @@ function scaleOfInputs(
   return scale;
 }
 
-/** Bytes of scratch that {@link inputScaleChunk} takes. */
-export function inputScaleBytes({ inputs }: InputScaleTask): number {
-  return 12 * inputs.cols + 4096;
+function roomForRow(scratch: Pick<Scratch, "f32">, { cols }: LayerInputs) {
+  return { row: scratch.f32(cols), largest: scratch.f32(1), scale: scratch.f32(1) };
+}
+
+function planInputScale(memory: CountedMemory, { inputs, isGiven }: InputScaleTask): void {
+  if (isGiven) memory.f32(1);
+  else roomForRow(memory, inputs);
+  planInputRow(memory, inputs, isGiven ? 1 : inputs.cols);
 }

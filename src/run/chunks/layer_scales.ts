@@ -19,9 +19,10 @@ import { SCALE_MIN } from "../../quant/scheme.ts";
 import { chunkCount, chunkRect, type Rect } from "../chunk_grid.ts";
 import { quantizeGrid } from "../quantize_grid.ts";
 import type { QuantizeTask } from "../tasks.ts";
-import type { TeamContext } from "./chunk_context.ts";
-import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
-import { wholeScale } from "./stream_group.ts";
+import type { PlannedMemory } from "../task_kind.ts";
+import type { Scratch, TeamContext } from "./chunk_context.ts";
+import { decodeRect, planDecode, rawBytes, readRect } from "./load_rect.ts";
+import { planWholeScale, wholeScale } from "./stream_group.ts";
 
 /** Whether all of the layer has one scale. */
 export function hasOneScale({ source, groupRows, groupCols }: QuantizeTask): boolean {
@@ -112,8 +113,7 @@ export class LayerScales {
     const sharedMark = shared.mark(), mark = scratch.mark();
     const results = shared.f64(size * this.#bands);
     const grid = quantizeGrid(task);
-    const raw = scratch.u8(rawBytes(task.source, chunkRect(grid, 0)));
-    const values = scratch.f32(grid.rowStep * grid.cols);
+    const { raw, values } = roomForBand(scratch, task);
     const own = shareOf(linalg.team, 0, this.#bands);
     for (let band = own.start; band < own.end; band++) {
       const rect = chunkRect(grid, band);
@@ -138,7 +138,39 @@ export class LayerScales {
   }
 }
 
-/** Bytes of shared memory that {@link LayerScales} takes at once. */
-export function layerScalesBytes(task: QuantizeTask): number {
-  return 8 * chunkCount(quantizeGrid(task)) * Math.max(TILE_BINS, task.source.cols) + 64;
+/** The weights of a band. */
+function roomForBand(scratch: Pick<Scratch, "u8" | "f32">, task: QuantizeTask) {
+  const grid = quantizeGrid(task);
+  return {
+    raw: scratch.u8(rawBytes(task.source, chunkRect(grid, 0))),
+    values: scratch.f32(grid.rowStep * grid.cols),
+  };
+}
+
+/** Counts what {@link LayerScales.plain} takes. */
+export function planPlainScale({ own, shared }: PlannedMemory, task: QuantizeTask): void {
+  shared.within(() => {
+    shared.f32(1);
+    planWholeScale(own, task);
+  });
+}
+
+/** Counts what {@link LayerScales.weighted} takes. */
+export function planWeightedScale(memory: PlannedMemory, task: QuantizeTask): void {
+  planOverBands(memory, task, TILE_BINS);
+}
+
+/** Counts what {@link LayerScales.importance} takes. */
+export function planImportance(memory: PlannedMemory, task: QuantizeTask): void {
+  if (hasOneScale(task)) planWeightedScale(memory, task);
+  planOverBands(memory, task, task.source.cols);
+}
+
+function planOverBands({ own, shared }: PlannedMemory, task: QuantizeTask, size: number): void {
+  const grid = quantizeGrid(task);
+  shared.within(() => shared.f64(size * chunkCount(grid)));
+  own.within(() => {
+    roomForBand(own, task);
+    planDecode(own, task.source, chunkRect(grid, 0));
+  });
 }

@@ -8,15 +8,16 @@
  * has the formula). With data: the moments, 8 K² bytes, shared; a band of rows per worker.
  */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import { type Grid, groupCount } from "../../backend/backend.ts";
 import { DeviceError } from "../../core/errors.ts";
 import { randomFor } from "../../core/rng.ts";
 import { soloContext } from "../../linalg/context.ts";
-import { findScales, findScalesBytes } from "../../quant/learned/choose_scales.ts";
+import { findScales, planFindScales } from "../../quant/learned/choose_scales.ts";
 import {
   type MomentBlocks,
-  outputScratchBytes,
-  projectedScratchBytes,
+  planForOutputs,
+  planProjected,
   roundForOutputs,
   roundForOutputsOn,
   roundProjected,
@@ -25,14 +26,16 @@ import {
 import { reportOf } from "../../quant/learned/report.ts";
 import { chunkCount, chunkRect, type Rect } from "../chunk_grid.ts";
 import { quantizeGrid } from "../quantize_grid.ts";
-import { elementBytes, type Learned, type QuantizeTask } from "../tasks.ts";
+import type { MatrixSource } from "../../formats/matrix_source.ts";
+import type { PlannedMemory } from "../task_kind.ts";
+import type { Learned, QuantizeTask } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
-import { type ChunkContext, takeNumbers, type TeamContext } from "./chunk_context.ts";
-import { bandGrid, hasOneScale, LayerScales, layerScalesBytes } from "./layer_scales.ts";
-import { MomentsOnGpu } from "./learned_on_gpu.ts";
-import { hessianElements, inputBytes, rotatedHessian } from "./load_hessian.ts";
-import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
+import { type ChunkContext, type Scratch, takeNumbers, type TeamContext } from "./chunk_context.ts";
+import { bandGrid, hasOneScale, LayerScales, planPlainScale } from "./layer_scales.ts";
+import { MomentsOnGpu, planDevice, planMomentsOnGpu } from "./learned_on_gpu.ts";
+import { planRotatedHessian, rotatedHessian } from "./load_hessian.ts";
+import { decodeRect, planDecode, rawBytes, readRect, roomForRect } from "./load_rect.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
 import { SearchResults } from "./search_results.ts";
 
@@ -62,10 +65,7 @@ export function learnedChunk(context: ChunkContext, task: QuantizeTask, learned:
   if (linalg === null) {
     throw new TypeError(`Cannot round ${task.name}: no linear algebra was loaded`);
   }
-  const { rows, cols } = task.source, { groupRows, groupCols } = task;
-  const grid: Grid = { rows, cols, groupRows, groupCols };
-  const x = scratch.f32(rows * cols), codes = scratch.i8(rows * cols);
-  const scales = scratch.f32(groupCount(grid)), used = scratch.f32(groupCount(grid));
+  const grid = wholeGrid(task), { x, codes, scales, used } = roomForLayer(scratch, grid);
   if (!load(context, task, x)) return;
   const { optimizer, options, seed } = learned;
   const layer = { weights: x, grid, scales, spare: used };
@@ -113,11 +113,8 @@ function writeLayer(
   { codes, scales }: { codes: Int8Array; scales: Float32Array },
 ): void {
   const { scratch } = context, { source } = task;
-  const rects = readRects(task), first = rects[0]!, largest = first.rows * first.cols;
-  const mark = scratch.mark();
-  const raw = scratch.u8(rawBytes(source, first));
-  const values = scratch.f32(largest), dequantized = scratch.f32(largest);
-  const stats = takeNumbers(context);
+  const rects = readRects(task), mark = scratch.mark();
+  const { raw, values, dequantized, stats } = roomForWriting(scratch, source, rects[0]!);
   for (const rect of rects) {
     const count = rect.rows * rect.cols, own = raw.subarray(0, rawBytes(source, rect));
     const x = values.subarray(0, count), grid = bandGrid(task, rect);
@@ -206,10 +203,7 @@ function roundBand(
 ): SearchResult | null {
   const { scratch, kernels, linalg } = context, { source } = task;
   const count = rect.rows * rect.cols, grid = bandGrid(task, rect), mark = scratch.mark();
-  const raw = scratch.u8(rawBytes(source, rect));
-  const x = scratch.f32(count), codes = scratch.i8(count);
-  const scales = scratch.f32(groupCount(grid)), used = scratch.f32(groupCount(grid));
-  const stats = takeNumbers(context);
+  const { raw, x, codes, scales, used, stats } = roomForBand(scratch, task, rect);
   readRect(context, raw, source, rect);
   const restore = () => decodeRect(context, x, raw, source, rect);
   restore();
@@ -259,37 +253,72 @@ function roundBand(
   return result;
 }
 
-/** Bytes of memory that the workers share in {@link learnedLayer}. */
-export function learnedSharedBytes(
+/** Counts what {@link learnedLayer} takes. */
+export function planLearnedLayer(
+  memory: PlannedMemory,
   task: QuantizeTask,
   { compensation, learned }: { compensation: Compensation; learned: Learned },
-): number {
-  const { cols } = task.source;
-  const moments = 8 * hessianElements(cols, task.convrotGroupSize, compensation);
-  const results = SearchResults.bytes(chunkCount(quantizeGrid(task)), learned.options.iterations);
-  return moments + results + Math.max(inputBytes(cols, compensation), layerScalesBytes(task)) +
-    SLACK_BYTES;
+): void {
+  const { own, shared } = memory, grid = quantizeGrid(task), rect = chunkRect(grid, 0);
+  new SearchResults(shared, chunkCount(grid), learned.options.iterations);
+  if (hasOneScale(task)) planPlainScale(memory, task);
+  planRotatedHessian(memory, task, compensation);
+  const { onGpu } = task;
+  planMomentsOnGpu(shared);
+  roomForBand(own, task, rect);
+  planDecode(own, task.source, rect);
+  const onDevice = onGpu === undefined ? null : () => planDevice(own, rect);
+  planForOutputs(own, rect, learned.optimizer, onDevice);
+  own.f32(rect.rows * rect.cols);
+  planDecode(own, task.source, rect);
 }
 
-/** Bytes of scratch that a worker takes for the task: for all of it, or with data for a band. */
-export function learnedScratchBytes(task: QuantizeTask, learned: Learned): number {
-  const { source, groupRows, groupCols } = task, { cols } = source;
-  const { optimizer } = learned, bytes = elementBytes(source.dtype);
-  if (task.compensation !== null) {
-    const rows = quantizeGrid(task).rowStep, count = rows * cols;
-    const groups = Math.max(1, rows / groupRows) * (cols / groupCols);
-    const gradient = task.onGpu === undefined ? 0 : 4 * count;
-    return count * (bytes + 9) + gradient + 8 * groups + outputScratchBytes(rows, cols, optimizer) +
-      16 * cols + decodeScratchBytes(source, rows) + SLACK_BYTES;
-  }
-  const grid: Grid = { rows: source.rows, cols, groupRows, groupCols };
-  const read = readRows(task) * cols;
-  const reading = read * (bytes + 8) + decodeScratchBytes(source, readRows(task));
-  const rounding = projectedScratchBytes(source.rows, cols, learned);
-  return 5 * source.rows * cols + 8 * groupCount(grid) +
-    Math.max(reading, rounding, findScalesBytes(grid)) +
-    SLACK_BYTES;
+function roomForBand(scratch: Scratch, task: QuantizeTask, rect: Rect) {
+  const count = rect.rows * rect.cols, groups = groupCount(bandGrid(task, rect));
+  return {
+    ...roomForRect(scratch, task.source, rect),
+    codes: scratch.i8(count),
+    scales: scratch.f32(groups),
+    used: scratch.f32(groups),
+    stats: takeNumbers({ scratch }),
+  };
 }
 
-/** Room for the alignment of arrays. */
-const SLACK_BYTES = 1 << 16;
+/** Counts what {@link learnedChunk} takes. */
+export function planLearnedChunk(
+  memory: CountedMemory,
+  task: QuantizeTask,
+  learned: Learned,
+): void {
+  const { source } = task, rect = readRects(task)[0]!, grid = wholeGrid(task);
+  roomForLayer(memory, grid);
+  memory.within(() => {
+    memory.u8(rawBytes(source, rect));
+    planDecode(memory, source, rect);
+  });
+  if (task.scaleSearch) planFindScales(memory, grid);
+  planProjected(memory, grid, learned);
+  roomForWriting(memory, source, rect);
+  planDecode(memory, source, rect);
+}
+
+function wholeGrid({ source: { rows, cols }, groupRows, groupCols }: QuantizeTask): Grid {
+  return { rows, cols, groupRows, groupCols };
+}
+
+function roomForLayer(scratch: Pick<Scratch, "f32" | "i8">, grid: Grid) {
+  const count = grid.rows * grid.cols, groups = groupCount(grid);
+  return {
+    x: scratch.f32(count),
+    codes: scratch.i8(count),
+    scales: scratch.f32(groups),
+    used: scratch.f32(groups),
+  };
+}
+
+/** Some rows, read once more, and what their codes stand for. */
+function roomForWriting(scratch: Scratch, source: MatrixSource, rect: Rect) {
+  const { raw, x: values } = roomForRect(scratch, source, rect);
+  const dequantized = scratch.f32(rect.rows * rect.cols);
+  return { raw, values, dequantized, stats: takeNumbers({ scratch }) };
+}

@@ -15,6 +15,19 @@ import type { Scratch, TeamContext } from "./chunk_context.ts";
  */
 const LEAST_BLOCK = 1024;
 
+/** Takes what {@link MomentsOnGpu} keeps. */
+export function planMomentsOnGpu(shared: Pick<Scratch, "f64">): Float64Array {
+  return shared.f64(1);
+}
+
+/** Takes what a device of rows keeps. */
+export function planDevice(
+  scratch: Pick<Scratch, "f32" | "f64">,
+  { rows, cols }: { readonly rows: number; readonly cols: number },
+): { readonly gradient: Float32Array; readonly totals: Float64Array } {
+  return { gradient: scratch.f32(rows * cols), totals: scratch.f64(3) };
+}
+
 /** The moments of a layer on the GPU, for the workers of a team. */
 export class MomentsOnGpu {
   readonly #team: TeamContext;
@@ -27,7 +40,7 @@ export class MomentsOnGpu {
     const { linalg, gpu, shared } = team;
     this.#team = team;
     this.#moments = moments;
-    this.#id = shared.f64(1);
+    this.#id = planMomentsOnGpu(shared);
     if (linalg.team.index === 0) {
       this.#id[0] = 0;
       const fits = onGpu !== undefined && moments.blockSize >= LEAST_BLOCK &&
@@ -48,7 +61,7 @@ export class MomentsOnGpu {
     if (!gpu || id === 0) return null;
     return ({ grid, scales, columnGroups }) => {
       require(gpu, { kind: "rows", id, grid, scales, columnGroups });
-      const gradient = scratch.f32(grid.rows * grid.cols), totals = scratch.f64(3);
+      const { gradient, totals } = planDevice(scratch, grid);
       const check = new DescentCheck({ name, grid, scales, columnGroups }, this.#moments);
       return {
         measure: (errors) => {

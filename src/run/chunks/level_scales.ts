@@ -1,9 +1,10 @@
 /** Scales and sets of levels of rows that are put on a grid of few levels (`quant/level_grid.ts`). */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { Grid } from "../../backend/backend.ts";
 import type { LevelScheme, LevelTables } from "../../quant/level_grid.ts";
 import { SCALE_MIN } from "../../quant/scheme.ts";
-import type { ChunkContext } from "./chunk_context.ts";
+import type { ChunkContext, Scratch } from "./chunk_context.ts";
 
 /** Rows in the space of their codes, and what is found for them. */
 export interface RowsOnLevels {
@@ -44,7 +45,7 @@ export function chooseLevels(
   if (!search) return;
   const mark = scratch.mark();
   const { cols } = grid, one: Grid = { rows: 1, cols, groupRows: 1, groupCols: cols };
-  const codes = scratch.i8(cols), scale = scratch.f32(1);
+  const { codes, scale } = roomForRow(scratch, cols);
   for (let r = 0; r < grid.rows; r++) {
     const row = x.subarray(r * cols, (r + 1) * cols), largest = scales[r]!;
     let least = Infinity;
@@ -73,7 +74,16 @@ function squaredError(x: Float32Array, codes: Int8Array, scale: number): number 
   return sum;
 }
 
-/** Bytes of scratch that {@link chooseLevels} takes for rows of `cols`. */
-export function chooseLevelsBytes(cols: number): number {
-  return cols + 64;
+function roomForRow(scratch: Pick<Scratch, "i8" | "f32">, cols: number) {
+  return { codes: scratch.i8(cols), scale: scratch.f32(1) };
+}
+
+/** Counts what {@link chooseLevels} takes for rows of `cols`. */
+export function planChooseLevels(
+  memory: CountedMemory,
+  scheme: LevelScheme,
+  cols: number,
+  search: boolean,
+): void {
+  if (scheme.kind !== "scaled" && search) memory.within(() => roomForRow(memory, cols));
 }

@@ -1,6 +1,7 @@
 /** Levels of a format that is no INT8, on their way into the file: packed, with the sets of their groups. */
 
-import { levelTableBytes, type LevelTables, levelTables } from "../../quant/level_grid.ts";
+import type { CountedMemory } from "../../core/counted_memory.ts";
+import { type LevelTables, levelTables, levelTableSizes } from "../../quant/level_grid.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { QuantizeTask, TaskLevels } from "../tasks.ts";
 import type { ChunkContext } from "./chunk_context.ts";
@@ -22,9 +23,18 @@ export function loadTables(
   return levelTables(scheme, (count) => scratch.u8(count));
 }
 
-/** Bytes of scratch for the tables, the sets and the packed codes of `elements` weights in whole rows. */
-export function levelBytes({ scheme }: TaskLevels, elements: number): number {
-  return levelTableBytes(scheme) + Math.ceil(elements / 16) + elements * scheme.bits / 8 + 256;
+/** Counts what {@link loadTables} leaves. */
+export function planTables(memory: CountedMemory, { scheme }: TaskLevels): void {
+  for (const bytes of levelTableSizes(scheme)) memory.u8(bytes);
+}
+
+/** Counts what {@link writeLevels} takes. */
+export function planWrite(
+  memory: CountedMemory,
+  { scheme: { bits } }: TaskLevels,
+  { rows, cols }: Pick<Rect, "rows" | "cols">,
+): void {
+  memory.within(() => memory.u8(rows * (cols * bits / 8)));
 }
 
 /** Packs the levels of `rect`, whole rows, and writes them where the plan put them, with their sets. */

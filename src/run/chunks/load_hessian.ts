@@ -15,6 +15,7 @@ import {
   finishGram,
   type Hessian,
   hessianBlock,
+  planDirections,
   shrinkageOf,
   shrinkToDiagonal,
 } from "../../linalg/hessian.ts";
@@ -33,8 +34,9 @@ import { type MomentsRequest, placeOf } from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
 import type { Segments } from "../../plan/options.ts";
-import type { TeamContext } from "./chunk_context.ts";
-import { loadInputRow } from "./load_inputs.ts";
+import type { PlannedMemory } from "../task_kind.ts";
+import type { Scratch, TeamContext } from "./chunk_context.ts";
+import { loadInputRow, planInputRow } from "./load_inputs.ts";
 
 /** What to do about data that is no statistic. */
 const BAD_DATA_HINT = "calibrate again, or take the layer out of the file";
@@ -51,9 +53,7 @@ export function rotatedHessian(
   const { cols } = task.source;
   const { shared, linalg } = team;
   const group = task.convrotGroupSize;
-  const isDiagonal = blockSizeOf(cols, group, compensation) === 1;
-  const values = shared.f64(cols * blockSizeOf(cols, group, compensation));
-  const spare = isDiagonal && group !== null ? shared.f64(cols * group) : null;
+  const { values, spare } = roomForRotated(shared, cols, group, compensation);
   const onGpu = task.onGpu?.sumsMoments ?? false;
   const hessian = hessianOf(team, compensation, { size: cols, group, values, onGpu });
   return group === null ? hessian : rotateHessian(linalg, fillDead(linalg, hessian), group, spare);
@@ -100,19 +100,59 @@ export function codeBlockSize(
   return blockSize === 1 ? group ?? 1 : blockSize;
 }
 
-/** f64 numbers that {@link rotatedHessian} takes from the shared memory. */
-export function hessianElements(
+function roomForRotated(
+  shared: Pick<Scratch, "f64">,
   cols: number,
   group: number | null,
   compensation: Compensation,
-): number {
+) {
   const blockSize = blockSizeOf(cols, group, compensation);
-  return cols * (blockSize === 1 ? 1 + (group ?? 0) : blockSize);
+  const values = shared.f64(cols * blockSize);
+  return { values, spare: blockSize === 1 && group !== null ? shared.f64(cols * group) : null };
 }
 
-/** Bytes of shared memory for the inputs that a Hessian is made from, while it is made. */
-export function inputBytes(cols: number, { statistic, rows }: Compensation): number {
-  return statistic === "activations" ? 4 * Math.min(ACTIVATION_ROWS, rows) * cols : 0;
+/** Counts what {@link rotatedHessian} leaves in the memory of the team, and takes on its way. */
+export function planRotatedHessian(
+  memory: PlannedMemory,
+  { source: { cols }, convrotGroupSize: group }: QuantizeTask,
+  compensation: Compensation,
+): void {
+  roomForRotated(memory.shared, cols, group, compensation);
+  planHessian(memory, cols, compensation);
+}
+
+/** f64 numbers of a Hessian of `cols` channels in original space, that is rotated in no groups. */
+export function hessianElements(cols: number, compensation: Compensation): number {
+  return cols * blockSizeOf(cols, null, compensation);
+}
+
+/** Counts what {@link hessianOf} takes besides the Hessian. */
+export function planHessian(
+  { own, shared }: PlannedMemory,
+  cols: number,
+  compensation: Compensation,
+): void {
+  const { statistic, directions, rows } = compensation;
+  own.within(() => {
+    if (statistic === "activations") {
+      shared.within(() => roomForInputs(shared, cols, rows));
+    } else if (statistic === "hessian") own.f32(cols);
+    else roomForChannels(own, cols);
+    planInputRow(own, compensation, cols);
+  });
+  if (directions === null) return;
+  own.within(() => {
+    own.f32(directions.values.length);
+    planDirections(own, directions.rank, cols);
+  });
+}
+
+function roomForInputs(shared: Pick<Scratch, "f32">, cols: number, rows: number): Float32Array {
+  return shared.f32(Math.min(ACTIVATION_ROWS, rows) * cols);
+}
+
+function roomForChannels(scratch: Pick<Scratch, "f32" | "f64">, size: number) {
+  return { row: scratch.f32(size), energies: scratch.f64(size) };
 }
 
 /**
@@ -196,7 +236,8 @@ function wholeHessian(
 /** The energies of the channels in this worker's own scratch, all alike where nothing is known of them. */
 function diagonalHessian(team: TeamContext, compensation: Compensation, size: number): Hessian {
   const { scratch } = team;
-  const row = scratch.f32(size).fill(1), energies = scratch.f64(size);
+  const { row, energies } = roomForChannels(scratch, size);
+  row.fill(1);
   if (compensation.statistic === "channels") loadInputRow(team, compensation, 0, row);
   return explained(compensation, () => hessianFromChannels(row, energies));
 }
@@ -318,7 +359,7 @@ function forInputs(
 ): boolean {
   const { linalg, shared } = team;
   const mark = shared.mark();
-  const x = shared.f32(Math.min(ACTIVATION_ROWS, compensation.rows) * size);
+  const x = roomForInputs(shared, size, compensation.rows);
   let goesOn = true;
   for (let first = 0; goesOn && first < compensation.rows; first += ACTIVATION_ROWS) {
     const rows = Math.min(ACTIVATION_ROWS, compensation.rows - first);

@@ -1,5 +1,6 @@
 /** Reads a row of calibration data. */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { Statistic, StatisticData } from "../../calibration/calibration.ts";
 import { elementBytes } from "../tasks.ts";
 import type { ChunkContext } from "./chunk_context.ts";
@@ -27,4 +28,13 @@ export function loadInputRow(
   // A row of second moments belongs to a channel itself.
   const own = statistic === "hessian" ? factors[index]! : 1;
   for (let k = 0; k < cols; k++) out[k] = out[k]! * factors[k]! * own;
+}
+
+/** Counts what {@link loadInputRow} takes for a row of `cols` channels. */
+export function planInputRow(
+  memory: CountedMemory,
+  { data }: { readonly data: StatisticData },
+  cols: number,
+): void {
+  if (data.kind === "file") memory.within(() => memory.u8(cols * elementBytes(data.dtype)));
 }

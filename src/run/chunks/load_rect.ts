@@ -1,7 +1,7 @@
 /** Reads a rectangle of a matrix as f32 values in original space, from whatever the file stores. */
 
-import type { ChunkGrid } from "../chunk_grid.ts";
-import { CHUNK_SLACK_BYTES } from "../task_kind.ts";
+import type { CountedMemory } from "../../core/counted_memory.ts";
+import { type ChunkGrid, chunkRect } from "../chunk_grid.ts";
 import { matrix as matrixOf } from "../../linalg/matrix.ts";
 import { elementBytes } from "../tasks.ts";
 import type { Rect } from "../chunk_grid.ts";
@@ -21,8 +21,8 @@ import {
   unpackLevels,
 } from "../../formats/packed_codes.ts";
 import { bytesOf } from "../../core/bytes.ts";
-import type { ChunkContext } from "./chunk_context.ts";
-import { mergeRect, mergeScratchBytes } from "./merge_rect.ts";
+import type { ChunkContext, Scratch } from "./chunk_context.ts";
+import { mergeRect, planMerge } from "./merge_rect.ts";
 
 /** Bytes of scratch that `readRect` takes for a rectangle. */
 export function rawBytes(matrix: MatrixSource, rect: Rect): number {
@@ -159,8 +159,8 @@ export function readIntegers(
   rect: Rect,
 ): { codes: Int8Array; scales: Float32Array } {
   const { scratch } = context, packed = matrix.packed!;
-  const count = rect.rows * rect.cols;
-  const codes = scratch.i8(count), scales = scratch.f32(rect.rows).fill(1);
+  const count = rect.rows * rect.cols, { codes, scales } = roomForIntegers(scratch, rect);
+  scales.fill(1);
   const mark = scratch.mark();
   const x = scratch.f32(count);
   const rounding = packed.scales.findIndex(({ rounds }) => rounds === true);
@@ -173,11 +173,6 @@ export function readIntegers(
   }
   scratch.release(mark);
   return { codes, scales };
-}
-
-/** Bytes of scratch that {@link readIntegers} takes for `rows` rows. */
-export function readIntegersBytes(matrix: MatrixSource, rows: number): number {
-  return matrix.packed === undefined ? 0 : rows * (5 * matrix.cols + 4) + 192;
 }
 
 /** The part `rect` of a weight whose codes are stored transformed (`quant/incoherence.ts`), in original space. */
@@ -287,37 +282,114 @@ export function readScales(
   return out;
 }
 
-/** Bytes of scratch that decoding `rows` rows takes: for their scales, then for their LoRAs. */
-export function decodeScratchBytes(matrix: MatrixSource, rows: number): number {
-  const factors = matrix.smoothFactors === undefined ? 0 : 4 * matrix.cols + 64;
-  const merging = mergeScratchBytes(matrix, rows) + factors;
-  if (matrix.transform !== undefined) {
-    const { rows: height, cols: width } = matrix.transform;
-    return 5 * height * width + 16 * (height + width) + 4096; // codes, their values, signs, scales
-  }
-  const { packed, scale } = matrix;
-  if (packed !== undefined) {
-    const scales = packed.scales.map((scale) => scaleScratchBytes(scale, matrix, rows));
-    // Rows of packed codes are read whole, also where a rectangle has a part of them.
-    return Math.max(merging, ...scales, 4 * packed.levelCount) + rows * packed.rowBytes + factors;
-  }
-  if (scale === null) return merging;
-  return Math.max(merging, scaleScratchBytes(scale, matrix, rows)) + factors;
+/** Rows and columns of a rectangle, wherever it is. */
+type Size = Pick<Rect, "rows" | "cols">;
+
+/**
+ * Counts what {@link decodeRect} takes on its way.
+ *
+ * @param areLocal whether pairs of LoRAs are where the kernels reach them: see `withLocalPairs`.
+ */
+export function planDecode(
+  memory: CountedMemory,
+  matrix: MatrixSource,
+  size: Size,
+  { areLocal = false }: { readonly areLocal?: boolean } = {},
+): void {
+  const { transform, packed, scale, smoothFactors, cols } = matrix;
+  if (transform !== undefined) planTransformed(memory, matrix, transform);
+  else if (packed !== undefined) planPacked(memory, matrix, packed, size.rows);
+  else if (scale !== null) planScales(memory, scale, matrix, size.rows);
+  planMerge(memory, matrix, size.rows, { areLocal });
+  if (smoothFactors !== undefined) memory.within(() => memory.f32(cols));
 }
 
-function scaleScratchBytes(scale: PackedScale, { cols }: MatrixSource, rows: number): number {
-  const across = scalesAcross(scale, cols);
-  const bands = Math.ceil(rows / scale.groupRows) + 1;
-  // Rows begin anywhere: at most one tile more than they fill.
-  const { byteLength } = scaleRange(scale, { firstBand: 127, bands, across });
-  return 4 * bands * across + byteLength + 128;
+function planTransformed(
+  memory: CountedMemory,
+  { scale }: MatrixSource,
+  { rows, cols }: SourceTransform,
+): void {
+  memory.within(() => {
+    memory.f32(rows * cols);
+    if (scale !== null) planScales(memory, scale, { rows, cols }, rows);
+    memory.f32(rows);
+    memory.f32(cols);
+  });
 }
 
-/** Bytes of scratch that chunks of `grid` take which read and decode one matrix and may store it as 16 bits. */
-export function decodingBytes(
-  { source }: { readonly source: MatrixSource },
-  { rowStep, colStep }: ChunkGrid,
-): number {
-  return rowStep * colStep * (elementBytes(source.dtype) + 4 + 2) +
-    decodeScratchBytes(source, rowStep) + CHUNK_SLACK_BYTES;
+/** Counts what the scales of `rows` rows take, which may begin within a group. */
+function planScales(
+  memory: CountedMemory,
+  scale: PackedScale,
+  matrix: { readonly rows: number; readonly cols: number },
+  rows: number,
+): void {
+  if (rows === 0) return;
+  const { groupRows } = scale, across = scalesAcross(scale, matrix.cols);
+  const most = groupRows === 1 ? rows : Math.floor((rows - 2) / groupRows) + 2;
+  const bands = Math.min(Math.ceil(matrix.rows / groupRows), most);
+  memory.within(() => {
+    memory.f32(bands * across);
+    planLoadScales(memory, scale, { bands, across });
+  });
+}
+
+function planLoadScales(
+  memory: CountedMemory,
+  scale: PackedScale,
+  { bands, across }: { readonly bands: number; readonly across: number },
+): void {
+  // Tiles of scales hold 128 rows: most of them is read from the last row of one on.
+  const firstBand = scale.tiledAcross === undefined ? 0 : 127;
+  memory.within(() => memory.u8(scaleRange(scale, { firstBand, bands, across }).byteLength));
+}
+
+function roomForIntegers(scratch: Pick<Scratch, "i8" | "f32">, { rows, cols }: Size) {
+  return { codes: scratch.i8(rows * cols), scales: scratch.f32(rows) };
+}
+
+/** Counts what {@link readIntegers} leaves, and takes on its way. */
+export function planIntegers(memory: CountedMemory, matrix: MatrixSource, size: Size): void {
+  roomForIntegers(memory, size);
+  memory.within(() => {
+    memory.f32(size.rows * size.cols);
+    planPacked(memory, matrix, matrix.packed!, size.rows);
+  });
+}
+
+function planPacked(
+  memory: CountedMemory,
+  matrix: MatrixSource,
+  { levels, levelCount, scales }: PackedCodes,
+  rows: number,
+): void {
+  if ("file" in levels) memory.within(() => memory.f32(levelCount));
+  for (const scale of scales) planScales(memory, scale, matrix, rows);
+}
+
+/** Counts what {@link readScales} leaves for `rows` rows, and takes on its way. */
+export function planReadScales(memory: CountedMemory, matrix: MatrixSource, rows: number): void {
+  const scale = matrix.scale!, across = scalesAcross(scale, matrix.cols);
+  memory.f32(rows * across);
+  planLoadScales(memory, scale, { bands: 1, across });
+}
+
+/** The bytes of a rectangle, and its values. */
+export function roomForRect(
+  scratch: Pick<Scratch, "u8" | "f32">,
+  matrix: MatrixSource,
+  rect: Rect,
+): { readonly raw: Uint8Array; readonly x: Float32Array } {
+  return { raw: scratch.u8(rawBytes(matrix, rect)), x: scratch.f32(rect.rows * rect.cols) };
+}
+
+/** Counts what a chunk of `grid` takes that reads and decodes one matrix. */
+export function planDecodedRect(
+  memory: CountedMemory,
+  matrix: MatrixSource,
+  grid: ChunkGrid,
+): void {
+  const rect = chunkRect(grid, 0);
+  roomForRect(memory, matrix, rect);
+  planDecode(memory, matrix, rect);
 }

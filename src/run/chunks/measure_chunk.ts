@@ -4,31 +4,37 @@
  * to int8 as the runtime does (W8A8). Codes and scales are those of the file.
  *
  * Memory of a chunk of n rows and K columns: 4 n K bytes each for W and what is stored, their bytes as stored,
- * and MEASURED_AT_A_TIME rows of inputs and outputs. `measureScratchBytes` has the formula.
+ * and MEASURED_AT_A_TIME rows of inputs and outputs. `planMeasure` counts it.
  */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { TaskKind } from "../task_kind.ts";
-import { wholeRowGrid } from "../chunk_grid.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { matrix, transpose } from "../../linalg/matrix.ts";
-import { type CodeSpace, int8Linear, type Int8Weight } from "../../quant/int8_ops.ts";
+import {
+  type CodeSpace,
+  int8Linear,
+  type Int8Weight,
+  planInt8Linear,
+} from "../../quant/int8_ops.ts";
 import { measureCheck, RUN_SUMS, runCount } from "../checks/measure_check.ts";
 import { packArrays } from "../gpu_requests.ts";
-import type { ChunkGrid, Rect } from "../chunk_grid.ts";
+import { type ChunkGrid, chunkRect, type Rect, wholeRowGrid } from "../chunk_grid.ts";
 import { MEASURED_AT_A_TIME, type MeasureTask } from "../tasks.ts";
 import type { LayerInputs } from "../../calibration/layer_inputs.ts";
 import { type MatrixSource, runsInInt8 } from "../../formats/matrix_source.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { SLOT } from "../layer_statistics.ts";
-import type { ChunkContext } from "./chunk_context.ts";
+import type { ChunkContext, Scratch } from "./chunk_context.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
-import { loadInputRow } from "./load_inputs.ts";
+import { loadInputRow, planInputRow } from "./load_inputs.ts";
 import {
   decodeRect,
-  decodeScratchBytes,
+  planDecode,
+  planIntegers,
+  planReadScales,
   rawBytes,
   readIntegers,
-  readIntegersBytes,
   readRect,
   readScales,
 } from "./load_rect.ts";
@@ -38,7 +44,7 @@ export const MEASURE_OUTPUTS: TaskKind<MeasureTask> = {
   matrices: ({ reference, stored }) => [reference, stored],
   needsLinalg: () => true,
   grid: ({ reference, stored, onGpu }) => wholeRowGrid(reference, stored, onGpu?.chunkElements),
-  scratchBytes: measureScratchBytes,
+  planMemory: ({ own }, task, grid) => planMeasure(own, task, grid),
   runChunk: (context, task, { rect }) => measureChunk(context, task, rect),
 };
 
@@ -70,8 +76,7 @@ export function loadBoth(
   rect: Rect,
 ): { w: Float32Array; stored: Float32Array; codes: Int8Array | null } {
   const { scratch } = context;
-  const w = scratch.f32(rect.rows * rect.cols), restored = scratch.f32(rect.rows * rect.cols);
-  const codes = scratch.u8(rawBytes(stored, rect));
+  const { w, restored, codes } = roomForBoth(scratch, stored, rect);
   const mark = scratch.mark();
   const raw = scratch.u8(rawBytes(reference, rect));
   readRect(context, raw, reference, rect);
@@ -175,7 +180,7 @@ function measureOnGpu(
   if (!gpu || onGpu === undefined) return false;
   const { cols } = rect, mark = scratch.mark();
   const most = Math.min(MEASURED_AT_A_TIME, inputs.rows);
-  const x = scratch.f32(most * cols), runs = scratch.f64(RUN_SUMS * runCount(most, rect.rows));
+  const { x, runs } = roomForDevice(scratch, most, rect);
   const sums = new Float64Array(RUN_SUMS);
   const stored = weight === null ? null : {
     codes: weight.codes,
@@ -216,8 +221,7 @@ function measureByInputs(
   const { scratch, slot, kernels } = context;
   const { rows: n, cols } = rect;
   const most = Math.min(MEASURED_AT_A_TIME, inputs.rows);
-  const x = scratch.f32(most * cols);
-  const wanted = scratch.f32(most * n), got = scratch.f32(most * n);
+  const { x, wanted, got } = roomForProducts(scratch, most, rect);
   for (let first = 0; first < inputs.rows; first += most) {
     const m = Math.min(most, inputs.rows - first);
     const tile = x.subarray(0, m * cols), y = wanted.subarray(0, m * n), e = got.subarray(0, m * n);
@@ -260,7 +264,7 @@ function measureByHessian(
   const { scratch, slot } = context;
   const { rows: n, cols } = rect;
   const most = Math.min(MEASURED_AT_A_TIME, cols);
-  const h = scratch.f32(most * cols), product = scratch.f32(n * most);
+  const { h, product } = roomForMoments(scratch, most, rect);
   for (let first = 0; first < cols; first += most) {
     const m = Math.min(most, cols - first);
     const part = h.subarray(0, m * cols), out = product.subarray(0, n * m);
@@ -303,29 +307,90 @@ export function loadInputs(
   }
 }
 
-/** Bytes of scratch that {@link loadBoth} takes for the chunks of `grid`. */
-export function loadBothBytes(
+function roomForBoth(
+  scratch: Pick<Scratch, "f32" | "u8">,
+  stored: MatrixSource,
+  rect: Rect,
+) {
+  return {
+    w: scratch.f32(rect.rows * rect.cols),
+    restored: scratch.f32(rect.rows * rect.cols),
+    codes: scratch.u8(rawBytes(stored, rect)),
+  };
+}
+
+/** Counts what {@link loadBoth} leaves, and takes on its way. */
+export function planBoth(
+  memory: CountedMemory,
   { reference, stored }: Pick<MeasureTask, "reference" | "stored">,
-  grid: ChunkGrid,
-): number {
-  const rect = { row: 0, col: 0, rows: grid.rowStep, cols: grid.colStep };
-  return 8 * rect.rows * rect.cols + rawBytes(reference, rect) + rawBytes(stored, rect) +
-    decodeScratchBytes(reference, rect.rows) + decodeScratchBytes(stored, rect.rows);
+  rect: Rect,
+): void {
+  roomForBoth(memory, stored, rect);
+  memory.within(() => {
+    memory.u8(rawBytes(reference, rect));
+    planDecode(memory, reference, rect);
+  });
+  planDecode(memory, stored, rect);
 }
 
-/** Bytes of scratch that {@link measureChunk} takes. */
-export function measureScratchBytes(task: MeasureTask, grid: ChunkGrid): number {
-  const { stored, bias, inputs } = task;
-  const rows = stored.transform?.rows ?? grid.rowStep, cols = stored.transform?.cols ?? grid.cols;
-  const groups = stored.scale === null ? 1 : Math.ceil(cols / stored.scale.groupCols);
-  const biases = bias === null ? 0 : 16 * bias.reference.rows * bias.reference.cols;
-  const tile = Math.min(MEASURED_AT_A_TIME, Math.max(inputs.rows, 1));
-  // Inputs as f32, transformed and as codes, gathered groups; outputs and sums; per row its scales, signs.
-  return loadBothBytes(task, grid) + readIntegersBytes(stored, grid.rowStep) +
-    tile * (11 * cols + 4 * grid.cols + 24 * rows) +
-    (groups > 1 ? rows * Math.ceil(cols / groups) : 0) + 16 * rows * groups +
-    8 * (rows + cols) + 4 * grid.cols + biases + 8 * RUN_SUMS * runCount(tile, rows) + SLACK_BYTES;
+/** Counts what {@link loadVector} leaves, and takes on its way. */
+export function planVector(memory: CountedMemory, vector: MatrixSource): void {
+  const rect = { row: 0, col: 0, rows: vector.rows, cols: vector.cols };
+  memory.f32(rect.rows * rect.cols);
+  memory.within(() => {
+    memory.u8(rawBytes(vector, rect));
+    planDecode(memory, vector, rect);
+  });
 }
 
-/** Room for the alignment of arrays. */
-const SLACK_BYTES = 1 << 14;
+function roomForProducts(scratch: Pick<Scratch, "f32">, most: number, { rows, cols }: Rect) {
+  return {
+    x: scratch.f32(most * cols),
+    wanted: scratch.f32(most * rows),
+    got: scratch.f32(most * rows),
+  };
+}
+
+function roomForDevice(scratch: Pick<Scratch, "f32" | "f64">, most: number, { rows, cols }: Rect) {
+  return { x: scratch.f32(most * cols), runs: scratch.f64(RUN_SUMS * runCount(most, rows)) };
+}
+
+function roomForMoments(scratch: Pick<Scratch, "f32">, most: number, { rows, cols }: Rect) {
+  return { h: scratch.f32(most * cols), product: scratch.f32(rows * most) };
+}
+
+function planMeasure(memory: CountedMemory, task: MeasureTask, grid: ChunkGrid): void {
+  const { stored, bias, inputs } = task, rect = chunkRect(grid, 0);
+  planBoth(memory, task, rect);
+  if (bias !== null) {
+    memory.f32(rect.rows);
+    memory.within(() => {
+      planVector(memory, bias.reference);
+      planVector(memory, bias.stored);
+    });
+  }
+  if (inputs.statistic === "hessian") {
+    roomForMoments(memory, Math.min(MEASURED_AT_A_TIME, rect.cols), rect);
+    planInputRow(memory, inputs, inputs.cols);
+    return;
+  }
+  const most = Math.min(MEASURED_AT_A_TIME, inputs.rows), { transform } = stored;
+  const rows = transform?.rows ?? rect.rows, cols = transform?.cols ?? rect.cols;
+  if (runsInInt8(stored)) {
+    if (stored.packed !== undefined) planIntegers(memory, stored, rect);
+    else planReadScales(memory, { ...stored, rows, cols }, rows);
+    if (transform !== undefined) [memory.f32(transform.rows), memory.f32(transform.cols)];
+  }
+  if (task.onGpu !== undefined) {
+    memory.within(() => {
+      roomForDevice(memory, most, rect);
+      planInputRow(memory, inputs, inputs.cols);
+    });
+  }
+  roomForProducts(memory, most, rect);
+  planInputRow(memory, inputs, inputs.cols);
+  if (!runsInInt8(stored)) return;
+  const groupCols = Math.min(stored.scale?.groupCols ?? cols, cols);
+  const weight = { rows, cols, groupRows: 1, groupCols };
+  planInt8Linear(memory, most, { grid: weight, isTransformed: transform !== undefined });
+}

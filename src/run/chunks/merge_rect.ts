@@ -1,5 +1,6 @@
 /** Adds LoRAs to decoded rows: low-rank pairs as a matrix product of the kernels, other kinds in plain loops. */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { LoraDelta } from "../../lora/lora_delta.ts";
 import { addLoraDelta } from "../../lora/merge.ts";
 import type { Rect } from "../chunk_grid.ts";
@@ -93,10 +94,34 @@ function addPair(context: ChunkContext, x: Float32Array, delta: LoraDelta, rect:
   return true;
 }
 
-/** Bytes of scratch that {@link mergeRect} takes for `rows` rows. */
-export function mergeScratchBytes({ deltas = [] }: MatrixSource, rows: number): number {
-  const bytes = deltas.map(({ form, cols }) =>
-    form.kind === "lora" ? 4 * form.rank * (cols + rows) + 128 : 0
-  );
-  return bytes.reduce((sum, size) => sum + size, 0);
+/** Whether a change is added as a product of factors. */
+function isPair({ form, magnitude }: LoraDelta): boolean {
+  return form.kind === "lora" && magnitude === null;
+}
+
+/** Counts what {@link withLocalPairs} leaves. */
+export function planLocalPairs(memory: CountedMemory, { deltas = [] }: MatrixSource): void {
+  for (const { form } of deltas.filter(isPair)) if (form.kind === "lora") memory.f32(form.a.length);
+}
+
+/**
+ * Counts what {@link mergeRect} takes for `rows` rows.
+ *
+ * @param areLocal whether the `a` of pairs are where the kernels reach them. @param together whether all pairs
+ * are taken at once.
+ */
+export function planMerge(
+  memory: CountedMemory,
+  { deltas = [] }: MatrixSource,
+  rows: number,
+  { areLocal, together = false }: { readonly areLocal: boolean; readonly together?: boolean },
+): void {
+  const mark = memory.mark();
+  for (const { form, cols, rowCount } of deltas.filter(isPair)) {
+    if (form.kind !== "lora") continue;
+    memory.f32(Math.min(rows, rowCount) * form.rank);
+    if (!areLocal) memory.f32(form.rank * cols);
+    if (!together) memory.release(mark);
+  }
+  memory.release(mark);
 }

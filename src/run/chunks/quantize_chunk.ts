@@ -6,16 +6,17 @@
  * is wrong with it shows in them. Cost: some 2 ns per element and core, a third of rounding it here.
  */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import { type Grid, groupCount, STATS } from "../../backend/backend.ts";
 import { roundingBound } from "../checks/quantize_check.ts";
 import { type QuantizeTask, TILE_ELEMENTS } from "../tasks.ts";
-import type { Rect } from "../chunk_grid.ts";
+import { type ChunkGrid, chunkRect, type Rect } from "../chunk_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { errorSums, setNonFinite } from "../layer_statistics.ts";
-import { type ChunkContext, takeNumbers } from "./chunk_context.ts";
-import { decodeRect, rawBytes, rawRows, readRect } from "./load_rect.ts";
-import { withLocalPairs } from "./merge_rect.ts";
-import { quantizeOnGpu } from "./quantize_on_gpu.ts";
+import { type ChunkContext, type Scratch, takeNumbers } from "./chunk_context.ts";
+import { decodeRect, planDecode, rawBytes, rawRows, readRect } from "./load_rect.ts";
+import { planLocalPairs, withLocalPairs } from "./merge_rect.ts";
+import { planOnGpu, quantizeOnGpu } from "./quantize_on_gpu.ts";
 
 /** Rows of the tiles that a rectangle is worked on in: whole groups, about TILE_ELEMENTS. */
 export function tileRows(task: QuantizeTask, rect: Rect): number {
@@ -28,20 +29,37 @@ export function keepsMerged(task: QuantizeTask): boolean {
   return task.source.deltas !== undefined && task.convrotGroupSize !== null;
 }
 
+/** What a chunk takes, besides what is taken on the way. */
+function roomForChunk(scratch: Scratch, task: QuantizeTask, rect: Rect) {
+  const { source, groupRows, groupCols } = task, tile = tileRows(task, rect) * rect.cols;
+  return {
+    raw: scratch.u8(rawBytes(source, rect)),
+    codes: scratch.i8(rect.rows * rect.cols),
+    scales: scratch.f32((rect.rows / groupRows) * (rect.cols / groupCols)),
+    x: scratch.f32(tile),
+    xhat: scratch.f32(tile),
+    merged: keepsMerged(task) ? scratch.f32(tile) : null,
+    stats: takeNumbers({ scratch }),
+  };
+}
+
+/** Counts what {@link quantizeChunk} takes. */
+export function planChunk(memory: CountedMemory, task: QuantizeTask, grid: ChunkGrid): void {
+  const { source } = task, rect = chunkRect(grid, 0);
+  planLocalPairs(memory, source);
+  roomForChunk(memory, task, rect);
+  planOnGpu(memory, task, rect);
+  planDecode(memory, source, { rows: tileRows(task, rect), cols: rect.cols }, { areLocal: true });
+}
+
 /** Reads, quantizes and writes `rect`. Stops early, leaving the slot to tell, at NaN or infinity. */
 export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: Rect): void {
   const { scratch } = context;
   const { groupRows, groupCols } = task;
   const source = withLocalPairs(context, task.source);
   const across = rect.cols / groupCols;
-  const raw = scratch.u8(rawBytes(source, rect));
-  const codes = scratch.i8(rect.rows * rect.cols);
-  const scales = scratch.f32((rect.rows / groupRows) * across);
+  const { raw, codes, scales, x, xhat, merged, stats } = roomForChunk(scratch, task, rect);
   const step = tileRows(task, rect);
-  const x = scratch.f32(step * rect.cols);
-  const xhat = scratch.f32(step * rect.cols);
-  const merged = keepsMerged(task) ? scratch.f32(step * rect.cols) : null;
-  const stats = takeNumbers(context);
 
   readRect(context, raw, source, rect);
   const isRounded = quantizeOnGpu(context, task, { rect, raw, codes, scales });

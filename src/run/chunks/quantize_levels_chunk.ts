@@ -4,15 +4,17 @@
  * `quantize_chunk.ts`.
  */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
+import { levelGroupCols } from "../../quant/level_grid.ts";
 import type { Grid } from "../../backend/backend.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkGrid, chunkRect, type Rect } from "../chunk_grid.ts";
-import { elementBytes, type QuantizeTask, type TaskLevels } from "../tasks.ts";
-import { type ChunkContext, takeNumbers } from "./chunk_context.ts";
-import { chooseLevels, chooseLevelsBytes } from "./level_scales.ts";
-import { levelBytes, loadTables, writeLevels } from "./levels_on_file.ts";
-import { decodeRect, decodeScratchBytes, rawBytes, rawRows, readRect } from "./load_rect.ts";
-import { withLocalPairs } from "./merge_rect.ts";
+import type { QuantizeTask, TaskLevels } from "../tasks.ts";
+import { type ChunkContext, type Scratch, takeNumbers } from "./chunk_context.ts";
+import { loadTables, planTables, planWrite, writeLevels } from "./levels_on_file.ts";
+import { decodeRect, planDecode, rawBytes, rawRows, readRect } from "./load_rect.ts";
+import { planLocalPairs, withLocalPairs } from "./merge_rect.ts";
+import { chooseLevels, planChooseLevels } from "./level_scales.ts";
 import { addErrors, keepsMerged, reportNonFinite, tileRows } from "./quantize_chunk.ts";
 
 /** Reads, rounds and writes `rect`. Stops early, leaving the slot to tell, at NaN or infinity. */
@@ -26,13 +28,8 @@ export function quantizeLevelsChunk(
   const { cols } = rect, { convrotGroupSize } = task;
   const source = withLocalPairs(context, task.source);
   const tables = loadTables(context, levels), across = cols / tables.groupCols;
-  const raw = scratch.u8(rawBytes(source, rect));
-  const codes = scratch.i8(rect.rows * cols), choices = scratch.u8(rect.rows * across);
-  const scales = scratch.f32(rect.rows);
-  const step = tileRows(task, rect);
-  const x = scratch.f32(step * cols), xhat = scratch.f32(step * cols);
-  const merged = keepsMerged(task) ? scratch.f32(step * cols) : null;
-  const stats = takeNumbers(context);
+  const room = roomForChunk(scratch, task, rect, tables.groupCols), step = tileRows(task, rect);
+  const { raw, codes, choices, scales, x, xhat, merged, stats } = room;
 
   readRect(context, raw, source, rect);
   for (let row = 0; row < rect.rows; row += step) {
@@ -74,11 +71,33 @@ export function quantizeLevelsChunk(
   context.write(bytesOf(scales), task.scalesOffsetBytes + 4 * rect.row);
 }
 
-/** Bytes of scratch that {@link quantizeLevelsChunk} takes. */
-export function levelsChunkBytes(task: QuantizeTask, levels: TaskLevels, grid: ChunkGrid): number {
-  const rect = chunkRect(grid, 0), elements = rect.rows * rect.cols;
-  return elements * (elementBytes(task.source.dtype) + 1) + 4 * rect.rows +
-    (keepsMerged(task) ? 12 : 8) * tileRows(task, rect) * rect.cols +
-    levelBytes(levels, elements) + chooseLevelsBytes(rect.cols) +
-    decodeScratchBytes(task.source, grid.rowStep);
+/** What a chunk takes besides its tables, and what is taken on the way. */
+function roomForChunk(scratch: Scratch, task: QuantizeTask, rect: Rect, groupCols: number) {
+  const tile = tileRows(task, rect) * rect.cols;
+  return {
+    raw: scratch.u8(rawBytes(task.source, rect)),
+    codes: scratch.i8(rect.rows * rect.cols),
+    choices: scratch.u8(rect.rows * (rect.cols / groupCols)),
+    scales: scratch.f32(rect.rows),
+    x: scratch.f32(tile),
+    xhat: scratch.f32(tile),
+    merged: keepsMerged(task) ? scratch.f32(tile) : null,
+    stats: takeNumbers({ scratch }),
+  };
+}
+
+/** Counts what {@link quantizeLevelsChunk} takes. */
+export function planLevelsChunk(
+  memory: CountedMemory,
+  task: QuantizeTask,
+  levels: TaskLevels,
+  grid: ChunkGrid,
+): void {
+  const { source } = task, rect = chunkRect(grid, 0);
+  planLocalPairs(memory, source);
+  planTables(memory, levels);
+  roomForChunk(memory, task, rect, levelGroupCols(levels.scheme));
+  planDecode(memory, source, { rows: tileRows(task, rect), cols: rect.cols }, { areLocal: true });
+  planChooseLevels(memory, levels.scheme, rect.cols, task.scaleSearch);
+  planWrite(memory, levels, rect);
 }

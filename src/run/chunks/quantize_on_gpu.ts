@@ -1,5 +1,6 @@
 /** A chunk that is rounded to nearest on the GPU, where the run has one and the chunk fits. */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { FloatDType } from "../../core/dtype.ts";
 import { groupCount } from "../../backend/backend.ts";
 import { type AddedPair, quantizeCheck } from "../checks/quantize_check.ts";
@@ -9,15 +10,23 @@ import type { Rect } from "../chunk_grid.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import type { ChunkContext } from "./chunk_context.ts";
-import { decodeRect } from "./load_rect.ts";
-import { hasPairsOnly, mergeScratchBytes, pairOf } from "./merge_rect.ts";
+import { decodeRect, planDecode } from "./load_rect.ts";
+import { hasPairsOnly, pairOf, planMerge } from "./merge_rect.ts";
 
-/** Bytes of scratch besides those of the chunk on the CPU. */
-export function gpuScratchBytes(task: QuantizeTask, elements: number): number {
-  const { source, onGpu } = task;
-  if (onGpu === undefined) return 0;
-  if (!isPlain(source)) return 4 * elements;
-  return mergeScratchBytes(source, Math.ceil(elements / Math.max(1, source.cols)));
+/** Counts what {@link quantizeOnGpu} takes besides what it is given. */
+export function planOnGpu(
+  memory: CountedMemory,
+  { source, onGpu }: QuantizeTask,
+  { rows, cols }: Pick<Rect, "rows" | "cols">,
+): void {
+  if (onGpu === undefined) return;
+  if (isPlain(source)) planMerge(memory, source, rows, { areLocal: true, together: true });
+  else {
+    memory.within(() => {
+      memory.f32(rows * cols);
+      planDecode(memory, source, { rows, cols }, { areLocal: true });
+    });
+  }
 }
 
 /**

@@ -9,27 +9,33 @@
  * worker has a band of rows. Cost: some 4 P Q log2(P Q) additions besides rounding.
  */
 
-import { groupCount } from "../../backend/backend.ts";
-import { choleskyScratchBytes } from "../../linalg/cholesky.ts";
 import type { Hessian } from "../../linalg/hessian.ts";
 import { block, matrix, type MatrixF32 } from "../../linalg/matrix.ts";
 import { shareOf } from "../../linalg/team.ts";
-import { packedErrorsBytes } from "../../linalg/packed_factor.ts";
-import { type GptqFactor, packedBytes, prepareGptq } from "../../quant/gptq.ts";
+import {
+  type GptqFactor,
+  type GptqSizes,
+  planGptq,
+  planGptqRows,
+  prepareGptq,
+} from "../../quant/gptq.ts";
+import { planRowObjectives } from "../../quant/row_objectives.ts";
 import { randomSigns } from "../../quant/incoherence.ts";
 import type { Transform } from "../../quant/scheme.ts";
 import { quantizeGrid } from "../quantize_grid.ts";
-import { chunkRect } from "../chunk_grid.ts";
-import { elementBytes, type QuantizeTask } from "../tasks.ts";
+import { chunkRect, type Rect } from "../chunk_grid.ts";
+import type { MatrixSource } from "../../formats/matrix_source.ts";
+import type { PlannedMemory } from "../task_kind.ts";
+import type { QuantizeTask } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { errorSums, SLOT } from "../layer_statistics.ts";
-import { takeNumbers, type TeamContext } from "./chunk_context.ts";
+import { type Scratch, takeNumbers, type TeamContext } from "./chunk_context.ts";
 import { dropFactor, type PlacedFactor, placeFactor, roundRows } from "./round_rows.ts";
-import { denseMeasures, guardRows, guardRowsBytes, largestShare } from "./guard_rows.ts";
+import { denseMeasures, guardRows, largestShare, planGuard } from "./guard_rows.ts";
 import { feedsIntegers, noteOf } from "./gptq_chunk.ts";
-import { fillDead, hessianElements, hessianOf, inputBytes } from "./load_hessian.ts";
-import { decodeRect, decodeScratchBytes, rawBytes, readRect } from "./load_rect.ts";
+import { fillDead, hessianElements, hessianOf, planHessian } from "./load_hessian.ts";
+import { decodeRect, planDecode, planDecodedRect, readRect, roomForRect } from "./load_rect.ts";
 import { reportNonFinite } from "./quantize_chunk.ts";
 
 /** Transformed rows that are rounded in one go. */
@@ -39,10 +45,11 @@ const BAND_ROWS = 128;
 export function quipLayer(team: TeamContext, task: QuantizeTask, transform: Transform): void {
   const { rows, cols } = transform;
   const { seed } = transform, { name } = task;
+  const { data, toNearest } = roomForLayer(team.shared, transform, team.linalg.team.size);
   const layer: Layer = {
     task,
-    weights: matrix(team.shared.f32(rows * cols), rows, cols),
-    toNearest: team.shared.f64(team.linalg.team.size),
+    weights: matrix(data, rows, cols),
+    toNearest,
     signRow: randomSigns(rows, { seed, name, side: "row" }),
     signCol: randomSigns(cols, { seed, name, side: "col" }),
   };
@@ -94,7 +101,7 @@ function loadTransformed(team: TeamContext, { task, weights, signRow, signCol }:
     if (top >= rows) continue;
     const rect = chunkRect(grid, band);
     const mark = scratch.mark();
-    const raw = scratch.u8(rawBytes(task.source, rect)), x = scratch.f32(rect.rows * cols);
+    const { raw, x } = roomForRect(scratch, task.source, rect);
     const context = team.contextOf(band);
     readRect(context, raw, task.source, rect);
     decodeRect(context, x, raw, task.source, rect);
@@ -134,7 +141,7 @@ function factorOf(
   const whole: Compensation = { ...compensation, segments: null };
   const values = shared.f64(size * size);
   const mark = shared.mark();
-  const small = shared.f64(hessianElements(cols, null, whole));
+  const small = shared.f64(hessianElements(cols, whole));
   const given = fillDead(
     linalg,
     hessianOf(team, whole, {
@@ -186,17 +193,16 @@ function roundAll(
     const x = weights.data.subarray(top * cols, (top + rows) * cols);
     const grid = { rows, cols, groupRows: 1, groupCols: cols };
     const mark = scratch.mark();
-    const codes = scratch.i8(rows * cols), scales = scratch.f32(groupCount(grid));
+    const { codes, scales, values } = roomForRounding(scratch, grid);
     kernels.absmax(scales, x, grid);
     kernels.scaleFromAbsmax(scales, scales);
     if (task.scaleSearch) kernels.searchScale(scales, x, grid);
     if (factor === null) {
-      const xhat = scratch.f32(rows * cols);
       kernels.quantize(codes, x, scales, grid);
-      kernels.dequantize(xhat, codes, scales, grid);
-      for (let i = 0; i < x.length; i++) x[i] = x[i]! - xhat[i]!;
+      kernels.dequantize(values, codes, scales, grid);
+      for (let i = 0; i < x.length; i++) x[i] = x[i]! - values[i]!;
     } else {
-      const weights = scratch.f32(x.length);
+      const weights = values;
       weights.set(x); // rounding uses them up
       const rows = { weights: x, codes, firstRow: 0, layerRow: top, grid, scales };
       roundRows(team, linalg, { ...factor, ...rows, errors: false });
@@ -251,8 +257,7 @@ function addBandErrors(
   const { scratch, kernels } = team;
   const rect = chunkRect(quantizeGrid(task), index);
   const mark = scratch.mark();
-  const raw = scratch.u8(rawBytes(task.source, rect));
-  const x = scratch.f32(rect.rows * rect.cols), xhat = scratch.f32(rect.rows * rect.cols);
+  const { raw, x, xhat } = roomForErrors(scratch, task.source, rect);
   readRect(context, raw, task.source, rect);
   decodeRect(context, x, raw, task.source, rect);
   for (let r = 0; r < rect.rows; r++) {
@@ -265,32 +270,71 @@ function addBandErrors(
   scratch.release(mark);
 }
 
-/** Bytes of memory that the workers share in {@link quipLayer}. */
-export function quipSharedBytes(task: QuantizeTask, { rows, cols }: Transform): number {
-  const { compensation } = task;
-  const weights = 4 * rows * cols + SLACK_BYTES;
-  if (compensation === null) return weights;
-  const own = task.source.cols;
+/** Most workers of a run. */
+const WORKERS_MAX = 64;
+
+/** Counts what {@link quipLayer} takes. */
+export function planQuipLayer(
+  memory: PlannedMemory,
+  task: QuantizeTask,
+  { rows, cols }: Transform,
+): void {
+  const { own, shared } = memory, { source, compensation } = task;
+  const rect = chunkRect(quantizeGrid(task), 0), band = { rows: Math.min(BAND_ROWS, rows), cols };
+  roomForLayer(shared, { rows, cols }, WORKERS_MAX);
+  own.within(() => planDecodedRect(own, source, quantizeGrid(task)));
+  own.within(() => {
+    roomForErrors(own, source, rect);
+    planDecode(own, source, rect);
+    takeNumbers({ scratch: own });
+  });
+  if (compensation === null) {
+    own.within(() => roomForRounding(own, band));
+    return;
+  }
   const whole = { ...compensation, segments: null };
-  const making = 8 * hessianElements(own, null, whole) + inputBytes(own, compensation);
-  const packed = feedsIntegers(task) ? packedBytes({ size: cols, blockSize: cols }) : 0;
-  return weights + 8 * cols * cols + Math.max(making, packed);
+  const sizes: GptqSizes = {
+    size: cols,
+    blockSize: cols,
+    actOrder: compensation.actOrder,
+    turbo: feedsIntegers(task),
+    hasLevels: false,
+  };
+  shared.f64(cols * cols);
+  shared.within(() => {
+    shared.f64(hessianElements(source.cols, whole));
+    planHessian(memory, source.cols, whole);
+  });
+  planGptq(own, shared, sizes);
+  own.within(() => {
+    roomForRounding(own, band);
+    planGptqRows(own, band.rows, sizes);
+    planGuard(own, band, (height) => planRowObjectives(own, height, sizes));
+  });
 }
 
-/** Bytes of scratch that each worker takes in {@link quipLayer}. */
-export function quipScratchBytes(task: QuantizeTask, { cols }: Transform): number {
-  const { source } = task;
-  const step = quantizeGrid(task).rowStep;
-  const band = step * source.cols * (elementBytes(source.dtype) + 8);
-  // In gptqRows: reordered rows, their codes, feedback, a block column of the factor.
-  const rounding = BAND_ROWS * (10 * cols + 4 * 128) + 4 * 128 * cols + 64 * cols +
-    (feedsIntegers(task) ? packedErrorsBytes(BAND_ROWS, cols) : 0);
-  const directions = 8 * (task.compensation?.directions?.values.length ?? 0);
-  const factoring = 128 * cols + choleskyScratchBytes(cols) + directions;
-  const guarding = BAND_ROWS * 9 * cols + guardRowsBytes(cols, cols);
-  return Math.max(band, rounding + factoring, guarding + factoring) +
-    decodeScratchBytes(source, step) + SLACK_BYTES;
+/** The padded weight, and a number of every member. */
+function roomForLayer(
+  shared: Pick<Scratch, "f32" | "f64">,
+  { rows, cols }: Pick<Transform, "rows" | "cols">,
+  members: number,
+) {
+  return { data: shared.f32(rows * cols), toNearest: shared.f64(members) };
 }
 
-/** Room for the alignment of arrays. */
-const SLACK_BYTES = 1 << 16;
+/** Codes and scales of some rows, and their weights or what codes and scales stand for. */
+function roomForRounding(
+  scratch: Pick<Scratch, "f32" | "i8">,
+  { rows, cols }: Pick<Transform, "rows" | "cols">,
+) {
+  return {
+    codes: scratch.i8(rows * cols),
+    scales: scratch.f32(rows),
+    values: scratch.f32(rows * cols),
+  };
+}
+
+/** A rectangle, and what its codes stand for. */
+function roomForErrors(scratch: Pick<Scratch, "u8" | "f32">, source: MatrixSource, rect: Rect) {
+  return { ...roomForRect(scratch, source, rect), xhat: scratch.f32(rect.rows * rect.cols) };
+}

@@ -2,7 +2,7 @@
  * The calibration rows of a layer as `quant/row_space.ts` takes them: read once by all workers, shrunk as the
  * Hessian of so many rows is (`shrinkageOf`), rotated, and factored.
  *
- * Shared memory: `rowSpaceBytes`. Channels without energy count as much as the mean of the others, and all
+ * Shared memory: `planRowSpaceLayer` counts it. Channels without energy count as much as the mean of the others, and all
  * energies are relative to that mean, so that numbers are in the range of f32 whatever the inputs are.
  */
 
@@ -10,24 +10,36 @@ import type { Compensation } from "../../calibration/compensation.ts";
 import { shrinkageOf } from "../../linalg/hessian.ts";
 import { matrix } from "../../linalg/matrix.ts";
 import { shareOf } from "../../linalg/team.ts";
-import { factorRowSpace, rowSpaceBytes, type RowSpaceFactor } from "../../quant/row_space.ts";
+import { factorRowSpace, planRowSpace, type RowSpaceFactor } from "../../quant/row_space.ts";
 import type { QuantizeTask } from "../tasks.ts";
-import type { TeamContext } from "./chunk_context.ts";
+import type { PlannedMemory } from "../task_kind.ts";
+import type { Scratch, TeamContext } from "./chunk_context.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
-import { loadInputRow } from "./load_inputs.ts";
+import { loadInputRow, planInputRow } from "./load_inputs.ts";
 
 /** A factor; or why there is none, so that the layer is rounded to nearest. */
 export type RowSpaceLayer =
   | { readonly factor: RowSpaceFactor; readonly deadChannels: number }
   | { readonly factor: null; readonly reason: string };
 
-/** Bytes of shared memory that {@link rowSpaceLayer} takes. */
-export function rowSpaceLayerBytes(
+function roomForInputs(shared: Pick<Scratch, "f32" | "f64">, cols: number, rows: number) {
+  return { x: shared.f32(cols * rows), energies: shared.f64(cols) };
+}
+
+/** Counts what {@link rowSpaceLayer} takes. */
+export function planRowSpaceLayer(
+  { own, shared }: PlannedMemory,
   { source: { cols } }: QuantizeTask,
-  { rows }: Compensation,
+  compensation: Compensation,
   blockCols: number,
-): number {
-  return rowSpaceBytes(cols, rows, blockCols) + 8 * cols;
+): void {
+  const { rows } = compensation;
+  roomForInputs(shared, cols, rows);
+  own.within(() => {
+    own.f32(cols);
+    planInputRow(own, compensation, cols);
+  });
+  planRowSpace(own, shared, { cols, terms: rows, blockCols, hasLevels: false });
 }
 
 /**
@@ -45,7 +57,7 @@ export function rowSpaceLayer(
   const { linalg, shared, scratch, kernels } = team;
   const { cols } = task.source, { rows, damping } = compensation;
   const groupSize = task.convrotGroupSize!;
-  const x = shared.f32(cols * rows), energies = shared.f64(cols);
+  const { x, energies } = roomForInputs(shared, cols, rows);
   const mark = scratch.mark();
   const row = scratch.f32(cols);
   const mine = shareOf(linalg.team, 0, rows);

@@ -1,26 +1,24 @@
 /** Counts the values of a chunk that cannot be quantized or cast. */
 
-import { decodingBytes } from "./load_rect.ts";
 import type { TaskKind } from "../task_kind.ts";
 import { alignedRowGrid } from "../chunk_grid.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { CastTask, ScanTask } from "../tasks.ts";
 import { setNonFinite } from "../layer_statistics.ts";
 import type { ChunkContext } from "./chunk_context.ts";
-import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
+import { decodeRect, planDecodedRect, readRect, roomForRect } from "./load_rect.ts";
 
 /** Values that cannot be quantized or cast are counted. */
 export const SCAN: TaskKind<ScanTask> = {
   matrices: ({ source }) => [source],
   grid: ({ source }) => alignedRowGrid([source]),
-  scratchBytes: decodingBytes,
+  planMemory: ({ own }, { source }, grid) => planDecodedRect(own, source, grid),
   runChunk: (context, task, { rect }) => scanChunk(context, task, rect),
 };
 
 /** Reads `rect` and reports what {@link scanValues} finds. */
 export function scanChunk(context: ChunkContext, task: ScanTask, rect: Rect): void {
-  const raw = context.scratch.u8(rawBytes(task.source, rect));
-  const x = context.scratch.f32(rect.rows * rect.cols);
+  const { raw, x } = roomForRect(context.scratch, task.source, rect);
   readRect(context, raw, task.source, rect);
   decodeRect(context, x, raw, task.source, rect);
   scanValues(context, task, x, { limit: task.limit, rect });

@@ -18,14 +18,10 @@ export class SearchResults {
   readonly #steps: number;
 
   /** Every worker makes one, of the same sizes, from shared memory. */
-  constructor(shared: Scratch, bands: number, iterations: number) {
+  constructor(shared: Pick<Scratch, "f64">, bands: number, iterations: number) {
     this.#steps = Math.min(STEPS_MAX, iterations);
     this.#stride = HEAD + 2 * this.#steps;
     this.#values = shared.f64(bands * this.#stride);
-  }
-
-  static bytes(bands: number, iterations: number): number {
-    return 8 * bands * (HEAD + 2 * Math.min(STEPS_MAX, iterations));
   }
 
   /** Of band `index`, by whoever did it. */

@@ -4,6 +4,7 @@
  * codes. Each pass reads the same segments; memory is one segment.
  */
 
+import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { Grid } from "../../backend/backend.ts";
 import {
   HISTOGRAM_BINS,
@@ -14,9 +15,54 @@ import { chunkCount, chunkRect, type Rect } from "../chunk_grid.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import { segmentGrid } from "../quantize_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
-import { type ChunkContext, takeNumbers } from "./chunk_context.ts";
-import { decodeRect, rawBytes, readRect } from "./load_rect.ts";
+import { type ChunkContext, type Scratch, takeNumbers } from "./chunk_context.ts";
+import { decodeRect, planDecode, rawBytes, readRect } from "./load_rect.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
+
+/** The segments of a group, in turn: the bytes of one and its values. */
+function roomForSegments(
+  scratch: Pick<Scratch, "u8" | "f32">,
+  { source }: QuantizeTask,
+  rects: readonly Rect[],
+) {
+  const most = (of: (rect: Rect) => number) => Math.max(...rects.map(of));
+  return {
+    raw: scratch.u8(most((rect) => rawBytes(source, rect))),
+    x: scratch.f32(most((rect) => rect.rows * rect.cols)),
+  };
+}
+
+/** What writing a group takes besides its segments. */
+function roomForGroup(scratch: Scratch, largest: number) {
+  return {
+    xhat: scratch.f32(largest),
+    codes: scratch.i8(largest),
+    scale: scratch.f32(1),
+    stats: takeNumbers({ scratch }),
+  };
+}
+
+/** Counts what {@link wholeScale} takes. */
+export function planWholeScale(memory: CountedMemory, task: QuantizeTask): void {
+  const rect = chunkRect(segmentGrid(task), 0);
+  memory.within(() => {
+    roomForSegments(memory, task, [rect]);
+    memory.f32(1);
+    memory.within(() => planDecode(memory, task.source, rect));
+    if (!task.scaleSearch) return;
+    memory.u32(HISTOGRAM_BINS);
+    planDecode(memory, task.source, rect);
+  });
+}
+
+/** Counts what {@link streamGroup} takes. */
+export function planStream(memory: CountedMemory, task: QuantizeTask): void {
+  const rect = chunkRect(segmentGrid(task), 0);
+  planWholeScale(memory, task);
+  roomForSegments(memory, task, [rect]);
+  roomForGroup(memory, rect.rows * rect.cols);
+  planDecode(memory, task.source, rect);
+}
 
 /** Reads, quantizes and writes the group whose rectangle is `group`. */
 export function streamGroup(context: ChunkContext, task: QuantizeTask, group: Rect): void {
@@ -24,11 +70,8 @@ export function streamGroup(context: ChunkContext, task: QuantizeTask, group: Re
   const found = wholeScale(context, task, group);
   if (found === null) return;
   const segments = new Segments(context, task, group);
-  const xhat = scratch.f32(segments.largest);
-  const codes = scratch.i8(segments.largest);
-  const scale = scratch.f32(1);
+  const { xhat, codes, scale, stats } = roomForGroup(scratch, segments.largest);
   scale[0] = found;
-  const stats = takeNumbers(context);
   for (const rect of segments.rects) {
     const values = segments.load(rect);
     segments.rotate(values);
@@ -102,10 +145,9 @@ class Segments {
     this.#task = task;
     this.rects = segmentsOf(task, group);
     this.largest = Math.max(...this.rects.map((rect) => rect.rows * rect.cols));
-    this.#raw = context.scratch.u8(
-      Math.max(...this.rects.map((rect) => rawBytes(task.source, rect))),
-    );
-    this.#x = context.scratch.f32(this.largest);
+    const { raw, x } = roomForSegments(context.scratch, task, this.rects);
+    this.#raw = raw;
+    this.#x = x;
   }
 
   /** Reads a segment; returns its values, which stay until the next call. */

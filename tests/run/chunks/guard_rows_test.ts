@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Hessian } from "../../../src/linalg/hessian.ts";
 import { soloContext } from "../../../src/linalg/context.ts";
-import { denseMeasures, guardRows, guardRowsBytes } from "../../../src/run/chunks/guard_rows.ts";
+import { denseMeasures, guardRows } from "../../../src/run/chunks/guard_rows.ts";
 import { withOwnMemory } from "../../../src/library/own_memory.ts";
 import { gptqRows, prepareGptq } from "../../../src/quant/gptq.ts";
 import { syntheticLayer } from "../../support/synthetic_layer.ts";
@@ -23,7 +23,7 @@ function guarded(
 ): { told: number[]; changed: number[]; toNearest: number[] } {
   const grid = { rows: ROWS, cols, groupRows: 1, groupCols: cols };
   const count = ROWS * cols, block = inIntegers ? cols : BLOCK;
-  const bytes = guardRowsBytes(cols, block) + 20 * count + 10 * cols * block +
+  const bytes = 4 * 128 * 4 * cols + 20 * count + 10 * cols * block +
     128 * cols * 8 + (4 << 20);
   return withOwnMemory(bytes, ({ kernels, linalg, memory }) => {
     const context = soloContext(linalg, memory);
