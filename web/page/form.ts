@@ -13,6 +13,7 @@ const tier = byId("tier", HTMLSelectElement);
 const exclude = byId("exclude", HTMLInputElement);
 const workers = byId("workers", HTMLInputElement);
 const verify = byId("verify", HTMLInputElement);
+const requantize = byId("requantize", HTMLInputElement);
 const keepNonfinite = byId("keep-nonfinite", HTMLInputElement);
 
 /** Fills the choices. Call once. */
@@ -32,6 +33,7 @@ export function chosenOptions(): LookOptions {
     ...optionsOf(METHODS, chosenOf(methods)),
     tier: tier.value as "minimal" | "balanced" | "conservative",
     ...(exclude.value.trim() === "" ? {} : { excludeLayers: exclude.value.trim() }),
+    ...(requantize.checked ? { requantize: true } : {}),
     ...(keepNonfinite.checked ? { nonfinite: "keep" } : {}),
     ...(loras.files!.length === 0
       ? {}

@@ -1,8 +1,10 @@
 /** What the page says of the model and of the plan. */
 
 import { formatBytes, formatPercent } from "../../src/cli/format.ts";
+import { GRADES } from "../../src/cli/verdict.ts";
 import type { Look, PlanFacts } from "../engine/protocol.ts";
 import { byId, fillFacts, fillList, say } from "./elements.ts";
+import { inWords } from "./in_words.ts";
 
 const model = byId("model", HTMLDivElement);
 const facts = byId("facts", HTMLElement);
@@ -64,19 +66,6 @@ export function showPlan(look: Look): void {
   ]);
 }
 
-/** Sentences of the program name its flags; a page has fields. */
-export function inWords(message: string): string {
-  return message
-    .replace(
-      /; `--requantize` [^;]*$/,
-      "; the program can: quantsmith model.safetensors --requantize",
-    )
-    .replace(
-      /; `--lora` [^;]*$/,
-      '; to use it, choose the model above and add the LoRA under "Files to add"',
-    );
-}
-
 function notesOf({ loras, notes }: PlanFacts): string[] {
   const all = [...loras.map((line) => `LoRA: ${line}`), ...notes];
   const more = all.length - MOST_NOTES;
@@ -84,7 +73,7 @@ function notesOf({ loras, notes }: PlanFacts): string[] {
 }
 
 function gradeOf(error: number): string {
-  return error <= 0.015 ? "near-lossless" : error <= 0.04 ? "good" : error <= 0.1 ? "fair" : "poor";
+  return GRADES.weights.find(([, most]) => error <= most)?.[0] ?? "poor";
 }
 
 function dtypes({ dtypes }: Look): string {

@@ -3,7 +3,7 @@
 import { formatBytes, formatSeconds } from "../../src/cli/format.ts";
 import type { ConvertEvent, Summary } from "../engine/protocol.ts";
 import { byId, fillFacts, fillList, saveLink, say } from "./elements.ts";
-import { inWords } from "./model_view.ts";
+import { inWords } from "./in_words.ts";
 import { rateLine, spokenStep } from "./rate.ts";
 
 const work = byId("work", HTMLElement);
