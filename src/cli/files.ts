@@ -66,7 +66,7 @@ export function filesOf(parsed: Parsed): { input: string; output: string | null 
   if (model === undefined) {
     const command = parsed.command === "convert" ? "" : ` ${parsed.command}`;
     throw new UsageError(
-      `Missing model: \`quantsmith${command} model.safetensors\`; --help tells more`,
+      `Missing model: \`quantsmith${command} model.safetensors\`; see --help`,
     );
   }
   const written = output ?? destination ?? null;

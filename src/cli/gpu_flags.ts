@@ -159,7 +159,7 @@ function gpuRules(
     {
       when: half !== "auto",
       names: ["bf16-threshold"],
-      why: `with --bf16-compute ${half}: it is of auto`,
+      why: `with --bf16-compute ${half}: it applies only to --bf16-compute auto`,
     },
     {
       when: parsed.bool("no-memory-limits"),

@@ -23,15 +23,19 @@ const HELP_COLUMN = 34;
 
 /** The subcommands in the order of the help: arguments, and what they do. */
 export const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = [
-  ["inspect", "FILE", "what is in a file"],
-  ["verify", "FILE [--source SRC]", "does it load in stock ComfyUI, how close is it to its source"],
+  ["inspect", "FILE", "show what is in a file"],
+  [
+    "verify",
+    "FILE [--source SRC]",
+    "check that it loads in stock ComfyUI, measure its error against the source",
+  ],
   [
     "compare",
     "A B [--source SRC]",
-    "which of two conversions is closer to the model: two reports (JSON), or two models",
+    "compare two conversions: their reports (JSON), or the files with --source",
   ],
-  ["join", "FILE", "the output of a conversion from its parts (--part I/N)"],
-  ["dequantize", "FILE [DST]", "back to BF16, F16 or F32"],
+  ["join", "FILE", "join the parts of a conversion (--part I/N)"],
+  ["dequantize", "FILE [DST]", "restore BF16, F16 or F32"],
   [
     "batch",
     "FILE... | -d DIR",
@@ -39,23 +43,27 @@ export const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = 
   ],
   ["edit", "FILE [DST]", "change markers and metadata of a quantized file, remove tensors"],
   ["migrate", "FILE [DST]", "make a quantized file of another tool loadable by stock ComfyUI"],
-  ["calibrate", "FILE [DST]", "statistics of synthetic inputs: a layout to fill, no measurement"],
-  ["presets", "list | show NAME | detect FILE", "the model families, and which one a file is"],
-  ["completions", "bash | zsh | fish | powershell", "completions for a shell"],
-  ["doctor", "", "what can compute here, whether it does so rightly, which flags suit it"],
-  ["ui", "", "a page in your browser that converts, on this machine only"],
+  [
+    "calibrate",
+    "FILE [DST]",
+    "write statistics of synthetic inputs: a layout to fill, not a measurement",
+  ],
+  ["presets", "list | show NAME | detect FILE", "list model families, identify a file"],
+  ["completions", "bash | zsh | fish | powershell", "print completions for a shell"],
+  ["doctor", "", "list usable devices, check their results, suggest flags"],
+  ["ui", "", "convert in a page of your browser, on this machine only"],
 ];
 
 /** More on a subcommand than its line in the list. */
 const NOTES: Readonly<Partial<Record<CommandName, string>>> = {
   calibrate: "--lora FILE, --samples N and --seed N are short for the flags above. " +
-    "DST ends with .json or .safetensors. What is synthetic is marked so, and no rounding follows it.",
+    "DST ends with .json or .safetensors. Synthetic data is marked, and rounding does not use it.",
   doctor:
     "Every kernel runs on every GPU that can be asked for, a software one too, and is compared " +
     "with plain code; the kernels of the default mode are timed. --verbose VERBOSE lists every kernel. " +
-    "Takes a few seconds; exit code 0, whatever there is.",
-  edit: "Where nothing is to change, nothing is written.",
-  migrate: "A file that loads as it is is left alone: nothing is written, exit code 0.",
+    "It takes a few seconds; the exit code is always 0.",
+  edit: "If there is nothing to change, nothing is written.",
+  migrate: "If the file already loads, nothing is written and the exit code is 0.",
 };
 
 /** Commands to begin with, and what they do. */
@@ -65,10 +73,13 @@ export const EXAMPLES: readonly (readonly [string, string])[] = [
     "quantsmith hf://owner/repo",
     "the same for a model of the Hugging Face Hub, without a download",
   ],
-  ["quantsmith model.safetensors --dry-run", "say what would be done to each tensor, and why"],
+  [
+    "quantsmith model.safetensors --dry-run",
+    "show the plan: groups of layers, formats and reasons",
+  ],
   [
     "quantsmith model.safetensors out.safetensors --scaling_mode tensor --report-quality",
-    "one scale per tensor, and the error of every layer",
+    "one scale per tensor, and the errors of the worst layers",
   ],
 ];
 
@@ -84,8 +95,8 @@ export const SHORT_USAGE: readonly string[] = Object.freeze([
   "Usage: quantsmith SRC [DST] [flags]",
   "",
   "  quantsmith model.safetensors             INT8 that stock ComfyUI loads",
-  "  quantsmith model.safetensors --dry-run   say what would be done",
-  "  quantsmith inspect model.safetensors     what is in a file",
+  "  quantsmith model.safetensors --dry-run   show the plan, write nothing",
+  "  quantsmith inspect model.safetensors   show what is in a file",
   "  quantsmith --help                        subcommands and flags",
 ]);
 
@@ -118,7 +129,7 @@ export function helpPage(page: HelpPage, layout: HelpLayout): string[] {
     print.verbatim("  quantsmith SUBCOMMAND ...");
     print.heading("Examples");
     for (const [command, what] of EXAMPLES) print.example(command, what);
-    print.heading("Subcommands (`quantsmith help SUBCOMMAND` tells more)");
+    print.heading("Subcommands (`quantsmith help SUBCOMMAND` for details)");
     for (const [name, words, what] of SUBCOMMANDS) print.entry(`${name} ${words}`.trim(), what);
   } else {
     print.text(PAGE_TITLES[page]);

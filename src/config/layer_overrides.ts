@@ -68,7 +68,7 @@ export function readLayerFlags(flags: LayerFlags): LayerFlagOverrides {
   const idle = (given: readonly (readonly [string, unknown])[], without: string) => {
     for (const [flag, value] of given) {
       if (value !== null && value !== false) {
-        notes.push(`${flag} changes nothing without ${without}`);
+        notes.push(`${flag} has no effect without ${without}`);
       }
     }
   };

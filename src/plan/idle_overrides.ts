@@ -63,7 +63,7 @@ function idleBlockSize(override: LayerOverride, options: ConvertOptions): string
   const isRotated = override.convrot !== null && override.convrot !== "off";
   const scaling = override.scaling ??
     (isRotated ? "row" : options.scaling ?? (options.target === "ctq" ? "block" : "row"));
-  return scaling === "block" ? null : `with ${scaling} scaling: it is the size of block scaling`;
+  return scaling === "block" ? null : `with ${scaling} scaling; it applies only to block scaling`;
 }
 
 function sentence(idle: readonly Idle[]): string {
@@ -71,5 +71,5 @@ function sentence(idle: readonly Idle[]): string {
   const more = idle.length - 1;
   const others = more === 0 ? "" : ` and ${more} more ${more === 1 ? "entry" : "entries"}`;
   const where = place === "" ? "" : ` of ${place}${others}`;
-  return `${setting}${where} changes nothing ${why}`;
+  return `${setting}${where} has no effect ${why}`;
 }

@@ -43,6 +43,7 @@ Deno.test("help, manual, command line and library follow every default that chan
     "linear-dtype",
     "int8",
     "progress",
+    "open",
     "quip-hadamard",
   ]);
   for (const word of ["streaming-mode", "bf16-compute", "lr_schedule", "device", "tier"]) {

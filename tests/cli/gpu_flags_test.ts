@@ -86,7 +86,7 @@ Deno.test("idleGpuFlags() tells at once what changes nothing on the CPU that is 
   for (const cpu of ["--device=cpu", "--low-memory"]) {
     const { warnings, warningsOnCpu } = request([cpu, ...flags]);
     assert.deepEqual(warnings, [
-      "--streaming-mode, --bf16-compute change nothing on the CPU: it concerns computing on a GPU",
+      "--streaming-mode, --bf16-compute have no effect on the CPU: it concerns computing on a GPU",
     ]);
     assert.deepEqual(warningsOnCpu, []);
   }
@@ -97,31 +97,34 @@ Deno.test("idleGpuFlags() waits with that where a GPU may be found", () => {
     STREAMING_AGGRESSIVENESS: "balanced",
   });
   assert.deepEqual(warnings, [
-    "STREAMING_AGGRESSIVENESS changes nothing with --streaming-mode, which wins",
+    "STREAMING_AGGRESSIVENESS has no effect with --streaming-mode, which wins",
   ]);
   assert.deepEqual(warningsOnCpu, [
-    "--streaming-mode changes nothing on the CPU: it concerns computing on a GPU",
+    "--streaming-mode has no effect on the CPU: it concerns computing on a GPU",
   ]);
 });
 
 Deno.test("idleGpuFlags() tells what changes nothing on a GPU either", () => {
   const told: readonly (readonly [readonly string[], RegExp])[] = [
-    [["--streaming-mode=off"], /^--streaming-mode changes nothing without calibration data/],
+    [["--streaming-mode=off"], /^--streaming-mode has no effect without calibration data/],
     [["--optimizer=gptq", "--bf16-compute=on"], /^--bf16-compute .* without calibration data/],
     [["--optimizer=original", "--stream-ldlq-threshold=1"], /without calibration data/],
     [
       ["--optimizer=original", "--calibration-data=c.safetensors", "--bf16-compute=on"],
-      /^--bf16-compute changes nothing with learned rounding/,
+      /^--bf16-compute has no effect with learned rounding/,
     ],
     [[...GPTQ, "--stream-ortho-threshold=1"], /nothing makes random orthogonal matrices/],
     [
       [...GPTQ, "--bf16-hadamard-threshold=1", "--bf16-hessian-threshold=1"],
-      /^--bf16-hadamard-threshold, --bf16-hessian-threshold change nothing here: .* f32/,
+      /^--bf16-hadamard-threshold, --bf16-hessian-threshold have no effect here: .* f32/,
     ],
-    [[...GPTQ, "--bf16-compute=on", "--bf16-threshold=1"], /--bf16-threshold .* it is of auto/],
+    [
+      [...GPTQ, "--bf16-compute=on", "--bf16-threshold=1"],
+      /--bf16-threshold .* it applies only to --bf16-compute auto/,
+    ],
     [
       [...GPTQ, "--no-memory-limits", "--streaming-mode=auto", "--stream-ldlq-threshold=4"],
-      /^--streaming-mode, --stream-ldlq-threshold change nothing with --no-memory-limits/,
+      /^--streaming-mode, --stream-ldlq-threshold have no effect with --no-memory-limits/,
     ],
   ];
   for (const [argv, pattern] of told) {

@@ -160,15 +160,18 @@ Deno.test("toConvertRequest() gives options that the pipeline accepts", () => {
 
 Deno.test("toConvertRequest() tells each flag that changes nothing once", () => {
   const told: readonly (readonly [readonly string[], RegExp])[] = [
-    [["--block_size=64"], /^--block_size changes nothing with row scaling/],
+    [["--block_size=64"], /^--block_size has no effect with row scaling/],
     [["--quality-threshold=20"], /without --report-quality/],
-    [["--fp16", "--strict"], /^--strict changes nothing with --fp16/],
+    [["--fp16", "--strict"], /^--strict has no effect with --fp16/],
     [["--merge-lora-scale=2", "--no-merge-lora-dampen"], /without --merge-lora/],
     [["--merge-lora=l", "--no-merge-lora-dampen"], /with one LoRA/],
     [["--fullmatch"], /without --layer-config/],
     [["--manual_seed=1"], /not random/],
-    [["--fp16", "--scaling_mode=row", "--simple"], /^--scaling_mode, --simple change nothing/],
-    [["--streaming-mode=off", "--bf16-compute=on"], /^--streaming-mode, --bf16-compute change/],
+    [["--fp16", "--scaling_mode=row", "--simple"], /^--scaling_mode, --simple have no effect/],
+    [
+      ["--streaming-mode=off", "--bf16-compute=on"],
+      /^--streaming-mode, --bf16-compute have no effect/,
+    ],
     [["--no-memory-limits"], /without calibration data/],
     [["--device=cpu", "--no-memory-limits"], /on the CPU/],
     [["--dry-run", "--verify"], /with --dry-run/],
@@ -176,19 +179,19 @@ Deno.test("toConvertRequest() tells each flag that changes nothing once", () => 
     [["--scaling_mode=tensor", "--heur"], /fits every shape/],
     [["--no-normalize-scales"], /no scalar scales/],
     [["--no-comfy-quant", "--full_precision_matrix_mult"], /entry of the marker/],
-    [["--quip-seed=3"], /^--quip-seed changes nothing without --optimizer quip/],
-    [["--optimizer=quip", "--quip-seed=3"], /--quip-seed changes nothing without --quip-store/],
+    [["--quip-seed=3"], /^--quip-seed has no effect without --optimizer quip/],
+    [["--optimizer=quip", "--quip-seed=3"], /--quip-seed has no effect without --quip-store/],
     [
       ["--optimizer=quip", "--quip-checkpointed"],
       /--quip-checkpointed .* without --calibration-data/,
     ],
     [
       ["--optimizer=quip", "--convrot", "--quip-requant-scheme=block"],
-      /--quip-requant-scheme changes nothing with row scaling/,
+      /--quip-requant-scheme has no effect with row scaling/,
     ],
-    [["--preset=none", "--tier=minimal"], /--tier changes nothing/],
-    [["--low-memory", "--workers=4"], /--workers changes nothing with --low-memory/],
-    [["--fp16", "--block_size=4"], /^--block_size changes nothing with --fp16/],
+    [["--preset=none", "--tier=minimal"], /--tier has no effect/],
+    [["--low-memory", "--workers=4"], /--workers has no effect with --low-memory/],
+    [["--fp16", "--block_size=4"], /^--block_size has no effect with --fp16/],
   ];
   for (const [argv, pattern] of told) {
     const { warnings } = request(...argv);
@@ -218,7 +221,7 @@ Deno.test("toConvertRequest() tells environment variables that concern a GPU", (
   try {
     match(
       request().warnings.join("\n"),
-      /ENABLE_MIXED_HADAMARD changes nothing without calibration data/,
+      /ENABLE_MIXED_HADAMARD has no effect without calibration data/,
     );
   } finally {
     Deno.env.delete("ENABLE_MIXED_HADAMARD");

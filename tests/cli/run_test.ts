@@ -102,13 +102,13 @@ Deno.test("presets detect --json prints exactly the stable shape", async () => {
   });
 });
 
-Deno.test("verify says that --quality-threshold changes nothing without --source", async () => {
+Deno.test("verify says that --quality-threshold has no effect without --source", async () => {
   using folder = temporaryFolder();
   const path = `${folder.path}/model.safetensors`;
   writeModel(path, [tensorOf("a.weight", "F32", [2, 2], new Float32Array(4))]);
   const { code, stderr } = await quantsmith("verify", path, "--quality-threshold", "20");
   strictEqual(code, 0, stderr);
-  match(stderr, /^warning: --quality-threshold changes nothing without --source$/m);
+  match(stderr, /^warning: --quality-threshold has no effect without --source$/m);
 });
 
 Deno.test("run() exits 1 and changes nothing where a conversion is refused", async () => {

@@ -153,11 +153,11 @@ Deno.test("readLayerFlags() tells flags that change nothing, and refuses bad val
   const notes = (flags: Partial<typeof NO_LAYER_FLAGS>) =>
     readLayerFlags({ ...NO_LAYER_FLAGS, ...flags }).notes;
   assert.deepEqual(notes({ customSimple: true, fallbackBlockSize: 64 }), [
-    "--custom-simple changes nothing without --custom-layers",
-    "--fallback-block-size changes nothing without --fallback",
+    "--custom-simple has no effect without --custom-layers",
+    "--fallback-block-size has no effect without --fallback",
   ]);
   assert.deepEqual(notes({ customLayers: "a", customType: "fp16", customBlockSize: 64 }), [
-    "--custom-block-size changes nothing without --custom-type int8",
+    "--custom-block-size has no effect without --custom-type int8",
   ]);
   assert.throws(() => notes({ customLayers: "(" }), /--custom-layers/);
   assert.throws(() => notes({ customBlockSize: 0 }), UsageError);

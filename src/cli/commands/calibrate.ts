@@ -16,7 +16,7 @@ export async function calibrateCommand(parsed: Parsed, context: CommandContext):
   const files = filesOf(parsed);
   const output = files.output ?? outputName(localNameOf(files.input));
   const log = createLog(verbosityOf(parsed), context);
-  if (parsed.has("workers")) log.warn("--workers changes nothing with `calibrate`: it takes one");
+  if (parsed.has("workers")) log.warn("--workers has no effect with `calibrate`: it takes one");
   const lora = parsed.string("calibration-lora");
   const preset = parsed.string("preset"), exclude = parsed.string("exclude-layers");
   using input = await openFor(files.input, { context, log, output });

@@ -84,8 +84,8 @@ function idleFlags(parsed: Parsed): string[] {
     return parsed.command === "convert" && !isTaken;
   });
   if (idle.length === 0) return [];
-  const verb = idle.length === 1 ? "changes" : "change";
-  return [`${idle.map((name) => `--${name}`).join(", ")} ${verb} nothing with --edit-quant`];
+  const verb = idle.length === 1 ? "has" : "have";
+  return [`${idle.map((name) => `--${name}`).join(", ")} ${verb} no effect with --edit-quant`];
 }
 
 /** What stock ComfyUI would stumble over that it did not before. */

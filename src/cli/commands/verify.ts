@@ -26,7 +26,7 @@ export async function verifyCommand(parsed: Parsed, context: CommandContext): Pr
   const thresholdDb = parsed.number("quality-threshold") ?? RUN_DEFAULTS.qualityThresholdDb;
   for (const name of ["quality-threshold", "strict"]) {
     if (parsed.has(name) && !parsed.has("source")) {
-      context.stderr(`warning: --${name} changes nothing without --source`);
+      context.stderr(`warning: --${name} has no effect without --source`);
     }
   }
   const verified = await verify(input, parsed, context);

@@ -12,7 +12,7 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
       option: "comfyQuant",
       type: BOOL,
       help:
-        "write comfy_quant markers; off: the old scale_weight layout; edit: make them say what " +
+        "write comfy_quant markers; off: the old scale_weight layout; edit: make them agree with " +
         "the header says",
       commands: ["convert", "edit"],
     },
@@ -26,7 +26,7 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
       name: "save-quant-metadata",
       option: "saveQuantMetadata",
       type: BOOL,
-      help: "tell the format of every layer in the header, too; edit: --no-... tells it in " +
+      help: "also list each layer's format in the file header; edit: --no-... keeps it in " +
         "markers only",
       commands: ["convert", "edit"],
     },
@@ -57,7 +57,7 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
       name: "num_iter",
       option: "learned.iterations",
       type: { kind: "int", min: 0 },
-      help: "most steps per tensor; it stops earlier where nothing is gained",
+      help: "maximum steps per tensor; stops early when the loss stops improving",
     },
     { name: "lr", option: "learned.lr", type: { kind: "float", min: 0 }, help: "learning rate" },
     {
@@ -70,13 +70,13 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
       name: "min_k",
       option: "learned.minDirections",
       type: { kind: "int", min: 1 },
-      help: "fewest directions",
+      help: "minimum number of directions",
     },
     {
       name: "max_k",
       option: "learned.maxDirections",
       type: { kind: "int", min: 1 },
-      help: "most directions",
+      help: "maximum number of directions",
     },
     {
       name: "full_matrix",
@@ -138,7 +138,7 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
       name: "lr_adaptive_mode",
       type: oneOf("simple-reset", "no-reset"),
       default: SCHEDULES.adaptive.mode,
-      help: "adaptive: what an improvement does to the counter",
+      help: "adaptive: effect of an improvement on the counter",
     },
     {
       name: "lr-shape-influence",
@@ -176,7 +176,7 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
       name: "streaming-mode",
       type: oneOf("off", "minimal", "balanced", "aggressive", "auto"),
       default: DEFAULT_PLACEMENT.mode,
-      help: "how large an operation may be before it leaves the GPU",
+      help: "limit for operations on the GPU; larger ones run on the CPU",
     },
     {
       name: "stream-hadamard-threshold",
@@ -208,7 +208,7 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
       name: "bf16-compute",
       type: oneOf("auto", "on", "off"),
       default: DEFAULT_PLACEMENT.halfWidth,
-      help: "store errors of GPTQ and LDLQ in half width; auto: where f32 would not fit",
+      help: "store rounding errors of GPTQ and LDLQ in 16 bits; auto: if f32 would not fit",
     },
     {
       name: "bf16-threshold",

@@ -15,7 +15,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       name: "calibration-data",
       option: "calibrationPath",
       type: { kind: "string", place: "FILE" },
-      help: "what is known of each layer's inputs: safetensors or JSON with LAYER.activations, " +
+      help: "recorded inputs of each layer: safetensors or JSON with LAYER.activations, " +
         "LAYER.hessian or LAYER.channel_max; makes gptq the method of those layers, and verify " +
         "measure their outputs",
       commands: ["convert", "verify"],
@@ -32,7 +32,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       name: "bias-correction",
       option: "biasCorrection",
       type: BOOL,
-      help: "correct biases for what rounding does to the mean output, where real inputs are known",
+      help: "correct biases for the shift of the mean output, if real inputs are known",
     },
     {
       name: "static-activations",
@@ -46,7 +46,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       name: "calibration-lora",
       option: "calibrationLora",
       type: { kind: "string", place: "FILE" },
-      help: "steer the rounding by what a LoRA reads from the inputs of its layers; besides " +
+      help: "steer the rounding by the input directions that a LoRA uses; besides " +
         "--calibration-data, or without",
       commands: ["convert", "calibrate"],
     },
@@ -83,15 +83,14 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "gptq-fast",
       type: BOOL,
-      help: "documented; blocks are always large and never change the result",
+      help: "accepted for compatibility; no effect",
     },
     {
       name: "gptq-turbo",
       option: "turbo",
       type: BOOL,
-      help:
-        "feed errors back in 16-bit integers: faster than in f32, as good, other codes here and " +
-        "there; also with --optimizer quip; a GPU has no need of it",
+      help: "use 16-bit integer error feedback: faster, same quality, a few codes differ; " +
+        "also with --optimizer quip; no effect on a GPU",
     },
   ]),
   ...section({ page: "experimental", theme: "QuIP" }, [
@@ -187,7 +186,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "remove-keys",
       type: { kind: "string", place: "NAMES" },
-      help: "what to remove, separated by commas: tensors by their names, keys of the layers' " +
+      help: "names to remove, separated by commas: tensors, keys of the layers' " +
         "markers, or .NAME for that tensor of every layer, as in .input_scale",
     },
     {

@@ -52,14 +52,14 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "resume",
       type: BOOL,
-      help: "go on from what an unfinished run of the same conversion has finished",
+      help: "continue an interrupted run of the same conversion",
       commands: ["convert"],
     },
     {
       name: "requantize",
       option: "requantize",
       type: BOOL,
-      help: "take an already quantized input: dequantize it first",
+      help: "accept a quantized input: dequantize it first",
     },
     {
       name: "output-dtype",
@@ -72,7 +72,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "source",
       type: { kind: "string", place: "FILE" },
       help:
-        "the model that the file was made from: tells the error of every layer; says shapes that " +
+        "the model that the file was made from: gives the error of every layer, and shapes that " +
         "the file leaves open",
       commands: ["verify", "compare", "dequantize", "migrate"],
     },
@@ -93,7 +93,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "pattern",
       type: { kind: "string", place: "GLOB" },
       default: RUN_DEFAULTS.batchPattern,
-      help: "which files of a folder are meant",
+      help: "names of the models in a folder",
     },
     {
       name: "output-dir",
@@ -114,7 +114,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "dry-run-batch",
       type: BOOL,
-      help: "say what would be done with each model, and do nothing",
+      help: "show what would be done with each model, and do nothing",
     },
     { name: "yes", aliases: ["-y"], type: BOOL, help: "do not ask whether to proceed" },
   ]),
@@ -179,13 +179,13 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       option: "scaleSearch",
       type: oneOf("off", "mse"),
       defaultNote: "mse; off with --simple",
-      help: "shrink each scale where that lowers the squared error",
+      help: "shrink each scale if that lowers the squared error",
     },
     {
       name: "optimizer",
       type: oneOf("original", "adamw", "radam", "gptq", "quip"),
       defaultNote: `none; ${CTQ_DEFAULTS.method} with --target ctq`,
-      help: "how codes are chosen beyond rounding to the nearest",
+      help: "method to choose codes better than by rounding to nearest",
     },
   ]),
   ...section({ page: "standard", theme: "Layers" }, [
@@ -257,7 +257,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "report",
       type: { kind: "string", place: "FILE.html|FILE.json" },
-      help: "write what was done and how well: a page with charts, or JSON",
+      help: "write a report of the conversion and its quality: a page with charts, or JSON",
       commands: ["convert", "compare"],
     },
     {
@@ -274,7 +274,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "strict",
       type: BOOL,
-      help: "exit 1 where a layer is below the quality threshold",
+      help: "exit 1 if a layer is below the quality threshold",
       commands: ["convert", "verify"],
     },
   ]),
@@ -283,20 +283,20 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "device",
       type: oneOf("auto", "cpu", "gpu"),
       default: RUN_DEFAULTS.device,
-      help: "where to compute",
+      help: "device to compute on",
       commands: ["convert"],
     },
     {
       name: "workers",
       type: { kind: "int", min: 1, max: 64 },
       defaultNote: `the number of cores, at most ${RUN_DEFAULTS.maxWorkers}`,
-      help: "threads; the output does not depend on it",
+      help: "number of threads; the output is the same for any number",
       commands: [...WORKING, "calibrate", "compare"],
     },
     {
       name: "memory-limit",
       type: { kind: "size" },
-      help: "most memory to plan for: bytes, 500MB, 2GiB",
+      help: "maximum memory to plan for: bytes, 500MB, 2GiB",
       commands: WORKING,
     },
     {
@@ -340,7 +340,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
         alone: "VERBOSE",
       },
       default: RUN_DEFAULTS.verbosity,
-      help: "how much to say on stderr",
+      help: "amount of messages on stderr",
       commands: EVERY,
     },
     {

@@ -9,7 +9,7 @@ export function calibrationRules({ options, isInt8, isMixed, hasData }: IdleFact
     {
       when: true,
       names: ["gptq-fast"],
-      why: "here: the blocked kernels are always used and never change the result",
+      why: "(accepted for compatibility)",
     },
     {
       when: calibrationPath === null || !isInt8,
@@ -29,7 +29,7 @@ export function calibrationRules({ options, isInt8, isMixed, hasData }: IdleFact
     {
       when: true,
       names: ["calib_samples"],
-      why: "here: rounding follows no synthetic inputs; `quantsmith calibrate` makes them",
+      why: "here: rounding does not use synthetic inputs; `quantsmith calibrate` writes them",
     },
     { when: smoothAlpha === null, names: ["smoothquant-alpha"], why: "without --smoothquant" },
     {

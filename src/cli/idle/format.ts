@@ -32,7 +32,7 @@ export function formatRules({ options, mode, isMixed, copiesModes }: IdleFacts):
     {
       when: scaling !== "block" && scaling !== "group" && !copiesModes && !isMixed,
       names: ["block_size"],
-      why: `with ${scaling} scaling: it is the size of --scaling_mode block`,
+      why: `with ${scaling} scaling; it applies only to --scaling_mode block`,
     },
     {
       when: (scaling === "row" || scaling === "tensor") && !rotates && !copiesModes && !isMixed,

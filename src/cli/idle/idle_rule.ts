@@ -48,6 +48,6 @@ export function idleBy(
 }
 
 function sentence(names: readonly string[], why: string): string {
-  const verb = names.length === 1 ? "changes" : "change";
-  return `${names.join(", ")} ${verb} nothing ${why}`;
+  const verb = names.length === 1 ? "has" : "have";
+  return `${names.join(", ")} ${verb} no effect ${why}`;
 }
