@@ -69,7 +69,7 @@ type StatisticPlace =
 /** What a Hessian of one layer is made from. */
 export interface LayerStatistic {
   readonly statistic: Statistic;
-  /** T for activations, K for a Hessian, 1 for channels, 0 where only LoRA directions are known. */
+  /** T for activations, K for a Hessian, 1 for channels, 0 if only LoRA directions are known. */
   readonly rows: number;
   readonly cols: number;
   readonly data: StatisticData;
@@ -77,7 +77,7 @@ export interface LayerStatistic {
   readonly origins?: readonly number[];
 }
 
-/** What is known of inputs where nothing is: all channels alike. To be steered by LoRA directions. */
+/** What is known of inputs if nothing is: all channels alike. To be steered by LoRA directions. */
 export function noStatistic(cols: number): LayerStatistic {
   return {
     statistic: "lora",
@@ -135,7 +135,7 @@ const ORDER: readonly CalibrationField[] = [
 /**
  * Reads the headers (JSON: all) of a calibration file.
  *
- * @throws FormatError where a name or shape is none of the layout.
+ * @throws FormatError if a name or shape is none of the layout.
  */
 export function openCalibration(path: string): Calibration {
   if (path.endsWith(".json") && !isIndexName(path) && !path.endsWith(".index.json")) {

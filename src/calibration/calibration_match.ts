@@ -14,7 +14,7 @@ const NAMES_MAX = 8;
  * Returns what of the data has no place in the model, one sentence.
  *
  * @param tensors of the model; quantized ones as what they dequantize to.
- * @throws FormatError where the data knows no layer of the model at all, or has another number of channels
+ * @throws FormatError if the data knows no layer of the model at all, or has another number of channels
  * than the weight, in any field.
  */
 export function matchCalibration(

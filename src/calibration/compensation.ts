@@ -24,9 +24,9 @@ export interface Compensation extends LayerStatistic {
   readonly guarded: boolean;
   /** Into how many parts the columns of a large layer are cut, each compensated by itself; null: none. */
   readonly segments: Segments | null;
-  /** Whether scales are those of least error after compensation, where codes are in original space. */
+  /** Whether scales are those of least error after compensation, if codes are in original space. */
   readonly weightedScales: boolean;
-  /** Whether scales are searched where there turns out to be nothing to compensate by. */
+  /** Whether scales are searched if there turns out to be nothing to compensate by. */
   readonly fallbackScaleSearch: boolean;
   /** Rows of the inputs that nothing is fitted to, by which rounding is held to its gain; null: none. */
   readonly heldOut: HeldOutRows | null;

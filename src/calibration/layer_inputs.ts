@@ -103,7 +103,7 @@ function rowsOf(
   return { ...rows, cols, data: placed(data, options) };
 }
 
-/** Returns what the outputs of `layer` are measured with; null where the data has no inputs of it. */
+/** Returns what the outputs of `layer` are measured with; null if the data has no inputs of it. */
 export function measuringInputs(
   { fields }: Calibration,
   layer: string,
@@ -123,7 +123,7 @@ export function measuringInputs(
   return { inputs: rowsOf(hessian, all, options), on: "hessian" };
 }
 
-/** Returns what is known of the mean input of `layer`; null where nothing real is. */
+/** Returns what is known of the mean input of `layer`; null if nothing real is. */
 export function meanInput(
   { fields, isSynthetic }: Calibration,
   layer: string,

@@ -15,7 +15,7 @@ export interface LoraSteering {
   readonly names: ReadonlySet<string>;
   /** What of the LoRA has no place in the model, one sentence each. */
   readonly notes: readonly string[];
-  /** Returns the directions of a weight; null where there are none. */
+  /** Returns the directions of a weight; null if there are none. */
   directionsOf(name: string): LoraDirections | null;
 }
 

@@ -16,7 +16,7 @@ const MODELS = RUN_DEFAULTS.batchPattern;
  * those of a folder by name. A folder stands for the files in it that match `--pattern`; shards with an
  * index are one model, named by the index. Hidden files and subfolders are not looked at.
  *
- * @throws UsageError where nothing is named, something named is missing, or nothing matches.
+ * @throws UsageError if nothing is named, something named is missing, or nothing matches.
  */
 export function batchFiles(parsed: Parsed): string[] {
   const words = [...parsed.list("inputs"), ...parsed.positionals];

@@ -24,7 +24,7 @@ export interface BatchLoras {
  * Returns the LoRAs of each model. The mapping counts before the folder; an empty list in it means none.
  *
  * @param models paths of the models.
- * @throws UsageError where flags contradict one another, the mapping is wrong, or a LoRA is missing.
+ * @throws UsageError if flags contradict one another, the mapping is wrong, or a LoRA is missing.
  */
 export function batchLoras(parsed: Parsed, models: readonly string[]): BatchLoras {
   const mappingPath = parsed.string("lora-mapping");
@@ -106,7 +106,7 @@ function inFolder(folder: string, model: string): string[] {
   const stem = modelStem(basename(model));
   const found = [`${stem}.safetensors`, `${stem}_lora.safetensors`]
     .map((name) => join(folder, name))
-    // Where models and LoRAs share a folder, a model is not its own LoRA.
+    // If models and LoRAs share a folder, a model is not its own LoRA.
     .find((path) => existsSync(path) && resolve(path) !== resolve(model));
   return found === undefined ? [] : [found];
 }

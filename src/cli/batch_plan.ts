@@ -43,7 +43,7 @@ export interface BatchPlanOptions {
  * Returns what is done with each model. Skipped are models that are quantized already, whose output is
  * there, that are the output of another model of the batch, or a LoRA that is merged into one.
  *
- * @throws UsageError where two models would be written to one file, or a request is wrong in itself.
+ * @throws UsageError if two models would be written to one file, or a request is wrong in itself.
  */
 export function planBatch(inputs: readonly string[], options: BatchPlanOptions): BatchItem[] {
   const items = inputs.map((input) => planOne(input, options));

@@ -7,10 +7,10 @@ export interface FileOutcome {
   readonly input: string;
   readonly outcome: "converted" | "skipped" | "failed" | "interrupted" | "not begun";
   readonly output: string | null;
-  /** Why it was skipped or failed; null where it was converted. */
+  /** Why it was skipped or failed; null if it was converted. */
   readonly reason: string | null;
   readonly outputBytes: number | null;
-  /** SQNR of all quantized weights together; null where nothing was quantized. */
+  /** SQNR of all quantized weights together; null if nothing was quantized. */
   readonly sqnrDb: number | null;
   readonly elapsedMs: number | null;
 }

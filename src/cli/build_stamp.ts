@@ -2,7 +2,7 @@
 
 /** Commit and kernels of a build. */
 export interface BuildStamp {
-  /** Abbreviated commit; `+` after it where the checkout had changes; `unknown` outside of git. */
+  /** Abbreviated commit; `+` after it if the checkout had changes; `unknown` outside of git. */
   readonly commit: string;
   /** First 12 hexadecimal digits of the SHA-256 of the WASM and WGSL kernels. */
   readonly kernels: string;

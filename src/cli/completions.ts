@@ -53,7 +53,7 @@ export function completionScript(shell: keyof typeof SHELLS): string {
   return SHELLS[shell]();
 }
 
-/** The words that may follow a flag; empty where it takes none, or a free text. */
+/** The words that may follow a flag; empty if it takes none, or a free text. */
 function wordsOf({ type }: Flag): readonly string[] {
   return type.kind === "enum" || type.kind === "optional" ? type.words : [];
 }

@@ -36,8 +36,8 @@ export interface EditFiles {
  * Returns the files of `edit` or `migrate`; without a name the output is `model_<ending>.safetensors`
  * beside the input.
  *
- * @throws UsageError where the command line names no model; UnsupportedError where the output exists;
- *   Error where it cannot become a file.
+ * @throws UsageError if the command line names no model; UnsupportedError if the output exists;
+ *   Error if it cannot become a file.
  */
 export async function editFiles(
   parsed: Parsed,
@@ -51,7 +51,7 @@ export async function editFiles(
   const output = named ?? outputName(localNameOf(input), ending);
   const force = parsed.bool("force");
   if (dryRun === null) {
-    // In this order: `--force` does not help where the output is the input.
+    // In this order: `--force` does not help if the output is the input.
     refuseSameFile(output, [input]);
     await checkOutput(output, { force });
   }

@@ -39,7 +39,7 @@ const THRESHOLD_KINDS: readonly ThresholdKind[] = ["hadamard", "hessian", "ldlq"
 /**
  * Returns what flags and environment ask for; flags win.
  *
- * @throws UsageError where a variable has a value that is not documented.
+ * @throws UsageError if a variable has a value that is not documented.
  */
 export function gpuMemoryOf(parsed: Parsed): PlacementSettings {
   const { halfThresholds } = DEFAULT_PLACEMENT;
@@ -64,7 +64,7 @@ export function gpuMemoryOf(parsed: Parsed): PlacementSettings {
   });
 }
 
-/** What a variable stands for; null where it is not set. */
+/** What a variable stands for; null if it is not set. */
 function variable<Name extends Variable>(
   name: Name,
 ): (typeof VARIABLES)[Name][keyof (typeof VARIABLES)[Name]] | null {

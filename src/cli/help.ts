@@ -90,7 +90,7 @@ const PAGE_TITLES: Readonly<Record<HelpPage, string>> = {
   advanced: "Flags of the format, learned rounding and GPU memory",
 };
 
-/** What is said where nothing was asked for. */
+/** What is said if nothing was asked for. */
 export const SHORT_USAGE: readonly string[] = Object.freeze([
   "Usage: quantsmith SRC [DST] [flags]",
   "",

@@ -23,7 +23,7 @@ export type { ConvertIo, ConvertRequest } from "./request.ts";
 /**
  * Returns what `parsed` asks for.
  *
- * @throws UsageError where flags contradict one another or the input is missing.
+ * @throws UsageError if flags contradict one another or the input is missing.
  */
 export function toConvertRequest(parsed: Parsed): ConvertRequest {
   refuseContradictions(parsed);

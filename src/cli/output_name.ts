@@ -10,7 +10,7 @@ import { compensatedCount } from "./method_line.ts";
 
 /** What the name of an output says of its plan. */
 export interface NameFacts {
-  /** The largest rotation group; null where none rotates. */
+  /** The largest rotation group; null if none rotates. */
   readonly convrotGroup: number | null;
   /** Errors of some layer are compensated. */
   readonly isCompensated: boolean;

@@ -10,7 +10,7 @@ import { type CommandName, COMMANDS, type Flag } from "./flags/flag.ts";
 import { findFlag, flagByName, FLAGS, takesFlag, typedForms } from "./flags/table.ts";
 import { type FlagValue, NO_STREAMS, takeValue } from "./values.ts";
 
-/** Names of `calibrate`, where no other flag is meant by them. */
+/** Names of `calibrate`, if no other flag is meant by them. */
 const CALIBRATE_NAMES: Readonly<Record<string, string>> = {
   "--lora": "calibration-lora",
   "--samples": "calib_samples",
@@ -57,25 +57,25 @@ export class Parsed {
     return this.#get(name) !== undefined;
   }
 
-  /** The switch, or `fallback` where it was not given. */
+  /** The switch, or `fallback` if it was not given. */
   bool(name: string, fallback = false): boolean {
     const value = this.#get(name);
     return value === undefined ? fallback : value === true;
   }
 
-  /** The text of a string, enum or optional flag; null where it was not given. */
+  /** The text of a string, enum or optional flag; null if it was not given. */
   string(name: string): string | null {
     const value = this.#get(name);
     return typeof value === "string" ? value : null;
   }
 
-  /** The number, or the size in bytes; null where it was not given. */
+  /** The number, or the size in bytes; null if it was not given. */
   number(name: string): number | null {
     const value = this.#get(name);
     return typeof value === "number" ? value : null;
   }
 
-  /** The values of a list; empty where it was not given. */
+  /** The values of a list; empty if it was not given. */
   list(name: string): readonly string[] {
     const value = this.#get(name);
     return Array.isArray(value) ? value : [];
@@ -187,7 +187,7 @@ function lookUp(
   throw new UsageError(`Unknown flag ${typed}: ${hint}`, { hint });
 }
 
-/** `-ifile`: a short flag and its value in one word; not `-input`, where a dash is missing. */
+/** `-ifile`: a short flag and its value in one word; not `-input`, if a dash is missing. */
 function attachedValue(
   word: string,
   command: CommandName | null,

@@ -190,7 +190,7 @@ function rowOf({ name, tensors, inputBytes, outputBytes }: TensorGroup): GroupRo
   };
 }
 
-/** Where the output has several files: how large each is, and what it begins with. */
+/** If the output has several files: how large each is, and what it begins with. */
 function shardLines({ parts }: Plan): string[] {
   if (parts.length === 1) return [];
   return [

@@ -12,7 +12,7 @@ const ARENA_BYTES = 28 << 20;
 /**
  * Returns the number of workers for what is read.
  *
- * @throws UnsupportedError where `--memory-limit` is too small for one.
+ * @throws UnsupportedError if `--memory-limit` is too small for one.
  */
 export function poolSize(
   parsed: Parsed,

@@ -11,7 +11,7 @@ export interface MeasuredLayer {
   readonly name: string;
   readonly errors: LayerErrors;
   readonly stats: Float64Array;
-  /** Errors of its outputs, where they were measured. */
+  /** Errors of its outputs, if they were measured. */
   readonly output?: OutputErrors | null;
 }
 

@@ -47,6 +47,6 @@ export interface ConvertRequest {
   readonly io: ConvertIo;
   /** Flags that change nothing, one sentence each. */
   readonly warnings: readonly string[];
-  /** More of them, where it turns out that the CPU computes. */
+  /** More of them, if it turns out that the CPU computes. */
   readonly warningsOnCpu: readonly string[];
 }

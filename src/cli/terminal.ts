@@ -81,7 +81,7 @@ export function openTerminal(): Terminal {
   };
 }
 
-/** Returns an environment variable; empty where it is unset or may not be read. */
+/** Returns an environment variable; empty if it is unset or may not be read. */
 export function readVariable(name: string): string {
   try {
     return process.env[name] ?? "";

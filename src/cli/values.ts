@@ -48,7 +48,7 @@ const SIZE_UNITS: Readonly<Record<string, number>> = {
 /**
  * Returns the value of `flag`, and how many words of `place.rest` it took.
  *
- * @throws UsageError where the value is missing, of the wrong type or out of range.
+ * @throws UsageError if the value is missing, of the wrong type or out of range.
  */
 export function takeValue(flag: Flag, place: ValuePlace): { value: FlagValue; words: number } {
   const { typed, negated, inline, rest } = place;

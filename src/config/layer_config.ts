@@ -6,7 +6,7 @@
  * - `_exclusions` is a list of patterns of layers that are kept, whatever else matches them,
  * - `_comment` is a text, or a list of texts, for people.
  *
- * A field that an entry does not have is as the command line says. Which entry counts where several
+ * A field that an entry does not have is as the command line says. Which entry counts if several
  * match is decided in `resolve_layer_config.ts`.
  */
 
@@ -158,7 +158,7 @@ function parseJson(text: string, place: string): unknown {
   }
 }
 
-/** Returns where the first `//`, `/*` or `#` outside a string is; null where there is none. */
+/** Returns where the first `//`, `/*` or `#` outside a string is; null if there is none. */
 function commentOffset(text: string): number | null {
   const token = /"(?:[^"\\]|\\.)*"|\/\/|\/\*|#/g;
   for (let match = token.exec(text); match !== null; match = token.exec(text)) {

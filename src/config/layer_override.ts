@@ -13,15 +13,15 @@ export interface LayerOverride {
   /** Keep the layer in its source dtype; the other settings then count for nothing. */
   readonly skip: boolean;
   /**
-   * What its weights become, also where a preset keeps the layer. null: kept or not as without the
+   * What its weights become, also if a preset keeps the layer. null: kept or not as without the
    * override.
    */
   readonly output: WeightOutput | null;
   /** Columns that share a scale in `w4a8` and `w6a8`. */
   readonly groupSize: number | null;
-  /** The format to write, where one was named; it always agrees with `scaling`. */
+  /** The format to write, if one was named; it always agrees with `scaling`. */
   readonly format: string | null;
-  /** Where it is set and `convrot` is null, the layer is not rotated: as for `--scaling_mode`. */
+  /** If it is set and `convrot` is null, the layer is not rotated: as for `--scaling_mode`. */
   readonly scaling: "tensor" | "row" | "block" | null;
   /** Of block scaling, in elements. */
   readonly blockSize: number | null;
@@ -33,7 +33,7 @@ export interface LayerOverride {
   readonly optimizer: Optimizer | null;
   /** Ask the loader to multiply in full precision. */
   readonly fullPrecisionMatrixMult: boolean | null;
-  /** Keep the layer where its shape does not suit the scaling. */
+  /** Keep the layer if its shape does not suit the scaling. */
   readonly heur: boolean | null;
   /** Who says so, for the plan: `layer config "blocks\\.0"`, `--custom-layers`, `--fallback`. */
   readonly origin: string;

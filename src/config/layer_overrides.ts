@@ -129,7 +129,7 @@ export function readLayerFlags(flags: LayerFlags): LayerFlagOverrides {
 /** Answers what is asked for each layer of one model. */
 export interface LayerOverrides {
   /**
-   * Returns the override of a layer, or null where nothing asks for one.
+   * Returns the override of a layer, or null if nothing asks for one.
    *
    * @param layer its name, without `.weight`.
    * @param kept whether it would be kept otherwise: by a preset, a rule or `--exclude-layers`.

@@ -15,7 +15,7 @@ export const MAX_PATTERN_LENGTH = 10_000;
 export interface LayerPattern {
   /** The regular expression as it was written. */
   readonly source: string;
-  /** The layer name that it spells out, where it is literal all through; else null. */
+  /** The layer name that it spells out, if it is literal all through; else null. */
   readonly exact: string | null;
   /** Length of its longest literal run; see `patternLiterals`. */
   readonly longest: number;
@@ -33,7 +33,7 @@ export interface LayerPattern {
  *
  * @param source a regular expression of RE2.
  * @param options `place`: where it comes from, for messages: `--custom-layers`, `layer config "a"`.
- * @throws UsageError where it is empty, too long, or no regular expression of RE2.
+ * @throws UsageError if it is empty, too long, or no regular expression of RE2.
  */
 export function compileLayerPattern(
   source: string,
@@ -94,7 +94,7 @@ function compileRe2(source: string, refuse: (why: string) => UsageError): Matche
   }
 }
 
-/** Returns a pattern that spells out `name`, readable where the name allows it. */
+/** Returns a pattern that spells out `name`, readable if the name allows it. */
 export function patternOfName(name: string): string {
   // A dot matches itself; the exact name is preferred to whatever else the dot might match.
   return name.replaceAll(/[\\^$*+?()[\]{}|]/g, "\\$&");

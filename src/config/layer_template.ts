@@ -7,7 +7,7 @@ import { patternOfName } from "./layer_pattern.ts";
 export interface TemplateLayer {
   /** The layer's name, without `.weight`. */
   readonly name: string;
-  /** What is planned for it; `{skip: true}` where it is kept. */
+  /** What is planned for it; `{skip: true}` if it is kept. */
   readonly entry: LayerEntry;
 }
 
@@ -21,7 +21,7 @@ const COMMENT =
  * is and which changes nothing of the plan it was made from.
  *
  * @param layers the layers of a model, each once.
- * @throws RangeError where there are none, or one is there twice.
+ * @throws RangeError if there are none, or one is there twice.
  */
 export function layerConfigTemplate(layers: readonly TemplateLayer[]): string {
   if (layers.length === 0) throw new RangeError("Cannot make a layer config: there are no layers");

@@ -8,7 +8,7 @@ import { type LayerConfig, parseLayerConfig } from "./layer_config.ts";
  * Returns the layer config of a file.
  *
  * @param path a JSON file, UTF-8.
- * @throws UsageError where it cannot be read, or breaks a rule; it names file, entry and field.
+ * @throws UsageError if it cannot be read, or breaks a rule; it names file, entry and field.
  */
 export function loadLayerConfig(path: string): LayerConfig {
   const place = `layer config ${JSON.stringify(path)}`;

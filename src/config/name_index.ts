@@ -20,7 +20,7 @@ export class NameIndex {
     });
   }
 
-  /** Returns the indices of the names that contain `part`, ascending; of all where it is empty. */
+  /** Returns the indices of the names that contain `part`, ascending; of all if it is empty. */
   containing(part: string): number[] {
     if (part === "") return this.#names.map((_, index) => index);
     const found: number[] = [];

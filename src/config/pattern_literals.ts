@@ -15,7 +15,7 @@ export interface PatternLiterals {
   readonly longest: number;
   /** Every match contains, of each of these lists, one text at least. None is empty. */
   readonly required: readonly (readonly string[])[];
-  /** What the pattern spells out, dots as they are, where it is literal all through; else null. */
+  /** What the pattern spells out, dots as they are, if it is literal all through; else null. */
   readonly exact: string | null;
 }
 
@@ -188,7 +188,7 @@ class Reader {
     return { kind: "group", literals };
   }
 
-  /** Returns how often the atom before it occurs at least; null where there is no quantifier. */
+  /** Returns how often the atom before it occurs at least; null if there is no quantifier. */
   #quantifier(): number | null {
     const match = /^(?:([*+?])|\{(\d+)(?:,\d*)?\})[?+]?/.exec(
       this.#text.slice(this.#at, this.#at + 16),
@@ -205,7 +205,7 @@ class Texts {
   #open: readonly string[] = [""];
   #isWhole = true;
 
-  /** Appends one of `words`; false, with nothing done, where that makes too many texts. */
+  /** Appends one of `words`; false, with nothing done, if that makes too many texts. */
   append(words: readonly string[]): boolean {
     if (this.#open.length * words.length > MAX_TEXTS) return false;
     this.#open = this.#open.flatMap((text) => words.map((word) => text + word));
@@ -219,19 +219,19 @@ class Texts {
     this.#isWhole = false;
   }
 
-  /** All that the sequence matches; null where that is not known. */
+  /** All that the sequence matches; null if that is not known. */
   words(): readonly string[] | null {
     return this.#isWhole ? this.#open : null;
   }
 }
 
-/** Returns the list whose shortest text is longest; null where there is none. */
+/** Returns the list whose shortest text is longest; null if there is none. */
 function longestTexts(lists: readonly (readonly string[])[]): readonly string[] | null {
   const shortest = (list: readonly string[]) => Math.min(...list.map((text) => text.length));
   return lists.toSorted((a, b) => shortest(b) - shortest(a))[0] ?? null;
 }
 
-/** Returns one list of the texts of all alternatives; none where one of them requires nothing. */
+/** Returns one list of the texts of all alternatives; none if one of them requires nothing. */
 function listOf(
   alternatives: readonly (readonly string[] | null)[],
 ): readonly (readonly string[])[] {

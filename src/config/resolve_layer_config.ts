@@ -4,7 +4,7 @@
  * 1. A layer that a pattern of `_exclusions` matches is kept.
  * 2. Of the patterns that match, the one that is the layer's exact name; else the one with the longest
  *    literal part; of equals, the one later in the file.
- * 3. Where none matches, `_default`; but it does not unkeep a layer that a preset keeps: only naming a
+ * 3. If none matches, `_default`; but it does not unkeep a layer that a preset keeps: only naming a
  *    layer does.
  */
 
@@ -17,7 +17,7 @@ import { NameIndex } from "./name_index.ts";
 /** A pattern that matches no layer. */
 export interface UnusedPattern {
   readonly pattern: string;
-  /** The layer whose name is nearest to it; null where the model has no layers. */
+  /** The layer whose name is nearest to it; null if the model has no layers. */
   readonly nearest: string | null;
 }
 
@@ -25,7 +25,7 @@ export interface UnusedPattern {
 export interface ResolvedLayerConfig {
   /** By layer that a pattern matches. */
   readonly overrides: ReadonlyMap<string, LayerOverride>;
-  /** For the other layers, where they are quantized; null: they are as the command line says. */
+  /** For the other layers, if they are quantized; null: they are as the command line says. */
   readonly default: LayerOverride | null;
   /** Patterns of entries and exclusions that match no layer. */
   readonly unused: readonly UnusedPattern[];

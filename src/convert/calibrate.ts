@@ -58,8 +58,8 @@ interface LayerStatistics {
 /**
  * Writes synthetic statistics of a model.
  *
- * @throws as `prepare` and `openLoraSteering`; UnsupportedError where the output exists; InterruptedError
- * where `signal` aborts. No output is left behind.
+ * @throws as `prepare` and `openLoraSteering`; UnsupportedError if the output exists; InterruptedError
+ * if `signal` aborts. No output is left behind.
  */
 export async function calibrateModel(request: CalibrateRequest): Promise<CalibrateResult> {
   const { output, force, samples, seed, lora } = request;

@@ -81,7 +81,7 @@ export interface ConvertRequest {
    * caller closes it. Absent: the CPU does all. One that has failed is not used.
    */
   readonly openGpu?: () => Promise<GpuService | null>;
-  /** Called once, where the GPU fails or computes something wrong: the CPU does its work. */
+  /** Called once, if the GPU fails or computes something wrong: the CPU does its work. */
   readonly onGpuFailure?: (message: string) => void;
   /** Most workers. */
   readonly workers: number;
@@ -93,7 +93,7 @@ export interface ConvertRequest {
   /** Called once per layer, and again for those that are done again because the GPU computed something wrong. */
   readonly onLayer?: (layer: LayerResult) => void;
   readonly onProgress?: (progress: Progress) => void;
-  /** Measure the errors of outputs, where the calibration data allows. Default: false. */
+  /** Measure the errors of outputs, if the calibration data allows. Default: false. */
   readonly measure?: boolean;
   /** Called with every layer whose output was measured, or whose bias was corrected. */
   readonly onMeasured?: (layer: LayerResult) => void;
@@ -115,7 +115,7 @@ export interface ConvertRequest {
 /** What is about to be done. */
 export interface ConvertStart {
   readonly plan: Plan;
-  /** Path of the file that will be written; of the index, where there are shards. */
+  /** Path of the file that will be written; of the index, if there are shards. */
   readonly output: string;
   /** Things a user should know, one sentence each. */
   readonly notes: readonly string[];
@@ -132,7 +132,7 @@ export interface ConvertStart {
 export interface ConvertResult {
   /** What was decided before the work. */
   readonly plan: Plan;
-  /** Path of the file that was written; of the index, where there are shards. */
+  /** Path of the file that was written; of the index, if there are shards. */
   readonly output: string;
   /** The safetensors files that were written: one, or the shards. */
   readonly files: readonly string[];
@@ -153,11 +153,11 @@ export interface ConvertResult {
 }
 
 /**
- * Converts `request.input` to `request.output`. Where a GPU turns out to compute something wrong, the CPU
+ * Converts `request.input` to `request.output`. If a GPU turns out to compute something wrong, the CPU
  * converts all of it anew: nothing that the device made is in the output.
  *
- * @throws FormatError for a broken input; UnsupportedError where it is refused; UsageError where options
- * contradict one another; InterruptedError where `signal` aborts; Error where reading or writing fails
+ * @throws FormatError for a broken input; UnsupportedError if it is refused; UsageError if options
+ * contradict one another; InterruptedError if `signal` aborts; Error if reading or writing fails
  * or a value cannot be quantized. No output is left behind.
  */
 export async function convertModel(request: ConvertRequest): Promise<ConvertResult> {

@@ -46,8 +46,8 @@ export interface ConvertToInt8Options extends GivenOptions {
   /** Parallel workers. Default: one per core, at most 8. */
   readonly workers?: number | undefined;
   /**
-   * Where to compute. `auto`: on a real GPU where there is one and the runtime has WebGPU; `gpu`: on any
-   * adapter, and a DeviceError where there is none. What a GPU that fails had to do, the CPU does; see
+   * Where to compute. `auto`: on a real GPU if there is one and the runtime has WebGPU; `gpu`: on any
+   * adapter, and a DeviceError if there is none. What a GPU that fails had to do, the CPU does; see
    * `gpu` of the result. Default: `cpu`.
    */
   readonly device?: DeviceChoice | undefined;
@@ -55,7 +55,7 @@ export interface ConvertToInt8Options extends GivenOptions {
   readonly gpuMemory?: Partial<PlacementSettings> | undefined;
   /** Resident bytes to stay under. Default: no limit. */
   readonly memoryLimitBytes?: number | null | undefined;
-  /** Measure the errors of outputs with the calibration data. Default: where there is some. */
+  /** Measure the errors of outputs with the calibration data. Default: if there is some. */
   readonly measure?: boolean | undefined;
   /** Aborts the conversion; no output is left. */
   readonly signal?: AbortSignal | undefined;
@@ -63,7 +63,7 @@ export interface ConvertToInt8Options extends GivenOptions {
   readonly onProgress?:
     | ((progress: { doneBytes: number; totalBytes: number; current: string }) => void)
     | undefined;
-  /** URL of the worker script, where a bundler has moved it. */
+  /** URL of the worker script, if a bundler has moved it. */
   readonly workerUrl?: URL | undefined;
 }
 
@@ -109,10 +109,10 @@ const DEVICE_LOG: DeviceLog = Object.freeze({
 /**
  * Converts a model to INT8 that ComfyUI loads and returns the plan and the errors of every layer.
  *
- * @throws FormatError for a broken input; UnsupportedError where it is refused; UsageError for an unknown
- * option, a wrong value or a contradiction; DeviceError where a GPU is asked for and there is none; FileError or
- * RemoteError where reading or writing fails; ChangedInputError if an input changes meanwhile; InterruptedError
- * where `signal` aborts.
+ * @throws FormatError for a broken input; UnsupportedError if it is refused; UsageError for an unknown
+ * option, a wrong value or a contradiction; DeviceError if a GPU is asked for and there is none; FileError or
+ * RemoteError if reading or writing fails; ChangedInputError if an input changes meanwhile; InterruptedError
+ * if `signal` aborts.
  *
  * @example
  * ```ts

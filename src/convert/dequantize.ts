@@ -76,8 +76,8 @@ export interface DequantizeResult {
  *
  * @param layers what `findQuantizedLayers` found in `source`.
  * @param options.dropped names of tensors that go besides markers and scales: empty markers.
- * @throws FormatError where a layer is not what its marker says; UnsupportedError where nothing is
- *   quantized, or where a layer cannot be restored from what is stored.
+ * @throws FormatError if a layer is not what its marker says; UnsupportedError if nothing is
+ *   quantized, or if a layer cannot be restored from what is stored.
  */
 export function planDequantize(
   source: ModelSource,
@@ -125,8 +125,8 @@ export function planDequantize(
 /**
  * Writes the plain float file of `source`. It appears under its name only when it is complete.
  *
- * @throws as {@link planDequantize}; UnsupportedError where the output exists or is the input;
- *   InterruptedError where the signal aborts; Error where reading or writing fails, or where a value
+ * @throws as {@link planDequantize}; UnsupportedError if the output exists or is the input;
+ *   InterruptedError if the signal aborts; Error if reading or writing fails, or if a value
  *   does not fit F16. No output is left behind.
  */
 export async function dequantizeModel(

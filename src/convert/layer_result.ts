@@ -19,12 +19,12 @@ export interface LayerResult {
   readonly stats: Float64Array;
   /** What the method did: damping, or why it fell back; null for rounding to nearest. */
   readonly note: Note | null;
-  /** How many of its rows the method was of no use for; null where no errors were compensated. */
+  /** How many of its rows the method was of no use for; null if no errors were compensated. */
   readonly compensated: CompensatedRows | null;
-  /** Errors of its outputs; null where they were not measured. */
+  /** Errors of its outputs; null if they were not measured. */
   readonly output: OutputErrors | null;
-  /** What became of its bias; null where nothing real is known of its inputs, or it has none. */
+  /** What became of its bias; null if nothing real is known of its inputs, or it has none. */
   readonly bias: BiasChange | null;
-  /** What learned rounding did; null where codes were not learned. */
+  /** What learned rounding did; null if codes were not learned. */
   readonly learned: LearnedReport | null;
 }

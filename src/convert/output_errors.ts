@@ -12,15 +12,15 @@ import {
 export interface OutputErrors {
   /** Inputs as they are. */
   readonly w8a16: number;
-  /** Inputs quantized per row to int8 as the runtime does; null where there are no inputs. */
+  /** Inputs quantized per row to int8 as the runtime does; null if there are no inputs. */
   readonly w8a8: number | null;
   /** What they were measured with. */
   readonly on: MeasuredOn;
-  /** How many inputs; null where it was a Hessian. */
+  /** How many inputs; null if it was a Hessian. */
   readonly rows: number | null;
 }
 
-/** Returns the errors for the sums of a measuring task; null where its outputs are zero, or not numbers. */
+/** Returns the errors for the sums of a measuring task; null if its outputs are zero, or not numbers. */
 export function outputErrors(
   numbers: TaskNumbers,
   { on, rows, isInt8 }: { on: MeasuredOn; rows: number; isInt8: boolean },
@@ -36,15 +36,15 @@ export function outputErrors(
 /** Geometric means over layers. */
 export interface OverallOutput {
   readonly w8a16: number;
-  /** Over the layers that have it; null where none has. */
+  /** Over the layers that have it; null if none has. */
   readonly w8a8: number | null;
   /** How many layers were measured. */
   readonly layers: number;
-  /** What they were measured with, where it was the same for all. */
+  /** What they were measured with, if it was the same for all. */
   readonly on: MeasuredOn | "mixed";
 }
 
-/** Returns the geometric means; null where nothing was measured. A layer without error counts as 1e-9. */
+/** Returns the geometric means; null if nothing was measured. A layer without error counts as 1e-9. */
 export function overallOutput(
   layers: readonly { readonly output?: OutputErrors | null }[],
 ): OverallOutput | null {

@@ -51,7 +51,7 @@ export interface Prepared {
   readonly plan: Plan;
   /** How the values of a tensor are read. */
   matrixOf(source: SourceTensor): MatrixSource;
-  /** What the errors of a layer are compensated by; null where there is nothing. */
+  /** What the errors of a layer are compensated by; null if there is nothing. */
   compensationOf: CompensationOf;
   /** Names of the banks whose experts have calibration data of their own. */
   readonly byExpert: ReadonlySet<string>;
@@ -193,7 +193,7 @@ export function prepare(
   };
 }
 
-/** Why the output would be the input once more; null where it is not, or was asked for. */
+/** Why the output would be the input once more; null if it is not, or was asked for. */
 function copyOf(
   { totals }: Plan,
   { merge, allowCopy }: ConvertOptions,
@@ -235,7 +235,7 @@ export function calibrationOf(
   return nameExperts(openCalibration(calibrationPath), tensors);
 }
 
-/** The weights whose inputs have a static scale, and a note where some or all have none. */
+/** The weights whose inputs have a static scale, and a note if some or all have none. */
 function staticScalesOf(
   { staticActivations, output }: ConvertOptions,
   calibration: Calibration | null,
@@ -275,7 +275,7 @@ function layerName(weightName: string): string {
   return weightName.replace(/\.weight$/, "");
 }
 
-/** Why converting this file would not give a file that works; null where nothing speaks against it. */
+/** Why converting this file would not give a file that works; null if nothing speaks against it. */
 function refusalFor(
   model: ModelSource,
   detection: Detection,

@@ -6,7 +6,7 @@ import type { GpuService } from "../run/workers/gpu_service.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Prepared } from "./prepare.ts";
 
-/** Returns `gpu` where it works, and computes rightly what the run needs; else null. */
+/** Returns `gpu` if it works, and computes rightly what the run needs; else null. */
 export async function provenGpu(
   gpu: GpuService | null,
   { measure = false }: { readonly measure?: boolean },

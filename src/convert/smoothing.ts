@@ -134,7 +134,7 @@ const NORM_DTYPES: readonly DType[] = ["F32", "F16", "BF16"];
 
 /**
  * Divides the weight of a norm, in its dtype. Returns the factors that this amounts to: those asked for, but
- * where 1 + w is what multiplies, and dividing it is rounded.
+ * if 1 + w is what multiplies, and dividing it is rounded.
  */
 export function dividedNorm(
   bytes: Uint8Array<ArrayBuffer>,

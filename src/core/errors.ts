@@ -38,7 +38,7 @@ export function splitHint(
 export interface FormatErrorPlace {
   /** Path of the file, as the user gave it. */
   path: string;
-  /** Tensor name, where one is concerned. */
+  /** Tensor name, if one is concerned. */
   tensor?: string;
   /** Absolute offset in the file, in bytes. */
   offsetBytes?: number;
@@ -54,7 +54,7 @@ export class FormatError extends Error {
   override readonly name = "FormatError";
   /** The file, as the user gave it. */
   readonly path: string;
-  /** The tensor, where one is concerned. */
+  /** The tensor, if one is concerned. */
   readonly tensor: string | undefined;
   /** Absolute offset in the file, in bytes. */
   readonly offsetBytes: number | undefined;

@@ -1,7 +1,7 @@
 /**
  * Strict JSON: what `JSON.parse` accepts, less what it lets through silently. A key that occurs twice
  * hides a value, and two readers may then see two different files; nesting without end overflows the
- * stack of some engines; and `1.0` or `1e3` where a format wants an integer is refused by readers
+ * stack of some engines; and `1.0` or `1e3` if a format wants an integer is refused by readers
  * that are typed. One light scan over the text finds these; the values come from `JSON.parse`.
  */
 
@@ -15,14 +15,14 @@ export type JsonFault =
   | "duplicate"
   /** Nested deeper than {@link MAX_DEPTH}. */
   | "depth"
-  /** A number with a fraction or an exponent, where only integers are allowed. */
+  /** A number with a fraction or an exponent, if only integers are allowed. */
   | "number";
 
 /** Text that is not strict JSON. */
 export class JsonError extends SyntaxError {
   override readonly name = "JsonError";
   readonly fault: JsonFault;
-  /** Character (UTF-16 unit) offset of the fault; null where the engine does not say. */
+  /** Character (UTF-16 unit) offset of the fault; null if the engine does not say. */
   readonly offset: number | null;
   /** The key that occurs twice. */
   readonly key: string | null;
@@ -49,7 +49,7 @@ const SEARCHED_KEYS = 16;
  *
  * @param text the JSON, whitespace around it allowed.
  * @param options `integersOnly`: numbers with a fraction or an exponent are refused (`1.0`, `1e3`).
- * @throws JsonError where the text is not JSON, repeats a key at any depth, or nests too deep.
+ * @throws JsonError if the text is not JSON, repeats a key at any depth, or nests too deep.
  *
  * @example
  * ```ts
@@ -130,7 +130,7 @@ function isJson(text: string): boolean {
   }
 }
 
-/** What one pass over a text found. Only meaningful where `JSON.parse` accepts the text too. */
+/** What one pass over a text found. Only meaningful if `JSON.parse` accepts the text too. */
 interface Scan {
   /** The first key met twice in one object. */
   duplicate: { key: string; offset: number } | null;
@@ -138,7 +138,7 @@ interface Scan {
   nonIntegerAt: number;
   /** Offset of the key that was asked for. */
   wantedAt: number;
-  /** Offset after the outermost object or array; -1 where it does not close. */
+  /** Offset after the outermost object or array; -1 if it does not close. */
   end: number;
 }
 
@@ -224,7 +224,7 @@ function stringEnd(text: string, start: number): number {
   return -1;
 }
 
-/** Returns the key whose quotes are at `start` and `end`, unescaped; null where an escape is bad. */
+/** Returns the key whose quotes are at `start` and `end`, unescaped; null if an escape is bad. */
 function keyOf(text: string, start: number, end: number): string | null {
   const raw = text.slice(start + 1, end);
   if (!raw.includes("\\")) return raw;
@@ -232,7 +232,7 @@ function keyOf(text: string, start: number, end: number): string | null {
   return isJson(quoted) ? JSON.parse(quoted) as string : null;
 }
 
-/** Adds `key` to an open object; false where it has it already. */
+/** Adds `key` to an open object; false if it has it already. */
 function addKey(frame: Frame, key: string): boolean {
   if (frame.hashed !== null) {
     if (frame.hashed.has(key)) return false;

@@ -7,7 +7,7 @@ const MIN_BEGINNING = 3;
 
 /**
  * Returns the entry of `known` with the least edit distance to `name`, letter case aside; the first of
- * equals, `""` where `known` is empty. However far it is: for layers, where any name shows how they look.
+ * equals, `""` if `known` is empty. However far it is: for layers, where any name shows how they look.
  */
 export function nearest(name: string, known: readonly string[]): string {
   return leastEdits(name, known).entry;

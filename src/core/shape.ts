@@ -3,7 +3,7 @@
 import { type DType, DTYPE_BITS } from "./dtype.ts";
 
 /**
- * Returns the number of elements of `shape` (1 for a scalar `[]`), or `undefined` where it is not a
+ * Returns the number of elements of `shape` (1 for a scalar `[]`), or `undefined` if it is not a
  * safe integer (more than 2^53 - 1 elements).
  */
 export function elementCount(shape: readonly number[]): number | undefined {
@@ -17,7 +17,7 @@ export function elementCount(shape: readonly number[]): number | undefined {
 }
 
 /**
- * Returns the size in bytes of a tensor, or `undefined` where it overflows or where a sub-byte dtype
+ * Returns the size in bytes of a tensor, or `undefined` if it overflows or if a sub-byte dtype
  * does not fill its last byte.
  */
 export function byteLength(dtype: DType, shape: readonly number[]): number | undefined {

@@ -25,16 +25,16 @@ export type LayerObject = Readonly<Record<string, unknown>>;
 /** Both objects of one layer. */
 export interface LayerObjects {
   readonly layer: QuantizedLayer;
-  /** Of the tensor `L.comfy_quant`; null where there is none. */
+  /** Of the tensor `L.comfy_quant`; null if there is none. */
   readonly marker: LayerObject | null;
-  /** Of `_quantization_metadata`; null where it is not listed. */
+  /** Of `_quantization_metadata`; null if it is not listed. */
   readonly listed: LayerObject | null;
 }
 
 /**
  * Returns both objects of a layer.
  *
- * @throws FormatError naming the tensor or the metadata where one is there and cannot be read.
+ * @throws FormatError naming the tensor or the metadata if one is there and cannot be read.
  */
 export function objectsOf(
   source: ModelSource,
@@ -65,7 +65,7 @@ export function objectsOf(
 /**
  * Returns what the metadata lists, by layer.
  *
- * @throws FormatError where the metadata is there and cannot be read.
+ * @throws FormatError if the metadata is there and cannot be read.
  */
 export function listedLayers(source: ModelSource): ReadonlyMap<string, unknown> {
   const { layers, problem } = readQuantizationMetadata(source.metadata);
@@ -88,8 +88,8 @@ export function writeMarker(layer: QuantizedLayer, object: LayerObject, detail: 
 }
 
 /**
- * Returns the operation that makes the metadata list `layers`; none where it does already. Other members
- * of the value stay. Where nothing is left to list, the key goes.
+ * Returns the operation that makes the metadata list `layers`; none if it does already. Other members
+ * of the value stay. If nothing is left to list, the key goes.
  */
 export function writeListed(
   source: ModelSource,

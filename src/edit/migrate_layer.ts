@@ -229,7 +229,7 @@ function renameCodes(
   }];
 }
 
-/** States the scales of rows as `[..., N, 1]`, a single one as `[]` where its weight is not rotated. */
+/** States the scales of rows as `[..., N, 1]`, a single one as `[]` if its weight is not rotated. */
 function restateScale(
   layer: QuantizedLayer,
   { weight, scale, scales, matrix }: {

@@ -69,7 +69,7 @@ interface Entry {
 /**
  * Returns the file that `operations`, in order, make of `source`.
  *
- * @throws RangeError for a tensor that is not there; UnsupportedError where two tensors would have one
+ * @throws RangeError for a tensor that is not there; UnsupportedError if two tensors would have one
  *   name.
  */
 export function applyOperations(

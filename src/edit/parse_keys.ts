@@ -20,7 +20,7 @@ const WORDS: ReadonlyMap<string, unknown> = new Map<string, unknown>([
 /**
  * Returns the names in a list separated by commas.
  *
- * @throws UsageError where one is empty or occurs twice.
+ * @throws UsageError if one is empty or occurs twice.
  */
 export function parseKeyList(text: string): string[] {
   const keys = text.split(",").map((key) => key.trim());
@@ -41,7 +41,7 @@ export function parseKeyList(text: string): string[] {
 /**
  * Returns the keys and values of a dictionary, in order.
  *
- * @throws UsageError naming the character where it cannot be read, or a key that occurs twice.
+ * @throws UsageError naming the character if it cannot be read, or a key that occurs twice.
  */
 export function parseAddKeys(text: string): Map<string, unknown> {
   const reader = new Reader(text);
@@ -67,7 +67,7 @@ class Reader {
     );
   }
 
-  /** Takes `mark` where it comes next, after white space. */
+  /** Takes `mark` if it comes next, after white space. */
   take(mark: string): boolean {
     this.#space();
     if (!this.#text.startsWith(mark, this.#at)) return false;
@@ -82,7 +82,7 @@ class Reader {
     }
   }
 
-  /** `key: value, ...` up to `close`, which is taken; up to the end where it is empty. */
+  /** `key: value, ...` up to `close`, which is taken; up to the end if it is empty. */
   members(close: string, depth: number): Map<string, unknown> {
     const members = new Map<string, unknown>();
     while (!this.#closes(close)) {
@@ -145,7 +145,7 @@ class Reader {
     );
   }
 
-  /** A text in single or double quotes, with the escapes of JSON and `\'`; null where none begins. */
+  /** A text in single or double quotes, with the escapes of JSON and `\'`; null if none begins. */
   #quoted(): string | null {
     this.#space();
     const quote = this.#text[this.#at];

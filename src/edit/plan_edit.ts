@@ -35,7 +35,7 @@ export interface EditOptions {
   readonly filter: LayerPattern | null;
   /**
    * `true`: the metadata is made from the layers' tensors, `false`: it is removed, after the tensors
-   * say what it says; null: it is edited where it is.
+   * say what it says; null: it is edited if it is.
    */
   readonly metadata: boolean | null;
   /** Make the layers' tensors say what the metadata says. */
@@ -61,9 +61,9 @@ interface Removals {
 /**
  * Returns what an edit changes in `source`.
  *
- * @throws UsageError where options contradict one another, the filter matches no layer, or a key or
- *   tensor to remove is not there; FormatError where what is to be edited cannot be read;
- *   UnsupportedError where there are no quantized layers to edit.
+ * @throws UsageError if options contradict one another, the filter matches no layer, or a key or
+ *   tensor to remove is not there; FormatError if what is to be edited cannot be read;
+ *   UnsupportedError if there are no quantized layers to edit.
  */
 export function planEdit(
   source: ModelSource,

@@ -1,6 +1,6 @@
 /**
  * What makes a file of another tool loadable by stock ComfyUI, without the original weights: exactly
- * where its values can be stated in the one format that loads, by rounding them once more where not.
+ * if its values can be stated in the one format that loads, by rounding them once more if not.
  * Pure but for markers and scales, which the caller reads.
  */
 
@@ -18,7 +18,7 @@ import { applyOperations, type EditedModel, editedSource, type Operation } from 
 
 /** A migration before anything is written. */
 export interface MigrationPlan {
-  /** What is written; its operations are empty where the file needs nothing. */
+  /** What is written; its operations are empty if the file needs nothing. */
   readonly edited: EditedModel;
   /** How the weights that are rounded once more are read, by name. */
   readonly requantized: ReadonlyMap<string, MatrixSource>;
@@ -37,8 +37,8 @@ const LISTED = 5;
  * Returns what makes `source` loadable.
  *
  * @param options.shapes of weights in another file of the same model, for those that `source` does not say.
- * @throws UnsupportedError naming layers and rules where something cannot be put right, or where nothing
- *   is quantized; FormatError where markers cannot be read.
+ * @throws UnsupportedError naming layers and rules if something cannot be put right, or if nothing
+ *   is quantized; FormatError if markers cannot be read.
  */
 export function planMigration(
   source: ModelSource,
@@ -138,7 +138,7 @@ function refuse(source: ModelSource, refusals: readonly Refusal[]): void {
   );
 }
 
-/** What is taken for granted where nothing says it. */
+/** What is taken for granted if nothing says it. */
 function assumptions(changed: readonly LayerMigration[]): string[] {
   const count = changed.filter(({ layer }) => layer.marker === null && layer.markerName === null)
     .length;

@@ -1,10 +1,10 @@
-/** Stored scales as F32 bytes of another shape, where that changes no value. */
+/** Stored scales as F32 bytes of another shape, if that changes no value. */
 
 import { bf16ToF32, type DType, f16ToF32, f8e4m3ToF32, f8e5m2ToF32 } from "../core/dtype.ts";
 import { decodeByteScales } from "../formats/packed_codes.ts";
 
 /**
- * Returns the scales of `bytes` as F32 values, or null where one of them has no F32 of the same value.
+ * Returns the scales of `bytes` as F32 values, or null if one of them has no F32 of the same value.
  *
  * @param dtype of the stored scales.
  */

@@ -41,8 +41,8 @@ export interface RequantizedLayer {
  * Writes the file; it appears under its name only when it is complete. Returns the weights that were
  * rounded once more, in file order.
  *
- * @throws UnsupportedError where the output exists or is an input; InterruptedError where the signal
- *   aborts; NonFiniteError where stored values are; Error where reading or writing fails. No output is
+ * @throws UnsupportedError if the output exists or is an input; InterruptedError if the signal
+ *   aborts; NonFiniteError if stored values are; Error if reading or writing fails. No output is
  *   left behind then.
  */
 export async function writeEdited(

@@ -69,7 +69,7 @@ export interface ConvertedWeight {
   readonly errors: LayerErrors;
   /** What the method did: damping, or why it fell back; null for rounding to nearest. */
   readonly note: string | null;
-  /** How many rows it was of no use for; null where no errors were compensated. */
+  /** How many rows it was of no use for; null if no errors were compensated. */
   readonly compensated: CompensatedRows | null;
 }
 
@@ -77,9 +77,9 @@ export interface ConvertedWeight {
  * Quantizes `weight`.
  *
  * @param options as `resolveOptions` returns them.
- * @throws UsageError where options contradict one another, or the weight cannot take the scaling;
- * RangeError where sizes do not fit, or values are not finite; FormatError where the inputs are no
- * statistics; UnsupportedError where the layer takes more memory than there can be.
+ * @throws UsageError if options contradict one another, or the weight cannot take the scaling;
+ * RangeError if sizes do not fit, or values are not finite; FormatError if the inputs are no
+ * statistics; UnsupportedError if the layer takes more memory than there can be.
  */
 export function convertWeight(
   given: WeightMatrix | Tensor,

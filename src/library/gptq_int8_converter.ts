@@ -75,10 +75,10 @@ export class GPTQInt8Converter {
   /**
    * Returns the codes of `weight`. Memory: 8 cols² bytes besides the weight.
    *
-   * @param weight a matrix, or a tensor of a loader in any float dtype. @param inputs what is known of the inputs of the layer; without it, or where it is of no use (the note
+   * @param weight a matrix, or a tensor of a loader in any float dtype. @param inputs what is known of the inputs of the layer; without it, or if it is of no use (the note
    * tells), weights are rounded to nearest.
-   * @throws UsageError where options contradict one another or do not fit the weight; RangeError where sizes do
-   * not fit, or values are not finite; FormatError where the inputs are no statistics; UnsupportedError where
+   * @throws UsageError if options contradict one another or do not fit the weight; RangeError if sizes do
+   * not fit, or values are not finite; FormatError if the inputs are no statistics; UnsupportedError if
    * the layer takes more than 4 GiB.
    */
   convert(weight: WeightMatrix | Tensor, inputs: LayerInputData = {}): ConvertedWeight {

@@ -51,7 +51,7 @@ function placed<A extends Float32Array | Int8Array>(context: Int8Context, values
  * ties to even.
  *
  * @param x f32 `[rows, cols]`, row-major.
- * @throws RangeError where `x` has no whole rows.
+ * @throws RangeError if `x` has no whole rows.
  *
  * @example
  * ```ts
@@ -88,7 +88,7 @@ export function actDequant({ codes, scales }: Int8Rows): Float32Array {
  * @param w f32 `[grid.rows, grid.cols]`, finite.
  * @param grid rows: `groupRows` 1, `groupCols` all columns; one scale: all of both; tiles; groups of a row.
  * @param options `searchScale` shrinks scales to those of least squared error.
- * @throws RangeError where sizes do not fit together.
+ * @throws RangeError if sizes do not fit together.
  *
  * @example
  * ```ts
@@ -138,7 +138,7 @@ export function weightDequant(
  * Returns the rows of `x` (f32 `[rows, cols]`) in groups of `groupSize` times the normalised regular
  * Hadamard matrix, which is its own inverse.
  *
- * @throws RangeError where the group is no power of 4 or does not divide the columns.
+ * @throws RangeError if the group is no power of 4 or does not divide the columns.
  */
 export function rotateRows(
   x: Float32Array,
@@ -161,7 +161,7 @@ export function rotateRows(
  * Returns a · bᵀ, i32 `[m, n]`, exact.
  *
  * @param a i8 `[m, k]`. @param b i8 `[n, k]`. @param sizes `k`, at most 131071.
- * @throws RangeError where sizes do not fit together, or sums could overflow.
+ * @throws RangeError if sizes do not fit together, or sums could overflow.
  *
  * @example
  * ```ts
@@ -201,7 +201,7 @@ function placedWeight(context: Int8Context, weight: Int8Weight): Int8Weight {
  *
  * @param bias f32 `[n]`, or null.
  * @param x from {@link actQuant}, of the weight's columns.
- * @throws RangeError where sizes do not fit together.
+ * @throws RangeError if sizes do not fit together.
  *
  * @example
  * ```ts
@@ -235,7 +235,7 @@ export function int8Addmm(
  * space of the codes, quantized there per row, multiplied as integers, and outputs brought back.
  *
  * @param x f32 `[m, K]`, K columns of the weight in original space.
- * @throws RangeError where sizes do not fit together.
+ * @throws RangeError if sizes do not fit together.
  *
  * @example
  * ```ts

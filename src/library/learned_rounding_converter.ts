@@ -15,7 +15,7 @@ import {
   type WeightMatrix,
 } from "./convert_weight.ts";
 
-/** Options of a {@link LearnedRoundingConverter}, the documented defaults where absent. */
+/** Options of a {@link LearnedRoundingConverter}, the documented defaults if absent. */
 export interface LearnedRoundingOptions extends GivenLearnedOptions {
   /** The optimizer; the default is that of the command line. */
   readonly optimizer?: LearnedOptimizer;
@@ -87,8 +87,8 @@ export class LearnedRoundingConverter {
    *
    * @param weight a matrix, or a tensor of a loader in any float dtype. @param inputs what is known of the inputs of the layer: then the error of its outputs is lowered, instead
    * of that in the leading singular directions of the weight.
-   * @throws UsageError where blocks do not divide the weight; RangeError where sizes do not fit, or values
-   * are not finite; FormatError where the inputs are no statistics.
+   * @throws UsageError if blocks do not divide the weight; RangeError if sizes do not fit, or values
+   * are not finite; FormatError if the inputs are no statistics.
    */
   convert(weight: WeightMatrix | Tensor, inputs: LayerInputData = {}): LearnedResult {
     const { learned: report, ...converted } = convertWeight(weight, inputs, this.#options);

@@ -25,7 +25,7 @@ const SLACK_BYTES = 1 << 16;
 /**
  * Runs `body` with `bytes` of memory for arrays, and `sharedBytes` more for those that workers would share.
  *
- * @throws RangeError where that is more than a WebAssembly memory can have.
+ * @throws RangeError if that is more than a WebAssembly memory can have.
  */
 export function withOwnMemory<T>(
   bytes: number,

@@ -47,7 +47,7 @@ export class QualityReporter {
   /**
    * Starts a report without layers.
    *
-   * @throws RangeError where the threshold is no number.
+   * @throws RangeError if the threshold is no number.
    */
   constructor(
     { thresholdDb = RUN_DEFAULTS.qualityThresholdDb }: { readonly thresholdDb?: number } = {},
@@ -60,7 +60,7 @@ export class QualityReporter {
    * Adds a layer and returns its errors.
    *
    * @param original and `dequantized` f32, of the same length.
-   * @throws RangeError where lengths differ.
+   * @throws RangeError if lengths differ.
    */
   addLayer(name: string, original: Float32Array, dequantized: Float32Array): LayerErrors {
     if (original.length !== dequantized.length) {

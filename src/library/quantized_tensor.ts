@@ -55,7 +55,7 @@ const LAYOUTS = new Map<string, Layout>();
 /**
  * Makes a layout known under `name`, which may be that of a format in a `comfy_quant` marker.
  *
- * @throws UnsupportedError where the name is taken.
+ * @throws UnsupportedError if the name is taken.
  *
  * @example
  * ```ts
@@ -118,7 +118,7 @@ export class QuantizedTensor {
    * Returns `w` rounded to nearest in a layout.
    *
    * @param w f32 `[rows, cols]`, finite.
-   * @throws UnsupportedError where there is no such layout; RangeError where sizes do not fit it.
+   * @throws UnsupportedError if there is no such layout; RangeError if sizes do not fit it.
    *
    * @example
    * ```ts

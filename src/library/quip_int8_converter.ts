@@ -74,8 +74,8 @@ export class QuIPInt8Converter {
    *
    * @param weight a matrix, or a tensor of a loader in any float dtype. @param inputs what is known of the inputs of the layer; without it weights are rounded to nearest, in the
    * space that is stored.
-   * @throws UsageError where options contradict one another or do not fit the weight; RangeError where sizes do
-   * not fit, or values are not finite; FormatError where the inputs are no statistics; UnsupportedError where
+   * @throws UsageError if options contradict one another or do not fit the weight; RangeError if sizes do
+   * not fit, or values are not finite; FormatError if the inputs are no statistics; UnsupportedError if
    * the layer takes more than 4 GiB.
    */
   convert(weight: WeightMatrix | Tensor, inputs: LayerInputData = {}): ConvertedWeight {

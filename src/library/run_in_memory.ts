@@ -33,9 +33,9 @@ export interface InMemoryResult {
   readonly errors: LayerErrors;
   /** What the method did; null for rounding to nearest. */
   readonly note: string | null;
-  /** How many rows it was of no use for; null where no errors were compensated. */
+  /** How many rows it was of no use for; null if no errors were compensated. */
   readonly compensated: CompensatedRows | null;
-  /** What learned rounding did; null where codes were not learned. */
+  /** What learned rounding did; null if codes were not learned. */
   readonly learned: LearnedReport | null;
 }
 
@@ -46,8 +46,8 @@ export type Files = readonly Uint8Array[];
  * Quantizes the layer of `task`.
  *
  * @param files what the task reads from. @param outputBytes size of what it writes to.
- * @throws RangeError where the layer holds NaN or infinity, or does not fit a WebAssembly memory; FormatError
- * where what it is compensated by is no statistic.
+ * @throws RangeError if the layer holds NaN or infinity, or does not fit a WebAssembly memory; FormatError
+ * if what it is compensated by is no statistic.
  */
 export function quantizeInMemory(
   task: QuantizeTask,

@@ -7,7 +7,7 @@
  * exported here it may come from anywhere, a file too. The strict upper triangle is never touched, so the
  * matrix can be put back from it ({@link restoreLower}) for another attempt with more damping.
  *
- * Those products can be made in f32 (`single`), in half the time, where the matrix can stand it:
+ * Those products can be made in f32 (`single`), in half the time, if the matrix can stand it:
  * {@link SINGLE_ERROR} bounds what that changes. The rest stays in f64.
  *
  * Bits do not depend on the size of the team: every element is made by the same operations in the same
@@ -64,7 +64,7 @@ export const SINGLE_ERROR = (GEMM_SHORT_DEPTH + 3) * 2 ** -24;
  * @param single whether products are made in f32. Numbers must be within its range, with room for squares.
  * @returns to every member, -1, or the index of the first column whose pivot is not above `minPivot`, or
  * is NaN or infinite (the lower triangle is then neither H nor L).
- * @throws RangeError where `h` is not square.
+ * @throws RangeError if `h` is not square.
  */
 export function cholesky(
   context: LinalgContext,

@@ -38,7 +38,7 @@ export function soloContext(kernels: LinalgKernels, memory: Allocator): LinalgCo
   return { kernels, memory, team: SOLO };
 }
 
-/** Runs `body` and gives back what it took from the memory of `context`, also where it throws. */
+/** Runs `body` and gives back what it took from the memory of `context`, also if it throws. */
 export function withScratch<T>(context: LinalgContext, body: () => T): T {
   const mark = context.memory.mark();
   try {

@@ -2,15 +2,15 @@
  * Damping: H + lambda * I, so that the factorisation exists and rounding does not chase directions in
  * which the calibration data happened to have no energy.
  *
- * lambda is a fraction of the mean diagonal element. Where a pivot falls below half of lambda, which only
+ * lambda is a fraction of the mean diagonal element. If a pivot falls below half of lambda, which only
  * an indefinite matrix brings about (or one that is far from symmetric positive definite by rounding),
  * the fraction is raised tenfold and the factorisation starts again, up to {@link DAMPING_MAX}. So a factor
  * that is accepted has bounded entries: its condition is at most 2 n / fraction.
  *
- * Damping is also what lets products of the factorisation be made in f32: where all that this can change
+ * Damping is also what lets products of the factorisation be made in f32: if all that this can change
  * is, in norm, below half of lambda ({@link SINGLE_ERROR}), the factor belongs to H damped by something
  * between lambda / 2 and 3 lambda / 2 in every direction. That is so for up to some 10,000 channels at the
- * default fraction. Where it fails nevertheless, f64 has the last word.
+ * default fraction. If it fails nevertheless, f64 has the last word.
  */
 
 import type { CountedMemory } from "../core/counted_memory.ts";
@@ -50,7 +50,7 @@ export function dampingsFrom(first: number): number[] {
  *
  * @param h f64 `[n, n]`, symmetric, both triangles filled; the upper one stays. Shared by the team.
  * @param mean the mean diagonal element that fractions refer to; above 0.
- * @returns the index of the damping, or the number of dampings where none was enough.
+ * @returns the index of the damping, or the number of dampings if none was enough.
  */
 export function dampedCholesky(
   context: LinalgContext,

@@ -98,10 +98,10 @@ export function planDirections(memory: CountedMemory, rank: number, size: number
 /**
  * Adds `strength * tr(H) / tr(AᵀA) * AᵀA` to a full `hessian`: the directions in which a LoRA reads its
  * inputs are weighed as if inputs had so much more energy there. A strength of 1 gives them as much energy
- * as all of H. Nothing happens where `directions` is all zero.
+ * as all of H. Nothing happens if `directions` is all zero.
  *
  * @param directions f32 `[rank, K]`, lora_A (or lora_down).
- * @throws RangeError where `hessian` is not one full block, or sizes differ.
+ * @throws RangeError if `hessian` is not one full block, or sizes differ.
  */
 export function addDirections(
   context: LinalgContext,

@@ -23,8 +23,8 @@ const SYMMETRY_TOLERANCE = 1e-2;
  * factorisation tells. Ends in a barrier.
  *
  * @param values f64 `[size * size]`, shared by the team.
- * @param firstChannel what indices in messages begin with, where this is a segment of a larger matrix.
- * @throws RangeError where the length is wrong; BadStatisticError where a value is not finite, a diagonal
+ * @param firstChannel what indices in messages begin with, if this is a segment of a larger matrix.
+ * @throws RangeError if the length is wrong; BadStatisticError if a value is not finite, a diagonal
  * element is negative, mirrored elements differ by more than {@link SYMMETRY_TOLERANCE}, or an element is
  * larger than its diagonal elements allow in a positive semidefinite matrix.
  */

@@ -5,7 +5,7 @@
  *
  *     code[:, j] = round((W[:, j] + E[:, j+1:] · L̃[j+1:, j]) / scale),   E = W - code * scale
  *
- * from the last column to the first. One factorisation, no inverse. Where H is diagonal L̃ is the identity
+ * from the last column to the first. One factorisation, no inverse. If H is diagonal L̃ is the identity
  * and this is rounding to nearest.
  *
  * Columns go in blocks of {@link LDLQ_BLOCK}: what all blocks to the right feed back is one product of E
@@ -145,7 +145,7 @@ function roomToNearest(memory: Pick<Allocator, "f32">, rows: number) {
  * their own.
  *
  * @param packed the same factor in integers, to feed errors back with; null: they are fed back in f32.
- * @throws RangeError where sizes do not fit together, or the memory is exhausted.
+ * @throws RangeError if sizes do not fit together, or the memory is exhausted.
  */
 export function ldlq(
   context: LinalgContext,
@@ -205,7 +205,7 @@ export function ldlq(
 }
 
 /**
- * Rounds some rows to nearest: what {@link ldlq} does where the Hessian is diagonal, without the work.
+ * Rounds some rows to nearest: what {@link ldlq} does if the Hessian is diagonal, without the work.
  * `weights` become errors here too.
  */
 export function roundRows(context: LinalgContext, layer: LdlqRows): void {

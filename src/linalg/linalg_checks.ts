@@ -238,14 +238,14 @@ export function checkRotateF64(kernel: string, x: View, groupSize: number, lengt
   if (length % groupSize !== 0) fail(kernel, `group size ${groupSize} does not divide ${length}`);
 }
 
-/** Throws where `length`, that of every line of `x`, is not a power of 2. */
+/** Throws if `length`, that of every line of `x`, is not a power of 2. */
 export function checkHadamard(kernel: string, x: View, length: number): void {
   checkRows(kernel, "x", x);
   const isPowerOfTwo = length > 0 && length <= 2 ** 30 && (length & (length - 1)) === 0;
   if (!isPowerOfTwo) fail(kernel, `a length of ${length} is not a power of 2`);
 }
 
-/** Throws where arrays do not have the sizes of their shapes. */
+/** Throws if arrays do not have the sizes of their shapes. */
 export function checkAddLowRank(
   x: Float32Array,
   b: Float32Array,

@@ -5,7 +5,7 @@
  *
  * All are *exact*: the same bits on every backend and for every split of the output rows over workers,
  * except that a NaN may be any NaN. Views given to the CPU backend must lie in its WebAssembly memory.
- * Outputs may not overlap inputs. All throw a RangeError, before they write, where sizes do not fit.
+ * Outputs may not overlap inputs. All throw a RangeError, before they write, if sizes do not fit.
  */
 
 import type { Matrix, MatrixF32, MatrixF64 } from "./matrix.ts";
@@ -59,7 +59,7 @@ export interface LdlqBlock {
   readonly columnGroups: Int32Array;
 }
 
-/** The levels of a block, where they are not all integers from -127 to 127: see `LevelSets`. */
+/** The levels of a block, if they are not all integers from -127 to 127: see `LevelSets`. */
 export interface BlockLevels {
   /** The set of every group of the rows, u8 `[rows of the layer, across]`, row-major. */
   readonly choices: Uint8Array;
@@ -75,7 +75,7 @@ export interface LdlqLevels extends LdlqBlock {
   readonly levels: BlockLevels;
 }
 
-/** What `descendRows` works on: a tile of a layer whose codes are moved where that lowers a loss. */
+/** What `descendRows` works on: a tile of a layer whose codes are moved if that lowers a loss. */
 export interface DescendRows {
   /** In and out: the codes. `rows x cols`, rows `codesRowStride` apart. */
   readonly codes: Int8Array;
@@ -162,7 +162,7 @@ export interface LinalgKernels {
   packFactor(out: ShortMatrix, l: MatrixF32): void;
 
   /**
-   * c = e·l, or c += e·l where `add`, of packed matrices of `terms` terms; c has a multiple of 4 rows and
+   * c = e·l, or c += e·l if `add`, of packed matrices of `terms` terms; c has a multiple of 4 rows and
    * of 8 columns. Off by some 2^-13 of a product's usual size with 128 terms, half of that with 32.
    */
   feedBack(c: MatrixF32, e: ShortMatrix, l: ShortMatrix, terms: number, add: boolean): void;
@@ -173,7 +173,7 @@ export interface LinalgKernels {
   /** The same to the nearest of few levels, as `quantizeLevels` takes them. */
   ldlqLevels(args: LdlqLevels): void;
 
-  /** Moves codes to the other side of their weights, one after the other, where that lowers a loss. */
+  /** Moves codes to the other side of their weights, one after the other, if that lowers a loss. */
   descendRows(args: DescendRows): void;
 
   /** Every run of `groupSize` values along the rows times the normalised regular Hadamard matrix. */

@@ -42,7 +42,7 @@ export function transpose<Data>(m: Matrix<Data>): Matrix<Data> {
 /**
  * Returns rows `row .. row + rows` and columns `col .. col + cols` of `m`, on the same data.
  *
- * @throws RangeError where they are not within `m`.
+ * @throws RangeError if they are not within `m`.
  */
 export function block<Data extends Sliceable>(
   m: Matrix<Data>,

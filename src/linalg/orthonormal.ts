@@ -22,7 +22,7 @@ export function planOrthonormal(memory: CountedMemory, count: number): void {
  * Replaces the rows of `m` by an orthonormal basis of what they span, in its first rows.
  *
  * @param m f32 `[count, n]`, row-major, finite.
- * @param passes 2; 1 where a rough basis will do.
+ * @param passes 2; 1 if a rough basis will do.
  * @returns how many rows the basis has. Those after it are undefined.
  */
 export function orthonormalizeRows(

@@ -9,7 +9,7 @@ import { shareOf } from "./team.ts";
  * Returns `hessian` with blocks of `blockSize`, zeros between what were separate blocks.
  *
  * @param values f64 `[size * blockSize]` for the result.
- * @throws RangeError where `blockSize` is not a multiple of the present one, or does not divide the size.
+ * @throws RangeError if `blockSize` is not a multiple of the present one, or does not divide the size.
  */
 export function widenBlocks(hessian: Hessian, blockSize: number, values: Float64Array): Hessian {
   const { size, blockSize: old } = hessian;
@@ -37,7 +37,7 @@ export function widenBlocks(hessian: Hessian, blockSize: number, values: Float64
  *
  * @param groupSize a power of 4 that divides the blocks, or is a multiple of them and divides the size.
  * @param spare f64 `[size * groupSize]`, shared by the team; needed for smaller blocks only.
- * @throws RangeError where the group size does not fit.
+ * @throws RangeError if the group size does not fit.
  */
 export function rotateHessian(
   context: LinalgContext,

@@ -5,7 +5,7 @@
  *
  * Randomised (Halko, Martinsson, Tropp, 2011): some random mixtures of the rows, more than k by the
  * oversampling, multiplied by Wᵀ and W in turn, orthonormalised in between, or better by polynomials of
- * WᵀW. Where singular values fall slowly, one product finds two thirds of the directions; with four
+ * WᵀW. If singular values fall slowly, one product finds two thirds of the directions; with four
  * refinements it is some 95%. The surplus is then taken off:
  * the weakest directions of UᵀW, by inverse iteration on its small Gram matrix.
  */
@@ -40,7 +40,7 @@ export interface Subspaces {
 
 /** What {@link topSubspaces} looks for. */
 export interface SubspaceOptions {
-  /** How many directions, 1 or more. Fewer are found where the rank is smaller. */
+  /** How many directions, 1 or more. Fewer are found if the rank is smaller. */
   readonly count: number;
   /** Rounds that bring the randomised subspaces nearer to the true ones, 0 or more. */
   readonly refinements: number;
@@ -136,7 +136,7 @@ function randomSubspaces(
 
 /**
  * Replaces `right` by an orthonormal basis of T(WᵀW)·right, T the second Chebyshev polynomial of the range
- * from 0 to about the weakest energy among them: what is stronger grows far faster than by powers. Where
+ * from 0 to about the weakest energy among them: what is stronger grows far faster than by powers. If
  * the energies are too far apart for f32, powers it is. `left` is used up. Returns the rank.
  */
 function refine(context: LinalgContext, w: MatrixF32, { left, right }: Subspaces): number {

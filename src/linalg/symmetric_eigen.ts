@@ -14,7 +14,7 @@ const ROUNDS_MAX = 60;
  *
  * @param a f64 `[n, n]`, symmetric, both triangles filled, finite; used up.
  * @param vectors f64 `[n, n]` for the result.
- * @throws RangeError where the iteration does not converge, which finite numbers never bring about.
+ * @throws RangeError if the iteration does not converge, which finite numbers never bring about.
  */
 export function symmetricEigen(a: MatrixF64, vectors: MatrixF64): Float64Array {
   const n = a.rows;

@@ -66,7 +66,7 @@ export function createTeamControl(): Int32Array<SharedArrayBuffer> {
   return control;
 }
 
-/** Thrown at a barrier where a member has left its team: it will never arrive. */
+/** Thrown at a barrier if a member has left its team: it will never arrive. */
 export class TeamAbortedError extends Error {
   override readonly name = "TeamAbortedError";
   constructor() {
@@ -95,7 +95,7 @@ export class AtomicsTeam implements Team {
     this.size = size;
   }
 
-  /** @throws TeamAbortedError where a member has called {@link abort}. */
+  /** @throws TeamAbortedError if a member has called {@link abort}. */
   barrier(): void {
     const control = this.#control;
     const generation = Atomics.load(control, GENERATION);

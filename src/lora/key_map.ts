@@ -43,7 +43,7 @@ export interface ModuleScope {
 /** What {@link KeyMap.find} found. */
 export interface KeyMatch {
   readonly scope: ModuleScope;
-  /** Empty where the model has no such layer. */
+  /** Empty if the model has no such layer. */
   readonly candidates: readonly Candidate[];
 }
 
@@ -291,7 +291,7 @@ function transform(
 
 const PART_COUNTS: Readonly<Record<FusedLayout, number>> = { qkv: 3, qkvMlp: 4 };
 
-/** Returns the row counts of the parts of a fused weight, or null where it cannot be cut so. */
+/** Returns the row counts of the parts of a fused weight, or null if it cannot be cut so. */
 function partSizes(layout: FusedLayout, rows: number, cols: number): number[] | null {
   if (layout === "qkvMlp") {
     return rows > 3 * cols ? [cols, cols, cols, rows - 3 * cols] : null;

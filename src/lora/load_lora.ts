@@ -21,7 +21,7 @@ export interface LoraMatrix {
 
 /** One layer's pair, as `mergeLoraIntoWeight` takes it. */
 export interface LoraForMerging extends LoraConfig {
-  /** The rank where the file names no alpha. */
+  /** The rank if the file names no alpha. */
   readonly alpha: number;
   /** Rows of the weight it belongs to; convolutions flattened. */
   readonly rows: number;
@@ -34,8 +34,8 @@ export interface LoraForMerging extends LoraConfig {
  * file: the directions that matter to it, as calibration takes them.
  *
  * @param path a LoRA file.
- * @throws FormatError where it breaks a rule of its format, holds no pairs, or has a value that is not
- *   finite; UnsupportedError where it has layers of another kind than `B · A`.
+ * @throws FormatError if it breaks a rule of its format, holds no pairs, or has a value that is not
+ *   finite; UnsupportedError if it has layers of another kind than `B · A`.
  */
 export function loadLoraTensors(path: string): Map<string, LoraMatrix> {
   return readPairs(path, (module, source) => {

@@ -55,7 +55,7 @@ export interface LoraDelta {
 
 /**
  * Returns the part of a change that touches the weight's rows `rowStart .. rowEnd - 1`, without
- * copying, or null where none does. For sending a worker no more than its rows need.
+ * copying, or null if none does. For sending a worker no more than its rows need.
  */
 export function sliceDelta(delta: LoraDelta, rowStart: number, rowEnd: number): LoraDelta | null {
   const start = Math.max(rowStart, delta.rowStart);

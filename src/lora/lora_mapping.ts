@@ -23,7 +23,7 @@ const LorasSchema = v.union([PathSchema, v.array(PathSchema)]);
  * Returns the mapping of a JSON text.
  *
  * @param path for messages.
- * @throws UsageError where it is not strict JSON of the shape above; it names file and entry.
+ * @throws UsageError if it is not strict JSON of the shape above; it names file and entry.
  *
  * @example
  * ```ts
@@ -63,7 +63,7 @@ export function parseLoraMapping(text: string, path: string): LoraMapping {
 /**
  * Returns the entry that is meant for a model: its file name, else its name without the ending, else
  * the longest that stands in it between delimiters (`flux` in `my_flux-dev`; `v1` not in `v10`); of
- * equals, the first. Null where none is.
+ * equals, the first. Null if none is.
  *
  * @param fileName file name of the model, without its folder.
  */

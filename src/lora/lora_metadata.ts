@@ -11,9 +11,9 @@ export interface MetadataAlpha {
 
 /** What the metadata says of the factors of all modules. */
 export interface LoraMetadata {
-  /** Returns the alpha of a module, or null where the metadata names none. */
+  /** Returns the alpha of a module, or null if the metadata names none. */
   alphaOf(moduleKey: string): MetadataAlpha | null;
-  /** The rank that the metadata gives a module; null where it gives none, or several. */
+  /** The rank that the metadata gives a module; null if it gives none, or several. */
   rankOf(moduleKey: string): MetadataAlpha | null;
   /** Whether `alpha / sqrt(rank)` is the factor of a module. */
   rankStabilized(moduleKey: string): boolean;
@@ -35,7 +35,7 @@ const COMPONENTS = ["transformer", "transformer_2", "unet", "text_encoder", "tex
 /**
  * Reads the alphas of a file's metadata.
  *
- * @param metadata the `__metadata__` map; null where there is none.
+ * @param metadata the `__metadata__` map; null if there is none.
  */
 export function readLoraMetadata(metadata: Readonly<Record<string, string>> | null): LoraMetadata {
   const problems: LoraProblem[] = [];
@@ -60,7 +60,7 @@ export function readLoraMetadata(metadata: Readonly<Record<string, string>> | nu
   let whole: MetadataAlpha | null = null;
   for (const key of NUMBER_KEYS) {
     const text = metadata?.[key];
-    // Trainers write "None" where the alpha was left to its default.
+    // Trainers write "None" if the alpha was left to its default.
     if (text === undefined || text === "None" || text === "null" || whole !== null) continue;
     const value = Number(text);
     if (text.trim() === "" || !Number.isFinite(value)) {

@@ -48,9 +48,9 @@ export interface LoraModule {
   readonly alpha: AlphaSource;
   /** Whether the factor is `alpha / sqrt(rank)` instead of `alpha / rank`. */
   readonly rankStabilized: boolean;
-  /** Size of the inner dimension; null where there is none (`diff`, undecomposed LoKr). */
+  /** Size of the inner dimension; null if there is none (`diff`, undecomposed LoKr). */
   readonly rank: number | null;
-  /** Rows and columns of the change, convolutions flattened; 0 x 0 where only a bias changes. */
+  /** Rows and columns of the change, convolutions flattened; 0 x 0 if only a bias changes. */
   readonly rows: number;
   readonly cols: number;
   /** Whether the rows get learned norms (DoRA). */
@@ -59,9 +59,9 @@ export interface LoraModule {
 
 /** What is wrong with a module of a LoRA file. */
 export interface LoraProblem {
-  /** The layer as the file names it; null where the file as a whole is meant. */
+  /** The layer as the file names it; null if the file as a whole is meant. */
   readonly module: string | null;
-  /** The tensor or metadata key that shows it; null where none does. */
+  /** The tensor or metadata key that shows it; null if none does. */
   readonly tensor: string | null;
   /** A sentence without a period. */
   readonly message: string;
@@ -78,7 +78,7 @@ export interface ParsedLora {
   readonly unknown: readonly string[];
 }
 
-/** Returns the factor before the product: `alpha / rank`, or 1 where the module has no rank. */
+/** Returns the factor before the product: `alpha / rank`, or 1 if the module has no rank. */
 export function scalingOf(
   module: Pick<LoraModule, "rank" | "rankStabilized">,
   alpha: number | null,

@@ -187,7 +187,7 @@ function lokrShape(t: RoleMap): ChangeShape | ShapeFault {
   if ("message" in second) return second;
   return {
     kind: "lokr",
-    // As the trainers have it: the second factor's rank counts where both have one.
+    // As the trainers have it: the second factor's rank counts if both have one.
     rank: second.rank ?? first.rank,
     rows: first.rows * second.rows,
     cols: first.cols * second.cols,

@@ -28,7 +28,7 @@ export function loraDampening(index: number): number {
  * @param chunk whole rows of the weight, f32 `[rows, delta.cols]`.
  * @param delta the change.
  * @param options `rowStart`: the row of the weight that `chunk` begins with (default 0).
- * @throws RangeError where the chunk does not hold whole rows.
+ * @throws RangeError if the chunk does not hold whole rows.
  */
 export function addLoraDelta(
   chunk: Float32Array,
@@ -193,7 +193,7 @@ export interface LoraConfig {
  * Returns `weight + scale * alpha / rank * loraB · loraA`, f32 `[rows, cols]`.
  *
  * @param weight f32 `[rows, cols]`, row-major; left as it is.
- * @throws RangeError where the sizes do not fit, the rank is no positive integer, or alpha or scale is
+ * @throws RangeError if the sizes do not fit, the rank is no positive integer, or alpha or scale is
  *   not finite.
  *
  * @example

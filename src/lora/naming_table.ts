@@ -30,10 +30,10 @@ export interface NamingTable {
   readonly renamed: readonly (readonly [string, string])[];
   readonly fused: readonly FusedRow[];
   /**
-   * `[native, alias]` where the halves trade places: the native layer computes (shift, scale), the
+   * `[native, alias]` if the halves trade places: the native layer computes (shift, scale), the
    * alias (scale, shift).
    */
   readonly swapped: readonly (readonly [string, string])[];
-  /** `[native, alias]` swapped as above where the weight has two rows per column, else plainly renamed. */
+  /** `[native, alias]` swapped as above if the weight has two rows per column, else plainly renamed. */
   readonly swappedIfPair?: readonly (readonly [string, string])[];
 }

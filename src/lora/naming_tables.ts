@@ -410,7 +410,7 @@ const FUSED_ATTENTION: NamingTable = {
   swapped: [],
 };
 
-/** All naming tables. A row acts only where the model has one of its names. */
+/** All naming tables. A row acts only if the model has one of its names. */
 export const NAMING_TABLES: readonly NamingTable[] = Object.freeze([
   FLUX,
   HUNYUAN_VIDEO,

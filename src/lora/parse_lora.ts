@@ -66,7 +66,7 @@ const SHOWN = 3;
  * {@link checkLora}.
  *
  * @param tensors the tensors of the file.
- * @param metadata the `__metadata__` of its header, which may hold alphas; null where there is none.
+ * @param metadata the `__metadata__` of its header, which may hold alphas; null if there is none.
  */
 export function parseLora(
   tensors: readonly TensorInfo[],
@@ -115,7 +115,7 @@ export function parseLora(
   const modules: LoraModule[] = [];
   for (const [key, roles] of layers) {
     if (faulty.has(key)) continue;
-    // `X.alpha` may be a layer's own parameter, but never where nothing else adapts the layer.
+    // `X.alpha` may be a layer's own parameter, but never if nothing else adapts the layer.
     if (Object.keys(roles).length === 1 && roles.alpha !== undefined) {
       unknown.push(roles.alpha.name);
       continue;
@@ -150,7 +150,7 @@ export function parseLora(
 /**
  * Throws what keeps a LoRA file from being merged: its first problem, with the number of the others.
  *
- * @throws FormatError where the file breaks its rules or holds no adapter; UnsupportedError where it
+ * @throws FormatError if the file breaks its rules or holds no adapter; UnsupportedError if it
  *   holds one of a kind that is not merged.
  */
 export function checkLora(path: string, lora: ParsedLora): void {

@@ -69,8 +69,8 @@ const LISTED = 5;
  *
  * @param files the headers of the files, in the order the user gave them.
  * @param modelTensors all tensors of the model.
- * @throws UsageError where the scale is not finite; FormatError and UnsupportedError as `checkLora`;
- *   UnsupportedError where a file is for another model, or, with `strict`, has layers without a place.
+ * @throws UsageError if the scale is not finite; FormatError and UnsupportedError as `checkLora`;
+ *   UnsupportedError if a file is for another model, or, with `strict`, has layers without a place.
  */
 export function planMerge(
   files: readonly LoraFile[],
@@ -115,7 +115,7 @@ interface ComponentCount {
 }
 
 /**
- * Throws where a LoRA is for another model: of the layers that it has for a component that the model
+ * Throws if a LoRA is for another model: of the layers that it has for a component that the model
  * has, fewer than half are there. (A LoRA of a model's relative, Flux for Chroma, has three quarters.)
  */
 function checkFits(path: string, resolution: LoraResolution, keyMap: KeyMap): void {

@@ -21,7 +21,7 @@ export interface DeltaSource {
  * @param target a target of the resolution.
  * @param source the LoRA file.
  * @param options `strength`: how much of it is taken, the user's scale times the dampening.
- * @throws FormatError where alpha or a factor is not finite.
+ * @throws FormatError if alpha or a factor is not finite.
  */
 export function prepareDelta(
   target: LoraTarget,
@@ -165,9 +165,9 @@ function takeRows(
 }
 
 /**
- * Returns the alpha of a module; null where it is the rank.
+ * Returns the alpha of a module; null if it is the rank.
  *
- * @throws FormatError where it is not finite.
+ * @throws FormatError if it is not finite.
  */
 export function readAlpha(module: LoraModule, source: DeltaSource): number | null {
   if (module.alpha.kind === "rank") return null;
@@ -183,7 +183,7 @@ export function readAlpha(module: LoraModule, source: DeltaSource): number | nul
 /**
  * Returns the values of one of a module's tensors.
  *
- * @throws FormatError where one is not finite.
+ * @throws FormatError if one is not finite.
  */
 export function readFinite(module: LoraModule, role: LoraRole, source: DeltaSource): Float32Array {
   const tensor = module.tensors[role]!;

@@ -130,7 +130,7 @@ export function resolveLora(
 
   const mismatched: MismatchedKey[] = [];
   for (const { scope, entry } of misfits) {
-    // Text encoders share their layers' names: where no layer fits, it is another one's LoRA.
+    // Text encoders share their layers' names: if no layer fits, it is another one's LoRA.
     if (scope.component === "text" && !fittingScopes.has(scopeKey(scope))) {
       unmatched.push({ key: entry.key, scope, reason: "belongs to another text encoder" });
     } else {

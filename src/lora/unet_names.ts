@@ -55,7 +55,7 @@ export function unetTable(): NamingTable {
       resnet(`${native}.0`, `up_blocks.${level}.resnets.${r}`);
       renamed.push([`${native}.1.{*}`, `up_blocks.${level}.attentions.${r}.{*}`]);
     }
-    // The upsampler follows the attention where there is one.
+    // The upsampler follows the attention if there is one.
     for (const place of [1, 2]) {
       renamed.push([
         `output_blocks.${level * stride + stride - 1}.${place}.conv`,

@@ -4,7 +4,7 @@ import type { LayerOverride } from "../config/layer_override.ts";
 import { groupBy } from "../core/group_by.ts";
 import type { ConvertOptions } from "./options.ts";
 
-/** The settings of a layer that only matter where it is quantized, as a layer config names them. */
+/** The settings of a layer that only matter if it is quantized, as a layer config names them. */
 const INT8_FIELDS = {
   blockSize: "block_size",
   scaling: "scaling_mode",
@@ -57,7 +57,7 @@ function idleFields(override: LayerOverride, options: ConvertOptions): Idle[] {
   return why === null ? [] : [{ place, setting: "block_size", why }];
 }
 
-/** Why a block size has no effect; null where it has one, or none is set. */
+/** Why a block size has no effect; null if it has one, or none is set. */
 function idleBlockSize(override: LayerOverride, options: ConvertOptions): string | null {
   if (override.blockSize === null) return null;
   const isRotated = override.convrot !== null && override.convrot !== "off";

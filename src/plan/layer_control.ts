@@ -28,7 +28,7 @@ export interface LayerSettings {
 export interface LayerFate extends LayerSettings {
   readonly action: "quantize" | "cast" | "keep" | "remove";
   readonly reason: string;
-  /** How the `--like` file has it; unset where an override says otherwise. */
+  /** How the `--like` file has it; unset if an override says otherwise. */
   readonly wish?: LayerWish | undefined;
 }
 

@@ -13,21 +13,21 @@ import { type ConvertOptions, CTQ_DEFAULTS } from "./options.ts";
 export interface Mode {
   readonly scaling: "tensor" | "row" | "block" | "group";
   readonly blockSize: number;
-  /** The seed of the random signs where codes are stored transformed; null: they are not. */
+  /** The seed of the random signs if codes are stored transformed; null: they are not. */
   readonly transformSeed: number | null;
-  /** What compensates errors where there is calibration data; or learned rounding, with data or without. */
+  /** What compensates errors if there is calibration data; or learned rounding, with data or without. */
   readonly method: "gptq" | "quip" | LearnedOptimizer;
   readonly learned: NonNullable<Scheme["learned"]>;
-  /** Wanted rotation; `off` where the mode has none. */
+  /** Wanted rotation; `off` if the mode has none. */
   readonly convrot: "auto" | "off" | number;
   readonly scaleSearch: "off" | "mse";
   /**
-   * The search where errors are compensated in original space. Off unless asked for: least squared error
+   * The search if errors are compensated in original space. Off unless asked for: least squared error
    * of the weights clips the large weights of loud channels, which the outputs need most.
    */
   readonly compensatedScaleSearch: "off" | "mse";
   readonly target: "comfyui" | "ctq";
-  /** The format that was asked for, where it is no INT8. */
+  /** The format that was asked for, if it is no INT8. */
   readonly grid: AskedGrid | null;
 }
 
@@ -35,7 +35,7 @@ export interface Mode {
 export interface SchemeChoice {
   /** Null: the layer does not fit and is kept (`--heur`). */
   readonly scheme: Scheme | null;
-  /** Why it is not what was asked for; null where it is. */
+  /** Why it is not what was asked for; null if it is. */
   readonly fellBack: string | null;
 }
 
@@ -139,7 +139,7 @@ export function schemeFor(
   };
 }
 
-/** The recipe of a format with a grid of its own, or that of INT8 where the layer does not fit it. */
+/** The recipe of a format with a grid of its own, or that of INT8 if the layer does not fit it. */
 function gridScheme(
   mode: Mode,
   asked: AskedGrid,

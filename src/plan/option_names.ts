@@ -14,7 +14,7 @@ export const LAYER_CONFIG_NAMES: OptionNames = (path, value) => {
   return LIBRARY_NAMES(field, value);
 };
 
-/** Returns a value as it is shown in a message, cut where it is long. */
+/** Returns a value as it is shown in a message, cut if it is long. */
 export function shownValue(value: unknown): string {
   if (typeof value === "bigint" || typeof value === "symbol" || typeof value === "function") {
     return String(value).slice(0, SHOWN);

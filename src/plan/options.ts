@@ -39,7 +39,7 @@ export interface Segments {
 
 /** Which LoRAs are merged, and how. */
 export interface LoraMergeOptions {
-  /** In the order in which they are merged; the n-th counts 0.9^(n-1) where `dampen` is on. */
+  /** In the order in which they are merged; the n-th counts 0.9^(n-1) if `dampen` is on. */
   readonly paths: readonly string[];
   /** Strength of the LoRAs. */
   readonly scale: number;
@@ -65,7 +65,7 @@ export interface ConvertOptions {
   readonly blockSize: number;
   /** Columns that are rotated together, a power of 4; null: by the scaling. */
   readonly convrot: "auto" | "off" | number | null;
-  /** Whether scales shrink where that lowers the squared error; null: by the method. */
+  /** Whether scales shrink if that lowers the squared error; null: by the method. */
   readonly scaleSearch: "off" | "mse" | null;
   /** `auto`: gptq for layers with calibration data, else round to nearest with scale search. */
   readonly method: "auto" | "simple" | "gptq" | "quip" | LearnedOptimizer;
@@ -81,9 +81,9 @@ export interface ConvertOptions {
   readonly calibrationPath: string | null;
   /** Fraction of the activation rows, the last ones, that are only measured with: 0 to 0.9. */
   readonly calibrationHoldout: number | null;
-  /** Correct biases for what rounding does to the mean output, where real inputs are known. */
+  /** Correct biases for what rounding does to the mean output, if real inputs are known. */
   readonly biasCorrection: boolean;
-  /** Write the `input_scale` of static activations, where the calibration data has it or inputs. */
+  /** Write the `input_scale` of static activations, if the calibration data has it or inputs. */
   readonly staticActivations: boolean;
   /** A LoRA whose directions weigh more in the errors of outputs; null: none. */
   readonly calibrationLora: string | null;
@@ -173,7 +173,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   shardBytes: null,
 });
 
-/** What `--target ctq` does where nothing else is asked: the defaults of the documents. */
+/** What `--target ctq` does if nothing else is asked: the defaults of the documents. */
 export const CTQ_DEFAULTS = Object.freeze(
   { method: "original", scaling: "block", preset: { kind: "none" } } as const,
 );

@@ -123,7 +123,7 @@ export interface PlanInput {
 /**
  * Returns the plan.
  *
- * @throws UsageError where options contradict one another; UnsupportedError where an output name is
+ * @throws UsageError if options contradict one another; UnsupportedError if an output name is
  * taken twice.
  */
 export function makePlan(input: PlanInput): Plan {
@@ -324,7 +324,7 @@ function planQuantize(
     source: SourceTensor;
     scheme: Scheme;
     options: ConvertOptions;
-    /** 1, which the scale of static activations replaces later where there is one. */
+    /** 1, which the scale of static activations replaces later if there is one. */
     hasInputScale: boolean;
   },
 ): void {

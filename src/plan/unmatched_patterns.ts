@@ -8,7 +8,7 @@ export interface UnmatchedPattern {
   readonly pattern: string;
   /** The flag or file that it comes from: `--exclude-layers`. */
   readonly place: string;
-  /** The layer whose name is nearest, where it is known. */
+  /** The layer whose name is nearest, if it is known. */
   readonly nearest?: string | null;
 }
 
@@ -18,7 +18,7 @@ const LISTED = 5;
 /**
  * @param names what the patterns could have matched.
  * @param what these are, in the plural: `layers of the model`.
- * @throws UsageError where there are such patterns; it names them, their places and the nearest names.
+ * @throws UsageError if there are such patterns; it names them, their places and the nearest names.
  */
 export function refuseUnmatched(
   patterns: readonly UnmatchedPattern[],

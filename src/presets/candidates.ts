@@ -32,7 +32,7 @@ export const COMPONENT_REASON =
   "text encoder/VAE of an all-in-one checkpoint: stock ComfyUI has no quantized path";
 
 /**
- * Returns why `tensor` is no candidate for quantization, or null where it is one.
+ * Returns why `tensor` is no candidate for quantization, or null if it is one.
  *
  * A candidate is 2-D, named `*.weight`, of a float dtype, not empty, and neither an embedding nor a
  * norm. `lora`: the matrices of LoRA pairs count too.
@@ -65,7 +65,7 @@ export function structuralReason(
   return rawModule(tensor)?.what ?? null;
 }
 
-/** Returns `embedding` or `norm` where the module that owns the weight is one, by its name. */
+/** Returns `embedding` or `norm` if the module that owns the weight is one, by its name. */
 function tableReason(name: string): string | null {
   const layer = layerOf(name);
   const module = layer.slice(layer.lastIndexOf(".") + 1);

@@ -1,6 +1,6 @@
 /**
  * Says from a header alone what a file is: a model of a known family, a model in the diffusers
- * layout, a LoRA, or something unknown. Names decide, and shapes where two families share all names.
+ * layout, a LoRA, or something unknown. Names decide, and shapes if two families share all names.
  */
 
 import type { TensorInfo } from "../core/tensor.ts";
@@ -58,7 +58,7 @@ class NameIndex {
     });
   }
 
-  /** The names that satisfy `rule`, or null where it does not hold. */
+  /** The names that satisfy `rule`, or null if it does not hold. */
   match(rule: DetectRule): string[] | null {
     const all = (rule.all ?? []).map((key) => this.find(key));
     if (all.includes(undefined)) return null;
@@ -83,7 +83,7 @@ export function detect(tensors: readonly TensorInfo[]): Detection {
   if (adapter !== null) {
     return found(tensors, { family: null, prefix: "", layout: "lora", evidence: adapter });
   }
-  // A prefix counts only where something matches behind it, so `model.` can be tried before the bare
+  // A prefix counts only if something matches behind it, so `model.` can be tried before the bare
   // names although text encoders' own names start with it.
   const indexes = [...MODEL_PREFIXES, ""]
     .map((prefix) => ({ prefix, index: new NameIndex(tensors, prefix) }))
@@ -122,7 +122,7 @@ function found(tensors: readonly TensorInfo[], what: Omit<Detection, "stacks">):
   return { ...what, stacks: stacksOf(tensors, what.prefix) };
 }
 
-/** Names of adapter tensors where they make up most of the file, else null. */
+/** Names of adapter tensors if they make up most of the file, else null. */
 function adapterEvidence(tensors: readonly TensorInfo[]): string[] | null {
   const keys = tensors.filter(({ name }) => isAdapterKey(name));
   if (keys.length === 0) return null;

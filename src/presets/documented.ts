@@ -187,7 +187,7 @@ export const DOCUMENTED_NAMES: readonly string[] = Object.freeze(Object.keys(DOC
 /**
  * Returns the documented preset `name`.
  *
- * Throws `UsageError` naming the nearest preset where there is none of that name.
+ * Throws `UsageError` naming the nearest preset if there is none of that name.
  */
 export function documentedPreset(name: string): DocumentedPreset {
   const preset = Object.hasOwn(DOCUMENTED_PRESETS, name) ? DOCUMENTED_PRESETS[name] : undefined;

@@ -11,7 +11,7 @@ export interface RuleChoice {
   readonly tier: Tier;
 }
 
-/** What acts where nothing is asked for. */
+/** What acts if nothing is asked for. */
 const BY_DEFAULT: RuleChoice = Object.freeze<RuleChoice>({
   preset: { kind: "auto" },
   tier: "balanced",
@@ -49,7 +49,7 @@ export function presetOfAnother(detection: Detection, preset: PresetChoice): str
     "without --preset its own list applies";
 }
 
-/** Which rule chooses the layers. `family` is that of the model, where it is known. */
+/** Which rule chooses the layers. `family` is that of the model, if it is known. */
 function ruleText({ preset, tier }: RuleChoice, family: Family | null): string {
   switch (preset.kind) {
     case "none":

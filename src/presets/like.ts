@@ -24,8 +24,8 @@ export interface LikeRule {
 
 /**
  * Returns the rule that quantizes exactly the layers of `reference` among `tensors`, embeddings
- * included where the reference has them, and keeps all else. Names match as they are, or without a
- * known prefix (`model.diffusion_model.`, ...) on either side where that is unambiguous.
+ * included if the reference has them, and keeps all else. Names match as they are, or without a
+ * known prefix (`model.diffusion_model.`, ...) on either side if that is unambiguous.
  *
  * @param reference the quantized layers of the reference file
  * @param tensors the model's tensors, in any order

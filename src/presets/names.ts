@@ -2,7 +2,7 @@
 
 /**
  * Prefixes before a diffusion model's own names, tried in this order. `model.` comes last because
- * text encoders' own names start with it: a prefix counts only where a family matches behind it.
+ * text encoders' own names start with it: a prefix counts only if a family matches behind it.
  */
 export const MODEL_PREFIXES = [
   "model.diffusion_model.",
@@ -14,7 +14,7 @@ export const MODEL_PREFIXES = [
   "model.",
 ] as const;
 
-/** The prefixes that say "diffusion model" by themselves, even where no family matches. */
+/** The prefixes that say "diffusion model" by themselves, even if no family matches. */
 export const TELLING_PREFIXES: readonly string[] = MODEL_PREFIXES.slice(0, 4);
 
 /** First segments of what an all-in-one checkpoint carries beside its diffusion model. */

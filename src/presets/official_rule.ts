@@ -50,7 +50,7 @@ const KEPT_IF_WORD_STARTS_WITH = ["time"] as const;
 const KEPT_IF_WORDS_ARE = ["final", "head", "proj_out", "out_layer"] as const;
 
 /**
- * Returns why the official rule keeps `tensor`, a 2-D `*.weight` `[rows, cols]`, or null where it
+ * Returns why the official rule keeps `tensor`, a 2-D `*.weight` `[rows, cols]`, or null if it
  * quantizes it.
  */
 export function officialKeepReason(tensor: TensorInfo): string | null {
@@ -82,9 +82,9 @@ function keptWordOf(segment: string): string | null {
 
 /**
  * Returns the size of the rotation groups for a layer of `cols` columns: with `auto` the largest of
- * 256, 64 and 16 that divides them, else `wanted` itself; null where it does not divide.
+ * 256, 64 and 16 that divides them, else `wanted` itself; null if it does not divide.
  *
- * Throws `RangeError` where `wanted` is not a power of 4 (regular Hadamard matrices exist for those).
+ * Throws `RangeError` if `wanted` is not a power of 4 (regular Hadamard matrices exist for those).
  */
 export function convrotGroupFor(cols: number, wanted: "auto" | number): number | null {
   if (wanted === "auto") return CONVROT_GROUPS.find((size) => cols % size === 0) ?? null;

@@ -4,7 +4,7 @@ import type { TensorInfo } from "../core/tensor.ts";
 
 /** Which layers are candidates and which are kept. */
 export type PresetChoice =
-  /** Detect the family from the header; the official rule where none is known. */
+  /** Detect the family from the header; the official rule if none is known. */
   | { readonly kind: "auto" }
   /** No keep-list: every 2-D `*.weight` but embeddings and norms. */
   | { readonly kind: "none" }
@@ -28,7 +28,7 @@ export interface DetectRule {
   readonly not?: readonly string[];
   /** `name[axis]` -> required size; all must hold. */
   readonly shape?: Readonly<Record<string, number>>;
-  /** Look-alikes: the rule fails where all sizes of one entry hold. */
+  /** Look-alikes: the rule fails if all sizes of one entry hold. */
   readonly notShape?: readonly Readonly<Record<string, number>>[];
 }
 
@@ -43,7 +43,7 @@ export interface Family {
   readonly keepConservative?: readonly string[];
   /** First and last blocks kept in the conservative tier. */
   readonly edges?: Edges;
-  /** First and last blocks kept in the balanced tier, too, where the official file keeps them. */
+  /** First and last blocks kept in the balanced tier, too, if the official file keeps them. */
   readonly edgesBalanced?: Edges;
   /**
    * Expert banks that stock ComfyUI loads quantized: 3-D weights `[experts, rows, columns]`. Other 3-D
@@ -52,7 +52,7 @@ export interface Family {
   readonly banks?: readonly string[];
   /** Dropped from the output, in every tier. */
   readonly remove?: readonly string[];
-  /** Set where stock ComfyUI has no quantized path: converting is refused with this sentence. */
+  /** Set if stock ComfyUI has no quantized path: converting is refused with this sentence. */
   readonly refuse?: string;
   readonly notes?: string;
 }
@@ -89,13 +89,13 @@ export interface Detection {
   readonly stacks: readonly Stack[];
 }
 
-/** How an existing file quantized a layer; the plan copies it where the shape allows. */
+/** How an existing file quantized a layer; the plan copies it if the shape allows. */
 export interface LayerWish {
   /** `format` of its `comfy_quant` marker. */
   readonly format: string;
   readonly convrotGroupSize: number | null;
   readonly scaling: "tensor" | "row" | "block";
-  /** Tile or group size where `scaling` is `block`. */
+  /** Tile or group size if `scaling` is `block`. */
   readonly blockSize?: number;
 }
 

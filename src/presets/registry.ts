@@ -103,7 +103,7 @@ export function listFamilies(): readonly Family[] {
 /**
  * Returns the family with this id. `-` counts as `_`.
  *
- * Throws `UsageError` naming the nearest id where there is none.
+ * Throws `UsageError` naming the nearest id if there is none.
  */
 export function familyById(id: string): Family {
   const wanted = normalized(id);
@@ -120,7 +120,7 @@ export function familyById(id: string): Family {
  * Returns what `--preset NAME` asks for: `auto`, `none`, a family id or a documented preset. A name
  * that is both (`flux2`, `wan`) is the family; the flag `--flux2` is the documented preset.
  *
- * Throws `UsageError` naming the nearest name where there is none.
+ * Throws `UsageError` naming the nearest name if there is none.
  */
 export function presetByName(name: string): PresetChoice {
   const wanted = normalized(name);

@@ -118,7 +118,7 @@ export function unusablePart(name: string): Unusable | null {
   return PARTS.find(({ names }) => names.test(name)) ?? null;
 }
 
-/** Returns why no quantized file of this kind works; null where nothing speaks against it. */
+/** Returns why no quantized file of this kind works; null if nothing speaks against it. */
 export function unusableFile(
   tensors: readonly TensorInfo[],
   { family, layout, evidence }: Detection,

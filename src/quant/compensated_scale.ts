@@ -24,7 +24,7 @@ import { absmaxOf, searchTileScales } from "./tile_scale.ts";
 
 /** Most channels of a group whose rounding is carried out. */
 const LEADERS_MAX = 16;
-/** A channel dominates where D is so many times the mean of its group. */
+/** A channel dominates if D is so many times the mean of its group. */
 const LEADER_RATIO = 8;
 
 /** Candidates for parts of rows with leaders: so many steps down from FINE_MAX * absmax / 127. */
@@ -44,7 +44,7 @@ type Search = (weights: Float32Array, offset: number) => number | null;
 
 /**
  * Replaces the scales of groups for which compensation has a better choice. Others stay: those of part of
- * a row without dominating channels, and all where the factor is one of a fallback.
+ * a row without dominating channels, and all if the factor is one of a fallback.
  *
  * @param scales f32, one per group of `grid`: on entry those of plain rounding.
  * @param weights f32 `[grid.rows, grid.cols]`, row-major, in the space of the codes. Some rows of a layer
@@ -109,7 +109,7 @@ function sumOf(values: Float64Array): number {
   return values.reduce((sum, value) => sum + value, 0);
 }
 
-/** For parts of one row: carries out the rounding of dominating channels. Null where there are none. */
+/** For parts of one row: carries out the rounding of dominating channels. Null if there are none. */
 function searchRow(factor: GptqFactor, group: readonly Channel[], first: number): Search | null {
   const energies = energiesOf(group, first);
   const limit = LEADER_RATIO * sumOf(energies) / group.length;

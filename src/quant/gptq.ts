@@ -7,7 +7,7 @@
  *
  * Memory, with K columns and blocks of B channels (B = K for a full Hessian): the factor replaces the
  * Hessian, 8 K B bytes, shared; every member needs some 8 K bytes more while it factors, and what
- * `linalg/ldlq.ts` says for the rows it rounds, plus rows * 5 K where columns are reordered.
+ * `linalg/ldlq.ts` says for the rows it rounds, plus rows * 5 K if columns are reordered.
  */
 
 import { bytesTaken, type CountedMemory } from "../core/counted_memory.ts";
@@ -37,13 +37,13 @@ import { shareOf, SOLO } from "../linalg/team.ts";
 
 /** What became of a Hessian. */
 export interface GptqReport {
-  /** Fraction of the mean diagonal that was added to the diagonal; null where nothing was factored. */
+  /** Fraction of the mean diagonal that was added to the diagonal; null if nothing was factored. */
   readonly damping: number | null;
   /** Whether that is more than was asked for, because the Hessian is not positive semidefinite. */
   readonly dampingRaised: boolean;
   /** Channels without energy in the data: they count as much as the mean of the others. */
   readonly deadChannels: number;
-  /** Why the layer is rounded to nearest instead; null where it is not. */
+  /** Why the layer is rounded to nearest instead; null if it is not. */
   readonly fallback: string | null;
 }
 
@@ -51,7 +51,7 @@ export interface GptqReport {
 export interface GptqFactor {
   readonly size: number;
   readonly blockSize: number;
-  /** Lower triangles hold L, block by block, what is above them the Hessian. Not used where `report.fallback` is set. */
+  /** Lower triangles hold L, block by block, what is above them the Hessian. Not used if `report.fallback` is set. */
   readonly values: Float64Array;
   /** Column k of the factor is column `order[k]` of the layer. Null: columns stay in place. */
   readonly order: Int32Array | null;
@@ -72,7 +72,7 @@ export interface GptqOptions {
   /**
    * Where to put the factor in 16-bit integers (`linalg/packed_factor.ts`), by which errors are then fed
    * back; shared by the team, whose members take from it in the same order. Null: they are fed back in
-   * f32, as they are where there is no room for it.
+   * f32, as they are if there is no room for it.
    */
   readonly turbo?: Allocator | null;
 }
@@ -80,10 +80,10 @@ export interface GptqOptions {
 /**
  * Factors `hessian` in place: its values are used up. The same result for every size of team.
  *
- * Never throws for what is in a Hessian: where it cannot be factored, the report says why, and rows will
+ * Never throws for what is in a Hessian: if it cannot be factored, the report says why, and rows will
  * be rounded to nearest.
  *
- * @param hessian in the space of the codes (rotated where they are), shared by the team.
+ * @param hessian in the space of the codes (rotated if they are), shared by the team.
  */
 export function prepareGptq(
   context: LinalgContext,
@@ -139,7 +139,7 @@ function isPackable({ size, blockSize }: Pick<Hessian, "size" | "blockSize">): b
 /** What decides how much memory a layer takes. */
 export interface GptqSizes extends Pick<Hessian, "size" | "blockSize"> {
   readonly actOrder: boolean;
-  /** Whether errors are fed back in integers, where that is possible. */
+  /** Whether errors are fed back in integers, if that is possible. */
   readonly turbo: boolean;
   /** Whether codes may be certain levels only. */
   readonly hasLevels: boolean;
@@ -203,7 +203,7 @@ export function planInOrder(
   });
 }
 
-/** The factors of all blocks in integers; null where that is not asked for, or no use. */
+/** The factors of all blocks in integers; null if that is not asked for, or no use. */
 function packBlocks(
   context: LinalgContext,
   hessian: Hessian,
@@ -287,7 +287,7 @@ export interface GptqRows {
 /**
  * Rounds some rows of a layer. The same bits however rows are split over calls and workers.
  *
- * @throws RangeError where sizes do not fit together, or the memory is exhausted.
+ * @throws RangeError if sizes do not fit together, or the memory is exhausted.
  */
 export function gptqRows(context: LinalgContext, factor: GptqFactor, rows: GptqRows): void {
   const { size, order } = factor;

@@ -99,7 +99,7 @@ const LEAST_REACH = { 4: 0.62, 6: 0.72 } as const;
 
 /**
  * How many scales are tried above the first one that reaches the largest value: steps that are whole numbers
- * lose nothing when levels are rounded to integers, which counts where steps are small.
+ * lose nothing when levels are rounded to integers, which counts if steps are small.
  */
 const ABOVE = { 4: 1, 6: 2 } as const;
 

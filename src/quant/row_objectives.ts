@@ -128,7 +128,7 @@ const BOUNDS_SHARE = 1 / 64;
 
 /**
  * Returns bounds of what {@link rowObjectives} returns, from the factor in integers: with H + lambda·I =
- * L̃·D·L̃ᵀ the squared output error of a row e is the sum of D[j]·(e·L̃)[j]², less lambda·e·eᵀ. Null where the
+ * L̃·D·L̃ᵀ the squared output error of a row e is the sum of D[j]·(e·L̃)[j]², less lambda·e·eᵀ. Null if the
  * factor is not in integers, or is damped more than was asked for (lambda may then differ by block).
  *
  * @param errors f32 `[rows, K]`, columns in the order of the layer.
@@ -213,7 +213,7 @@ function meanEnergy({ diagonal, size }: GptqFactor): number {
   return diagonal.reduce((sum, energy) => sum + energy, 0) / size;
 }
 
-/** Rows with their columns in the order of a factor; taken from `memory` where that is another one. */
+/** Rows with their columns in the order of a factor; taken from `memory` if that is another one. */
 function inOrderOf(
   { order, size }: GptqFactor,
   errors: MatrixF32,

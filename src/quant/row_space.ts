@@ -352,7 +352,7 @@ function fillBlock(
  * Rounds some rows of a layer, as `gptqRows` does. The same bits however rows are split over calls and
  * workers.
  *
- * @throws RangeError where sizes do not fit together, or the memory is exhausted.
+ * @throws RangeError if sizes do not fit together, or the memory is exhausted.
  */
 export function roundInRowSpace(
   context: LinalgContext,

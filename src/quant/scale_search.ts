@@ -30,12 +30,12 @@ export function histogramBinsPerUnit(absmax: number, bins: number = HISTOGRAM_BI
 }
 
 /**
- * Returns the scale (f32) of least expected squared error: `absmax / 127`, or less where clipping pays.
+ * Returns the scale (f32) of least expected squared error: `absmax / 127`, or less if clipping pays.
  *
  * @param counts how many magnitudes lie in each of `counts.length` equal bins from 0 to `absmax`, as the
  * kernel `histogram` counts them with {@link histogramBinsPerUnit}; sums of several histograms too.
  * @param absmax largest magnitude, finite.
- * @throws RangeError where `absmax` is negative, NaN or infinite, or there are fewer than 8192 bins,
+ * @throws RangeError if `absmax` is negative, NaN or infinite, or there are fewer than 8192 bins,
  * too few for the smallest candidate.
  */
 export function searchScaleFromHistogram(counts: ArrayLike<number>, absmax: number): number {

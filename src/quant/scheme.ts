@@ -36,7 +36,7 @@ export function isGridOutput(output: WeightOutput): output is GridOutput {
 
 /**
  * Round to nearest; or feed each column's rounding error into those still to come (gptq); the same after
- * incoherence processing, or within the weight error of rounding to nearest (quip); or move codes where that
+ * incoherence processing, or within the weight error of rounding to nearest (quip); or move codes if that
  * lowers what matters (learned rounding).
  */
 export type Method = "rtn" | "gptq" | "quip" | LearnedOptimizer;
@@ -63,11 +63,11 @@ export interface Scheme {
   readonly scaleSearch: "off" | "mse";
   /** How codes are chosen. */
   readonly method: Method;
-  /** The levels that weights may take, where they are not all integers from -127 to 127. */
+  /** The levels that weights may take, if they are not all integers from -127 to 127. */
   readonly levels?: LevelScheme;
   /** Codes are those of the transformed weight, at its padded size. */
   readonly transform?: Transform;
-  /** Set where the method is one of learned rounding. */
+  /** Set if the method is one of learned rounding. */
   readonly learned?: { readonly options: LearnedOptions; readonly seed: number };
 }
 

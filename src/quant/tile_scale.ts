@@ -49,7 +49,7 @@ export function searchTileScales(
   }
 }
 
-/** The best scale of one tile, given as its rows; null where it is all zero or next to it. */
+/** The best scale of one tile, given as its rows; null if it is all zero or next to it. */
 function searchTile(rows: readonly Float32Array[], energies: Float64Array): number | null {
   const absmax = rows.reduce((largest, row) => Math.max(largest, absmaxOf(row)), 0);
   const bins = new Float64Array(TILE_BINS);
@@ -84,7 +84,7 @@ export function addToBins(
 }
 
 /**
- * Returns the best scale of a group by its bins; null where it is all zero or next to it.
+ * Returns the best scale of a group by its bins; null if it is all zero or next to it.
  *
  * @param energy the sum of the energies of all weights of the group, small ones too.
  */

@@ -3,7 +3,7 @@
  * (`schedule`), fetched in that order by several requests, and let go once it has been read, so that
  * memory is a window whatever the model's size. What is asked for out of turn is fetched at once.
  *
- * Where values are read more than once, the blocks are kept in a file (`keep`) and read from there.
+ * If values are read more than once, the blocks are kept in a file (`keep`) and read from there.
  */
 
 import { type BlockName, BlockTable } from "./block_table.ts";

@@ -19,7 +19,7 @@ export interface BlockName {
 /** A block that this thread has pinned. */
 export interface Pin {
   readonly slot: number;
-  /** Its bytes: fewer where the file ends. */
+  /** Its bytes: fewer if the file ends. */
   readonly length: number;
 }
 
@@ -50,7 +50,7 @@ export class BlockTable {
     Atomics.store(this.#cells, at + CELL.pins, 0);
   }
 
-  /** Holds a block where it lies in memory; null where it does not. */
+  /** Holds a block where it lies in memory; null if it does not. */
   pin({ file, block }: BlockName): Pin | null {
     for (let slot = 0; slot < this.#slots; slot++) {
       if (!this.#is(slot, file, block) || !this.#raisePins(slot)) continue;

@@ -4,7 +4,7 @@
 const BUFFER_BYTES = 256 << 10;
 
 /**
- * Bytes of a word. V8 copies into shared memory word by word where source and target begin at the same byte
+ * Bytes of a word. V8 copies into shared memory word by word if source and target begin at the same byte
  * of a word, else byte by byte, which takes several times as long.
  */
 const WORD_BYTES = 8;
@@ -60,7 +60,7 @@ export async function readBody(
 
 /**
  * Returns a reader that fills a buffer of ours: half the processor time of one that brings a new one for
- * every few kilobytes, and no garbage. Null where the runtime has none for bodies.
+ * every few kilobytes, and no garbage. Null if the runtime has none for bodies.
  */
 function byobReader(
   body: ReadableStream<Uint8Array<ArrayBuffer>>,

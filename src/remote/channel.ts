@@ -2,7 +2,7 @@
  * Synchronous reads of files that another thread fetches. Workers compute in WebAssembly memory and read by
  * position without awaiting; so they copy what is in memory already, by the table of blocks, and for the
  * rest leave a request in shared memory, wait on a cell, and copy the answer: from the mailbox, or from a
- * block that has been pinned for them. The thread that fetches is busy, and slow to wake where there are
+ * block that has been pinned for them. The thread that fetches is busy, and slow to wake if there are
  * more threads than cores: who finds a block does not wait for it.
  * Plain data: a channel crosses to any worker by structured clone.
  */
@@ -151,7 +151,7 @@ export class ChannelClient {
 
   /**
    * @param shouldStop asked while waiting; a read fails once it says true.
-   * @throws RangeError where all mailboxes are in use.
+   * @throws RangeError if all mailboxes are in use.
    */
   constructor(
     { memory, blocks, table, sizes }: RemoteChannel,
@@ -171,7 +171,7 @@ export class ChannelClient {
   /**
    * Fills `view` with the bytes of a file from `positionBytes` on; waits for them.
    *
-   * @throws RemoteError, or another error of the thread that fetches; InterruptedRead where it shall stop.
+   * @throws RemoteError, or another error of the thread that fetches; InterruptedRead if it shall stop.
    */
   read(file: number, view: Uint8Array, positionBytes: number): void {
     for (let done = 0; done < view.length;) {
@@ -181,7 +181,7 @@ export class ChannelClient {
     }
   }
 
-  /** Copies what is there of the block at `position`; returns how many bytes, 0 where it is not in memory. */
+  /** Copies what is there of the block at `position`; returns how many bytes, 0 if it is not in memory. */
   #copyHeld(file: number, view: Uint8Array, position: number): number {
     const block = Math.floor(position / this.#blockBytes);
     const within = position - block * this.#blockBytes;

@@ -47,7 +47,7 @@ export class Extents {
     await Promise.all(Array.from({ length: Math.min(atOnce, merged.length) }, work));
   }
 
-  /** Fills `view` and returns true, or returns false where the bytes are not here. */
+  /** Fills `view` and returns true, or returns false if the bytes are not here. */
   read(file: number, view: Uint8Array, positionBytes: number): boolean {
     const covers = (extent: Extent) =>
       extent.file === file && extent.begin <= positionBytes &&

@@ -41,7 +41,7 @@ export function hubUrl(env: RemoteEnvironment): string {
   return (url === undefined || url === "" ? DEFAULT_HUB : url).replace(/\/+$/, "");
 }
 
-/** Returns the token for the Hub, null where there is none. Never to be printed. */
+/** Returns the token for the Hub, null if there is none. Never to be printed. */
 export function hubToken(env: RemoteEnvironment): string | null {
   const token = (env.HF_TOKEN ?? env.HUGGING_FACE_HUB_TOKEN)?.trim();
   return token === undefined || token === "" ? null : token;
@@ -51,7 +51,7 @@ export function hubToken(env: RemoteEnvironment): string | null {
  * Returns the file that an `http:` or `https:` URL names. User and password become a header; the Hub's
  * own host gets the token of the environment, and its `/blob/` pages become the files they show.
  *
- * @throws UsageError where it is no URL.
+ * @throws UsageError if it is no URL.
  */
 export function httpFile(word: string, env: RemoteEnvironment = {}): RemoteFile {
   const url = parsed(word);
@@ -112,7 +112,7 @@ export function fileNameOf(name: string): string {
 /**
  * Returns what an `hf:` word names. The revision stands after the repository or at the end.
  *
- * @throws UsageError where it has another form.
+ * @throws UsageError if it has another form.
  */
 export function parseHub(word: string): HubPlace {
   const text = word.replace(/^hf:\/\//i, "");

@@ -119,7 +119,7 @@ async function readOnce(file: RemoteFile, range: ByteRange, once: Once): Promise
   }
 }
 
-/** Aborts where nothing is heard for a while. Looks now and then: a timer per block of bytes would cost. */
+/** Aborts if nothing is heard for a while. Looks now and then: a timer per block of bytes would cost. */
 class Silence implements Disposable {
   readonly #controller = new AbortController();
   readonly #timer: ReturnType<typeof setInterval>;

@@ -49,7 +49,7 @@ export class Redirects {
     throw new RedirectError(`the server redirects more than ${MOST_REDIRECTS} times`);
   }
 
-  /** Forgets where a file was found: signed addresses expire. Returns false where there is nothing to forget. */
+  /** Forgets where a file was found: signed addresses expire. Returns false if there is nothing to forget. */
   forget(file: RemoteFile): boolean {
     return this.#targets.delete(file.url);
   }

@@ -4,9 +4,9 @@
 export interface RemoteFault {
   /** For messages: without secrets. */
   readonly name: string;
-  /** First byte that is missing; null where it is no matter of bytes. */
+  /** First byte that is missing; null if it is no matter of bytes. */
   readonly offsetBytes: number | null;
-  /** What happened, and what to do where that is not asking again: `the server answers 403 ...; ...`. */
+  /** What happened, and what to do if that is not asking again: `the server answers 403 ...; ...`. */
   readonly rule: string;
   /** The same request may succeed later. */
   readonly isTemporary: boolean;

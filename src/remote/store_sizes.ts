@@ -26,7 +26,7 @@ export function storeBytes(sizes: StoreSizes): number {
 
 /**
  * Four requests of 4 MiB under way fill a gigabit line 120 ms away. The window holds ten chunks of bf16:
- * with less, workers wait where they and the thread that fetches share two cores.
+ * with less, workers wait if they and the thread that fetches share two cores.
  */
 export const DEFAULT_SIZES: StoreSizes = Object.freeze({
   blockBytes: 1 << 20,

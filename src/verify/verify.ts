@@ -2,8 +2,8 @@
  * Says whether stock ComfyUI loads a file and computes with it what it means: every rule of its loader
  * on the header, every scale value by value, every byte read once.
  *
- * `loads` is false where any problem is an error: where loading fails, where the first use fails, and
- * where it loads and computes something else. A warning is for what works all the same.
+ * `loads` is false if any problem is an error: if loading fails, if the first use fails, and
+ * if it loads and computes something else. A warning is for what works all the same.
  */
 
 import { isFloatDType } from "../core/dtype.ts";
@@ -36,7 +36,7 @@ export interface VerifyReport {
   readonly loads: boolean;
   /** Errors first; layers in file order. */
   readonly problems: readonly Problem[];
-  /** Quantized layers by format; `I8 scale_weight` and the like where no marker names one. */
+  /** Quantized layers by format; `I8 scale_weight` and the like if no marker names one. */
   readonly quantized: Readonly<Record<string, number>>;
   readonly tensors: number;
   /** Bytes of tensors that were read, all of them. */
@@ -46,7 +46,7 @@ export interface VerifyReport {
 /**
  * Returns what is wrong with a model, reading all of it.
  *
- * @throws InterruptedError where the signal aborts; Error where a tensor cannot be read.
+ * @throws InterruptedError if the signal aborts; Error if a tensor cannot be read.
  */
 export async function verifyModel(
   source: ModelSource,

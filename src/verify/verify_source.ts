@@ -41,7 +41,7 @@ export interface ComparedLayer {
   readonly errors: LayerErrors;
   /** The numbers behind the errors. */
   readonly stats: Float64Array;
-  /** Errors of its outputs; absent where they were not measured. */
+  /** Errors of its outputs; absent if they were not measured. */
   readonly output?: OutputErrors | null;
 }
 
@@ -52,7 +52,7 @@ export interface SourceReport {
   readonly problems: readonly Problem[];
   /** Quantized layers, worst first. */
   readonly layers: readonly ComparedLayer[];
-  /** All quantized layers as one; null where there is none. */
+  /** All quantized layers as one; null if there is none. */
   readonly overall: LayerErrors | null;
   /** Float tensors of another dtype than in the source. */
   readonly cast: readonly ComparedLayer[];
@@ -95,7 +95,7 @@ interface Comparison {
 /**
  * Compares `stored` with `source`, which may be quantized itself.
  *
- * @throws InterruptedError where the signal aborts; Error where a tensor cannot be read.
+ * @throws InterruptedError if the signal aborts; Error if a tensor cannot be read.
  */
 export async function verifyAgainstSource(
   stored: ModelSource,
@@ -117,7 +117,7 @@ export async function verifyAgainstSource(
   const inputPaths = [...stored.paths, ...source.paths];
   const run = (tasks: readonly Task[]) => pool.run({ ...options, inputPaths, outputs: [], tasks });
   const report = conclude(comparisons, await run(comparisons.map(({ task }) => task)), problems);
-  // Only where bytes differ it is worth reading twice: by how much is the next question.
+  // Only if bytes differ it is worth reading twice: by how much is the next question.
   const changed = report.problems.filter(({ rule }) => rule === "kept-differs")
     .map(({ layer }) => ours.tensors.get(layer)!).filter(({ dtype }) => isFloatDType(dtype));
   const numbers = await run(changed.map((tensor): Task => ({

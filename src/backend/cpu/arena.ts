@@ -13,7 +13,7 @@ export const STATICS_BYTES = 1 << 16;
  * Returns a shared WebAssembly memory of at least `bytes`, which never grows. Only address space is
  * taken at first; pages cost memory once touched.
  *
- * @throws RangeError where `bytes` is over 4 GiB, or the system refuses.
+ * @throws RangeError if `bytes` is over 4 GiB, or the system refuses.
  */
 export function createSharedMemory(bytes: number): WebAssembly.Memory {
   if (!(bytes >= 0 && bytes <= MEMORY_MAX_BYTES)) {
@@ -46,7 +46,7 @@ export class Arena {
   #top: number;
   #peak = 0;
 
-  /** @throws RangeError where the region does not lie in the memory. */
+  /** @throws RangeError if the region does not lie in the memory. */
   constructor(memory: WebAssembly.Memory, baseBytes: number, sizeBytes: number) {
     const have = memory.buffer.byteLength;
     if (!(baseBytes >= 0 && sizeBytes >= 0 && baseBytes + sizeBytes <= have)) {
@@ -107,7 +107,7 @@ export class Arena {
   /**
    * Gives back everything taken since `mark()` returned `mark`.
    *
-   * @throws RangeError where `mark` is not a height the stack has now or had before.
+   * @throws RangeError if `mark` is not a height the stack has now or had before.
    */
   release(mark: number): void {
     if (!(mark >= this.baseBytes && mark <= this.#top)) {

@@ -58,7 +58,7 @@ function searchGroup(rows: Float32Array[], s0: number, range: SearchRange): numb
   return f32(s0 * bestFactor(sums, range));
 }
 
-/** `x`, not negative, as the nearest integer where that is below 2^23, as `x + 2^23` in f32 gives it. */
+/** `x`, not negative, as the nearest integer if that is below 2^23, as `x + 2^23` in f32 gives it. */
 function toInteger(x: number): number {
   return x < 2 ** 23 ? roundHalfEven(x) : x;
 }

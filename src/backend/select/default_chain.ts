@@ -23,7 +23,7 @@ const REPEATS = 5;
 /** Rows that stay in the cache between kernels. */
 const TILE_ROWS = 8;
 
-/** Chunks that are in flight on the GPU while time is taken, where it is fast. */
+/** Chunks that are in flight on the GPU while time is taken, if it is fast. */
 const IN_FLIGHT = 8;
 
 /** A device on which one chunk takes longer is measured by that one chunk, in milliseconds. */
@@ -85,7 +85,7 @@ export function timeChainOnCpu(): ChainTime {
 /**
  * The time of a GPU, with several chunks in flight as in a conversion.
  *
- * @throws DeviceError where it fails.
+ * @throws DeviceError if it fails.
  */
 export async function timeChainOnGpu(gpu: Gpu): Promise<ChainTime> {
   const raw = bf16Weights();

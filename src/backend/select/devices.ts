@@ -22,19 +22,19 @@ export interface AdapterReport {
   readonly info: AdapterInfo;
   /** Products of packed int8 in one instruction of WGSL. */
   readonly hasPackedDot: boolean;
-  /** Every kernel; empty where the device did not open. */
+  /** Every kernel; empty if the device did not open. */
   readonly checks: readonly KernelCheck[];
-  /** Time of a chunk of the default mode in milliseconds; null where the device failed before. */
+  /** Time of a chunk of the default mode in milliseconds; null if the device failed before. */
   readonly chunkMs: number | null;
-  /** Whether that chunk's codes are those of the CPU; null where there are none. */
+  /** Whether that chunk's codes are those of the CPU; null if there are none. */
   readonly sameCodes: boolean | null;
-  /** Why the device could not be tried to the end; null where it could. */
+  /** Why the device could not be tried to the end; null if it could. */
   readonly failure: string | null;
 }
 
 /** What can compute here. */
 export interface Devices {
-  /** Time of a chunk of the default mode on one core, in milliseconds; null where WASM lacks something. */
+  /** Time of a chunk of the default mode on one core, in milliseconds; null if WASM lacks something. */
   readonly cpuChunkMs: number | null;
   readonly hasWebGpu: boolean;
   /** The first is the one that is used. */

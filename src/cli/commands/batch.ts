@@ -26,7 +26,7 @@ import type { ConvertRequest } from "../request.ts";
 import { nameFacts } from "../output_name.ts";
 import { runConversion } from "./convert.ts";
 
-/** Runs the subcommand; returns the exit code: 0, or 1 where a model failed. */
+/** Runs the subcommand; returns the exit code: 0, or 1 if a model failed. */
 export async function batchCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const events = parsed.bool("json") ? new EventWriter(context.stdout) : null;
   const log = createLog(verbosityOf(parsed), {
@@ -98,7 +98,7 @@ function planOf(parsed: Parsed, log: Log): BatchItem[] {
  */
 function conversionOf(parsed: Parsed, input: string, loras: readonly string[] | null): Parsed {
   const own = Object.fromEntries(BATCH_FLAGS.map((name) => [name, null]));
-  // What scales and dampens LoRAs is no idle flag where others of the batch have some.
+  // What scales and dampens LoRAs is no idle flag if others of the batch have some.
   const merge = loras === null
     ? {}
     : loras.length === 0

@@ -12,7 +12,7 @@ import type { CommandContext } from "../context.ts";
 export interface ConversionRequest {
   readonly options: ConvertOptions;
   readonly io: ConvertIo;
-  /** Of flags that change nothing where no GPU is taken. */
+  /** Of flags that change nothing if no GPU is taken. */
   readonly warningsOnCpu: readonly string[];
   readonly context: CommandContext;
   readonly log: Log;
@@ -24,7 +24,7 @@ export interface ConversionRequest {
 
 /** What a conversion left. */
 export interface ConversionOutcome {
-  /** The exit code: 1 where the output was written and a check that was asked for failed. */
+  /** The exit code: 1 if the output was written and a check that was asked for failed. */
   readonly code: 0 | 1;
   readonly result: ConvertResult;
 }

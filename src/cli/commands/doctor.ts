@@ -11,7 +11,7 @@ import type { Parsed } from "../parse.ts";
 /**
  * Runs the subcommand; returns the exit code, 0 whatever there is.
  *
- * @throws UsageError where something is named: it looks at the machine.
+ * @throws UsageError if something is named: it looks at the machine.
  */
 export async function doctorCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const [extra] = parsed.positionals;

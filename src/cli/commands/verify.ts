@@ -20,7 +20,7 @@ import { poolSize } from "../pool_size.ts";
 import { createProgress } from "../progress.ts";
 import { type Verified, verifiedJson, verifiedLines } from "../verify_report.ts";
 
-/** Runs the subcommand; returns the exit code: 1 where the file does not work or is not its source. */
+/** Runs the subcommand; returns the exit code: 1 if the file does not work or is not its source. */
 export async function verifyCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const { input } = filesOf(parsed);
   const thresholdDb = parsed.number("quality-threshold") ?? RUN_DEFAULTS.qualityThresholdDb;

@@ -60,7 +60,7 @@ function deviceAdvice(diagnosis: Diagnosis): Advice[] {
   ];
 }
 
-/** Why an adapter should not be used; null where nothing speaks against it. */
+/** Why an adapter should not be used; null if nothing speaks against it. */
 function faultOf({ info, checks, failure, sameCodes }: AdapterReport): string | null {
   if (failure !== null) return failure;
   const wrong = checks.filter(({ passed }) => !passed).length;
@@ -80,7 +80,7 @@ function whyCpu({ hasWebGpu, adapters, runtime }: Diagnosis): string {
 
 /**
  * Returns how many times the rate of all cores the GPU has in the default mode, if each core gave the rate
- * of one alone; null where one of them was not measured.
+ * of one alone; null if one of them was not measured.
  */
 export function speedup({ adapters, cpu, cpuChunkMs }: Diagnosis, index = 0): number | null {
   const chunkMs = adapters[index]?.chunkMs ?? null;

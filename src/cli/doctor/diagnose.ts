@@ -22,12 +22,12 @@ export interface Diagnosis {
   readonly runtime: { readonly name: string; readonly version: string };
   /** `linux x64`. */
   readonly system: string;
-  /** `model` is empty where the system does not tell. */
+  /** `model` is empty if the system does not tell. */
   readonly cpu: { readonly model: string; readonly cores: number };
-  /** Null where the runtime may not ask. */
+  /** Null if the runtime may not ask. */
   readonly memory: MemoryFacts | null;
   readonly wasm: WasmFeatures;
-  /** Milliseconds of one core for a chunk of the default mode; null where WASM lacks something. */
+  /** Milliseconds of one core for a chunk of the default mode; null if WASM lacks something. */
   readonly cpuChunkMs: number | null;
   readonly hasWebGpu: boolean;
   /** The first is the one that is used. */
@@ -66,7 +66,7 @@ function runtime(): Diagnosis["runtime"] {
 function memory(): MemoryFacts | null {
   try {
     const totalBytes = totalmem();
-    // In a container: what it may take. Where there is no limit, some systems tell a huge number.
+    // In a container: what it may take. If there is no limit, some systems tell a huge number.
     const limit = process.constrainedMemory?.() ?? 0;
     const most = limit > 0 && limit < totalBytes ? limit : totalBytes;
     return { totalBytes: most, freeBytes: Math.min(most, freemem()) };

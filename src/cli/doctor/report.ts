@@ -26,7 +26,7 @@ const VENDORS: Readonly<Record<string, string>> = {
 
 /** How a report is laid out. */
 export interface ReportLayout {
-  /** Lines are at most this wide where words allow it. */
+  /** Lines are at most this wide if words allow it. */
   readonly columns: number;
   /** Tells of every kernel, not of those that fail only. */
   readonly everyKernel?: boolean;
@@ -165,7 +165,7 @@ function vendorOf(vendor: string): string {
 function selfTestText({ checks, sameCodes }: AdapterReport): string {
   if (checks.length === 0) return "not run";
   const passed = checks.filter((check) => check.passed);
-  // By what a kernel promises: one that may round otherwise is close also where all its bits are the same.
+  // By what a kernel promises: one that may round otherwise is close also if all its bits are the same.
   const exact = passed.filter(({ isExact }) => isExact).length;
   const close = passed.length - exact;
   const rest = close === 0 ? "" : `, ${close} within their tolerance`;

@@ -39,7 +39,7 @@ export type FlagType =
   | { readonly kind: "enum"; readonly words: readonly string[] }
   /** One or more values, up to the next flag. */
   | { readonly kind: "list"; readonly place: string }
-  /** A value may follow: one of `words`, or a whole number where `digits` names it. */
+  /** A value may follow: one of `words`, or a whole number if `digits` names it. */
   | {
     readonly kind: "optional";
     readonly words: readonly string[];
@@ -59,7 +59,7 @@ export interface Flag {
   readonly option?: string;
   /** The value that counts if it is not given; absent: off, or unset. That of its option by itself. */
   readonly default?: boolean | number | string;
-  /** The default in words, where it depends on other flags or the machine. */
+  /** The default in words, if it depends on other flags or the machine. */
   readonly defaultNote?: string;
   readonly page: HelpPage;
   /** Heading on the help page. */
@@ -95,7 +95,7 @@ export function section(
   }));
 }
 
-/** Returns what help and manual say of the default; empty where the flag is off or unset. */
+/** Returns what help and manual say of the default; empty if the flag is off or unset. */
 export function defaultText({ default: value, defaultNote }: Flag): string {
   if (defaultNote !== undefined) return defaultNote;
   if (value === true) return "on";

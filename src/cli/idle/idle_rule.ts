@@ -30,7 +30,7 @@ export interface IdleFacts {
  * Returns one sentence per rule that makes something idle, and the names that they are about. The first
  * rule that makes a flag idle is the one that is reported.
  *
- * @param typed gives what was typed for a name; null where it was not.
+ * @param typed gives what was typed for a name; null if it was not.
  */
 export function idleBy(
   rules: readonly IdleRule[],

@@ -12,10 +12,10 @@ const ZERO = 127;
 const CHUNK_BYTES = 1 << 20;
 
 /**
- * Returns how many codes of tensor `name` are -127, -126, ..., 127: f64 `[255]`; null where the tensor
+ * Returns how many codes of tensor `name` are -127, -126, ..., 127: f64 `[255]`; null if the tensor
  * is not I8. Reads the tensor in chunks of 1 MiB.
  *
- * @throws FormatError where it holds -128; RangeError where the file ends early.
+ * @throws FormatError if it holds -128; RangeError if the file ends early.
  */
 export function codeHistogram(model: ModelSource, name: string): number[] | null {
   const tensor = model.tensors.find((each) => each.name === name);

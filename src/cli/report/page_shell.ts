@@ -19,7 +19,7 @@ export interface ChartData {
   /** Layers in the order of the model, one series per file; null: nothing to draw. */
   readonly layers: {
     readonly names: readonly string[];
-    /** Relative errors, one array per series; null where a file lacks the layer. */
+    /** Relative errors, one array per series; null if a file lacks the layer. */
     readonly series: readonly {
       readonly label: string;
       readonly errors: readonly (number | null)[];
@@ -70,7 +70,7 @@ export function fileName(path: string): string {
 /** A table cell: text on one line, a number, which is aligned to the right, or text that may wrap. */
 export type Cell = string | { readonly number: string } | { readonly wide: string };
 
-/** Returns a table that scrolls by itself where it does not fit. */
+/** Returns a table that scrolls by itself if it does not fit. */
 export function tableOf(
   header: readonly Cell[],
   rows: readonly { readonly cells: readonly Cell[]; readonly isLow?: boolean }[],

@@ -5,7 +5,7 @@ import type { Plan } from "../../plan/plan.ts";
 import { refuseUnmatched } from "../../plan/unmatched_patterns.ts";
 import type { ConvertIo } from "../request.ts";
 
-/** @throws UsageError where `--report-layers` matches nothing that is quantized. */
+/** @throws UsageError if `--report-layers` matches nothing that is quantized. */
 export function checkReportLayers(
   { reportLayers }: Pick<ConvertIo, "reportLayers">,
   plan: Pick<Plan, "tensors">,

@@ -59,7 +59,7 @@ function plainJson(value: unknown): string {
 /** Most options that a message names. */
 const NAMED_OPTIONS = 4;
 
-/** Returns what differs between a run of before and this one, for people; empty where nothing does. */
+/** Returns what differs between a run of before and this one, for people; empty if nothing does. */
 export function differences(before: Fingerprint, now: Fingerprint): string[] {
   const found: string[] = [];
   if (before.program !== now.program) {

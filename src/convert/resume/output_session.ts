@@ -41,7 +41,7 @@ export interface SessionOptions {
   readonly force: boolean;
   /** Go on with what an unfinished run left, and leave what can be gone on with. */
   readonly resume: boolean;
-  /** Of this run; only asked for where it is needed. */
+  /** Of this run; only asked for if it is needed. */
   readonly fingerprint: () => Fingerprint;
   /** Of this run, in their order. */
   readonly tasks: readonly Task[];
@@ -92,8 +92,8 @@ export class OutputSession {
   /**
    * Opens the output at `path`.
    *
-   * @throws UnsupportedError where it exists and `force` is not set, where another process writes it, or
-   *   where it is to be resumed and what was left was made otherwise; Error where it cannot be written.
+   * @throws UnsupportedError if it exists and `force` is not set, if another process writes it, or
+   *   if it is to be resumed and what was left was made otherwise; Error if it cannot be written.
    */
   static async open(
     path: string,

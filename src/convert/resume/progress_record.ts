@@ -48,7 +48,7 @@ export function encodeFinished({ chunks, slots, notes, written }: FinishedWork):
   return [...(notes.size > 0 ? [jsonPayload(KIND.notes, [...notes])] : []), payload];
 }
 
-/** Returns what a journal says; null where it is none of this form. */
+/** Returns what a journal says; null if it is none of this form. */
 export function decodeJournal(
   payloads: readonly Uint8Array[],
 ): { fingerprint: Fingerprint; finished: FinishedWork } | null {

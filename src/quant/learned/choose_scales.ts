@@ -44,7 +44,7 @@ export interface ScaleChoice {
   readonly limitDb: number;
 }
 
-/** Rows of the parts that a layer is tried in: whole groups, or any where there is one group. */
+/** Rows of the parts that a layer is tried in: whole groups, or any if there is one group. */
 function partRows({ rows, cols, groupRows }: Grid): number {
   const unit = groupRows === rows ? 1 : groupRows;
   return Math.min(rows, Math.max(1, Math.floor(PART_ELEMENTS / (cols * unit))) * unit);
@@ -55,7 +55,7 @@ const HISTOGRAM_FROM = 1 << 20;
 
 /**
  * Sets the scales of a layer from its weights. Returns the squared error of rounding to nearest with those
- * of least squared error; null where they are not searched, or nothing is going to be learned.
+ * of least squared error; null if they are not searched, or nothing is going to be learned.
  *
  * @param layer `scales` as in {@link ScaleChoice}, out; `spare` as long, contents used up.
  */

@@ -1,7 +1,7 @@
 /**
  * `original`: coordinate descent over the codes themselves. The documented projected gradient moves real
  * numbers and rounds them afterwards; this visits every code, on one of the two grid points around its
- * weight, and moves it to the other one where
+ * weight, and moves it to the other one if
  *
  *     loss + penalty * ‖Ŵ - W‖²,    penalty = unit * LR_DEFAULT / lr
  *

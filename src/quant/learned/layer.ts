@@ -31,7 +31,7 @@ export interface Objective {
   loss(): number;
   /** Works the loss out anew from the errors, and returns it squared. */
   measure(): number;
-  /** Moves codes of some columns to the other side of their weights where loss + penalty * cost falls. */
+  /** Moves codes of some columns to the other side of their weights if loss + penalty * cost falls. */
   descend(first: number, cols: number, penalty: number): Moves;
 }
 

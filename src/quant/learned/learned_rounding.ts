@@ -1,5 +1,5 @@
 /**
- * Learned rounding: moves codes off the nearest grid point where that lowers a loss that matters more than
+ * Learned rounding: moves codes off the nearest grid point if that lowers a loss that matters more than
  * the plain error of the weights. Every code stays on one of the two grid points around its weight, the
  * scales stay, and the error of the weights stays within a limit.
  *
@@ -52,7 +52,7 @@ export interface LearnedProblem {
   /** f32, one per group. Used up. */
   readonly scales: Float32Array;
   /**
-   * The squared error of the weights that the limit is above, where it is not that of `codes`: of rounding
+   * The squared error of the weights that the limit is above, if it is not that of `codes`: of rounding
    * to nearest with other scales.
    */
   readonly reference?: number;
@@ -114,7 +114,7 @@ export function roundForOutputs(
  * The same by `original`, codes being moved by a device that knows the moments.
  *
  * @param open told the rows, with scales in the unit that errors are in.
- * @throws DeviceError where the device fails; weights, scales and codes are unspecified then.
+ * @throws DeviceError if the device fails; weights, scales and codes are unspecified then.
  */
 export function roundForOutputsOn(
   open: (layer: Layer) => DescentDevice,

@@ -46,9 +46,9 @@ export interface LearnedOptions {
   readonly fullMatrix: boolean;
   /** How the rate changes. */
   readonly schedule: ScheduleOptions;
-  /** Stop where the loss, relative to that of rounding to nearest, falls below this. */
+  /** Stop if the loss, relative to that of rounding to nearest, falls below this. */
   readonly stopLoss: number;
-  /** Stop where the rate falls below this. */
+  /** Stop if the rate falls below this. */
   readonly stopLr: number;
   /** Stop after so many steps without an improvement. */
   readonly stopStall: number;

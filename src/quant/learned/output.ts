@@ -66,7 +66,7 @@ export class OutputLoss implements GradientObjective {
   readonly #moments: MomentBlocks;
   /** E·H, f32 `[rows, cols]`. */
   readonly #gradient: MatrixF32;
-  /** Its first moment; null where nobody asks for it. */
+  /** Its first moment; null if nobody asks for it. */
   readonly #average: Float32Array | null;
   readonly #weights: Float32Array;
   readonly #totals: Float64Array;

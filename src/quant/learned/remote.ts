@@ -7,12 +7,12 @@ import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { Allocator, LinalgContext } from "../../linalg/context.ts";
 import type { Layer, LossPlan, Moves, Objective } from "./layer.ts";
 
-/** What a device does for some rows of a layer. Both throw a DeviceError where it fails. */
+/** What a device does for some rows of a layer. Both throw a DeviceError if it fails. */
 export interface DescentDevice {
   /** Takes in all errors, f32 `[rows, cols]`. Returns the loss, squared. */
   measure(errors: Float32Array): number;
   /**
-   * Moves codes of a panel to the other side of their weights where loss + penalty * cost falls.
+   * Moves codes of a panel to the other side of their weights if loss + penalty * cost falls.
    *
    * @param panel i8 and f32 `[rows, cols]`, contiguous, changed; columns `first ..` of the layer.
    * @returns what happened, and what the loss changed by.

@@ -9,7 +9,7 @@ export interface LearnedReport {
   readonly optimizer: LearnedOptimizer;
   /** `projected`: as the leading singular directions see it; `output`: of the outputs. */
   readonly loss: "projected" | "output";
-  /** Directions that count, left and right; null where the loss is that of the outputs. */
+  /** Directions that count, left and right; null if the loss is that of the outputs. */
   readonly directions: readonly [number, number] | null;
   /** Most steps that a part of the layer took. */
   readonly steps: number;

@@ -45,7 +45,7 @@ export interface Schedule {
   /**
    * Tells what a step led to.
    *
-   * @param loss of its rounded codes, relative to rounding to nearest; infinity where they are not allowed.
+   * @param loss of its rounded codes, relative to rounding to nearest; infinity if they are not allowed.
    * @param improved whether they are the best so far.
    */
   step(loss: number, improved: boolean): void;

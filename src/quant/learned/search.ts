@@ -49,7 +49,7 @@ export interface SearchResult {
   readonly rates: readonly number[];
 }
 
-/** A search has converged where this many rounds gain less than this share of the loss. */
+/** A search has converged if this many rounds gain less than this share of the loss. */
 const IDLE_ROUNDS = 3, GAIN_MIN = 0.06;
 
 /**

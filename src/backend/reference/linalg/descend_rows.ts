@@ -5,7 +5,7 @@ import type { DescendRows } from "../../../linalg/linalg_kernels.ts";
 
 const f32 = Math.fround;
 
-/** Row by row, column by column: move the code to the other side of its weight where that pays. */
+/** Row by row, column by column: move the code to the other side of its weight if that pays. */
 export function descendRows(args: DescendRows): void {
   checkDescendRows(args);
   const { codes, errors, gradient, sums, factors, panel, offset, totals } = args;
