@@ -39,8 +39,7 @@ import { fetchBytesFor } from "../run/workers/remote_input.ts";
 import { WrongResultError } from "../run/checks/gpu_check.ts";
 import { workersWithin } from "../run/budget.ts";
 import { checkStatistics } from "./check_statistics.ts";
-import { layerErrors, nonFiniteOf, numbersOf, type TaskNumbers } from "../run/layer_statistics.ts";
-import { compensatedRows } from "../run/layer_notes.ts";
+import { nonFiniteOf } from "../run/layer_statistics.ts";
 import { LayerResults } from "./layer_results.ts";
 import { finishLayers, rewrittenBiases } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
@@ -51,7 +50,7 @@ import type { ConvertOptions } from "../plan/options.ts";
 import { explainNonFinite, planAround } from "./non_finite.ts";
 import type { Plan } from "../plan/plan.ts";
 import { prepare, type Prepared } from "./prepare.ts";
-import type { LayerResult } from "./layer_result.ts";
+import { type LayerResult, layerResult } from "./layer_result.ts";
 import { type PartRequest, type PartResult, PartRun } from "./parts/part_run.ts";
 import { planOfPart } from "./parts/split_plan.ts";
 import { type Fingerprint, fingerprintOf } from "./resume/fingerprint.ts";
@@ -222,20 +221,19 @@ async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
   const first = request.part === undefined
     ? prepared.plan
     : planOfPart(prepared.plan, work.tasks, request.part);
-  if (part !== null && finished !== null) {
-    return {
-      plan: first,
-      output: part.path,
-      files: [part.path],
-      layers: finished.layers,
-      workers,
-      gpu: null,
-      resumed: null,
-      replaced: { removed: [], left: [] },
-      part: part.result(true),
-      elapsedMs: performance.now() - started,
-    };
-  }
+  const ended = ({ layers }: Pick<ConvertResult, "layers">): ConvertResult => ({
+    plan: first,
+    output: part!.path,
+    files: [part!.path],
+    layers,
+    workers,
+    gpu: null,
+    resumed: null,
+    replaced: { removed: [], left: [] },
+    part: part!.result(true),
+    elapsedMs: performance.now() - started,
+  });
+  if (finished !== null) return ended(finished);
   await checkStatistics(prepared, prepared.plan, { pool, signal, staticActivations });
   const whole = request.options.nonfinite === "keep"
     ? await planAround(prepared, pool, { signal, tasks: work.tasks })
@@ -268,6 +266,12 @@ async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
     final,
     { plan, pool, output: written, work: finalWork },
   );
+  // Another run may have finished it before this one got the lock.
+  const meanwhile = await part?.finished({ force }) ?? null;
+  if (meanwhile !== null) {
+    session.leave({ isUseful: false });
+    return ended(meanwhile);
+  }
   let layers: LayerResult[], replaced: ReplacedShards;
   try {
     if (session.resumed !== null) {
@@ -454,27 +458,6 @@ function stagesOf(
   const { biases, outputs } = finishingBytes(prepared, tasks, { biasCorrection, measure });
   const bytes = [["weights", weights], ["biases", biases], ["outputs", outputs]] as const;
   return new Stages(bytes, onProgress);
-}
-
-function layerResult(
-  task: Task,
-  numbers: TaskNumbers,
-  said: Note | null,
-): LayerResult | null {
-  if (task.kind !== "quantize") return null;
-  const { rows, cols } = task.source;
-  const compensated = compensatedRows(task, said, numbersOf(task.kind, numbers));
-  return {
-    name: task.name,
-    shape: [rows, cols],
-    errors: layerErrors(numbers),
-    stats: numbers,
-    note: said,
-    compensated,
-    output: null,
-    bias: null,
-    learned: said?.kind === "learned" ? said.report : null,
-  };
 }
 
 function workersFor(request: ConvertRequest, prepared: Prepared, tasks: readonly Task[]): number {

@@ -1,8 +1,14 @@
 /** What a conversion reports of one layer. */
 
 import type { LearnedReport } from "../quant/learned/report.ts";
-import type { LayerErrors } from "../run/layer_statistics.ts";
-import type { CompensatedRows } from "../run/layer_notes.ts";
+import {
+  type LayerErrors,
+  layerErrors,
+  numbersOf,
+  type TaskNumbers,
+} from "../run/layer_statistics.ts";
+import type { Task } from "../run/tasks.ts";
+import { type CompensatedRows, compensatedRows } from "../run/layer_notes.ts";
 import type { Note } from "../run/note.ts";
 import type { BiasChange } from "./finish_layers.ts";
 import type { OutputErrors } from "./output_errors.ts";
@@ -27,4 +33,26 @@ export interface LayerResult {
   readonly bias: BiasChange | null;
   /** What learned rounding did; null if codes were not learned. */
   readonly learned: LearnedReport | null;
+}
+
+/** Returns what a task did with its layer; null if it quantized none. */
+export function layerResult(
+  task: Task,
+  numbers: TaskNumbers,
+  said: Note | null,
+): LayerResult | null {
+  if (task.kind !== "quantize") return null;
+  const { rows, cols } = task.source;
+  const compensated = compensatedRows(task, said, numbersOf(task.kind, numbers));
+  return {
+    name: task.name,
+    shape: [rows, cols],
+    errors: layerErrors(numbers),
+    stats: numbers,
+    note: said,
+    compensated,
+    output: null,
+    bias: null,
+    learned: said?.kind === "learned" ? said.report : null,
+  };
 }

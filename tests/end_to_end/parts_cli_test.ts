@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { FileServer } from "../support/file_server.ts";
 import { writeCalibratedModel } from "../support/calibrated_model.ts";
 import { temporaryFolder } from "../support/model_files.ts";
 import { runCli } from "../support/run_cli.ts";
@@ -89,3 +90,68 @@ Deno.test("batch --part shares the models out, each to one job", async () => {
   assert.equal(more.code, 2);
   assert.match(more.stderr, /3 models into 4 parts/);
 });
+
+Deno.test("parts read a model on a server; the command that makes one leaves out what its address keeps secret", async () => {
+  using folder = temporaryFolder();
+  const { input } = writeCalibratedModel(folder.path, { layers: 3, rows: 32 });
+  await using server = await FileServer.start({ files: folder.path });
+  const url = server.url("model.safetensors");
+  const whole = join(folder.path, "whole.safetensors"), out = join(folder.path, "out.safetensors");
+  const flags = ["--preset", "none", "--device", "cpu", "--no-progress"];
+  assert.equal((await runCli([input, whole, ...flags])).code, 0);
+  const first = await runCli([`${url}?token=SECRET`, out, ...flags, "--part", "1/2"]);
+  assert.equal(first.code, 0, first.stderr);
+  const missing = await runCli(["join", out]);
+  assert.equal(missing.code, 1);
+  assert.ok(missing.stderr.includes(`'${url}?...' ${out} --preset none`), missing.stderr);
+  assert.doesNotMatch(missing.stderr, /SECRET/);
+  // Another signature is the same file.
+  const second = await runCli([`${url}?token=OTHER`, out, ...flags, "--part", "2/2"]);
+  assert.equal(second.code, 0, second.stderr);
+  assert.equal((await runCli(["join", out])).code, 0);
+  assert(readFileSync(out).equals(readFileSync(whole)));
+});
+
+Deno.test({
+  name: "join leaves nothing behind on a disk that fills up while it writes",
+  ignore: Deno.uid() !== 0 || Deno.build.os !== "linux" || !canMount(),
+  fn: async () => {
+    using folder = temporaryFolder();
+    const disk = join(folder.path, "disk");
+    Deno.mkdirSync(disk);
+    const { input } = writeCalibratedModel(folder.path, { layers: 6, rows: 512 });
+    const out = join(folder.path, "out.safetensors"), there = join(disk, "out.safetensors");
+    const base = ["--preset", "none", "--device", "cpu", "--no-progress"];
+    for (const part of ["1/2", "2/2"]) {
+      assert.equal((await runCli([input, out, ...base, "--part", part])).code, 0);
+    }
+    const parts = readdirSync(folder.path).filter((name) => name.startsWith("out.part-"));
+    const bytes = parts.reduce((sum, name) => sum + Deno.statSync(join(folder.path, name)).size, 0);
+    // Room for the parts, and for half of what is joined of them.
+    const size = Math.ceil(bytes * 1.5 / 4096) * 4096 + 65_536;
+    mount("mount", "-t", "tmpfs", "-o", `size=${size}`, "tmpfs", disk);
+    try {
+      for (const name of parts) Deno.copyFileSync(join(folder.path, name), join(disk, name));
+      const before = readdirSync(disk).sort();
+      const { code, stderr } = await runCli(["join", there]);
+      assert.equal(code, 1, stderr);
+      assert.match(stderr, /disk|space/);
+      assert.deepEqual(readdirSync(disk).sort(), before);
+    } finally {
+      mount("umount", disk);
+    }
+  },
+});
+
+function mount(command: string, ...args: string[]): boolean {
+  return new Deno.Command(command, { args, stdout: "null", stderr: "null" }).outputSync().success;
+}
+
+/** Whether this machine lets tests mount a small file system. */
+function canMount(): boolean {
+  const folder = Deno.makeTempDirSync();
+  const isMounted = mount("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder);
+  if (isMounted) mount("umount", folder);
+  Deno.removeSync(folder);
+  return isMounted;
+}

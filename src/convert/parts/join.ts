@@ -200,7 +200,9 @@ function commandOf(
   index: number,
   force: boolean,
 ): string {
-  const words = like.command.map((word) => /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word}'`);
+  const words = like.command.map((word) =>
+    /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`
+  );
   const again = force && !words.includes("--force") ? ["--force"] : [];
   return [program, ...words, ...again, "--part", `${index}/${like.count}`].join(" ");
 }

@@ -244,3 +244,58 @@ Deno.test("convertModel() refuses two runs at once under one number", async () =
   lock.release();
   await makePart(input, output, {}, [1, 3]);
 });
+
+Deno.test("convertModel() goes on with a part that was stopped, to the bytes of one run", async () => {
+  using folder = temporaryFolder();
+  const { input, calibration } = writeCalibratedModel(folder.path, { layers: 12, rows: 96 });
+  const options = { calibrationPath: calibration };
+  const whole = await convert(input, join(folder.path, "whole.safetensors"), options);
+  const output = join(folder.path, "out.safetensors");
+  await makePart(input, output, options, [2, 2]);
+  const stop = new AbortController();
+  let done = 0;
+  await assert.rejects(
+    makePart(input, output, options, [1, 2], {
+      resume: true,
+      signal: stop.signal,
+      workers: 1,
+      times: { saveMs: 0, touchMs: 20, watchMs: 200 },
+      onLayer: () => ++done === 4 ? stop.abort() : undefined,
+    }),
+    /--resume/,
+  );
+  assert(!existsSync(join(folder.path, "out.part-1-of-2.safetensors")));
+  await assert.rejects(joined(output), /part 1 of 2 is missing/);
+  const again = await makePart(input, output, options, [1, 2], { resume: true });
+  assert(again.resumed !== null && again.resumed > 0, `resumed ${again.resumed}`);
+  await joined(output);
+  assert(readFileSync(output).equals(readFileSync(whole.output)));
+});
+
+Deno.test("convertModel() leaves a part alone that another run finished while it waited to begin", async () => {
+  using folder = temporaryFolder();
+  const { input, output, file } = await threeParts(folder.path, []);
+  const manifest = file(1).replace(/safetensors$/, "json");
+  await makePart(input, output, {}, [1, 3]);
+  const finished = readFileSync(manifest);
+  const held = `${manifest}.held`;
+  renameSync(manifest, held);
+  // It finds no finished part; the other one ends before it takes the lock, for which it reads `times`.
+  const request: ConvertRequest = {
+    input,
+    output,
+    options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" } },
+    workerUrl: WORKER_URL,
+    workers: 2,
+    measure: true,
+    part: { index: 1, count: 3, command: [] },
+    get times() {
+      if (existsSync(held)) renameSync(held, manifest);
+      return {};
+    },
+    onPlan: () => assert.fail("the part was made again"),
+  };
+  const late = await convertModel(request);
+  assert.equal(late.part!.wasFinished, true);
+  assert.deepEqual(readFileSync(manifest), finished);
+});
