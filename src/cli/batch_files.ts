@@ -24,7 +24,7 @@ export function batchFiles(parsed: Parsed): string[] {
   const pattern = parsed.string("pattern") ?? MODELS;
   if (words.length === 0 && folder === null) {
     throw new UsageError(
-      "Missing models: `quantsmith batch FILE...` or `quantsmith batch -d DIR`; --help tells more",
+      "Missing models: `quantsmith batch FILE...` or `quantsmith batch -d DIR`; see --help",
     );
   }
   const found = [

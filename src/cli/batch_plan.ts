@@ -1,4 +1,4 @@
-/** What a batch does with each of its models, found out from headers alone, before any work. */
+/** The plan of a batch: the fate of each model, from headers alone, before any work. */
 
 import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
@@ -90,7 +90,7 @@ function planOne(
     if (error instanceof AlreadyQuantizedError) {
       return { input, loras, action: "skip", reason: "it is already quantized" };
     }
-    // One bad model does not stop the others; it is told with its message, and the batch exits 1.
+    // One bad model does not stop the others; it is reported with its message, and the batch exits 1.
     if (error instanceof Error) return { input, loras, action: "fail", error };
     throw error;
   }

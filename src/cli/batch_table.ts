@@ -1,8 +1,8 @@
-/** What became of the models of a batch, as a table. */
+/** The results of a batch as a table. */
 
 import { formatBytes, formatSeconds, visible } from "./format.ts";
 
-/** What became of one model. */
+/** The result of one model. */
 export interface FileOutcome {
   readonly input: string;
   readonly outcome: "converted" | "skipped" | "failed" | "interrupted" | "not begun";

@@ -1,4 +1,4 @@
-/** What a binary was built from. Here it is null: `scripts/support/stage.ts` writes the real one. */
+/** The sources that a binary was built from. Here it is null: `scripts/support/stage.ts` writes the real one. */
 
 /** Commit and kernels of a build. */
 export interface BuildStamp {

@@ -14,7 +14,7 @@ export interface ComparedPair {
   readonly b: number | null;
 }
 
-/** What a comparison found. */
+/** Result of a comparison. */
 export interface Comparison {
   readonly a: ReportJson;
   readonly b: ReportJson;

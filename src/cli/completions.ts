@@ -19,10 +19,10 @@ const SHELLS = Object.freeze({
 
 const SUBCOMMANDS = COMMANDS.filter((name) => name !== "convert");
 
-/** What may stand first, besides a model. */
+/** Words that may come first, besides a model. */
 const FIRST_WORDS: readonly string[] = [...SUBCOMMANDS, "help"];
 
-/** What follows those subcommands that take a word. */
+/** Second words, by subcommand. */
 const SECOND_WORDS: Readonly<Record<string, readonly string[]>> = {
   presets: ["list", "show", "detect"],
   completions: Object.keys(SHELLS),

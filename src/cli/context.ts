@@ -1,4 +1,4 @@
-/** What a command gets from the process around it. */
+/** The edges of the process that a command gets. */
 
 import type { Terminal } from "./terminal.ts";
 

@@ -1,4 +1,4 @@
-/** Where a command computes: `--device`. */
+/** The device of a command: `--device`. */
 
 import {
   type AdapterLimits,
@@ -13,17 +13,17 @@ import { placementLines } from "./placement_report.ts";
 
 export { type DeviceChoice, mayHaveGpu } from "../run/workers/choose_gpu.ts";
 
-/** What a device is chosen with. */
+/** Parameters of the choice of a device. */
 export interface DeviceContext {
   readonly workerUrl: URL;
   readonly log: Log;
-  /** What it will be given. */
+  /** The memory settings that it will get. */
   readonly memory: PlacementSettings;
 }
 
 /** Keeps the GPU of one conversion for the next. Dispose it (`using`), or the process stays. */
 export class GpuKeeper implements Disposable {
-  /** What was chosen; undefined before the first time. */
+  /** The choice; undefined before the first time. */
   #gpu: GpuService | null | undefined;
 
   /** Returns what {@link chooseGpu} chose the first time; a device that has failed since is opened anew. */

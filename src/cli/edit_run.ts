@@ -1,4 +1,4 @@
-/** What `edit` and `migrate` share: the output's name, the dry run, writing with progress, the report. */
+/** The common parts of `edit` and `migrate`: the output's name, the dry run, writing with progress, the report. */
 
 import { basename, dirname, join, resolve } from "node:path";
 import { statSync } from "node:fs";
@@ -24,7 +24,7 @@ import { overallErrors } from "../run/layer_statistics.ts";
 /** Operations of the same sentence are listed by name up to this many. */
 const NAMED_PLACES = 4;
 
-/** Where a command writes, and what it is asked about that. */
+/** The files of a command and its flags about them. */
 export interface EditFiles {
   readonly input: string;
   readonly output: string;
@@ -92,7 +92,7 @@ export function operationsJson(operations: readonly Operation[]): Record<string,
   }));
 }
 
-/** What {@link writeWithProgress} needs beside the model. */
+/** Parameters of {@link writeWithProgress} beside the model. */
 export interface WriteContext {
   readonly parsed: Parsed;
   readonly context: CommandContext;

@@ -1,5 +1,5 @@
 /**
- * What every command reads from its command line: the files, and how much is said. Apart from
+ * The parts of the command line that all commands share: files and verbosity. Apart from
  * `options.ts`, so that commands that plan nothing start without what planning needs.
  */
 
@@ -12,7 +12,7 @@ import type { Parsed } from "./parse.ts";
 /** Commands that write a model. */
 const WRITING: readonly CommandName[] = ["convert", "dequantize", "calibrate", "edit", "migrate"];
 
-/** What a file that a command writes is called at its end. */
+/** Endings of the names of files that a command writes. */
 function endingsOf(parsed: Parsed): readonly string[] {
   if (parsed.command === "calibrate") return [".json", ".safetensors"];
   if (parsed.string("dry-run") === "create-template") return [".json"];

@@ -64,7 +64,7 @@ export function gpuMemoryOf(parsed: Parsed): PlacementSettings {
   });
 }
 
-/** What a variable stands for; null if it is not set. */
+/** The flag value that a variable stands for; null if it is not set. */
 function variable<Name extends Variable>(
   name: Name,
 ): (typeof VARIABLES)[Name][keyof (typeof VARIABLES)[Name]] | null {

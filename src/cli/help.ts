@@ -18,7 +18,7 @@ export interface HelpLayout {
 const MAX_COLUMNS = 100;
 const MIN_COLUMNS = 50;
 
-/** Where the help of a flag begins; longer flags get a line of their own. */
+/** Column of the help texts; longer flags get a line of their own. */
 const HELP_COLUMN = 34;
 
 /** The subcommands in the order of the help: arguments, and what they do. */
@@ -90,7 +90,7 @@ const PAGE_TITLES: Readonly<Record<HelpPage, string>> = {
   advanced: "Flags of the format, learned rounding and GPU memory",
 };
 
-/** What is said if nothing was asked for. */
+/** Printed if nothing was asked for. */
 export const SHORT_USAGE: readonly string[] = Object.freeze([
   "Usage: quantsmith SRC [DST] [flags]",
   "",

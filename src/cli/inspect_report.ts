@@ -1,4 +1,4 @@
-/** What is in a model, as lines for people. */
+/** The contents of a model as lines for people. */
 
 import type { Inspection } from "../convert/inspect.ts";
 import { formatBytes, visible } from "./format.ts";

@@ -5,14 +5,14 @@ import type { ScheduleOptions } from "../quant/learned/options.ts";
 import { flagsOfOption, SCHEDULE_OPTIONS } from "./option_flags.ts";
 import type { Parsed } from "./parse.ts";
 
-/** What belongs to one schedule. */
+/** Flags of one schedule. */
 export const SCHEDULE_FLAGS: Readonly<Record<ScheduleOptions["kind"], readonly string[]>> = {
   adaptive: Object.values(SCHEDULE_OPTIONS.adaptive),
   exponential: Object.values(SCHEDULE_OPTIONS.exponential),
   plateau: Object.values(SCHEDULE_OPTIONS.plateau),
 };
 
-/** What concerns the search. */
+/** Flags of the search. */
 export const LEARNED_FLAGS: readonly string[] = [
   ...flagsOfOption("learned"),
   "lr_schedule",

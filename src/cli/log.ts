@@ -1,4 +1,4 @@
-/** What the program says on stderr beside progress and errors, by level. */
+/** Messages on stderr beside progress and errors, by level. */
 
 /** How much is said. `MINIMAL`: warnings only. */
 export type Verbosity = "MINIMAL" | "NORMAL" | "VERBOSE" | "DEBUG";

@@ -1,4 +1,4 @@
-/** What to do with a file that was written: its folder in ComfyUI, and the node that loads it. Pure. */
+/** The next step after a conversion: the folder of the file in ComfyUI, and the node that loads it. Pure. */
 
 import { isStockFormat } from "../formats/written_format.ts";
 import type { Plan } from "../plan/plan.ts";
@@ -34,7 +34,7 @@ export function nextStep(plan: Plan, output: string): string {
   if (plan.detection.layout === "lora") return "dequantize it before you load it in ComfyUI";
   if (plan.parts.length > 1) return "ComfyUI's own nodes load one file: without --shard-size";
   const place = placeOf(plan);
-  if (place === null) return "put it where the original was: the same node loads it";
+  if (place === null) return "put it beside the original: the same node loads it";
   const isThere = output.replaceAll("\\", "/").includes(`${place.folder}/`);
   const move = isThere ? "" : `copy it to ComfyUI/${place.folder}, `;
   return `${move}load it with the node "${place.node}"`;

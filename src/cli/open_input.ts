@@ -8,17 +8,17 @@ import type { CommandContext } from "./context.ts";
 import type { Log } from "./log.ts";
 import { readVariable } from "./terminal.ts";
 
-/** Repeated requests that are told; a bad line would fill the screen. */
+/** Repeated requests that are reported; a bad line would fill the screen. */
 const TOLD_RETRIES = 5;
 
-/** What of the environment matters to servers. Without permission to read it, nothing is set. */
+/** The environment variables that matter to servers. Without permission to read it, nothing is set. */
 const VARIABLES = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT"] as const;
 
-/** What an input is opened for. */
+/** The purpose of an opened input. */
 export interface OpenFor {
   readonly context: CommandContext;
   readonly log: Pick<Log, "warn" | "verbose">;
-  /** Where the output goes: what must be kept of a download lies beside it. */
+  /** Path of the output: downloads that must be kept lie beside it. */
   readonly output?: string | null;
   /** All of it will be read more than once. */
   readonly keep?: boolean;
@@ -48,7 +48,7 @@ export async function openFor(word: string, options: OpenFor): Promise<OpenInput
       retries++;
       if (retries <= TOLD_RETRIES) log.warn(text);
       else log.verbose(text);
-      if (retries === TOLD_RETRIES) log.warn("more of these are told by --verbose VERBOSE");
+      if (retries === TOLD_RETRIES) log.warn("--verbose VERBOSE reports all of them");
     },
   });
 }

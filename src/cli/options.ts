@@ -1,5 +1,5 @@
 /**
- * From a parsed command line to the options of one conversion. What a flag alone can contradict is refused
+ * From a parsed command line to the options of one conversion. Contradictions between flags are refused
  * here; the rest is `resolveOptions`. Flags that change nothing are reported by `idle/`.
  */
 
@@ -160,7 +160,7 @@ function reportPathOf(parsed: Parsed): string | null {
 
 function reportLayersOf(parsed: Parsed): string | null {
   const source = parsed.string("report-layers");
-  // A pattern that cannot be read is told before the work.
+  // A pattern that cannot be read is refused before the work.
   if (source !== null) compileLayerPattern(source, { place: "--report-layers" });
   return source;
 }

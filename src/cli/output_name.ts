@@ -8,7 +8,7 @@ import type { Plan } from "../plan/plan.ts";
 import { isLearnedOptimizer } from "../quant/learned/options.ts";
 import { compensatedCount } from "./method_line.ts";
 
-/** What the name of an output says of its plan. */
+/** The facts of a plan that the name of its output shows. */
 export interface NameFacts {
   /** The largest rotation group; null if none rotates. */
   readonly convrotGroup: number | null;

@@ -8,7 +8,7 @@ import { existsSync } from "node:fs";
 import { win32 } from "node:path";
 import process from "node:process";
 
-/** What is known of the process. */
+/** Facts of the process. */
 export interface ProcessFacts {
   /** `process.platform`. */
   readonly platform: string;

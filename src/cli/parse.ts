@@ -1,6 +1,6 @@
 /**
  * The command line, parsed by the flag table: `--flag value`, `--flag=value`, `-` and `_` alike,
- * switches with `--no-` or `=False`, lists, optional values. What a flag means is `options.ts`.
+ * switches with `--no-` or `=False`, lists, optional values. `options.ts` gives flags their meaning.
  */
 
 import { existsSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** What goes to the GPU and what does not, as lines for people and as JSON. Pure. */
+/** The operations on the GPU and on the CPU, as lines for people and as JSON. Pure. */
 
 import { rowsOf } from "../formats/layer_shapes.ts";
 import {
@@ -85,7 +85,7 @@ function halfText({ settings, kinds }: PlacementRules, kind: OperationKind): str
   const { half, leastHalf } = kinds[kind];
   if (settings.halfWidth === "off") return "in f32";
   if (settings.halfWidth === "on") return `in ${half}`;
-  return `in ${half} from ${leastHalf.elements} elements on where f32 would not fit`;
+  return `in ${half} from ${leastHalf.elements} elements on if f32 would not fit`;
 }
 
 /** Returns the rules as `--json` has them in the event `start`; null for no limit. */

@@ -18,7 +18,7 @@ export interface ProgressView {
   stop(): void;
 }
 
-/** What a progress line says. */
+/** The facts of a progress line. */
 export interface ProgressFacts {
   readonly percent: number;
   readonly done: string;

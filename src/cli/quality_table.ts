@@ -6,7 +6,7 @@ import { type LayerErrors, overallErrors } from "../run/layer_statistics.ts";
 import { type OutputErrors, overallOutput, worstFirst } from "../convert/output_errors.ts";
 import type { MeasuredOn } from "../calibration/layer_inputs.ts";
 
-/** What the table says of a layer. */
+/** The facts of a layer that the table shows. */
 export interface MeasuredLayer {
   readonly name: string;
   readonly errors: LayerErrors;

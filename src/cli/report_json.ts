@@ -1,4 +1,4 @@
-/** What a method did with a layer, for programs. */
+/** The work of a method on a layer, for programs. */
 
 import type { LayerResult } from "../convert/convert.ts";
 import { type CompensatedRows, describeNote } from "../run/layer_notes.ts";

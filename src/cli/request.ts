@@ -6,7 +6,7 @@ import type { PlacementSettings } from "../run/gpu_placement.ts";
 import type { DeviceChoice } from "./device.ts";
 import type { Verbosity } from "./log.ts";
 
-/** What a conversion is asked beside its options: files, checks, how it runs and reports. */
+/** The request of a conversion beside its options: files, checks, how it runs and reports. */
 export interface ConvertIo {
   readonly input: string;
   /** Every other file that is read: LoRAs, calibration data, a layer config, a template. */
@@ -17,7 +17,7 @@ export interface ConvertIo {
   readonly resume: boolean;
   /** The part of the model that is done; null: all of it. */
   readonly part: Part | null;
-  /** What to say of a part that nobody asked for; null: nothing. */
+  /** Message about a part that was not asked for; null: none. */
   readonly partNote: string | null;
   readonly dryRun: null | "analyze" | "full" | "create-template";
   readonly json: boolean;

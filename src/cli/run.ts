@@ -11,7 +11,7 @@ import { versionLine } from "./version.ts";
 
 export type { CommandContext } from "./context.ts";
 
-/** What only the root module knows. */
+/** Facts that only the root module knows. */
 export interface RunEnvironment {
   /** URL of `src/run/workers/worker.ts`. */
   readonly workerUrl: URL;
@@ -35,7 +35,7 @@ const INTERRUPTED = 130;
 
 /**
  * Runs the command that `args` ask for and returns the exit code: 0 done, 1 failed, 2 usage,
- * 130 interrupted. Errors are told on stderr in one line each; nothing is thrown.
+ * 130 interrupted. Errors are reported on stderr in one line each; nothing is thrown.
  *
  * @param args the arguments without program and script.
  */
@@ -218,7 +218,7 @@ function report(
   }
 }
 
-/** Tells a program that reads stdout why the run failed. */
+/** Reports to a program that reads stdout why the run failed. */
 async function reportEvent(error: unknown, { stdout }: Terminal): Promise<void> {
   const { EventWriter } = await import("./events.ts");
   const { name, message } = error instanceof Error ? error : new Error(String(error));

@@ -10,7 +10,7 @@ import { DeviceError } from "../core/errors.ts";
 import { hasWebGpu } from "../backend/select/devices.ts";
 import type { Parsed } from "./parse.ts";
 
-/** What a run in Deno needs. */
+/** Parameters of a run in Deno. */
 export interface DenoRun {
   /** The arguments of the program. */
   readonly args: readonly string[];
@@ -53,7 +53,7 @@ export async function runInDeno({ args, program, stderr }: DenoRun): Promise<num
   const child = spawn("deno", ["run", "-A", "--quiet", ...settings, program, ...args], {
     stdio: "inherit",
   });
-  // Ctrl-C reaches both processes by itself, other signals one.
+  // Ctrl-C reaches both processes, other signals only one.
   const pass = () => child.kill("SIGTERM");
   process.on("SIGTERM", pass);
   try {

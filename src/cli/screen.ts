@@ -37,7 +37,7 @@ export function screenLines(line: string, { columns, color }: ScreenLayout): str
   return color ? [painted(lines[0]!), ...lines.slice(1)] : lines;
 }
 
-/** What of a line stays together at its start, and how far the lines that follow are indented. */
+/** The start of a line that stays together, and the indentation of the lines that follow. */
 function hanging(line: string): { readonly start: string; readonly indent: number } {
   const titled = /^ *\S+ {2,}(?=\S)/.exec(line)?.[0] ?? "";
   if (titled !== "" && titled.length <= MAX_INDENT) return { start: titled, indent: titled.length };

@@ -16,7 +16,7 @@ const CLEAR_LINE = "\r\u001b[K";
 /** How long a full pipe is given before the next attempt. */
 const RETRY_MS = 2;
 
-/** What of a process a command may use. */
+/** The parts of a process that a command may use. */
 export interface Terminal {
   /** Writes results: lines, or JSON. Control characters are spelled out. Needs no `this`. */
   readonly stdout: (lines: string) => void;

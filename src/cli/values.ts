@@ -8,13 +8,13 @@ import type { Flag, FlagType } from "./flags/flag.ts";
 /** A value of a flag. Sizes are numbers of bytes. */
 export type FlagValue = boolean | number | string | readonly string[];
 
-/** Where a value is taken from. */
+/** The source of a value. */
 export interface ValuePlace {
   /** The flag as it was typed, for messages. */
   readonly typed: string;
   /** `--no-x`. */
   readonly negated: boolean;
-  /** What follows `=`, or null. */
+  /** Text after `=`, or null. */
   readonly inline: string | null;
   /** The words after the flag. */
   readonly rest: readonly string[];

@@ -41,7 +41,7 @@ export const GRADES: Readonly<Record<Measure, readonly (readonly [Grade, number]
   w8a8: [["near-lossless", 0.02], ["good", 0.07], ["fair", 0.12]],
 };
 
-/** What each measure is called. */
+/** Names of the measures for people. */
 export const MEASURE_NAMES: Readonly<Record<Measure, string>> = {
   weights: "weight error",
   w8a16: "output error",

@@ -7,7 +7,7 @@ import type { ModelSource } from "../safetensors/model_source.ts";
 import { openModel } from "../safetensors/reader.ts";
 import type { CommandContext } from "./context.ts";
 
-/** What the check found. */
+/** Result of the check. */
 export interface OutputCheck {
   readonly loads: boolean;
   readonly matches: boolean;

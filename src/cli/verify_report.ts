@@ -1,4 +1,4 @@
-/** What `verify` found, as lines for people and as JSON. */
+/** The result of `verify` as lines for people and as JSON. */
 
 import { type ErrorsJson, errorsJson } from "./errors_json.ts";
 import { type OutputErrors, overallOutput } from "../convert/output_errors.ts";
@@ -70,7 +70,7 @@ export function verifiedLines(verified: Verified, options: { thresholdDb: number
   return lines;
 }
 
-/** Problems of one rule and effect are told together, with the layers they concern. */
+/** Problems of one rule and effect are listed together, with their layers. */
 function problemLines(problems: readonly Problem[]): string[] {
   const groups = new Map<string, Problem[]>();
   for (const problem of problems) {
@@ -85,8 +85,8 @@ function problemLines(problems: readonly Problem[]): string[] {
     return [
       "",
       `  ${severity}: ${rule}`,
-      ...(layers === "" ? [] : [`    where   ${layers}`]),
-      `    what    ${detail}`,
+      ...(layers === "" ? [] : [`    layers  ${layers}`]),
+      `    detail  ${detail}`,
       `    effect  ${effect}`,
       ...(hint === undefined ? [] : [`    note    ${hint}`]),
     ].map(visible);

@@ -1,4 +1,4 @@
-/** What `--version` prints. */
+/** The output of `--version`. */
 
 import { VERSION } from "../core/version.ts";
 import { BUILD, type BuildStamp } from "./build_stamp.ts";

@@ -64,7 +64,7 @@ const WRAPPER = "layer_patterns";
 export interface LayerConfigPattern {
   /** Which layers it is for. */
   readonly pattern: LayerPattern;
-  /** What they are to be. */
+  /** Their settings. */
   readonly override: LayerOverride;
 }
 

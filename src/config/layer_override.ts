@@ -1,4 +1,4 @@
-/** What one layer is to be instead of what the command line says for all. */
+/** Settings of one layer that differ from the command line's. */
 
 import type { WeightOutput } from "../quant/scheme.ts";
 
@@ -13,7 +13,7 @@ export interface LayerOverride {
   /** Keep the layer in its source dtype; the other settings then count for nothing. */
   readonly skip: boolean;
   /**
-   * What its weights become, also if a preset keeps the layer. null: kept or not as without the
+   * The format of its weights, also if a preset keeps the layer. null: kept or not as without the
    * override.
    */
   readonly output: WeightOutput | null;
@@ -35,7 +35,7 @@ export interface LayerOverride {
   readonly fullPrecisionMatrixMult: boolean | null;
   /** Keep the layer if its shape does not suit the scaling. */
   readonly heur: boolean | null;
-  /** Who says so, for the plan: `layer config "blocks\\.0"`, `--custom-layers`, `--fallback`. */
+  /** Origin of the override, for the plan: `layer config "blocks\\.0"`, `--custom-layers`, `--fallback`. */
   readonly origin: string;
 }
 

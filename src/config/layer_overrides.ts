@@ -25,7 +25,7 @@ export interface LayerFlags {
   readonly customSimple: boolean;
   /** Keep those that the settings do not fit. */
   readonly customHeur: boolean;
-  /** What layers become that would be kept otherwise. */
+  /** Fallback of layers that would be kept otherwise. */
   readonly fallback: WeightOutput | null;
   /** Edge of their blocks. */
   readonly fallbackBlockSize: number | null;
@@ -144,13 +144,13 @@ export interface UnusedLayerPattern extends UnusedPattern {
   readonly place: string;
 }
 
-/** What {@link layerOverrides} draws from. */
+/** Sources of {@link layerOverrides}. */
 export interface OverrideSources {
   /** The layer config; null without one. */
   readonly config: LayerConfig | null;
   /** `--fullmatch`: the patterns of the config match whole names. */
   readonly fullmatch: boolean;
-  /** What the flags say of layers. */
+  /** Settings of the flags. */
   readonly flags: LayerFlagOverrides;
 }
 

@@ -53,7 +53,7 @@ export function compileLayerPattern(
     test: (layer, { fullmatch = false } = {}) => {
       const matches = fullmatch ? match : find;
       const name = `${layer}.weight`;
-      // What is found in a name is found in a longer one too, unless it looks at the end.
+      // A match in a name is a match in a longer name too, unless it looks at the end.
       return matches(name) || ((fullmatch || looksAtEnd) && matches(layer));
     },
   };

@@ -7,7 +7,7 @@ import { patternOfName } from "./layer_pattern.ts";
 export interface TemplateLayer {
   /** The layer's name, without `.weight`. */
   readonly name: string;
-  /** What is planned for it; `{skip: true}` if it is kept. */
+  /** Its planned settings; `{skip: true}` if it is kept. */
   readonly entry: LayerEntry;
 }
 

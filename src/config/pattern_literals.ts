@@ -1,5 +1,5 @@
 /**
- * What a regular expression says literally. Two uses: of two patterns that match a layer, the one
+ * The literal text in a regular expression. Two uses: of two patterns that match a layer, the one
  * that spells out more of it is meant more specifically; and a name without the texts that a pattern
  * requires cannot match, which is far cheaper to find out than by matching.
  *
@@ -15,7 +15,7 @@ export interface PatternLiterals {
   readonly longest: number;
   /** Every match contains, of each of these lists, one text at least. None is empty. */
   readonly required: readonly (readonly string[])[];
-  /** What the pattern spells out, dots as they are, if it is literal all through; else null. */
+  /** The name that the pattern spells out, dots as they are, if it is literal all through; else null. */
   readonly exact: string | null;
 }
 
@@ -30,7 +30,7 @@ export function patternLiterals(pattern: string): PatternLiterals {
 /** Most texts of one list: `(1|2|3)` makes three of what stands around it. */
 const MAX_TEXTS = 64;
 
-/** What is known of a part of a pattern. */
+/** Known facts about a part of a pattern. */
 interface PartLiterals extends PatternLiterals {
   /** All texts that it matches; null where they are not known, or too many. */
   readonly words: readonly string[] | null;
@@ -212,7 +212,7 @@ class Texts {
     return true;
   }
 
-  /** What follows is not adjacent. */
+  /** The next part is not adjacent. */
   end(): void {
     if (this.#open.every((text) => text !== "")) this.lists.push(this.#open);
     this.#open = [""];

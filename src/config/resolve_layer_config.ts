@@ -21,7 +21,7 @@ export interface UnusedPattern {
   readonly nearest: string | null;
 }
 
-/** What a layer config says of a model's layers. */
+/** A layer config, resolved for the layers of a model. */
 export interface ResolvedLayerConfig {
   /** By layer that a pattern matches. */
   readonly overrides: ReadonlyMap<string, LayerOverride>;

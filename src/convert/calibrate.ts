@@ -21,7 +21,7 @@ import type { OptionNames } from "../plan/option_names.ts";
 import { type GivenOptions, resolveOptions } from "../plan/resolve_options.ts";
 import { prepare } from "./prepare.ts";
 
-/** What is to be calibrated. */
+/** Parameters of a calibration. */
 export interface CalibrateRequest {
   readonly input: string | ModelSource;
   /** Ends with `.json` or `.safetensors`. */
@@ -40,7 +40,7 @@ export interface CalibrateRequest {
   readonly signal?: AbortSignal;
 }
 
-/** What was written. */
+/** Result of a calibration. */
 export interface CalibrateResult {
   readonly layers: number;
   /** How many have the directions of the LoRA. */

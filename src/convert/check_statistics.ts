@@ -13,7 +13,7 @@ import { elementBytes, type ScanTask } from "../run/tasks.ts";
 import type { PoolRun, WorkerPool } from "../run/workers/worker_pool.ts";
 import { nonFiniteOf } from "../run/layer_statistics.ts";
 
-/** What a file has of a layer, by the name it has there. */
+/** Fields of a layer in a file, by their names there. */
 interface Named {
   readonly name: string;
   readonly field: string;

@@ -107,18 +107,18 @@ export interface ConvertRequest {
   readonly keepsJournal?: boolean;
   /** How often what is finished is taken down. */
   readonly times?: SessionTimes;
-  /** What the program calls itself, with its build. Default: the version. */
+  /** Name of the program, with its build. Default: the version. */
   readonly program?: string;
 }
 
-/** What is about to be done. */
+/** The conversion that is about to run. */
 export interface ConvertStart {
   readonly plan: Plan;
   /** Path of the file that will be written; of the index, if there are shards. */
   readonly output: string;
   /** Things a user should know, one sentence each. */
   readonly notes: readonly string[];
-  /** What became of the LoRAs, in the order they are merged. */
+  /** Reports of the LoRAs, in the order they are merged. */
   readonly loras: readonly LoraReport[];
   readonly workers: number;
   /** Name of the GPU that takes part; null: none does. */
@@ -127,9 +127,9 @@ export interface ConvertStart {
   readonly resumed: number | null;
 }
 
-/** What a conversion did. */
+/** Result of a conversion. */
 export interface ConvertResult {
-  /** What was decided before the work. */
+  /** The plan that it followed. */
   readonly plan: Plan;
   /** Path of the file that was written; of the index, if there are shards. */
   readonly output: string;
@@ -139,11 +139,11 @@ export interface ConvertResult {
   readonly layers: readonly LayerResult[];
   /** How many workers shared the work. */
   readonly workers: number;
-  /** What a GPU did; null: none took part. */
+  /** The part of a GPU in it; null: none took part. */
   readonly gpu: GpuShare | null;
   /** Share of the work that an unfinished run had finished, 0..1; null: none was gone on with. */
   readonly resumed: number | null;
-  /** What became of the shards of an output that was replaced. */
+  /** Shards of an output that was replaced. */
   readonly replaced: ReplacedShards;
   /** Which part this was; null: all of the model. */
   readonly part: PartResult | null;

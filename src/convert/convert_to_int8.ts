@@ -46,8 +46,8 @@ export interface ConvertToInt8Options extends GivenOptions {
   /** Parallel workers. Default: one per core, at most 8. */
   readonly workers?: number | undefined;
   /**
-   * Where to compute. `auto`: on a real GPU if there is one and the runtime has WebGPU; `gpu`: on any
-   * adapter, and a DeviceError if there is none. What a GPU that fails had to do, the CPU does; see
+   * Device to compute on. `auto`: on a real GPU if there is one and the runtime has WebGPU; `gpu`: on any
+   * adapter, and a DeviceError if there is none. If a GPU fails, the CPU does its work; see
    * `gpu` of the result. Default: `cpu`.
    */
   readonly device?: DeviceChoice | undefined;
@@ -85,7 +85,7 @@ const placement = v.strictObject({
   hadamardStorage: v.optional(oneOf("bf16", "f16")),
 }, "an object of the settings of GPU memory is needed");
 
-/** What {@link convertToInt8} takes beside the options of a conversion. */
+/** Options of {@link convertToInt8} beside those of a conversion. */
 const RUN_ENTRIES = {
   input: path,
   outputPath,

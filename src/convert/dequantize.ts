@@ -1,6 +1,6 @@
 /**
  * Turns a quantized model back into a plain float file: scales applied, rotations undone, markers and
- * scales gone, everything else byte for byte. What rounding took is not brought back.
+ * scales gone, everything else byte for byte. The loss of rounding stays.
  */
 
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
@@ -28,7 +28,7 @@ import {
 import type { Task } from "../run/tasks.ts";
 import { NonFiniteError, type Progress, type WorkerPool } from "../run/workers/worker_pool.ts";
 
-/** What restored weights are written as. */
+/** Dtype of the restored weights. */
 export type DequantizeDType = "F32" | "BF16" | "F16";
 
 /** A dequantization before any value is read. */
@@ -60,7 +60,7 @@ export interface DequantizeRequest {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** What a dequantization did. */
+/** Result of a dequantization. */
 export interface DequantizeResult {
   readonly output: string;
   readonly dtype: DequantizeDType;

@@ -1,5 +1,5 @@
 /**
- * What is done for quantized layers once their codes are in the file: biases are corrected, scales of
+ * The last steps for quantized layers, once their codes are in the file: biases are corrected, scales of
  * static activations written, and the errors of outputs measured, of what the file then holds. Codes and
  * scales are read back from it by the rules that loaders go by.
  */
@@ -35,7 +35,7 @@ import type { CorrectBiasTask, InputScaleTask, MeasureTask, Task } from "../run/
 import { type MatrixSource, runsInInt8 } from "../formats/matrix_source.ts";
 import type { PoolRun, WorkerPool } from "../run/workers/worker_pool.ts";
 
-/** What became of the bias of a layer. */
+/** Change of the bias of a layer. */
 export interface BiasChange {
   /** Name of the bias. */
   readonly name: string;
@@ -47,13 +47,13 @@ export interface BiasChange {
   readonly before: number;
 }
 
-/** What {@link finishLayers} finds, by name of the weight. */
+/** Results of {@link finishLayers}, by name of the weight. */
 export interface Finished {
   readonly outputs: ReadonlyMap<string, OutputErrors>;
   readonly biases: ReadonlyMap<string, BiasChange>;
 }
 
-/** What is to be done, and with what. */
+/** The work, and the data for it. */
 export interface FinishRequest {
   readonly plan: Plan;
   readonly pool: WorkerPool;
@@ -63,7 +63,7 @@ export interface FinishRequest {
   /** Whether outputs are measured. */
   readonly measure: boolean;
   readonly signal: AbortSignal | undefined;
-  /** What the two steps report their progress to. */
+  /** Progress of the two steps goes there. */
   readonly stages: Pick<Stages<"biases" | "outputs">, "of">;
 }
 
@@ -102,7 +102,7 @@ export async function finishLayers(prepared: Prepared, request: FinishRequest): 
   return { outputs, biases };
 }
 
-/** What became of a bias by the sums of its tasks: one, or one per expert of a bank. */
+/** Returns the change of a bias from the sums of its tasks: one, or one per expert of a bank. */
 function biasChange(
   parts: readonly { readonly task: CorrectBiasTask; readonly numbers: TaskNumbers }[],
 ): BiasChange {
@@ -180,13 +180,13 @@ interface FiledBias {
 /** A quantized layer in the file, or one expert of a bank. */
 interface FiledLayer {
   readonly source: SourceTensor;
-  /** What the data calls its inputs. */
+  /** Name of its inputs in the data. */
   readonly inputsName: string;
   readonly reference: MatrixSource;
   readonly stored: MatrixSource;
   readonly bias: FiledBias | null;
   readonly output: ModelSource;
-  /** Where to write a tensor of `output`. */
+  /** Place of a tensor of `output`. */
   readonly addressOf: (tensor: SourceTensor) => number;
 }
 
@@ -218,7 +218,7 @@ function layersOf(prepared: Prepared, { plan, outputs }: FinishRequest): FiledLa
       addressOf,
     };
     if (prepared.byExpert.has(source.name)) return expertsOf(prepared, whole);
-    // What is known of a bank as a whole is known of no expert: their biases stay.
+    // Data of a bank as a whole is no data of an expert: their biases stay.
     return [source.shape.length === 3 ? { ...whole, bias: null } : whole];
   });
 }

@@ -1,4 +1,4 @@
-/** What finishing a conversion will take, told from its tasks before anything is written. */
+/** Needs of finishing a conversion, computed from its tasks before anything is written. */
 
 import type { Calibration } from "../calibration/calibration.ts";
 import { statisticsName } from "../calibration/expert_statistics.ts";
@@ -48,7 +48,7 @@ export function finishingBytes(
   return sums;
 }
 
-/** What the data calls the inputs of the layer, or of the expert, of a task. */
+/** Name in the data of the inputs of the layer, or of the expert, of a task. */
 function inputsNameOf({ fields }: Calibration, { name, expert }: QuantizeTask): string {
   return statisticsName(fields, name.replace(/\.weight$/, ""), expert?.index);
 }

@@ -1,4 +1,4 @@
-/** What is in a model, from its header and the bytes of its markers: the data behind `inspect`. */
+/** Contents of a model, from its header and the bytes of its markers: the data behind `inspect`. */
 
 import type { SourceTensor } from "../core/tensor.ts";
 import { detect } from "../presets/detect.ts";
@@ -17,9 +17,9 @@ import {
 } from "../formats/quant_layers.ts";
 import { decodeLayer, logicalModel } from "../formats/stored_matrix.ts";
 
-/** What is in a model. */
+/** Contents of a model. */
 export interface Inspection {
-  /** What the user named. */
+  /** The path as the user named it. */
   readonly path: string;
   readonly files: readonly string[];
   readonly fileBytes: number;
@@ -35,7 +35,7 @@ export interface Inspection {
   readonly quantized: Readonly<Record<string, number>>;
   /** Number of rotated layers per group size. */
   readonly convrotGroups: Readonly<Record<string, number>>;
-  /** What is wrong with markers and quantized layers, as sentences. */
+  /** Problems of markers and quantized layers, as sentences. */
   readonly markerProblems: readonly string[];
   readonly metadata: Readonly<Record<string, string>>;
   readonly detection: Detection;

@@ -1,4 +1,4 @@
-/** What a conversion reports of one layer. */
+/** The report of a conversion on one layer. */
 
 import type { LearnedReport } from "../quant/learned/report.ts";
 import {
@@ -13,7 +13,7 @@ import type { Note } from "../run/note.ts";
 import type { BiasChange } from "./finish_layers.ts";
 import type { OutputErrors } from "./output_errors.ts";
 
-/** What became of one quantized layer. */
+/** Result of one quantized layer. */
 export interface LayerResult {
   /** Name of the weight. */
   readonly name: string;
@@ -23,15 +23,15 @@ export interface LayerResult {
   readonly errors: LayerErrors;
   /** The numbers behind them. */
   readonly stats: Float64Array;
-  /** What the method did: damping, or why it fell back; null for rounding to nearest. */
+  /** Note of the method: damping, or why it fell back; null for rounding to nearest. */
   readonly note: Note | null;
   /** How many of its rows the method was of no use for; null if no errors were compensated. */
   readonly compensated: CompensatedRows | null;
   /** Errors of its outputs; null if they were not measured. */
   readonly output: OutputErrors | null;
-  /** What became of its bias; null if nothing real is known of its inputs, or it has none. */
+  /** Change of its bias; null if nothing real is known of its inputs, or it has none. */
   readonly bias: BiasChange | null;
-  /** What learned rounding did; null if codes were not learned. */
+  /** Report of learned rounding; null if codes were not learned. */
   readonly learned: LearnedReport | null;
 }
 

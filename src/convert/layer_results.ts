@@ -55,7 +55,7 @@ function mergeExperts(experts: readonly LayerResult[]): LayerResult {
   };
 }
 
-/** What the method did with most of a bank, and with how many of its experts. */
+/** Note of the method for most of a bank, and the number of its experts. */
 function mergeNotes(notes: readonly (Note | null)[]): Note | null {
   const compensated = notes.filter((note): note is CompensatedNote => note?.kind === "compensated");
   const [first] = compensated;

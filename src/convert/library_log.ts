@@ -1,4 +1,4 @@
-/** What the library reports of a conversion while it works: nothing, until a program asks for it. */
+/** Messages of the library during a conversion: nothing, until a program asks for it. */
 
 import { checkOptions, oneOf } from "../plan/option_schema.ts";
 

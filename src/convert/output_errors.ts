@@ -14,7 +14,7 @@ export interface OutputErrors {
   readonly w8a16: number;
   /** Inputs quantized per row to int8 as the runtime does; null if there are no inputs. */
   readonly w8a8: number | null;
-  /** What they were measured with. */
+  /** The inputs that they were measured with. */
   readonly on: MeasuredOn;
   /** How many inputs; null if it was a Hessian. */
   readonly rows: number | null;
@@ -40,7 +40,7 @@ export interface OverallOutput {
   readonly w8a8: number | null;
   /** How many layers were measured. */
   readonly layers: number;
-  /** What they were measured with, if it was the same for all. */
+  /** The inputs that they were measured with, if they are the same for all. */
   readonly on: MeasuredOn | "mixed";
 }
 

@@ -51,17 +51,17 @@ export interface Prepared {
   readonly plan: Plan;
   /** How the values of a tensor are read. */
   matrixOf(source: SourceTensor): MatrixSource;
-  /** What the errors of a layer are compensated by; null if there is nothing. */
+  /** The statistic by which errors of a layer are compensated; null if there is none; null if there is nothing. */
   compensationOf: CompensationOf;
   /** Names of the banks whose experts have calibration data of their own. */
   readonly byExpert: ReadonlySet<string>;
-  /** What is known of the inputs of the layers; null: nothing was given. */
+  /** Known inputs of the layers; null: nothing was given. */
   readonly calibration: Calibration | null;
-  /** Where its files are among those of the run, and how rows are shared out. */
+  /** Place of its files among those of the run, and the split of its rows. */
   readonly inputsOptions: InputsOptions;
   /** Bytes of tensors that are written instead of what the plan says of them, by name. */
   readonly replaced: ReadonlyMap<string, Uint8Array>;
-  /** What became of the LoRAs, in the order they are merged. */
+  /** Reports of the LoRAs, in the order they are merged. */
   readonly loras: readonly LoraReport[];
   /** The files a run reads: those of the model, then those of the calibration. */
   readonly inputPaths: readonly InputPath[];
@@ -310,7 +310,7 @@ function widenedNotes({ tensors }: Plan, merged: ReadonlySet<string> = new Set()
   ];
 }
 
-/** What stock ComfyUI could not do with the result, by the list that `verify` judges by. */
+/** Problems that stock ComfyUI has with the result, by the list that `verify` uses. */
 function unusableNotes(model: ModelSource, tensors: readonly TensorInfo[], plan: Plan): string[] {
   const shard = unusableFiles(model.paths.map(nameOfInput));
   const found = shard?.rule === "lone-shard" ? [shard] : [];

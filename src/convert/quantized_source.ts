@@ -1,4 +1,4 @@
-/** What of the input is quantized already: refused, or read as the weights it stands for (`--requantize`). */
+/** Quantized layers of the input: refused, or read as the weights it stands for (`--requantize`). */
 
 import { AlreadyQuantizedError, UnsupportedError } from "../core/errors.ts";
 import type { TensorInfo } from "../core/tensor.ts";

@@ -24,11 +24,11 @@ import { SMOOTH_FACTORS } from "../formats/int8_layer.ts";
 import { magnitudesOf } from "./smoothing_maxima.ts";
 import type { PoolRun, WorkerPool } from "../run/workers/worker_pool.ts";
 
-/** What SmoothQuant does to a model. */
+/** Changes of SmoothQuant to a model. */
 export interface Smoothing {
-  /** What the columns of weights are multiplied by, and their inputs divided: f32 `[K]` by weight name. */
+  /** Factors of the columns of weights, by which their inputs are divided: f32 `[K]` by weight name. */
   readonly columns: ReadonlyMap<string, Float32Array>;
-  /** What rows of weights are multiplied by: f32 `[N]` by weight name. */
+  /** Factors of the rows of weights: f32 `[N]` by weight name. */
   readonly rows: ReadonlyMap<string, Float32Array>;
   /** New bytes of whole tensors: norms, factors that are stored. */
   readonly replaced: ReadonlyMap<string, Uint8Array>;

@@ -1,5 +1,5 @@
 /**
- * What a file says of its quantized layers, at both places: the `comfy_quant` tensors and the header's
+ * The statements of a file about its quantized layers, in both places: the `comfy_quant` tensors and the header's
  * `_quantization_metadata`. Pure.
  */
 

@@ -22,12 +22,12 @@ import { type LayerObject, sameObject, writeMarker } from "./layer_objects.ts";
 import type { Operation } from "./operation.ts";
 import { exactScales, repeatedScales } from "./scale_values.ts";
 
-/** What becomes of one layer. */
+/** Migration of one layer. */
 export interface LayerMigration {
   readonly layer: QuantizedLayer;
   /** Empty: it is as it should be. */
   readonly operations: readonly Operation[];
-  /** What the marker says afterwards; null: it is left alone. */
+  /** Its new marker; null: it is left alone. */
   readonly object: LayerObject | null;
   /** How its stored values are read, if they are rounded once more; else null. */
   readonly matrix: MatrixSource | null;
@@ -38,7 +38,7 @@ export interface Refusal {
   readonly layer: string;
   /** Id of the rule, as `verify` names it. */
   readonly rule: string;
-  /** What is in the way, as a sentence without its period. */
+  /** The obstacle, as a sentence without its period. */
   readonly why: string;
 }
 

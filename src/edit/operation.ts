@@ -44,7 +44,7 @@ export type Change =
 export type Operation = Change & {
   /** The layer or tensor that is changed, for people; empty for the file as a whole. */
   readonly place: string;
-  /** What is done to it, as a sentence without its period. */
+  /** The change, as a sentence without its period. */
   readonly detail: string;
 };
 

@@ -1,5 +1,5 @@
 /**
- * What an edit changes: keys of the layers' objects, tensors, and which of the two places that tell of
+ * The changes of an edit: keys of the layers' objects, tensors, and which of the two places that list
  * quantized layers is made anew from the other. Pure but for the markers, which the caller reads.
  */
 
@@ -25,7 +25,7 @@ import {
 } from "./layer_objects.ts";
 import type { Operation } from "./operation.ts";
 
-/** What is to be edited. */
+/** Parameters of an edit. */
 export interface EditOptions {
   /** Keys of the layers' objects, names of tensors, or `.part`: that tensor of every selected layer. */
   readonly removeKeys: readonly string[];
@@ -52,7 +52,7 @@ export interface EditPlan {
   readonly notes: readonly string[];
 }
 
-/** What `--remove-keys` names, told apart. */
+/** Names of `--remove-keys`, by kind. */
 interface Removals {
   readonly keys: readonly string[];
   readonly tensors: ReadonlySet<string>;
@@ -170,7 +170,7 @@ function readRemovals(
   return { keys, tensors };
 }
 
-/** What a layer's two objects become. */
+/** Returns the new objects of a layer. */
 function editLayer(
   source: ModelSource,
   { layer, ...before }: LayerObjects,
@@ -212,7 +212,7 @@ function editKeys(object: LayerObject, { removeKeys, addKeys }: EditOptions): La
   return Object.fromEntries(members);
 }
 
-/** What changed, as `full_precision_matrix_mult: true added, group_size removed`. */
+/** Returns the changes, as `full_precision_matrix_mult: true added, group_size removed`. */
 function differences(before: LayerObject | null, after: LayerObject): string {
   if (before === null) return "marker written";
   const show = (key: string, value: unknown) => `${key}: ${JSON.stringify(value)}`;

@@ -1,5 +1,5 @@
 /**
- * What makes a file of another tool loadable by stock ComfyUI, without the original weights: exactly
+ * The changes that make a file of another tool loadable by stock ComfyUI, without the original weights: exactly
  * if its values can be stated in the one format that loads, by rounding them once more if not.
  * Pure but for markers and scales, which the caller reads.
  */
@@ -18,7 +18,7 @@ import { applyOperations, type EditedModel, editedSource, type Operation } from 
 
 /** A migration before anything is written. */
 export interface MigrationPlan {
-  /** What is written; its operations are empty if the file needs nothing. */
+  /** The model to write; its operations are empty if the file needs nothing. */
   readonly edited: EditedModel;
   /** How the weights that are rounded once more are read, by name. */
   readonly requantized: ReadonlyMap<string, MatrixSource>;
@@ -138,7 +138,7 @@ function refuse(source: ModelSource, refusals: readonly Refusal[]): void {
   );
 }
 
-/** What is taken for granted if nothing says it. */
+/** Assumptions if nothing says otherwise. */
 function assumptions(changed: readonly LayerMigration[]): string[] {
   const count = changed.filter(({ layer }) => layer.marker === null && layer.markerName === null)
     .length;

@@ -31,7 +31,7 @@ export interface WriteRequest {
 export interface RequantizedLayer {
   readonly name: string;
   readonly shape: readonly number[];
-  /** What the second rounding adds: errors against the values that were stored before. */
+  /** Errors that the second rounding adds: errors against the values that were stored before. */
   readonly errors: LayerErrors;
   /** The numbers behind them. */
   readonly stats: Float64Array;

@@ -39,7 +39,7 @@ export interface WeightMatrix {
   readonly name?: string;
 }
 
-/** What is known of the inputs of a layer, as numbers or as a loader's tensor. At most one of them is given: the best there is. */
+/** Known inputs of a layer, as numbers or as a loader's tensor. At most one of them is given: the best there is. */
 export interface LayerInputData {
   /** Inputs, f32 `[T, cols]`, one per row. */
   readonly activations?: Float32Array | Tensor | null;
@@ -63,11 +63,11 @@ export interface ConvertedWeight {
   readonly grid: Grid;
   /** The space that the codes are in: what `quipInt8Matmul` has to know. */
   readonly space: CodeSpace;
-  /** What the codes stand for, f32 `[rows, cols]` in original space. */
+  /** Dequantized values, f32 `[rows, cols]` in original space. */
   readonly dequantized: Float32Array;
   /** Errors of `dequantized` against the weight. */
   readonly errors: LayerErrors;
-  /** What the method did: damping, or why it fell back; null for rounding to nearest. */
+  /** Note of the method: damping, or why it fell back; null for rounding to nearest. */
   readonly note: string | null;
   /** How many rows it was of no use for; null if no errors were compensated. */
   readonly compensated: CompensatedRows | null;

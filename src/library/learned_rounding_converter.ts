@@ -40,7 +40,7 @@ const OWN = {
 
 /** A rounded weight. */
 export interface LearnedResult extends ConvertedWeight {
-  /** What learned rounding did. */
+  /** Report of learned rounding. */
   readonly report: LearnedReport;
 }
 

@@ -12,7 +12,7 @@ import { NAMED_FORMATS } from "../formats/written_format.ts";
 import type { Scaling } from "../quant/scheme.ts";
 import { rotateRows, weightDequant, weightQuant } from "./int8.ts";
 
-/** What a layout stores of a weight `[rows, cols]`. */
+/** Stored form of a weight `[rows, cols]`. */
 export interface QuantizedParts {
   /** Codes, row-major. */
   readonly codes: Int8Array;

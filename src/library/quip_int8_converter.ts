@@ -46,7 +46,7 @@ const OWN = { blockSize, convrot, actOrder, turbo, segments };
  * const converter = new QuIPInt8Converter({ storeTransformed: true, seed: 7 });
  * const { codes, scale, grid, space, dequantized } = converter.convert({ data, rows, cols });
  * assert.deepEqual([codes.length, scale.length, dequantized.length], [64 * 128, 64, rows * cols]);
- * // What the layer computes, on int8 inputs.
+ * // The output of the layer, on int8 inputs.
  * const x = new Float32Array(cols).fill(1);
  * const y = quipInt8Matmul(x, { codes, scales: scale, grid, space });
  * const exact = data.subarray(0, cols).reduce((sum, w) => sum + w, 0);

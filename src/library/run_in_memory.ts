@@ -26,16 +26,16 @@ import { isTeamTask, type QuantizeTask } from "../run/tasks.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import { type OwnMemory, withOwnMemory } from "./own_memory.ts";
 
-/** What became of a layer. */
+/** Result of a layer. */
 export interface InMemoryResult {
   /** The output, as the task placed codes and scales in it. */
   readonly output: Uint8Array<ArrayBuffer>;
   readonly errors: LayerErrors;
-  /** What the method did; null for rounding to nearest. */
+  /** Note of the method; null for rounding to nearest. */
   readonly note: string | null;
   /** How many rows it was of no use for; null if no errors were compensated. */
   readonly compensated: CompensatedRows | null;
-  /** What learned rounding did; null if codes were not learned. */
+  /** Report of learned rounding; null if codes were not learned. */
   readonly learned: LearnedReport | null;
 }
 

@@ -1,4 +1,4 @@
-/** What a plan does with expert banks, in sentences that people should read before the work. */
+/** Notes on the expert banks of a plan, to be read before the work. */
 
 import { looksLikeBank } from "../presets/banks.ts";
 import type { Plan, PlannedTensor } from "./plan.ts";

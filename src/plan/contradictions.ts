@@ -52,7 +52,7 @@ function refuseWithTransform(
   }
 }
 
-/** What a format of stock ComfyUI that is no INT8 cannot be written with. */
+/** Options that other formats than INT8 cannot be combined with. */
 function refuseWithGrid(options: ConvertOptions, names: OptionNames): void {
   const { output, target, scaling, convrot, comfyQuant, quip, method } = options;
   const format = names("output", output);

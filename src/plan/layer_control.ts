@@ -24,7 +24,7 @@ export interface LayerSettings {
   readonly mode: Mode;
 }
 
-/** What becomes of one tensor, before its shape has a say. */
+/** Fate of one tensor, before its shape has a say. */
 export interface LayerFate extends LayerSettings {
   readonly action: "quantize" | "cast" | "keep" | "remove";
   readonly reason: string;

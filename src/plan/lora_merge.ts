@@ -20,7 +20,7 @@ export interface LoraMerge {
   /** Names of the tensors that change. */
   readonly names: ReadonlySet<string>;
   readonly reports: readonly LoraReport[];
-  /** What of the LoRAs has no place in the model. */
+  /** Parts of the LoRAs without a place in the model. */
   readonly notes: readonly string[];
   /** Returns the changes of a tensor, in order; reads them the first time. */
   deltasOf(name: string): readonly LoraDelta[];

@@ -9,13 +9,13 @@ import { formatFor, gridWriterFor, gridWriterOf, writerOf } from "../formats/wri
 import { isGridOutput, type Scaling, type Scheme } from "../quant/scheme.ts";
 import { type ConvertOptions, CTQ_DEFAULTS } from "./options.ts";
 
-/** What the options mean before a shape is known. */
+/** The mode before a shape is known. */
 export interface Mode {
   readonly scaling: "tensor" | "row" | "block" | "group";
   readonly blockSize: number;
   /** The seed of the random signs if codes are stored transformed; null: they are not. */
   readonly transformSeed: number | null;
-  /** What compensates errors if there is calibration data; or learned rounding, with data or without. */
+  /** The method that compensates errors if there is calibration data; or learned rounding, with data or without; or learned rounding, with data or without. */
   readonly method: "gptq" | "quip" | LearnedOptimizer;
   readonly learned: NonNullable<Scheme["learned"]>;
   /** Wanted rotation; `off` if the mode has none. */
@@ -172,7 +172,7 @@ function gridScheme(
 /** Rows of a chunk are put on a grid as a whole. */
 const GRID_COLS_MAX = 1 << 18;
 
-/** What is stored of a weight on the grid of its format; null: it is INT8. */
+/** Tensors of a weight on the grid of its format; null: it is INT8. */
 export function layoutOfGrid(
   { format, levels, convrotGroupSize: rotation }: Scheme,
   size: { readonly rows: number; readonly cols: number; linearDtype: AskedGrid["linearDtype"] },

@@ -1,5 +1,5 @@
 /**
- * What every option of a conversion may be, in one schema for all doors, and the function that checks
+ * The values that every option of a conversion may have, in one schema for all doors, and the function that checks
  * a set of options by it. Options that contradict one another are `contradictions.ts`.
  */
 
@@ -93,7 +93,7 @@ export const LEARNED_ENTRIES = {
   errorLimitDb: v.optional(number(0, 100)),
 };
 
-/** What `quip` stores; see `QuipOptions`. */
+/** Output of `quip`; see `QuipOptions`; see `QuipOptions`. */
 export const QUIP_ENTRIES = {
   storeTransformed: v.optional(yesOrNo),
   requantScheme: v.optional(v.nullable(oneOf("tensor", "block"))),
@@ -193,7 +193,7 @@ export const OPTION_ENTRIES = {
   shardBytes: v.optional(v.nullable(whole(1))),
 };
 
-/** What the documents, or the command line, call an option that has another name here. */
+/** Names in the documents, or on the command line, of options that have another name here. */
 const OTHER_NAMES: Readonly<Record<string, string>> = {
   inputfile: "input",
   outputfile: "outputPath",

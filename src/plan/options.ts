@@ -1,5 +1,5 @@
 /**
- * What a conversion is asked to do, and the defaults. Every door (command line, library, single weights)
+ * The options of a conversion, and their defaults. Every door (command line, library, single weights)
  * gets its options from `resolveOptions`, which fills in what stands here.
  */
 
@@ -14,7 +14,7 @@ import type { NamePattern, PresetChoice, Tier } from "../presets/preset.ts";
 
 export type { PresetChoice, Tier };
 
-/** What the method `quip` stores, and how. */
+/** Output of the method `quip`. */
 export interface QuipOptions {
   /** Store the codes of the transformed weight, which needs a loader of its own. */
   readonly storeTransformed: boolean;
@@ -57,7 +57,7 @@ export interface ConvertOptions {
   readonly output: WeightOutput;
   /** Columns that share a scale in `w4a8` and `w6a8`. */
   readonly groupSize: number;
-  /** What `w4a4` multiplies activations in. */
+  /** Dtype in which `w4a4` multiplies activations. */
   readonly linearDtype: "int4" | "int8";
   /** Weights that share a scale; null: what the target defaults to. */
   readonly scaling: "tensor" | "row" | "block" | null;
@@ -73,7 +73,7 @@ export interface ConvertOptions {
   readonly learned: LearnedOptions;
   /** Of what is random in them, a whole number from 0 on. */
   readonly seed: number;
-  /** What `quip` stores. */
+  /** Output of `quip`. */
   readonly quip: QuipOptions;
   /** Cut the columns of large layers when errors are compensated; null: never. */
   readonly segments: Segments | null;
@@ -107,11 +107,11 @@ export interface ConvertOptions {
   readonly normalizeScales: boolean;
   /** Layers that it is found in are kept. */
   readonly excludeLayers: RegExp | NamePattern | null;
-  /** What single layers are to be instead: layer config, custom layers, fallback; null: nothing. */
+  /** Overrides of single layers: layer config, custom layers, fallback; null: nothing. */
   readonly layers: OverrideSources | null;
   /** LoRAs that are merged into the model before everything else; null: none. */
   readonly merge: LoraMergeOptions | null;
-  /** What NaN, infinity or overflow does. */
+  /** Reaction to NaN, infinity or overflow. */
   readonly nonfinite: "error" | "keep";
   /** Which layers are kept. */
   readonly preset: PresetChoice;
@@ -173,7 +173,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   shardBytes: null,
 });
 
-/** What `--target ctq` does if nothing else is asked: the defaults of the documents. */
+/** Defaults of `--target ctq` if nothing else is asked: the defaults of the documents. */
 export const CTQ_DEFAULTS = Object.freeze(
   { method: "original", scaling: "block", preset: { kind: "none" } } as const,
 );
@@ -199,11 +199,11 @@ export const RUN_DEFAULTS = Object.freeze({
   maxWorkers: 8,
   /** Synthetic inputs per layer of `calibrate`. */
   calibrationSamples: 256,
-  /** What `dequantize` writes. */
+  /** Dtype that `dequantize` writes. */
   outputDtype: "BF16" as "BF16" | "F16" | "F32",
   /** Which files of a folder `batch` takes. */
   batchPattern: "*.safetensors",
-  /** Where the command line computes. */
+  /** Device of the command line. */
   device: "auto" as "auto" | "cpu" | "gpu",
   /** How much is said on stderr. */
   verbosity: "NORMAL",

@@ -25,14 +25,14 @@ import type { ConvertOptions } from "./options.ts";
 import { SMOOTH_FACTORS } from "../formats/int8_layer.ts";
 import { SEGMENT_ELEMENTS } from "./segment_elements.ts";
 
-/** What happens to an input tensor. */
+/** Action on an input tensor. */
 export type Action = "quantize" | "keep" | "cast" | "remove";
 
 /** One input tensor and its fate. */
 export interface PlannedTensor {
   /** The tensor of the input. */
   readonly source: SourceTensor;
-  /** What becomes of it. */
+  /** The action. */
   readonly action: Action;
   /** Why, in a few words. */
   readonly reason: string;
@@ -40,7 +40,7 @@ export interface PlannedTensor {
   readonly scheme: Scheme | null;
 }
 
-/** What an output tensor is filled with. */
+/** Content of an output tensor. */
 export type Content =
   | { readonly kind: "copy"; readonly source: SourceTensor }
   | { readonly kind: "cast"; readonly source: SourceTensor; readonly dtype: "F16" | "BF16" | "F32" }
@@ -52,7 +52,7 @@ export type Content =
 
 /** An output tensor in its place; `offsetBytes` is an address that counts through all files. */
 export interface PlannedOutput extends PlacedTensor {
-  /** What its bytes are made from. */
+  /** Origin of its bytes. */
   readonly content: Content;
 }
 
@@ -74,7 +74,7 @@ export interface PlanTotals {
 
 /** Everything that is decided before a value is read. */
 export interface Plan {
-  /** What the model was taken for. */
+  /** Result of the detection of the model. */
   readonly detection: Detection;
   /** Whose file is written. */
   readonly target: ConvertOptions["target"];
@@ -90,11 +90,11 @@ export interface Plan {
   readonly fallbacks: readonly string[];
   /** Layers that the mode does not fit and `--heur` keeps, and why. */
   readonly misfits: readonly string[];
-  /** What was asked for of the rule that chooses the layers. */
+  /** Request for the rule that chooses the layers. */
   readonly choice: RuleChoice;
 }
 
-/** What {@link makePlan} decides by. */
+/** Input of {@link makePlan}. */
 export interface PlanInput {
   readonly model: ModelSource;
   readonly detection: Detection;
@@ -269,7 +269,7 @@ function planRest(
 ): PlannedTensor {
   const { name, shape } = source;
   if (!requantized?.weights.has(name)) {
-    // What is kept for its NaN is kept as it is.
+    // A tensor that is kept for its NaN stays as it is.
     const isMerged = merged?.has(name) === true && !keepNonFinite?.has(name);
     return isMerged ? planMerged(wanted, source, reason) : planKeep(wanted, source, reason);
   }
@@ -298,7 +298,7 @@ function planMerged(wanted: Wanted, source: SourceTensor, reason: string): Plann
   return { source, action: "cast", reason, scheme: null };
 }
 
-/** What the documented layout of transformed codes has beside them. */
+/** Tensors of the documented layout beside transformed codes. */
 function planTransform(
   add: (info: TensorInfo, content: Content) => void,
   base: string,

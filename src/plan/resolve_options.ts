@@ -32,7 +32,7 @@ import {
 /** `T` with every property optional, and allowed to be undefined. */
 export type Loose<T> = { readonly [K in keyof T]?: T[K] | undefined };
 
-/** What may be asked for: {@link ConvertOptions} in part, and shorter ways to say some of them. */
+/** Options as callers give them: {@link ConvertOptions} in part, and shorter ways to say some of them. */
 export interface GivenOptions extends
   Loose<
     Omit<
@@ -45,7 +45,7 @@ export interface GivenOptions extends
   readonly scaling?: ConvertOptions["scaling"] | "axis" | undefined;
   /** How `original`, `adamw` and `radam` learn, in part. */
   readonly learned?: GivenLearnedOptions | undefined;
-  /** What `quip` stores, in part. */
+  /** Options of `quip`, in part. */
   readonly quip?: Loose<QuipOptions> | undefined;
   /** How the columns of large layers are cut, in part; null: they are not. */
   readonly segments?: Loose<Segments> | null | undefined;
@@ -58,7 +58,7 @@ export interface GivenOptions extends
   readonly excludeLayers?: ConvertOptions["excludeLayers"] | string | undefined;
   /** Which layers are kept: a choice, or a name as `--preset` takes it. */
   readonly preset?: ConvertOptions["preset"] | string | undefined;
-  /** What `loadLayerConfig` returned. */
+  /** The result of `loadLayerConfig`. */
   readonly layerConfig?: LayerConfig | null | undefined;
   /** The patterns of the layer config match whole names. */
   readonly fullmatch?: boolean | undefined;

@@ -57,7 +57,7 @@ export class Redirects {
 
 function next(from: string, location: string | null): string {
   const to = location === null ? null : URL.parse(location, from);
-  if (to === null) throw new RedirectError("the server redirects, and does not say where to");
+  if (to === null) throw new RedirectError("the server redirects without a target");
   const isSecure = to.protocol === "https:" ||
     (to.protocol === "http:" && from.startsWith("http:"));
   if (!isSecure) {

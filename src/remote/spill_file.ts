@@ -74,7 +74,7 @@ export class SpillFile implements Disposable {
       const reason = text.includes("ENOSPC") ? "the disk is full" : text;
       throw new Error(
         `Cannot ${verb} ${JSON.stringify(this.path)}: ${reason}; values that are read more than ` +
-          "once are kept there: download the model first, or write the output where there is room",
+          "once are kept there: download the model first, or write the output to a disk with room",
         { cause },
       );
     }

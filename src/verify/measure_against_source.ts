@@ -52,7 +52,7 @@ export async function measureAgainstSource(
         stored: storedMatrix(stored, after, null),
       };
     const { inputs } = found;
-    // What the file was fitted to is not known here.
+    // The data that the file was fitted to is not known here.
     const on = found.on === "calibration rows" ? "given rows" : found.on;
     return [{ on, task: { kind: "measure", name, reference, stored: own, bias, inputs } }];
   });

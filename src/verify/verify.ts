@@ -30,7 +30,7 @@ export interface VerifyOptions {
   readonly onProgress?: ((progress: Progress) => void) | undefined;
 }
 
-/** What was found in a file. */
+/** Result of the check. */
 export interface VerifyReport {
   /** Whether stock ComfyUI loads it and computes with it what it means. */
   readonly loads: boolean;

@@ -42,7 +42,7 @@ export function modelProblems(source: ModelSource, layers: readonly QuantizedLay
   return problems;
 }
 
-/** What becomes of codes `[E, N, K]`: a bank that the family's loader knows, or a tensor that is read raw. */
+/** Use of codes `[E, N, K]`: a bank that the family's loader knows, or a tensor that is read raw. */
 function bankProblems(
   tensor: SourceTensor,
   { layer, convrotGroupSize }: Pick<QuantizedLayer, "layer" | "convrotGroupSize">,

@@ -45,7 +45,7 @@ export interface ComparedLayer {
   readonly output?: OutputErrors | null;
 }
 
-/** What the comparison found. */
+/** Result of the comparison. */
 export interface SourceReport {
   /** Whether nothing but the rounding of quantized and cast tensors differs. */
   readonly matches: boolean;
@@ -300,7 +300,7 @@ export const BIAS_DIFFERS = "bias-differs";
 function biasProblem({ name }: SourceTensor): Problem {
   return {
     ...problem(name, BIAS_DIFFERS, {
-      effect: "loads; outputs are shifted, toward those of the source where the bias was corrected",
+      effect: "loads; outputs are shifted, toward those of the source if the bias was corrected",
       detail: "it is not the source's: bias correction explains that, and `--calibration-data` " +
         "measures what it does",
     }),

@@ -21,7 +21,7 @@ Deno.test("placementLines() tells for each operation how large it may be, and by
     "gpu: Hadamard transforms up to 33554432 elements (the buffers of Some GPU)",
     "gpu: Hessians up to 22360 columns (--streaming-mode balanced)",
     "gpu: GPTQ and LDLQ up to 4096 columns (--stream-ldlq-threshold); " +
-    "in f16 from 1000000 elements on where f32 would not fit",
+    "in f16 from 1000000 elements on if f32 would not fit",
   ]);
   const free = { ...DEFAULT_PLACEMENT, hasLimits: false, halfWidth: "on" as const };
   assert.deepEqual(placementLines(placementRules(free, ADAPTER)).slice(1), [

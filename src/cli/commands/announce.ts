@@ -1,4 +1,4 @@
-/** What a conversion says before its work: device, model, method, plan, and what the user should know. */
+/** The lines before a conversion: device, model, method, plan, and what the user should know. */
 
 import { isStockFormat } from "../../formats/written_format.ts";
 import type { ConvertStart } from "../../convert/convert.ts";
@@ -69,10 +69,10 @@ function deviceLine({ gpu, workers }: ConvertStart): string {
   return gpu === null ? `device: cpu (${shared})` : `device: gpu, ${gpu} (${shared} on the CPU)`;
 }
 
-/** Where it goes on, and where it will be. */
+/** The output, and how much of it an interrupted run had finished. */
 function outputLines({ output, plan, resumed }: ConvertStart, { io }: Request): string[] {
   const shards = plan.parts.length > 1 ? ` (${plan.parts.length} shards)` : "";
-  const begins = io.resume && resumed === null ? ["resume: nothing to go on with, starting"] : [];
+  const begins = io.resume && resumed === null ? ["resume: no unfinished run found, starting"] : [];
   return [
     `output: ${output}${shards}`,
     ...begins,
@@ -80,7 +80,7 @@ function outputLines({ output, plan, resumed }: ConvertStart, { io }: Request): 
   ];
 }
 
-/** What stock ComfyUI will not load, said loudly before it is written. */
+/** Warnings about formats that stock ComfyUI does not load. */
 function targetWarnings(plan: Plan, options: ConvertOptions): string[] {
   const formats = new Set(plan.tensors.flatMap(({ scheme }) => scheme?.format ?? []));
   const warnings: string[] = [];

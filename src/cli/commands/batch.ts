@@ -1,6 +1,6 @@
 /**
  * `quantsmith batch FILE... | -d DIR`: many models, one after the other, with one pool of workers. One
- * that fails does not stop the others; the exit code tells that one did.
+ * that fails does not stop the others; the exit code shows that one did.
  */
 
 import { statSync } from "node:fs";
@@ -64,7 +64,7 @@ function planOf(parsed: Parsed, log: Log): BatchItem[] {
       `Cannot write to --output-dir ${JSON.stringify(outputDir)}: no such folder`,
     );
   }
-  // Contradictions are told before what is wrong with single files.
+  // Contradictions are reported before problems of single files.
   const check = toConvertRequest(conversionOf(parsed, "model.safetensors", null));
   const all = batchFiles(parsed);
   const { part, partNote } = partOf(parsed);
@@ -98,7 +98,7 @@ function planOf(parsed: Parsed, log: Log): BatchItem[] {
  */
 function conversionOf(parsed: Parsed, input: string, loras: readonly string[] | null): Parsed {
   const own = Object.fromEntries(BATCH_FLAGS.map((name) => [name, null]));
-  // What scales and dampens LoRAs is no idle flag if others of the batch have some.
+  // Flags that scale and dampen LoRAs are not idle if other models of the batch have some.
   const merge = loras === null
     ? {}
     : loras.length === 0

@@ -1,4 +1,4 @@
-/** What a conversion says and writes after its work: report, quality, verification, and the exit code. */
+/** The end of a conversion: report, quality, verification, and the exit code. */
 
 import type { ConvertResult, GpuShare } from "../../convert/convert.ts";
 import { fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
@@ -116,7 +116,7 @@ export async function conclude(
   return io.strict && low.length > 0 ? 1 : 0;
 }
 
-/** What became of the shards of an output that had the name before. */
+/** Lines about the shards of an output that was replaced. */
 function replacedLines({ replaced: { removed, left } }: ConvertResult): string[] {
   const shards = (names: readonly string[]) =>
     names.length === 1

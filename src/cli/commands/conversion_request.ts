@@ -8,7 +8,7 @@ import type { ConvertIo } from "../options.ts";
 import type { GpuKeeper } from "../device.ts";
 import type { CommandContext } from "../context.ts";
 
-/** What every part of the command needs. */
+/** Parameters that all parts of the command share. */
 export interface ConversionRequest {
   readonly options: ConvertOptions;
   readonly io: ConvertIo;
@@ -22,7 +22,7 @@ export interface ConversionRequest {
   readonly gpus?: GpuKeeper;
 }
 
-/** What a conversion left. */
+/** Result of a conversion. */
 export interface ConversionOutcome {
   /** The exit code: 1 if the output was written and a check that was asked for failed. */
   readonly code: 0 | 1;

@@ -95,7 +95,7 @@ function templateLayers(plan: Plan): TemplateLayer[] {
       name,
       entry: {
         format: "int8" as const,
-        // What only --optimizer quip stores has no name in a layer config: its flags say it.
+        // Layouts of --optimizer quip have no name in a layer config, only flags.
         ...(scaling.kind === "group" ? {} : { scaling_mode: scaling.kind }),
         ...(scaling.kind === "block" ? { block_size: scaling.blockSize } : {}),
         convrot: convrotGroupSize ?? "off" as const,
@@ -161,7 +161,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
         checkReportLayers(io, start.plan);
         announce(start, request);
         const onCpu = rules === null ? [] : operationsOnCpu(rules, start.plan);
-        // Who asks for the GPU wants to know what it does not do.
+        // A user who asks for the GPU wants to know what stays on the CPU.
         const say = io.device === "gpu" ? log.info : log.verbose;
         for (const line of operationLines(onCpu)) say(line);
         for (const tensor of planJson(start.plan)["tensors"] as Record<string, unknown>[]) {

@@ -19,7 +19,7 @@ import { createLog } from "../log.ts";
 import { openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
 
-/** How many new problems are told. */
+/** Number of new problems that are listed. */
 const LISTED_PROBLEMS = 8;
 
 /** Runs the command; returns the exit code. */
@@ -88,7 +88,7 @@ function idleFlags(parsed: Parsed): string[] {
   return [`${idle.map((name) => `--${name}`).join(", ")} ${verb} no effect with --edit-quant`];
 }
 
-/** What stock ComfyUI would stumble over that it did not before. */
+/** New problems that the edited file gives stock ComfyUI. */
 function newProblems(edited: EditedModel, readBytes: ReadBytes): Problem[] {
   const problemsOf = (source: ModelSource, read: ReadBytes) =>
     headerProblems(source, findQuantizedLayers(source, read), read);

@@ -18,7 +18,7 @@ const DEFAULT_WORKERS = 8;
 /** Arena of a worker in the default mode at most, in bytes (docs/architecture.md). */
 const ARENA_BYTES = 14e6;
 
-/** What methods with calibration data need beside: 8 K² bytes for K = 16384, in bytes. */
+/** Memory that methods with calibration data need besides: 8 K² bytes for K = 16384, in bytes. */
 const LARGE_HESSIAN_BYTES = 8 * 16384 ** 2;
 
 /** Below this share of the CPU's rate a GPU is not worth its trouble; measurements vary. */

@@ -1,4 +1,4 @@
-/** What this machine has to compute with, as plain data. */
+/** The devices of this machine, as plain data. */
 
 import { availableParallelism, cpus, freemem, totalmem } from "node:os";
 import process from "node:process";
@@ -13,16 +13,16 @@ import { mayHaveGpu } from "../device.ts";
 /** Memory in bytes. */
 export interface MemoryFacts {
   readonly totalBytes: number;
-  /** What programs can get without others being thrown out. */
+  /** Memory that programs can get without swapping. */
   readonly freeBytes: number;
 }
 
-/** What `doctor` finds. */
+/** The findings of `doctor`. */
 export interface Diagnosis {
   readonly runtime: { readonly name: string; readonly version: string };
   /** `linux x64`. */
   readonly system: string;
-  /** `model` is empty if the system does not tell. */
+  /** `model` is empty if the system does not report it. */
   readonly cpu: { readonly model: string; readonly cores: number };
   /** Null if the runtime may not ask. */
   readonly memory: MemoryFacts | null;
@@ -32,7 +32,7 @@ export interface Diagnosis {
   readonly hasWebGpu: boolean;
   /** The first is the one that is used. */
   readonly adapters: readonly AdapterReport[];
-  /** What `--device auto` takes. */
+  /** The device that `--device auto` takes. */
   readonly auto: "cpu" | "gpu";
 }
 
@@ -66,12 +66,12 @@ function runtime(): Diagnosis["runtime"] {
 function memory(): MemoryFacts | null {
   try {
     const totalBytes = totalmem();
-    // In a container: what it may take. If there is no limit, some systems tell a huge number.
+    // The limit of a container. Without a limit, some systems report a huge number.
     const limit = process.constrainedMemory?.() ?? 0;
     const most = limit > 0 && limit < totalBytes ? limit : totalBytes;
     return { totalBytes: most, freeBytes: Math.min(most, freemem()) };
   } catch (error) {
-    // Deno tells of memory to those with the permission only.
+    // Deno reports memory only with the permission.
     if (error instanceof Error && error.name === "NotCapable") return null;
     throw error;
   }

@@ -1,4 +1,4 @@
-/** What `doctor` found, as lines for people and as JSON. Pure. */
+/** The findings of `doctor` as lines for people and as JSON. Pure. */
 
 import type { AdapterReport, KernelCheck } from "../../backend/select/devices.ts";
 import { formatBytes, visible } from "../format.ts";
@@ -12,7 +12,7 @@ const CHUNK_BYTES = 2 ** 21;
 
 const TITLE_COLUMNS = 13, INDENT = 4, MAX_COLUMNS = 100, MIN_COLUMNS = 40;
 
-/** What drivers call vendors: their number at PCI, or at Khronos. */
+/** Names of vendors by the number that drivers report: their number at PCI, or at Khronos. */
 const VENDORS: Readonly<Record<string, string>> = {
   "4098": "AMD",
   "4318": "NVIDIA",
@@ -28,7 +28,7 @@ const VENDORS: Readonly<Record<string, string>> = {
 export interface ReportLayout {
   /** Lines are at most this wide if words allow it. */
   readonly columns: number;
-  /** Tells of every kernel, not of those that fail only. */
+  /** List every kernel, not only those that fail. */
   readonly everyKernel?: boolean;
 }
 
@@ -80,7 +80,7 @@ function machineRows(diagnosis: Diagnosis): [string, string][] {
     [
       "memory",
       memory === null
-        ? "not known: Deno tells it with --allow-sys=systemMemoryInfo"
+        ? "not known: Deno reports it with --allow-sys=systemMemoryInfo"
         : `${formatBytes(memory.totalBytes)}, ${formatBytes(memory.freeBytes)} free`,
     ],
     [
@@ -143,7 +143,7 @@ function adapterRows(
       `${formatBytes(limits.maxBufferSize)} per buffer, ` +
       `${formatBytes(limits.maxStorageBufferBindingSize)} of it at once; workgroups of ` +
       `${limits.maxComputeInvocationsPerWorkgroup} with ` +
-      `${limits.maxComputeWorkgroupStorageSize / 1024} KiB; WebGPU does not tell free memory`,
+      `${limits.maxComputeWorkgroupStorageSize / 1024} KiB; WebGPU does not report free memory`,
     ],
     ["self-test", selfTestText(adapter)],
     ...adapter.checks.filter(({ passed }) => !passed)
@@ -159,7 +159,7 @@ function kernelLine({ kernel, passed, detail }: KernelCheck, width: number): str
 }
 
 function vendorOf(vendor: string): string {
-  return VENDORS[vendor] ?? (vendor === "" ? "not told" : vendor);
+  return VENDORS[vendor] ?? (vendor === "" ? "not reported" : vendor);
 }
 
 function selfTestText({ checks, sameCodes }: AdapterReport): string {

@@ -44,7 +44,7 @@ export type FlagType =
     readonly kind: "optional";
     readonly words: readonly string[];
     readonly digits?: string;
-    /** What the flag means alone. */
+    /** Its meaning without a value. */
     readonly alone: string;
   };
 
@@ -57,7 +57,7 @@ export interface Flag {
   readonly type: FlagType;
   /** The option of a conversion that it sets, as `DEFAULT_CONVERT_OPTIONS` nests it: `quip.seed`. */
   readonly option?: string;
-  /** The value that counts if it is not given; absent: off, or unset. That of its option by itself. */
+  /** The value that counts if it is not given; absent: off, or unset. Taken from its option. */
   readonly default?: boolean | number | string;
   /** The default in words, if it depends on other flags or the machine. */
   readonly defaultNote?: string;

@@ -69,7 +69,7 @@ export function completedForms(flag: Flag): string[] {
   return [...typedForms(flag), name.startsWith("no-") ? `--${name.slice(3)}` : `--no-${name}`];
 }
 
-/** What would write one file for all models of a batch, or edits a file instead of converting it. */
+/** Flags that a batch refuses: they write one file for all models, or edit instead of converting. */
 const ONE_FILE_FLAGS: readonly string[] = [
   "input",
   "output",

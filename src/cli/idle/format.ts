@@ -2,7 +2,7 @@
 
 import type { IdleFacts, IdleRule } from "./idle_rule.ts";
 
-/** What only matters to quantized tensors. */
+/** Flags that matter to quantized tensors only. */
 const INT8_FLAGS = [
   "scaling_mode",
   "block_size",

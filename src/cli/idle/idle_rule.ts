@@ -11,11 +11,11 @@ export interface IdleRule {
   readonly why: string;
 }
 
-/** What a rule may look at. */
+/** The facts that a rule may use. */
 export interface IdleFacts {
   readonly options: ConvertOptions;
   readonly io: ConvertIo;
-  /** What the options mean for a layer that nothing else is said of. */
+  /** The mode of a layer without settings of its own. */
   readonly mode: Mode;
   /** Single layers have settings of their own, whatever holds for the others. */
   readonly isMixed: boolean;

@@ -3,7 +3,7 @@
 import { flagsOfOption } from "../option_flags.ts";
 import type { IdleFacts, IdleRule } from "./idle_rule.ts";
 
-/** What only matters to `--optimizer quip`. */
+/** Flags that matter to `--optimizer quip` only. */
 const QUIP_FLAGS = ["quip-actorder", "quip-hadamard", ...flagsOfOption("quip")];
 
 const REQUANT_FLAGS = ["quip-requant-scheme", "quip-requant-tensor-per-row"] as const;

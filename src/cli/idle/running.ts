@@ -2,7 +2,7 @@
 
 import type { IdleFacts, IdleRule } from "./idle_rule.ts";
 
-/** What only matters to a file that is written. */
+/** Flags that matter only if a file is written. */
 const WRITING_FLAGS = [
   "verify",
   "report",
@@ -34,7 +34,7 @@ export function checkRules({ io, options, isInt8 }: IdleFacts): IdleRule[] {
     {
       when: !isPage,
       names: ["report-layers"],
-      why: "without --report FILE.html, where they are shown",
+      why: "without --report FILE.html, which shows them",
     },
     {
       when: !io.reportQuality && !io.json && !io.strict && !isPage,

@@ -19,7 +19,7 @@ import { verdictJson, verdictOf, worstBy } from "../verdict.ts";
 import { versionLine } from "../version.ts";
 import { REPORT_VERSION, type ReportJson, sharesOf } from "./report_data.ts";
 
-/** What measuring needs of the command. */
+/** The parts of the command that measuring needs. */
 export interface MeasureContext {
   readonly parsed: Parsed;
   readonly context: CommandContext;

@@ -1,4 +1,4 @@
-/** What every page of a report shares: one file that asks the network for nothing. */
+/** The shell of every report page: one file that asks the network for nothing. */
 
 import chartScript from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
 import chartStyle from "uplot/dist/uPlot.min.css" with { type: "text" };
@@ -10,7 +10,7 @@ export interface PageParts {
   readonly title: string;
   /** HTML of the body, without charts' scripts. */
   readonly body: string;
-  /** What `page.js` draws. */
+  /** Data of the charts that `page.js` draws. */
   readonly data: ChartData;
 }
 
@@ -70,7 +70,7 @@ export function fileName(path: string): string {
 /** A table cell: text on one line, a number, which is aligned to the right, or text that may wrap. */
 export type Cell = string | { readonly number: string } | { readonly wide: string };
 
-/** Returns a table that scrolls by itself if it does not fit. */
+/** Returns a table that scrolls if it does not fit. */
 export function tableOf(
   header: readonly Cell[],
   rows: readonly { readonly cells: readonly Cell[]; readonly isLow?: boolean }[],

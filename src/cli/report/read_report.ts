@@ -5,7 +5,7 @@ import { any, array, looseObject, minValue, nullable, number, parse, pipe, strin
 import { UsageError } from "../../core/errors.ts";
 import { REPORT_VERSION, type ReportJson } from "./report_data.ts";
 
-/** What a comparison needs of a report; the rest is not looked at. */
+/** The fields of a report that a comparison uses; the rest is not checked. */
 const REPORT = looseObject({
   report_version: pipe(number(), minValue(1)),
   output: string(),

@@ -41,7 +41,7 @@ export interface LayerJson {
   readonly output: OutputErrors | null;
   /** Its share of the squared errors of all layers, by the measure of the verdict: 0 to 1. */
   readonly share: number;
-  /** What the method did, see `--json`. */
+  /** Details of the method, as in `--json`. */
   readonly [more: string]: unknown;
 }
 
@@ -60,7 +60,7 @@ export interface ReportJson {
   readonly report_version: number;
   /** The program, its version and its build. */
   readonly program: string;
-  /** When the report was made, ISO 8601 in UTC. */
+  /** Time of the report, ISO 8601 in UTC. */
   readonly created: string;
   /** The words of the command line. */
   readonly command: readonly string[];
@@ -68,7 +68,7 @@ export interface ReportJson {
   readonly output: string;
   readonly model: string;
   readonly method: string;
-  /** Where calibration data came from; null without any. */
+  /** Path of the calibration data; null without any. */
   readonly calibration: string | null;
   readonly next_step: string;
   readonly input_bytes: number;
@@ -89,7 +89,7 @@ export interface ReportJson {
   readonly plan: Record<string, unknown> | null;
 }
 
-/** What a report says beside the result. */
+/** The facts of a report beside the result. */
 export interface ReportFacts {
   /** The model that was converted, as the user named it. */
   readonly input: string;

@@ -23,13 +23,13 @@ export function isPage(path: string): boolean {
   return /\.html?$/i.test(path);
 }
 
-/** What a report says beside the result and the options. */
+/** The facts of a report beside the result and the options. */
 export interface ReportContext {
   readonly io: ConvertIo;
   readonly options: ConvertOptions;
   readonly method: string;
   readonly plain: PlainRows | null;
-  /** What it must not replace. */
+  /** Files that it must not replace. */
   readonly rules: SideFileRules;
 }
 
@@ -61,7 +61,7 @@ export async function writeReport(
     await writeSideFile(path, `${JSON.stringify(report, null, 2)}\n`, rules);
     return;
   }
-  // Charts are some 50 kB of script that no other run needs.
+  // Charts are about 50 kB of script that no other run needs.
   const { htmlReport, shownByDefault } = await import("./html.ts");
   const names = io.reportLayers === null
     ? shownByDefault(report)

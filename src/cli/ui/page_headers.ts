@@ -1,6 +1,6 @@
 /** Headers of the page that converts in a browser. Pure: its service worker sets them, too, on other hosts. */
 
-/** What a script may do: load the others beside it, compile WebAssembly, and connect to nothing. */
+/** The policy for scripts: load the others beside it, compile WebAssembly, and connect to nothing. */
 const SCRIPT_POLICY =
   "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'none'";
 

@@ -22,7 +22,7 @@ const TYPES: Readonly<Record<string, string>> = {
 
 /** A server at work. */
 export interface PageServer {
-  /** Where the page is. */
+  /** Address of the page. */
   readonly url: string;
   close(): Promise<void>;
 }

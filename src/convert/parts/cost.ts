@@ -1,4 +1,4 @@
-/** What a task costs, in elementary operations, from its shape alone: the same on every machine. */
+/** Cost of a task, in elementary operations, from its shape alone: the same on every machine. */
 
 import { inputBytesOf } from "../../run/task_kinds.ts";
 import type { QuantizeTask, Task } from "../../run/tasks.ts";

@@ -17,19 +17,19 @@ import { differences } from "../resume/fingerprint.ts";
 import { type Manifest, type PartTensor, readManifest } from "./manifest.ts";
 import { manifestPath, type Part, partPath, stemOf } from "./part.ts";
 
-/** What is to be joined. */
+/** Parameters of a join. */
 export interface JoinRequest {
   /** The whole output, as the parts were asked for. */
   readonly output: string;
   /** Replace an existing output. */
   readonly force: boolean;
-  /** What begins the command that makes a part. */
+  /** First word of the command that makes a part. */
   readonly program: string;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
-/** What was joined. */
+/** Result of a join. */
 export interface JoinResult {
   readonly output: string;
   readonly outputBytes: number;

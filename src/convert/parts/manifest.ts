@@ -27,7 +27,7 @@ export interface WholeFile {
   readonly totalBytes: number;
 }
 
-/** What is said of a part. */
+/** The statements about a part. */
 export interface Manifest extends Part {
   readonly format: number;
   /** How it was made: inputs, program, kernels, options. Inputs go by their names, without folders. */

@@ -20,7 +20,7 @@ const COUNT_VARIABLE = "QUANTSMITH_PARTS";
 export interface AmbientPart {
   /** Null: the variables say no count, and all of the model is done. */
   readonly part: Part | null;
-  /** What everybody should read who did not mean it, as a sentence without its period. */
+  /** Warning for users who did not mean it, as a sentence without its period. */
   readonly note: string;
 }
 

@@ -15,7 +15,7 @@ export interface PartRequest extends Part {
   readonly command: readonly string[];
 }
 
-/** What became of a part. */
+/** Result of a part. */
 export interface PartResult extends Part {
   /** Path of its manifest. */
   readonly manifest: string;

@@ -68,7 +68,7 @@ export function planOfPart(plan: Plan, tasks: readonly Task[], part: Part): Plan
   });
   const contents = new Map(own.map(({ name, content }) => [name, content]));
   const outputs = layout.entries.map((entry) => ({ ...entry, content: contents.get(entry.name)! }));
-  // What is removed is written by nobody: part 1 reports it.
+  // Removed tensors are written by no part: part 1 reports it.
   const tensors = plan.tensors.filter(({ source, action }) =>
     action === "remove" ? part.index === 1 : isOwn(source.name)
   );
@@ -89,7 +89,7 @@ export function planOfPart(plan: Plan, tasks: readonly Task[], part: Part): Plan
   };
 }
 
-/** What the tensors of one layer share: the name up to the last dot, and the dot. */
+/** The common beginning of the tensors of one layer: the name up to the last dot, and the dot. */
 function layerOf(name: string): string {
   const dot = name.lastIndexOf(".");
   return dot < 0 ? name : name.slice(0, dot + 1);

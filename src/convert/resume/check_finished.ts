@@ -7,7 +7,7 @@ import type { Task } from "../../run/tasks.ts";
 import type { OutputPlace } from "../../safetensors/output_set.ts";
 import { WrittenChecker } from "../../safetensors/written_bytes.ts";
 
-/** What is left of finished work once it was read back. */
+/** Finished work that is still good after it was read back. */
 export interface CheckedWork {
   readonly finished: FinishedWork;
   /** Chunks whose bytes are not those that were written: they are done again. */

@@ -1,5 +1,5 @@
 /**
- * What must be the same for a run to go on with what another one wrote: inputs, program, device, and all
+ * The conditions under which a run continues the output of another one: the same inputs, program, device, and all
  * work to be done. Everything that changes bytes is in the tasks and the header, so options count
  * through them; they are kept to say what differs.
  */
@@ -15,7 +15,7 @@ import type { Plan } from "../../plan/plan.ts";
 export interface Fingerprint {
   /** Version and kernels. */
   readonly program: string;
-  /** What computes. */
+  /** The device that computes. */
   readonly device: string;
   readonly inputs: readonly InputIdentity[];
   /** Hash of everything that is to be written and how. */

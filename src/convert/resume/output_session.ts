@@ -51,7 +51,7 @@ export interface SessionOptions {
   readonly times?: SessionTimes | undefined;
 }
 
-/** What an earlier run left. */
+/** Leftovers of an earlier run. */
 type Left =
   | { readonly kind: "nothing" }
   | { readonly kind: "useless"; readonly why: readonly string[] }
@@ -60,7 +60,7 @@ type Left =
 /** An output while it is written. End it with `commit` or `leave`. */
 export class OutputSession {
   readonly output: OutputSet;
-  /** What an earlier run finished; null: this one begins. */
+  /** Work that an earlier run finished; null: this one begins. */
   readonly resumed: FinishedWork | null;
   /** A sentence about what an earlier run left and is not gone on with; null: there is none. */
   readonly note: string | null;
@@ -147,7 +147,7 @@ export class OutputSession {
     }
   }
 
-  /** What the run is to do for the journal. */
+  /** Duties of the run for the journal. */
   get journal(): RunJournal {
     return {
       restored: this.resumed,

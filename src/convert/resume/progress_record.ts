@@ -1,4 +1,4 @@
-/** What a run has finished, as records of a journal: a fingerprint first, then chunks and notes. */
+/** Finished work as records of a journal: a fingerprint first, then chunks and notes. */
 
 import type { FinishedWork } from "../../run/workers/checkpoints.ts";
 import { SLOT_LENGTH } from "../../run/layer_statistics.ts";

@@ -16,7 +16,7 @@ Deno.test("diagnosisLines() tells machine, adapters and flags", () => {
     "  vendor     Mesa",
     "  features   timestamp-query, packed dot products; no shader-f16",
     "  limits     2.15 GB per buffer, 134 MB of it at once; workgroups of 1024 with",
-    "             32 KiB; WebGPU does not tell free memory",
+    "             32 KiB; WebGPU does not report free memory",
     "  self-test  2 of 2 kernels pass: 1 with the same bits as plain code, 1 within",
     "             their tolerance; the codes of a chunk are those of the CPU",
     "  speed      21.0 MB/s of BF16 in the default mode, 0.04 times that of 2 cores",
