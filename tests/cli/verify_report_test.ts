@@ -45,7 +45,7 @@ Deno.test("verifiedLines() says in its first line whether the file loads", () =>
 Deno.test("verifiedLines() tells layers with the same problem together", () => {
   const lines = text(verified(["a", "b", "c", "d", "e", "f"].map((layer) => problem(layer))));
   assert.equal(lines.match(/error: format-unknown/g)?.length, 1);
-  assert.match(lines, /where {3}a, b, c, d and 2 more\n/);
+  assert.match(lines, /layers {2}a, b, c, d and 2 more\n/);
   assert.match(lines, /effect {2}KeyError at load\n {4}note {4}others read it/);
 });
 

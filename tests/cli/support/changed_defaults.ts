@@ -80,6 +80,7 @@ process.stdout.write(JSON.stringify({
     ),
     ...commandHelp("dequantize", layout),
     ...commandHelp("batch", layout),
+    ...commandHelp("ui", layout),
   ].join("\n"),
   commandLine: { options: request.options, io: request.io },
   withMore: { merge: on.options.merge, segments: on.options.segments },
