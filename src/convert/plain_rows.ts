@@ -51,12 +51,15 @@ const MAX_OUTPUTS = 16;
  * Returns the errors of plain rows for `layers`; null if they cannot be measured from the source alone: it
  * lies on a server, is quantized, or LoRAs or smoothing change its weights.
  *
+ * @param sampling `sampledElements`: how many weights are looked at, of all layers together, at least four rows
+ *   of each layer. Default: 2^24.
  * @throws RangeError if a file ends early.
  */
 export function plainRows(
   model: ModelSource,
   layers: readonly LayerResult[],
   options: ConvertOptions,
+  { sampledElements = SAMPLED_ELEMENTS }: { readonly sampledElements?: number } = {},
 ): PlainRows | null {
   if (options.merge !== null || options.smoothAlpha !== null || layers.length === 0) return null;
   if (model.paths.some((path) => typeof path !== "string")) return null;
@@ -71,7 +74,7 @@ export function plainRows(
     const tensor = tensors.get(layer.name);
     if (tensor === undefined || !isFloatDType(tensor.dtype)) return null;
     const cols = tensor.shape.at(-1)!, rows = tensor.shape.slice(0, -1).reduce((a, b) => a * b, 1);
-    const budget = Math.floor(SAMPLED_ELEMENTS / (layers.length * cols));
+    const budget = Math.floor(sampledElements / (layers.length * cols));
     const count = Math.min(rows, Math.max(MIN_ROWS, budget));
     const inputs = layer.output?.w8a8 == null || calibration === null
       ? null

@@ -24,6 +24,9 @@ import { OUTPUT_FOLDER } from "../files/file_table.ts";
 import { outputNameOf, planFacts } from "./plan_facts.ts";
 import type { ConvertEvent, ConvertJob, Summary, Verdict } from "./protocol.ts";
 
+/** Weights that plain rows are measured on: each row is a read, which takes a browser up to a millisecond. */
+const SAMPLED_ELEMENTS = 2 ** 21;
+
 /** What a job gets from the thread around it. */
 export interface JobContext {
   readonly workerUrl: URL;
@@ -109,7 +112,9 @@ function summaryOf(
   const output = overallOutput(result.layers);
   const { totals } = result.plan;
   const verdict = verdictOf(result.layers);
-  const plain = plainRows(openModel(job.model), result.layers, options);
+  const plain = plainRows(openModel(job.model), result.layers, options, {
+    sampledElements: SAMPLED_ELEMENTS,
+  });
   const report = job.report ? reportOf(result, { job, options, plain }) : null;
   return {
     output: result.output.slice(OUTPUT_FOLDER.length + 1),
