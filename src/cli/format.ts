@@ -55,7 +55,12 @@ export function shortName(name: string, columns: number): string {
   return `…${layer.slice(layer.length - columns + 1)}`;
 }
 
-/** A stranger's text without control characters, which a terminal would obey. */
+/** Most characters of one name, value or sentence in a line. */
+const MAX_VISIBLE = 1000;
+
+/** A stranger's text without control characters, which a terminal would obey, and bounded. */
 export function visible(text: string): string {
-  return text.replaceAll(/\p{Cc}/gu, "?");
+  const start = text.slice(0, MAX_VISIBLE).replaceAll(/\p{Cc}/gu, "?");
+  const rest = text.length - MAX_VISIBLE;
+  return rest > 0 ? `${start}... (${rest} more characters)` : start;
 }

@@ -40,7 +40,8 @@ const INTERRUPTED = 130;
  * @param args the arguments without program and script.
  */
 export async function run(args: readonly string[], env: RunEnvironment): Promise<number> {
-  const terminal = openTerminal();
+  const isMachineRead = args.includes("--json") || args[0] === "completions";
+  const terminal = openTerminal({ isMachineRead });
   if (process.platform !== "win32") return await runOn(terminal, args, env);
   const { argsOfDrop, hasOwnWindow, processFacts, waitForKey } = await import("./own_window.ts");
   if (!hasOwnWindow(processFacts(args))) return await runOn(terminal, args, env);

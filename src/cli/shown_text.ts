@@ -19,6 +19,14 @@ export function shownLine(text: string): string {
   return rest === 0 ? shown : `${shown}... (${rest} more characters)`;
 }
 
+/** Returns one line of results for people: as {@link shownLine} does, with its backslashes as they are. */
+export function resultLine(text: string): string {
+  const start = text.slice(0, MAX_LINE);
+  const rest = text.length - start.length;
+  const shown = escapeControls(withoutSecrets(start));
+  return rest === 0 ? shown : `${shown}... (${rest} more characters)`;
+}
+
 /**
  * Returns a message in which names between quotes have single backslashes: messages quote names as JSON does,
  * which doubles the backslashes of a Windows path or a pattern.

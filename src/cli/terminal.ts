@@ -4,7 +4,7 @@ import { writeSync } from "node:fs";
 import process from "node:process";
 import { isatty } from "node:tty";
 import { reportLines, screenLines } from "./screen.ts";
-import { escapeControls, shownLine } from "./shown_text.ts";
+import { escapeControls, resultLine, shownLine } from "./shown_text.ts";
 
 const STDOUT = 1;
 const STDERR = 2;
@@ -18,7 +18,7 @@ const RETRY_MS = 2;
 
 /** The parts of a process that a command may use. */
 export interface Terminal {
-  /** Writes results: lines, or JSON. Control characters are spelled out. Needs no `this`. */
+  /** Writes results: lines for people as `resultLine` has them, or JSON, which is complete. Needs no `this`. */
   readonly stdout: (lines: string) => void;
   /** Writes results with styles. Only for text that is the program's own: nothing is escaped. */
   readonly styled: (lines: string) => void;
@@ -37,11 +37,17 @@ export interface Terminal {
   readonly columns: number;
 }
 
+/** How a terminal is opened. */
+export interface TerminalOptions {
+  /** Results are JSON, or a script: they are complete, whatever is in them. Default: lines for people. */
+  readonly isMachineRead?: boolean;
+}
+
 /**
  * Returns the terminal of this process. Lines are written at once, so that nothing is lost when the
  * process exits; once nobody reads a stream any more, its lines are dropped.
  */
-export function openTerminal(): Terminal {
+export function openTerminal({ isMachineRead = false }: TerminalOptions = {}): Terminal {
   const stdoutIsTTY = isatty(STDOUT);
   const stderrIsTTY = isatty(STDERR);
   const columns = stdoutIsTTY
@@ -63,7 +69,7 @@ export function openTerminal(): Terminal {
     stdout: lineWriter(
       STDOUT,
       (lines) =>
-        lines.split("\n").map(escapeControls)
+        lines.split("\n").map(isMachineRead ? escapeControls : resultLine)
           .flatMap((line) => stdoutIsTTY ? reportLines(line, { columns: width, color }) : [line])
           .join("\n"),
     ),

@@ -93,3 +93,30 @@ Deno.test("a LoRA whose alpha would drown the model is warned of, by its worst l
     assert.equal(/img_attn.proj.* drown the model/.test(stderr), isWarned, stderr);
   }
 });
+
+Deno.test("what people read stays short and free of secrets whatever names are in a file, and JSON is complete", async () => {
+  using folder = temporaryFolder();
+  const long = "x".repeat(3_000_000);
+  const input = join(folder.path, "m.safetensors");
+  const names = [`blocks.0.${long}.weight`, "https://user:geheim@host/a?sig=geheim.weight"];
+  writeModel(
+    input,
+    names.map((name) => tensorOf(name, "F32", [64, 64], new Float32Array(4096).fill(1))),
+  );
+  for (
+    const line of [["inspect", input], ["verify", input], [input, "--dry-run", "--preset", "none"]]
+  ) {
+    const { stdout, stderr } = await runCli(line);
+    assert(
+      stdout.length + stderr.length < 60_000,
+      `${line[0]}: ${stdout.length}, ${stderr.length}`,
+    );
+    assert(!/geheim/.test(stdout + stderr), line[0]);
+    const json = await runCli([...line, "--json"]);
+    assert.doesNotThrow(() => JSON.parse(json.stdout), line[0]);
+  }
+  const plan = JSON.parse(
+    (await runCli([input, "--dry-run", "--preset", "none", "--json"])).stdout,
+  );
+  assert.deepEqual(plan.tensors.map(({ name }: { name: string }) => name).sort(), names.toSorted());
+});
