@@ -38,6 +38,9 @@ export function visibleFiles(folder: string): Map<string, Uint8Array> {
 export async function prepareCommands(inputs: string): Promise<Command[]> {
   mkdirSync(inputs, { recursive: true });
   const { input: model, calibration } = writeCalibratedModel(inputs, { layers: 6, rows: 512 });
+  // Enough work for it to be interrupted in the middle.
+  mkdirSync(join(inputs, "large"));
+  const { input: large } = writeCalibratedModel(join(inputs, "large"), { layers: 24, rows: 2048 });
   const many = join(inputs, "many");
   mkdirSync(many);
   for (const name of ["a.safetensors", "b.safetensors"]) copyFileSync(model, join(many, name));
@@ -60,14 +63,14 @@ export async function prepareCommands(inputs: string): Promise<Command[]> {
   const gptq = ["--calibration-data", calibration, ...none];
   return [
     { name: "convert", args: (folder) => [model, out(folder), ...none] },
-    { name: "convert --resume", args: (f) => [model, out(f), "--resume", ...none], resumes: true },
+    { name: "convert --resume", args: (f) => [large, out(f), "--resume", ...none], resumes: true },
     {
       name: "convert shards",
       args: (folder) => [model, out(folder), "--shard-size", "300KB", ...none],
     },
     {
       name: "convert gptq shards --resume",
-      args: (f) => [model, out(f), "--resume", "--shard-size", "300KB", ...gptq],
+      args: (f) => [large, out(f), "--resume", "--shard-size", "3MB", ...gptq],
       resumes: true,
     },
     {

@@ -21,8 +21,10 @@ export interface Fault {
   /** Arguments of strace that inject a fault; absent: it runs by itself. */
   readonly strace?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** Called once the process runs. */
-  readonly onStart?: () => void;
+  /** Called once the process runs, with its number. */
+  readonly onStart?: (pid: number) => void;
+  /** Called before its number is of another process. */
+  readonly onEnd?: () => void;
 }
 
 /** No run of the campaign takes so long: it hangs. */
@@ -51,8 +53,9 @@ export function runToEnd(args: readonly string[], fault: Fault = {}): Promise<En
     child.stderr.on("data", (part: Uint8Array) => stderr += new TextDecoder().decode(part));
     const timers = [setTimeout(kill, HANGS_MS)];
     if (fault.killAfterMs !== undefined) timers.push(setTimeout(kill, fault.killAfterMs));
-    fault.onStart?.();
+    fault.onStart?.(child.pid!);
     child.on("error", reject);
+    child.on("exit", () => fault.onEnd?.());
     child.on("close", (code, signal) => {
       for (const timer of timers) clearTimeout(timer);
       kill(); // what strace may have left

@@ -14,6 +14,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { basename, join } from "node:path";
+import process from "node:process";
 import type { Trial } from "./commands.ts";
 import { faultsAfter, faultsAtEnd } from "./judge.ts";
 import { type Ended, type Fault, runToEnd } from "./process.ts";
@@ -90,7 +91,7 @@ export async function killSeries(
   const args = hadOld ? [...trial.args(folder), "--force"] : trial.args(folder);
   if (trial.resumes && random() < 0.7) {
     // A journal, which runs of less than two seconds only keep when they are interrupted.
-    await interruptLate(args, trial, random);
+    await interruptLate(args, folder, { elapsedMs: trial.elapsedMs, random });
   }
   for (let kill = 0; kill < kills; kill++) {
     const at = random();
@@ -125,22 +126,32 @@ function injected(calls: string, what: string): string[] {
   ];
 }
 
-/** Interrupts a run after its work began; it keeps what it has finished. */
-async function interruptLate(args: readonly string[], trial: Trial, random: Random): Promise<void> {
-  const after = `${(trial.elapsedMs * (0.5 + 0.5 * random()) / 1000).toFixed(3)}`;
-  const line = ["-s", "INT", after, Deno.execPath(), "run", "-A", "--quiet", "--no-check"];
-  const main = new URL("../../main.ts", import.meta.url).pathname;
-  await new Deno.Command("timeout", {
-    args: [...line, main, ...args],
-    stdout: "null",
-    stderr: "null",
-  }).output();
+/** Interrupts a run at some time after its work began; it keeps what it has finished. */
+async function interruptLate(
+  args: readonly string[],
+  folder: string,
+  { elapsedMs, random }: { elapsedMs: number; random: Random },
+): Promise<void> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  await runToEnd(args, {
+    onStart: (pid) => {
+      const wait = 0.4 * elapsedMs * random();
+      const look = () => {
+        const hasBegun = readdirSync(folder).some((name) => name.endsWith(".partial"));
+        timer = hasBegun
+          ? setTimeout(() => process.kill(pid, "SIGINT"), wait)
+          : setTimeout(look, 3);
+      };
+      look();
+    },
+    onEnd: () => clearTimeout(timer),
+  });
 }
 
 /** Flips a bit in something that an interrupted run left, and resumes. */
 export async function flipSeries(trial: Trial, folder: string, random: Random): Promise<Outcome> {
   folderFor(trial, folder, false);
-  await interruptLate(trial.args(folder), trial, random);
+  await interruptLate(trial.args(folder), folder, { elapsedMs: trial.elapsedMs, random });
   const left = readdirSync(folder).filter((name) => /\.(partial|journal)$/.test(name));
   if (left.length === 0) return { trials: 0, losses: [] };
   const name = pick(random, left), path = join(folder, name);
@@ -190,6 +201,8 @@ async function judged(
   folder: string,
   { ended, hadOld, what }: { ended: Ended; hadOld: boolean; what: string },
 ): Promise<Outcome> {
+  // The runtime's own files could not be read: the program was never there.
+  if (/error while loading shared libraries/.test(ended.stderr)) return { trials: 0, losses: [] };
   const losses = faultsAfter(trial, folder, hadOld);
   if (ended.signal !== null) losses.push(`it hangs, or ended by ${ended.signal}`);
   if (ended.code !== 0 && !/error: /.test(ended.stderr)) {
