@@ -3,8 +3,12 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
+import { referenceLinalg } from "../../src/backend/reference/linalg/reference_linalg.ts";
+import { referenceKernels } from "../../src/backend/reference/reference_kernels.ts";
+import type { Gpu } from "../../src/backend/webgpu/device.ts";
 import * as matrixShaders from "../../src/backend/webgpu/matrix_shaders.ts";
 import type { Shader } from "../../src/backend/webgpu/shader.ts";
+import { type KernelCheck, problemsOf, selfTest } from "../../src/backend/webgpu/self_test.ts";
 import * as shaders from "../../src/backend/webgpu/shaders.ts";
 
 const SRC = new URL("../../src/", import.meta.url).href;
@@ -69,4 +73,56 @@ for (const shader of [...Object.values(a), ...b.matrixShaders]) {
   const path = join(folder, "worker.js");
   writeFileSync(path, `import "./break.js";\nimport "${SRC}run/workers/worker.ts";\n`);
   return pathToFileURL(path);
+}
+
+const RIGHT = { kernels: referenceKernels, linalg: referenceLinalg };
+
+/** The problems that each shader takes part in, so that not all are tried for each. */
+export async function problemsByShader(gpu: Gpu): Promise<ReadonlyMap<string, string[]>> {
+  return await (byShader ??= findProblems(gpu));
+}
+
+let byShader: Promise<ReadonlyMap<string, string[]>> | null = null;
+
+async function findProblems(gpu: Gpu): Promise<ReadonlyMap<string, string[]>> {
+  const found = new Map<string, string[]>();
+  const watched = Object.create(gpu, {
+    device: { value: gpu.device },
+    failure: { get: () => gpu.failure },
+    buffers: { value: gpu.buffers },
+    deadlines: { value: gpu.deadlines },
+    layout: { value: (shader: Shader) => gpu.layout(shader) },
+    forget: { value: (shader: Shader) => gpu.forget(shader) },
+  }) as Gpu;
+  for (const problem of problemsOf(null)) {
+    Object.defineProperty(watched, "pipeline", {
+      configurable: true,
+      value: (shader: Shader) => {
+        const known = found.get(shader.name) ?? [];
+        if (!known.includes(problem)) found.set(shader.name, [...known, problem]);
+        return gpu.pipeline(shader);
+      },
+    });
+    await selfTest(watched, RIGHT, [problem]);
+  }
+  return found;
+}
+
+/** What of the self-test's `problems` fails while `shader` has another text. */
+export async function failuresWith(
+  gpu: Gpu,
+  shader: Shader,
+  code: string,
+  problems: readonly string[],
+): Promise<KernelCheck[]> {
+  const original = shader.code;
+  gpu.forget(shader);
+  gpu.buffers.trim(); // which hold right results of before
+  (shader as { code: string }).code = code;
+  try {
+    return (await selfTest(gpu, RIGHT, problems)).filter(({ passed }) => !passed);
+  } finally {
+    (shader as { code: string }).code = original;
+    gpu.forget(shader);
+  }
 }

@@ -3,7 +3,8 @@
  * once; the arithmetic runs on tiles that stay in the cache; codes and scales are written at once.
  *
  * Where a GPU made codes and scales, figures are made here all the same, from what goes into the file: what
- * is wrong with it shows in them. Cost: some 2 ns per element and core, a third of rounding it here.
+ * is wrong with it shows in them. Cost: 1.3 ns per element and core, where rounding it here takes 2 ns (BF16,
+ * rotated in groups of 256, scale search).
  */
 
 import type { CountedMemory } from "../../core/counted_memory.ts";
