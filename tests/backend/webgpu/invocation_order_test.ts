@@ -21,6 +21,27 @@ type Order = readonly [factor: number, offset: number];
 
 const LOCAL = "@builtin(local_invocation_index) local: u32";
 
+/**
+ * `code` with the steps of its reductions one after the other. Mesa's driver leaves a loop with a barrier by a
+ * last turn in which no invocation is active, but which has the barrier: it would stand in for one that is
+ * missing behind the loop.
+ */
+function unrolled(code: string): string {
+  const head = /for \(var half = (\d+)u; half > 0u; half >>= 1u\) \{/.exec(code);
+  if (head === null) return code;
+  const start = head.index + head[0].length;
+  let end = start;
+  for (let depth = 1; depth > 0; end++) {
+    if (code[end] === "{") depth++;
+    else if (code[end] === "}") depth--;
+  }
+  const body = code.slice(start, end - 1), steps: string[] = [];
+  for (let half = Number(head[1]); half > 0; half >>= 1) {
+    steps.push(`{ let half = ${half}u; ${body} }`);
+  }
+  return code.slice(0, head.index) + steps.join("\n") + code.slice(end);
+}
+
 /** `code` with its invocations and workgroups numbered otherwise. */
 function reordered(code: string, [factor, offset]: Order): string {
   const size = Number(/@workgroup_size\((\d+)\)/.exec(code)![1]);
@@ -44,21 +65,20 @@ testGpuOnly("shaders give the same in whatever order their invocations run", asy
   assert(WITH_BARRIERS.length >= 8);
   for (const shader of WITH_BARRIERS) {
     assert(shader.code.includes(LOCAL), shader.name);
-    const code = reordered(shader.code, ORDERS[0]);
+    const code = reordered(unrolled(shader.code), ORDERS[0]);
     const failed = await failuresWith(gpu, shader, code, problems.get(shader.name)!);
     assert.deepEqual(failed, [], shader.name);
   }
 });
 
 /** The text of a shader that lacks its last barrier, in every order until one shows it. */
-const MISSING = ["descend_rows", "absmax", "rotate_group", "gemm_i8", "hadamard", "ldlq_block"];
+const MISSING = ["descend_rows", "absmax", "gemm_i8", "hadamard", "ldlq_block"];
 
 for (const name of MISSING) {
   testGpuOnly(`the barrier that ${name} would lack is found by another order`, async (gpu) => {
     const shader = shaderNamed(name), problems = await problemsByShader(gpu);
-    const at = shader.code.lastIndexOf("workgroupBarrier();");
-    const code = shader.code.slice(0, at) +
-      shader.code.slice(at).replace("workgroupBarrier();", "");
+    const whole = unrolled(shader.code), at = whole.lastIndexOf("workgroupBarrier();");
+    const code = whole.slice(0, at) + whole.slice(at).replace("workgroupBarrier();", "");
     for (const order of ORDERS) {
       const own = problems.get(name)!;
       const failed = await failuresWith(gpu, shader, reordered(code, order), own);
