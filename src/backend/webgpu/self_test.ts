@@ -86,6 +86,9 @@ export function testedKernels(): readonly string[] {
   return [...all.map(({ code }) => code), ...PROBLEMS.keys()];
 }
 
+/** Problems that are under way at a time. */
+const AT_A_TIME = 4;
+
 /**
  * Runs kernels of `gpu` on small problems and compares them with `right`. Takes a second or two for all of
  * them, most of it to compile. A device that fails makes checks that did not pass, not an error.
@@ -97,13 +100,21 @@ export async function selfTest(
   right: RightKernels,
   names: readonly string[] = problemsOf(null),
 ): Promise<KernelCheck[]> {
-  // All at once: the device is waited for once, and the reference works meanwhile.
-  return await Promise.all(names.map(async (kernel) => {
-    const { run, want } = PROBLEMS.get(kernel)!;
-    const solved = run(gpu);
-    solved.catch(() => {}); // it is looked at below
-    return await check(kernel, solved, await want(right));
-  }));
+  const checks: KernelCheck[] = [];
+  // A few at a time: waits are shared, and no batch waits for the shaders of all others to compile.
+  for (let first = 0; first < names.length; first += AT_A_TIME) {
+    checks.push(
+      ...await Promise.all(
+        names.slice(first, first + AT_A_TIME).map(async (kernel) => {
+          const { run, want } = PROBLEMS.get(kernel)!;
+          const solved = run(gpu);
+          solved.catch(() => {}); // it is looked at below
+          return await check(kernel, solved, await want(right));
+        }),
+      ),
+    );
+  }
+  return checks;
 }
 
 async function check(
