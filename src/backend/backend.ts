@@ -93,7 +93,7 @@ export type GpuWork =
   | "measuring"
   | "products";
 
-/** Where values that cannot be quantized are. */
+/** Places of values that cannot be quantized. */
 export interface NonFinite {
   /** How many elements are NaN or infinite. */
   count: number;
@@ -159,7 +159,7 @@ export interface Kernels {
    * Shrinks each scale to the candidate of least squared error (see `asm/search_scale.ts` for the
    * candidates); never to one whose error, with the codes `quantize` gives, exceeds that of the scale
    * on entry. A scale stays where its group is all zero or has a NaN or infinity. In place. For groups up
-   * to some 2^17 values; larger ones: `quant/scale_search.ts`. Exact.
+   * to about 2^17 values; larger ones: `quant/scale_search.ts`. Exact.
    */
   searchScale(scales: Float32Array, x: Float32Array, grid: Grid): void;
 

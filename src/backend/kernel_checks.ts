@@ -1,5 +1,5 @@
 /**
- * What every backend checks before a kernel runs: sizes that fit together. A kernel that trusted a wrong
+ * Checks of every backend before a kernel runs: sizes that fit together. A kernel that trusted a wrong
  * size would write over whatever lies behind its output.
  */
 

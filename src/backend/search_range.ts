@@ -11,13 +11,13 @@ export const SEARCH_SCALE_MIN = 2 ** -110;
 /** Per value: what sums of squared errors may be wrong by beside 1/256 of them, in units of 2^-24 step². */
 const ALLOWANCE = 688;
 
-/** What the search of a group depends on beside its values. All numbers are f32. */
+/** Facts beside its values on which the search of a group depends. All numbers are f32. */
 export interface SearchRange {
   /** Distance of neighbouring candidates in `1 / factor`. */
   readonly delta: number;
   /** Values of more than this many {@link SEARCH_STEP}ths of a step may clip at the last candidate. */
   readonly top: number;
-  /** What the sums of the group may be wrong by beside 1/256 of them. */
+  /** Possible error of the sums of the group beside 1/256 of them. */
   readonly allowance: number;
 }
 

@@ -44,12 +44,12 @@ export interface LoraDirections {
   readonly values: Float32Array;
 }
 
-/** Where the numbers are. */
+/** Place of the numbers. */
 export type StatisticData =
   & {
-    /** What every input channel is multiplied by, f32 `[K]`: inputs of smoothed layers. Absent: 1. */
+    /** Factor of every input channel, f32 `[K]`: inputs of smoothed layers. Absent: 1. */
     readonly factors?: Float32Array;
-    /** What the file calls it, for messages. Absent: `path` says all. */
+    /** Its name in the file, for messages. Absent: `path` says all. */
     readonly tensor?: string;
   }
   & StatisticPlace;
@@ -66,7 +66,7 @@ type StatisticPlace =
   }
   | { readonly kind: "inline"; readonly values: Float32Array; readonly path: string };
 
-/** What a Hessian of one layer is made from. */
+/** Source of the Hessian of one layer. */
 export interface LayerStatistic {
   readonly statistic: Statistic;
   /** T for activations, K for a Hessian, 1 for channels, 0 if only LoRA directions are known. */
@@ -77,7 +77,7 @@ export interface LayerStatistic {
   readonly origins?: readonly number[];
 }
 
-/** What is known of inputs if nothing is: all channels alike. To be steered by LoRA directions. */
+/** Statistic without any knowledge of inputs: all channels alike. To be steered by LoRA directions. */
 export function noStatistic(cols: number): LayerStatistic {
   return {
     statistic: "lora",
@@ -99,7 +99,7 @@ export interface Calibration {
   readonly isSynthetic: boolean;
 }
 
-/** What a file may have of a layer. */
+/** Fields of a layer that a file may have. */
 export type CalibrationField =
   | "activations"
   | "hessian"
@@ -107,7 +107,7 @@ export type CalibrationField =
   | "channel_mean"
   | "input_scale";
 
-/** What a file has of one layer. */
+/** Fields of one layer in a file. */
 export type LayerFields = { readonly [Field in CalibrationField]?: LayerStatistic };
 
 /** Key and value of the metadata of a file whose numbers are not of real inputs. */

@@ -1,4 +1,4 @@
-/** Whether calibration data is of the model at hand, and what of it is of no use. */
+/** Checks that calibration data is of the model at hand, and which parts of it are unused. */
 
 import { FormatError } from "../core/errors.ts";
 import type { TensorInfo } from "../core/tensor.ts";
@@ -86,7 +86,9 @@ export function unusedCalibration(
     `the calibration data has ${counted(unused.length)} that ${
       unused.length === 1 ? "is" : "are"
     } not quantized: ${unused.slice(0, NAMES_MAX).join(", ")}` +
-    (rest > 0 ? ` and ${rest} more (\`--dry-run\` tells why)` : " (`--dry-run` tells why)"),
+    (rest > 0
+      ? ` and ${rest} more (\`--dry-run\` has the reasons)`
+      : " (`--dry-run` has the reasons)"),
   ];
 }
 

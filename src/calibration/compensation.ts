@@ -5,11 +5,11 @@ import type { LayerStatistic, LoraDirections } from "./calibration.ts";
 import { fittedRows, heldOutRows, type Holdout, type LayerInputs } from "./layer_inputs.ts";
 import type { ConvertOptions, Segments } from "../plan/options.ts";
 
-/** What the errors of a layer are compensated by: statistics of its inputs, and how they are used. */
+/** The statistics by which the errors of a layer are compensated: statistics of its inputs, and how they are used. */
 export interface Compensation extends LayerStatistic {
   /** Columns of most energy are rounded first. */
   readonly actOrder: boolean;
-  /** Directions that weigh more than the inputs tell; null: none. */
+  /** Directions that weigh more than in the inputs; null: none. */
   readonly directions: LoraDirections | null;
   /** Fraction of the mean diagonal that is added to the Hessian, to begin with. */
   readonly damping: number;
@@ -22,7 +22,7 @@ export interface Compensation extends LayerStatistic {
    * strong that few do.
    */
   readonly guarded: boolean;
-  /** Into how many parts the columns of a large layer are cut, each compensated by itself; null: none. */
+  /** Into how many parts the columns of a large layer are cut, each compensated on its own; null: none. */
   readonly segments: Segments | null;
   /** Whether scales are those of least error after compensation, if codes are in original space. */
   readonly weightedScales: boolean;
@@ -57,7 +57,7 @@ export function fittedPart(
 /**
  * Returns the compensation of a layer by `statistic`.
  *
- * @param directions of a LoRA that weigh more than the inputs tell; null: none.
+ * @param directions of a LoRA that weigh more than in the inputs; null: none.
  * @param heldOut rows of the activations behind those of `statistic`; null: none.
  */
 export function compensationBy(

@@ -4,7 +4,7 @@ import type { Calibration, LayerStatistic, StatisticData } from "./calibration.t
 
 /** Rows of calibration data that something is computed from: `firstRow`, `firstRow + rowStep`, ... */
 export interface LayerInputs {
-  /** What the rows are: inputs of the layer, or its second moments. */
+  /** Kind of the rows: inputs of the layer, or its second moments. */
   readonly statistic: "activations" | "hessian";
   readonly firstRow: number;
   readonly rowStep: number;
@@ -13,7 +13,7 @@ export interface LayerInputs {
   readonly data: StatisticData;
 }
 
-/** What is known of the mean input of a layer: rows of inputs, or the mean itself. */
+/** Known mean input of a layer: rows of inputs, or the mean itself. */
 export type MeanInput =
   | { readonly kind: "rows"; readonly inputs: LayerInputs }
   | { readonly kind: "mean"; readonly inputs: LayerInputs };
@@ -38,7 +38,7 @@ export interface InputsOptions {
 /** The fraction of the rows, the last ones, that nothing is fitted to: 0 to 0.9; null: as many as suffice. */
 export type Holdout = number | null;
 
-/** Of so many rows one is held out, up to so many in all: more would cost more than they tell. */
+/** Of so many rows one is held out, up to so many in all: more would cost more than they show. */
 const ROWS_PER_HELD_OUT = 8, HELD_OUT_MAX = 64;
 
 /** The largest part of the rows that is held out to keep rows of one origin together. */
@@ -139,7 +139,7 @@ export function meanInput(
   return { kind: "mean", inputs: rowsOf(mean, one, options) };
 }
 
-/** Where the scale of static activations is from: written in the data, or to be computed from inputs. */
+/** Origin of the scale of static activations: written in the data, or to be computed from inputs. */
 export function scaleInput(
   { fields, isSynthetic }: Calibration,
   layer: string,

@@ -13,7 +13,7 @@ import { openLoraMerge } from "../plan/lora_merge.ts";
 export interface LoraSteering {
   /** Names of the weights that the LoRA has directions for. */
   readonly names: ReadonlySet<string>;
-  /** What of the LoRA has no place in the model, one sentence each. */
+  /** Parts of the LoRA without a place in the model, one sentence each. */
   readonly notes: readonly string[];
   /** Returns the directions of a weight; null if there are none. */
   directionsOf(name: string): LoraDirections | null;

@@ -1,6 +1,6 @@
 /**
  * Synthetic calibration data: inputs of every layer that a conversion would quantize are made up, and their
- * statistics are written in the layout of calibration data, marked as synthetic. They tell nothing of a
+ * statistics are written in the layout of calibration data, marked as synthetic. They say nothing about a
  * model's real inputs: no rounding follows them. They are a scale for static activations, factors for
  * SmoothQuant, and the layout to put real numbers in.
  *

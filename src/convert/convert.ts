@@ -97,15 +97,15 @@ export interface ConvertRequest {
   /** Called with every layer whose output was measured, or whose bias was corrected. */
   readonly onMeasured?: (layer: LayerResult) => void;
   /**
-   * Go on with what an unfinished run of the same conversion left, and leave what can be gone on with.
+   * Continue an unfinished run of the same conversion, and leave progress that can be continued.
    * Default: false.
    */
   readonly resume?: boolean;
   /** Do this part only; `join` makes the output of all. Absent: do all. */
   readonly part?: PartRequest | undefined;
-  /** Take down what is finished, so that a run that was killed can be gone on with. Default: true. */
+  /** Save progress, so that a run that was killed can be continued. Default: true. */
   readonly keepsJournal?: boolean;
-  /** How often what is finished is taken down. */
+  /** How often progress is saved. */
   readonly times?: SessionTimes;
   /** Name of the program, with its build. Default: the version. */
   readonly program?: string;
@@ -141,7 +141,7 @@ export interface ConvertResult {
   readonly workers: number;
   /** The part of a GPU in it; null: none took part. */
   readonly gpu: GpuShare | null;
-  /** Share of the work that an unfinished run had finished, 0..1; null: none was gone on with. */
+  /** Share of the work that an unfinished run had finished, 0..1; null: none was continued. */
   readonly resumed: number | null;
   /** Shards of an output that was replaced. */
   readonly replaced: ReplacedShards;
@@ -371,16 +371,16 @@ function fingerprintBy(
   return fingerprintOf({ program, options, ...made });
 }
 
-/** Ends a session that failed, and returns the error that tells so. */
+/** Ends a session that failed, and returns the error for it. */
 function leftBehind(session: OutputSession, error: unknown): unknown {
-  // Values that cannot be quantized will be there the next time, too; those of two files are of no use, nor
+  // Values that cannot be quantized will be there the next time, too; those of two files cannot be used, nor
   // is what a GPU made that computes something wrong.
   const isUseless = error instanceof ChangedInputError || error instanceof WrongResultError ||
     error instanceof Error && error.cause instanceof NonFiniteError;
   const stays = session.leave({ isUseful: !isUseless });
   if (!stays) return error;
   if (error instanceof InterruptedError) {
-    return new InterruptedError("`--resume` goes on from what was finished");
+    return new InterruptedError("`--resume` continues the run");
   }
   return error;
 }

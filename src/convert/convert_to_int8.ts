@@ -41,7 +41,7 @@ export interface ConvertToInt8Options extends GivenOptions {
   readonly outputPath: string;
   /** Replace an existing output. Default: false. */
   readonly force?: boolean | undefined;
-  /** Go on with what an unfinished run of the same conversion left. Default: false. */
+  /** Continue an unfinished run of the same conversion. Default: false. */
   readonly resume?: boolean | undefined;
   /** Parallel workers. Default: one per core, at most 8. */
   readonly workers?: number | undefined;

@@ -151,7 +151,7 @@ export async function runMeasures(
   const tasks = pool.gpu === null ? plain : placeOnGpu(plain, pool.gpu.placement);
   const numbers = await pool.run({ ...run, outputs: [], tasks });
   const measured = measures.map((measure, index) => ({ ...measure, numbers: numbers[index]! }));
-  // Experts of a bank are measured each by itself, and their outputs are those of one layer.
+  // Experts of a bank are measured one by one, and their outputs are those of one layer.
   const byLayer = [...groupBy(measured, ({ task }) => task.name)];
   return byLayer.flatMap(([name, parts]): [string, OutputErrors][] => {
     const { task, on } = parts[0]!;

@@ -25,7 +25,7 @@ export interface LayerResult {
   readonly stats: Float64Array;
   /** Note of the method: damping, or why it fell back; null for rounding to nearest. */
   readonly note: Note | null;
-  /** How many of its rows the method was of no use for; null if no errors were compensated. */
+  /** Number of rows that the method did not help; null if no errors were compensated. */
   readonly compensated: CompensatedRows | null;
   /** Errors of its outputs; null if they were not measured. */
   readonly output: OutputErrors | null;

@@ -39,7 +39,7 @@ function isF64(task: Task): boolean {
   return task.kind === "quantize" && task.source.dtype === "F64";
 }
 
-/** Returns the error that stopped the run at `task`, told with counts over the whole tensor. */
+/** Returns the error that stopped the run at `task`, with counts over the whole tensor. */
 export async function explainNonFinite(
   cause: NonFiniteError,
   task: Task,

@@ -36,7 +36,7 @@ export interface Smoothing {
   readonly notes: readonly string[];
 }
 
-/** A group, or a weight by itself whose factors are stored. */
+/** A group, or a single weight whose factors are stored. */
 interface SmoothGroup {
   readonly producer: FoldGroup["producer"] | null;
   readonly consumers: readonly string[];
@@ -104,12 +104,12 @@ export async function findSmoothing(
     );
   }
   if (prepared.calibration?.isSynthetic === true) {
-    notes.push("SmoothQuant: the calibration data is synthetic, and tells nothing of real inputs");
+    notes.push("SmoothQuant: the calibration data is synthetic and says nothing about real inputs");
   }
   return { columns, rows, replaced, notes };
 }
 
-/** Every quantized weight by itself. */
+/** Every quantized weight on its own. */
 function storedGroups(plan: Plan): SmoothGroup[] {
   return plan.tensors.filter(({ action, source }) =>
     action === "quantize" && source.shape.length === 2

@@ -7,9 +7,9 @@
 
 /** The command line or an option object is wrong. Exit code 2. */
 export class UsageError extends Error {
-  /** Tells the class by name. */
+  /** Name of the class. */
   override readonly name: string = "UsageError";
-  /** What the user can do about it: the end of the message. */
+  /** Advice for the user: the end of the message. */
   readonly hint: string | undefined;
 
   /**
@@ -34,7 +34,7 @@ export function splitHint(
   return { message: message.slice(0, -hint.length).replace(/[:;,]? $/, ""), hint };
 }
 
-/** Where in a file a {@link FormatError} was found. */
+/** Place in a file at which a {@link FormatError} was found. */
 export interface FormatErrorPlace {
   /** Path of the file, as the user gave it. */
   path: string;
@@ -42,15 +42,15 @@ export interface FormatErrorPlace {
   tensor?: string;
   /** Absolute offset in the file, in bytes. */
   offsetBytes?: number;
-  /** What the user can do about it. */
+  /** Advice for the user. */
   hint?: string;
-  /** What led to it. */
+  /** The cause. */
   cause?: unknown;
 }
 
 /** A file breaks a rule of its format. Exit code 1. Names file, tensor, offset, rule and what to do. */
 export class FormatError extends Error {
-  /** Tells the class by name. */
+  /** Name of the class. */
   override readonly name = "FormatError";
   /** The file, as the user gave it. */
   readonly path: string;
@@ -60,7 +60,7 @@ export class FormatError extends Error {
   readonly offsetBytes: number | undefined;
   /** The rule that is broken, without the place. */
   readonly rule: string;
-  /** What the user can do about it. */
+  /** Advice for the user. */
   readonly hint: string | undefined;
 
   /**
@@ -87,7 +87,7 @@ export class FormatError extends Error {
 
 /** The input is valid, but this conversion of it makes no sense or no working file. Exit code 1. */
 export class UnsupportedError extends Error {
-  /** Tells the class by name. */
+  /** Name of the class. */
   override readonly name: string = "UnsupportedError";
 }
 
@@ -98,13 +98,13 @@ export class AlreadyQuantizedError extends UnsupportedError {
 
 /** A compute device failed: lost, out of memory, a shader that does not compile. */
 export class DeviceError extends Error {
-  /** Tells the class by name. */
+  /** Name of the class. */
   override readonly name = "DeviceError";
 }
 
 /** The user interrupted the run. Exit code 130. */
 export class InterruptedError extends Error {
-  /** Tells the class by name. */
+  /** Name of the class. */
   override readonly name = "InterruptedError";
   /**
    * Says what was left behind.

@@ -5,7 +5,7 @@
  * that are typed. One light scan over the text finds these; the values come from `JSON.parse`.
  */
 
-/** What a {@link JsonError} is about. */
+/** Subject of a {@link JsonError}. */
 export type JsonFault =
   /** Not JSON: the message is the engine's. */
   | "syntax"
@@ -130,7 +130,7 @@ function isJson(text: string): boolean {
   }
 }
 
-/** What one pass over a text found. Only meaningful if `JSON.parse` accepts the text too. */
+/** Findings of one pass over a text. Only meaningful if `JSON.parse` accepts the text too. */
 interface Scan {
   /** The first key met twice in one object. */
   duplicate: { key: string; offset: number } | null;

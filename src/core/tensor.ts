@@ -1,4 +1,4 @@
-/** What is known of a tensor without its values. */
+/** A tensor without its values. */
 
 import type { DType } from "./dtype.ts";
 

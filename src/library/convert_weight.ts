@@ -69,7 +69,7 @@ export interface ConvertedWeight {
   readonly errors: LayerErrors;
   /** Note of the method: damping, or why it fell back; null for rounding to nearest. */
   readonly note: string | null;
-  /** How many rows it was of no use for; null if no errors were compensated. */
+  /** Number of rows that it did not help; null if no errors were compensated. */
   readonly compensated: CompensatedRows | null;
 }
 

@@ -25,7 +25,7 @@ export interface GPTQInt8Options {
   /** Round the columns of most energy first. Default: true. */
   readonly actOrder?: boolean;
   /**
-   * Feed errors back in 16-bit integers: faster than in f32, as good, other codes here and there.
+   * Use 16-bit integer error feedback: faster than f32, same quality, a few codes differ.
    * Default: true.
    */
   readonly turbo?: boolean;
@@ -75,8 +75,9 @@ export class GPTQInt8Converter {
   /**
    * Returns the codes of `weight`. Memory: 8 cols² bytes besides the weight.
    *
-   * @param weight a matrix, or a tensor of a loader in any float dtype. @param inputs what is known of the inputs of the layer; without it, or if it is of no use (the note
-   * tells), weights are rounded to nearest.
+   * @param weight a matrix, or a tensor of a loader in any float dtype.
+   * @param inputs known inputs of the layer; without them, or if they do not help (the note says so),
+   *   weights are rounded to nearest.
    * @throws UsageError if options contradict one another or do not fit the weight; RangeError if sizes do
    * not fit, or values are not finite; FormatError if the inputs are no statistics; UnsupportedError if
    * the layer takes more than 4 GiB.

@@ -22,7 +22,7 @@ export interface QuantizedParts {
   readonly scaleShape: readonly number[];
 }
 
-/** Sizes of a weight and what its layout is told beside them. */
+/** Sizes of a weight and the parameters of its layout. */
 export interface LayoutOptions {
   /** Rows of the matrix. */
   readonly rows: number;
@@ -98,7 +98,7 @@ function layoutOf(name: string): Layout {
 export class QuantizedTensor {
   /** Name of the layout. */
   readonly layout: string;
-  /** Sizes, and what the layout was told. */
+  /** Sizes, and the parameters of the layout. */
   readonly options: LayoutOptions;
   /** Codes and scales. */
   readonly parts: QuantizedParts;

@@ -23,7 +23,7 @@ export interface QuIPInt8Options extends Partial<QuipOptions> {
   /** Round the columns of most energy first. Default: true. */
   readonly actOrder?: boolean;
   /**
-   * Feed errors back in 16-bit integers: faster than in f32, as good, other codes here and there.
+   * Use 16-bit integer error feedback: faster than f32, same quality, a few codes differ.
    * Default: true.
    */
   readonly turbo?: boolean;

@@ -33,7 +33,7 @@ export interface InMemoryResult {
   readonly errors: LayerErrors;
   /** Note of the method; null for rounding to nearest. */
   readonly note: string | null;
-  /** How many rows it was of no use for; null if no errors were compensated. */
+  /** Number of rows that it did not help; null if no errors were compensated. */
   readonly compensated: CompensatedRows | null;
   /** Report of learned rounding; null if codes were not learned. */
   readonly learned: LearnedReport | null;

@@ -35,7 +35,7 @@ const ROW_UNIT = 4;
  */
 const UPDATE_ROWS = 384;
 
-/** What each member takes to factor a matrix of order `n`. */
+/** Memory of each member to factor a matrix of order `n`. */
 function roomFor(memory: Pick<Allocator, "f64">, n: number) {
   return {
     upper: memory.f64(CHOLESKY_BLOCK ** 2),
@@ -84,7 +84,7 @@ export function cholesky(
       const column = block(h, first, first, n - first, width);
       const diagonal = block(column, 0, 0, width, width);
       let failed = -1;
-      // Who factors the diagonal block alone has its share of the rows in it.
+      // The member that factors the diagonal block alone has its share of the rows in it.
       const share = Math.ceil((n - first) / team.size);
       const others = { index: team.index - 1, size: team.size - 1 };
       const updated = team.index === 0

@@ -1,4 +1,4 @@
-/** What every function of this folder works with: kernels, memory for scratch, fellow workers. */
+/** The tools of every function of this folder: kernels, memory for scratch, fellow workers. */
 
 import type { LinalgKernels } from "./linalg_kernels.ts";
 import { SOLO, type Team } from "./team.ts";

@@ -9,7 +9,7 @@
  *
  * Damping is also what lets products of the factorisation be made in f32: if all that this can change
  * is, in norm, below half of lambda ({@link SINGLE_ERROR}), the factor belongs to H damped by something
- * between lambda / 2 and 3 lambda / 2 in every direction. That is so for up to some 10,000 channels at the
+ * between lambda / 2 and 3 lambda / 2 in every direction. That is so for up to about 10,000 channels at the
  * default fraction. If it fails nevertheless, f64 has the last word.
  */
 

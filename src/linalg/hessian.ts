@@ -6,7 +6,7 @@
  * All kinds are one: a block-diagonal matrix of `size / blockSize` square blocks. One block of the full
  * size comes from activation rows; blocks of 1 (a diagonal) from channel statistics; blocks of a
  * rotation group from a diagonal once rotated. Blocks cost what they are worth: `size * blockSize` values
- * of memory, and rounding treats every block by itself.
+ * of memory, and rounding treats every block on its own.
  */
 
 import type { CountedMemory } from "../core/counted_memory.ts";
@@ -14,7 +14,7 @@ import type { LinalgContext } from "./context.ts";
 import { block, matrix, type MatrixF32, type MatrixF64, transpose } from "./matrix.ts";
 import { shareOf, triangleShareOf } from "./team.ts";
 
-/** What a Hessian was made from. */
+/** Source of a Hessian. */
 export type HessianSource = "activations" | "hessian" | "channels" | "lora";
 
 /** Second moments of `size` channels. */

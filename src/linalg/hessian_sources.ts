@@ -6,7 +6,7 @@ import { SOLO, type Team, triangleShareOf } from "./team.ts";
 /** Numbers that are no statistics of inputs. */
 export class BadStatisticError extends RangeError {
   override readonly name = "BadStatisticError";
-  /** What is wrong, without the action. */
+  /** The fault, without the action. */
   readonly rule: string;
 
   constructor(action: string, rule: string) {
@@ -20,7 +20,7 @@ const SYMMETRY_TOLERANCE = 1e-2;
 
 /**
  * Checks a given matrix and makes it exactly symmetric, in place. Whether it is positive definite, the
- * factorisation tells. Ends in a barrier.
+ * factorisation shows. Ends in a barrier.
  *
  * @param values f64 `[size * size]`, shared by the team.
  * @param firstChannel what indices in messages begin with, if this is a segment of a larger matrix.

@@ -105,7 +105,7 @@ function linesOf(rows: number): number {
   return 4 * Math.ceil(rows / 4);
 }
 
-/** What rounding `rows` rows of `n` columns takes; `errors`, of columns already rounded, if they are packed. */
+/** Memory to round `rows` rows of `n` columns; `errors`, of columns already rounded, if they are packed. */
 function roomFor(
   memory: Pick<Allocator, "f32" | "f64" | "i32">,
   n: number,

@@ -1,4 +1,4 @@
-/** What every backend checks before a linear algebra kernel runs: sizes that fit together. */
+/** Checks of every backend before a linear algebra kernel runs: sizes that fit together. */
 
 import {
   type DescendRows,

@@ -10,7 +10,7 @@
 
 import type { Matrix, MatrixF32, MatrixF64 } from "./matrix.ts";
 
-/** What a product does to C: C = A·B, C += A·B, C -= A·B. */
+/** Effect of a product on C: C = A·B, C += A·B, C -= A·B. */
 export type GemmMode = "set" | "add" | "subtract";
 
 /**
@@ -30,14 +30,14 @@ export const FEED_BACK_TERMS_MAX = 128;
 
 /**
  * A matrix of 16-bit integers with a scale for every row (errors) or column (factor), packed for
- * `feedBack`: pairs of terms, in the order that `asm/linalg/feed_back_i16.ts` tells.
+ * `feedBack`: pairs of terms, in the order that `asm/linalg/feed_back_i16.ts` describes.
  */
 export interface ShortMatrix {
   readonly pairs: Int32Array;
   readonly scales: Float32Array;
 }
 
-/** What `ldlqBlock` works on: some rows of one block of neighbouring columns. */
+/** Operands of `ldlqBlock`: some rows of one block of neighbouring columns. */
 export interface LdlqBlock {
   /** Output: the codes. `rows x width`, rows `codesRowStride` apart. */
   readonly codes: Int8Array;
@@ -70,12 +70,12 @@ export interface BlockLevels {
   readonly nearest: Int8Array;
 }
 
-/** What `ldlqLevels` works on. */
+/** Operands of `ldlqLevels`. */
 export interface LdlqLevels extends LdlqBlock {
   readonly levels: BlockLevels;
 }
 
-/** What `descendRows` works on: a tile of a layer whose codes are moved if that lowers a loss. */
+/** Operands of `descendRows`: a tile of a layer whose codes are moved if that lowers a loss. */
 export interface DescendRows {
   /** In and out: the codes. `rows x cols`, rows `codesRowStride` apart. */
   readonly codes: Int8Array;
@@ -88,7 +88,7 @@ export interface DescendRows {
   readonly offset: number;
   /** How a move in each column changes the gradient of a row of weight 1. f32 `[cols, width]`. */
   readonly panel: MatrixF32;
-  /** What a move in each row counts. f32 `[rows]`. */
+  /** Weight of a move in each row. f32 `[rows]`. */
   readonly weights: Float32Array;
   /** f32 `[rows, rank]`, rank 0 or more. */
   readonly factors: MatrixF32;
@@ -103,7 +103,7 @@ export interface DescendRows {
   readonly firstRow: number;
   /** For each of the columns, which of the `scaleCols` scales it has. */
   readonly columnGroups: Int32Array;
-  /** What the squared error counts beside the loss, 0 or more; infinity: nothing moves that adds to it. */
+  /** Weight of the squared error beside the loss, 0 or more; infinity: nothing moves that adds to it. */
   readonly penalty: number;
 }
 
@@ -163,7 +163,7 @@ export interface LinalgKernels {
 
   /**
    * c = e·l, or c += e·l if `add`, of packed matrices of `terms` terms; c has a multiple of 4 rows and
-   * of 8 columns. Off by some 2^-13 of a product's usual size with 128 terms, half of that with 32.
+   * of 8 columns. Off by about 2^-13 of a product's usual size with 128 terms, half of that with 32.
    */
   feedBack(c: MatrixF32, e: ShortMatrix, l: ShortMatrix, terms: number, add: boolean): void;
 

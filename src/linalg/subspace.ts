@@ -6,7 +6,7 @@
  * Randomised (Halko, Martinsson, Tropp, 2011): some random mixtures of the rows, more than k by the
  * oversampling, multiplied by Wᵀ and W in turn, orthonormalised in between, or better by polynomials of
  * WᵀW. If singular values fall slowly, one product finds two thirds of the directions; with four
- * refinements it is some 95%. The surplus is then taken off:
+ * refinements it is about 95%. The surplus is then taken off:
  * the weakest directions of UᵀW, by inverse iteration on its small Gram matrix.
  */
 
@@ -38,7 +38,7 @@ export interface Subspaces {
   readonly right: MatrixF32;
 }
 
-/** What {@link topSubspaces} looks for. */
+/** Parameters of {@link topSubspaces}. */
 export interface SubspaceOptions {
   /** How many directions, 1 or more. Fewer are found if the rank is smaller. */
   readonly count: number;

@@ -9,7 +9,7 @@ export interface Team {
   /** 0 .. size - 1; 0 does what only one may do. */
   readonly index: number;
   readonly size: number;
-  /** Returns when all members have called it. What one wrote before, all see after. */
+  /** Returns when all members have called it. Writes of one member before it are visible to all after it. */
   barrier(): void;
   /** Returns, to every member, the largest i32 that a member gave. A barrier too. */
   max(value: number): number;
@@ -70,7 +70,7 @@ export function createTeamControl(): Int32Array<SharedArrayBuffer> {
 export class TeamAbortedError extends Error {
   override readonly name = "TeamAbortedError";
   constructor() {
-    super("Cannot go on: another worker of the team has stopped");
+    super("Cannot continue: another worker of the team has stopped");
   }
 }
 

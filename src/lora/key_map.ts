@@ -22,7 +22,7 @@ export interface Piece {
   readonly swapHalves: boolean;
 }
 
-/** What one name may mean: one piece of a weight, or several weights that it spans. */
+/** The meaning of one name: one piece of a weight, or several weights that it spans. */
 export interface Candidate {
   readonly pieces: readonly Piece[];
   /** Rows and columns of a delta that fits. */
@@ -40,7 +40,7 @@ export interface ModuleScope {
   readonly slot: number | null;
 }
 
-/** What {@link KeyMap.find} found. */
+/** Result of {@link KeyMap.find}. */
 export interface KeyMatch {
   readonly scope: ModuleScope;
   /** Empty if the model has no such layer. */

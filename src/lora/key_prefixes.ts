@@ -1,4 +1,4 @@
-/** What stands before a layer's own name in LoRA files and in model files, as data. */
+/** Prefixes of a layer's own name in LoRA files and in model files, as data. */
 
 /** The part of a pipeline that a layer belongs to. */
 export type Component = "denoiser" | "text";

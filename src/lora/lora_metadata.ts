@@ -9,7 +9,7 @@ export interface MetadataAlpha {
   readonly value: number;
 }
 
-/** What the metadata says of the factors of all modules. */
+/** Factors of all modules in the metadata. */
 export interface LoraMetadata {
   /** Returns the alpha of a module, or null if the metadata names none. */
   alphaOf(moduleKey: string): MetadataAlpha | null;

@@ -13,7 +13,7 @@ export type LoraKind =
   /** The change itself. */
   | "diff";
 
-/** What a tensor is to its module. */
+/** Role of a tensor in its module. */
 export type LoraRole =
   | "down"
   | "up"
@@ -30,7 +30,7 @@ export type LoraRole =
   | "w2a"
   | "w2b";
 
-/** Where the factor before the product comes from. */
+/** Origin of the factor before the product. */
 export type AlphaSource =
   /** A tensor of the module; its value is read later. */
   | { readonly kind: "tensor"; readonly name: string }
@@ -57,7 +57,7 @@ export interface LoraModule {
   readonly dora: boolean;
 }
 
-/** What is wrong with a module of a LoRA file. */
+/** Fault of a module of a LoRA file. */
 export interface LoraProblem {
   /** The layer as the file names it; null if the file as a whole is meant. */
   readonly module: string | null;

@@ -9,7 +9,7 @@ import type { AlphaSource, LoraModule, LoraProblem, LoraRole } from "./lora_modu
 /** The tensors of one layer, by role. */
 export type RoleMap = Readonly<Partial<Record<LoraRole, TensorInfo>>>;
 
-/** What {@link makeModule} knows besides the tensors. */
+/** Facts for {@link makeModule} besides the tensors. */
 export interface ModuleAlpha {
   readonly alpha: AlphaSource;
   readonly rankStabilized: boolean;
@@ -160,7 +160,7 @@ function lowRankShape(t: RoleMap): ChangeShape | ShapeFault {
   return { kind: "lora", rank, rows, cols: inputs };
 }
 
-/** LoHa and LoKr share their roles; the names tell them apart. */
+/** LoHa and LoKr share their roles; their names differ. */
 function isLokr(t: RoleMap): boolean {
   return [t.w1, t.w1a, t.w1b, t.w2, t.w2a, t.w2b].some((w) => w?.name.includes(".lokr_"));
 }

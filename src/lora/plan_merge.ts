@@ -43,7 +43,7 @@ export interface MergeStep {
   readonly strength: number;
 }
 
-/** What became of one file. */
+/** Result of one file. */
 export interface LoraReport {
   readonly path: string;
   readonly strength: number;

@@ -52,7 +52,7 @@ export interface MismatchedKey {
 /** The reason given for tensors that belong to no adapted layer. */
 export const NOT_ADAPTER = "not a tensor of any adapter";
 
-/** What a LoRA does to a model. */
+/** Changes of a LoRA to a model. */
 export interface LoraResolution {
   readonly targets: readonly LoraTarget[];
   readonly unmatched: readonly UnmatchedKey[];

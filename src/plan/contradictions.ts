@@ -27,7 +27,7 @@ export function refuseContradictions(options: ConvertOptions, names: OptionNames
     refuse(
       names("convrot"),
       names("comfyQuant", false),
-      "only the comfy_quant marker tells a loader of the rotation",
+      "only the comfy_quant marker shows a loader the rotation",
     );
   }
 }
@@ -48,7 +48,7 @@ function refuseWithTransform(
     refuse(names("convrot"), transform, "the weight is rotated already");
   }
   if (!comfyQuant) {
-    refuse(names("comfyQuant", false), transform, "only a marker tells a loader of the transform");
+    refuse(names("comfyQuant", false), transform, "only a marker shows a loader the transform");
   }
 }
 
@@ -66,7 +66,7 @@ function refuseWithGrid(options: ConvertOptions, names: OptionNames): void {
     refuse(names("convrot", convrot), format, "its weights are rotated always");
   }
   if (!comfyQuant) {
-    refuse(names("comfyQuant", false), format, "only the comfy_quant marker tells a loader of it");
+    refuse(names("comfyQuant", false), format, "only the comfy_quant marker shows it to a loader");
   }
   if (method === "quip" && (quip.storeTransformed || quip.requantScheme !== null)) {
     const what = quip.storeTransformed

@@ -1,4 +1,4 @@
-/** Settings of single layers that cannot change anything, told once each, never silently. Pure. */
+/** Settings of single layers without effect, reported once each, never silently. Pure. */
 
 import type { LayerOverride } from "../config/layer_override.ts";
 import { groupBy } from "../core/group_by.ts";
@@ -23,7 +23,7 @@ interface Idle {
 
 /**
  * Returns one sentence per setting and reason for what layer config, `--custom-layers` and `--fallback`
- * say in vain. Settings of the flags that `readLayerFlags` tells of are not told again.
+ * say in vain. Settings of the flags that `readLayerFlags` reports are not reported again.
  */
 export function idleOverrides(options: ConvertOptions): string[] {
   if (options.layers === null) return [];

@@ -91,13 +91,13 @@ export interface ConvertOptions {
   readonly smoothAlpha: number | null;
   /** Round the columns of most energy first. The documented default is off; measured, on is better. */
   readonly actOrder: boolean;
-  /** Feed errors back in 16-bit integers: faster, as good, other codes here and there than in f32. */
+  /** Use 16-bit integer error feedback: faster than f32, same quality, a few codes differ. */
   readonly turbo: boolean;
   /** Keep layers that the mode cannot take, instead of falling to row scaling. */
   readonly heur: boolean;
   /** Write `comfy_quant` markers; false: the old `scale_weight` layout. */
   readonly comfyQuant: boolean;
-  /** Tell the formats in the header, too. */
+  /** Also list the formats in the header. */
   readonly saveQuantMetadata: boolean;
   /** Ask the loader to multiply in full precision. */
   readonly fullPrecisionMatrixMult: boolean;

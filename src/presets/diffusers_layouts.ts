@@ -1,5 +1,5 @@
 /**
- * How files in the diffusers layout are told from native ones. Only models whose diffusers names
+ * How files in the diffusers layout are distinguished from native ones. Only models whose diffusers names
  * differ from what ComfyUI reads are here: Qwen-Image, Lens, Boogu and ERNIE-Image are native as they
  * come. Native families are tried first.
  */

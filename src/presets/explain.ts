@@ -3,7 +3,7 @@
 import type { Detection, Family, PresetChoice, Tier } from "./preset.ts";
 import { familyById } from "./registry.ts";
 
-/** What was asked for beside the model itself. */
+/** The request beside the model itself. */
 export interface RuleChoice {
   /** The preset that was named, or how one is found. */
   readonly preset: PresetChoice;
@@ -11,7 +11,7 @@ export interface RuleChoice {
   readonly tier: Tier;
 }
 
-/** What acts if nothing is asked for. */
+/** The rule if nothing is asked for. */
 const BY_DEFAULT: RuleChoice = Object.freeze<RuleChoice>({
   preset: { kind: "auto" },
   tier: "balanced",

@@ -11,7 +11,7 @@
  * Pure; by names and shapes alone, T5 and Llama-like (Llama, Qwen, Mistral, Gemma) spellings.
  */
 
-/** What takes the inverse factors. */
+/** The module that takes the inverse factors. */
 export type FoldProducer =
   | { readonly kind: "norm"; readonly name: string; readonly addsOne: boolean }
   | { readonly kind: "rows"; readonly name: string };

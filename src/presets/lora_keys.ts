@@ -1,4 +1,4 @@
-/** The spellings of LoRA and LyCORIS tensors, by which adapter files are told from models. */
+/** The spellings of LoRA and LyCORIS tensors, by which adapter files are distinguished from models. */
 
 /** Adapter tensors of peft, diffusers, kohya, LyCORIS (LoHa, LoKr, OFT), DoRA and full-difference patches. */
 const ADAPTER_KEYS: readonly RegExp[] = [

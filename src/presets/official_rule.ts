@@ -1,6 +1,6 @@
 /**
  * The rule by which the official INT8 files choose their layers: large matrices inside numbered
- * blocks, minus modules whose names tell that they steer the model rather than carry it. It is the
+ * blocks, minus modules whose names show that they steer the model rather than carry it. It is the
  * tier `minimal` of every family, and all there is for an unknown model.
  */
 

@@ -35,7 +35,7 @@ export interface DetectRule {
 /** One model family. Patterns follow `pattern.ts`: whole path segments in sequence, `*` inside one. */
 export interface Family {
   readonly id: string;
-  /** What a person calls it. */
+  /** Name for people. */
   readonly title: string;
   readonly detect: DetectRule;
   readonly keepBalanced: readonly string[];
@@ -75,7 +75,7 @@ export interface Stack {
   readonly elements: number;
 }
 
-/** What the header says the file is. */
+/** Kind of file, by its header. */
 export interface Detection {
   /** Family id; null for LoRAs, diffusers layouts and unknown models. */
   readonly family: string | null;
@@ -99,7 +99,7 @@ export interface LayerWish {
   readonly blockSize?: number;
 }
 
-/** What to do with one tensor, and why. */
+/** Decision on one tensor, and its reason. */
 export interface LayerDecision {
   readonly action: "quantize" | "keep" | "remove";
   /** A short reason for people: `keep-list "final_layer" of flux2`, `not 2-D`, ... */

@@ -35,7 +35,7 @@ import type {
 import { familyById } from "./registry.ts";
 import { edgeBlockOf } from "./stacks.ts";
 
-/** What {@link layerRule} decides by. */
+/** Input of {@link layerRule}. */
 export interface LayerRuleOptions {
   readonly tier: Tier;
   readonly detection: Detection;

@@ -8,7 +8,7 @@ import type { Edges, Stack } from "./preset.ts";
 /** A stack is part of the body from this share of all stacked parameters on. */
 const BODY_SHARE = 0.25;
 
-/** Where a layer lies: `double_blocks`, 7. Null outside of numbered blocks. */
+/** Place of a layer: `double_blocks`, 7. Null outside of numbered blocks. */
 function placeOf(layer: string): { readonly path: string; readonly index: number } | null {
   const segments = layer.split(".");
   const at = segments.findIndex((segment, i) => i < segments.length - 1 && isIndex(segment));

@@ -1,5 +1,5 @@
 /**
- * What stock ComfyUI cannot use quantized, as one list: modules that read their weight themselves, parts
+ * The things that stock ComfyUI cannot use quantized, as one list: modules that read their weight themselves, parts
  * of a model and whole files without a quantized path, and models in several files. A conversion keeps
  * or warns by it before the work, `verify` judges by it afterwards.
  */
@@ -12,11 +12,11 @@ import type { Detection } from "./preset.ts";
 export interface Unusable {
   /** Stable id, in kebab case. */
   readonly rule: string;
-  /** What there is, as a clause. */
+  /** The thing that does not work, as a clause. */
   readonly what: string;
-  /** What stock ComfyUI does with it. */
+  /** The reaction of stock ComfyUI. */
   readonly effect: string;
-  /** What to do. */
+  /** Advice. */
   readonly hint?: string;
 }
 

@@ -35,7 +35,7 @@ interface Channel {
   readonly place: number;
   /** Its column of the layer. */
   readonly column: number;
-  /** What the channels rounded after it cannot make up for: L[j,j]^2. */
+  /** The part of an error that channels rounded later cannot make up for: L[j,j]^2. */
   readonly energy: number;
 }
 
@@ -76,7 +76,7 @@ export function searchCompensatedScales(
 }
 
 /**
- * What the channels rounded later cannot make up for, per column of the layer: L[j,j]^2, f64 `[K]`. Not for
+ * The part of an error that channels rounded later cannot make up for, per column of the layer: L[j,j]^2, f64 `[K]`. Not for
  * the factor of a fallback.
  */
 export function residualEnergies(factor: GptqFactor): Float64Array {
@@ -119,7 +119,7 @@ function searchRow(factor: GptqFactor, group: readonly Channel[], first: number)
     .sort((a, b) => b.place - a.place);
   if (leaders.length === 0) return null;
   const count = leaders.length;
-  /** What leader j gets of the error of leader i, rounded before it: entry i * count + j. */
+  /** Effect of the error of leader i on leader j, rounded later: entry i * count + j. */
   const feedback = new Float64Array(count * count);
   leaders.forEach((from, i) => {
     leaders.slice(i + 1).forEach((to, k) => {

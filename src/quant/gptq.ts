@@ -6,7 +6,7 @@
  * rounds rows with it, any rows by anybody.
  *
  * Memory, with K columns and blocks of B channels (B = K for a full Hessian): the factor replaces the
- * Hessian, 8 K B bytes, shared; every member needs some 8 K bytes more while it factors, and what
+ * Hessian, 8 K B bytes, shared; every member needs about 8 K bytes more while it factors, and what
  * `linalg/ldlq.ts` says for the rows it rounds, plus rows * 5 K if columns are reordered.
  */
 
@@ -35,7 +35,7 @@ import {
 import { actOrder, gatherColumns, permuteSymmetric, scatterColumns } from "../linalg/permute.ts";
 import { shareOf, SOLO } from "../linalg/team.ts";
 
-/** What became of a Hessian. */
+/** Report on a Hessian. */
 export interface GptqReport {
   /** Fraction of the mean diagonal that was added to the diagonal; null if nothing was factored. */
   readonly damping: number | null;
@@ -70,7 +70,7 @@ export interface GptqOptions {
   /** Fraction of the mean diagonal to begin with, 0 or more. */
   readonly damping: number;
   /**
-   * Where to put the factor in 16-bit integers (`linalg/packed_factor.ts`), by which errors are then fed
+   * Place of the factor in 16-bit integers (`linalg/packed_factor.ts`), by which errors are then fed
    * back; shared by the team, whose members take from it in the same order. Null: they are fed back in
    * f32, as they are if there is no room for it.
    */
@@ -127,7 +127,7 @@ const PACKED_TOTAL_MAX = 3.6e9;
 
 /**
  * Whether a factor of `size` channels in blocks of `blockSize` is packed into integers: not in blocks so small
- * that errors are hardly fed back so, nor in layers so large (more than some 20,000 channels) that there
+ * that errors are hardly fed back so, nor in layers so large (more than about 20,000 channels) that there
  * would be no room.
  */
 function isPackable({ size, blockSize }: Pick<Hessian, "size" | "blockSize">): boolean {
@@ -136,7 +136,7 @@ function isPackable({ size, blockSize }: Pick<Hessian, "size" | "blockSize">): b
   return 8 * size * blockSize + bytes <= PACKED_TOTAL_MAX;
 }
 
-/** What decides how much memory a layer takes. */
+/** The sizes that decide how much memory a layer takes. */
 export interface GptqSizes extends Pick<Hessian, "size" | "blockSize"> {
   readonly actOrder: boolean;
   /** Whether errors are fed back in integers, if that is possible. */
@@ -392,7 +392,7 @@ function gridInOrder(
 /** Rows that are reordered at a time: many enough that preparing the factor's columns costs little. */
 const CHUNK_ROWS = 512;
 
-/** Every block of channels by itself: no error crosses from one to another. */
+/** Every block of channels on its own: no error crosses from one to another. */
 function roundBlocks(context: LinalgContext, factor: GptqFactor, layer: LdlqRows): void {
   const { size, blockSize, values, packed, report } = factor;
   if (report.fallback !== null) {

@@ -23,7 +23,7 @@ export type LevelScheme =
     readonly bits: 4 | 6;
     /** Columns of a group. */
     readonly groupCols: number;
-    /** What the codes stand for, ascending. */
+    /** Values of the codes, ascending. */
     readonly table: readonly number[];
     /** The code of the first entry. */
     readonly firstCode: number;
@@ -65,7 +65,7 @@ export function groupedLevels({ bits, groupCols, codebook = DEFAULT_CODEBOOK }: 
   return { kind: "scaled", bits, groupCols, table, firstCode: isTable ? 0 : 1 };
 }
 
-/** What kernels look levels up in. */
+/** Table in which kernels look levels up. */
 export interface LevelTables {
   /** Columns of a row that share a set. */
   readonly groupCols: number;

@@ -1,5 +1,5 @@
 /**
- * What errors of a layer's rows do to its outputs: e·H·eᵀ per row, with the Hessian that a factor was made
+ * The effect of errors of a layer's rows on its outputs: e·H·eᵀ per row, with the Hessian that a factor was made
  * from. That one is still there: factoring leaves what is above the diagonal.
  *
  * Cost: half a product of rows times K², as much as the feedback of rounding those rows. With a factor in

@@ -213,7 +213,7 @@ function orderOf({ inputs, diagonal, groupSize, blockCols }: RowSpaceHessian): I
   return order;
 }
 
-/** What the team works with while it factors. */
+/** Memory of the team while it factors. */
 interface Work {
   /** M, lower triangle, and its factor; that one turned around, `[T, T]`. */
   readonly m: MatrixF64;

@@ -18,7 +18,7 @@ const FACTOR_MIN = 1 / 64;
 /** Ratio of neighbouring candidates of the first pass; the second divides the best interval further. */
 const COARSE_RATIO = 0.94;
 const FINE_STEPS = 8;
-/** What a smaller scale must gain at least, relative to the error: more than the bins can be wrong by. */
+/** Minimum gain of a smaller scale, relative to the error: more than the bins can be wrong by. */
 const GAIN_MIN = 1 / 1024;
 
 /**

@@ -11,10 +11,10 @@ export type Scaling =
   /** Every row has a scale for each `groupCols` columns: `[N, K / groupCols, 1]`. */
   | { readonly kind: "group"; readonly groupCols: number };
 
-/** What `--format` names besides INT8 and floats. */
+/** Formats of `--format` besides INT8 and floats. */
 export type GridOutput = "w6a8" | "w4a8" | "w4a4";
 
-/** What weights become. */
+/** Stored form of a weight. */
 export type WeightOutput = "int8" | GridOutput | "fp16";
 
 /** The words of `--format`. */

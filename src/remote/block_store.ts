@@ -1,5 +1,5 @@
 /**
- * The bytes of a model on a server, on the thread that fetches them. What will be read is told beforehand
+ * The bytes of a model on a server, on the thread that fetches them. Reads are announced beforehand
  * (`schedule`), fetched in that order by several requests, and let go once it has been read, so that
  * memory is a window whatever the model's size. What is asked for out of turn is fetched at once.
  *
@@ -23,9 +23,9 @@ export interface KnownFile {
   readonly version: Version;
 }
 
-/** What a store is made with. */
+/** Parameters of a store. */
 export interface StoreOptions extends PersistOptions {
-  /** Where blocks go, and are told of. */
+  /** Memory for blocks, and the listener for them. */
   readonly channel: Pick<RemoteChannel, "blocks" | "table" | "sizes">;
   /** Folder for what is kept. */
   readonly spillFolder: string;
@@ -36,7 +36,7 @@ interface Block {
   state: "absent" | "pending" | "ready" | "kept";
   /** Scheduled bytes of it that have not been read yet; once it is ready, the table counts them. */
   wanted: number;
-  /** Where in memory it is; null: nowhere. */
+  /** Place in memory; null: nowhere. */
   slot: number | null;
   waiters: { resolve: () => void; reject: (error: unknown) => void }[];
 }
@@ -157,7 +157,7 @@ export class BlockStore implements ChannelServer, Disposable {
 
   async #readPart(file: number, part: Part, view: Uint8Array): Promise<ReadAnswer> {
     const inBox = view.subarray(0, part.end - part.begin);
-    // What is waited for may have been let go meanwhile: others read it too.
+    // Awaited blocks may have been released meanwhile: others read it too.
     for (;;) {
       const known = this.#blocks.get(part.block);
       const isFetched = known !== undefined && known.state !== "absent";
@@ -223,7 +223,7 @@ export class BlockStore implements ChannelServer, Disposable {
     return this.#blocks.get(block)?.state === "absent";
   }
 
-  /** Fetches blocks; each is ready as soon as it is whole. Never rejects: who waits is told. */
+  /** Fetches blocks; each is ready as soon as it is whole. Never rejects: waiting readers are notified. */
   async #fetch(file: number, first: number, count: number): Promise<void> {
     const { blockBytes } = this.#sizes;
     const { file: remote, version } = this.#files[file]!;
@@ -337,7 +337,7 @@ export class BlockStore implements ChannelServer, Disposable {
     return { file, block: block - this.#firstBlock[file]! };
   }
 
-  /** Where a block begins in its file, in bytes. */
+  /** Place of a block in its file, in bytes. */
   #beginOf(file: number, block: number): number {
     return (block - this.#firstBlock[file]!) * this.#sizes.blockBytes;
   }

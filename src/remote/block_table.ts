@@ -1,5 +1,5 @@
 /**
- * Which blocks of the files lie in memory, told in shared memory itself: a thread that reads what is there
+ * Table of the blocks of the files in memory, in shared memory itself: a thread that reads what is there
  * asks nobody. A thread that holds a block has pinned it; one without pins that nobody wants any more is
  * taken back by the thread that fetches, which alone fills slots.
  */

@@ -52,7 +52,7 @@ export async function readBody(
       at += value.length;
     }
   } catch (error) {
-    // Who cancels a stream that has failed is told so once more.
+    // Cancelling a stream that has failed reports the failure once more.
     await reader.cancel(error).catch(() => undefined);
     throw error;
   }
@@ -75,7 +75,7 @@ function byobReader(
 
 /**
  * Bun brings a new buffer for every part of a body, and lets hundreds of megabytes of them pile up before it
- * looks: it is told to (100 MB less, 5 to 10 % more time).
+ * looks: it is asked to (100 MB less, 5 to 10 % more time).
  */
 function countGarbage(bytes: number): void {
   garbageBytes += bytes;

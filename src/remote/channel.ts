@@ -52,13 +52,13 @@ const RANGE_NUMBERS = 3;
 /** Ranges that one request takes. */
 const RANGES_AT_ONCE = Math.floor(MAILBOX_BYTES / (8 * RANGE_NUMBERS));
 
-/** What threads share. */
+/** Memory that threads share. */
 export interface RemoteChannel {
-  /** Tells channels apart, also across threads. */
+  /** Identifies the channel, also across threads. */
   readonly id: string;
   /** The mailboxes. */
   readonly memory: SharedArrayBuffer;
-  /** Where blocks of the files are that were fetched, {@link storeBytes}. */
+  /** Blocks of the files that were fetched, {@link storeBytes}. */
   readonly blocks: SharedArrayBuffer;
   /** Which they are: the cells of a {@link BlockTable}. */
   readonly table: SharedArrayBuffer;
@@ -74,9 +74,9 @@ export interface RemotePath {
   readonly file: number;
   /** Its size. */
   readonly bytes: number;
-  /** What changes when the file does: ETag, or date. */
+  /** Mark that changes with the file: ETag, or date. */
   readonly stamp: string;
-  /** What it is read through. */
+  /** The channel through which it is read. */
   readonly channel: RemoteChannel;
 }
 
@@ -106,13 +106,13 @@ export type ReadAnswer =
     readonly offsetBytes: number;
   };
 
-/** What a channel is answered by. */
+/** The other end of a channel. */
 export interface ChannelServer {
   /** Returns the first of the wanted bytes, one or more. */
   read(wanted: Wanted): Promise<ReadAnswer>;
-  /** Tells what will be read, in this order; `more` adds to what was told. */
+  /** Announces what will be read, in this order; `more` adds to the list. */
   schedule(ranges: readonly FileRange[], more: boolean): void;
-  /** Tells that what is read from now on will be read again. */
+  /** Announces that reads from now on will be repeated. */
   keep(): void;
   /** Takes back blocks that nobody needs any more. */
   tidy(): void;
@@ -129,7 +129,7 @@ export function createChannel(sizes: StoreSizes = DEFAULT_SIZES): RemoteChannel 
   };
 }
 
-/** Tells all who wait, and who will, that nobody answers any more. */
+/** Ends all waits, now and later: nobody answers any more. */
 export function killChannel({ memory }: RemoteChannel): void {
   const cells = new Int32Array(memory);
   Atomics.store(cells, GLOBAL.dead, 1);
@@ -223,7 +223,7 @@ export class ChannelClient {
     this.#table.unpin(Math.floor(at / this.#blockBytes), 0);
   }
 
-  /** Tells what will be read, in this order, instead of what was told before. */
+  /** Announces what will be read, in this order, in place of the list before. */
   schedule(ranges: readonly FileRange[]): void {
     const numbers = new Float64Array(
       this.#data.buffer,
@@ -238,7 +238,7 @@ export class ChannelClient {
     }
   }
 
-  /** Tells that what is read from now on will be read again. */
+  /** Announces that reads from now on will be repeated. */
   keep(): void {
     this.#ask(KIND.keep, { file: 0, position: 0, length: 0 });
   }

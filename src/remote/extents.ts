@@ -2,7 +2,7 @@
 
 import type { FileRange } from "./channel.ts";
 
-/** What is fetched at least, beyond what was asked for: what is read next often lies behind. */
+/** Minimum that is fetched, beyond the request: what is read next often lies behind. */
 const READ_AHEAD_BYTES = 128 << 10;
 
 /** Room for what is not held for good. */

@@ -1,11 +1,11 @@
-/** What the thread that fetches is told, what it says, and what it does: it answers a channel. */
+/** The thread that fetches: it answers a channel. */
 
 import { type PlainError, plainError } from "../core/plain_error.ts";
 import { BlockStore, type KnownFile } from "./block_store.ts";
 import { type FileRange, type RemoteChannel, serveChannel } from "./channel.ts";
 import type { Patience } from "./patience.ts";
 
-/** What the thread is started with. Plain data. */
+/** Parameters of the thread. Plain data. */
 export interface FetchMessage {
   readonly kind: "fetch";
   readonly channel: RemoteChannel;
@@ -19,7 +19,7 @@ export interface FetchMessage {
   readonly patience?: Patience;
 }
 
-/** What the thread says. */
+/** Messages of the thread. */
 export type FetchReport =
   /** From now on the channel is answered. */
   | { readonly kind: "ready" }
@@ -27,7 +27,7 @@ export type FetchReport =
   | { readonly kind: "retry"; readonly text: string }
   | { readonly kind: "failed"; readonly error: PlainError };
 
-/** Answers the channel until it is closed. Never rejects: failures are reported, or told to who reads. */
+/** Answers the channel until it is closed. Never rejects: failures are reported, or passed to the reader. */
 export async function fetchThread(
   { channel, files, hold, keep, spillFolder, patience }: FetchMessage,
   report: (report: FetchReport) => void,

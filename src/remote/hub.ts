@@ -1,4 +1,4 @@
-/** What lies in a repository of the Hugging Face Hub, through its own client. */
+/** Contents of a repository of the Hugging Face Hub, through its own client. */
 
 import { httpFile, type HubPlace, hubUrl, type RemoteEnvironment } from "./location.ts";
 import { DEFAULT_PATIENCE, persist, type PersistOptions } from "./patience.ts";

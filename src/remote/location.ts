@@ -9,7 +9,7 @@ import { UsageError } from "../core/errors.ts";
 export interface RemoteFile {
   /** For messages: the URL without what may be secret. */
   readonly name: string;
-  /** What is asked for: no user or password in it, but a query may be secret. */
+  /** The address that is requested: no user or password in it, but a query may be secret. */
   readonly url: string;
   /** Sent to the host of `url` alone; secret. */
   readonly headers: Readonly<Record<string, string>>;
@@ -23,7 +23,7 @@ export interface HubPlace {
   readonly revision: string | null;
 }
 
-/** What of the environment matters, by the names that the Hub's own tools read. */
+/** The environment variables that matter, by the names that the Hub's own tools read. */
 export type RemoteEnvironment = Readonly<
   Partial<Record<"HF_TOKEN" | "HUGGING_FACE_HUB_TOKEN" | "HF_ENDPOINT", string>>
 >;

@@ -12,7 +12,7 @@ export interface Patience {
   readonly firstWaitMs: number;
 }
 
-/** What suits servers of models. */
+/** Settings that suit servers of models. */
 export const DEFAULT_PATIENCE: Patience = Object.freeze({
   silenceMs: 30_000,
   attempts: 8,

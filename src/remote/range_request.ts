@@ -9,7 +9,7 @@ import { DEFAULT_PATIENCE, persist, type PersistOptions } from "./patience.ts";
 import { RedirectError, type Redirects } from "./redirects.ts";
 import { RemoteError, statusFault } from "./remote_error.ts";
 
-/** What tells that two answers are of one file. */
+/** Marks by which two answers are known to be of one file. */
 export interface Version {
   /** Size of the whole file. */
   readonly bytes: number;
@@ -25,9 +25,9 @@ export interface ByteRange {
   readonly end: number;
 }
 
-/** What a range is read with. */
+/** Parameters of a range request. */
 export interface RangeOptions extends PersistOptions {
-  /** What earlier answers said; null: this is the first request. */
+  /** Facts from earlier answers; null: this is the first request. */
   readonly version: Version | null;
   readonly redirects: Redirects;
 }

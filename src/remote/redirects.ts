@@ -15,7 +15,7 @@ export class RedirectError extends Error {
   override readonly name = "RedirectError";
 }
 
-/** Where files were found. One for all requests of a model. */
+/** Addresses at which files were found. One for all requests of a model. */
 export class Redirects {
   readonly #targets = new Map<string, string>();
 

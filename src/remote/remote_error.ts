@@ -1,26 +1,26 @@
-/** What goes wrong between here and a server, and whether asking again can help. Pure. */
+/** Failures between here and a server, and whether asking again can help. Pure. */
 
-/** What is known of a failure. */
+/** Facts about a failure. */
 export interface RemoteFault {
   /** For messages: without secrets. */
   readonly name: string;
   /** First byte that is missing; null if it is no matter of bytes. */
   readonly offsetBytes: number | null;
-  /** What happened, and what to do if that is not asking again: `the server answers 403 ...; ...`. */
+  /** The failure, and advice if that is not asking again: `the server answers 403 ...; ...`. */
   readonly rule: string;
   /** The same request may succeed later. */
   readonly isTemporary: boolean;
   /** The server said when, in milliseconds from now. */
   readonly waitMs?: number | undefined;
-  /** What led to it. */
+  /** The cause. */
   readonly cause?: unknown;
 }
 
 /** A file on a server could not be read. */
 export class RemoteError extends Error {
-  /** Tells the class by name. */
+  /** Name of the class. */
   override readonly name = "RemoteError";
-  /** What is known of it. */
+  /** Facts about it. */
   readonly fault: RemoteFault;
 
   /** Puts the message together. */

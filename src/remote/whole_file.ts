@@ -3,7 +3,7 @@
 import type { readRemoteRange } from "./range_request.ts";
 import type { SpillFile } from "./spill_file.ts";
 
-/** What {@link readRemoteRange} is called with for the file, without the receiver. */
+/** Parameters of {@link readRemoteRange} for the file, without the receiver. */
 export type FetchWhole = (onBytes: (bytes: Uint8Array) => void) => ReturnType<
   typeof readRemoteRange
 >;

@@ -21,7 +21,7 @@ export interface FileStamp {
 
 /** An input was changed while it was read: what was made of it is of no use. */
 export class ChangedInputError extends Error {
-  /** Tells the class by name. */
+  /** Name of the class. */
   override readonly name = "ChangedInputError";
   /** The file. */
   readonly path: string;

@@ -19,7 +19,7 @@ const REASONS: Readonly<Record<string, string>> = Object.freeze({
 
 /** A file could not be opened, read, written, renamed or removed. */
 export class FileError extends Error {
-  /** Tells the class by name. */
+  /** Name of the class. */
   override readonly name = "FileError";
   /** Why, for the end of a message: `no such file or folder`. */
   readonly reason: string;

@@ -85,7 +85,7 @@ Deno.test("unusedCalibration() names layers with data that are not quantized", (
   };
   assert.deepEqual(notesOf(["a"]), []);
   assert.deepEqual(notesOf(["a", "norm3"]), [
-    'the calibration data has 1 layer that is not quantized: "norm3" (`--dry-run` tells why)',
+    'the calibration data has 1 layer that is not quantized: "norm3" (`--dry-run` has the reasons)',
   ]);
   const [all] = notesOf(["a", ...names]);
   assert.match(all!, /10 layers that are not quantized: "norm0", .*"norm7" and 2 more/);

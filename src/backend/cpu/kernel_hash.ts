@@ -1,4 +1,4 @@
-/** Tells kernels apart: files that several processes write together must come from the same ones. */
+/** Identifies kernels: files that several processes write together must come from the same ones. */
 
 import { createHash } from "node:crypto";
 import kernelsBase64 from "./kernels.wasm.b64" with { type: "text" };

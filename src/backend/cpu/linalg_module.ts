@@ -3,7 +3,7 @@
 import linalgBase64 from "./linalg.wasm.b64" with { type: "text" };
 import { compileModule } from "./wasm_module.ts";
 
-/** What `asm/linalg/index.ts` exports. Addresses are bytes, sizes and strides elements. */
+/** The exports of `asm/linalg/index.ts`. Addresses are bytes, sizes and strides elements. */
 export interface LinalgExports {
   choleskyBlock(a: number, n: number, aRow: number, minPivot: number): number;
   descendRows(

@@ -12,7 +12,7 @@ export const PAGE_BYTES = 65536;
 /** Most bytes that a WebAssembly memory holds: 4 GiB. */
 export const MEMORY_MAX_BYTES = 65536 * PAGE_BYTES;
 
-/** What `asm/index.ts` exports. Addresses are bytes, counts elements; results are i32. */
+/** The exports of `asm/index.ts`. Addresses are bytes, counts elements; results are i32. */
 export interface KernelExports {
   absmax(
     out: number,

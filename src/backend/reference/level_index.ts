@@ -1,4 +1,4 @@
-/** Where the level nearest to a value stands in the table of a set: see `LevelSets` in `backend.ts`. */
+/** Place of the level nearest to a value in the table of a set: see `LevelSets` in `backend.ts`. */
 
 import { LEVEL_STEPS, LEVEL_UNITS_MAX } from "../backend.ts";
 import { roundHalfEven } from "./round_half_even.ts";

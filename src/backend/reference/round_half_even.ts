@@ -2,7 +2,7 @@
 
 /**
  * Returns the integer nearest to the finite `value`, the even one of two equally near. Exact. What is
- * negative and rounds to zero becomes -0, as in IEEE 754 and in WASM's `nearest`: a kernel that goes on
+ * negative and rounds to zero becomes -0, as in IEEE 754 and in WASM's `nearest`: a kernel that continues
  * computing with the result has the same bits here and there.
  */
 export function roundHalfEven(value: number): number {

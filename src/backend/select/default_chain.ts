@@ -32,7 +32,7 @@ const SLOW_MS = 250;
 /** One that takes longer for its first is not even warmed up. */
 const VERY_SLOW_MS = 3000;
 
-/** What was found. */
+/** Result of the search. */
 export interface ChainTime {
   /** Time of a chunk of 2^20 elements, in milliseconds, uploads and downloads included. */
   readonly chunkMs: number;
@@ -42,7 +42,7 @@ export interface ChainTime {
   readonly codes: Int8Array;
 }
 
-/** The time of one core of the CPU. Takes some 100 ms. */
+/** The time of one core of the CPU. Takes about 100 ms. */
 export function timeChainOnCpu(): ChainTime {
   const bytes = STATICS_BYTES + 8 * COUNT;
   const memory = createSharedMemory(bytes);

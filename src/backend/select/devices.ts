@@ -1,4 +1,4 @@
-/** What can compute on this machine, and whether it does so rightly. For `quantsmith doctor`. */
+/** The devices of this machine, and whether their results are right. For `quantsmith doctor`. */
 
 import { DeviceError } from "../../core/errors.ts";
 import { referenceLinalg } from "../reference/linalg/reference_linalg.ts";
@@ -32,7 +32,7 @@ export interface AdapterReport {
   readonly failure: string | null;
 }
 
-/** What can compute here. */
+/** The devices of this machine. */
 export interface Devices {
   /** Time of a chunk of the default mode on one core, in milliseconds; null if WASM lacks something. */
   readonly cpuChunkMs: number | null;
@@ -51,10 +51,10 @@ export interface InspectOptions {
   readonly onAdapter?: (info: AdapterInfo) => void;
 }
 
-/** What an adapter may take at most, in milliseconds: software behind GL may compile for minutes. */
+/** Time limit of an adapter, in milliseconds: software behind GL may compile for minutes. */
 const PATIENCE_MS = Object.freeze({ real: 60_000, software: 30_000 });
 
-/** Tries everything. Takes a few seconds per adapter; a device that fails is told, not thrown. */
+/** Tries everything. Takes a few seconds per adapter; a device that fails is reported, not thrown. */
 export async function inspectDevices(options: InspectOptions): Promise<Devices> {
   const cpu = options.hasWasm ? timeChainOnCpu() : null;
   const adapters: AdapterReport[] = [];

@@ -1,6 +1,6 @@
-/** What the WebAssembly engine of this machine can do, asked by modules that only such an engine takes. */
+/** Features of the WebAssembly engine of this machine, asked by modules that only such an engine takes. */
 
-/** What kernels use, or might use. */
+/** Features that kernels use, or might use. */
 export interface WasmFeatures {
   /** Vectors of 128 bits: the kernels of the CPU need them. */
   readonly simd: boolean;

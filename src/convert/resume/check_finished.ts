@@ -38,7 +38,7 @@ export async function checkFinished(
   for (const chunk of finished.chunks) {
     if (again.has(chunk)) continue;
     for (const bytes of finished.written.get(chunk) ?? []) {
-      if (signal?.aborted) throw new InterruptedError("`--resume` goes on from what was finished");
+      if (signal?.aborted) throw new InterruptedError("`--resume` continues the run");
       if (await checker.holds(bytes)) continue;
       damaged.add(chunk);
       break;

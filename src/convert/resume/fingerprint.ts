@@ -24,7 +24,7 @@ export interface Fingerprint {
   readonly options: Readonly<Record<string, string>>;
 }
 
-/** Arrays above this are told apart by their length: they come from files, which have identities. */
+/** Arrays above this are distinguished by their length: they come from files, which have identities. */
 const HASHED_BYTES = 1 << 20;
 
 /** Returns the fingerprint of a run. */

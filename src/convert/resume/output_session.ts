@@ -1,6 +1,6 @@
 /**
- * An output that another process can go on with. Its partial files have names that every run of the same
- * output knows, a lock keeps runs apart, and a journal tells what is in them, in steps: first the data
+ * An output that another process can continue. Its partial files have names that every run of the same
+ * output knows, a lock keeps runs apart, and a journal records what is in them, in steps: first the data
  * is made durable, then the journal says so.
  *
  * Every conversion keeps a journal, so that one that was killed can be resumed although nobody thought of
@@ -27,7 +27,7 @@ import { type CheckedWork, checkFinished } from "./check_finished.ts";
 import { differences, type Fingerprint } from "./fingerprint.ts";
 import { decodeJournal, encodeFingerprint, encodeFinished } from "./progress_record.ts";
 
-/** How often the journal is written, while a run goes on. */
+/** How often the journal is written, during a run. */
 const SAVE_MS = 2000;
 
 /** Times of a session in milliseconds, for tests. */
@@ -39,7 +39,7 @@ export interface SessionTimes extends LockTimes {
 export interface SessionOptions {
   /** Replace an existing output, and what an unfinished run left that cannot be resumed. */
   readonly force: boolean;
-  /** Go on with what an unfinished run left, and leave what can be gone on with. */
+  /** Continue an unfinished run, and leave progress that can be continued. */
   readonly resume: boolean;
   /** Of this run; only asked for if it is needed. */
   readonly fingerprint: () => Fingerprint;
@@ -62,7 +62,7 @@ export class OutputSession {
   readonly output: OutputSet;
   /** Work that an earlier run finished; null: this one begins. */
   readonly resumed: FinishedWork | null;
-  /** A sentence about what an earlier run left and is not gone on with; null: there is none. */
+  /** A sentence about progress of an earlier run that is discarded; null: there is none. */
   readonly note: string | null;
   readonly #paths: WorkPaths;
   readonly #lock: OutputLock;
@@ -243,5 +243,5 @@ function noteOf(left: Left, { resume }: SessionOptions): string | null {
     return `what an unfinished run left is replaced: ${left.why.join("; ")}`;
   }
   if (resume || left.kind === "nothing") return null;
-  return "what an unfinished run left is replaced; `--resume` would have gone on with it";
+  return "discarding the partial output of an unfinished run (`--resume` continues it)";
 }

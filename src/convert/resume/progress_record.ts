@@ -23,7 +23,7 @@ export function encodeFingerprint(fingerprint: Fingerprint): Uint8Array {
   return jsonPayload(KIND.fingerprint, { format: FORMAT, ...fingerprint });
 }
 
-/** Returns the payloads that tell of `work`: notes come first, so that no finished chunk lacks its own. */
+/** Returns the payloads that record `work`: notes come first, so that no finished chunk lacks its own. */
 export function encodeFinished({ chunks, slots, notes, written }: FinishedWork): Uint8Array[] {
   const entries = chunks.reduce((sum, chunk) => sum + (written.get(chunk)?.length ?? 0), 0);
   const payload = new Uint8Array(1 + chunks.length * CHUNK_BYTES + entries * WRITTEN_BYTES);

@@ -14,7 +14,7 @@ import type { Layer, Objective } from "./layer.ts";
 import { LR_DEFAULT } from "./options.ts";
 import type { Stepper } from "./search.ts";
 
-/** What the penalty is multiplied by while codes are farther from their weights than is allowed. */
+/** Factor of the penalty while codes are farther from their weights than is allowed. */
 const PULL_BACK = 2;
 
 /**

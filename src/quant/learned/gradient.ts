@@ -18,7 +18,7 @@ import type { Stepper } from "./search.ts";
 
 const BETA1 = 0.9, BETA2 = 0.999, WEIGHT_DECAY = 0.01;
 
-/** What is left of the offsets after a step beyond the limit. */
+/** Share of the offsets that is left after a step beyond the limit. */
 const PULL_BACK = 0.95;
 
 /** Steps after which it is looked whether the loss still falls. */
@@ -101,7 +101,7 @@ function average(mean: Float64Array, now: Float64Array): void {
   for (let i = 0; i < mean.length; i++) mean[i] = BETA2 * mean[i]! + (1 - BETA2) * now[i]!;
 }
 
-/** What first moments are multiplied by: a factor per row times one per column. */
+/** Factors of first moments: a factor per row times one per column. */
 interface Factors {
   readonly rows: Float64Array;
   readonly cols: Float64Array;

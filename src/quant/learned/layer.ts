@@ -1,4 +1,4 @@
-/** What all parts of learned rounding work on: codes, their errors, and the loss of them. */
+/** The state that all parts of learned rounding share: codes, their errors, and the loss of them. */
 
 import { type Grid, groupCount } from "../../backend/backend.ts";
 import { matrix, type MatrixF32 } from "../../linalg/matrix.ts";
@@ -16,7 +16,7 @@ export interface Layer {
   readonly columnGroups: Int32Array;
 }
 
-/** What moving some codes did. */
+/** Effect of moving some codes. */
 export interface Moves {
   readonly count: number;
   /** Change of the squared error of the weights. */
@@ -25,7 +25,7 @@ export interface Moves {
 
 /** A loss that is a quadratic form of the errors of a layer. */
 export interface Objective {
-  /** What the squared error of the weights is multiplied by, at the documented rate, beside the loss. */
+  /** Weight of the squared error of the weights, at the documented rate, beside the loss. */
   readonly unit: number;
   /** The loss of the codes as they are, squared. */
   loss(): number;
@@ -35,7 +35,7 @@ export interface Objective {
   descend(first: number, cols: number, penalty: number): Moves;
 }
 
-/** A loss that also tells its gradient, and takes single moves. */
+/** A loss that also has a gradient, and takes single moves. */
 export interface GradientObjective extends Objective {
   /** First moments of the gradient: moment = decay * moment + (1 - decay) * gradient. */
   accumulate(decay: number): void;
@@ -43,7 +43,7 @@ export interface GradientObjective extends Objective {
   energies(rows: Float64Array, cols: Float64Array): void;
   /** Rows of the first moment, f32 `[count, cols]`. */
   moments(out: MatrixF32, first: number): void;
-  /** Tells of an error that grew by `change`. The loss takes it in with {@link commit}. */
+  /** Takes an error that grew by `change`. The loss takes it in with {@link commit}. */
   moved(row: number, col: number, change: number): void;
   commit(): void;
 }
@@ -96,7 +96,7 @@ export function squaredNorm(values: Float32Array): number {
   return sum;
 }
 
-/** What a loss takes besides what it keeps, counted. */
+/** Memory of a loss besides what it keeps, counted. */
 export interface LossPlan {
   /** Counts what a step takes, or a measurement. */
   step(): void;

@@ -8,7 +8,7 @@
  * ({@link roundForOutputs}). The result is never worse in its loss than rounding to nearest.
  *
  * Memory for N x K weights, K directions k: the weights (4 N K bytes), which become errors; codes and best
- * codes (2 N K); the factors, some 8 k (N + K) bytes, 16 while they are found; for `adamw` and `radam` one
+ * codes (2 N K); the factors, about 8 k (N + K) bytes, 16 while they are found; for `adamw` and `radam` one
  * more float copy. {@link planProjected} and {@link planForOutputs} count them.
  */
 
@@ -60,7 +60,7 @@ export interface LearnedProblem {
   readonly codes: Int8Array;
 }
 
-/** What became of a layer without data. */
+/** Result of a layer without data. */
 export interface ProjectedResult extends SearchResult {
   /** Directions on the left and on the right that were found. */
   readonly directions: readonly [number, number];
@@ -131,7 +131,7 @@ export function roundForOutputsOn(
   });
 }
 
-/** Who asks for more steps gets better directions, too. */
+/** More iterations also refine the decomposition. */
 function refinementsOf({ iterations }: LearnedOptions): number {
   return Math.min(REFINEMENTS_MAX, Math.floor(iterations / STEPS_PER_REFINEMENT));
 }

@@ -1,4 +1,4 @@
-/** What learned rounding is asked to do: the documented options and their defaults. */
+/** The options of learned rounding: the documented options and their defaults. */
 
 /** How codes are moved: by coordinate descent (`original`), or by gradient steps. */
 export type LearnedOptimizer = "original" | "adamw" | "radam";

@@ -28,7 +28,7 @@ export interface MomentBlocks {
 /** As in `projected.ts`: outliers among the channels make the mean large as it is. */
 const PENALTY = 8;
 
-/** What squared errors of the weights count to begin with. */
+/** Initial weight of squared errors of the weights. */
 export function outputUnit({ size, blockSize, values }: MomentBlocks): number {
   let trace = 0;
   for (let j = 0; j < size; j++) trace += values[j * blockSize + j % blockSize]!;

@@ -20,7 +20,7 @@ import {
 } from "./layer.ts";
 
 /**
- * What squared errors of the weights count to begin with, relative to the mean loss of a unit error. The
+ * Initial weight of squared errors of the weights, relative to the mean loss of a unit error. The
  * adaptive schedule finds the best number within a round; this is near it.
  */
 const PENALTY = 32;
@@ -28,7 +28,7 @@ const PENALTY = 32;
 /** Columns of a tile, rows of a block. */
 const TILE_COLS = 64, BLOCK_ROWS = 256;
 
-/** What a loss of `ku` directions on the left and `kv` on the right keeps. */
+/** Memory that a loss of `ku` directions on the left and `kv` on the right keeps. */
 function roomForLoss(
   memory: Pick<Allocator, "f32" | "f64">,
   { rows, cols }: Pick<Layer["grid"], "rows" | "cols">,
@@ -85,7 +85,7 @@ export class ProjectedLoss implements GradientObjective {
   /** Gᵀ, f32 `[kv, ku]`, and its first moment. */
   readonly #g: MatrixF32;
   readonly #moment: MatrixF32;
-  /** movesᵀ·U, f32 `[cols, ku]`, of steps that tell of single moves. */
+  /** movesᵀ·U, f32 `[cols, ku]`, of steps that report single moves. */
   readonly #sums: MatrixF32;
   readonly #totals: Float64Array;
 

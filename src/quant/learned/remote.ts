@@ -7,7 +7,7 @@ import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { Allocator, LinalgContext } from "../../linalg/context.ts";
 import type { Layer, LossPlan, Moves, Objective } from "./layer.ts";
 
-/** What a device does for some rows of a layer. Both throw a DeviceError if it fails. */
+/** Work of a device for some rows of a layer. Both throw a DeviceError if it fails. */
 export interface DescentDevice {
   /** Takes in all errors, f32 `[rows, cols]`. Returns the loss, squared. */
   measure(errors: Float32Array): number;

@@ -1,9 +1,9 @@
-/** What learned rounding did to a layer, for people and programs. Plain data. */
+/** The report of learned rounding on a layer, for people and programs. Plain data. */
 
 import type { LearnedOptimizer } from "./options.ts";
 import type { SearchResult, StopReason } from "./search.ts";
 
-/** What became of one layer. */
+/** Report on one layer. */
 export interface LearnedReport {
   /** The optimizer that was used. */
   readonly optimizer: LearnedOptimizer;

@@ -43,7 +43,7 @@ export interface Schedule {
   /** The rate of the next step. */
   readonly lr: number;
   /**
-   * Tells what a step led to.
+   * Takes the result of a step.
    *
    * @param loss of its rounded codes, relative to rounding to nearest; infinity if they are not allowed.
    * @param improved whether they are the best so far.

@@ -10,7 +10,7 @@ import { createSchedule } from "./schedule.ts";
 
 /** One way of moving codes. */
 export interface Stepper {
-  /** Steps in which every code has had its turn, or enough of them to tell whether it goes on. */
+  /** Steps in which every code has had its turn, or enough of them to decide whether it continues. */
   readonly round: number;
   /**
    * Moves codes.
@@ -33,7 +33,7 @@ export type StopReason =
   /** The loss of rounding to nearest is 0. */
   | "exact";
 
-/** What a search did. Losses are squared. */
+/** Result of a search. Losses are squared. */
 export interface SearchResult {
   readonly stop: StopReason;
   readonly steps: number;

@@ -76,7 +76,9 @@ Deno.test("diagnosisLines() says what is not known", () => {
   const lines = diagnosisLines({ ...MACHINE, memory: null, wasm, cpuChunkMs: null }, {
     columns: 100,
   });
-  assert(lines.includes("  memory     not known: Deno reports it with --allow-sys=systemMemoryInfo"));
+  assert(
+    lines.includes("  memory     not known: Deno reports it with --allow-sys=systemMemoryInfo"),
+  );
   assert(lines.some((line) => /wasm +no SIMD: this engine cannot run/.test(line)));
 });
 

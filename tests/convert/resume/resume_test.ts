@@ -172,7 +172,10 @@ Deno.test("convertModel() without resume replaces what was left, says so, and le
       onPlan: (start) => notes = start.notes,
     });
     assert(error instanceof InterruptedError && error.message.includes("no output"), `${error}`);
-    assert.match(notes.join(), /`--resume` would have gone on/);
+    assert.match(
+      notes.join(),
+      /discarding the partial output of an unfinished run \(`--resume` continues it\)/,
+    );
     assert.deepEqual(left(place), []);
     assert(!existsSync(place.output));
   });
