@@ -33,9 +33,19 @@ Deno.test("--part and join write the bytes of one run, from a job array's variab
   assert.equal(last.code, 0, last.stderr);
   const again = await runCli([input, out, ...base, "--part", "3/3"]);
   assert.match(again.stderr, /part 3 of 3 was finished before/);
-  const joined = await runCli(["join", out, "--json"]);
+  const page = await runCli(["join", out, "--report", join(folder.path, "r.html")]);
+  assert.deepEqual([page.code, existsSync(out)], [2, false], page.stderr);
+  const report = join(folder.path, "r.json");
+  const joined = await runCli(["join", out, "--json", "--report", report]);
   assert.equal(joined.code, 0, joined.stderr);
-  assert.equal(JSON.parse(joined.stdout).parts, 3);
+  const said = JSON.parse(joined.stdout);
+  assert.equal(said.parts, 3);
+  assert.deepEqual(JSON.parse(readFileSync(report, "utf8")), said);
+  assert.deepEqual(said.layers.map(({ name }: { name: string }) => name).sort(), [
+    "blocks.0.lin.weight",
+    "blocks.1.lin.weight",
+    "blocks.2.lin.weight",
+  ]);
   assert(readFileSync(out).equals(readFileSync(whole)));
 });
 
