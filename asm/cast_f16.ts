@@ -1,6 +1,6 @@
 /**
  * castF16: out[i] = binary16(x[i]), ties to even; returns the index of the first finite value that
- * becomes infinite (its magnitude is 65520 or more), -1 where there is none.
+ * becomes infinite (its magnitude is 65520 or more), -1 if there is none.
  *
  * Layout: x n f32, out n u16, any alignment; not in place. Tail: the last 8 overlap those before;
  * fewer than 8 go one by one.
@@ -33,7 +33,7 @@ function cast(out: usize, x: usize, n: usize): void {
     }
     return;
   }
-  // The last step repeats values of the one before where n is not a multiple of 8.
+  // The last step repeats values of the one before if n is not a multiple of 8.
   for (let i: usize = 0; i < n; i += 8) {
     const at = min(i, n - 8);
     const a = v128.load(x + (at << 2)), b = v128.load(x + (at << 2), 16);

@@ -26,7 +26,7 @@ export function countNonFinite(x: usize, n: usize): i32 {
   return count;
 }
 
-/** The index of the first NaN or infinity, -1 where there is none. */
+/** The index of the first NaN or infinity, -1 if there is none. */
 export function firstNonFinite(x: usize, n: usize): i32 {
   for (let i: usize = 0; i < n; i++) {
     if (isNonFinite(x, i)) return <i32>i;

@@ -65,7 +65,7 @@ export function decodeF16(out: usize, source: usize, n: usize): void {
     }
     return;
   }
-  // The last step repeats values of the one before where n is not a multiple of 8.
+  // The last step repeats values of the one before if n is not a multiple of 8.
   for (let i: usize = 0; i < n; i += 8) {
     const at = min(i, n - 8);
     const v = v128.load(source + (at << 1)), p = out + (at << 2);

@@ -11,7 +11,7 @@
  * so that these are the ones that just reach the largest value, and some that clip it.
  *
  * Integers throughout: the same bits on every device, whatever the order of the sum. A sum does not reach 2^32
- * where values are within the range of their scale: clipping to 3/4 adds 1024^2 a value.
+ * if values are within the range of their scale: clipping to 3/4 adds 1024^2 a value.
  *
  * Layout as in `quantizeLevels`; choices u8 is the output, first u8 [256]. Class: exact.
  */

@@ -26,8 +26,7 @@
  *
  * Values that may reach 127.5 steps at the last candidate (a few in a row) are taken one by one, with
  * e_k = max(that, u_k + 8 - 127 * 2^16). Sums of integers have no order: every backend gets the same.
- *
- * What a candidate must beat. An e_k is wrong by at most d = 2^-12.3 steps: 2^-13 by the shift, k * 2^-17
+ * The bound that a candidate must beat. An e_k is wrong by at most d = 2^-12.3 steps: 2^-13 by the shift, k * 2^-17
  * by q, 2^-17 by u_0, 2^-16 by the reciprocal of s0, 2^-17 by the rounding of s0 * f_k. So S_k is wrong by
  * at most 2 d sum |e| + n d^2 <= S_k / 512 + n * 512 * d^2 (Cauchy-Schwarz), and a candidate is taken only
  * if its cost is below (1 - 1/256) S_0 - 688 n 2^-24: the result is never worse than s0 with the codes of
@@ -236,7 +235,7 @@ function magnitudes(p: usize, count: usize): v128 {
   return f32x4.abs(count >= 4 ? v128.load(p) : loadPartF32(p, count));
 }
 
-/** 2^23 + round(values * factor), whose low bits are that integer where it is below 2^23. */
+/** 2^23 + round(values * factor), whose low bits are that integer if it is below 2^23. */
 // @ts-ignore: decorator
 @inline
 function rounded(values: v128, factor: v128, magic: v128): v128 {
@@ -288,7 +287,7 @@ function factorOf(k: f32, delta: f32): f32 {
   return <f32>1 / (<f32>1 + k * delta);
 }
 
-/** cost(k) in units of 2^(shift - 24); infinite where it has more than 24 bits and cannot win. */
+/** cost(k) in units of 2^(shift - 24); infinite if it has more than 24 bits and cannot win. */
 function costOf(total: v128, shift: u64, k: f32, delta: f32): f32 {
   const sum = sumLanes(total) >> shift;
   if (sum >= 1 << 24) return Infinity;

@@ -1,6 +1,6 @@
 /**
  * Measures the converter against its targets, in one run: wall time beside `cp` + sync of the same file,
- * peak memory, start-up. Prints a table with PASS or MISS; exits 1 where a target is missed.
+ * peak memory, start-up. Prints a table with PASS or MISS; exits 1 if a target is missed.
  *
  *     deno task bench [--gb 4.3] [--rounds 3] [--dir FOLDER] [--only SECTION,...]
  *         [--markdown]

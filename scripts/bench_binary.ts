@@ -1,6 +1,6 @@
 /**
  * Measures the binary that Bun builds beside `deno run` of the same checkout: size, start-up, a
- * conversion. Prints a table with PASS or MISS; exits 1 where a target is missed.
+ * conversion. Prints a table with PASS or MISS; exits 1 if a target is missed.
  *
  *     deno run -A scripts/bench_binary.ts [--gb 1] [--rounds 5]
  */

@@ -37,7 +37,7 @@ import { tensorOf, writeModel } from "../tests/support/model_files.ts";
 const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
 const TORCH = fileURLToPath(new URL("./support/gptq_torch.py", import.meta.url));
 
-/** What is timed. */
+/** Subjects of the timing. */
 export interface GptqBench {
   /** Rows and columns of the layer. */
   readonly size: number;
@@ -45,7 +45,7 @@ export interface GptqBench {
   readonly rounds: number;
   /** A Python with torch and safetensors; null: it is not asked. */
   readonly python: string | null;
-  /** What the program is told besides. */
+  /** Further flags of the program. */
   readonly flags?: readonly string[];
 }
 
@@ -73,7 +73,7 @@ function hessianOf(inputs: Float32Array, count: number, size: number): Float32Ar
 export interface GptqTimes {
   /** Of the whole program. */
   readonly command: number;
-  /** The same with --no-gptq-turbo; null where the program was told something else. */
+  /** The same with --no-gptq-turbo; null if the program was told something else. */
   readonly exactCommand: number | null;
   /** Of our method alone; null likewise. */
   readonly method: number | null;
@@ -121,7 +121,7 @@ export async function timeGptq(bench: GptqBench): Promise<GptqTimes> {
   }
 }
 
-/** Null where nothing was timed. */
+/** Null if nothing was timed. */
 function least(times: readonly (number | null)[]): number | null {
   const timed = times.filter((time) => time !== null);
   return timed.length === 0 ? null : Math.min(...timed);
@@ -185,7 +185,7 @@ async function timeMethod(
   return seconds;
 }
 
-/** Runs the script with what comes after its threads. Null where Python, torch or safetensors is missing. */
+/** Runs the script with what comes after its threads. Null if Python, torch or safetensors is missing. */
 function runTorch(
   at: (name: string) => string,
   { workers, python }: GptqBench,
@@ -211,7 +211,7 @@ function timeTorchMethod(at: (name: string) => string, bench: GptqBench): number
   return run === null ? null : (JSON.parse(run.stdout) as { seconds: number }).seconds;
 }
 
-/** What is compared with what. */
+/** The comparisons. */
 export interface GptqComparison {
   readonly what: string;
   /** How many times as long the second of them takes; null: there is no torch. */

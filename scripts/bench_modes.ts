@@ -45,7 +45,7 @@ const MODES: readonly (readonly [string, readonly string[], "data" | "learns" | 
   ["F16", ["--fp16"], "fast"],
 ];
 
-/** What the bench needs. */
+/** Files of the bench. */
 export interface ModesOptions {
   readonly folder: string;
   /** Blocks of the model for fast modes. */
@@ -81,7 +81,7 @@ function writeFiles(folder: string, copies: number) {
   return Object.fromEntries(paths) as Record<keyof typeof files, string>;
 }
 
-/** What the program printed, and the processor time it took. */
+/** Output of the program, and its CPU time. */
 interface Run {
   /** The last JSON value of its output. */
   readonly result: Record<string, unknown>;

@@ -1,5 +1,4 @@
-/**
- * What each method leaves of the error of rounding to nearest, on synthetic layers with outliers
+/** The share that each method leaves of the error of rounding to nearest, on synthetic layers with outliers
  * (`tests/support/synthetic_layer.ts`) and inputs that no method has seen. Reads codes and scales back from
  * the files and does all arithmetic itself, in f64.
  *
@@ -27,7 +26,7 @@ const CALIBRATION_ROWS = 1024, HELD_OUT_ROWS = 256;
 /** A way of storing a matrix: what rounding to nearest it is measured against. */
 type Grid = "row" | "block" | "tensor" | "group" | "convrot";
 
-/** What a mode is measured against: rounding to nearest, or the same mode without data. */
+/** Baseline of a mode: rounding to nearest, or the same mode without data. */
 type Baseline = Grid | "no data";
 
 /** One line of the result. */
@@ -227,7 +226,7 @@ interface Layer {
   readonly source: SyntheticLayer;
   readonly weight: Matrix;
   readonly heldOut: Matrix;
-  /** What the layer gives for the held-out inputs. */
+  /** Outputs of the layer for the held-out inputs. */
   readonly exact: Float64Array;
 }
 
@@ -282,7 +281,7 @@ function writeFiles(folder: string, layers: readonly Layer[]): void {
   );
 }
 
-/** What a file has of a layer, and the rotation of its columns. */
+/** A layer of a file, and the rotation of its columns. */
 function storedLayer(
   file: ReturnType<typeof readModel>,
   name: string,
@@ -396,7 +395,7 @@ export async function benchQuality(
     };
     for (const mode of MODES) {
       const scores = await scoresOf(mode);
-      // What does not rotate at run time is measured against inputs as they are; so is its baseline's W8A8.
+      // A mode without rotation at run time is measured against inputs as they are; so is its baseline's W8A8; so is its baseline's W8A8.
       const base = mode.baseline === "no data"
         ? await scoresOf({ options: mode.options })
         : baselineOf(mode.baseline);

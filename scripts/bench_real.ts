@@ -49,7 +49,7 @@ const MODES: readonly (readonly [string, readonly string[], number])[] = [
   ["`--format w4a8`, 1,024 rows", ["--format", "w4a8"], 1024],
 ];
 
-/** What one mode gives. */
+/** Results of one mode. */
 export interface RealResult {
   readonly mode: string;
   readonly flags: string;

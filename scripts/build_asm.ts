@@ -1,9 +1,9 @@
 /**
  * Compiles the AssemblyScript kernels to WebAssembly and writes them as base64 text, which every
- * runtime and bundler can import (`with { type: "text" }`) where `.wasm` imports fail in some.
+ * runtime and bundler can import (`with { type: "text" }`) if `.wasm` imports fail in some.
  *
  *     deno task build:asm            rebuild and write
- *     deno task build:asm --check    rebuild in memory; exit 1 where a committed file differs
+ *     deno task build:asm --check    rebuild in memory; exit 1 if a committed file differs
  *
  * The result depends on the pinned compiler and the sources only, so the two can be compared.
  */
@@ -17,7 +17,7 @@ import asc from "assemblyscript/asc";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
-/** What is built: the entry file, and where the base64 of its module goes. Paths from the root. */
+/** A build: the entry file, and where the base64 of its module goes. Paths from the root. */
 const TARGETS = [
   { entry: "asm/index.ts", out: "src/backend/cpu/kernels.wasm.b64" },
   { entry: "asm/linalg/index.ts", out: "src/backend/cpu/linalg.wasm.b64" },
@@ -42,7 +42,7 @@ const OPTIONS = [
   ["--maximumMemory", String(MAXIMUM_PAGES)],
 ].flat();
 
-/** Returns the module compiled from `entry`. Throws with the compiler's messages where it fails. */
+/** Returns the module compiled from `entry`. Throws with the compiler's messages if it fails. */
 async function compile(entry: string): Promise<Uint8Array> {
   let wasm: Uint8Array | undefined;
   let messages = "";
@@ -72,7 +72,7 @@ async function compile(entry: string): Promise<Uint8Array> {
 }
 
 /**
- * Throws where the module could not share a memory with others: kernel modules own no part of the
+ * Throws if the module could not share a memory with others: kernel modules own no part of the
  * memory they import, so they may hold no data segments (lookup tables, strings) and import nothing else.
  */
 function requireShareable(entry: string, wasm: Uint8Array<ArrayBuffer>): void {

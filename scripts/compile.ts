@@ -4,7 +4,7 @@
  *
  *     deno task compile [--target TARGET|all]... [--out DIR]
  *
- * Deno adds its runtime part (`denort`), which it downloads once per version and target. Where it
+ * Deno adds its runtime part (`denort`), which it downloads once per version and target. If it
  * cannot, `DENORT_BIN` names a copy. `deno compile` lists what it embeds.
  */
 

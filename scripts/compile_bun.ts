@@ -4,7 +4,7 @@
  *
  *     deno task compile:bun [--target TARGET|all]... [--out DIR] [--metafile FILE]
  *
- * Bun comes from npm where it is not installed; `BUN_BIN` names another. `--metafile` writes a JSON
+ * Bun comes from npm if it is not installed; `BUN_BIN` names another. `--metafile` writes a JSON
  * list of what is inside.
  */
 
@@ -40,7 +40,7 @@ for (const target of targets) {
     "--bytecode",
     "--format=esm",
     "--minify",
-    // What lies about in the user's folder is no business of the program.
+    // Files in the user's folder are no business of the program.
     "--no-compile-autoload-dotenv",
     "--no-compile-autoload-bunfig",
     ...(metafile === null ? [] : [`--metafile=${path.resolve(metafile)}`]),

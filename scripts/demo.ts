@@ -4,8 +4,8 @@
  *
  *     deno task demo [--dir FOLDER] [--keep] [--size demo|tiny|bench]
  *
- * What it makes (some 650 MB) goes to a temporary folder and is deleted, unless `--keep` is given. Exits
- * 1 where a step fails or the quality is below that of rotation + rounding computed independently.
+ * Its files (about 650 MB) go to a temporary folder and are deleted, unless `--keep` is given. Exits
+ * 1 if a step fails or the quality is below that of rotation + rounding computed independently.
  */
 
 import { spawnSync } from "node:child_process";

@@ -58,7 +58,7 @@ const INDEX = JSON.stringify({
   weight_map: { "a.weight": "m-1-of-2.safetensors", "b.weight": "m-2-of-2.safetensors" },
 });
 
-/** Returns the rule that refuses `action`'s input, or null where it is valid. */
+/** Returns the rule that refuses `action`'s input, or null if it is valid. */
 function refusal(action: () => void): string | null {
   try {
     action();
@@ -97,7 +97,7 @@ function fuzzHeader(dice: Dice): string | null {
   return refusal(() => checkHeader(parseHeader(file, { path: "f", fileBytes }), fileBytes));
 }
 
-/** What holds for every header that is accepted. */
+/** Properties of every header that is accepted. */
 function checkHeader({ tensors, metadata, dataOffsetBytes }: Header, fileBytes: number): void {
   let end = dataOffsetBytes;
   for (const tensor of tensors) {
@@ -169,7 +169,7 @@ function runCase(seed: number, caseNumber: number): string | null {
   return outcome;
 }
 
-/** Ends the process from another thread where no case ends for a while. */
+/** Ends the process from another thread if no case ends for a while. */
 function startWatchdog(progress: Int32Array, seed: number): Worker {
   const source = `
     import process from "node:process";

@@ -24,7 +24,7 @@ export class Dice {
   }
 }
 
-/** What a parser may trip over, put in anywhere. */
+/** Texts that a parser may trip over, put in anywhere. */
 const TOKENS = [
   ...'{ } [ ] , : " \\ \\u0000 \\ud800 null true NaN -0 -1 0 1e5 1.0 0.5 1e999'.split(" "),
   ...'4294967296 9007199254740992 18446744073709551616 "a" "dtype" "F4" "F6_E2M3"'.split(" "),

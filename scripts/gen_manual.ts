@@ -2,7 +2,7 @@
  * Writes `docs/manual.md`, the reference of the command line, from the flag table.
  *
  *     deno run -A scripts/gen_manual.ts            # write it
- *     deno run -A scripts/gen_manual.ts --check    # exit 1 where it is stale
+ *     deno run -A scripts/gen_manual.ts --check    # exit 1 if it is stale
  */
 
 import { execFileSync } from "node:child_process";
@@ -105,7 +105,7 @@ function usageOf(name: CommandName): string {
   return line.trim().replace(/ \[flags\]$/, "");
 }
 
-/** What a subcommand is for: the first line of its help page. */
+/** The purpose of a subcommand: the first line of its help page. */
 function sentence(name: CommandName): string {
   const text = (plainHelp(name)[0] ?? "").replace(/^quantsmith \w+: /, "");
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;

@@ -42,7 +42,7 @@ function faultsOf(job: unknown): string[] {
   return faults;
 }
 
-/** What must be found, or the check finds nothing at all. */
+/** Findings without which the check proves nothing. */
 function checkTheCheck(job: { spec: Record<string, unknown> }): void {
   const wrong = { ...job, spec: { ...job.spec, completions: "eight" } };
   const strange = { ...job, spec: { ...job.spec, completion: 8 } };

@@ -53,7 +53,7 @@ function randomFrom(seed: number): () => number {
 const random = randomFrom(Number(values.seed));
 const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
 
-/** What a run came to: its exit code, or null if it was killed. */
+/** Result of a run: its exit code, or null if it was killed. */
 function run(args: readonly string[], killAfterMs: number | null): Promise<number | null> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ["run", "-A", "--no-check", "-q", MAIN, ...args], {

@@ -5,8 +5,8 @@
  *     deno task test:dawn [arguments of deno test]    Dawn, the WebGPU of Chrome (npm package `webgpu`)
  *     deno task test:gl [arguments of deno test]      the OpenGL adapter of wgpu, Deno's own WebGPU
  *
- * Both take a software adapter where there is no GPU: Debian's `chromium` brings one for Dawn, its
- * `libgl1-mesa-dri` and `libegl1` one for OpenGL. Where there is none, all is ignored, and said so.
+ * Both take a software adapter if there is no GPU: Debian's `chromium` brings one for Dawn, its
+ * `libgl1-mesa-dri` and `libegl1` one for OpenGL. If there is none, all is ignored, and said so.
  * Software adapters take minutes, most of it to compile.
  */
 

@@ -2,7 +2,7 @@
 //
 // Layout: codes i8, four in a word; scales f32 [rows / groupRows, cols / groupCols]; out f32 [rows, cols]
 // row-major. One invocation a value.
-// Class: exact. What may be subnormal, or beyond f32, is worked out in integers.
+// Class: exact. Values that may be subnormal, or beyond f32, are worked out in integers.
 
 struct Params {
   count: u32,

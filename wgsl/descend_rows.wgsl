@@ -1,9 +1,9 @@
 // descendRows: one pass of coordinate descent over the codes of a tile of up to 64 columns. Gain, cost and
 // the order of what is done are those of asm/linalg/descend_rows.ts, which says what they mean:
 //
-//     d = -s where e > 0, s where e < 0; t = d * weights[r]
+//     d = -s if e > 0, s if e < 0; t = d * weights[r]
 //     gain = d * (g + g) + d * (t * panel[j, offset + j]),  cost = d * (e + e + d)
-//     move where gain + penalty * cost < 0 and the new code is within +-127:
+//     move if gain + penalty * cost < 0 and the new code is within +-127:
 //         code += sign(d); e += d; gradient[r, :] += t * panel[j, :]
 //
 // Moves of a row see those before them, rows do not see one another: a workgroup takes a row. Invocation j
@@ -16,7 +16,7 @@
 // of gradient; weights f32 from weightsStart on; the scale of an element is
 // scales[((firstRow + r) / groupRows) * scaleCols + columnGroups[groupsStart + j]].
 // report f32: for every row its moves and the sums of gain and cost, which grow, and a fourth value that is
-// not used; then moves [rows, cols]: d, or 0 where the code stayed. descend_sums.wgsl reads them.
+// not used; then moves [rows, cols]: d, or 0 if the code stayed. descend_sums.wgsl reads them.
 // Another row may have its codes in the same word: a code is changed by an atomic xor of its byte.
 // A NaN error or gradient moves nothing.
 // Class: exact but for subnormal numbers: products are kept from being fused with sums, sums in their order. The
@@ -128,7 +128,7 @@ fn main(
   }
 }
 
-// What the code of column j moves by, in weights; 0: it stays. Changes code and error.
+// The step of the code of column j, in weights; 0: it stays. Changes code and error.
 fn decide(row: u32, j: u32, g: f32, weight: f32) -> f32 {
   let at = params.errorsStart + row * params.errorsRow + j;
   let bits = errors[at];

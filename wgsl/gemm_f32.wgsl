@@ -9,7 +9,7 @@
 // A workgroup makes a tile of 64 x 64 of C, an invocation 8 x 8 of it in registers: 64 products for 16
 // numbers that it reads from the memory of the workgroup, which holds 16 columns of A and 16 rows of B.
 //
-// NaN and infinity spread where the device knows them. Class: close. Terms are added from the first to the
+// NaN and infinity spread if the device knows them. Class: close. Terms are added from the first to the
 // last as in asm/linalg/gemm.ts, but not in runs, and products may be fused with sums, so that
 // |C - exact| <= 2^-23 * (k + 2) * (|A|·|B| + |C|) for the numbers as they are stored.
 

@@ -87,7 +87,7 @@ fn wordOfA(row: u32, k: u32) -> u32 {
   let low = a[at / 4u];
   let shift = 8u * (at % 4u);
   let have = params.k - k;
-  // The word behind is read only where it holds one of the values.
+  // The word behind is read only if it holds one of the values.
   if (at % 4u + min(have, 4u) <= 4u) {
     return firstOf(low >> shift, have);
   }

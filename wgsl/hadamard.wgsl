@@ -5,7 +5,7 @@
 // Layout: x f32 in place; line i begins at element i * lineStride, its elements are `step` apart. A piece is
 // `count` elements, at most 1024, that are `apart` elements of the line from each other; a line is `blocks`
 // runs of `apart` such pieces. All three are powers of 2, given by their exponents: divisions are slow. A
-// workgroup takes 1024 / count pieces in its memory. Where linesFirst is 1, neighbouring pieces are of
+// workgroup takes 1024 / count pieces in its memory. If linesFirst is 1, neighbouring pieces are of
 // neighbouring lines, else of neighbouring elements.
 //
 // Pairs (a, b) become (a + b, a - b), strides rising, two stages at once as in asm/linalg/hadamard.ts; `keep`

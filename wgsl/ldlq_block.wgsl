@@ -45,7 +45,7 @@ const INVOCATIONS = 128u;
 // Vectors of a row, and one beside it: the same column of two rows then lies in different banks.
 const STRIDE = 33u;
 
-// What is fed back to each row, and the errors and codes of the columns of this step.
+// The feedback to each row, and the errors and codes of the columns of this step.
 var<workgroup> fed: array<vec4f, ROWS * STRIDE>;
 var<workgroup> errors: array<vec4f, ROWS * 2u>;
 var<workgroup> packed: array<u32, ROWS * 2u>;
@@ -59,7 +59,7 @@ fn panelAt(row: u32, col: u32) -> f32 {
   return elementOf(panel[wordOf(at, PANEL_STORAGE)], at, PANEL_STORAGE);
 }
 
-// What earlier blocks feed back, 0 beyond the matrix.
+// The feedback of earlier blocks, 0 beyond the matrix.
 fn feedbackAt(row: u32, col: u32) -> f32 {
   if (row >= params.rows || col >= params.width) {
     return 0.0;
@@ -78,7 +78,7 @@ fn product(x: f32, y: f32) -> f32 {
   return keepOne(x * y, params.zero);
 }
 
-// What rounding `weight` to `code` takes from it. A code of 0 has the sign of what was rounded, as f32 has it.
+// The error of rounding `weight` to `code`. A code of 0 has the sign of what was rounded, as f32 has it.
 fn errorOf(weight: f32, wanted: u32, scale: u32, code: i32) -> f32 {
   let x = wanted & MAGNITUDE;
   let s = scale & MAGNITUDE;

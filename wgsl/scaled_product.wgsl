@@ -4,7 +4,7 @@
 //
 // Layout: sums i32 and out f32 [m, n], xScales f32 [m], wScales f32 [n / groupRows, across]. One invocation a
 // value. NaN and infinity spread as in f32.
-// Class: exact but for subnormal numbers, where the device rounds integers to the nearest f32, as all do: products
+// Class: exact but for subnormal numbers, if the device rounds integers to the nearest f32, as all do: products
 // are kept in their order and from being fused with the sum.
 
 struct Params {

@@ -1,4 +1,4 @@
-/** What the kernels share: loads of a part of a vector, and sums and maxima across lanes. */
+/** The common parts of the kernels: loads of a part of a vector, and sums and maxima across lanes. */
 
 /** Loads `count` (1..3) f32 at `p` into the low lanes; the others are +0. Reads nothing beyond them. */
 // @ts-ignore: decorator

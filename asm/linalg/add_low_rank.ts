@@ -1,7 +1,7 @@
 /**
  * addLowRank: x[r, c] += sum over k of b[r, k] * a[k, c], for a small number of terms: the merge of a LoRA.
  *
- * A product whose inner dimension is small is bound by loads where it is packed as large ones are. Here
+ * A product whose inner dimension is small is bound by loads if it is packed as large ones are. Here
  * nothing is packed: strips of STRIP columns of `a` stay in the first-level cache while all rows go by, four
  * rows and eight columns in registers. Sums begin at 0 in f32, k ascending, and are added to x last, so what
  * is rounded is the change, not the weight.

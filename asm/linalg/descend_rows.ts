@@ -1,13 +1,13 @@
 /**
  * descendRows: one pass of coordinate descent over the codes of a tile, for a quadratic loss of the error
  * E = code * scale - w. Every code sits on one of the two grid points around its weight; a code moves to
- * the other one where that pays:
+ * the other one if that pays:
  *
- *     d = -s where e > 0 (the code is above its weight), s where e < 0; e = 0: no move
+ *     d = -s if e > 0 (the code is above its weight), s if e < 0; e = 0: no move
  *     t = d * weights[r]
  *     gain = d * (g + g) + d * (t * panel[j, offset + j])      change of the loss; g is half its gradient
  *     cost = d * (e + e + d)                                   change of e^2
- *     move where gain + penalty * cost < 0 and the new code is within +-127:
+ *     move if gain + penalty * cost < 0 and the new code is within +-127:
  *         code += sign(d); e += d
  *         gradient[r, :] += t * panel[j, :]                    width values
  *         sums[j, :] += d * factors[r, :]                      rank values; rank 0: none

@@ -1,5 +1,4 @@
-/**
- * What rounded columns feed back into those to come, in 16-bit integers: packErrors, packFactor, feedBack.
+/** The feedback of rounded columns into those to come, in 16-bit integers: packErrors, packFactor, feedBack.
  *
  *     e[r,k] ~ eScale[r] * p[r,k],   l[k,j] ~ lScale[j] * q[k,j]       p, q integers within +-32767
  *     scale  = max(m / 32767, m / 46300 * sqrt(sum over k of (x[k] / m)^2)),   m = max |x[k]|

@@ -22,7 +22,7 @@ import { packStrip } from "./pack";
 
 /** Terms that are added up before they reach C. Part of the definition of the result. */
 const DEPTH: usize = 256;
-/** The same where C is of a wider type than the sums. */
+/** The same if C is of a wider type than the sums. */
 const SHORT_DEPTH: usize = 64;
 /** Rows of a register tile. */
 const TILE_ROWS: usize = 4;

@@ -1,7 +1,7 @@
 /**
  * The linear algebra kernels: one idea per file, under the same stem as
  * `src/backend/reference/linalg`. `src/backend/cpu/wasm_linalg.ts` calls these exports; sizes and strides
- * are in elements, addresses in bytes. What is large is built from them in `src/linalg`.
+ * are in elements, addresses in bytes. Larger operations are built from them in `src/linalg`.
  */
 
 export { addLowRank } from "./add_low_rank";

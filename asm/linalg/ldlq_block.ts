@@ -71,7 +71,7 @@ function roundFourRows(
     j -= 4;
     const at = j << 2, groups = columnGroups + at;
     const p0 = panel + j * panelRow, p1 = p0 + panelRow, p2 = p1 + panelRow, p3 = p2 + panelRow;
-    // What is fed back, and the weights: a vector for each column, a lane for each row.
+    // Errors to feed back, and the weights: a vector for each column, a lane for each row.
     let a = v128.load(feedback + at), b = v128.load(t1 + at);
     let c = v128.load(t2 + at), d = v128.load(t3 + at);
     let ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5), cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);

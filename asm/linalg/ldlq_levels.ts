@@ -54,7 +54,7 @@ function roundRow(
   }
 }
 
-/** Where the level nearest to t stands in the table of its set. */
+/** Place of the level nearest to t in the table of its set. */
 // @ts-ignore: decorator
 @inline
 function place(t: f32): usize {

@@ -5,7 +5,7 @@
  *
  * Layout: l f64 [rows, cols] is a block column of L from its diagonal down, rows >= cols, lRow elements
  * from row to row; diagonal f64 [cols] holds its l[j,j]; out f32 [rows, cols], outRow elements from row to
- * row. Any alignment. Tail: the last odd column goes alone. What lies above the diagonal in l is not used.
+ * row. Any alignment. Tail: the last odd column goes alone. Values above the diagonal in l are not used.
  * A true division in f64, rounded once to f32; NaN and infinity stay. Class: exact.
  */
 export function unitLowerPanel(

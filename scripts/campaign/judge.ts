@@ -1,4 +1,4 @@
-/** What a folder may hold after a fault, and after the run that follows it. */
+/** Files that a folder may hold after a fault, and after the run that follows it. */
 
 import { Buffer } from "node:buffer";
 import { readdirSync } from "node:fs";

@@ -14,7 +14,7 @@ export interface Ended {
   readonly elapsedMs: number;
 }
 
-/** What is done to a process. */
+/** Action on a process. */
 export interface Fault {
   /** Kill it so many milliseconds after its start. */
   readonly killAfterMs?: number;

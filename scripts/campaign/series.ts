@@ -19,11 +19,11 @@ import type { Trial } from "./commands.ts";
 import { faultsAfter, faultsAtEnd } from "./judge.ts";
 import { type Ended, type Fault, runToEnd } from "./process.ts";
 
-/** What a series found. */
+/** Findings of a series. */
 export interface Outcome {
   /** Faults that were brought about. */
   readonly trials: number;
-  /** What is lost or left, one sentence each. */
+  /** Losses and leftovers, one sentence each. */
   readonly losses: readonly string[];
 }
 
@@ -48,7 +48,7 @@ const KILL_CALLS = [
   "statfs",
 ] as const;
 
-/** A folder for a command, with the files of before where there are any. */
+/** A folder for a command, with the files of before if there are any. */
 function folderFor(trial: Trial, path: string, hadOld: boolean): string {
   mkdirSync(path, { recursive: true });
   if (hadOld) { for (const [name, bytes] of trial.old) writeFileSync(join(path, name), bytes); }

@@ -17,7 +17,7 @@ async function main(): Promise<void> {
   process.exit(code);
 }
 
-/** Where this file came from: Deno may have it from a server, the others have it on the disk. */
+/** Origin of this file: Deno may have it from a server, the others have it on the disk. */
 function ownUrl(): URL {
   const { Deno: deno } = globalThis as { Deno?: { mainModule?: string } };
   return deno?.mainModule === undefined

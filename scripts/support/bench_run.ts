@@ -1,4 +1,4 @@
-/** What all benches share: the program to be measured, files to measure it on, and the table of results. */
+/** The common parts of all benches: the program to be measured, files to measure it on, and the table of results. */
 
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";

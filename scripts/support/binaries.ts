@@ -1,4 +1,4 @@
-/** What both ways of building binaries share: targets, permissions, checksums. */
+/** The common parts of both ways of building binaries: targets, permissions, checksums. */
 
 import { createHash } from "node:crypto";
 import fs from "node:fs";
@@ -7,7 +7,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
-/** Where binaries go without `--out`. */
+/** Folder of binaries without `--out`. */
 export const DIST = fileURLToPath(new URL("../../dist", import.meta.url));
 
 /** The targets by Deno's names, with Bun's. */
@@ -38,15 +38,15 @@ export function permissionsFor(target: string): readonly string[] {
     : LEAST_PERMISSIONS;
 }
 
-/** What to build, from the command line: `[--target TARGET|all]... [--out DIR]`. */
+/** A build, from the command line: `[--target TARGET|all]... [--out DIR]`. */
 export interface BuildRequest {
   readonly targets: readonly string[];
   readonly out: string;
-  /** Where the list of what is inside goes; Bun only. */
+  /** Path of the list of what is inside; Bun only; Bun only. */
   readonly metafile: string | null;
 }
 
-/** Returns the request. Exits with a message where a target is unknown. */
+/** Returns the request. Exits with a message if a target is unknown. */
 export function buildRequest(): BuildRequest {
   const { values } = parseArgs({
     options: {

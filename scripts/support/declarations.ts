@@ -18,7 +18,7 @@ export function writeDeclarations(stage: Stage, folder: string): void {
     target: ts.ScriptTarget.ES2023,
     lib: [
       "es2023",
-      // What Node 20 has of later years.
+      // Features of later years that Node 20 has.
       "es2024.sharedmemory",
       "es2024.string",
       "esnext.disposable",

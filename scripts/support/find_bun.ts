@@ -3,10 +3,10 @@
 import { spawnSync } from "node:child_process";
 import process from "node:process";
 
-/** The version that is fetched where there is none. */
+/** The version that is fetched if there is none. */
 const VERSION = "1.4.5";
 
-/** Returns the path of Bun, or null where it cannot be had. The npm package is kept in npm's cache. */
+/** Returns the path of Bun, or null if it cannot be had. The npm package is kept in npm's cache. */
 export function findBun(): string | null {
   const named = process.env["BUN_BIN"];
   if (named !== undefined && named !== "") return named;

@@ -17,14 +17,14 @@ export interface PackedHeader {
   readonly tensors: Readonly<Record<string, readonly [string, readonly number[]]>>;
 }
 
-/** What is known of a header beside its tensors. */
+/** Facts of a header beside its tensors. */
 export type HeaderFacts = Pick<PackedHeader, "src" | "rule">;
 
 /**
  * Returns a header from the text of its file `NAME.json`: `{"tensors": {name: [dtype, shape]}}`, and
  * `src` and `rule`, which `facts` may give instead.
  *
- * @throws SyntaxError where a part is missing or of the wrong kind.
+ * @throws SyntaxError if a part is missing or of the wrong kind.
  */
 export function headerOf(name: string, json: string, facts?: HeaderFacts): PackedHeader {
   const refuse = (why: string): never => {
@@ -74,7 +74,7 @@ export function unpackHeaders(bytes: Uint8Array): PackedHeader[] {
 /**
  * Returns what an `INDEX.md` says of headers: a table with the columns `name`, `src` and `rule`.
  *
- * @throws SyntaxError where a column is missing.
+ * @throws SyntaxError if a column is missing.
  */
 export function factsOfIndex(markdown: string): Map<string, HeaderFacts> {
   const rows = markdown.split("\n")

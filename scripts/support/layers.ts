@@ -1,5 +1,4 @@
-/**
- * Who may import whom, as data and as a pure check over a module graph.
+/** The rules of imports, as data and as a pure check over a module graph.
  *
  *     main -> cli -> {edit, library, verify} -> convert -> run -> calibration -> plan -> config -> formats
  *          -> {quant, lora, presets, safetensors} -> {backend/backend.ts, linalg, remote} -> core
@@ -23,7 +22,7 @@ export interface ModuleNode {
 /** The rooms of a conversion, from the top: each may use those below it. */
 const FLOORS = ["convert", "run", "calibration", "plan", "config", "formats"];
 
-/** What stands on the floors; these three do not know one another, but edits apply the rules of verify. */
+/** Layers on top of the floors; these three do not know one another, but edits apply the rules of verify; these three do not know one another, but edits apply the rules of verify. */
 const ROOFS = ["edit", "library", "verify"];
 
 /** Layers that share a rank and do not know one another. */
@@ -32,7 +31,7 @@ const MIDDLE = ["quant", "lora", "presets", "safetensors"];
 /** Files on servers, as files: models are read through it, so it lies below what reads models. */
 const REMOTE = "remote";
 
-/** What every floor may import besides the floors below it. */
+/** Layers that every floor may import besides the floors below it. */
 const GROUND = [...MIDDLE, REMOTE, "backend", "linalg", "core"];
 
 /** The layers that a layer may import, besides itself. */
@@ -65,7 +64,7 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
   { from: "src/run/workers/worker_pool.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/check_kernels.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/gpu_owner.ts", to: "src/backend/webgpu/" },
-  // What the device is compared with before it is used.
+  // The reference that the device is compared with before it is used.
   {
     from: "src/run/workers/gpu_owner.ts",
     to: "src/backend/reference/linalg/reference_linalg.ts",
@@ -104,7 +103,7 @@ const OUTSIDE_WORLD = new Set(
     .map((name) => `node:${name}`),
 );
 
-/** Where they may be used. */
+/** Files in which they may be used. */
 const MAY_TOUCH_THE_WORLD = [
   "main.ts",
   "src/cli/",
@@ -136,7 +135,7 @@ function matches(path: string, pattern: string): boolean {
   return pattern.endsWith("/") ? path.startsWith(pattern) : path === pattern;
 }
 
-/** Returns the layer that a file of the project belongs to, null where it has none. */
+/** Returns the layer that a file of the project belongs to, null if it has none. */
 export function layerOf(path: string): string | null {
   if (path === "main.ts") return "main";
   if (path === "mod.ts") return "mod";
@@ -199,7 +198,7 @@ export function layerViolations(
   return faults;
 }
 
-/** Returns the paths of a cycle, its first repeated at the end; null where there is none. */
+/** Returns the paths of a cycle, its first repeated at the end; null if there is none. */
 export function findCycle(modules: readonly ModuleNode[]): string[] | null {
   const importsOf = new Map(modules.map((module) => [module.path, module.imports]));
   const done = new Set<string>();

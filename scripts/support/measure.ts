@@ -6,7 +6,7 @@ import fs from "node:fs";
 /** GNU time: the kernel's own account of a process, read after its end. */
 export const GNU_TIME = "/usr/bin/time";
 
-/** Said where GNU time is not there. */
+/** Said if GNU time is not there. */
 export const NO_GNU_TIME =
   'Peak memory is read from /proc every 20 ms: install "time" (apt-get install -y time) for the ' +
   "kernel's own figure";
@@ -14,9 +14,9 @@ export const NO_GNU_TIME =
 /** One run of a command. */
 export interface Measurement {
   readonly seconds: number;
-  /** Peak resident memory in bytes, NaN where the system does not tell. */
+  /** Peak resident memory in bytes, NaN if the system does not report it. */
   readonly peakBytes: number;
-  /** Seconds until the first line of stdout that `isFirst` accepts, NaN where none did. */
+  /** Seconds until the first line of stdout that `isFirst` accepts, NaN if none did. */
   readonly firstSeconds: number;
 }
 
@@ -25,13 +25,13 @@ export function hasGnuTime(): boolean {
   return fs.existsSync(GNU_TIME);
 }
 
-/** Returns the peak in bytes that a report of `time -v` states, NaN where it states none. */
+/** Returns the peak in bytes that a report of `time -v` states, NaN if it states none. */
 export function parsePeak(report: string): number {
   const match = /Maximum resident set size \(kbytes\): (\d+)/.exec(report);
   return match === null ? NaN : Number(match[1]) * 1024;
 }
 
-/** Returns the high-water mark of a living process in bytes, NaN where it cannot be read. */
+/** Returns the high-water mark of a living process in bytes, NaN if it cannot be read. */
 function highWaterMark(pid: number): number {
   const file = `/proc/${pid}/status`;
   if (!fs.existsSync(file)) return NaN;
@@ -43,7 +43,7 @@ function highWaterMark(pid: number): number {
  * Runs a command to its end.
  *
  * @param isFirst tells the line of stdout whose time is wanted.
- * @throws Error with what the command said, where it does not exit with 0.
+ * @throws Error with what the command said, if it does not exit with 0.
  */
 export function measure(
   command: string,

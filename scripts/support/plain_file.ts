@@ -58,7 +58,7 @@ export class PlainFile implements Disposable {
     return entry;
   }
 
-  /** Returns the marker of a layer, null where it is not quantized. */
+  /** Returns the marker of a layer, null if it is not quantized. */
   marker(layer: string): Marker | null {
     const entry = this.entries.get(`${layer}.comfy_quant`);
     if (entry === undefined) return null;

@@ -26,14 +26,14 @@ export function sqnrDb({ signal, error }: ErrorSums): number {
   return 10 * Math.log10(signal / error);
 }
 
-/** Returns the largest rotation group that divides `cols`, 0 where none does. */
+/** Returns the largest rotation group that divides `cols`, 0 if none does. */
 export function rotationGroup(cols: number): number {
   return [256, 64, 16].find((group) => cols % group === 0) ?? 0;
 }
 
 /**
  * Returns `x` times the normalised regular Hadamard matrix of size `group`, per run of `group` values.
- * Entry (i, j) of the matrix is the product over the base-4 digits of i and j: -1/2 where the two
+ * Entry (i, j) of the matrix is the product over the base-4 digits of i and j: -1/2 if the two
  * digits add up to 3, else 1/2. It is its own inverse.
  */
 export function rotated(x: Float32Array, group: number): Float32Array {

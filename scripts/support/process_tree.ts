@@ -1,11 +1,11 @@
-/** What a process and all that it started take of the machine, from `/proc`. Linux only. */
+/** Resources that a process and its children use, from `/proc`. Linux only. */
 
 import fs from "node:fs";
 
 /** Of the system: `getconf CLK_TCK` is 100 wherever Linux runs. */
 const TICKS_PER_SECOND = 100;
 
-/** What a tree of processes takes now. */
+/** Resources that a tree of processes uses now. */
 export interface TreeUse {
   /** Bytes in memory; what processes share is counted once. */
   readonly bytes: number;

@@ -6,7 +6,7 @@ import path from "node:path";
 import process from "node:process";
 import { unzipSync } from "fflate";
 
-/** What the index says of a package (PEP 691). */
+/** The entry of the index for a package (PEP 691). */
 interface ProjectPage {
   readonly files: readonly {
     readonly filename: string;

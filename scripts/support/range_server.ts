@@ -30,7 +30,7 @@ export class RangeServer implements AsyncDisposable {
     this.#port = port;
   }
 
-  /** @throws Error where there is no Bun. */
+  /** @throws Error if there is no Bun. */
   static async start(file: string): Promise<RangeServer> {
     const bun = findBun();
     if (bun === null) throw new Error("Cannot serve files: no Bun on the PATH or from npm");

@@ -12,7 +12,7 @@ import { licensesOf } from "./third_party.ts";
 
 const ROOT = new URL("../..", import.meta.url);
 
-/** What stands in the policy of `index.html` for the scripts of reports, which the page shows. */
+/** The policy of `index.html` for the scripts of reports, which the page shows. */
 const PLACEHOLDER = "REPORT_SCRIPTS";
 
 /** Specifiers of {@link WEB_PACKAGES}. */

@@ -15,7 +15,7 @@ import type { BuildStamp } from "../../src/cli/build_stamp.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** What is copied. */
+/** Files that are copied. */
 const SHIPPED = ["main.ts", "mod.ts", "src", "wgsl", "deno.json", "deno.lock", "LICENSE"];
 
 /** The entry points, as workers are not found by themselves. Paths from the root. */

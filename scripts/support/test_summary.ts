@@ -13,7 +13,7 @@ const SUMMARY =
   /^(?:ok|FAILED) \| (\d+) passed(?: \(\d+ steps?\))? \| (\d+) failed(?: \(\d+ steps?\))?(?: \| (\d+) ignored)?/;
 
 /**
- * Returns what the last summary line of `output` says, null where there is none: the run never came
+ * Returns what the last summary line of `output` says, null if there is none: the run never came
  * to its end (a type error, a crash). Colour codes are ignored.
  */
 export function parseTestSummary(output: string): TestSummary | null {
@@ -27,7 +27,7 @@ export function parseTestSummary(output: string): TestSummary | null {
   return null;
 }
 
-/** Returns the line `N passed, N failed`, with `, N skipped` where any was. */
+/** Returns the line `N passed, N failed`, with `, N skipped` if any was. */
 export function summaryLine({ passed, failed, skipped }: TestSummary): string {
   return `${passed} passed, ${failed} failed` + (skipped > 0 ? `, ${skipped} skipped` : "");
 }

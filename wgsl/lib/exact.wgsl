@@ -1,6 +1,6 @@
-// Arithmetic with the bits of IEEE 754 where WGSL promises less. A division may be 2.5 units in the last
+// Arithmetic with the bits of IEEE 754 if WGSL promises less. A division may be 2.5 units in the last
 // place off, a product may be fused with the sum it goes into, NaN and infinity may be taken not to exist,
-// and subnormal numbers may be flushed to zero: where bits matter, they are worked out as integers.
+// and subnormal numbers may be flushed to zero: if bits matter, they are worked out as integers.
 
 const SIGN = 0x80000000u;
 const MAGNITUDE = 0x7fffffffu;
@@ -79,7 +79,7 @@ fn keepOne(v: f32, zero: u32) -> f32 {
   return bitcast<f32>(bitcast<u32>(v) ^ zero);
 }
 
-// The bits of x * y for the bits of two finite numbers, rounded once, also where the result, or x or y, is
+// The bits of x * y for the bits of two finite numbers, rounded once, also if the result, or x or y, is
 // subnormal.
 fn multiply(x: u32, y: u32) -> u32 {
   let sign = (x ^ y) & SIGN;
