@@ -6,6 +6,8 @@
 
 import type { Grid } from "../backend/backend.ts";
 import type { FloatDType } from "../core/dtype.ts";
+import type { LinalgKernels } from "../linalg/linalg_kernels.ts";
+import type { MatrixF32 } from "../linalg/matrix.ts";
 import type { GpuCheck } from "./checks/gpu_check.ts";
 
 /** Where an array lies in the memory of a run, in bytes and elements. */
@@ -20,8 +22,8 @@ export interface QuantizeRequest {
   /** u8 */
   readonly raw: MemoryPlace;
   readonly dtype: FloatDType;
-  /** LoRAs that are added, `LowRankChange` with its arrays packed. */
-  readonly changes: readonly unknown[];
+  /** LoRAs that are added. */
+  readonly changes: readonly Packed<LowRankRows>[];
   readonly grid: Grid;
   readonly convrotGroupSize: number | null;
   readonly scaleSearch: boolean;
@@ -31,21 +33,47 @@ export interface QuantizeRequest {
   readonly scales: MemoryPlace;
 }
 
+/** `b · a`, added to some rows: a LoRA. */
+export interface LowRankRows {
+  /** The first of the rows. */
+  readonly firstRow: number;
+  readonly rank: number;
+  /** f32 `[rows, rank]`. */
+  readonly b: Float32Array;
+  /** f32 `[rank, cols]`. */
+  readonly a: Float32Array;
+}
+
 /** An array, in the memory of the run. */
-export interface PackedArray extends MemoryPlace {
-  readonly array: "f32" | "f64" | "i8" | "i32";
+interface PackedArray<Name extends keyof typeof ARRAYS> extends MemoryPlace {
+  readonly array: Name;
 }
 
-/** A kernel of the linear algebra, `LinalgKernels` in `linalg/linalg_kernels.ts`, with its arguments packed. */
-export interface LinalgRequest {
-  readonly op: "linalg";
-  readonly kernel: OffloadedKernel;
-  /** See {@link packArrays}. */
-  readonly args: readonly unknown[];
+/** `T` with its arrays, also those within objects, replaced by where they lie in the memory of the run. */
+export type Packed<T> = T extends Float32Array ? PackedArray<"f32">
+  : T extends Float64Array ? PackedArray<"f64">
+  : T extends Int8Array ? PackedArray<"i8">
+  : T extends Int32Array ? PackedArray<"i32">
+  : T extends ArrayBufferView ? never
+  : T extends object ? { readonly [K in keyof T]: Packed<T[K]> }
+  : T;
+
+/** Kernels that are worth the way to the GPU and back by themselves, and what they take: see `LinalgKernels`. */
+export interface OffloadedKernels {
+  gemmF32: Parameters<LinalgKernels["gemmF32"]>;
+  gemmI8: Parameters<LinalgKernels["gemmI8"]>;
+  hadamardRows: [x: MatrixF32];
+  hadamardColumns: [x: MatrixF32];
 }
 
-/** Kernels that are worth the way to the GPU and back by themselves. */
-export type OffloadedKernel = "gemmF32" | "gemmI8" | "hadamardRows" | "hadamardColumns";
+/** One of these kernels. */
+export type LinalgRequest = {
+  readonly [K in keyof OffloadedKernels]: {
+    readonly op: "linalg";
+    readonly kernel: K;
+    readonly args: Packed<OffloadedKernels[K]>;
+  };
+}[keyof OffloadedKernels];
 
 /** A factored Hessian (`quant/gptq.ts`) that rows will be rounded with, until it is dropped. */
 export interface FactorRequest {
@@ -85,11 +113,10 @@ export interface DropRequest {
   readonly name: string;
 }
 
-/** A step of learned rounding with data, a {@link DescentCall} with its arrays packed. */
+/** A step of learned rounding with data. */
 export interface DescentRequest {
   readonly op: "descent";
-  /** See {@link packArrays}. */
-  readonly call: unknown;
+  readonly call: Packed<DescentCall>;
 }
 
 /** See `backend/webgpu/output_descent.ts`. */
@@ -136,11 +163,34 @@ export type MomentsRequest =
   /** f64 `[size, size]`: the sum is added to its lower triangle, and kept no more. */
   | { readonly op: "moments"; readonly step: "end"; readonly into: MemoryPlace };
 
-/** Errors of outputs, `OutputRows` of `backend/webgpu/output_errors.ts` with its arrays packed. */
+/** Errors of outputs. */
 export interface MeasureRequest {
   readonly op: "measure";
-  /** See {@link packArrays}. */
-  readonly rows: unknown;
+  readonly rows: Packed<MeasuredRows>;
+}
+
+/** Some rows of a layer and some inputs; see `backend/webgpu/output_errors.ts`. */
+export interface MeasuredRows {
+  /** f32 `[n, k]`. */
+  readonly weights: Float32Array;
+  /** Weights less what is stored of them, f32 `[n, k]`. */
+  readonly difference: Float32Array;
+  /** f32 `[m, k]`. */
+  readonly inputs: Float32Array;
+  /** Columns, k. */
+  readonly cols: number;
+  /** What is stored, if it is int8. */
+  readonly stored: {
+    /** i8 `[n, k]`. */
+    readonly codes: Int8Array;
+    readonly scales: Float32Array;
+    /** `[n, k]`. */
+    readonly grid: Grid;
+    /** Group in which inputs are rotated; null: they are not. */
+    readonly convrotGroupSize: number | null;
+  } | null;
+  /** Out, f64: sums of squares, by runs of outputs. */
+  readonly sums: Float64Array;
 }
 
 export type GpuRequest =
@@ -181,30 +231,41 @@ const ARRAYS = {
   i32: Int32Array,
 } as const;
 
-/** `value` with its arrays, also those within objects, replaced by where they lie. */
-export function packArrays(value: unknown): unknown {
+/** Returns `value` with its arrays, also those within objects, replaced by where they lie. */
+export function packArrays<T>(value: T): Packed<T> {
+  return packed(value) as Packed<T>;
+}
+
+/** Returns what was given to {@link packArrays}, with views of `buffer`. */
+export function unpackArrays<T>(value: Packed<T>, buffer: ArrayBuffer | SharedArrayBuffer): T {
+  return unpacked(value, buffer) as T;
+}
+
+function packed(value: unknown): unknown {
   if (ArrayBuffer.isView(value)) {
     for (const [array, Type] of Object.entries(ARRAYS)) {
       if (value instanceof Type) return { array, ...placeOf(value) };
     }
     throw new TypeError("Cannot hand an array to the GPU: it is neither f32, f64, i8 nor i32");
   }
-  if (typeof value !== "object" || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, packArrays(part)]));
+  return mapped(value, packed);
 }
 
-/** The reverse of {@link packArrays}, in `buffer`. */
-export function unpackArrays(value: unknown, buffer: ArrayBuffer | SharedArrayBuffer): unknown {
-  if (typeof value !== "object" || value === null) return value;
+function unpacked(value: unknown, buffer: ArrayBuffer | SharedArrayBuffer): unknown {
   if (isPacked(value)) {
     const { array, offsetBytes, length } = value;
     return new ARRAYS[array](buffer as ArrayBuffer, offsetBytes, length);
   }
-  return Object.fromEntries(
-    Object.entries(value).map(([key, part]) => [key, unpackArrays(part, buffer)]),
-  );
+  return mapped(value, (part) => unpacked(part, buffer));
 }
 
-function isPacked(value: object): value is PackedArray {
-  return "array" in value && "offsetBytes" in value;
+/** `value` with its parts changed. */
+function mapped(value: unknown, change: (part: unknown) => unknown): unknown {
+  if (Array.isArray(value)) return value.map(change);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, change(part)]));
+}
+
+function isPacked(value: unknown): value is PackedArray<keyof typeof ARRAYS> {
+  return typeof value === "object" && value !== null && "array" in value && "offsetBytes" in value;
 }

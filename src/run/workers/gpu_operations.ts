@@ -5,8 +5,8 @@ import { FACTOR_BLOCK, GpuFactor } from "../../backend/webgpu/gpu_factor.ts";
 import { GpuGram } from "../../backend/webgpu/gpu_gram.ts";
 import type { Gpu } from "../../backend/webgpu/device.ts";
 import { ldlqRows } from "../../backend/webgpu/ldlq_rows.ts";
-import { outputErrors, type OutputRows } from "../../backend/webgpu/output_errors.ts";
-import { type LowRankChange, quantizeRect } from "../../backend/webgpu/quantize_rect.ts";
+import { outputErrors } from "../../backend/webgpu/output_errors.ts";
+import { quantizeRect } from "../../backend/webgpu/quantize_rect.ts";
 import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
 import { matrix } from "../../linalg/matrix.ts";
 import { type GptqFactor, unitLowerColumns } from "../../quant/gptq.ts";
@@ -16,14 +16,16 @@ import {
   type GpuRequest,
   type LdlqRequest,
   type LinalgRequest,
+  type LowRankRows,
+  type MeasuredRows,
   type MemoryPlace,
   type MomentsRequest,
+  type OffloadedKernels,
+  type Packed,
   type QuantizeRequest,
   unpackArrays,
 } from "../gpu_requests.ts";
 import { GpuDescents } from "./gpu_descents.ts";
-
-type Kernel = (...args: unknown[]) => Promise<void>;
 
 /** A place as the arguments of the constructor of a view. */
 function at(buffer: ArrayBuffer, { offsetBytes, length }: MemoryPlace) {
@@ -69,11 +71,11 @@ export class GpuOperations {
       case "drop":
         return this.#drop(request.name);
       case "measure": {
-        const rows = unpackArrays(request.rows, buffer) as OutputRows;
+        const rows = unpackArrays<MeasuredRows>(request.rows, buffer);
         return await outputErrors(this.#gpu, rows);
       }
       case "descent":
-        await this.#descents.run(port, unpackArrays(request.call, buffer) as DescentCall);
+        await this.#descents.run(port, unpackArrays<DescentCall>(request.call, buffer));
     }
   }
 
@@ -81,15 +83,31 @@ export class GpuOperations {
     await quantizeRect(this.#gpu, {
       ...request,
       raw: new Uint8Array(...at(buffer, request.raw)),
-      changes: request.changes.map((change) => unpackArrays(change, buffer) as LowRankChange),
+      changes: request.changes.map((change) => unpackArrays<LowRankRows>(change, buffer)),
       codes: new Int8Array(...at(buffer, request.codes)),
       scales: new Float32Array(...at(buffer, request.scales)),
     });
   }
 
-  async #kernel({ kernel, args }: LinalgRequest, buffer: ArrayBuffer): Promise<void> {
-    const linalg = this.#linalg as unknown as Readonly<Record<string, Kernel>>;
-    await linalg[kernel]!.apply(linalg, args.map((arg) => unpackArrays(arg, buffer)));
+  async #kernel(request: LinalgRequest, buffer: ArrayBuffer): Promise<void> {
+    const linalg = this.#linalg, { kernel } = request;
+    switch (kernel) {
+      case "gemmF32":
+        return await linalg.gemmF32(...this.#argsOf<"gemmF32">(request.args, buffer));
+      case "gemmI8":
+        return await linalg.gemmI8(...this.#argsOf<"gemmI8">(request.args, buffer));
+      case "hadamardRows":
+        return await linalg.hadamardRows(...this.#argsOf<"hadamardRows">(request.args, buffer));
+      case "hadamardColumns":
+        await linalg.hadamardColumns(...this.#argsOf<"hadamardColumns">(request.args, buffer));
+    }
+  }
+
+  #argsOf<K extends keyof OffloadedKernels>(
+    args: Packed<OffloadedKernels[K]>,
+    buffer: ArrayBuffer,
+  ): OffloadedKernels[K] {
+    return unpackArrays<OffloadedKernels[K]>(args, buffer);
   }
 
   async #keepFactor(request: FactorRequest, buffer: ArrayBuffer): Promise<void> {

@@ -10,7 +10,12 @@ import type { GemmMode, LinalgKernels } from "../../linalg/linalg_kernels.ts";
 import type { Matrix, MatrixF32 } from "../../linalg/matrix.ts";
 import type { GpuCheck } from "../checks/gpu_check.ts";
 import { gemmF32Check, gemmI8Check, hadamardCheck } from "../checks/product_check.ts";
-import { type GpuAccess, type OffloadedKernel, packArrays } from "../gpu_requests.ts";
+import {
+  type GpuAccess,
+  type LinalgRequest,
+  type OffloadedKernels,
+  packArrays,
+} from "../gpu_requests.ts";
 import type { LinalgPlacement } from "../gpu_tasks.ts";
 
 /** Returns `cpu` with its large operations done by `gpu`. */
@@ -19,8 +24,11 @@ export function offloadedLinalg(
   gpu: GpuAccess,
   placement: LinalgPlacement,
 ): LinalgKernels {
-  const run = (check: GpuCheck, kernel: OffloadedKernel, ...args: readonly unknown[]): boolean =>
-    gpu.run({ op: "linalg", kernel, args: args.map(packArrays) }, check);
+  const run = <K extends keyof OffloadedKernels>(
+    check: GpuCheck,
+    kernel: K,
+    ...args: OffloadedKernels[K]
+  ): boolean => gpu.run(linalgRequest(kernel, args), check);
   const products = (m: number, n: number, k: number): boolean =>
     m * n * k >= placement.leastProducts &&
     Math.max(m * k, k * n, m * n) <= placement.mostElements;
@@ -55,6 +63,14 @@ export function offloadedLinalg(
       if (!isDone) cpu.hadamardColumns(x);
     },
   };
+}
+
+function linalgRequest<K extends keyof OffloadedKernels>(
+  kernel: K,
+  args: OffloadedKernels[K],
+): LinalgRequest {
+  // The compiler does not see that kernel and arguments belong together, which K says.
+  return { op: "linalg", kernel, args: packArrays(args) } as unknown as LinalgRequest;
 }
 
 type Method = (...args: unknown[]) => unknown;

@@ -83,11 +83,9 @@ Deno.test("unpackArrays() gives views of the same elements that packArrays() was
   const buffer = new SharedArrayBuffer(1 << 16);
   const view = new Float32Array(buffer, 64, 8), codes = new Int8Array(buffer, 3, 5);
   view.set([1, 2, 3]);
-  const packed = structuredClone(packArrays({ m: matrix(view, 2, 4), codes, mode: "set", n: 3 }));
-  const got = unpackArrays(packed, buffer) as {
-    m: ReturnType<typeof matrix<Float32Array>>;
-    codes: Int8Array;
-  };
+  const given = { m: matrix(view, 2, 4), codes, mode: "set", n: 3 };
+  const packed = structuredClone(packArrays(given));
+  const got = unpackArrays<typeof given>(packed, buffer);
   got.m.data[1] = 9;
   assert.equal(view[1], 9);
   assert.deepEqual({ ...got, m: { ...got.m, data: 0 } }, {
