@@ -16,7 +16,7 @@ Deno.test("fittedRows() holds out an eighth of the rows, at most 64, unless a sh
   assert.equal(fitted(2, 0.9), 1);
 });
 
-Deno.test("fittedRows() holds out whole origins where they are small enough", () => {
+Deno.test("fittedRows() holds out whole origins if they are small enough", () => {
   const fitted = (...origins: number[]) => {
     const rows = origins.reduce((a, b) => a + b, 0);
     return rows - fittedRows({ rows, origins }, null);

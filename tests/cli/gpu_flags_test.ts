@@ -81,7 +81,7 @@ Deno.test("gpuMemoryOf() refuses a value of the environment that is not document
   );
 });
 
-Deno.test("idleGpuFlags() tells at once what changes nothing on the CPU that is asked for", () => {
+Deno.test("idleGpuFlags() reports at once what changes nothing on the CPU that is asked for", () => {
   const flags = [...GPTQ, "--streaming-mode=off", "--bf16-compute=on"];
   for (const cpu of ["--device=cpu", "--low-memory"]) {
     const { warnings, warningsOnCpu } = request([cpu, ...flags]);
@@ -92,7 +92,7 @@ Deno.test("idleGpuFlags() tells at once what changes nothing on the CPU that is 
   }
 });
 
-Deno.test("idleGpuFlags() waits with that where a GPU may be found", () => {
+Deno.test("idleGpuFlags() waits with that if a GPU may be found", () => {
   const { warnings, warningsOnCpu } = request([...GPTQ, "--streaming-mode=off"], {
     STREAMING_AGGRESSIVENESS: "balanced",
   });
@@ -104,7 +104,7 @@ Deno.test("idleGpuFlags() waits with that where a GPU may be found", () => {
   ]);
 });
 
-Deno.test("idleGpuFlags() tells what changes nothing on a GPU either", () => {
+Deno.test("idleGpuFlags() reports what changes nothing on a GPU either", () => {
   const told: readonly (readonly [readonly string[], RegExp])[] = [
     [["--streaming-mode=off"], /^--streaming-mode has no effect without calibration data/],
     [["--optimizer=gptq", "--bf16-compute=on"], /^--bf16-compute .* without calibration data/],

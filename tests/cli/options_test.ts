@@ -158,7 +158,7 @@ Deno.test("toConvertRequest() gives options that the pipeline accepts", () => {
   for (const argv of lines) ok(resolveMode(request(...argv).options), argv.join(" "));
 });
 
-Deno.test("toConvertRequest() tells each flag that changes nothing once", () => {
+Deno.test("toConvertRequest() reports each flag that changes nothing once", () => {
   const told: readonly (readonly [readonly string[], RegExp])[] = [
     [["--block_size=64"], /^--block_size has no effect with row scaling/],
     [["--quality-threshold=20"], /without --report-quality/],
@@ -216,7 +216,7 @@ Deno.test("toConvertRequest() says nothing about flags that do their work", () =
   for (const argv of lines) deepStrictEqual(request(...argv).warnings, [], argv.join(" "));
 });
 
-Deno.test("toConvertRequest() tells environment variables that concern a GPU", () => {
+Deno.test("toConvertRequest() reports environment variables that concern a GPU", () => {
   Deno.env.set("ENABLE_MIXED_HADAMARD", "1");
   try {
     match(

@@ -88,7 +88,7 @@ Deno.test("parseArgs() takes list values up to the next flag", () => {
   deepStrictEqual(parsed.positionals, ["m.safetensors"]);
 });
 
-Deno.test("parseArgs() takes an optional value only where it is one of the words", () => {
+Deno.test("parseArgs() takes an optional value only if it is one of the words", () => {
   const convrot = (argv: readonly string[]) => {
     const parsed = parseArgs(argv);
     return [parsed.string("convrot"), ...parsed.positionals];
@@ -149,7 +149,7 @@ Deno.test("parseArgs() refuses flags of other subcommands, naming whose they are
   refuses(["a.safetensors", "--source", "b"], /it belongs to verify/);
 });
 
-Deno.test("parseArgs() names the nearest where a flag or value is unknown", () => {
+Deno.test("parseArgs() names the nearest if a flag or value is unknown", () => {
   refuses(["--scalingmode", "row"], /Unknown flag --scalingmode: the nearest is --scaling_mode/);
   refuses(["--simpel"], /--simpel: the nearest is --simple/);
   refuses(["--no-simpel"], /Unknown flag --no-simpel/);

@@ -15,7 +15,7 @@ const ADAPTER = {
   limits: { maxBufferSize: 2 ** 31, maxStorageBufferBindingSize: 2 ** 27 },
 };
 
-Deno.test("placementLines() tells for each operation how large it may be, and by what", () => {
+Deno.test("placementLines() reports for each operation how large it may be, and by what", () => {
   const settings = { ...DEFAULT_PLACEMENT, thresholds: { ldlq: 4096 } };
   assert.deepEqual(placementLines(placementRules(settings, ADAPTER)), [
     "gpu: Hadamard transforms up to 33554432 elements (the buffers of Some GPU)",

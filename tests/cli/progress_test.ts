@@ -22,7 +22,7 @@ function contextTo(lines: string[]): CommandContext {
   };
 }
 
-Deno.test("createProgress() writes one plain line per 5 % where stderr is no terminal", async () => {
+Deno.test("createProgress() writes one plain line per 5 % if stderr is no terminal", async () => {
   const lines: string[] = [];
   const view = await createProgress({ enabled: true, context: contextTo(lines) });
   for (let doneBytes = 0; doneBytes <= 1000; doneBytes++) {
@@ -43,7 +43,7 @@ Deno.test("createProgress() skips lines that a jump leaves behind", async () => 
   deepStrictEqual(lines.map((line) => line.slice(0, 4)), [" 52%", " 55%", "100%"]);
 });
 
-Deno.test("createProgress() writes nothing where it is off", async () => {
+Deno.test("createProgress() writes nothing if it is off", async () => {
   const lines: string[] = [];
   const view = await createProgress({ enabled: false, context: contextTo(lines) });
   view.update({ doneBytes: 1, totalBytes: 1, current: "" });
@@ -51,7 +51,7 @@ Deno.test("createProgress() writes nothing where it is off", async () => {
   deepStrictEqual(lines, []);
 });
 
-Deno.test("progressFacts() tells rate and time left", () => {
+Deno.test("progressFacts() reports rate and time left", () => {
   deepStrictEqual(progressFacts({ doneBytes: 2e9, totalBytes: 6e9, current: "" }, 2000), {
     percent: 33,
     done: "2.00 GB",

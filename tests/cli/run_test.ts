@@ -79,7 +79,7 @@ Deno.test("run() takes `help SUBCOMMAND` for `SUBCOMMAND --help`", async () => {
   deepStrictEqual(asked, await quantsmith("verify", "--help"));
 });
 
-Deno.test("run() tells causes and the stack under --verbose DEBUG only", async () => {
+Deno.test("run() reports causes and the stack under --verbose DEBUG only", async () => {
   const plain = await quantsmith("/nowhere/m.safetensors");
   strictEqual(plain.code, 1);
   strictEqual(plain.stderr.trimEnd().split("\n").length, 1, plain.stderr);
@@ -111,7 +111,7 @@ Deno.test("verify says that --quality-threshold has no effect without --source",
   match(stderr, /^warning: --quality-threshold has no effect without --source$/m);
 });
 
-Deno.test("run() exits 1 and changes nothing where a conversion is refused", async () => {
+Deno.test("run() exits 1 and changes nothing if a conversion is refused", async () => {
   using folder = temporaryFolder();
   const path = `${folder.path}/model.safetensors`;
   writeModel(path, [tensorOf("a.weight", "F32", [64, 64], new Float32Array(4096).fill(1))]);
@@ -122,7 +122,7 @@ Deno.test("run() exits 1 and changes nothing where a conversion is refused", asy
   deepStrictEqual(bytesOfFile(path), before);
 });
 
-Deno.test("run() exits 1 where nothing would be quantized, unless a copy is asked for", async () => {
+Deno.test("run() exits 1 if nothing would be quantized, unless a copy is asked for", async () => {
   using folder = temporaryFolder();
   const path = `${folder.path}/model.safetensors`, output = `${folder.path}/out.safetensors`;
   writeModel(path, [tensorOf("a.bias", "F32", [64], new Float32Array(64).fill(1))]);
@@ -160,7 +160,7 @@ Deno.test("run() exits 2 and writes nothing for a pattern that matches no layer"
   match(stderr, /nothing in it would be quantized/);
 });
 
-Deno.test("run() is quiet where nobody reads its output any more", async () => {
+Deno.test("run() is quiet if nobody reads its output any more", async () => {
   const command = `"${Deno.execPath()}" run -A --quiet --no-check "${MAIN}" --help | true`;
   const { stderr, code } = await new Deno.Command("bash", {
     args: ["-c", `set -o pipefail; ${command}`],

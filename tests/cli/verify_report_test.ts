@@ -42,7 +42,7 @@ Deno.test("verifiedLines() says in its first line whether the file loads", () =>
   assert.match(text(verified([problem("a")])), /^m\.safetensors: does NOT work in stock ComfyUI\n/);
 });
 
-Deno.test("verifiedLines() tells layers with the same problem together", () => {
+Deno.test("verifiedLines() reports layers with the same problem together", () => {
   const lines = text(verified(["a", "b", "c", "d", "e", "f"].map((layer) => problem(layer))));
   assert.equal(lines.match(/error: format-unknown/g)?.length, 1);
   assert.match(lines, /layers {2}a, b, c, d and 2 more\n/);

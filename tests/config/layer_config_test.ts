@@ -47,7 +47,7 @@ Deno.test("parseLayerConfig() reads the flat and the wrapped shape alike", () =>
   assert.deepEqual(flat.exclusions.map((p) => p.source), ["norm"]);
 });
 
-Deno.test("parseLayerConfig() takes the scaling from the format where none is named", () => {
+Deno.test("parseLayerConfig() takes the scaling from the format if none is named", () => {
   const of = (entry: Record<string, unknown>) => {
     const { format, scaling, convrot, output } = parse({ a: entry }).patterns[0]!.override;
     return [output, format, scaling, convrot];

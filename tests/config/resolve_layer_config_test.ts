@@ -53,7 +53,7 @@ Deno.test("resolveLayerConfig() prefers the exact name, then the longest literal
   );
 });
 
-Deno.test("resolveLayerConfig() tells a pattern that matches only layers with their own entries", () => {
+Deno.test("resolveLayerConfig() reports a pattern that matches only layers with their own entries", () => {
   const config = parse({ "a.q": { block_size: 1 }, "[a]": { block_size: 2 }, "$a.q": {} });
   const { overrides, unused } = resolveLayerConfig(config, ["a.q"]);
   assert.equal(overrides.get("a.q")!.blockSize, 1);
@@ -149,7 +149,7 @@ Deno.test("layerOverrides() asks the config, then --custom-layers, then --fallba
   assert.equal(none.of("x", true), null);
 });
 
-Deno.test("readLayerFlags() tells flags that change nothing, and refuses bad values", () => {
+Deno.test("readLayerFlags() reports flags that change nothing, and refuses bad values", () => {
   const notes = (flags: Partial<typeof NO_LAYER_FLAGS>) =>
     readLayerFlags({ ...NO_LAYER_FLAGS, ...flags }).notes;
   assert.deepEqual(notes({ customSimple: true, fallbackBlockSize: 64 }), [

@@ -148,7 +148,7 @@ Deno.test("dequantizeModel() rounds to BF16 and F16", async () => {
   assert.deepEqual([...halves], [...new Float16Array(encoded.restored)]);
 });
 
-Deno.test("dequantizeModel() refuses F16 where a value does not fit, naming the tensor", async () => {
+Deno.test("dequantizeModel() refuses F16 if a value does not fit, naming the tensor", async () => {
   const codes = tensorOf("l.weight", "I8", [1, 2], new Int8Array([1, 127]));
   const scale = tensorOf("l.weight_scale", "F32", [1, 1], new Float32Array([1000]));
   const layer = [codes, scale, markerTensor("l", { format: "int8_tensorwise" })];
@@ -161,7 +161,7 @@ Deno.test("dequantizeModel() refuses a model without quantized layers", async ()
   await assert.rejects(dequantize([NORM]), UnsupportedError);
 });
 
-Deno.test("dequantizeModel() leaves nothing where it is interrupted", async () => {
+Deno.test("dequantizeModel() leaves nothing if it is interrupted", async () => {
   const { tensors } = int8Layer("l", VALUES, { rows: ROWS, cols: COLS });
   await assert.rejects(dequantize(tensors, { signal: AbortSignal.abort() }), InterruptedError);
 });

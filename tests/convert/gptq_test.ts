@@ -127,7 +127,7 @@ function convertLayers(
   return convertModel({ input, output, options, workerUrl: WORKER, workers: 3, ...more });
 }
 
-Deno.test("convertModel() tells of every layer that workers do together, whatever their number", async () => {
+Deno.test("convertModel() reports every layer that workers do together, whatever their number", async () => {
   using folder = temporaryFolder();
   const model = writeLayers(folder.path, () => {});
   const [one, four] = await Promise.all([1, 4].map(async (workers) => {
@@ -139,7 +139,7 @@ Deno.test("convertModel() tells of every layer that workers do together, whateve
   assert.deepEqual(one!.layers.map(({ note }) => note === null), [false, false, false, true]);
 });
 
-Deno.test("convertModel() frees all workers where one meets bad calibration data", async () => {
+Deno.test("convertModel() frees all workers if one meets bad calibration data", async () => {
   using folder = temporaryFolder();
   const model = writeLayers(folder.path, (x, layer) => {
     if (layer === 1) x[5 * COLS + 3] = NaN;

@@ -125,7 +125,7 @@ for (const output of ["w4a8", "w6a8"] as const) {
   }
 }
 
-Deno.test("convertModel() writes groups of 64 columns where they are asked for", async () => {
+Deno.test("convertModel() writes groups of 64 columns if they are asked for", async () => {
   const { out, restored, report } = await convert({ output: "w4a8", groupSize: 64 });
   assert.deepEqual(report.problems.filter(({ severity }) => severity === "error"), []);
   assert.deepEqual(out.get("blocks.0.a.weight_s_rel")!.shape, [48, 8]);

@@ -113,7 +113,7 @@ const COUNTED: readonly [string, readonly [number, number, number], Partial<Conv
 ];
 
 for (const [what, [rows, cols, count], options] of COUNTED) {
-  Deno.test(`convertModel() tells how many rows were rounded to nearest in spite of data: ${what}`, async () => {
+  Deno.test(`convertModel() reports how many rows were rounded to nearest in spite of data: ${what}`, async () => {
     using folder = temporaryFolder();
     const at = (name: string) => join(folder.path, `${name}.safetensors`);
     const { weight, inputs } = syntheticLayer({ rows, cols, seed: 4 });
@@ -144,7 +144,7 @@ for (const [what, [rows, cols, count], options] of COUNTED) {
     const plain = await codesOf(null, 1);
     assert.equal(plain.layer.compensated, null);
     const [one, three] = [await codesOf(at("data"), 1), await codesOf(at("data"), 3)];
-    // By the scales in the file, where they are not those of other methods; by theirs otherwise.
+    // By the scales in the file, if they are not those of other methods; by theirs otherwise.
     const nearest = options.scaleSearch === "off" ? plain.codes : Int8Array.from(weight, (w, i) => {
       const code = Math.round(w / one.scales[Math.floor(i / cols)]!);
       return Math.max(-127, Math.min(127, code));

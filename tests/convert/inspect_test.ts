@@ -71,7 +71,7 @@ Deno.test("inspectModel() says what a real checkpoint is", () => {
   assert.equal(inspection.largest.length, 5);
 });
 
-Deno.test("inspectionJson() has the documented keys, and {} where there is no metadata", () => {
+Deno.test("inspectionJson() has the documented keys, and {} if there is no metadata", () => {
   const json = JSON.parse(JSON.stringify(inspectionJson(inspect([]))));
   assert.deepEqual(
     [json.tensors, json.dtypes, json.quantized, json.metadata, json.family],

@@ -245,7 +245,7 @@ Deno.test("convertModel() corrects biases by the mean of real inputs, which help
   });
 });
 
-Deno.test("convertModel() leaves biases alone where inputs are synthetic, or their means magnitudes", async () => {
+Deno.test("convertModel() leaves biases alone if inputs are synthetic, or their means magnitudes", async () => {
   const plain = { scaling: "row", method: "simple" } as const;
   const biasIn = ({ path }: Run) => [...readModel(path).get(BIAS_NAME)!.data];
   const before = [...new Uint8Array(BIAS.buffer)];
@@ -320,7 +320,7 @@ Deno.test("openCalibration() reads all fields of a layer from JSON as from safet
   assert.equal(isSynthetic, false);
 });
 
-Deno.test("worstFirst() ranks by output error where there is one, then by weight error", () => {
+Deno.test("worstFirst() ranks by output error if there is one, then by weight error", () => {
   const layer = (name: string, relativeError: number, w8a16: number | null) => ({
     name,
     errors: layerErrors(Float64Array.of(relativeError ** 2, 1, 1, 1, relativeError, 1)),

@@ -99,7 +99,7 @@ Deno.test("quip without data is the best rounding to nearest in original space",
   });
 });
 
-Deno.test("quip rotates rows where nothing else is asked for, as every method does", async () => {
+Deno.test("quip rotates rows if nothing else is asked for, as every method does", async () => {
   await withLayer(async (run, calibrationPath) => {
     const quip = readModel(await run({ quip: QUIP, calibrationPath }));
     const marker = new TextDecoder().decode(quip.get("blocks.0.lin.comfy_quant")!.data);
@@ -170,7 +170,7 @@ Deno.test("quip stored transformed is more than 1 dB nearer than a rotated row",
   }, layer);
 });
 
-Deno.test("quip stored transformed tells the errors that its file has, also padded, with and without data", async () => {
+Deno.test("quip stored transformed reports the errors that its file has, also padded, with and without data", async () => {
   using folder = temporaryFolder();
   const shapes: readonly (readonly [number, number])[] = [[ROWS, COLS], [100, 200], [1, 37], [
     37,
@@ -263,7 +263,7 @@ Deno.test("quip stored transformed is told the same by its conversion, verify an
   }
 });
 
-Deno.test("quip stored transformed tells errors from their opposites, along rows and columns", () => {
+Deno.test("quip stored transformed distinguishes errors from their opposites, along rows and columns", () => {
   const differing = { row: 0, col: 0 };
   for (let seed = 0; seed < 40; seed++) {
     const side = seed % 2 === 0 ? "row" : "col", [rows, cols] = side === "row" ? [3, 1] : [1, 3];

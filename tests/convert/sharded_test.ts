@@ -68,7 +68,7 @@ Deno.test("convertModel() reads its own shards as it reads one file", async () =
   assert.deepEqual(readModel(b.output), readModel(a.output));
 });
 
-Deno.test("convertModel() writes one file without an index where a shard takes all", async () => {
+Deno.test("convertModel() writes one file without an index if a shard takes all", async () => {
   using folder = temporaryFolder();
   const { input } = writeCalibratedModel(folder.path, { layers: 2, rows: 8 });
   const path = join(folder.path, "out.safetensors");
@@ -76,7 +76,7 @@ Deno.test("convertModel() writes one file without an index where a shard takes a
   assert.deepEqual([output, files], [path, [path]]);
 });
 
-Deno.test("convertModel() refuses shards where a file of theirs exists, and leaves nothing behind", async () => {
+Deno.test("convertModel() refuses shards if a file of theirs exists, and leaves nothing behind", async () => {
   using folder = temporaryFolder();
   const { input } = writeCalibratedModel(folder.path, { layers: 2, rows: 96 });
   const path = join(folder.path, "out.safetensors");
@@ -87,7 +87,7 @@ Deno.test("convertModel() refuses shards where a file of theirs exists, and leav
   assert(files.length > 1);
 });
 
-Deno.test("convertModel() with force removes shards that no index names any more, and tells of models beside", async () => {
+Deno.test("convertModel() with force removes shards that no index names any more, and reports models beside", async () => {
   using folder = temporaryFolder();
   const { input } = writeCalibratedModel(folder.path, { layers: 4, rows: 96 });
   const path = join(folder.path, "out.safetensors");

@@ -223,7 +223,7 @@ Deno.test("SmoothQuant leaves models alone whose graph is not known, and says so
   assert.match(notes.join("\n"), /the other 1 layers is not known/);
 });
 
-Deno.test("dividedNorm() tells the factors that a rounded norm amounts to", () => {
+Deno.test("dividedNorm() reports the factors that a rounded norm amounts to", () => {
   const w = Float32Array.of(0.5, -0.9, -1, 3), factors = Float32Array.of(4, 8, 2, 0.5);
   const bits = Uint16Array.from(w, f32ToBf16);
   const bytes = new Uint8Array(bits.buffer);

@@ -111,7 +111,7 @@ Deno.test("parseJsonStrict() accepts MAX_DEPTH levels and refuses one more, howe
   assert.equal(fault('{"a":'.repeat(200_000)).fault, "depth");
 });
 
-Deno.test("parseJsonStrict() refuses fractions and exponents where only integers are allowed", () => {
+Deno.test("parseJsonStrict() refuses fractions and exponents if only integers are allowed", () => {
   for (const [text, offset] of [["[1.0]", 2], ['{"a":1e3}', 6], ["[12E2]", 3]] as const) {
     const error = fault(text, { integersOnly: true });
     assert.deepEqual([error.fault, error.offset], ["number", offset], text);
@@ -121,7 +121,7 @@ Deno.test("parseJsonStrict() refuses fractions and exponents where only integers
   assert.deepEqual(parseJsonStrict(fine, { integersOnly: true }), JSON.parse(fine));
 });
 
-Deno.test("parseJsonStrict() tells trailing text from other faults", () => {
+Deno.test("parseJsonStrict() distinguishes trailing text from other faults", () => {
   const cases: [string, JsonFault, number | null][] = [
     ['{"a":1}x', "trailing", 7],
     ['{"a":1}\0\0', "trailing", 7],

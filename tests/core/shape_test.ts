@@ -11,7 +11,7 @@ Deno.test("elementCount() is the product of the sizes, 1 for a scalar", () => {
   }));
 });
 
-Deno.test("elementCount() is 0 where a size is 0, even beside sizes that overflow", () => {
+Deno.test("elementCount() is 0 if a size is 0, even beside sizes that overflow", () => {
   assert.equal(elementCount([0]), 0);
   assert.equal(elementCount([2 ** 40, 2 ** 40, 0]), 0);
 });
@@ -34,12 +34,12 @@ Deno.test("byteLength() counts bytes of every element size", () => {
   assert.equal(byteLength("F32", [0, 9]), 0);
 });
 
-Deno.test("byteLength() is undefined where a sub-byte dtype leaves a byte half full", () => {
+Deno.test("byteLength() is undefined if a sub-byte dtype leaves a byte half full", () => {
   assert.equal(byteLength("F4", [3]), undefined);
   assert.equal(byteLength("F6_E3M2", [2]), undefined);
 });
 
-Deno.test("byteLength() is undefined where the count of bits overflows", () => {
+Deno.test("byteLength() is undefined if the count of bits overflows", () => {
   assert.equal(byteLength("F64", [2 ** 50]), undefined);
   assert.equal(byteLength("U8", [2 ** 50]), undefined);
   assert.equal(byteLength("U8", [2 ** 49]), 2 ** 49);

@@ -55,7 +55,7 @@ Deno.test("planEdit() removes tensors by name, and one part of all layers by .pa
   assert(parts.tensors.has("a.weight_scale") && !parts.tensors.has("b.weight_scale"));
 });
 
-Deno.test("planEdit() takes a layer out of the metadata where its marker is removed", async () => {
+Deno.test("planEdit() takes a layer out of the metadata if its marker is removed", async () => {
   const metadata = listing({ a: { format: "int8_tensorwise" }, b: { format: "int8_tensorwise" } });
   const { metadata: left } = await edit(MODEL, { removeKeys: ["a.comfy_quant"] }, metadata);
   assert.deepEqual(Object.keys(listed(left)), ["b"]);
@@ -84,7 +84,7 @@ Deno.test("planEdit() makes the metadata from the tensors, and the tensors from 
   await assert.rejects(edit(MODEL, { metadata: true, markers: true }, metadata), UnsupportedError);
 });
 
-Deno.test("planEdit() changes nothing where everything is so already", async () => {
+Deno.test("planEdit() changes nothing if everything is so already", async () => {
   const { plan } = await edit(MODEL, { addKeys: new Map([["format", "int8_tensorwise"]]) });
   assert.deepEqual(plan.operations, []);
   assert.equal(plan.selected, 2);

@@ -85,7 +85,7 @@ Deno.test("planMigration() reads the rotation that stands in nested params", asy
   );
 });
 
-Deno.test("planMigration() repeats one scale per row where the loader needs rows", async () => {
+Deno.test("planMigration() repeats one scale per row if the loader needs rows", async () => {
   const grid = { rows: ROWS, cols: COLS, groupRows: ROWS, groupCols: COLS, convrot: 16 };
   const whole = encode(VALUES, grid);
   const weight = tensorOf("l.weight", "I8", [ROWS, COLS], whole.codes);
@@ -107,7 +107,7 @@ Deno.test("planMigration() repeats one scale per row where the loader needs rows
   assert.deepEqual([...f32(blocks.tensors.get("l.weight_scale"))], [a, a, a, a, b, b, b, b]);
 });
 
-Deno.test("planMigration() widens scales to F32 where that changes no value", async () => {
+Deno.test("planMigration() widens scales to F32 if that changes no value", async () => {
   const bits = Uint16Array.from(rows.scales, f32ToBf16);
   const { tensors } = await exactly([
     WEIGHT,

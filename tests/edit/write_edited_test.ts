@@ -144,7 +144,7 @@ Deno.test("writeEdited() moves an unchanged file in one run", () => {
   assert.equal(coalesceCopies(copies).length, 1);
 });
 
-Deno.test("writeEdited() leaves nothing where it is refused or interrupted", async () => {
+Deno.test("writeEdited() leaves nothing if it is refused or interrupted", async () => {
   using folder = temporaryFolder();
   using pool = new WorkerPool(WORKER_URL, 1);
   const input = join(folder.path, "in.safetensors");

@@ -174,7 +174,7 @@ Deno.test("convertToInt8() rejects with the class and place of what a worker fou
   assert.equal(existsSync(outputPath), false);
 });
 
-Deno.test("quantsmith tells of data it has no use for, and then rounds as without data", async (t) => {
+Deno.test("quantsmith reports data that it cannot use, and then rounds as without data", async (t) => {
   using folder = temporaryFolder();
   const cases: Readonly<Record<string, readonly [Tensor, RegExp]>> = {
     "an indefinite Hessian": [

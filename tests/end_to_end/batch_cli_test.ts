@@ -69,7 +69,7 @@ Deno.test("quantsmith batch converts every model as a single conversion would, a
   assert.match(again.stdout, /skipped .*a_int8.*: it is the output of|already quantized/);
 });
 
-Deno.test("quantsmith batch goes on after a model that fails, tells it in the table and exits 1", async () => {
+Deno.test("quantsmith batch continues after a model that fails, reports it in the table and exits 1", async () => {
   using folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   writeFileSync(at("a.safetensors"), "GGUF, not safetensors");

@@ -1,6 +1,6 @@
 /**
  * The single binaries, built and run. Bun comes from the PATH or from npm, the runtime part of `deno
- * compile` from Deno's host or `DENORT_BIN`: where one cannot be had, its tests are ignored, and say so.
+ * compile` from Deno's host or `DENORT_BIN`: if one cannot be had, its tests are ignored, and say so.
  */
 
 import assert from "node:assert/strict";
@@ -196,7 +196,7 @@ Deno.test({
 });
 
 Deno.test(
-  "compile says plainly where the runtime part cannot be had",
+  "compile says plainly if the runtime part cannot be had",
   { ignore: hasDenort },
   () => {
     assert.equal(denoBuild.status, 1);
@@ -223,7 +223,7 @@ Deno.test("compile honours DENORT_BIN and embeds what is shipped only", () => {
   }
   assert.doesNotMatch(embedded, /─ (tests|scripts|asm|node_modules|assemblyscript|fast-check)\b/);
   const binary = readFileSync(binaryPath(place.path, "quantsmith", hostTarget()));
-  // The printed list stops at folders where there are many files; the binary's own does not.
+  // The printed list stops at folders if there are many files; the binary's own does not.
   for (const name of ["worker.ts", "gpu_owner.ts", "fetch_thread.ts", "wasm_kernels.ts"]) {
     assert.ok(binary.includes(`"${name}"`), name);
   }

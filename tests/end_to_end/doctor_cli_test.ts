@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { runCli } from "../support/run_cli.ts";
 
-Deno.test("quantsmith doctor --json exits with 0 and tells nothing on stderr", async () => {
+Deno.test("quantsmith doctor --json exits with 0 and reports nothing on stderr", async () => {
   const { code, stdout, stderr } = await runCli(["doctor", "--json"]);
   assert.equal(stderr, "");
   assert.equal(code, 0);

@@ -13,7 +13,7 @@ import { runCli } from "../support/run_cli.ts";
 
 const VALUES = randomValues(64 * 64);
 
-/** A quantized file of two layers, the second in blocks where `blocks` is set. */
+/** A quantized file of two layers, the second in blocks if `blocks` is set. */
 function writeQuantized(path: string, { blocks = false } = {}): void {
   const first = int8Layer("blocks.0.attn", VALUES, { rows: 64, cols: 64 }).tensors;
   const tiles = encode(VALUES, { rows: 64, cols: 64, groupRows: 32, groupCols: 32 });
@@ -75,7 +75,7 @@ Deno.test("edit and --edit-quant write the same file, in either spelling of the 
   );
 });
 
-Deno.test("edit --dry-run tells the changes and writes nothing", async () => {
+Deno.test("edit --dry-run reports the changes and writes nothing", async () => {
   using folder = temporaryFolder();
   const input = join(folder.path, "m.safetensors");
   writeQuantized(input);

@@ -1,4 +1,4 @@
-/** `--report FILE.html` as a user gets it: from the command line, and in a browser where one is there. */
+/** `--report FILE.html` as a user gets it: from the command line, and in a browser if one is there. */
 
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";

@@ -5,7 +5,7 @@ import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts
 import { runCli } from "../support/run_cli.ts";
 import { syntheticLayer } from "../support/synthetic_layer.ts";
 
-Deno.test("quantsmith --target ctq learns codes on blocks and tells every step to programs", async () => {
+Deno.test("quantsmith --target ctq learns codes on blocks and reports every step to programs", async () => {
   using folder = temporaryFolder();
   const input = join(folder.path, "m.safetensors"), report = join(folder.path, "r.json");
   const { weight } = syntheticLayer({ rows: 128, cols: 128, seed: 1 });

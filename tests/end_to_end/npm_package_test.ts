@@ -242,7 +242,7 @@ const dawn = findDawn({ installs: false });
 if (typeof dawn === "string") console.warn(`ignored: the GPU on Node, as ${dawn}`);
 
 Deno.test({
-  name: "--device gpu on Node computes by the package webgpu where it is installed, the same bytes",
+  name: "--device gpu on Node computes by the package webgpu if it is installed, the same bytes",
   ignore: typeof dawn === "string",
   async fn() {
     const { folder: packages, env } = dawn as Dawn, out = join(folder.path, "dawn.safetensors");

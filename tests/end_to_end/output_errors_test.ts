@@ -38,7 +38,7 @@ function writeFiles(folder: string): { model: string; data: string; held: string
   return paths;
 }
 
-Deno.test("quantsmith --calibration-data tells output errors in table, events, report and verify", async () => {
+Deno.test("quantsmith --calibration-data reports output errors in table, events, report and verify", async () => {
   using folder = temporaryFolder();
   const { model, data, held } = writeFiles(folder.path);
   const output = join(folder.path, "out.safetensors"), report = join(folder.path, "report.json");
@@ -93,7 +93,7 @@ Deno.test("quantsmith --calibration-data tells output errors in table, events, r
   assert.equal(strict.code, 1);
 });
 
-Deno.test("quantsmith tells how many rows it rounded to nearest in spite of data, and nothing where none", async () => {
+Deno.test("quantsmith reports how many rows it rounded to nearest in spite of data, and nothing if none", async () => {
   using folder = temporaryFolder();
   const { model, data } = writeFiles(folder.path);
   const report = join(folder.path, "report.json"), page = join(folder.path, "report.html");
@@ -138,7 +138,7 @@ Deno.test("quantsmith tells how many rows it rounded to nearest in spite of data
   assert.doesNotMatch(quiet.stderr, /rows rounded to nearest/);
 });
 
-Deno.test("quantsmith --static-activations warns where there is nothing to write, and where nobody reads it", async () => {
+Deno.test("quantsmith --static-activations warns if there is nothing to write, and if nobody reads it", async () => {
   using folder = temporaryFolder();
   const { model, data } = writeFiles(folder.path);
   const given = [model, join(folder.path, "o.safetensors"), "--preset", "none", "--simple"];

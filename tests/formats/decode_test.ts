@@ -194,7 +194,7 @@ Deno.test("storedMatrix() decodes banks of experts in INT8 and FP8, named .weigh
   );
 });
 
-Deno.test("storedMatrix() takes padding away where the bias says the rows", async () => {
+Deno.test("storedMatrix() takes padding away if the bias says the rows", async () => {
   const { codes, bytes } = nibbles(16 * 32);
   const out = await restore([
     tensorOf("l.weight", "U8", [16, 16], bytes),

@@ -207,7 +207,7 @@ Deno.test("findQuantizedLayers() records a listed layer that is not an object", 
   assert.match(layer.problem!, /marker of "l" in the header metadata is not an object/);
 });
 
-Deno.test("readQuantizationMetadata() says why it cannot be read, and nothing where it is not there", () => {
+Deno.test("readQuantizationMetadata() says why it cannot be read, and nothing if it is not there", () => {
   const problem = (text: string) =>
     readQuantizationMetadata({ [QUANTIZATION_METADATA_KEY]: text }).problem ?? "none";
   assert.match(problem("{"), /"_quantization_metadata" is not valid JSON/);

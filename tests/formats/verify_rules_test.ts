@@ -87,7 +87,7 @@ Deno.test("headerProblems() finds nothing in the forms that stock ComfyUI loads"
   for (const tensors of good) assert.deepEqual(problemsOf(tensors), []);
 });
 
-Deno.test("headerProblems() finds nothing where the metadata alone names the layers", () => {
+Deno.test("headerProblems() finds nothing if the metadata alone names the layers", () => {
   const tensors = without(layerWith(), "l.comfy_quant");
   assert.deepEqual(problemsOf(tensors, listing({ l: TENSORWISE })), []);
   assert.deepEqual(problemsOf(layerWith(), listing({ l: TENSORWISE })), []);
@@ -260,7 +260,7 @@ const CASES: Readonly<Record<string, Case>> = {
     tensors: layerWith(markerTensor("l", { ...ROTATED, convrot_groupsize: 64 })),
     effect: /ValueError at the first forward/,
   },
-  "the default rotation group where it does not divide K": {
+  "the default rotation group if it does not divide K": {
     rule: "convrot-group-divides",
     tensors: layerWith(markerTensor("l", { ...TENSORWISE, convrot: true })),
     effect: /ValueError at the first forward/,

@@ -50,7 +50,7 @@ testEachBackend("absmax() finds a value at every place, among zeros and among Na
   }
 });
 
-Deno.test("absmax() gives the same on every backend where bands are cut", async () => {
+Deno.test("absmax() gives the same on every backend if bands are cut", async () => {
   const grid = { rows: 6, cols: 20_001, groupRows: 2, groupCols: 6667 };
   await compare(5, grid, values(5, grid.rows * grid.cols, "plain"));
 });

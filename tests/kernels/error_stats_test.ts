@@ -13,7 +13,7 @@ interface Case {
   stats: Packed<"f64">;
 }
 
-/** Fails where a sum differs by 1e-6 of its own scale, or where maximum or count differ at all. */
+/** Fails if a sum differs by 1e-6 of its own scale, or if maximum or count differ at all. */
 function assertClose(got: Float64Array, want: Float64Array, context: string): void {
   const sums = ["squaredError", "squaredSignal", "squaredDequantized", "dot"] as const;
   for (const name of sums) {

@@ -95,7 +95,7 @@ export class Subject {
     return this.#take(like, length);
   }
 
-  /** Fails where a kernel wrote beside its output, or into an input. */
+  /** Fails if a kernel wrote beside its output, or into an input. */
   verify(context: string): void {
     for (const guard of this.#guards) {
       assert(guard.every((byte) => byte === POISON), `${context}: wrote outside of its output`);
@@ -155,7 +155,7 @@ export function testEachBackend(
 }
 
 /**
- * Runs `body` on every backend and fails where its results are not the same bits as those of the first
+ * Runs `body` on every backend and fails if its results are not the same bits as those of the first
  * one, the reference. NaNs count as equal.
  */
 export async function assertSameOnAllBackends(
@@ -172,7 +172,7 @@ export async function assertSameOnAllBackends(
   }
 }
 
-/** Fails, naming index, want and got, where two arrays differ in a bit. NaNs count as equal. */
+/** Fails, naming index, want and got, if two arrays differ in a bit. NaNs count as equal. */
 export function assertSameBits(got: NumberArray, want: NumberArray, context: string): void {
   assert.equal(got.length, want.length, `${context}: length`);
   for (let i = 0; i < want.length; i++) {

@@ -55,7 +55,7 @@ Deno.test("AtomicsTeam.max() returns the value of this round, also below zero, m
   }
 });
 
-Deno.test("AtomicsTeam.barrier() throws where a member has given up", () => {
+Deno.test("AtomicsTeam.barrier() throws if a member has given up", () => {
   const control = createTeamControl();
   new AtomicsTeam(control, 1, 2).abort();
   const team = new AtomicsTeam(control, 0, 2);

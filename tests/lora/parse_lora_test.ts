@@ -135,7 +135,7 @@ Deno.test("parseLora() takes alpha from a tensor, else PEFT's metadata, else the
   assert.deepEqual(of(pair, null), { kind: "rank" });
 });
 
-Deno.test("scalingOf() is alpha / rank, alpha / sqrt(rank) where the file says so, else 1", () => {
+Deno.test("scalingOf() is alpha / rank, alpha / sqrt(rank) if the file says so, else 1", () => {
   const pair = [DOWN, UP];
   const stable = parseLora(pair, {
     lora_adapter_metadata: '{"lora_alpha": 8, "use_rslora": true}',
@@ -172,7 +172,7 @@ Deno.test("parseLora() refuses rank 0, unequal ranks, integers and odd alphas", 
   assertProblem([DOWN, UP, tensor("x.diff", [16, 8])], /two kinds of adapter/);
 });
 
-Deno.test("parseLora() refuses metadata alphas that are none, where one is needed", () => {
+Deno.test("parseLora() refuses metadata alphas that are none, if one is needed", () => {
   const dynamic = { ss_network_alpha: "Dynamic" };
   assertProblem([DOWN, UP], /alpha is "Dynamic", a finite number/, { metadata: dynamic });
   assert.deepEqual(parseLora([DOWN, UP, tensor("x.alpha", [])], dynamic).problems, []);

@@ -51,7 +51,7 @@ Deno.test("planMerge() lists what has no place, and makes it an error with stric
   });
 });
 
-Deno.test("planMerge() refuses a LoRA of another model, also where some names agree", () => {
+Deno.test("planMerge() refuses a LoRA of another model, also if some names agree", () => {
   const refused = (lora: LoraFile, model: typeof FLUX, message: RegExp) =>
     assert.throws(() => planMerge([lora], model), (error: unknown) => {
       assert.ok(error instanceof UnsupportedError);

@@ -43,7 +43,7 @@ function complete(
   return resolution.targets;
 }
 
-/** `weight[rows]` of the only target of a one-layer LoRA, `<>` where halves trade places. */
+/** `weight[rows]` of the only target of a one-layer LoRA, `<>` if halves trade places. */
 function placeOf(layer: Layer, style: PairStyle, model: readonly TensorInfo[]): string {
   const targets = complete(pairs([layer], 4, style), model);
   return targets.map((t) =>
@@ -283,7 +283,7 @@ Deno.test("resolveLora() reads SDXL's U-Net in both of kohya's numberings", () =
   }
 });
 
-Deno.test("resolveLora() tells SDXL's two text encoders apart", () => {
+Deno.test("resolveLora() distinguishes SDXL's two text encoders", () => {
   const model = [
     ...weights(clip(12, 768), "conditioner.embedders.0.transformer."),
     ...openClip(32, 1280, "conditioner.embedders.1.model."),

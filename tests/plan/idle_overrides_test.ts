@@ -27,7 +27,7 @@ function told(
   });
 }
 
-Deno.test("idleOverrides() tells of a block size where the layer has no blocks", () => {
+Deno.test("idleOverrides() reports a block size if the layer has no blocks", () => {
   const [one, ...rest] = told({ attn: { format: "int8", block_size: 64 } });
   assert.match(one!, /^block_size of .*attn.* has no effect with row scaling/);
   assert.deepEqual(rest, []);
@@ -42,14 +42,14 @@ Deno.test("idleOverrides() tells of a block size where the layer has no blocks",
   assert.equal(told({ _default: { block_size: 64 } }).length, 1);
 });
 
-Deno.test("idleOverrides() is silent where the layer is in blocks, for itself or as all are", () => {
+Deno.test("idleOverrides() is silent if the layer is in blocks, for itself or as all are", () => {
   assert.deepEqual(told({ a: { scaling_mode: "block", block_size: 64 } }), []);
   assert.deepEqual(told({ a: { format: "int8_blockwise", block_size: 64 } }), []);
   assert.deepEqual(told({ a: { block_size: 64 } }, { options: { scaling: "block" } }), []);
   assert.deepEqual(told({ a: { block_size: 64 } }, { options: { target: "ctq" } }), []);
 });
 
-Deno.test("idleOverrides() tells one sentence for many entries, and of fields of kept layers", () => {
+Deno.test("idleOverrides() reports one sentence for many entries, and of fields of kept layers", () => {
   const many = Object.fromEntries(
     Array.from({ length: 300 }, (_, i) => [`blocks.${i}`, { block_size: 64 }]),
   );
@@ -60,7 +60,7 @@ Deno.test("idleOverrides() tells one sentence for many entries, and of fields of
   assert.match(told({ a: { skip: true, convrot: 16 } })[0]!, /^convrot of .*"skip": true/);
 });
 
-Deno.test("idleOverrides() tells of the block sizes of flags", () => {
+Deno.test("idleOverrides() reports the block sizes of flags", () => {
   const flags = { customLayers: "a", customBlockSize: 64 };
   assert.deepEqual(told({ a: {} }, { flags }), [
     "--custom-block-size has no effect with row scaling; it applies only to block scaling",

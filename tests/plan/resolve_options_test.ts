@@ -15,7 +15,7 @@ function refuses(given: object, pattern: RegExp): void {
   });
 }
 
-Deno.test("resolveOptions() gives the defaults where nothing, or undefined, is asked for", () => {
+Deno.test("resolveOptions() gives the defaults if nothing, or undefined, is asked for", () => {
   assert.deepEqual(resolveOptions({}), DEFAULT_CONVERT_OPTIONS);
   const none = Object.fromEntries(Object.keys(OPTION_ENTRIES).map((name) => [name, undefined]));
   assert.deepEqual(resolveOptions(none), DEFAULT_CONVERT_OPTIONS);

@@ -151,7 +151,7 @@ Deno.test("detect() takes model. for a prefix of diffusion models but not of tex
   deepStrictEqual([llm.family, llm.prefix], ["te_llama_qwen_gemma_mistral", ""]);
 });
 
-Deno.test("detect() tells variants of a family by the same rule", () => {
+Deno.test("detect() recognises variants of a family by the same rule", () => {
   const wan = ["head.modulation", "head.head.weight", "blocks.0.self_attn.q.weight"];
   const flux = ["img_in.weight", "double_blocks.0.img_attn.norm.key_norm.scale"];
   const cases: readonly [string, readonly string[]][] = [
@@ -212,7 +212,7 @@ Deno.test("detect() tells variants of a family by the same rule", () => {
   for (const [family, names] of cases) strictEqual(kindOf(model(names)), family, names.join());
 });
 
-Deno.test("detect() tells look-alikes apart by shape", () => {
+Deno.test("detect() distinguishes look-alikes by shape", () => {
   const cap = (rows: number) => [
     weight("cap_embedder.1.weight", [rows, 2560]),
     weight("noise_refiner.0.attention.k_norm.weight", [128]),

@@ -58,7 +58,7 @@ Deno.test("convrotGroupFor() gives the largest of 256, 64 and 16 that divides, o
   strictEqual(convrotGroupFor(3420, "auto"), null);
 });
 
-Deno.test("convrotGroupFor() gives a wanted power of 4 where it divides, and refuses other sizes", () => {
+Deno.test("convrotGroupFor() gives a wanted power of 4 if it divides, and refuses other sizes", () => {
   strictEqual(convrotGroupFor(4096, 1024), 1024);
   strictEqual(convrotGroupFor(3420, 4), 4);
   strictEqual(convrotGroupFor(320, 256), null);

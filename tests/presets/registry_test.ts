@@ -44,7 +44,7 @@ Deno.test("presetByName() prefers a family to the documented preset of the same 
   throws(() => presetByName("wann"), /Unknown preset "wann": the nearest is "wan"$/);
 });
 
-Deno.test("refusalOf() tells why CLIP is not converted, detected or named", () => {
+Deno.test("refusalOf() reports why CLIP is not converted, detected or named", () => {
   const reason = "stock ComfyUI has no quantized path for CLIP text encoders";
   strictEqual(refusalOf(detected("te_clip_l_g"), { kind: "auto" }), reason);
   strictEqual(refusalOf(detected("te_clip_l_g"), { kind: "none" }), reason);

@@ -41,7 +41,7 @@ function plainScales(w: Float32Array, grid: Grid): Float32Array {
 
 for (const groupCols of [96, 32]) {
   testEachContext(
-    `searchCompensatedScales() lowers the error where channels dominate runs of ${groupCols}`,
+    `searchCompensatedScales() lowers the error if channels dominate runs of ${groupCols}`,
     (context) => {
       const n = 96, rows = 60, w = weights(2, rows * n);
       const grid: Grid = { rows, cols: n, groupRows: 1, groupCols };
@@ -77,7 +77,7 @@ testEachContext("searchCompensatedScales() leaves rows where no channel dominate
 });
 
 testEachContext(
-  "searchCompensatedScales() leaves all scales where nothing is compensated",
+  "searchCompensatedScales() leaves all scales if nothing is compensated",
   (context) => {
     const n = 8, w = weights(4, 2 * n), scales = Float32Array.of(3, 4);
     const diagonal = hessianFromChannels(new Float32Array(n).fill(1), context.memory.f64(n));

@@ -109,7 +109,7 @@ testEachContext(
 );
 
 testEachContext(
-  "gptqRows() rounds to nearest, and says why, where a Hessian is of no use",
+  "gptqRows() rounds to nearest, and says why, if a Hessian is of no use",
   (context) => {
     const n = 40, rows = 5, w = weights(5, rows * n), grid = rowGrid(rows, n);
     const scales = absmaxScales(w, grid), want = nearest(w, scales, grid);

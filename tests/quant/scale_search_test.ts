@@ -52,7 +52,7 @@ Deno.test("searchScaleFromHistogram() comes close to the best of many scales tri
   assert(found <= start);
 });
 
-Deno.test("searchScaleFromHistogram() keeps absmax / 127 where clipping gains nothing", () => {
+Deno.test("searchScaleFromHistogram() keeps absmax / 127 if clipping gains nothing", () => {
   const two = Float32Array.from({ length: 1000 }, (_, i) => i % 2 === 0 ? 0.7 : -0.7);
   const { start, found } = search(two);
   assert.equal(found, start);

@@ -23,7 +23,7 @@ Deno.test("smoothingFactors() leaves channels without inputs or weights alone, a
   assert(Math.abs(product - 1) < 1e-6, `${product}`);
 });
 
-Deno.test("smoothingFactors() gives powers of two where asked", () => {
+Deno.test("smoothingFactors() gives powers of two if asked", () => {
   const x = Float32Array.from({ length: 50 }, (_, k) => 0.01 + (k * 37 % 50));
   const factors = smoothingFactors(x, x.map((v) => 1 / (v + 3)), { alpha: 0.5, powersOfTwo: true });
   for (const s of factors) assert(Number.isInteger(Math.log2(s)), `${s}`);

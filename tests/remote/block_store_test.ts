@@ -113,7 +113,7 @@ Deno.test("BlockStore gives the right bytes, whatever was scheduled and in whate
   );
 });
 
-Deno.test("BlockStore fetches every byte once where all is scheduled and read once", async () => {
+Deno.test("BlockStore fetches every byte once if all is scheduled and read once", async () => {
   await using place = await bench();
   const ranges = [0, 2].map((file) => ({ file, begin: 0, end: FILES[file]!.length }));
   place.store.schedule(ranges, false);
@@ -174,12 +174,12 @@ Deno.test("BlockStore begins a file that comes in one piece again where it was c
   assert.equal(place.server.requests.length, 2);
 });
 
-Deno.test("BlockStore tells every reader of a file in one piece that it does not come", async () => {
+Deno.test("BlockStore notifies every reader of a file in one piece that it does not come", async () => {
   await using place = await bench(({ number }) => number === 0 ? { status: 403 } : null, false);
   for (const begin of [0, 20_000]) await assert.rejects(place.read(0, begin, begin + 10), /403/);
 });
 
-Deno.test("BlockStore tells every reader that the server fails", async () => {
+Deno.test("BlockStore notifies every reader that the server fails", async () => {
   await using place = await bench(({ begin }) => begin! >= 3000 ? { status: 403 } : null);
   place.store.schedule([{ file: 0, begin: 0, end: FILES[0]!.length }], false);
   assert.deepEqual(await place.read(0, 0, 3000), FILES[0]!.slice(0, 3000));

@@ -40,7 +40,7 @@ Deno.test("BlockTable closes a slot only once nobody reads it and all that is wa
   assert.equal(table.close(0), true);
 });
 
-Deno.test("BlockTable tells of the last pin of a block that nobody wants", () => {
+Deno.test("BlockTable reports the release of the last pin of a block that nobody wants", () => {
   let idle = 0;
   const table = new BlockTable(BlockTable.create(1), () => idle++);
   table.open(0, { file: 0, block: 0 }, 1000, 1000);

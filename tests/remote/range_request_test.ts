@@ -86,13 +86,13 @@ Deno.test("readRemoteRange() returns the bytes of the range and the version of t
   assert.equal(requests.length, 1);
 });
 
-Deno.test("readRemoteRange() reads to the end where a first request reaches beyond it", async () => {
+Deno.test("readRemoteRange() reads to the end if a first request reaches beyond it", async () => {
   const { bytes, version } = await read([], { begin: 0, end: 1 << 20, version: null });
   assert.deepEqual(bytes, DATA);
   assert.equal(version.bytes, DATA.length);
 });
 
-Deno.test("readRemoteRange() takes the whole file from a server that sends no parts, and stops where it has enough", async () => {
+Deno.test("readRemoteRange() takes the whole file from a server that sends no parts, and stops if it has enough", async () => {
   const whole = { whole: true } as const;
   const { bytes, version } = await read([whole], { begin: 0, end: 1 << 20, version: null });
   assert.deepEqual(bytes, DATA);
@@ -104,7 +104,7 @@ Deno.test("readRemoteRange() takes the whole file from a server that sends no pa
   assert.equal(later.requests[0]!.begin, null);
 });
 
-Deno.test("readRemoteRange() goes on from the byte at which a connection was cut", async () => {
+Deno.test("readRemoteRange() continues from the byte at which a connection was cut", async () => {
   const { bytes, requests, retries } = await read([{ cutAfter: 50_000 }, { cutAfter: 70_000 }]);
   assert.deepEqual(bytes, DATA.slice(1000, 200_000));
   assert.equal(requests.length, 3);
@@ -138,7 +138,7 @@ Deno.test("readRemoteRange() waits for a slow server that keeps sending", async 
   assert.deepEqual(retries, []);
 });
 
-Deno.test("readRemoteRange() fails at once, with what to do, where asking again is no use", async () => {
+Deno.test("readRemoteRange() fails at once, with what to do, if asking again is no use", async () => {
   const cases: [Fault, RegExp][] = [
     [{ status: 403 }, /at byte 1000: the server answers 403.*HF_TOKEN/],
     [{ status: 401 }, /401.*token/],
@@ -164,7 +164,7 @@ Deno.test("readRemoteRange() does not join bytes of two versions where a cut lie
   assert.ok(failure.fault.offsetBytes! > 1000);
 });
 
-Deno.test("readRemoteRange() tells what the receiver throws, and does not ask again", async () => {
+Deno.test("readRemoteRange() reports what the receiver throws, and does not ask again", async () => {
   await using server = await FileServer.start({ files: { m: DATA } });
   const full = new Error("the disk is full");
   await assert.rejects(
@@ -224,7 +224,7 @@ Deno.test("Redirects follows to another host without the secrets of the first, a
   }
 });
 
-Deno.test("Redirects asks the first server again where a signed address has expired", async () => {
+Deno.test("Redirects asks the first server again if a signed address has expired", async () => {
   await using target = await FileServer.start({
     files: { m: DATA },
     fault: ({ query }) => query === "?signed=1" ? { status: 403 } : null,

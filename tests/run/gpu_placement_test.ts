@@ -117,7 +117,7 @@ Deno.test("placeOperation() stores in half width what is asked for and can be", 
   }
 });
 
-Deno.test("placeOperation() takes half width with auto where f32 does not fit, from its threshold on", () => {
+Deno.test("placeOperation() takes half width with auto if f32 does not fit, from its threshold on", () => {
   const columns = placementWithin(SMALL.limits).mostLdlq + 1;
   const mode = "auto";
   assert.equal(place({ mode, halfWidth: "off" }, "ldlq", columns, SMALL).device, "cpu");

@@ -14,7 +14,7 @@ const GPTQ: CompensatedNote = {
   inRowSpace: false,
 };
 
-Deno.test("fallbackNotes() says nothing where data was used as asked", () => {
+Deno.test("fallbackNotes() says nothing if data was used as asked", () => {
   assert.deepEqual(fallbackNotes([{ name: "a", note: null }]), []);
   assert.deepEqual(fallbackNotes([{ name: "a", note: GPTQ }]), []);
 });

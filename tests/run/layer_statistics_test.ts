@@ -28,7 +28,7 @@ Deno.test("layerErrors() gives the measures of a small example", () => {
   assert.deepEqual([errors.maxAbsError, errors.mse], [1, 0.5]);
 });
 
-Deno.test("layerErrors() has no SQNR where there is no error, also among zeros", () => {
+Deno.test("layerErrors() has no SQNR if there is no error, also among zeros", () => {
   for (const x of [[1, -2], [0, 0], []]) {
     const { relativeError, sqnrDb, cosine, mse } = layerErrors(statsOf(x, x));
     assert.deepEqual([relativeError, sqnrDb, mse], [0, null, 0]);
@@ -36,7 +36,7 @@ Deno.test("layerErrors() has no SQNR where there is no error, also among zeros",
   }
 });
 
-Deno.test("layerErrors() survives JSON where the source is zero or a value is NaN", () => {
+Deno.test("layerErrors() survives JSON if the source is zero or a value is NaN", () => {
   for (const stats of [statsOf([0, 0], [1, 0]), statsOf([1, NaN], [1, 2])]) {
     const errors = layerErrors(stats);
     assert.deepEqual(JSON.parse(JSON.stringify(errors)), errors);

@@ -98,7 +98,7 @@ Deno.test("headerEnd() accepts a start that holds only part of the header", () =
   assert.equal(headerEnd(start, { path: "m", fileBytes: file.length }), file.length - 16);
 });
 
-Deno.test("parseHeader() throws RangeError where it is given less than the header", () => {
+Deno.test("parseHeader() throws RangeError if it is given less than the header", () => {
   const file = safetensors([tensor("a".repeat(300), "F32", [4])]);
   assert.throws(() => parse(file.slice(0, 64), file.length), RangeError);
 });

@@ -45,7 +45,7 @@ Deno.test("decodeRecords() stops before a record in which any bit differs", () =
   }
 });
 
-Deno.test("JournalFile goes on behind the last whole record", async () => {
+Deno.test("JournalFile continues behind the last whole record", async () => {
   using folder = new TempFolder();
   const path = join(folder.path, "j");
   assert.equal(readJournal(path), null);

@@ -82,7 +82,7 @@ Deno.test("OutputSet.commit() replaces shards of the same names with a whole mod
   }
 });
 
-Deno.test("OutputSet.commit() leaves nothing but the new shards where it replaces some of the same names", () => {
+Deno.test("OutputSet.commit() leaves nothing but the new shards if it replaces some of the same names", () => {
   using folder = new TempFolder();
   filled(folder, 3, 1).commit();
   const before = readFileSync(join(folder.path, SHARDS[3]!));
@@ -142,7 +142,7 @@ Deno.test("LockedOutput.create() refuses while another process writes the output
   other.release();
 });
 
-Deno.test("LockedOutput leaves nothing where it is not committed, and nothing of a run that took over", async () => {
+Deno.test("LockedOutput leaves nothing if it is not committed, and nothing of a run that took over", async () => {
   using folder = new TempFolder();
   const path = join(folder.path, "m.safetensors");
   {

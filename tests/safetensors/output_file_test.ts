@@ -125,7 +125,7 @@ Deno.test("OutputFile.create() refuses what the disk has no room for, before any
   assert.deepEqual(readdirSync(folder.path), []);
 });
 
-Deno.test("OutputFile.create() leaves nothing behind where the header does not fit", () => {
+Deno.test("OutputFile.create() leaves nothing behind if the header does not fit", () => {
   using folder = new TempFolder();
   assert.throws(() => OutputFile.create(join(folder.path, "out"), { ...OPTIONS, totalBytes: 2 }));
   assert.deepEqual(readdirSync(folder.path), []);

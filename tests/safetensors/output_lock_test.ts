@@ -26,7 +26,7 @@ Deno.test("OutputLock.take() refuses while another owner lives, and takes what w
   assert.deepEqual(readdirSync(folder.path), []);
 });
 
-Deno.test("OutputLock.take() takes a lock that nobody touches, at once where it is old", async () => {
+Deno.test("OutputLock.take() takes a lock that nobody touches, at once if it is old", async () => {
   using folder = new TempFolder();
   const path = folder.write("lock", "somebody");
   const lock = await OutputLock.take(path, "out", { touchMs: 5, watchMs: 30 });

@@ -64,7 +64,7 @@ Deno.test("OutputSet leaves nothing behind when it is disposed uncommitted", () 
   assert.deepEqual(readdirSync(folder.path), []);
 });
 
-Deno.test("OutputSet.create() refuses where any of its files exists, and touches nothing", () => {
+Deno.test("OutputSet.create() refuses if any of its files exists, and touches nothing", () => {
   for (const name of NAMES) {
     using folder = new TempFolder();
     folder.write(name, "before");
@@ -89,7 +89,7 @@ Deno.test("OutputSet.commit() replaces the shards and the index of before with f
   assert.deepEqual(readdirSync(folder.path).sort(), NAMES);
 });
 
-Deno.test("OutputSet.commit() gives no file its name where one has come up meanwhile", () => {
+Deno.test("OutputSet.commit() gives no file its name if one has come up meanwhile", () => {
   using folder = new TempFolder();
   {
     using output = OutputSet.create(join(folder.path, "m.safetensors"), LAYOUT, { force: false });
@@ -100,7 +100,7 @@ Deno.test("OutputSet.commit() gives no file its name where one has come up meanw
   assert.deepEqual(readdirSync(folder.path), [NAMES[2]]);
 });
 
-Deno.test("OutputSet.commit() takes names back where a later file cannot be renamed", () => {
+Deno.test("OutputSet.commit() takes names back if a later file cannot be renamed", () => {
   using folder = new TempFolder();
   {
     using output = OutputSet.create(join(folder.path, "m.safetensors"), LAYOUT, { force: true });
@@ -222,14 +222,14 @@ Deno.test("OutputSet.commit() leaves no moment without an index, and none whose 
   assert.deepEqual([steps, inPlace], [8 + 6 + 8 + 8, 1 + 6 + 8 + 8]);
 });
 
-Deno.test("OutputSet.commit() leaves the output of before whole where it fails", () => {
+Deno.test("OutputSet.commit() leaves the output of before whole if it fails", () => {
   using folder = new TempFolder();
   write(folder);
   for (const layout of [LAYOUT, FEWER]) {
     const before = filesOf(folder);
     const commit = OutputFile.prototype.commit;
     OutputFile.prototype.commit = function () {
-      // The last shard with another number of them, the first where it would replace one.
+      // The last shard with another number of them, the first if it would replace one.
       if (layout === LAYOUT || this.path.includes("00002")) throw new Error("the disk is gone");
       commit.call(this);
     };

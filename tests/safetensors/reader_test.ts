@@ -212,7 +212,7 @@ Deno.test("TensorReader reads the bytes of tensors of all files, and again after
   assert.deepEqual(read(), expected);
 });
 
-Deno.test("TensorReader.read() names tensor and file where the file has shrunk", () => {
+Deno.test("TensorReader.read() names tensor and file if the file has shrunk", () => {
   using folder = new TempFolder();
   const path = folder.write("m.safetensors", ONE);
   const model = openModel(path);

@@ -97,7 +97,7 @@ Deno.test("findCycle() takes a module that two others import for no cycle", () =
   strictEqual(findCycle(modules), null);
 });
 
-Deno.test("layerOf() tells the parts of the backend apart", () => {
+Deno.test("layerOf() distinguishes the parts of the backend", () => {
   strictEqual(layerOf("src/backend/backend.ts"), "backend");
   strictEqual(layerOf("src/backend/cpu/arena.ts"), "backend/cpu");
   strictEqual(layerOf("src/backend/select/devices.ts"), "backend/select");

@@ -50,7 +50,7 @@ Deno.test("sqnrDb() of an error of a tenth is 20 dB", () => {
   strictEqual(Math.round(sqnrDb(sums) * 1e6) / 1e6, 20);
 });
 
-Deno.test("outputErrors() is as small as the int8 grid where the weight is on it", () => {
+Deno.test("outputErrors() is as small as the int8 grid if the weight is on it", () => {
   const activations = syntheticActivations(8, 64);
   const values = Float32Array.from({ length: 4 * 64 }, (_, i) => (i * 31 % 255) - 127);
   for (let r = 0; r < 4; r++) values[r * 64] = 127;

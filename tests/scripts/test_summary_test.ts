@@ -20,11 +20,11 @@ Deno.test("parseTestSummary() reads through colour codes", () => {
   deepStrictEqual(parseTestSummary(colored), { passed: 589, failed: 0, skipped: 2 });
 });
 
-Deno.test("parseTestSummary() returns null where no summary came", () => {
+Deno.test("parseTestSummary() returns null if no summary came", () => {
   strictEqual(parseTestSummary("error: Type checking failed.\n"), null);
 });
 
-Deno.test("summaryLine() names skipped tests only where there are any", () => {
+Deno.test("summaryLine() names skipped tests only if there are any", () => {
   strictEqual(summaryLine({ passed: 3, failed: 0, skipped: 0 }), "3 passed, 0 failed");
   strictEqual(summaryLine({ passed: 3, failed: 1, skipped: 2 }), "3 passed, 1 failed, 2 skipped");
 });

@@ -1,6 +1,6 @@
 /**
  * Dawn, the WebGPU of Chrome, as the npm package `webgpu` brings it to Node, and an adapter for it: the software
- * one of Debian's Chromium where there is no other. Tests with it are ignored where either is missing.
+ * one of Debian's Chromium if there is no other. Tests with it are ignored if either is missing.
  */
 
 import { spawnSync } from "node:child_process";
@@ -24,7 +24,7 @@ export interface Dawn {
 /**
  * Returns Dawn with an adapter; a text: why there is none.
  *
- * @param installs whether the package may be downloaded where it is not there: 130 MB unpacked.
+ * @param installs whether the package may be downloaded if it is not there: 130 MB unpacked.
  */
 export function findDawn({ installs }: { readonly installs: boolean }): Dawn | string {
   const folder = join(tmpdir(), "quantsmith-dawn");

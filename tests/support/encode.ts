@@ -30,7 +30,7 @@ export interface EncodeOptions {
   readonly convrot?: number;
 }
 
-/** Quantizes by round to nearest, rotating first where `convrot` is set. */
+/** Quantizes by round to nearest, rotating first if `convrot` is set. */
 export function encode(values: Float32Array, { convrot, ...grid }: EncodeOptions): Encoded {
   const x = values.slice();
   if (convrot !== undefined) referenceKernels.rotate(x, convrot);

@@ -1,4 +1,4 @@
-/** A server of files on loopback that sends parts of them, and misbehaves where it is asked to. */
+/** A server of files on loopback that sends parts of them, and misbehaves if it is asked to. */
 
 import { closeSync, fstatSync, openSync, readFileSync, readSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";

@@ -28,7 +28,7 @@ export interface TeamJob extends GptqOptions {
 
 /** What a member says at the end. */
 export interface TeamTimes {
-  /** Of making Hessian and scales, where they are not there. */
+  /** Of making Hessian and scales, if they are not there. */
   readonly loadMs: number;
   readonly factorMs: number;
   readonly roundMs: number;

@@ -1,5 +1,5 @@
 /**
- * The device that tests run on: any adapter, a software one too. Null where there is none, and in
+ * The device that tests run on: any adapter, a software one too. Null if there is none, and in
  * processes that are told to do without (`QUANTSMITH_TEST_GPU=none`).
  */
 
@@ -17,7 +17,7 @@ const adapter = process.env["QUANTSMITH_TEST_GPU"] === "none" ? null : await fin
 /** The open device; the process ends with it open. */
 export const testGpu: Gpu | null = adapter === null ? null : await Gpu.open(adapter);
 
-/** Registers a test that needs a GPU; ignored where there is none. */
+/** Registers a test that needs a GPU; ignored if there is none. */
 export function testGpuOnly(name: string, body: (gpu: Gpu) => void | Promise<void>): void {
   Deno.test({
     name: `${name} [webgpu]`,

@@ -9,7 +9,7 @@ import { layoutTensors } from "../../src/safetensors/layout.ts";
 
 /** A tensor of a file to be made. */
 export interface FixtureTensor extends TensorInfo {
-  /** Its bytes; where omitted, they count up from 1. */
+  /** Its bytes; if omitted, they count up from 1. */
   readonly data?: Uint8Array;
 }
 

@@ -80,7 +80,7 @@ Deno.test("verifyModel() checks scales value by value", async () => {
   }
 });
 
-Deno.test("verifyModel() lets a scale of zero pass where its codes are zero", async () => {
+Deno.test("verifyModel() lets a scale of zero pass if its codes are zero", async () => {
   const { encoded: { scales, codes } } = int8Layer("l", VALUES, { rows: ROWS, cols: COLS });
   scales[4] = 0;
   codes.fill(0, 4 * COLS, 5 * COLS);
@@ -170,7 +170,7 @@ Deno.test("verifyAgainstSource() reads every stored form as what it stands for",
   }
 });
 
-Deno.test("verifyAgainstSource() finds no error where both are the same quantized file", async () => {
+Deno.test("verifyAgainstSource() finds no error if both are the same quantized file", async () => {
   const { tensors } = int8Layer("l", VALUES, { rows: ROWS, cols: COLS, convrot: 16 });
   const { matches, overall } = await compare(tensors, tensors);
   assert.deepEqual([matches, overall!.sqnrDb, overall!.relativeError], [true, null, 0]);
@@ -232,7 +232,7 @@ Deno.test("verifyAgainstSource() lets go what a family does not use", async () =
   assert.deepEqual([matches, problems], [true, []]);
 });
 
-Deno.test("verifyAgainstSource() tells how far a changed float tensor is from its source", async () => {
+Deno.test("verifyAgainstSource() reports how far a changed float tensor is from its source", async () => {
   const half = tensorOf("l.weight", "F32", [ROWS, COLS], VALUES.map((value) => value * 0.5));
   const { matches, changed, layers } = await compare([half, NORM], SOURCE);
   assert.deepEqual([matches, layers.length, changed.map(({ name }) => name)], [

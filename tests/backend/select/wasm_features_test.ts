@@ -6,7 +6,7 @@ Deno.test("wasmFeatures() finds what the kernels of this very engine use", () =>
   assert.deepEqual(wasmFeatures(), { simd: true, sharedMemory: true, relaxedSimd: true });
 });
 
-Deno.test("wasmFeatures() finds nothing where the engine takes no such module", () => {
+Deno.test("wasmFeatures() finds nothing if the engine takes no such module", () => {
   const { validate, Memory } = WebAssembly;
   WebAssembly.validate = () => false;
   WebAssembly.Memory = class {

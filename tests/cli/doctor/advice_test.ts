@@ -50,7 +50,7 @@ Deno.test("adviceFor() avoids a GPU that computes wrong, fails or is slow", () =
   }
 });
 
-Deno.test("adviceFor() offers more workers where there are more cores than it takes", () => {
+Deno.test("adviceFor() offers more workers if there are more cores than it takes", () => {
   assert(flagsOf({ ...MACHINE, cpu: { model: "", cores: 32 } }).includes("--workers 32"));
   assert(!flagsOf({ ...MACHINE, cpu: { model: "", cores: 8 } }).join().includes("--workers"));
 });

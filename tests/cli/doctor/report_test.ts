@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { diagnosisJson, diagnosisLines } from "../../../src/cli/doctor/report.ts";
 import { MACHINE, REAL, SOFTWARE, WITH_GPU } from "./diagnoses.ts";
 
-Deno.test("diagnosisLines() tells machine, adapters and flags", () => {
+Deno.test("diagnosisLines() reports machine, adapters and flags", () => {
   assert.deepEqual(diagnosisLines(MACHINE, { columns: 80 }), [
     "quantsmith 0.2.0",
     "",
@@ -36,7 +36,7 @@ Deno.test("diagnosisLines() keeps within the width, whatever it is", () => {
   }
 });
 
-Deno.test("diagnosisLines() tells that a runtime has no WebGPU, and that there is no adapter", () => {
+Deno.test("diagnosisLines() reports that a runtime has no WebGPU, and that there is no adapter", () => {
   const none = { ...MACHINE, adapters: [] };
   const text = (diagnosis: typeof MACHINE) => diagnosisLines(diagnosis, { columns: 80 }).join("\n");
   assert.match(text(none), /gpu +none: WebGPU finds no adapter/);
@@ -65,7 +65,7 @@ Deno.test("diagnosisLines() names every kernel that fails, and why a device does
   );
 });
 
-Deno.test("diagnosisLines() tells a terminal nothing that a driver slipped into its name", () => {
+Deno.test("diagnosisLines() lets nothing through to a terminal that a driver slipped into its name", () => {
   const info = { ...SOFTWARE.info, name: "bad\u001b[31m" };
   const lines = diagnosisLines({ ...MACHINE, adapters: [{ ...SOFTWARE, info }] }, { columns: 80 });
   assert(lines.includes("Software adapter: bad?[31m"));
@@ -101,7 +101,7 @@ Deno.test("diagnosisJson() holds the same, with the advice", () => {
   assert.equal(json.advice[0].flag, "--device auto (default)");
 });
 
-Deno.test("diagnosisLines() lists every kernel where that is asked for", () => {
+Deno.test("diagnosisLines() lists every kernel if that is asked for", () => {
   const lines = diagnosisLines(MACHINE, { columns: 80, everyKernel: true });
   assert(lines.includes("             decode             same bits"));
   assert(lines.includes("             errorStats         within 3e-8 of the reference"));

@@ -245,7 +245,7 @@ Deno.test("convertModel() refuses two runs at once under one number", async () =
   await makePart(input, output, {}, [1, 3]);
 });
 
-Deno.test("convertModel() goes on with a part that was stopped, to the bytes of one run", async () => {
+Deno.test("convertModel() continues a part that was stopped, to the bytes of one run", async () => {
   using folder = temporaryFolder();
   const { input, calibration } = writeCalibratedModel(folder.path, { layers: 12, rows: 96 });
   const options = { calibrationPath: calibration };

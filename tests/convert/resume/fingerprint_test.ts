@@ -67,7 +67,7 @@ Deno.test("differences() sees any change of what is written, and names the optio
   }
 });
 
-Deno.test("fingerprintOf() tells arrays of tasks apart by what they hold", () => {
+Deno.test("fingerprintOf() distinguishes arrays of tasks by their content", () => {
   const task = (factor: number): Task => ({
     kind: "cast",
     name: "a",

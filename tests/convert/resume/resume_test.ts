@@ -67,7 +67,7 @@ async function withModel(body: (place: Place) => Promise<void>): Promise<void> {
 
 const LEFT = [".out.safetensors.journal", ".out.safetensors.partial"];
 
-Deno.test("convertModel() with resume keeps what was finished when it is interrupted, and goes on", async () => {
+Deno.test("convertModel() with resume keeps what was finished when it is interrupted, and continues", async () => {
   await withModel(async (place) => {
     const whole = await convert({ ...place, output: join(place.folder, "whole.safetensors") });
     const error = await interrupt(place, 8);
@@ -88,7 +88,7 @@ Deno.test("convertModel() with resume keeps what was finished when it is interru
   });
 });
 
-Deno.test("convertModel() with resume tells of compensated layers what an uninterrupted run tells", async () => {
+Deno.test("convertModel() with resume reports of compensated layers the same as an uninterrupted run", async () => {
   using folder = temporaryFolder();
   const { input, calibration } = writeCalibratedModel(folder.path, { layers: 8, rows: 512 });
   const place = { folder: folder.path, input, output: join(folder.path, "out.safetensors") };
@@ -195,7 +195,7 @@ Deno.test("convertModel() refuses an output that another process is writing", as
   });
 });
 
-Deno.test("convertModel() keeps nothing to resume where the input cannot be converted", async () => {
+Deno.test("convertModel() keeps nothing to resume if the input cannot be converted", async () => {
   using folder = temporaryFolder();
   const { input } = writeCalibratedModel(folder.path, { layers: 12, rows: 2048 });
   const bytes = readFileSync(input);

@@ -36,7 +36,7 @@ function rowOf(
 }
 
 testEachDevice(
-  "descendRows() moves a code to the other side of its weight where the loss falls",
+  "descendRows() moves a code to the other side of its weight if the loss falls",
   async (linalg, subject) => {
     // Moves are worth d * (2 g + d): with d = -1 gains begin at g > 0.5, with d = 1 at g < -0.5.
     const row = rowOf([0.4, 0.4, -0.4, -0.4, 0, 0.3], [0.6, 0.4, -0.6, 0.6, 9, NaN], [
@@ -87,7 +87,7 @@ interface Shape {
   readonly penalty: number;
 }
 
-/** Fails where a device moves other codes of a random tile than the reference. */
+/** Fails if a device moves other codes of a random tile than the reference. */
 async function assertSameMoves(seed: number, shape: Shape, flavor: Flavor): Promise<void> {
   const { rows, cols, before, after, rank, gap, groupRows, scaleCols, firstRow } = shape;
   const width = before + cols + after, next = uniform(seed);

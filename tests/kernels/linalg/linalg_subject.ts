@@ -58,7 +58,7 @@ export function testEachLinalg(name: string, body: Body<void>): void {
   }
 }
 
-/** Fails where a backend gives other bits than the reference. NaNs count as equal. */
+/** Fails if a backend gives other bits than the reference. NaNs count as equal. */
 export function assertSameOnAllLinalg(context: string, body: Body<readonly NumberArray[]>): void {
   const copies: Body<NumberArray[]> = (linalg, subject) =>
     body(linalg, subject).map((array) => array.slice());
@@ -112,11 +112,11 @@ export function testEachDevice(name: string, body: DeviceBody<void>): void {
   if (testGpu === null) Deno.test({ name: `${name} [webgpu]`, ignore: true, fn() {} });
 }
 
-/** Fails where `got` is not what it should be, given the `want` of the reference. */
+/** Fails if `got` is not what it should be, given the `want` of the reference. */
 export type Comparison = (got: NumberArray, want: NumberArray, context: string) => void;
 
 /**
- * Fails where a backend of the CPU gives other bits than the reference, or a GPU something that `compare`
+ * Fails if a backend of the CPU gives other bits than the reference, or a GPU something that `compare`
  * refuses: other bits, unless a kernel is only *close* there. NaNs count as equal.
  */
 export async function assertSameOnAllDevices(

@@ -85,7 +85,7 @@ for (const inIntegers of [false, true]) {
   const fedBack = inIntegers ? "in integers" : "in f32";
   const wide = (spoil: Parameters<typeof guarded>[1]) => guarded(WIDE, spoil, inIntegers);
 
-  Deno.test(`guardRows() looks at every row of a wide layer where one of the sample has not gained clearly, ${fedBack}`, async (t) => {
+  Deno.test(`guardRows() looks at every row of a wide layer if one of the sample has not gained clearly, ${fedBack}`, async (t) => {
     const all = [5, 33];
     for (const sampled of inIntegers ? [16] : [0, 16, 32]) {
       const rows = [...all, sampled].sort((a, b) => a - b);
@@ -103,7 +103,7 @@ for (const inIntegers of [false, true]) {
     }
   });
 
-  Deno.test(`guardRows() looks at a sample of the rows of a wide layer where all of it has gained clearly, ${fedBack}`, () => {
+  Deno.test(`guardRows() looks at a sample of the rows of a wide layer if all of it has gained clearly, ${fedBack}`, () => {
     const found = wide((spoil) => [5, 33].forEach((row) => spoil(row, worse)));
     assert.deepEqual(found, { told: [], changed: [], toNearest: [] });
   });

@@ -55,7 +55,7 @@ Deno.test("hessianOf() has moments summed up by the GPU in parts, and takes what
 });
 
 for (const step of ["begin", "add", "end"]) {
-  Deno.test(`hessianOf() starts again on the CPU where the GPU fails at "${step}"`, () => {
+  Deno.test(`hessianOf() starts again on the CPU if the GPU fails at "${step}"`, () => {
     const got = made((request, into) => {
       if (request.step === "end") into.fill(0.5); // part of the sum is there already
       return request.step !== step;
@@ -64,7 +64,7 @@ for (const step of ["begin", "add", "end"]) {
   });
 }
 
-Deno.test("hessianOf() starts again on the CPU where sums are beyond f32", () => {
+Deno.test("hessianOf() starts again on the CPU if sums are beyond f32", () => {
   const got = made((request, into) => {
     if (request.step === "end") into[SIZE + 1] = Infinity;
     return true;

@@ -3,7 +3,7 @@ import process from "node:process";
 import { chooseGpu } from "../../../src/run/workers/choose_gpu.ts";
 import { WORKER_URL } from "../../support/encode.ts";
 
-Deno.test("chooseGpu() takes the CPU by itself where CUDA_VISIBLE_DEVICES hides every device", async () => {
+Deno.test("chooseGpu() takes the CPU by itself if CUDA_VISIBLE_DEVICES hides every device", async () => {
   const before = process.env["CUDA_VISIBLE_DEVICES"];
   try {
     for (const devices of ["", "-1"]) {

@@ -47,7 +47,7 @@ Deno.test("reportedError() keeps what is known of a file or a server", () => {
   assert.equal(changed.path, "m");
 });
 
-Deno.test("atTensor() names the tensor where the message does not, and keeps the class", () => {
+Deno.test("atTensor() names the tensor if the message does not, and keeps the class", () => {
   const said = (error: Error) => {
     const named = atTensor(error, "a.weight");
     assert.equal(named, error);
