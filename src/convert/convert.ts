@@ -287,6 +287,7 @@ async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
       resumed,
     });
     layers = await execute(request, final, { plan, pool, session, work: finalWork });
+    await prepared.model.secondLook?.();
     refuseChanged(watched);
     part?.begin();
     replaced = await session.commit();

@@ -159,6 +159,7 @@ export async function dequantizeModel(
       { cause: error },
     );
   }
+  await source.secondLook?.();
   refuseChanged(watched);
   await output.commit();
   return {

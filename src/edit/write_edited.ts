@@ -74,6 +74,7 @@ export async function writeEdited(
       onLayer?.(layer);
     },
   });
+  await source.secondLook?.();
   refuseChanged(watched);
   await output.commit();
   return tasks.flatMap((_, index) => layers.get(index) ?? []);

@@ -21,4 +21,9 @@ export interface ModelSource {
   readonly inputBytes: number;
   /** The local files as they were when their headers were read. Absent: none is local. */
   readonly stamps?: readonly FileStamp[];
+  /**
+   * Throws if a file on a server has changed since it was opened; to be called before an output gets its name.
+   * Absent: every answer of the server tells.
+   */
+  readonly secondLook?: () => Promise<void>;
 }

@@ -40,7 +40,8 @@ export interface FileServerOptions {
   readonly files: string | Readonly<Record<string, Uint8Array>>;
   /** Asked about every request. */
   readonly fault?: (request: SeenRequest) => Fault | null;
-  readonly etag?: string;
+  /** Null: none is given. */
+  readonly etag?: string | null;
 }
 
 /** A server on a free port. Dispose it (`await using`). */
@@ -98,7 +99,12 @@ export class FileServer implements AsyncDisposable {
       return;
     }
     try {
-      await send(response, { file, seen, fault, etag: this.#options.etag ?? '"v1"' });
+      await send(response, {
+        file,
+        seen,
+        fault,
+        etag: this.#options.etag === undefined ? '"v1"' : this.#options.etag,
+      });
     } finally {
       file.close();
     }
@@ -141,7 +147,7 @@ async function send(
     file: ServedFile;
     seen: SeenRequest;
     fault: Exclude<Fault, { status: number }> | null;
-    etag: string;
+    etag: string | null;
   },
 ): Promise<void> {
   const tag = fault !== null && "etag" in fault ? fault.etag : etag;
@@ -160,7 +166,7 @@ async function send(
     : `bytes ${begin}-${end - 1}/${total}`;
   response.writeHead(isWhole ? 200 : 206, {
     "content-length": end - begin,
-    "etag": tag,
+    ...(tag === null ? {} : { "etag": tag }),
     ...(isWhole ? {} : { "content-range": range }),
   });
   const stop = fault === null

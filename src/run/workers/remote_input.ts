@@ -18,6 +18,7 @@ import { isRemote, type RemoteEnvironment } from "../../remote/location.ts";
 import type { Patience } from "../../remote/patience.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
 import { openModel } from "../../safetensors/reader.ts";
+import { isVersionless, lookAt } from "../../remote/second_look.ts";
 import { openRemote } from "../../safetensors/remote_model.ts";
 import { reportedError } from "./error_classes.ts";
 import { startWorker, threadError } from "./start_worker.ts";
@@ -82,6 +83,17 @@ export async function openInput(
         `hidden file in ${JSON.stringify(folder)} that goes at the end`,
     );
   }
+  const versionless = files.filter(isVersionless);
+  if (versionless.length > 0) {
+    options.onNote?.(
+      `the server gives no ETag and no date of ${
+        JSON.stringify(versionless[0]!.file.name)
+      }: whether it ` +
+        "changes while it is read is judged by its size, and by a second look at parts of it at the end",
+    );
+  }
+  const persist = { signal, onRetry, patience };
+  const secondLook = versionless.length === 0 ? undefined : await lookAt(versionless, persist);
   const channel = createChannel();
   const worker = startWorker(options.workerUrl);
   const close = (): void => {
@@ -109,7 +121,8 @@ export async function openInput(
     stamp: stampOf({ file, version }),
     channel,
   }));
-  return { model: { ...source, paths }, [Symbol.dispose]: close };
+  const model = { ...source, paths, ...(secondLook === undefined ? {} : { secondLook }) };
+  return { model, [Symbol.dispose]: close };
 }
 
 /** Waits until the thread answers. */
