@@ -9,15 +9,19 @@ export function compensatedCount(plan: Plan): number {
   return plan.tensors.filter(({ scheme }) => (scheme?.method ?? "rtn") !== "rtn").length;
 }
 
-/** Returns what is done to the layers, whatever was asked for. */
-export function methodOf(plan: Plan, options: ConvertOptions): string {
+/**
+ * Returns what was done to the layers, whatever was asked for.
+ *
+ * @param fellBack how many layers that were to be compensated were rounded to nearest when it came to it.
+ */
+export function methodOf(plan: Plan, options: ConvertOptions, fellBack = 0): string {
   if (options.output === "fp16") return "cast to F16";
   if (options.method === "simple") return "method: simple, round to nearest";
-  return methodLine(plan, options);
+  return methodLine(plan, options, fellBack);
 }
 
 /** Which method is used, and why. */
-export function methodLine(plan: Plan, options: ConvertOptions): string {
+export function methodLine(plan: Plan, options: ConvertOptions, fellBack = 0): string {
   const { method, calibrationPath, calibrationLora, quip } = options;
   const learned = plan.tensors.filter(({ scheme }) => scheme?.learned !== undefined).length;
   const data = [
@@ -39,8 +43,12 @@ export function methodLine(plan: Plan, options: ConvertOptions): string {
     return `method: round to nearest with scale search: ${name} compensates by real statistics, and no ` +
       `layer has ${data}`;
   }
-  const rest = plan.totals.quantize - compensated;
-  return `method: ${name} for ${compensated} layers with ${data}` +
+  if (fellBack > 0 && fellBack === compensated) {
+    return `method: round to nearest: ${name} was planned for ${compensated} layers, and failed for all`;
+  }
+  const done = compensated - fellBack;
+  const rest = plan.totals.quantize - done;
+  return `method: ${name} for ${done} layers with ${data}` +
     (rest > 0 ? `, round to nearest with scale search for the ${rest} others` : "");
 }
 

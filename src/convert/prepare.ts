@@ -34,6 +34,7 @@ import { compensationBy, fittedPart } from "../calibration/compensation.ts";
 import { knownExperts, nameExperts, statisticsName } from "../calibration/expert_statistics.ts";
 import { type InputsOptions, scaleInput } from "../calibration/layer_inputs.ts";
 import { idleOverrides } from "../plan/idle_overrides.ts";
+import { idleInModel } from "./idle_in_model.ts";
 import { bankNotes } from "../plan/bank_notes.ts";
 import { familyBanks } from "../presets/banks.ts";
 import { openLoraMerge } from "../plan/lora_merge.ts";
@@ -153,6 +154,7 @@ export function prepare(
     }
     notes.push(`a real run would be refused: ${copy}`);
   }
+  notes.push(...idleInModel(plan, options));
   notes.push(...fp8Notes(plan));
   notes.push(...bankNotes(plan));
   notes.push(...unusableNotes(model, logical, plan));

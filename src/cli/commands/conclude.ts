@@ -4,7 +4,7 @@ import type { ConvertResult, GpuShare } from "../../convert/convert.ts";
 import { fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
 import { errorsJson } from "../errors_json.ts";
 import type { EventWriter } from "../events.ts";
-import { methodOf } from "../method_line.ts";
+import { compensatedCount, methodOf } from "../method_line.ts";
 import type { ConvertIo } from "../options.ts";
 import { overallOutput } from "../../convert/output_errors.ts";
 import { closingLines } from "../closing.ts";
@@ -48,7 +48,8 @@ export async function conclude(
   const overall = overallErrors(result.layers);
   const output = overallOutput(result.layers);
   const { options } = request;
-  const method = methodOf(result.plan, options);
+  const fellBack = result.layers.filter(({ note }) => note?.kind === "fallback").length;
+  const method = methodOf(result.plan, options, fellBack);
   if (result.part?.wasFinished) {
     const { index, count } = result.part;
     log.info(`part ${index} of ${count} was finished before: nothing is done`);
@@ -57,6 +58,12 @@ export async function conclude(
   const plain = plainRows(request.source, result.layers, options);
   await writeReport(result, { io, options, method, plain, rules });
   for (const note of fallbackNotes(result.layers)) log.warn(note);
+  if (fellBack > 0 && fellBack === compensatedCount(result.plan) && io.output === null) {
+    log.warn(
+      `the name of ${result.output} was made before the work and claims a method that no layer got; ` +
+        "rename it, or name the output",
+    );
+  }
   const rows = rowsNote(result.layers);
   if (rows !== null) log.info(rows);
   const low = result.layers.filter(({ errors }) =>
