@@ -6,7 +6,6 @@
 import {
   arenaBytesFor,
   NonFiniteError,
-  type Progress,
   teamBytesFor,
   type WorkerPool,
 } from "../run/workers/worker_pool.ts";
@@ -14,12 +13,11 @@ import { PoolKeeper } from "../run/workers/pool_keeper.ts";
 import type { GpuService, GpuShare } from "../run/workers/gpu_service.ts";
 import { InterruptedError } from "../core/errors.ts";
 import { VERSION } from "../core/version.ts";
-import type { LoraReport } from "../lora/plan_merge.ts";
 import type { InputPath } from "../remote/input_path.ts";
-import type { ModelSource } from "../safetensors/model_source.ts";
 import {
   ChangedInputError,
   explainedByChange,
+  type FileStamp,
   refuseChanged,
   watchInputs,
 } from "../safetensors/input_watch.ts";
@@ -27,17 +25,14 @@ import { refuseSameFile } from "../safetensors/output_file.ts";
 import { type InputIdentity, inputIdentity } from "../safetensors/input_identity.ts";
 import { recoverNames } from "../safetensors/leftovers.ts";
 import { checkOutputNames } from "../safetensors/output_set.ts";
-import {
-  besideNote,
-  refuseInputShards,
-  type ReplacedShards,
-} from "../safetensors/replaced_shards.ts";
+import { besideNote, refuseInputShards } from "../safetensors/replaced_shards.ts";
 import { type OutputLayout, type OutputNames, outputNames } from "../safetensors/shard_layout.ts";
 import { finishedShare } from "../run/workers/checkpoints.ts";
 import type { Note } from "../run/note.ts";
 import { fetchBytesFor } from "../run/workers/remote_input.ts";
 import { WrongResultError } from "../run/checks/gpu_check.ts";
 import { workersWithin } from "../run/budget.ts";
+import type { ConvertRequest, ConvertResult } from "./conversion.ts";
 import { checkStatistics } from "./check_statistics.ts";
 import { nonFiniteOf } from "../run/layer_statistics.ts";
 import { LayerResults } from "./layer_results.ts";
@@ -51,105 +46,17 @@ import { explainNonFinite, planAround } from "./non_finite.ts";
 import type { Plan } from "../plan/plan.ts";
 import { prepare, type Prepared } from "./prepare.ts";
 import { type LayerResult, layerResult } from "./layer_result.ts";
-import { type PartRequest, type PartResult, PartRun } from "./parts/part_run.ts";
+import { PartRun } from "./parts/part_run.ts";
 import { planOfPart } from "./parts/split_plan.ts";
 import { type Fingerprint, fingerprintOf } from "./resume/fingerprint.ts";
-import { OutputSession, type SessionTimes } from "./resume/output_session.ts";
+import { OutputSession } from "./resume/output_session.ts";
 import { findSmoothing, smoothed, type Smoothing } from "./smoothing.ts";
 import { Stages } from "../run/stages.ts";
 import { inputBytesOf } from "../run/task_kinds.ts";
 import type { Task } from "../run/tasks.ts";
 
+export type { ConvertRequest, ConvertResult, ConvertStart } from "./conversion.ts";
 export type { GpuShare, LayerResult };
-
-/** A conversion to be done. */
-export interface ConvertRequest {
-  /** A safetensors file, an index, or a folder of shards; or a model that is open. */
-  readonly input: string | ModelSource;
-  /** Path of the output, or how it is named after what it will hold. */
-  readonly output: string | ((plan: Plan) => string);
-  readonly options: ConvertOptions;
-  /** Replace an existing output. */
-  readonly force?: boolean;
-  /** URL of `src/run/workers/worker.ts`, built in the main module. */
-  readonly workerUrl: URL;
-  /** Keeps the workers for the next conversion; absent: they end with this one. */
-  readonly pools?: PoolKeeper | undefined;
-  /**
-   * Opens the GPU that does what suits it, or says that there is none (null); called before the work. The
-   * caller closes it. Absent: the CPU does all. One that has failed is not used.
-   */
-  readonly openGpu?: () => Promise<GpuService | null>;
-  /** Called once, if the GPU fails or computes something wrong: the CPU does its work. */
-  readonly onGpuFailure?: (message: string) => void;
-  /** Most workers. */
-  readonly workers: number;
-  /** Resident bytes that the run must stay under; null: no limit. */
-  readonly memoryLimitBytes?: number | null;
-  readonly signal?: AbortSignal;
-  /** Called before the work begins. */
-  readonly onPlan?: (start: ConvertStart) => void;
-  /** Called once per layer, and again for those that are done again because the GPU computed something wrong. */
-  readonly onLayer?: (layer: LayerResult) => void;
-  readonly onProgress?: (progress: Progress) => void;
-  /** Measure the errors of outputs, if the calibration data allows. Default: false. */
-  readonly measure?: boolean;
-  /** Called with every layer whose output was measured, or whose bias was corrected. */
-  readonly onMeasured?: (layer: LayerResult) => void;
-  /**
-   * Continue an unfinished run of the same conversion, and leave progress that can be continued.
-   * Default: false.
-   */
-  readonly resume?: boolean;
-  /** Do this part only; `join` makes the output of all. Absent: do all. */
-  readonly part?: PartRequest | undefined;
-  /** Save progress, so that a run that was killed can be continued. Default: true. */
-  readonly keepsJournal?: boolean;
-  /** How often progress is saved. */
-  readonly times?: SessionTimes;
-  /** Name of the program, with its build. Default: the version. */
-  readonly program?: string;
-}
-
-/** The conversion that is about to run. */
-export interface ConvertStart {
-  readonly plan: Plan;
-  /** Path of the file that will be written; of the index, if there are shards. */
-  readonly output: string;
-  /** Things a user should know, one sentence each. */
-  readonly notes: readonly string[];
-  /** Reports of the LoRAs, in the order they are merged. */
-  readonly loras: readonly LoraReport[];
-  readonly workers: number;
-  /** Name of the GPU that takes part; null: none does. */
-  readonly gpu: string | null;
-  /** Share of the work that an unfinished run had finished, 0..1; null: this one begins. */
-  readonly resumed: number | null;
-}
-
-/** Result of a conversion. */
-export interface ConvertResult {
-  /** The plan that it followed. */
-  readonly plan: Plan;
-  /** Path of the file that was written; of the index, if there are shards. */
-  readonly output: string;
-  /** The safetensors files that were written: one, or the shards. */
-  readonly files: readonly string[];
-  /** In the order of the input. */
-  readonly layers: readonly LayerResult[];
-  /** How many workers shared the work. */
-  readonly workers: number;
-  /** The part of a GPU in it; null: none took part. */
-  readonly gpu: GpuShare | null;
-  /** Share of the work that an unfinished run had finished, 0..1; null: none was continued. */
-  readonly resumed: number | null;
-  /** Shards of an output that was replaced. */
-  readonly replaced: ReplacedShards;
-  /** Which part this was; null: all of the model. */
-  readonly part: PartResult | null;
-  /** Wall time in milliseconds. */
-  readonly elapsedMs: number;
-}
 
 /**
  * Converts `request.input` to `request.output`. If a GPU turns out to compute something wrong, the CPU
@@ -180,6 +87,69 @@ export async function convertModel(request: ConvertRequest): Promise<ConvertResu
 
 async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
   const started = performance.now();
+  const named = await prepareNamed(request), { prepared } = named;
+  const watched = watchInputs(prepared.model, inputsOf(prepared, request.options));
+  const opened = await request.openGpu?.() ?? null;
+  const doneBefore = opened?.doneCount ?? 0;
+  if (opened !== null) opened.onFailure = (message) => request.onGpuFailure?.(message);
+  const gpu = await provenGpu(opened, request, prepared);
+  const work = tasksOf(gpu, prepared, prepared.plan);
+  const workers = workersFor(request, prepared, work.tasks);
+  using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
+  const pool = (request.pools ?? own!).take(workers, gpu);
+  prepared.refuseOddScales();
+  const setting: Setting = { ...named, request, gpu, work, workers, pool, started };
+  const part = partOf(setting), { force = false } = request;
+  const finished = await part?.finished({ force }) ?? null;
+  if (part !== null && finished !== null) return finishedPart(setting, part, finished);
+  const final = await finalPlan(setting, part);
+  const session = await openSession(setting, final, part);
+  // Another run may have finished it before this one got the lock.
+  const meanwhile = await part?.finished({ force }) ?? null;
+  if (part !== null && meanwhile !== null) {
+    session.leave({ isUseful: false });
+    return finishedPart(setting, part, meanwhile);
+  }
+  const done = await carryOut(setting, final, { session, part, watched });
+  const elapsedMs = performance.now() - started, { layers } = done;
+  await part?.end({ whole: final.whole, own: final.plan, layers, elapsedMs });
+  for (const layer of layers) {
+    if (layer.output !== null || layer.bias !== null) request.onMeasured?.(layer);
+  }
+  return {
+    ...done,
+    plan: final.plan,
+    output: final.names.main,
+    files: final.names.files,
+    workers,
+    gpu: opened?.shareSince(doneBefore) ?? null,
+    part: part?.result(false) ?? null,
+    elapsedMs: performance.now() - started,
+  };
+}
+
+/** A model that is planned, and the output that it will be. */
+interface Named {
+  readonly prepared: Prepared;
+  readonly output: string;
+  /** Refuses an output of so many files that is there already. */
+  checkNames(output: string, count: number): void;
+}
+
+/** Everything that a conversion has at hand once its plan is made. */
+interface Setting extends Named {
+  readonly request: ConvertRequest;
+  /** Null: the CPU does all. */
+  readonly gpu: GpuService | null;
+  /** The work of the plan as it was made first. */
+  readonly work: Work;
+  readonly workers: number;
+  readonly pool: WorkerPool;
+  readonly started: number;
+}
+
+/** Plans the conversion, and refuses what it must not write: before any work. */
+async function prepareNamed(request: ConvertRequest): Promise<Named> {
   const { force = false } = request;
   // How many shards there will be is not known yet, and the name is none of theirs.
   const checkNames = (output: string, count: number) =>
@@ -195,122 +165,119 @@ async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
   refuseInputs(outputNames(output, prepared.plan.parts.length), prepared, request.options);
   if (typeof request.output !== "string") await recoverNames(output, request.times);
   checkNames(output, prepared.plan.parts.length);
-  const watched = watchInputs(prepared.model, inputsOf(prepared, request.options));
-  const opened = await request.openGpu?.() ?? null;
-  const doneBefore = opened?.doneCount ?? 0;
-  if (opened !== null) opened.onFailure = (message) => request.onGpuFailure?.(message);
-  const gpu = await provenGpu(opened, request, prepared);
-  const work = tasksOf(gpu, prepared, prepared.plan);
-  const workers = workersFor(request, prepared, work.tasks);
-  using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
-  const pool = (request.pools ?? own!).take(workers, gpu);
-  const { signal, options: { staticActivations } } = request;
-  prepared.refuseOddScales();
-  const part = request.part === undefined ? null : new PartRun(
-    output,
-    request.part,
-    fingerprintBy(request, {
-      inputs: identitiesOf(request.options, prepared),
-      plan: prepared.plan,
-      work: tasksOf(null, prepared, prepared.plan),
-      device: pool.device,
-    }),
-  );
-  if (part !== null) refuseInputs(outputNames(part.path, 1), prepared, request.options);
-  const finished = await part?.finished({ force }) ?? null;
-  const first = request.part === undefined
-    ? prepared.plan
-    : planOfPart(prepared.plan, work.tasks, request.part);
-  const ended = ({ layers }: Pick<ConvertResult, "layers">): ConvertResult => ({
-    plan: first,
-    output: part!.path,
-    files: [part!.path],
+  return { prepared, output, checkNames };
+}
+
+/** The part of the model that is asked for; null: all of it is. */
+function partOf({ request, prepared, output, pool }: Setting): PartRun | null {
+  if (request.part === undefined) return null;
+  const made = {
+    inputs: identitiesOf(request.options, prepared),
+    plan: prepared.plan,
+    work: tasksOf(null, prepared, prepared.plan),
+    device: pool.device,
+  };
+  const part = new PartRun(output, request.part, fingerprintBy(request, made));
+  refuseInputs(outputNames(part.path, 1), prepared, request.options);
+  return part;
+}
+
+/** What there is to say of a part that a run before this one has finished. */
+function finishedPart(
+  { request, prepared, work, workers, started }: Setting,
+  part: PartRun,
+  { layers }: Pick<ConvertResult, "layers">,
+): ConvertResult {
+  return {
+    plan: request.part === undefined
+      ? prepared.plan
+      : planOfPart(prepared.plan, work.tasks, request.part),
+    output: part.path,
+    files: [part.path],
     layers,
     workers,
     gpu: null,
     resumed: null,
     replaced: { removed: [], left: [] },
-    part: part!.result(true),
+    part: part.result(true),
     elapsedMs: performance.now() - started,
-  });
-  if (finished !== null) return ended(finished);
+  };
+}
+
+/** What is done in the end, once values were looked at. */
+interface FinalPlan {
+  /** Of the whole model. */
+  readonly whole: Plan;
+  /** Of what this run writes: the whole, or a part. */
+  readonly plan: Plan;
+  /** How values are read: smoothed, if they are. */
+  readonly prepared: Prepared;
+  readonly work: Work;
+  readonly names: OutputNames;
+  readonly notes: readonly string[];
+}
+
+/** Looks at the values that the plan depends on, and returns the plan that is carried out. */
+async function finalPlan(setting: Setting, part: PartRun | null): Promise<FinalPlan> {
+  const { request, prepared, output, pool, work, gpu } = setting;
+  const { signal, options } = request, { staticActivations } = options;
   await checkStatistics(prepared, prepared.plan, { pool, signal, staticActivations });
-  const whole = request.options.nonfinite === "keep"
+  const whole = options.nonfinite === "keep"
     ? await planAround(prepared, pool, { signal, tasks: work.tasks })
     : prepared.plan;
   if (whole.parts.length !== prepared.plan.parts.length) {
-    refuseInputs(outputNames(output, whole.parts.length), prepared, request.options);
-    checkNames(output, whole.parts.length);
+    refuseInputs(outputNames(output, whole.parts.length), prepared, options);
+    setting.checkNames(output, whole.parts.length);
   }
   const smoothing = await smoothingOf(prepared, whole, { request, pool });
   const plan = request.part === undefined
     ? whole
     : planOfPart(whole, tasksOf(null, prepared, whole).tasks, request.part);
-  const written = part?.path ?? output;
-  const names = outputNames(written, plan.parts.length);
-  const beside = besideNote(names, inputsOf(prepared, request.options));
+  const names = outputNames(part?.path ?? output, plan.parts.length);
+  const beside = besideNote(names, inputsOf(prepared, options));
   const notes = [
     ...prepared.notes,
     ...smoothing?.notes ?? [],
     ...(beside === null ? [] : [beside]),
   ];
-  const adapter = gpu?.adapter.name ?? null;
-  const { main, files } = names;
   const final = smoothing === null ? prepared : smoothed(prepared, smoothing);
   const isAsFirst = plan === prepared.plan && final === prepared;
   const finalWork = isAsFirst ? work : tasksOf(gpu, final, plan);
-  let resumed: number | null = null;
-  const session = await openSession(
-    // A part without a manifest was never finished.
-    part === null ? request : { ...request, force: true },
-    final,
-    { plan, pool, output: written, work: finalWork },
-  );
-  // Another run may have finished it before this one got the lock.
-  const meanwhile = await part?.finished({ force }) ?? null;
-  if (meanwhile !== null) {
-    session.leave({ isUseful: false });
-    return ended(meanwhile);
-  }
-  let layers: LayerResult[], replaced: ReplacedShards;
+  return { whole, plan, prepared: final, work: finalWork, names, notes };
+}
+
+/** Does the work, and gives the output its name. */
+async function carryOut(
+  { request, prepared, gpu, pool, workers }: Setting,
+  final: FinalPlan,
+  { session, part, watched }: {
+    readonly session: OutputSession;
+    readonly part: PartRun | null;
+    readonly watched: readonly FileStamp[];
+  },
+): Promise<Pick<ConvertResult, "layers" | "replaced" | "resumed">> {
+  const { plan, work, names, notes } = final;
   try {
-    if (session.resumed !== null) {
-      resumed = finishedShare(finalWork.tasks, session.resumed.chunks);
-    }
+    const resumed = session.resumed === null
+      ? null
+      : finishedShare(work.tasks, session.resumed.chunks);
     request.onPlan?.({
       plan,
-      output: main,
+      output: names.main,
       notes: session.note === null ? notes : [...notes, session.note],
       loras: prepared.loras,
       workers,
-      gpu: adapter,
+      gpu: gpu?.adapter.name ?? null,
       resumed,
     });
-    layers = await execute(request, final, { plan, pool, session, work: finalWork });
+    const layers = await execute(request, final.prepared, { plan, pool, session, work });
     await prepared.model.secondLook?.();
     refuseChanged(watched);
     part?.begin();
-    replaced = await session.commit();
+    return { layers, replaced: await session.commit(), resumed };
   } catch (error) {
     throw leftBehind(session, explainedByChange(watched, error));
   }
-  const elapsedMs = performance.now() - started;
-  await part?.end({ whole, own: plan, layers, elapsedMs });
-  for (const layer of layers) {
-    if (layer.output !== null || layer.bias !== null) request.onMeasured?.(layer);
-  }
-  return {
-    plan,
-    output: main,
-    files,
-    layers,
-    workers,
-    gpu: opened?.shareSince(doneBefore) ?? null,
-    resumed,
-    replaced,
-    part: part?.result(false) ?? null,
-    elapsedMs: performance.now() - started,
-  };
 }
 
 /** All files that are read: the output must be none of them. */
@@ -342,19 +309,20 @@ async function smoothingOf(
 
 /** Opens the output, and what an unfinished run left of it. */
 function openSession(
-  request: ConvertRequest,
-  prepared: Prepared,
-  { plan, pool, output, work }: { plan: Plan; pool: WorkerPool; output: string; work: Work },
+  { request, output, pool }: Setting,
+  { prepared, plan, work }: FinalPlan,
+  part: PartRun | null,
 ): Promise<OutputSession> {
-  const { force = false, resume = false, times } = request;
-  const inputs = identitiesOf(request.options, prepared);
-  return OutputSession.open(output, layoutOf(plan), {
-    force,
+  const { force = false, resume = false, times, options, signal } = request;
+  const inputs = identitiesOf(options, prepared);
+  return OutputSession.open(part?.path ?? output, layoutOf(plan), {
+    // A part without a manifest was never finished.
+    force: force || part !== null,
     resume,
     times,
     tasks: work.tasks,
-    rewritten: rewrittenBiases(prepared, plan, request.options),
-    signal: request.signal,
+    rewritten: rewrittenBiases(prepared, plan, options),
+    signal,
     fingerprint: () => fingerprintBy(request, { inputs, plan, work, device: pool.device }),
   });
 }

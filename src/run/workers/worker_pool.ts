@@ -8,37 +8,36 @@ import { compileKernels } from "../../backend/cpu/wasm_module.ts";
 import { kernelHash } from "../../backend/cpu/kernel_hash.ts";
 import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
 import { LINALG_WORKSPACE_BYTES } from "../../backend/cpu/wasm_linalg.ts";
-import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { InterruptedError } from "../../core/errors.ts";
 import type { InputPath } from "../../remote/input_path.ts";
-import { abortTeam, createTeamControl } from "../../linalg/team.ts";
-import { inputBytesOf, needsLinalg, scratchBytes, sharedBytes } from "../task_kinds.ts";
+import { needsLinalg, scratchBytes, sharedBytes } from "../task_kinds.ts";
 import type { OutputPlace } from "../../safetensors/output_set.ts";
-import { foldNumbers, SLOT_LENGTH, slotsIn, type TaskNumbers } from "../layer_statistics.ts";
+import type { TaskNumbers } from "../layer_statistics.ts";
 import { TaskList } from "../task_list.ts";
 import type { Task } from "../tasks.ts";
 import { announceReads } from "./announce_reads.ts";
 import type { GpuService } from "./gpu_service.ts";
-import { Checkpoints, restore, type RunJournal } from "./checkpoints.ts";
+import { Checkpoints, type RunJournal, type RunState } from "./checkpoints.ts";
 import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Note } from "../note.ts";
 import { send, startWorker, threadError } from "./start_worker.ts";
 import { atTensor, reportedError } from "./error_classes.ts";
-import { CONTROL, type RunMessage, type WorkerMessage, type WorkFailure } from "./protocol.ts";
+import {
+  type DoneBefore,
+  type Progress,
+  RunCells,
+  type RunMemory,
+  runMemory,
+} from "./run_cells.ts";
+import type { RunMessage, WorkerMessage, WorkFailure } from "./protocol.ts";
 
 /** Arenas start at multiples of this. */
 const ARENA_UNIT = 1 << 16;
 
+export type { Progress };
+
 /** How often progress is reported. */
 const PROGRESS_MS = 100;
-
-/** How far a run is. */
-export interface Progress {
-  readonly doneBytes: number;
-  readonly totalBytes: number;
-  /** Name of the tensor that was last begun. */
-  readonly current: string;
-}
 
 /** One run. */
 export interface PoolRun {
@@ -125,120 +124,78 @@ export class WorkerPool {
   async run(run: PoolRun): Promise<TaskNumbers[]> {
     const list = new TaskList(run.tasks);
     if (list.chunkCount > 0x7fff0000) throw new RangeError("Cannot run: too many chunks");
-    const arenaBytes = arenaBytesFor(run.tasks);
-    const teamBytes = teamBytesFor(run.tasks);
-    const firstArena = STATICS_BYTES + teamBytes;
-    const memory = createSharedMemory(firstArena + arenaBytes * this.size);
-    const teamControl = createTeamControl();
-    const control = new Int32Array(
-      new SharedArrayBuffer(4 * (CONTROL.openChunks + run.tasks.length)),
-    );
-    for (let i = 0; i < run.tasks.length; i++) {
-      control[CONTROL.openChunks + i] = list.firstChunk[i + 1]! - list.firstChunk[i]!;
-    }
-    const slots = new Float64Array(
-      new SharedArrayBuffer(8 * SLOT_LENGTH * Math.max(1, list.chunkCount)),
-    );
-    const done = new Uint8Array(new SharedArrayBuffer(Math.max(1, list.chunkCount)));
-    const numbers: (TaskNumbers | undefined)[] = run.tasks.map(() => undefined);
-    const finish = (task: number): void => {
-      const sums = sumTask(list, slots, task);
-      numbers[task] = sums;
-      run.onTaskDone?.(task, sums);
-    };
-    const stop = (): void => {
-      Atomics.store(control, CONTROL.stop, 1);
-      abortTeam(teamControl);
-    };
-    const state = { list, done, slots, isDone: (task: number) => numbers[task] !== undefined };
-    const before = run.journal?.restored
-      ? restore(state, run.journal.restored)
-      : { tasks: [], notes: new Map<number, Note>() };
-    for (let chunk = 0; chunk < list.chunkCount; chunk++) {
-      if (done[chunk] === 1) control[CONTROL.openChunks + list.taskOf(chunk)]!--;
-    }
+    const sizes = { arenaBytes: arenaBytesFor(run.tasks), teamBytes: teamBytesFor(run.tasks) };
+    const memory = runMemory(this.size, sizes), cells = new RunCells(list);
+    const before = cells.restore(run.journal);
     let saveError: unknown = null;
     const checkpoints = run.journal === undefined
       ? null
-      : new Checkpoints(run.journal, { ...state, workers: this.size }, (error) => {
+      : new Checkpoints(run.journal, stateOf(cells, this.size), (error) => {
         saveError ??= error;
-        stop();
+        cells.stop();
       });
     let failed = true;
-    run.signal?.addEventListener("abort", stop);
+    run.signal?.addEventListener("abort", cells.stop);
     const ticker = run.onProgress === undefined
       ? undefined
-      : setInterval(() => run.onProgress!(progressOf(list, control)), PROGRESS_MS);
+      : setInterval(() => run.onProgress!(cells.progress()), PROGRESS_MS);
     try {
-      // An empty tensor has no chunk, and what was done before is left out: no worker would report them.
-      for (let i = 0; i < run.tasks.length; i++) {
-        if (control[CONTROL.openChunks + i] !== 0) continue;
-        const note = before.notes.get(i);
-        if (note !== undefined) run.onNote?.(i, note);
-        finish(i);
-      }
-      if (run.signal?.aborted) stop();
-      announceReads(run.inputPaths, list, (chunk) => done[chunk] === 1);
-      const note = (task: number, said: Note): void => {
-        run.onNote?.(task, said);
-        checkpoints?.note(task, said);
-      };
-      const written = (chunk: number, bytes: readonly WrittenBytes[]) =>
-        checkpoints?.written(chunk, bytes);
-      const doneTasks = new Set(before.tasks);
-      await this.#runWorkers({ finish, note, written }, list, (index) => ({
-        module: this.#module,
-        linalgModule: run.tasks.some(needsLinalg) ? compileLinalg() : null,
-        memory,
-        arenaBase: firstArena + index * arenaBytes,
-        arenaBytes,
-        sharedBase: STATICS_BYTES,
-        sharedBytes: teamBytes,
-        index,
-        workers: this.size,
-        gpu: this.gpu?.connect(memory) ?? null,
-        teamControl: teamControl.buffer,
-        inputPaths: run.inputPaths,
-        outputs: run.outputs,
-        tasks: run.tasks,
-        control: control.buffer as SharedArrayBuffer,
-        slots: slots.buffer as SharedArrayBuffer,
-        done: done.buffer,
-        doneTasks,
-        recordsWrites: checkpoints !== null,
-      }));
+      const listeners = listenersOf(run, cells, checkpoints);
+      reportDoneBefore(run, cells, before);
+      if (run.signal?.aborted) cells.stop();
+      announceReads(run.inputPaths, list, (chunk) => cells.done[chunk] === 1);
+      await this.#runWorkers(listeners, cells, this.#messages(run, { cells, memory, before }));
       if (run.signal?.aborted) throw new InterruptedError();
       if (saveError !== null) throw saveError;
       failed = false;
-      run.onProgress?.(progressOf(list, control));
-      return numbers as TaskNumbers[];
+      run.onProgress?.(cells.progress());
+      return cells.numbers;
     } finally {
       clearInterval(ticker);
-      run.signal?.removeEventListener("abort", stop);
+      run.signal?.removeEventListener("abort", cells.stop);
       // A run that failed tells why; what has no entry then is done once more.
       if (failed) await checkpoints?.close({ failed }).catch(() => {});
       else await checkpoints?.close({ failed });
     }
   }
 
+  /** Returns what makes the message of a worker. */
+  #messages(
+    run: PoolRun,
+    { cells, memory, before }: {
+      readonly cells: RunCells;
+      readonly memory: RunMemory;
+      readonly before: DoneBefore;
+    },
+  ): (index: number) => RunMessage {
+    const linalgModule = run.tasks.some(needsLinalg) ? compileLinalg() : null;
+    const doneTasks = new Set(before.tasks);
+    return (index) => ({
+      module: this.#module,
+      linalgModule,
+      ...memory.partOf(index),
+      index,
+      workers: this.size,
+      gpu: this.gpu?.connect(memory.memory) ?? null,
+      inputPaths: run.inputPaths,
+      outputs: run.outputs,
+      tasks: run.tasks,
+      ...cells.shared,
+      doneTasks,
+      recordsWrites: run.journal !== undefined,
+    });
+  }
+
   /** Waits until every worker has left the run; then throws the first failure. */
   async #runWorkers(
-    { finish: onTaskDone, note: onNote, written: onWritten }: {
-      finish: (task: number) => void;
-      note: (task: number, note: Note) => void;
-      written: (chunk: number, written: readonly WrittenBytes[]) => void;
-    },
-    list: TaskList,
+    { finish: onTaskDone, note: onNote, written: onWritten }: RunListeners,
+    { list, stop }: RunCells,
     messageFor: (index: number) => RunMessage,
   ): Promise<void> {
     let failure: Error | undefined;
     await Promise.all(this.#workers.map((worker, index) =>
       new Promise<void>((resolve) => {
         const message = messageFor(index);
-        const stop = (): void => {
-          Atomics.store(new Int32Array(message.control), CONTROL.stop, 1);
-          abortTeam(new Int32Array(message.teamControl));
-        };
         worker.removeAllListeners("message").removeAllListeners("error");
         worker.on("message", (report: WorkerMessage) => {
           switch (report.kind) {
@@ -289,26 +246,41 @@ function failureOf({ task, error }: WorkFailure, list: TaskList): Error {
   return task < 0 ? failure : atTensor(failure, list.tasks[task]!.name);
 }
 
-function sumTask(list: TaskList, slots: Float64Array, task: number): TaskNumbers {
-  const { [task]: first = 0, [task + 1]: end = 0 } = list.firstChunk;
-  const own = slots.subarray(first * SLOT_LENGTH, end * SLOT_LENGTH);
-  return foldNumbers(list.tasks[task]!.kind, slotsIn(own));
+/** What hears from the workers of a run. */
+interface RunListeners {
+  finish(task: number): void;
+  note(task: number, note: Note): void;
+  written(chunk: number, written: readonly WrittenBytes[]): void;
 }
 
-function progressOf(list: TaskList, control: Int32Array): Progress {
-  let doneBytes = 0;
-  let totalBytes = 0;
-  for (let i = 0; i < list.tasks.length; i++) {
-    const bytes = inputBytesOf(list.tasks[i]!);
-    const chunks = list.firstChunk[i + 1]! - list.firstChunk[i]!;
-    totalBytes += bytes;
-    if (chunks > 0) {
-      doneBytes += bytes * (1 - Atomics.load(control, CONTROL.openChunks + i) / chunks);
-    }
+function listenersOf(
+  run: PoolRun,
+  cells: RunCells,
+  checkpoints: Checkpoints | null,
+): RunListeners {
+  return {
+    finish(task) {
+      const numbers = cells.finish(task);
+      run.onTaskDone?.(task, numbers);
+    },
+    note(task, said) {
+      run.onNote?.(task, said);
+      checkpoints?.note(task, said);
+    },
+    written: (chunk, bytes) => checkpoints?.written(chunk, bytes),
+  };
+}
+
+/** An empty tensor has no chunk, and what was done before is left out: no worker would report them. */
+function reportDoneBefore(run: PoolRun, cells: RunCells, { notes }: DoneBefore): void {
+  for (const task of cells.tasksWithoutWork()) {
+    const note = notes.get(task);
+    const numbers = cells.finish(task);
+    if (note !== undefined) run.onNote?.(task, note);
+    run.onTaskDone?.(task, numbers);
   }
-  const next = Atomics.load(control, CONTROL.nextChunk);
-  const current = list.tasks.length === 0
-    ? ""
-    : list.tasks[list.taskOf(Math.min(next, list.chunkCount - 1))]!.name;
-  return { doneBytes, totalBytes, current };
+}
+
+function stateOf({ list, done, slots, isDone }: RunCells, workers: number): RunState {
+  return { list, done, slots, isDone, workers };
 }
