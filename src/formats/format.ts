@@ -20,7 +20,7 @@ export interface LayerTensors {
    */
   readonly parts: ReadonlyMap<string, SourceTensor>;
   readonly bias: SourceTensor | null;
-  /** What the marker says, keys under `params` beside its own; null if there is none. */
+  /** The marker, keys; null if there is none. */
   readonly marker: Readonly<Record<string, unknown>> | null;
   /** `format` of the marker; null if there is none. */
   readonly format: string | null;
@@ -34,7 +34,7 @@ export interface LayerTensors {
   integer(part: string): number | null;
 }
 
-/** What a format recognises in a layer. */
+/** Parts that a format recognises in a layer. */
 export interface Recognised {
   /** The tensor with the codes. */
   readonly codes: SourceTensor;
@@ -56,11 +56,11 @@ export interface Refusal {
   readonly why: string;
   /** The file breaks a rule of the format; else it is whole, and this program cannot decode it. */
   readonly isBroken: boolean;
-  /** What to do instead. */
+  /** Advice. */
   readonly hint?: string;
 }
 
-/** What the rules of the loader look at beside the layer. */
+/** Facts that the rules of the loader use beside the layer. */
 export interface LoaderContext {
   /** Whether a tensor `scaled_fp8` announces the FP8 layout of 2024. */
   readonly hasScaledFp8: boolean;
@@ -73,16 +73,16 @@ export interface WrittenScales {
   readonly target: "comfyui" | "ctq";
 }
 
-/** What a weight is to be stored as, by the words of `--format`, and how. */
+/** The wanted format, by the words of `--format`, and its parameters. */
 export interface AskedGrid {
   readonly output: GridOutput;
-  /** Columns that share a scale, where the format leaves it open. */
+  /** Columns that share a scale, if the format leaves it open. */
   readonly groupSize: number;
-  /** What activations are multiplied in, where the format leaves it open. */
+  /** Dtype in which activations are multiplied, if the format leaves it open. */
   readonly linearDtype: "int4" | "int8";
 }
 
-/** What a format stores of a weight on its own grid. */
+/** Stored form of a weight on the format's own grid. */
 export interface WrittenLayout {
   readonly codes: { readonly dtype: DType; readonly shape: readonly number[] };
   /** The tensors beside the codes: values that are made with them, or are known before. */
@@ -92,7 +92,7 @@ export interface WrittenLayout {
     readonly shape: readonly number[];
     readonly content: "scales" | "choices" | ArrayBufferView;
   }[];
-  /** What the marker says beside the format. */
+  /** Keys of the marker beside the format. */
   readonly marker: Readonly<Record<string, string | number | boolean>>;
 }
 
@@ -107,7 +107,7 @@ export interface GridWriter {
     asked: AskedGrid,
     size: { readonly rows: number; readonly cols: number; readonly rotation: number | null },
   ): LevelScheme | string;
-  /** What is stored of it. */
+  /** Its tensors. */
   layout(
     levels: LevelScheme,
     size: {
@@ -119,7 +119,7 @@ export interface GridWriter {
   ): WrittenLayout;
 }
 
-/** What one scale stands for, by the words of options. */
+/** Weights under one scale, by the words of options. */
 export type NamedScaling = "tensor" | "row" | "block";
 
 /** How a conversion writes a format. */
@@ -128,7 +128,7 @@ export interface FormatWriter {
   readonly target: "comfyui" | "ctq" | null;
   /** Whether weights may be rotated. */
   readonly rotates: boolean;
-  /** What a scale may stand for, as options name it; the first is meant if nothing is said. */
+  /** Weights that a scale may stand for, as options name them; the first is meant if nothing is said. */
   readonly scalings: readonly NamedScaling[];
   /** Whether weights with such scales are written in this format. Exactly one says so. */
   holds(scales: WrittenScales): boolean;
@@ -152,7 +152,7 @@ export interface Format {
    * them, and is no scale of activations, contradicts the format. Absent: it takes any.
    */
   readonly parts?: readonly string[];
-  /** What of these tensors is such a layer; null: it is stored in another way. Exactly one format claims a layer. */
+  /** The layer in these tensors; null: it is stored in another way. Exactly one format claims a layer. */
   recognise(layer: LayerTensors): Recognised | null;
   /** How the values are decoded, or why that cannot be done. Files are numbered as in the model. */
   decode(layer: LayerTensors, found: Recognised): MatrixSource | Refusal;
@@ -163,7 +163,7 @@ export interface Format {
     found: Recognised,
     context: LoaderContext,
   ): void;
-  /** What a layer is called in counts, before and after the word "layers". Default: the id. */
+  /** Name of a layer in counts, before and after the word "layers". Default: the id. */
   words?(layer: LayerTensors, found: Recognised): readonly [before: string, after: string];
   /** How a conversion writes a layer in the same way; null or absent: it has no recipe for it. */
   recipe?(layer: LayerTensors, found: Recognised): LayerWish | null;

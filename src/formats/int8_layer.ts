@@ -1,4 +1,4 @@
-/** What the INT8 formats share: codes `[..., N, K]` with scales, rotated or not, with smoothing divided in. */
+/** The common parts of the INT8 formats: codes `[..., N, K]` with scales, rotated or not, with smoothing divided in. */
 
 import type { SourceTensor } from "../core/tensor.ts";
 import { SMOOTHED, START_FROM_ORIGINAL } from "./advice.ts";

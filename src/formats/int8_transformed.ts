@@ -20,7 +20,7 @@ import { tensorwiseProblems } from "./int8_tensorwise.ts";
 import { elementsOf, sameShape, shown } from "./layer_shapes.ts";
 import type { MatrixSource } from "./matrix_source.ts";
 
-/** What its marker says: the grid of the codes, as `--target comfyui` and `ctq` name it. */
+/** Its marker: the grid of the codes, as `--target comfyui` and `ctq` name it. */
 const MARKED: readonly string[] = ["int8_tensorwise", "int8_axiswise"];
 
 export const int8Transformed: Format = {

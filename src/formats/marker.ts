@@ -3,7 +3,7 @@
 import { isJsonObject } from "../core/json.ts";
 import type { Scheme } from "../quant/scheme.ts";
 
-/** What a marker says; keys in the order the official files write them. */
+/** The marker of a layer; keys in the order the official files write them. */
 export type Marker = Record<string, string | number | boolean>;
 
 /**

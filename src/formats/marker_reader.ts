@@ -1,5 +1,5 @@
 /**
- * What a file says of its quantized layers: the `comfy_quant` tensors and the header metadata
+ * The statements of a file about its quantized layers: the `comfy_quant` tensors and the header metadata
  * `_quantization_metadata`. Everything that reads markers reads them by this. Keys may stand at the top or
  * under `params`; names in the metadata may have the model's prefix or not, as the loader expands them once
  * before and once after it strips it; the metadata wins.
@@ -16,13 +16,13 @@ export const QUANTIZATION_METADATA_KEY = "_quantization_metadata";
 /** The group size of a rotated layer whose marker names none. */
 const DEFAULT_CONVROT_GROUP_SIZE = 256;
 
-/** Markers have some 30 to 200 bytes; a longer tensor of that name is none, and is not read. */
+/** Markers have about 30 to 200 bytes; a longer tensor of that name is none, and is not read. */
 export const MAX_MARKER_BYTES = 65_536;
 
 /** Reads the bytes of one tensor of the model. */
 export type ReadBytes = (tensor: SourceTensor) => Uint8Array;
 
-/** What `_quantization_metadata` says. */
+/** The content of `_quantization_metadata`. */
 export interface QuantizationMetadata {
   /** Layer name -> its object, the same as in a marker. */
   readonly layers: ReadonlyMap<string, unknown>;
@@ -118,7 +118,7 @@ export interface MarkerFields {
   readonly marker: Readonly<Record<string, unknown>> | null;
   readonly format: string | null;
   readonly convrotGroupSize: number | null;
-  /** What is wrong, as a sentence; null: nothing. */
+  /** The fault, as a sentence; null: nothing. */
   readonly problem: string | null;
   /** Id of the rule that is broken, as `verify` names it. */
   readonly rule: "marker-malformed" | "marker-params" | "marker-fields" | null;

@@ -1,4 +1,4 @@
-/** Where the values of a weight come from: plain data that workers decode by, whatever format it is stored in. */
+/** Source of the values of a weight: plain data that workers decode by, whatever format it is stored in. */
 
 import type { SourceTensor } from "../core/tensor.ts";
 import type { FloatDType } from "../core/dtype.ts";
@@ -10,7 +10,7 @@ export interface FilePlace {
   readonly offsetBytes: number;
 }
 
-/** What scales are stored as: floats, or the exponents of powers of 2. */
+/** Dtypes of scales: floats, or the exponents of powers of 2. */
 export type ScaleDType = FloatDType | "F8_E8M0";
 
 /** The stored scales of an already quantized source: row-major over groups. */
@@ -33,7 +33,7 @@ export interface PackedScale extends SourceScale {
 
 /** Some bits of the codes of a row. Fields follow one another from the lowest bits on. */
 export interface BitField {
-  /** Where the field begins in the bytes of a row. */
+  /** Offset of the field in the bytes of a row. */
   readonly firstByte: number;
   readonly bits: 2 | 4 | 8;
   /** The first column of a byte is in its highest bits. */
@@ -53,7 +53,7 @@ export interface PackedCodes {
   readonly scales: readonly PackedScale[];
 }
 
-/** Where the signs of codes that are stored transformed are; codes and scales have the padded sizes. */
+/** Place of the signs of codes that are stored transformed; codes and scales have the padded sizes. */
 export interface SourceTransform {
   /** Padded sizes, powers of 2. */
   readonly rows: number;
@@ -62,7 +62,7 @@ export interface SourceTransform {
   readonly signCol: FilePlace;
 }
 
-/** Where the values of a matrix come from, and how its bytes become f32 values in original space. */
+/** Source of the values of a matrix, and how its bytes become f32 values in original space. */
 export interface MatrixSource {
   readonly name: string;
   readonly file: number;
@@ -78,11 +78,11 @@ export interface MatrixSource {
   readonly packed?: PackedCodes;
   /** The codes are those of the transformed weight; all of it is decoded for every rectangle. */
   readonly transform?: SourceTransform;
-  /** What every column is multiplied by, after all else, f32 `[cols]`; SmoothQuant. */
+  /** Factor of every column, after all else, f32 `[cols]`; SmoothQuant. */
   readonly columnFactors?: Float32Array;
-  /** What every row is multiplied by, f32 `[rows]`. */
+  /** Factor of every row, f32 `[rows]`. */
   readonly rowFactors?: Float32Array;
-  /** Where the factors are that stored columns were multiplied by: they are divided out again. */
+  /** Place of the factors that stored columns were multiplied by: they are divided out again. */
   readonly smoothFactors?: FilePlace;
   /** LoRAs that are added to the decoded values, in order; every rectangle then has whole rows. */
   readonly deltas?: readonly LoraDelta[];
@@ -112,7 +112,7 @@ export function runsInInt8({ dtype, scale, packed }: MatrixSource): boolean {
     (packed?.scales.some(({ rounds }) => rounds === true) ?? false);
 }
 
-/** Returns `matrix` with all its files counted from `offset` on: where its model is one of several of a run. */
+/** Returns `matrix` with all its files counted from `offset` on: if its model is one of several of a run. */
 export function withFileOffset(matrix: MatrixSource, offset: number): MatrixSource {
   if (offset === 0) return matrix;
   const { scale, packed, transform, smoothFactors } = matrix;

@@ -60,7 +60,7 @@ function decode(_: LayerTensors, found: Recognised): MatrixSource | Refusal {
   });
 }
 
-/** What does not fit together; null: nothing. */
+/** The mismatch; null: nothing. */
 function faultOf({ codes, scale }: Recognised): Refusal | null {
   const cols = codes.shape[codes.shape.length - 1] ?? 0, rank = codes.shape.length;
   if (codes.dtype !== "F8_E4M3" || (rank !== 2 && rank !== 3)) {

@@ -108,7 +108,7 @@ export function nvfp4Matrix(
   });
 }
 
-/** What does not fit together, and the rule it breaks; null: nothing. */
+/** The mismatch, and the rule it breaks; null: nothing. */
 function faultOf(
   { parts }: LayerTensors,
   { codes, scale }: Recognised,

@@ -1,18 +1,18 @@
-/** What a verification reports. */
+/** A problem that a verification reports. */
 
 /** One rule that a file breaks. */
 export interface Problem {
-  /** Name of the layer or tensor; empty where the file as a whole is concerned. */
+  /** Name of the layer or tensor; empty if the file as a whole is concerned. */
   readonly layer: string;
   /** Stable id of the rule, in kebab case. */
   readonly rule: string;
-  /** What stock ComfyUI does. */
+  /** Reaction of stock ComfyUI. */
   readonly effect: string;
   /** `error`: it does not load, fails in use, or computes something else. `warning`: it works. */
   readonly severity: "error" | "warning";
-  /** What is there and what should be, as a sentence without its period. */
+  /** The finding and the expectation, as a sentence without its period. */
   readonly detail: string;
-  /** What to do, or what reads it. */
+  /** Advice, or a program that reads it. */
   readonly hint?: string;
 }
 

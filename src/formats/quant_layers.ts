@@ -1,5 +1,5 @@
 /**
- * What is already quantized in a model, and how. Every layer whose tensors or markers say that it is
+ * The quantized layers of a model. Every layer whose tensors or markers say that it is
  * quantized is put before all formats of the registry, and exactly one must claim it: what none claims, and
  * what two claim, is a layer with a problem, never a plain weight.
  */
@@ -43,15 +43,15 @@ export interface QuantizedLayer {
   readonly scaleShape: readonly number[] | null;
   /** Size of the Hadamard groups; null: the codes are not rotated. */
   readonly convrotGroupSize: number | null;
-  /** Where the marker is; `unmarked`: its tensors alone show that it is quantized. */
+  /** Place of the marker; `unmarked`: its tensors alone show that it is quantized. */
   readonly origin: "comfy_quant" | "metadata" | "unmarked";
-  /** What is wrong with marker or layer, as a sentence; null: nothing. */
+  /** Fault of marker or layer, as a sentence; null: nothing. */
   readonly problem: string | null;
   /** Id of the rule behind the problem, as `verify` names it. */
   readonly rule: string | null;
   /** The format that claims it; null: none does, or more than one. */
   readonly kind: Format | null;
-  /** What that format recognised. */
+  /** Parts that that format recognised. */
   readonly found: Recognised | null;
   readonly tensors: LayerTensors;
   /** Names of the tensors that mean nothing without the codes: marker, scales and the like. */
@@ -68,7 +68,7 @@ export interface QuantizedModel {
   readonly notes: readonly string[];
 }
 
-/** What layers are held against. */
+/** Facts that layers are checked against. */
 export interface ReadOptions {
   /** All ways to store a weight. */
   readonly formats?: readonly Format[];
@@ -274,7 +274,7 @@ function halfFault({ layer, parts }: LayerTensors): { problem: string; rule: str
   return { problem: `${JSON.stringify(layer)} has ${beside} and no weight`, rule: "half-layer" };
 }
 
-/** What is wrong with the layer, apart from the values that its format decodes. */
+/** Fault of the layer, apart from the values that its format decodes. */
 function faultOf(
   fields: MarkerFields,
   { claims, tensors, codes, isMarked }: {

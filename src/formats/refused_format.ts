@@ -5,7 +5,7 @@ import { START_FROM_ORIGINAL } from "./advice.ts";
 import { type Format, type LayerTensors, unreadable } from "./format.ts";
 import { reportForeignLayout } from "./problem.ts";
 
-/** What of a layer shows that it is stored so: the tensor with the codes. */
+/** The tensor of a layer that shows that it is stored so: the tensor with the codes. */
 export type CodesIn = (layer: LayerTensors) => SourceTensor | null | undefined;
 
 /** Returns a format that is recognised and never decoded. */
@@ -14,7 +14,7 @@ export function refusedFormat(
     id: string;
     title: string;
     codesIn: CodesIn;
-    /** What to do instead. */
+    /** Advice. */
     advice?: string;
   },
 ): Format {

@@ -8,7 +8,7 @@ export interface ScaleGroup {
   readonly groupCols: number;
 }
 
-/** What the shape of scales is matched with. */
+/** Facts that the shape of scales is matched with. */
 export interface ScaledWeight extends MatrixSize {
   /** The weight's shape without its last size. */
   readonly leading: readonly number[];

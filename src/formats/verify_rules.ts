@@ -14,7 +14,7 @@ import { decodeLayer } from "./stored_matrix.ts";
 
 export type { Problem };
 
-/** What the rules look at beside the layer itself. */
+/** Facts that the rules use beside the layer itself. */
 export interface RuleContext {
   readonly byName: ReadonlyMap<string, SourceTensor>;
   /** Objects of the header's `_quantization_metadata`, by the name that they have there. */

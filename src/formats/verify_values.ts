@@ -18,7 +18,7 @@ import { scaleReader } from "./scale_values.ts";
 import type { QuantizedLayer } from "./quant_layers.ts";
 import { decodeLayer, tensorsByName } from "./stored_matrix.ts";
 
-/** What is odd about the values of one scale tensor. */
+/** Oddity of the values of one scale tensor. */
 interface OddScales {
   notFinite: number;
   negative: number;

@@ -11,19 +11,19 @@ export const RUNTIME_BYTES = 80e6;
 /** Resident memory of a worker without its arena (12 MB measured), in bytes. */
 export const WORKER_BYTES = 14e6;
 
-/** What planning, headers and events take per tensor, in bytes. */
+/** Memory of planning, headers and events per tensor, in bytes. */
 export const TENSOR_BYTES = 4e3;
 
-/** What the arenas of all workers share at most: a WebAssembly memory less the kernels' constants. */
+/** Limit of the arenas of all workers: a WebAssembly memory less the kernels' constants. */
 export const SHARED_MAX_BYTES = 2 ** 32 - 2 ** 17;
 
-/** What a run needs. */
+/** Needs of a run. */
 export interface Needs {
   readonly arenaBytes: number;
-  /** What the workers share in their WebAssembly memory, besides their arenas. */
+  /** Memory that the workers share in their WebAssembly memory, besides their arenas. */
   readonly teamBytes?: number;
   readonly tensorCount: number;
-  /** What all workers share: the LoRAs that are merged. */
+  /** Memory that all workers share: the LoRAs that are merged. */
   readonly sharedBytes?: number;
 }
 
@@ -40,7 +40,7 @@ export function expectedBytes(
  * Returns the number of workers, at most `wanted`, that fit `limitBytes` (null: no limit) and one
  * WebAssembly memory.
  *
- * @throws UnsupportedError where not even one fits, with the number it would need.
+ * @throws UnsupportedError if not even one fits, with the number it would need.
  */
 export function workersWithin(
   needs: Needs,

@@ -3,7 +3,7 @@
  * stored there: `--streaming-mode` with its overrides, `--no-memory-limits` and `--bf16-compute` with its
  * thresholds, turned into decisions. Pure, and plain data that crosses to workers.
  *
- * WebGPU tells the largest buffer of an adapter and how much of one a kernel may see at once, but neither
+ * WebGPU reports the largest buffer of an adapter and how much of one a kernel may see at once, but neither
  * how much memory there is nor how much of it is free. So `auto` goes by these limits alone; a device that
  * has no memory left says so when it is too late, and the CPU then does the work.
  */
@@ -15,7 +15,7 @@ import { type GpuPlacement, placementWithin } from "./gpu_tasks.ts";
 export type StreamingMode = "off" | "minimal" | "balanced" | "aggressive" | "auto";
 
 /**
- * What is placed: Hadamard transforms; second moments of inputs; rounding with compensated errors; random
+ * Operations that are placed: Hadamard transforms; second moments of inputs; rounding with compensated errors; random
  * orthogonal matrices, of which nothing here makes any; round to nearest, which is cut into chunks.
  */
 export const OPERATION_KINDS = Object.freeze(
@@ -27,7 +27,7 @@ export type OperationKind = (typeof OPERATION_KINDS)[number];
 /** Those with a threshold of their own. */
 export type ThresholdKind = "hadamard" | "hessian" | "ldlq" | "ortho";
 
-/** What is asked for. */
+/** The settings of the user. */
 export interface PlacementSettings {
   /** Which thresholds count. */
   readonly mode: StreamingMode;
@@ -80,7 +80,7 @@ const MATRIX_SHARE = 1 / 4;
 /** Operations whose kernels can store intermediates in half width. */
 export const HALF_WIDTH_KINDS: readonly OperationKind[] = Object.freeze(["ldlq"]);
 
-/** What an adapter tells that matters here: part of `AdapterInfo`. */
+/** Facts of an adapter that matter here: part of `AdapterInfo`. */
 export interface AdapterLimits {
   readonly name: string;
   readonly features: readonly string[];
@@ -91,13 +91,13 @@ export interface AdapterLimits {
   };
 }
 
-/** What one kind of operation may be. Infinity: no limit. */
+/** Limits of one kind of operation. Infinity: no limit. */
 export interface KindRule {
   /** The largest that runs on the GPU, in `sizeUnit(kind)`. */
   readonly most: number;
   /** The same for one that is stored in half width. */
   readonly mostHalf: number;
-  /** Where the limit comes from, as the user may have said it. */
+  /** Origin of the limit, in the user's words. */
   readonly origin: string;
   /** How half width is stored. */
   readonly half: Exclude<GpuStorage, "f32">;
@@ -121,7 +121,7 @@ export interface Operation {
   readonly dimension: number;
 }
 
-/** Where it is done. */
+/** Device that does it. */
 export interface Placement {
   readonly device: "gpu" | "cpu";
   /** Of large intermediates; sums are f32 always. */
@@ -176,14 +176,14 @@ function kindRule(
   };
 }
 
-/** What the mode says; round to nearest comes in chunks, which no mode limits. */
+/** Limit by the mode; round to nearest comes in chunks, which no mode limits. */
 function modeThreshold(mode: StreamingMode, kind: OperationKind): number {
   if (mode === "auto" || kind === "quantize") return Infinity;
   const { hadamard, gpuBytes } = MODES[mode];
   return kind === "hadamard" ? hadamard : Math.floor(Math.sqrt(gpuBytes * MATRIX_SHARE / 4));
 }
 
-/** What the buffers of an adapter hold in f32. */
+/** Capacity of the buffers of an adapter in f32. */
 function fittingSize({ limits }: AdapterLimits, kind: OperationKind): number {
   const { maxElements, mostLdlq, mostHessian } = placementWithin(limits);
   const sizes: Record<OperationKind, number> = {
@@ -196,13 +196,13 @@ function fittingSize({ limits }: AdapterLimits, kind: OperationKind): number {
   return sizes[kind];
 }
 
-/** What sizes of a kind are told in. */
+/** Unit of the sizes of a kind. */
 export function sizeUnit(kind: OperationKind): "elements" | "columns" {
   return kind === "hadamard" || kind === "quantize" ? "elements" : "columns";
 }
 
 /**
- * Returns where `operation` is done. In half width where it is asked for (`on`), or where f32 would not fit
+ * Returns if `operation` is done. In half width if it is asked for (`on`), or if f32 would not fit
  * the buffers of the adapter (`auto`, from the documented number of elements on): output errors stay within
  * 2% then, but the codes are no longer those of the CPU.
  */

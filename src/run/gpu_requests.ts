@@ -1,5 +1,5 @@
 /**
- * What a worker asks of the GPU. Workers run synchronously and may not touch the device; one more worker
+ * The requests of a worker to the GPU. Workers run synchronously and may not touch the device; one more worker
  * owns it (`workers/gpu_service.ts`) and does what they ask, straight in the memory that all share. Plain
  * data only.
  */
@@ -10,7 +10,7 @@ import type { LinalgKernels } from "../linalg/linalg_kernels.ts";
 import type { MatrixF32 } from "../linalg/matrix.ts";
 import type { GpuCheck } from "./checks/gpu_check.ts";
 
-/** Where an array lies in the memory of a run, in bytes and elements. */
+/** Place of an array in the memory of a run, in bytes and elements. */
 export interface MemoryPlace {
   readonly offsetBytes: number;
   readonly length: number;
@@ -49,7 +49,7 @@ interface PackedArray<Name extends keyof typeof ARRAYS> extends MemoryPlace {
   readonly array: Name;
 }
 
-/** `T` with its arrays, also those within objects, replaced by where they lie in the memory of the run. */
+/** `T` with its arrays, also those within objects, replaced by if they lie in the memory of the run. */
 export type Packed<T> = T extends Float32Array ? PackedArray<"f32">
   : T extends Float64Array ? PackedArray<"f64">
   : T extends Int8Array ? PackedArray<"i8">
@@ -96,7 +96,7 @@ export type GpuStorage = "f32" | "bf16" | "f16";
 export interface LdlqRequest {
   readonly op: "ldlq";
   readonly name: string;
-  /** f32; becomes what rounding took from it where `errors` is true. */
+  /** f32; becomes what rounding took from it if `errors` is true. */
   readonly weights: MemoryPlace;
   /** i8 */
   readonly codes: MemoryPlace;
@@ -207,17 +207,17 @@ export type GpuRequest =
 export interface GpuAccess {
   /**
    * Has `request` done and waits for it. False: the device failed, results are unspecified, and the work has
-   * to be done here. The reason has been told by then.
+   * to be done here. The reason has been reported by then.
    *
    * @param check looks at the answer. Absent: what comes of this request is checked later.
-   * @throws WrongResultError where the check fails.
+   * @throws WrongResultError if the check fails.
    */
   run(request: GpuRequest, check?: GpuCheck): boolean;
   /** Ends the run as a check that failed does: `what` is wrong. */
   distrust(what: string): never;
 }
 
-/** Where `view` lies in its memory. */
+/** Place of `view` in its memory. */
 export function placeOf(
   view: { readonly byteOffset: number; readonly length: number },
 ): MemoryPlace {

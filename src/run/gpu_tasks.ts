@@ -12,13 +12,13 @@ import {
 } from "./tasks.ts";
 
 /**
- * Elements of a chunk that is rounded on the GPU: 8 MiB of BF16. Waiting for a result takes some 10 ms on
+ * Elements of a chunk that is rounded on the GPU: 8 MiB of BF16. Waiting for a result takes about 10 ms on
  * some drivers, whatever its size; with as many chunks under way as there are workers, this keeps up with
- * any disk, and takes the device some 50 MB a worker.
+ * any disk, and takes the device about 50 MB a worker.
  */
 export const GPU_CHUNK_ELEMENTS = 1 << 22;
 
-/** What decides where operations run. */
+/** Facts that decide on the device of operations. */
 export interface GpuPlacement {
   /** Most elements of a rectangle that may be rounded on the GPU at once. */
   readonly maxElements: number;
@@ -26,7 +26,7 @@ export interface GpuPlacement {
   readonly mostLdlq: number;
   /** Most columns of a layer whose inputs' second moments are summed up there. */
   readonly mostHessian: number;
-  /** Where factors, and errors that are multiplied by them, are stored in half width; null: nowhere. */
+  /** Devices on which factors, and errors that are multiplied by them, are stored in half width; null: nowhere. */
   readonly half: HalfWidth | null;
   readonly linalg: LinalgPlacement;
 }
@@ -53,10 +53,10 @@ export interface LinalgPlacement {
   readonly mostElements: number;
 }
 
-/** A way there and back takes some 10 ms; a core of a CPU does 2^29 multiply-adds in twice that. */
+/** A way there and back takes about 10 ms; a core of a CPU does 2^29 multiply-adds in twice that. */
 const LEAST_PRODUCTS = 2 ** 29;
 
-/** The same for transforms: 2^22 elements of some 12 stages. */
+/** The same for transforms: 2^22 elements of about 12 stages. */
 const LEAST_HADAMARD = 2 ** 22;
 
 /** The placement that the limits of a device ask for: values of a rectangle lie in one buffer, as f32. */
@@ -122,7 +122,7 @@ function isPlaced(task: Task): task is QuantizeTask | MeasureTask {
   return task.kind === "quantize" || task.kind === "measure";
 }
 
-/** What decides which kernels a layer takes and in which shapes, but for its rows. */
+/** Facts that decide on the kernels of a layer and their shapes, but for its rows. */
 function kindOnGpu(task: QuantizeTask | MeasureTask): string {
   if (task.kind === "measure") {
     const { scale, cols, convrotGroupSize } = task.stored;
@@ -187,7 +187,7 @@ function isCompensatedThere(task: QuantizeTask, placement: GpuPlacement): boolea
     rows * cols ** 2 >= placement.linalg.leastProducts;
 }
 
-/** Whether the products of a chunk are worth the way. What changes biases is left to the CPU. */
+/** Whether the products of a chunk are worth the way. Changes of biases are left to the CPU. */
 function isMeasuredThere(task: MeasureTask, { linalg, maxElements }: GpuPlacement): boolean {
   const { inputs, bias, stored } = task, { rowStep, cols } = chunkGrid(task);
   const rows = Math.min(inputs.rows, MEASURED_AT_A_TIME);

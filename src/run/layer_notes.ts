@@ -1,5 +1,5 @@
 /**
- * What became of single layers, summed up: which were rounded to nearest in spite of their data, as a whole
+ * The results of single layers, summed up: those rounded to nearest despite their data, as a whole
  * or in single rows, and which needed more damping than they were given.
  */
 
@@ -43,7 +43,7 @@ export function fallbackNotes(
   return notes;
 }
 
-/** Returns the rows of the layer of `task`; null where no errors were compensated, whatever was asked for. */
+/** Returns the rows of the layer of `task`; null if no errors were compensated, whatever was asked for. */
 export function compensatedRows(
   { compensation, learned, transform, source }: QuantizeTask,
   note: Note | null,
@@ -54,7 +54,7 @@ export function compensatedRows(
   return isCompensated ? { toNearest: rowsToNearest, all: (transform ?? source).rows } : null;
 }
 
-/** Returns what the method did with a layer, with the rows that it was of no use for; null: it did nothing. */
+/** Returns what the method did with a layer, with the rows that it did not help; null: it did nothing. */
 export function describeNote(note: Note | null, rows: CompensatedRows | null): string | null {
   if (note === null) return null;
   const text = wordsOf(note);

@@ -146,11 +146,11 @@ export function* slotsIn(numbers: Float64Array): Generator<TaskNumbers> {
 
 /** How far a stored weight is from its source. All fields survive JSON: no NaN, no infinity. */
 export interface LayerErrors {
-  /** ‖W − Ŵ‖ / ‖W‖; 0 where both are zero, `Number.MAX_VALUE` where it has no bound. */
+  /** ‖W − Ŵ‖ / ‖W‖; 0 if both are zero, `Number.MAX_VALUE` if it has no bound. */
   readonly relativeError: number;
-  /** 10 log10(‖W‖² / ‖W − Ŵ‖²); null where there is no error. */
+  /** 10 log10(‖W‖² / ‖W − Ŵ‖²); null if there is no error. */
   readonly sqnrDb: number | null;
-  /** Of W and Ŵ as vectors; 1 where there is no error. */
+  /** Of W and Ŵ as vectors; 1 if there is no error. */
   readonly cosine: number;
   /** The largest |w − ŵ|. */
   readonly maxAbsError: number;
@@ -158,7 +158,7 @@ export interface LayerErrors {
   readonly mse: number;
 }
 
-/** What measures are made of; a compared layer has no more than the error sums. */
+/** Sums that measures are made of; a compared layer has no more than the error sums. */
 type LayerSums = NumbersOf<"compare"> & Partial<NumbersOf<"quantize">>;
 
 /** Every measure of {@link LayerErrors}, from the numbers of a layer. */
@@ -207,7 +207,7 @@ export function worstLayersFirst<T extends { readonly errors: LayerErrors }>(
   return [...layers].sort((a, b) => b.errors.relativeError - a.errors.relativeError);
 }
 
-/** Stands for a ratio without bound: a NaN or infinite weight, or an error where the source is zero. */
+/** Stands for a ratio without bound: a NaN or infinite weight, or an error if the source is zero. */
 const UNBOUNDED = Number.MAX_VALUE;
 
 /** The SQNR of an unbounded error, in dB. */

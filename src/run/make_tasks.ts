@@ -20,7 +20,7 @@ export interface InlineWrite {
   readonly offsetBytes: number;
 }
 
-/** What is known of the inputs of a layer, or of one expert of a bank. */
+/** Known inputs of a layer, or of one expert of a bank. */
 export type CompensationOf = (source: SourceTensor, expert?: number) => Compensation | null;
 
 /** The work of a plan. */
@@ -170,7 +170,7 @@ function compensationIn(scheme: Scheme, found: Compensation | null): Compensatio
 function compensationFor(scheme: Scheme, found: Compensation | null): Compensation | null {
   if (found === null) return null;
   if (isLearnedOptimizer(scheme.method)) {
-    // By themselves, channels weigh errors; they cannot tell which errors make up for one another.
+    // Channels alone weigh errors; they do not show which errors make up for one another.
     const isDiagonal = found.statistic === "channels" && found.directions === null &&
       scheme.convrotGroupSize === null;
     return isDiagonal ? null : { ...found, segments: null };

@@ -1,8 +1,8 @@
-/** What a worker says of a layer, as data: nobody has to read sentences to learn what became of it. */
+/** Notes of workers on layers, as data: nobody has to read sentences to learn what became of it. */
 
 import type { LearnedReport } from "../quant/learned/report.ts";
 
-/** What the method did with a layer. Crosses threads and journals: plain JSON. */
+/** Work of the method on a layer. Crosses threads and journals: plain JSON. */
 export type Note =
   | CompensatedNote
   | {
@@ -18,11 +18,11 @@ export type Note =
 
 /** Errors were compensated. */
 export interface CompensatedNote {
-  /** Tells it from other notes. */
+  /** Kind of the note. */
   readonly kind: "compensated";
   /** Plain, held to the weight error of rounding to nearest, or stored transformed. */
   readonly manner: "gptq" | "guardedQuip" | "transformedQuip";
-  /** What was known of its inputs. */
+  /** The known inputs. */
   readonly statistic: "activations" | "hessian" | "channels" | "lora";
   /** LoRA directions that steered it; null: none did. */
   readonly directions: number | null;
@@ -30,7 +30,7 @@ export interface CompensatedNote {
   readonly damping: number | null;
   /** Whether it was given less damping, which did not do. */
   readonly dampingRaised: boolean;
-  /** Parts of the columns that were compensated each by itself. */
+  /** Parts of the columns that were compensated separately. */
   readonly segments: number;
   /** Channels that no input ever used. */
   readonly deadChannels: number;

@@ -11,7 +11,7 @@ import {
 } from "./chunk_grid.ts";
 import { isTeamTask, type QuantizeTask } from "./tasks.ts";
 
-/** Rows of a compensated layer that are rounded in one go: whole scale groups, some 4 MiB as f32. */
+/** Rows of a compensated layer that are rounded in one go: whole scale groups, about 4 MiB as f32. */
 const BAND_ROWS = 256, BAND_ELEMENTS = 1 << 22;
 
 /** The same on a GPU, which a few hundred rows do not fill. */
@@ -20,7 +20,7 @@ const GPU_BAND_ROWS = 1024;
 function teamGrid(task: QuantizeTask): ChunkGrid {
   const { rows, cols } = task.source;
   const unit = task.groupRows === rows ? 1 : task.groupRows;
-  // Every band of learned codes is searched by itself: other bands, other codes.
+  // Every band of learned codes is searched separately: other bands, other codes.
   const isLarge = task.onGpu !== undefined && task.learned === undefined;
   const most = isLarge ? GPU_BAND_ROWS : BAND_ROWS;
   const bands = Math.floor(Math.min(most, BAND_ELEMENTS / Math.max(1, cols)) / unit);

@@ -16,7 +16,7 @@ export class Stages<Name extends string> {
     this.#report = report;
   }
 
-  /** Returns what the run of a stage reports its own progress to; undefined where nobody listens. */
+  /** Returns what the run of a stage reports its own progress to; undefined if nobody listens. */
   of(name: Name): ((progress: Progress) => void) | undefined {
     const report = this.#report;
     if (report === undefined) return undefined;

@@ -1,4 +1,4 @@
-/** What there is to know of one kind of task: its module says all of it, and `task_kinds.ts` lists the modules. */
+/** Everything about one kind of task: its module says all of it, and `task_kinds.ts` lists the modules. */
 
 import type { CountedMemory } from "../core/counted_memory.ts";
 import type { FileRange } from "../remote/channel.ts";
@@ -14,7 +14,7 @@ export interface Chunk {
   readonly grid: ChunkGrid;
 }
 
-/** A kind of task. What changes bytes of the output is in the tasks, which fingerprints take whole. */
+/** A kind of task. Facts that change bytes of the output are in the tasks, which fingerprints take whole. */
 export interface TaskKind<T extends Task> {
   /** The matrices whose values it reads. */
   matrices(task: T): readonly MatrixSource[];
@@ -36,7 +36,7 @@ export interface TaskKind<T extends Task> {
   runTogether?(team: TeamContext, task: T): void;
 }
 
-/** What a task is going to take. */
+/** Needs of a task. */
 export interface PlannedMemory {
   /** Of every worker's own. */
   readonly own: CountedMemory;

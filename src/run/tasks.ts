@@ -54,9 +54,9 @@ export interface QuantizeTask {
   readonly levels?: TaskLevels;
   /** Codes are those of the transformed weight. */
   readonly transform?: Transform;
-  /** Codes are learned: for the outputs where there is `compensation`, else by singular directions. */
+  /** Codes are learned: for the outputs if there is `compensation`, else by singular directions. */
   readonly learned?: Learned;
-  /** What of it goes to the GPU, where the run has one. */
+  /** Its part for the GPU, if the run has one. */
   readonly onGpu?: OnGpu;
   readonly codesOffsetBytes: number;
   readonly scalesOffsetBytes: number;
@@ -119,7 +119,7 @@ export interface CompareTask {
   readonly stored: MatrixSource;
 }
 
-/** Inputs in memory at a time where outputs are measured. */
+/** Inputs in memory at a time if outputs are measured. */
 export const MEASURED_AT_A_TIME = 128;
 
 /** Errors of a layer's outputs: of what is stored against its source, for given inputs. */
@@ -128,10 +128,10 @@ export interface MeasureTask {
   readonly name: string;
   readonly reference: MatrixSource;
   readonly stored: MatrixSource;
-  /** Biases of the layer, where they differ; null: they do not. */
+  /** Biases of the layer, if they differ; null: they do not. */
   readonly bias: { readonly reference: MatrixSource; readonly stored: MatrixSource } | null;
   readonly inputs: LayerInputs;
-  /** Products are made on the GPU, where the run has one. */
+  /** Products are made on the GPU, if the run has one. */
   readonly onGpu?: Pick<OnGpu, "chunkElements" | "isFirst">;
 }
 

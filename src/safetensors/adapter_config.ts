@@ -17,7 +17,7 @@ const MOST_BYTES = 1 << 20;
  * configurations in the header itself come first.
  *
  * @param path the adapter's file.
- * @throws FormatError where the configuration is too large to be one; Error where it cannot be read.
+ * @throws FormatError if the configuration is too large to be one; Error if it cannot be read.
  */
 export function withAdapterConfig(
   path: InputPath,

@@ -26,7 +26,7 @@ const FILE = v.objectWithRest({
 /** The statistics of one layer, as written. */
 export type CalibrationEntry = v.InferOutput<typeof ENTRY>;
 
-/** What a file says. */
+/** Content of a file. */
 export interface CalibrationJson {
   readonly metadata: Readonly<Record<string, string>>;
   /** By layer name. */
@@ -36,7 +36,7 @@ export interface CalibrationJson {
 /**
  * Returns what a calibration file says.
  *
- * @throws FormatError naming the place where it is not of the documented form; Error where it cannot be
+ * @throws FormatError naming the place if it is not of the documented form; Error if it cannot be
  * read.
  */
 export function readCalibrationJson(path: string): CalibrationJson {

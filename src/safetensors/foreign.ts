@@ -1,6 +1,6 @@
 /** Names files that are not safetensors by how they begin, so that an error can say what to do. */
 
-/** What a file is instead of safetensors. */
+/** Kind of a file that is not safetensors. */
 export interface ForeignFormat {
   /** With its article: `a GGUF file`. */
   readonly what: string;
@@ -49,7 +49,7 @@ const MAGICS: readonly { readonly magic: string; readonly format: ForeignFormat 
 const QUOTED_BYTES = 40;
 
 /**
- * Returns what a file is that begins with `start`, or null where nothing is recognised. Only for files
+ * Returns what a file is that begins with `start`, or null if nothing is recognised. Only for files
  * that are not safetensors: a header length can happen to spell a magic.
  *
  * @param start the first bytes of the file; 64 are enough.

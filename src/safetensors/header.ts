@@ -20,11 +20,11 @@ export { type HeaderPlace, LENGTH_BYTES, METADATA_KEY } from "./header_checker.t
 /** The longest JSON that readers accept, in bytes. */
 export const MAX_HEADER_BYTES = 100_000_000;
 
-/** What a file says of itself. */
+/** Header of a file. */
 export interface Header {
   /** In offset order. */
   readonly tensors: readonly SourceTensor[];
-  /** The `__metadata__` map; null where there is none. */
+  /** The `__metadata__` map; null if there is none. */
   readonly metadata: Readonly<Record<string, string>> | null;
   /** Absolute offset of the data: length bytes and JSON, padding included. */
   readonly dataOffsetBytes: number;
@@ -46,7 +46,7 @@ const SEARCH_BYTES = 65_536;
  * Returns the absolute offset of the data: how many bytes {@link parseHeader} needs.
  *
  * @param start the first bytes of the file, at least 64 or all of it.
- * @throws FormatError where the file cannot be safetensors: too short, another format, a length of 0,
+ * @throws FormatError if the file cannot be safetensors: too short, another format, a length of 0,
  *   above {@link MAX_HEADER_BYTES} or beyond the end of the file, or no `{` after it.
  */
 export function headerEnd(start: Uint8Array, { path, fileBytes }: HeaderPlace): number {
@@ -102,7 +102,7 @@ export function headerEnd(start: Uint8Array, { path, fileBytes }: HeaderPlace): 
  * Returns what the header of a file says, every rule checked against the size of the file.
  *
  * @param bytes the file from its first byte, at least up to {@link headerEnd}.
- * @throws FormatError naming the rule that is broken; RangeError where `bytes` is too short.
+ * @throws FormatError naming the rule that is broken; RangeError if `bytes` is too short.
  */
 export function parseHeader(bytes: Uint8Array, place: HeaderPlace): Header {
   const dataOffsetBytes = headerEnd(bytes, place);
@@ -129,8 +129,8 @@ export function parseHeader(bytes: Uint8Array, place: HeaderPlace): Header {
  * the entries as given), padded with spaces so that the data starts 8-byte aligned.
  *
  * @param entries checked for nothing but their names: `layoutTensors` makes them fit.
- * @throws RangeError where a name occurs twice, is `__metadata__` or is not well-formed Unicode, or
- *   where the JSON exceeds {@link MAX_HEADER_BYTES}.
+ * @throws RangeError if a name occurs twice, is `__metadata__` or is not well-formed Unicode, or
+ *   if the JSON exceeds {@link MAX_HEADER_BYTES}.
  */
 export function encodeHeader(
   entries: readonly HeaderEntry[],

@@ -12,10 +12,10 @@ export const LENGTH_BYTES = 8;
 /** The key that is not a tensor. */
 export const METADATA_KEY = "__metadata__";
 
-/** What to do about a file that ends too early. */
+/** Advice about a file that ends too early. */
 export const DOWNLOAD_AGAIN = "the file is not complete: download or copy it again";
 
-/** What to do about a file that contradicts itself. */
+/** Advice about a file that contradicts itself. */
 export const DAMAGED =
   "the file is damaged or its writer is faulty: download it again or save it anew";
 
@@ -28,7 +28,7 @@ export interface HeaderPlace {
   readonly path: string;
   /** Size of the whole file. */
   readonly fileBytes: number;
-  /** Becomes `SourceTensor.file`; 0 where omitted. */
+  /** Becomes `SourceTensor.file`; 0 if omitted. */
   readonly file?: number;
 }
 
@@ -221,7 +221,7 @@ function isNaturals(value: unknown): value is number[] {
     value.every((item) => Number.isSafeInteger(item) && item >= 0 && !Object.is(item, -0));
 }
 
-/** Returns a file's own text for a message: escaped, and cut where it would fill the screen. */
+/** Returns a file's own text for a message: escaped, and cut if it would fill the screen. */
 function quoted(value: unknown): string {
   return cut(JSON.stringify(value) ?? "undefined");
 }

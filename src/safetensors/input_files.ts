@@ -13,7 +13,7 @@ export const MAX_IO_BYTES = 2 ** 30;
  *
  * @param fd an open file.
  * @param view any length, 0 included; may lie in shared memory.
- * @throws RangeError where the file ends before; what `node:fs` throws where reading fails.
+ * @throws RangeError if the file ends before; what `node:fs` throws if reading fails.
  */
 export function readExactly(fd: number, view: Uint8Array, positionBytes: number): void {
   let done = 0;

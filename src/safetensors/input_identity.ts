@@ -1,4 +1,4 @@
-/** What tells whether a file is the one that was read before, without reading it again. */
+/** Identity of a file, to find out without reading whether it is the one that was read before. */
 
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
@@ -7,10 +7,10 @@ import { explained } from "./io_error.ts";
 
 /** A file and its state. */
 export interface InputIdentity {
-  /** Where it lies: the whole path, or the address. */
+  /** Its place: the whole path, or the address. */
   readonly place: string;
   readonly bytes: number;
-  /** What changes with its contents: the time of its last change in milliseconds, or what a server says. */
+  /** Mark that changes with its contents: the time of its last change in milliseconds, or what a server says. */
   readonly version: string;
 }
 

@@ -19,7 +19,7 @@ export interface FileStamp {
   readonly changedNs: bigint;
 }
 
-/** An input was changed while it was read: what was made of it is of no use. */
+/** An input was changed while it was read: its output cannot be used. */
 export class ChangedInputError extends Error {
   /** Name of the class. */
   override readonly name = "ChangedInputError";
@@ -56,7 +56,7 @@ export function stampsOf(paths: readonly InputPath[]): FileStamp[] {
 
 /**
  * Returns the stamps of everything that a run reads: those that its model was opened with, and those that
- * the other files have now. Files on servers have none: every answer of a server is checked by itself.
+ * the other files have now. Files on servers have none: every answer of a server is checked.
  */
 export function watchInputs(
   { stamps = [] }: { readonly stamps?: readonly FileStamp[] },

@@ -55,7 +55,7 @@ export function linkInterim(
   }
 }
 
-/** Removes second names, where they are there. */
+/** Removes second names, if they are there. */
 export function removeInterim(paths: readonly string[]): void {
   for (const path of paths) rmSync(interimName(path), { force: true });
 }

@@ -23,7 +23,7 @@ export class FileError extends Error {
   override readonly name = "FileError";
   /** Why, for the end of a message: `no such file or folder`. */
   readonly reason: string;
-  /** What the operating system calls it: `ENOENT`; null: it says nothing. */
+  /** Code of the operating system: `ENOENT`; null: it says nothing. */
   readonly code: string | null;
 
   /**
@@ -40,7 +40,7 @@ export class FileError extends Error {
   }
 }
 
-/** Returns the `code` of an error of `node:fs` (`ENOENT`, ...), or null where it has none. */
+/** Returns the `code` of an error of `node:fs` (`ENOENT`, ...), or null if it has none. */
 export function codeOf(error: unknown): string | null {
   return error instanceof Error && "code" in error && typeof error.code === "string"
     ? error.code

@@ -1,6 +1,6 @@
 /**
  * A file of records that are only ever appended, each with its length and checksum, durable once
- * `append` has returned. What a crash cut off or tore is not read back: records count up to the first
+ * `append` has returned. Records that a crash cut off or tore are not read back: records count up to the first
  * that is not whole.
  */
 
@@ -48,7 +48,7 @@ function checkOf(length: Uint8Array, payload: Uint8Array): Uint8Array {
   return createHash("sha256").update(length).update(payload).digest().subarray(0, CHECK_BYTES);
 }
 
-/** Returns the whole records of a file; null where there is no file. */
+/** Returns the whole records of a file; null if there is no file. */
 export function readJournal(path: string): { payloads: Uint8Array[]; endBytes: number } | null {
   return explained(`Cannot read ${JSON.stringify(path)}`, () => {
     try {
@@ -60,7 +60,7 @@ export function readJournal(path: string): { payloads: Uint8Array[]; endBytes: n
   });
 }
 
-/** Removes a journal, where there is one. */
+/** Removes a journal, if there is one. */
 export function removeJournal(path: string): void {
   explained(`Cannot remove ${JSON.stringify(path)}`, () => rmSync(path, { force: true }));
 }
@@ -86,7 +86,7 @@ export class JournalFile {
     return new JournalFile(path, fd, 0);
   }
 
-  /** Goes on with one behind its whole records, see {@link readJournal}; what comes after them goes. */
+  /** Continues one behind its whole records, see {@link readJournal}; what comes after them goes. */
   static goOn(path: string, endBytes: number): JournalFile {
     const fd = explained(`Cannot write ${JSON.stringify(path)}`, () => {
       const fd = openSync(path, "r+");

@@ -1,4 +1,4 @@
-/** Where the tensors of a new file go: decided from names, dtypes and shapes alone. */
+/** Places of the tensors of a new file: decided from names, dtypes and shapes alone. */
 
 import { alignmentOf } from "../core/dtype.ts";
 import { byteLength } from "../core/shape.ts";
@@ -28,7 +28,7 @@ export interface Layout {
  * so that each lies aligned for its dtype and readers can view it in place.
  *
  * @param metadata the `__metadata__` map; null for none.
- * @throws RangeError where a name is taken twice or reserved, or a size overflows.
+ * @throws RangeError if a name is taken twice or reserved, or a size overflows.
  *
  * @example
  * ```ts

@@ -1,5 +1,5 @@
 /**
- * What lies beside an output while it is written, hidden: partial files, a journal, a lock. All names follow
+ * The hidden files beside an output while it is written: partial files, a journal, a lock. All names follow
  * from that of the output, so that the next run of the same name finds what a killed one left.
  */
 
@@ -15,7 +15,7 @@ import { OutputSet } from "./output_set.ts";
 import { removeReplaced } from "./replaced_shards.ts";
 import { type OutputNames, outputNames } from "./shard_layout.ts";
 
-/** Where everything is that belongs to an output. */
+/** Paths of everything that belongs to an output. */
 export interface WorkPaths extends OutputNames {
   readonly partial: (file: string) => string;
   readonly lock: string;

@@ -53,7 +53,7 @@ export class UnifiedSafetensorsLoader implements Disposable {
    * Opens a model.
    *
    * @param path a file, a folder or an index, as for `openModel`.
-   * @throws FormatError where a file breaks a rule of its format; Error where it cannot be read.
+   * @throws FormatError if a file breaks a rule of its format; Error if it cannot be read.
    */
   constructor(path: string, { lowMemory = false }: LoaderOptions = {}) {
     this.#source = openModel(path);
@@ -63,7 +63,7 @@ export class UnifiedSafetensorsLoader implements Disposable {
     try {
       for (const tensor of this.#source.tensors) this.#loaded.set(tensor.name, this.#read(tensor));
     } finally {
-      this.#reader.close(); // it opens again where a tensor is wanted after markProcessed
+      this.#reader.close(); // it opens again if a tensor is wanted after markProcessed
     }
   }
 
@@ -73,7 +73,7 @@ export class UnifiedSafetensorsLoader implements Disposable {
     return [...this.#tensors.keys()];
   }
 
-  /** Returns the `__metadata__` of the model, `{}` where there is none; of shards, all merged. */
+  /** Returns the `__metadata__` of the model, `{}` if there is none; of shards, all merged. */
   metadata(): Readonly<Record<string, string>> {
     this.#checkOpen();
     return this.#source.metadata ?? {};
@@ -97,7 +97,7 @@ export class UnifiedSafetensorsLoader implements Disposable {
   /**
    * Returns a tensor with its bytes, little-endian, row-major.
    *
-   * @throws RangeError for a name that is not in the model, with the nearest one; Error where the file
+   * @throws RangeError for a name that is not in the model, with the nearest one; Error if the file
    *   cannot be read, or after {@link close}.
    */
   getTensor(name: string): Tensor {

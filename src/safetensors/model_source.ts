@@ -9,13 +9,13 @@ import type { FileStamp } from "./input_watch.ts";
 
 /** The headers of a model. */
 export interface ModelSource {
-  /** What the user named: a file, a folder or an index. */
+  /** The path as the user named it: a file, a folder or an index. */
   readonly path: string;
   /** The safetensors files, in the order that `SourceTensor.file` counts. */
   readonly paths: readonly InputPath[];
   /** All tensors, in file order, then in offset order. */
   readonly tensors: readonly SourceTensor[];
-  /** The `__metadata__` map: of the one file, or of all shards merged; null where there is none. */
+  /** The `__metadata__` map: of the one file, or of all shards merged; null if there is none. */
   readonly metadata: Readonly<Record<string, string>> | null;
   /** Size of all files together. */
   readonly inputBytes: number;

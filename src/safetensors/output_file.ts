@@ -28,7 +28,7 @@ import { codeOf, explained, explainedAsync, ioReason } from "./io_error.ts";
 import type { InputPath } from "../remote/input_path.ts";
 import { MAX_IO_BYTES } from "./input_files.ts";
 
-/** What an output is to be. */
+/** Parameters of an output. */
 export interface OutputOptions {
   /** Its first bytes: length and JSON. */
   readonly header: Uint8Array;
@@ -37,7 +37,7 @@ export interface OutputOptions {
   /** Replace an existing file. */
   readonly force: boolean;
   /**
-   * Path of the partial file, where an earlier run may have left one that is gone on with (`reuse`) or
+   * Path of the partial file, if an earlier run may have left one that is continued (`reuse`) or
    * replaced; absent: a name that no other run has.
    */
   readonly partial?: { readonly path: string; readonly reuse: boolean } | undefined;
@@ -53,7 +53,7 @@ const MAX_STEM_BYTES = 200;
  *
  * @param fd a file open for writing.
  * @param view any length, 0 included; may lie in shared memory.
- * @throws what `node:fs` throws where writing fails (`ENOSPC`: the disk is full).
+ * @throws what `node:fs` throws if writing fails (`ENOSPC`: the disk is full).
  */
 export function writeExactly(fd: number, view: Uint8Array, positionBytes: number): void {
   let done = 0;
@@ -67,7 +67,7 @@ export function writeExactly(fd: number, view: Uint8Array, positionBytes: number
  * Refuses an output that cannot become a file: it is a folder, its folder is missing or cannot be
  * written, or it exists and `force` is not set. Touches nothing.
  *
- * @throws UnsupportedError where it exists; Error otherwise.
+ * @throws UnsupportedError if it exists; Error otherwise.
  */
 export function checkOutputPath(path: string, { force }: { force: boolean }): void {
   const what = `Cannot write ${JSON.stringify(path)}`;
@@ -140,7 +140,7 @@ export class OutputFile implements Disposable {
    * wrote.
    *
    * @param path where it will appear.
-   * @throws UnsupportedError where it exists and `force` is not set; Error where the folder cannot take
+   * @throws UnsupportedError if it exists and `force` is not set; Error if the folder cannot take
    *   it: missing, not writable, or too little free space. Nothing is left behind then.
    */
   static create(path: string, options: OutputOptions): OutputFile {
@@ -183,7 +183,7 @@ export class OutputFile implements Disposable {
   /**
    * Writes all of `view` at an absolute offset.
    *
-   * @throws RangeError where it would end after `totalBytes`; Error where writing fails.
+   * @throws RangeError if it would end after `totalBytes`; Error if writing fails.
    */
   write(view: Uint8Array, positionBytes: number): void {
     const end = positionBytes + view.length;
@@ -199,8 +199,8 @@ export class OutputFile implements Disposable {
   /**
    * Makes the file appear under its name, durable: syncs it, renames it, syncs its folder.
    *
-   * @throws UnsupportedError where a file of that name has come up meanwhile and `force` is not set;
-   *   Error where syncing or renaming fails. The output stays a partial one then.
+   * @throws UnsupportedError if a file of that name has come up meanwhile and `force` is not set;
+   *   Error if syncing or renaming fails. The output stays a partial one then.
    */
   commit(): void {
     const fd = this.fd;
@@ -310,7 +310,7 @@ function openNamed(
   return { path, fd: openSync(path, "wx+") };
 }
 
-/** Returns the size of a file; null where there is none. */
+/** Returns the size of a file; null if there is none. */
 export function fileSizeOf(path: string): number | null {
   const stats = lstatSync(path, { throwIfNoEntry: false });
   return stats?.isFile() ? stats.size : null;
@@ -319,14 +319,14 @@ export function fileSizeOf(path: string): number | null {
 /** Bytes of the disk that files have already: one that was made larger than what was written has fewer. */
 function allocatedBytes(path: string): number {
   const stats = statSync(path, { throwIfNoEntry: false });
-  // Windows does not tell; there a file that was made larger takes its size.
+  // Windows does not report it; there a file that was made larger takes its size.
   return stats === undefined ? 0 : stats.blocks === undefined ? stats.size : 512 * stats.blocks;
 }
 
 /**
  * Refuses an output for which the disk lacks the space.
  *
- * @param partials what is gone on with, or goes before anything is written: their space counts as free.
+ * @param partials files that are continued, or removed before anything is written: their space counts as free.
  */
 export function checkFreeSpace(
   path: string,
@@ -363,7 +363,7 @@ function syncFolder(folder: string, what: string): void {
   }
 }
 
-/** Returns what stands where the output is to be; null where there is nothing. */
+/** Returns what stands where the output is to be; null if there is nothing. */
 function existingAt(path: string): "file" | "folder" | "special" | null {
   return explained(`Cannot write ${JSON.stringify(path)}`, () => {
     const entry = lstatSync(path, { throwIfNoEntry: false });
@@ -375,7 +375,7 @@ function existingAt(path: string): "file" | "folder" | "special" | null {
   });
 }
 
-/** Returns device and number of a file, links followed; null where there is none. */
+/** Returns device and number of a file, links followed; null if there is none. */
 function fileId(path: string): string | null {
   const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
   return stats === undefined || stats.ino === 0n ? null : `${stats.dev}:${stats.ino}`;

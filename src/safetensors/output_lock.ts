@@ -41,10 +41,10 @@ export class OutputLock {
   }
 
   /**
-   * Takes the lock `path` for writing `output`; waits a few seconds where there is one, to see whether its
+   * Takes the lock `path` for writing `output`; waits a few seconds if there is one, to see whether its
    * owner lives.
    *
-   * @throws UnsupportedError where it does.
+   * @throws UnsupportedError if it does.
    */
   static async take(path: string, output: string, times: LockTimes = {}): Promise<OutputLock> {
     const { touchMs = TOUCH_MS, watchMs = WATCH_MS } = times;
@@ -53,7 +53,7 @@ export class OutputLock {
     for (;;) {
       if (explained(what, () => created(path, owner))) break;
       if (await isTouched(path, watchMs)) throw taken(path, output);
-      // Who is last among several that wait here has it. Nothing is written beside it, which a kill would leave.
+      // The last of several processes that wait here has it. Nothing is written beside it, which a kill would leave.
       explained(what, () => {
         // Never through a link: what it points to is not ours.
         if (lstatSync(path, { throwIfNoEntry: false })?.isFile()) writeFileSync(path, owner);
@@ -65,7 +65,7 @@ export class OutputLock {
     return new OutputLock(path, owner, touchMs);
   }
 
-  /** Whether it is held still. What belongs to the output is only ours to remove as long as it is. */
+  /** Whether it is held still. Files of the output are only ours to remove as long as it is. */
   get isHeld(): boolean {
     return ownerOf(this.#path) === this.#owner;
   }
@@ -73,7 +73,7 @@ export class OutputLock {
   /**
    * Makes sure that it is held still.
    *
-   * @throws Error where another process has taken it, because this one stood still for long.
+   * @throws Error if another process has taken it, because this one stood still for long.
    */
   check(): void {
     if (this.isHeld) return;
@@ -97,13 +97,13 @@ export class OutputLock {
       const now = new Date();
       utimesSync(this.#path, now, now);
     } catch (error) {
-      // Somebody removed it; `check` tells before anything gets its name.
+      // Somebody removed it; `check` finds out before anything gets its name.
       if (codeOf(error) === null) throw error;
     }
   }
 }
 
-/** Makes the lock where there is none. */
+/** Makes the lock if there is none. */
 function created(path: string, owner: string): boolean {
   try {
     writeFileSync(path, owner, { flag: "wx" });

@@ -39,7 +39,7 @@ export interface OutputSetOptions {
   /** Replace existing files. */
   readonly force: boolean;
   /**
-   * Where the partial file of each output path is, and whether an earlier run's is gone on with; absent:
+   * Where the partial file of each output path is, and whether an earlier run's is continued; absent:
    * under names that no other run has.
    */
   readonly partial?: { readonly pathOf: (path: string) => string; readonly reuse: boolean };
@@ -49,7 +49,7 @@ export interface OutputSetOptions {
  * Refuses an output of which any file cannot be written. Touches nothing.
  *
  * @param count number of its files.
- * @throws UnsupportedError where one exists and `force` is not set; Error otherwise.
+ * @throws UnsupportedError if one exists and `force` is not set; Error otherwise.
  */
 export function checkOutputNames(
   path: string,
@@ -62,7 +62,7 @@ export function checkOutputNames(
 
 /** An output while it is written. Dispose it (`using`): what is neither committed nor kept is removed. */
 export class OutputSet implements Disposable {
-  /** What is opened to read the output: its only file, or the index. */
+  /** File to open to read the output: its only file, or the index. */
   readonly path: string;
   /** The partial files, by address. */
   readonly places: readonly OutputPlace[];
@@ -102,7 +102,7 @@ export class OutputSet implements Disposable {
    * run wrote.
    *
    * @param path where it will appear: a file, from which the names of shards are made.
-   * @throws UnsupportedError where it exists and `force` is not set; Error where the folder cannot take it.
+   * @throws UnsupportedError if it exists and `force` is not set; Error if the folder cannot take it.
    *   Nothing is left behind then.
    */
   static create(path: string, layout: OutputLayout, options: OutputSetOptions): OutputSet {
@@ -137,7 +137,7 @@ export class OutputSet implements Disposable {
 
   /**
    * Makes partial files again of those that a killed process had given their names already, when it was
-   * killed before the last one had its. Its index tells: it is written before the first name is given.
+   * killed before the last one had its. Its index shows it: it is written before the first name is given.
    */
   static undoHalfCommit(indexPath: string): void {
     const partialOf = (path: string) => hiddenName(path, ".partial");
@@ -158,7 +158,7 @@ export class OutputSet implements Disposable {
   /**
    * Writes all of `view`, which lies in one file, at an address.
    *
-   * @throws RangeError where no file has these addresses; Error where writing fails.
+   * @throws RangeError if no file has these addresses; Error if writing fails.
    */
   write(view: Uint8Array, address: number): void {
     const part = placeOf(this.places, address);
@@ -174,8 +174,8 @@ export class OutputSet implements Disposable {
    * Makes the output appear under its names, durable, the index last; then removes the shards that only a
    * replaced index names.
    *
-   * @throws UnsupportedError where a file of such a name has come up meanwhile and `force` is not set;
-   *   Error where syncing or renaming fails. All files are partial ones again then.
+   * @throws UnsupportedError if a file of such a name has come up meanwhile and `force` is not set;
+   *   Error if syncing or renaming fails. All files are partial ones again then.
    */
   commit(): ReplacedShards {
     if (this.#index === null) {
@@ -218,7 +218,7 @@ export class OutputSet implements Disposable {
     removeInterim(this.#files.map((file) => file.path));
   }
 
-  /** Gives names that no index in place has; or, where there are no links, takes that index away before. */
+  /** Gives names that no index in place has; or, if there are no links, takes that index away before. */
   #commitApart(
     path: string,
     options: OutputOptions,
@@ -245,7 +245,7 @@ export class OutputSet implements Disposable {
     }
   }
 
-  /** Leaves the partial files where they are, for a run that goes on with them. */
+  /** Leaves the partial files where they are, for a run that continues them. */
   keep(): void {
     for (const file of this.#files) file.keep();
   }

@@ -30,7 +30,7 @@ const LISTED_NAMES = 8;
  *
  * @param path a safetensors file; a folder that holds one, or shards and their index; or an index
  *   (`*.safetensors.index.json`, also of a variant). A model that is open already is returned as it is.
- * @throws FormatError where a header or the index breaks a rule of its format; Error where the path is
+ * @throws FormatError if a header or the index breaks a rule of its format; Error if the path is
  *   missing, unreadable or ambiguous; UsageError for a file on a server, which is not opened so.
  */
 export function openModel(path: string | ModelSource): ModelSource {
@@ -58,7 +58,7 @@ export class TensorReader implements Disposable {
   /**
    * Returns the bytes of one tensor of the model, newly allocated.
    *
-   * @throws Error naming file and tensor where they cannot be read.
+   * @throws Error naming file and tensor if they cannot be read.
    */
   read(tensor: SourceTensor): Uint8Array<ArrayBuffer> {
     const path = this.#source.paths[tensor.file];
@@ -159,7 +159,7 @@ function isModelName(name: string): boolean {
   return isIndexName(name) || name.endsWith(MODEL_ENDING);
 }
 
-/** Where a pipeline of diffusers has the model that most people want to convert. */
+/** Folders of a diffusers pipeline with the model that most people want to convert. */
 const MAIN_PARTS = ["transformer", "unet"];
 
 /**
@@ -182,7 +182,7 @@ function modelsInParts(folder: string, names: readonly string[]): string[] {
  * Returns the one name that stands for the model of a folder: an index, or the only safetensors file.
  *
  * @param names of the files in it, sorted.
- * @param what the first half of the message where there is none, or more than one.
+ * @param what the first half of the message if there is none, or more than one.
  */
 export function modelAmong(names: readonly string[], what: string): string {
   const indexes = names.filter(isIndexName);
@@ -197,7 +197,7 @@ export function modelAmong(names: readonly string[], what: string): string {
   throw new Error(`${what}: it has ${found.length} ${kind}; name one: ${listNames(found)}`);
 }
 
-/** What is known of a file once its header was read. */
+/** A file whose header was read. */
 interface OpenedFile {
   readonly header: Header;
   readonly fileBytes: number;
@@ -260,7 +260,7 @@ function listNames(names: readonly string[]): string {
 /**
  * Returns `length` bytes of a file, newly allocated.
  *
- * @throws Error naming the file where they cannot be read.
+ * @throws Error naming the file if they cannot be read.
  */
 export function readRange(
   path: InputPath,

@@ -37,7 +37,7 @@ export interface RemoteModel {
 
 /** How a model is opened. */
 export interface OpenOptions extends PersistOptions {
-  /** What of the environment matters: the token and the address of the Hugging Face Hub. */
+  /** Environment variables that matter: the token and the address of the Hugging Face Hub. */
   readonly env: RemoteEnvironment;
 }
 
@@ -46,8 +46,8 @@ export interface OpenOptions extends PersistOptions {
  *
  * @param word `https://.../model.safetensors`, `https://.../model.safetensors.index.json`,
  *   `hf://owner/repo[/file or folder][@revision]`, or the address of such a page of the Hub.
- * @throws UsageError for a word of another form; FormatError where a header or the index breaks a rule of
- *   its format; RemoteError where a file cannot be fetched; the reason of `given.signal`.
+ * @throws UsageError for a word of another form; FormatError if a header or the index breaks a rule of
+ *   its format; RemoteError if a file cannot be fetched; the reason of `given.signal`.
  */
 export async function openRemote(word: string, given: OpenOptions): Promise<RemoteModel> {
   const { patience = DEFAULT_PATIENCE } = given;
@@ -146,7 +146,7 @@ async function fetchIndex(file: RemoteFile, request: Request): Promise<Uint8Arra
   return (await fetchBytes(file, { begin: 0, end: version.bytes }, request, version)).bytes;
 }
 
-/** Returns at most the bytes of a range, fewer where the file ends before. */
+/** Returns at most the bytes of a range, fewer if the file ends before. */
 async function fetchBytes(
   file: RemoteFile,
   range: { begin: number; end: number },

@@ -1,6 +1,6 @@
 /**
- * What an output in shards leaves behind where another one with another number of shards takes its name:
- * files that no index names any more. The old index tells which they are, and nothing else is removed.
+ * The leftovers of an output in shards if another one with another number of shards takes its name:
+ * files that no index names any more. The old index names them, and nothing else is removed.
  *
  * A copy of the old index lies beside it until its shards are gone, so that a run that is killed in between
  * leaves to the next one what it did not come to.
@@ -25,7 +25,7 @@ import { hiddenName, isInput, writeExactly } from "./output_file.ts";
 import { type OutputNames, outputNames } from "./shard_layout.ts";
 import { parseIndex } from "./shards.ts";
 
-/** What became of the shards of a replaced output, by name. */
+/** Shards of a replaced output, by name. */
 export interface ReplacedShards {
   /** Those that only the replaced index named. */
   readonly removed: readonly string[];
@@ -33,7 +33,7 @@ export interface ReplacedShards {
   readonly left: readonly { readonly name: string; readonly why: string }[];
 }
 
-/** Returns the names of the shards of an index, each once; null where there is none that can be read. */
+/** Returns the names of the shards of an index, each once; null if there is none that can be read. */
 export function shardsOf(indexPath: string): readonly string[] | null {
   let bytes: Uint8Array;
   try {
@@ -71,14 +71,14 @@ export function refuseInputShards(indexPath: string, inputs: readonly InputPath[
   }
 }
 
-/** Where the copy of a replaced index is. */
+/** Path of the copy of a replaced index. */
 function copyOf(indexPath: string): string {
   return hiddenName(indexPath, ".replaced");
 }
 
 /**
  * Keeps what the index at `indexPath` says, durable, before it is replaced; what an earlier run kept and did
- * not come to is done with first, and returned. Nothing to do where there is no index.
+ * not come to is done with first, and returned. Nothing to do if there is no index.
  */
 export function keepReplaced(indexPath: string): ReplacedShards {
   const earlier = removeReplaced(indexPath);
@@ -98,9 +98,9 @@ export function keepReplaced(indexPath: string): ReplacedShards {
 }
 
 /**
- * Takes back {@link keepReplaced} where nothing came of the replacement.
+ * Takes back {@link keepReplaced} if nothing came of the replacement.
  *
- * @param isWhole whether all shards of the old index are as they were: it is put back where it is gone.
+ * @param isWhole whether all shards of the old index are as they were: it is put back if it is gone.
  */
 export function restoreReplaced(indexPath: string, { isWhole }: { isWhole: boolean }): void {
   const copy = copyOf(indexPath);
@@ -110,7 +110,7 @@ export function restoreReplaced(indexPath: string, { isWhole }: { isWhole: boole
 
 /**
  * Removes the shards that the kept index names and the one in place does not, if they have the names that
- * this program gives. Does nothing where no index is in place. A shard that cannot be removed is told, not
+ * this program gives. Does nothing if no index is in place. A shard that cannot be removed is reported, not
  * thrown: the output is complete.
  */
 export function removeReplaced(indexPath: string): ReplacedShards {

@@ -35,7 +35,7 @@ export interface ShardOptions {
   readonly shardBytes: number | null;
 }
 
-/** What JSON needs around an entry, with offsets of 16 digits: an upper bound. */
+/** Bytes of JSON around: an upper bound. */
 const ENTRY_BYTES = 2 * 17 + `:{"dtype":"F8_E8M0","shape":[],"data_offsets":[,]},`.length;
 
 /**
@@ -43,7 +43,7 @@ const ENTRY_BYTES = 2 * 17 + `:{"dtype":"F8_E8M0","shape":[],"data_offsets":[,]}
  * into one file; files are filled in the order given.
  *
  * @param metadata the `__metadata__` map, which every file gets; null for none.
- * @throws RangeError where a name is taken twice or reserved, or a size overflows.
+ * @throws RangeError if a name is taken twice or reserved, or a size overflows.
  */
 export function layoutOutput(
   tensors: readonly TensorInfo[],
@@ -104,7 +104,7 @@ function cut(
   return shards.length === 0 ? [[]] : shards;
 }
 
-/** What the tensors of one layer have in common: the name up to the last dot. */
+/** The common beginning of the tensors of one layer: the name up to the last dot. */
 function layerOf(name: string): string {
   const dot = name.lastIndexOf(".");
   // The ends differ: `a` is no part of the layer `a`.
@@ -143,9 +143,9 @@ export function encodeIndex(layout: OutputLayout, fileNames: readonly string[]):
 export interface OutputNames {
   /** One per part. */
   readonly files: readonly string[];
-  /** Path of the index; null where there is one file. */
+  /** Path of the index; null if there is one file. */
   readonly index: string | null;
-  /** What is opened to read the output: the index, or the one file. */
+  /** File to open to read the output: the index, or the one file. */
   readonly main: string;
 }
 

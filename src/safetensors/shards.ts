@@ -10,7 +10,7 @@ import type { SourceTensor } from "../core/tensor.ts";
 import type { Header } from "./header.ts";
 import type { ModelSource } from "./model_source.ts";
 
-/** What an index says, checked. */
+/** Content of an index. */
 export interface ShardIndex {
   /** Tensor name -> name of the file that holds it. */
   readonly weightMap: ReadonlyMap<string, string>;
@@ -18,9 +18,9 @@ export interface ShardIndex {
   readonly files: readonly string[];
 }
 
-/** Where the headers given to {@link mergeShards} are from. */
+/** Origin of the headers given to {@link mergeShards}. */
 export interface ShardPlaces {
-  /** What the user named. */
+  /** The path as the user named it. */
   readonly path: string;
   readonly indexPath: string;
   readonly index: ShardIndex;
@@ -53,7 +53,7 @@ const IndexSchema = v.object({
  *
  * @param bytes the whole file.
  * @param path for error messages.
- * @throws FormatError where it is not strict JSON with a `weight_map` of names to file names.
+ * @throws FormatError if it is not strict JSON with a `weight_map` of names to file names.
  */
 export function parseIndex(bytes: Uint8Array, path: string): ShardIndex {
   const checked = v.safeParse(IndexSchema, parseIndexJson(bytes, path));
@@ -77,7 +77,7 @@ export function parseIndex(bytes: Uint8Array, path: string): ShardIndex {
  * value counts.
  *
  * @param headers of the shards, in the order of `index.files`, with `SourceTensor.file` counting them.
- * @throws FormatError where index and shards disagree on a tensor, or two shards hold the same.
+ * @throws FormatError if index and shards disagree on a tensor, or two shards hold the same.
  */
 export function mergeShards(headers: readonly Header[], places: ShardPlaces): ModelSource {
   const { path, indexPath, index, paths, inputBytes } = places;

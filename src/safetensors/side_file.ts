@@ -10,7 +10,7 @@ import { recoverNames } from "./leftovers.ts";
 import { LockedOutput } from "./locked_output.ts";
 import { checkOutputPath, refuseSameFile } from "./output_file.ts";
 
-/** What a side file must not replace. */
+/** Files that a side file must not replace. */
 export interface SideFileRules {
   /** Replace an existing file. */
   readonly force: boolean;

@@ -1,5 +1,5 @@
 /**
- * Checksums of what was written, to be checked by a run that goes on from it. Writes that follow one another,
+ * Checksums of what was written, to be checked by a run that continues it. Writes that follow one another,
  * or have the same length and equal distances (rows of a matrix), share an entry.
  */
 
@@ -27,11 +27,11 @@ type Open = { -readonly [K in keyof WrittenBytes]: WrittenBytes[K] };
 /** Entries that a write may continue: those of codes and scales that take turns. */
 const CONTINUED = 2;
 
-/** Takes down writes. */
+/** Records writes. */
 export class WriteRecord {
   #entries: Open[] = [];
 
-  /** Takes down that all of `view` was written at `address`. */
+  /** Records that all of `view` was written at `address`. */
   add(view: Uint8Array, address: number): void {
     if (view.length === 0) return;
     for (const entry of this.#entries.slice(-CONTINUED)) {
@@ -49,7 +49,7 @@ export class WriteRecord {
     });
   }
 
-  /** Returns what was taken down since the last call. */
+  /** Returns the records since the last call. */
   take(): WrittenBytes[] {
     const entries = this.#entries;
     this.#entries = [];

@@ -4,7 +4,7 @@ import process from "node:process";
 import { tmpdir } from "node:os";
 import { ownWebGpu, provideWebGpu } from "./provide_webgpu.ts";
 
-/** What is known of an adapter, for people and for choices. */
+/** Facts of an adapter. */
 export interface AdapterInfo {
   /** For example `NVIDIA H200` or `llvmpipe (LLVM 15.0.6, 256 bits)`. */
   readonly name: string;
@@ -29,11 +29,11 @@ export const ADAPTER_LIMITS = Object.freeze(
 
 export type AdapterLimit = (typeof ADAPTER_LIMITS)[number];
 
-/** Names of adapters that run on the CPU, where a driver does not say so itself. */
+/** Names of adapters that run on the CPU, if a driver does not say so itself. */
 const SOFTWARE = /llvmpipe|lavapipe|swiftshader|softpipe|basic render/i;
 
 /**
- * Returns the adapter of this machine, the fastest one where there are several; null where there is none,
+ * Returns the adapter of this machine, the fastest one if there are several; null if there is none,
  * or the runtime has no WebGPU.
  */
 export async function findAdapter(): Promise<GPUAdapter | null> {
@@ -42,7 +42,7 @@ export async function findAdapter(): Promise<GPUAdapter | null> {
 
 /**
  * Returns every adapter that can be asked for, {@link findAdapter}'s first: WebGPU has no list of them, but
- * may give another one for little power, or for software. None where the runtime has no WebGPU.
+ * may give another one for little power, or for software. None if the runtime has no WebGPU.
  */
 export async function findAdapters(): Promise<readonly GPUAdapter[]> {
   const found = new Map<string, GPUAdapter>();
@@ -74,12 +74,12 @@ async function request(wish: GPURequestAdapterOptions): Promise<GPUAdapter | nul
   return await gpu.requestAdapter(wish);
 }
 
-/** Whether WGSL has the optional `feature` here; false too where there is no WebGPU. */
+/** Whether WGSL has the optional `feature` here; false too if there is no WebGPU. */
 export function hasLanguageFeature(feature: string): boolean {
   return ownWebGpu()?.wgslLanguageFeatures.has(feature) ?? false;
 }
 
-/** What `adapter` says of itself. */
+/** Description of `adapter`. */
 export function describeAdapter(adapter: GPUAdapter): AdapterInfo {
   const { info, limits, features } = adapter;
   const name = info.description || info.device || info.architecture || "unnamed adapter";

@@ -1,6 +1,6 @@
 /**
  * Work for a device: inputs, kernels, outputs, recorded first and submitted at once. The wait for results
- * (some 10 ms on some drivers) is paid once per batch, not once per kernel; several batches may be under
+ * (about 10 ms on some drivers) is paid once per batch, not once per kernel; several batches may be under
  * way. Inputs are uploaded straight from the memory they lie in, outputs are copied straight to where they
  * belong.
  */
@@ -40,9 +40,9 @@ const STAGING = 0x01 | 0x08; // MAP_READ | COPY_DST
 /** How long after a failure the loss of a device is known. */
 const LOSS_DELAY_MS = 20;
 
-/** What a batch took. */
+/** Cost of a batch. */
 export interface BatchTimes {
-  /** Milliseconds that the kernels ran; null where the device cannot tell. */
+  /** Milliseconds that the kernels ran; null if the device does not report it. */
   readonly kernelMs: number | null;
 }
 
@@ -111,7 +111,7 @@ export class Batch {
   /**
    * Submits the work and waits for its outputs.
    *
-   * @throws DeviceError where anything fails: a shader does not compile, memory does not suffice, the
+   * @throws DeviceError if anything fails: a shader does not compile, memory does not suffice, the
    * device is lost. Outputs are unspecified then.
    */
   async run(gpu: Gpu): Promise<BatchTimes> {
@@ -148,7 +148,7 @@ export class Batch {
       owned.forEach((buffer) => gpu.buffers.give(buffer));
       return times;
     } catch (error) {
-      // What became of the buffers is not known.
+      // The state of the buffers is not known.
       owned.forEach((buffer) => gpu.buffers.drop(buffer));
       for (const { shader } of this.#steps) gpu.forget(shader);
       // A loss shows first as work that is not valid, and a little later as what it is.

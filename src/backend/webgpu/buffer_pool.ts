@@ -34,9 +34,9 @@ export class BufferPool {
     return this.#bytes;
   }
 
-  /** Returns a buffer of at least `bytes`. Where the device has no room, the error scope around tells. */
+  /** Returns a buffer of at least `bytes`. If the device has no room, the error scope around reports it. */
   take(label: string, bytes: number, usage: GPUBufferUsageFlags): GPUBuffer {
-    // What fits the device must not be rounded up beyond it.
+    // A size that fits the device must.
     const fitting = Math.min(sizeClass(bytes), this.#device.limits.maxBufferSize);
     const size = this.#isExhausted ? 2 ** 50 : Math.max(fitting, 4 * Math.ceil(bytes / 4));
     const key = `${usage}/${size}`;

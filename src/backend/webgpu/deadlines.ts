@@ -24,7 +24,7 @@ export class Deadlines {
   readonly #promise: (ms: number) => void;
   #owedMs = 0;
 
-  /** @param times `promise` is told within how many milliseconds all will be done, whenever that changes. */
+  /** @param times `promise` gets the number of milliseconds in which all will be done, whenever that changes. */
   constructor({ baseMs = BASE_MS, workgroupMs = WORKGROUP_MS, promise = (_: number) => {} } = {}) {
     this.#baseMs = baseMs;
     this.#workgroupMs = workgroupMs;

@@ -8,7 +8,7 @@ import { BufferPool } from "./buffer_pool.ts";
 import { Deadlines } from "./deadlines.ts";
 import type { Shader } from "./shader.ts";
 
-/** Features that are used where the adapter has them. */
+/** Features that are used if the adapter has them. */
 const WANTED_FEATURES: readonly GPUFeatureName[] = ["timestamp-query"];
 
 /** How a device may fail: it is lost, has no memory left, or does not compile a shader. */
@@ -29,9 +29,9 @@ export class Gpu {
   readonly buffers: BufferPool;
   /** How long batches may take. */
   readonly deadlines: Deadlines;
-  /** Who lets batches copy results, if not all may; see `CopyGuard`. */
+  /** Guard that lets batches copy; see `CopyGuard`. */
   copyGuard: CopyGuard | null = null;
-  /** Whether batches tell how long their kernels ran; for measurements. */
+  /** Whether batches report how long their kernels ran; for measurements. */
   isTimed = false;
   readonly #pipelines = new Map<string, GPUComputePipeline>();
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
@@ -53,7 +53,7 @@ export class Gpu {
    * Opens the device of `adapter`, with all features and limits that the kernels can use.
    *
    * @param deadlines how long batches may take; by default generous even for a software driver.
-   * @throws DeviceError where the adapter gives no device.
+   * @throws DeviceError if the adapter gives no device.
    */
   static async open(adapter: GPUAdapter, deadlines = new Deadlines()): Promise<Gpu> {
     const info = describeAdapter(adapter);

@@ -3,7 +3,7 @@
  * (`ldlq_rows.ts`).
  *
  * The factor itself is made on the CPU. H = L·Lᵀ takes f64: calibration data leaves Hessians whose condition
- * is some 10^6 and more, in f32 pivots come out negative or wrong, and WGSL has no f64. What the device gets
+ * is about 10^6 and more, in f32 pivots come out negative or wrong, and WGSL has no f64. The device gets
  * is L̃ = L·diag(L)⁻¹ rounded to f32, the same numbers that rounding on the CPU works with.
  *
  * It lies there as block columns of {@link FACTOR_BLOCK} from their diagonal down, one buffer each: a whole
@@ -72,7 +72,7 @@ export class GpuFactor {
    *
    * @param storage f32, or 2 bytes per number: half the memory on the device and half the reads, and codes
    * that differ here and there. No feature of the device is needed.
-   * @throws RangeError where block sizes do not fit; DeviceError where the device has no room.
+   * @throws RangeError if block sizes do not fit; DeviceError if the device has no room.
    */
   static async upload(
     gpu: Gpu,

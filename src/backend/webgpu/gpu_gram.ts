@@ -3,7 +3,7 @@
  * of calibration that costs most, 2 N K² operations for N inputs of K channels.
  *
  * Sums are f32, and so is what comes down; what is made of it is f64 again, on the CPU. An element is off by
- * some 10⁻⁶ of the energies of its two channels, which is far less than the damping that is added to all of
+ * about 10⁻⁶ of the energies of its two channels, which is far less than the damping that is added to all of
  * them, and than what another sample of inputs would change.
  *
  * Only the lower triangle is made, in bands of {@link BAND_ROWS} rows, one buffer each.
@@ -40,7 +40,7 @@ export class GpuGram {
   /**
    * Makes room for the second moments of `size` channels: 2 K² bytes and a little.
    *
-   * @throws DeviceError where the device has none.
+   * @throws DeviceError if the device has none.
    */
   static async create(gpu: Gpu, size: number): Promise<GpuGram> {
     if (gpu.failure !== null) throw gpu.failure;
@@ -61,7 +61,7 @@ export class GpuGram {
   /**
    * Adds the inputs `x`, f32 `[rows, K]`, one per row; one call after the other.
    *
-   * @throws RangeError where `x` is not of whole rows; DeviceError where the device fails: the sum is lost.
+   * @throws RangeError if `x` is not of whole rows; DeviceError if the device fails: the sum is lost.
    */
   async add(x: Float32Array): Promise<void> {
     const size = this.#size, rows = x.length / size;
@@ -93,7 +93,7 @@ export class GpuGram {
   /**
    * Adds the sum to the lower triangle of `h`, f64 `[K, K]`.
    *
-   * @throws DeviceError where the device fails: `h` may then have part of the sum.
+   * @throws DeviceError if the device fails: `h` may then have part of the sum.
    */
   async addTo(h: MatrixF64): Promise<void> {
     if (this.#isEmpty) return;

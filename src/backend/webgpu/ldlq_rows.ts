@@ -1,16 +1,16 @@
 /**
  * Rounds rows of a layer by LDLQ on the device: the loop of `src/linalg/ldlq.ts`, where its formulas stand,
- * recorded as one batch for all columns. Weights go up, codes (and errors, where wanted) come down; nothing
+ * recorded as one batch for all columns. Weights go up, codes (and errors, if wanted) come down; nothing
  * waits in between.
  *
  * Block columns of FACTOR_BLOCK get what all columns to their right feed back as one product, large enough to
  * fill a GPU; within one, blocks of LDLQ_WIDTH_MAX columns do the same with what is left of it, and
  * `ldlq_block.wgsl` goes column by column. On the CPU there is one level of blocks. Both add up the same
- * terms in f32, in another order, so that a code differs now and then: where a weight lies next to the middle
+ * terms in f32, in another order, so that a code differs now and then: if a weight lies next to the middle
  * between two.
  *
  * Rows go in slices that fit, two of them under way. Memory of a slice on the device, per row of n columns:
- * weights 4 n, codes n, feedback 4 * FACTOR_BLOCK bytes; 5 n more where columns are reordered, 2 n more where
+ * weights 4 n, codes n, feedback 4 * FACTOR_BLOCK bytes; 5 n more if columns are reordered, 2 n more if
  * the factor is stored in 2 bytes; and as much as comes down again for the download.
  */
 
@@ -48,7 +48,7 @@ export interface GpuRows {
   readonly sliceBytes?: number;
 }
 
-/** Bytes of a slice where nothing else is said: some thousand rows. */
+/** Bytes of a slice if nothing else is said: some thousand rows. */
 export const SLICE_BYTES = 128 << 20;
 
 /** Rows of a slice are a multiple of it: the tiles of products are then full. */
@@ -57,8 +57,8 @@ const ROW_UNIT = 64;
 /**
  * Rounds rows with `factor`. The same bits however rows are split over calls.
  *
- * @returns how long the kernels ran, where the device tells.
- * @throws RangeError where sizes do not fit together; DeviceError where the device fails: results are
+ * @returns how long the kernels ran, if the device reports it.
+ * @throws RangeError if sizes do not fit together; DeviceError if the device fails: results are
  * unspecified then, and `weights` what they were, unless they are `errors` too.
  */
 export async function ldlqRows(factor: GpuFactor, rows: GpuRows): Promise<BatchTimes> {
@@ -116,13 +116,13 @@ function sliceRows({ size, order, storage, gpu }: GpuFactor, rows: GpuRows, coun
   return Math.ceil(count / slices / unit) * unit;
 }
 
-/** What the steps of one slice work on. Columns are in the order of the factor. */
+/** Operands of the steps of one slice. Columns are in the order of the factor. */
 interface Slice {
   readonly batch: Batch;
   readonly weights: GpuMatrix;
   /** The errors as products read them: `weights`, or their copy in 2 bytes. */
   readonly errors: GpuMatrix;
-  /** A power of 2 that errors are multiplied by where they are stored in f16, whose range is small. */
+  /** A power of 2 that errors are multiplied by if they are stored in f16, whose range is small. */
   readonly gain: number;
   readonly feedback: GpuMatrix;
   readonly codes: Slot;

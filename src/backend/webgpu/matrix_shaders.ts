@@ -42,7 +42,7 @@ const LDLQ_BLOCK = u32s(
   "zero",
 );
 
-/** Names of variants tell how operands are stored, where not in f32. */
+/** Names of variants show how operands are stored, if not in f32. */
 function named(stem: string, storage: Storage): string {
   return storage === "f32" ? stem : `${stem}_${storage}`;
 }

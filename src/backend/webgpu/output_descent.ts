@@ -40,7 +40,7 @@ export class GpuMoments {
   /**
    * Uploads `values`, f32 `[size, blockSize]`.
    *
-   * @throws RangeError where sizes do not fit; DeviceError where the device has no room.
+   * @throws RangeError if sizes do not fit; DeviceError if the device has no room.
    */
   static async upload(
     gpu: Gpu,
@@ -101,7 +101,7 @@ export interface DescentPanel {
   readonly codes: Int8Array;
   /** In and out: f32 `[rows, cols]`, contiguous: code * scale - weight. */
   readonly errors: Float32Array;
-  /** What the squared error counts beside the loss. */
+  /** Weight of the squared error beside the loss. */
   readonly penalty: number;
   /** In and out, f64 `[3]`: grows by the moves, and by what they change loss and squared error by. */
   readonly totals: Float64Array;
@@ -170,7 +170,7 @@ export class OutputDescent {
     await batch.run(gpu);
   }
 
-  /** Moves codes of a panel to the other side of their weights where loss + penalty * cost falls. */
+  /** Moves codes of a panel to the other side of their weights if loss + penalty * cost falls. */
   async descend({ first, cols, codes, errors, penalty, totals }: DescentPanel): Promise<void> {
     const { gpu, size, blockSize, slot } = this.#moments, { rows } = this.#grid;
     const { groupRows, groupCols } = this.#grid;

@@ -1,5 +1,5 @@
 /**
- * What rounding does to the outputs of some rows of a layer, as `run/chunks/measure_chunk.ts` has it on
+ * The effect of rounding on the outputs of some rows of a layer, as `run/chunks/measure_chunk.ts` has it on
  * the CPU: sums of squares of the outputs, of their errors, and of those that int8 inputs leave. Weights and
  * inputs go up, three numbers per run of outputs come down.
  *
@@ -25,7 +25,7 @@ export interface OutputRows {
   readonly inputs: Float32Array;
   /** Columns, k. */
   readonly cols: number;
-  /** What is stored, where it is int8. */
+  /** The stored weight, if it is int8. */
   readonly stored: {
     /** i8 `[n, k]`. */
     readonly codes: Int8Array;
@@ -42,7 +42,7 @@ export interface OutputRows {
   readonly sums: Float64Array;
 }
 
-/** Fills `sums`. @throws DeviceError where the device fails: `sums` are what they were. */
+/** Fills `sums`. @throws DeviceError if the device fails: `sums` are what they were. */
 export async function outputErrors(gpu: Gpu, rows: OutputRows): Promise<void> {
   const { weights, difference, inputs, cols: k, stored, sums } = rows;
   const n = weights.length / k, m = inputs.length / k;

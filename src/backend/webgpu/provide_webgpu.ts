@@ -1,6 +1,6 @@
 /**
  * WebGPU for Node, which has none of its own: the npm package `webgpu` (Dawn, as in Chrome), if people have
- * installed it. It is no dependency that comes by itself, as it holds the builds for all systems, 130 MB.
+ * installed it. It is not installed as a dependency, as it holds the builds for all systems, 130 MB.
  */
 
 import process from "node:process";
@@ -8,7 +8,7 @@ import process from "node:process";
 /** The package. Not a constant to the eyes of a bundler, which must leave the import as it is. */
 const PACKAGE: string = "webgpu";
 
-/** What the package exports. */
+/** Exports of the package. */
 export interface Dawn {
   create(options: readonly string[]): GPU;
   readonly globals: Readonly<Record<string, unknown>>;
@@ -17,14 +17,14 @@ export interface Dawn {
 /** Whether views of shared memory must be copied first: Deno takes them as they are, Dawn crashes on them. */
 let copiesShared = !("Deno" in globalThis);
 
-/** The runtime's WebGPU; null where it has none. */
+/** The runtime's WebGPU; null if it has none. */
 export function ownWebGpu(): GPU | null {
   return (globalThis.navigator as Navigator | undefined)?.gpu ?? null;
 }
 
 /**
  * Returns the WebGPU of this thread. On Node that is the package's from the first call on, with the globals
- * that belong to it; null where there is neither.
+ * that belong to it; null if there is neither.
  */
 export async function provideWebGpu(): Promise<GPU | null> {
   const own = ownWebGpu();

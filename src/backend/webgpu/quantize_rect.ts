@@ -33,12 +33,12 @@ export interface LowRankChange {
   readonly a: Float32Array;
 }
 
-/** What is rounded, and where results go. Views may lie in shared memory. */
+/** Input and output of rounding. Views may lie in shared memory. */
 export interface QuantizeRect {
   /** The bytes of `grid.rows * grid.cols` elements of `dtype`, row-major. */
   readonly raw: Uint8Array;
   readonly dtype: FloatDType;
-  /** What is added to the values, in order: LoRAs. Absent: nothing. */
+  /** Terms that are added to the values: LoRAs. Absent: nothing. */
   readonly changes?: readonly LowRankChange[];
   readonly grid: Grid;
   /** Group that is rotated before rounding; null: none. */
@@ -56,9 +56,9 @@ export function largestBufferBytes(count: number): number {
 }
 
 /**
- * Carries it out, and returns how long its kernels ran. Where values are NaN or infinite, results mean nothing.
+ * Carries it out, and returns how long its kernels ran. If values are NaN or infinite, results mean nothing.
  *
- * @throws DeviceError where the device cannot.
+ * @throws DeviceError if the device cannot.
  */
 export async function quantizeRect(gpu: Gpu, rect: QuantizeRect): Promise<BatchTimes> {
   const { raw, dtype, grid, convrotGroupSize, codes, scales } = rect;

@@ -1,6 +1,6 @@
 /**
  * The steps of learned rounding on a device (`descendRows`): codes of a tile are moved to the other side of
- * their weights where that lowers a loss. Matrices may lie within larger ones.
+ * their weights if that lowers a loss. Matrices may lie within larger ones.
  */
 
 import type { Batch, Slot } from "./batch.ts";
@@ -16,7 +16,7 @@ export const REPORT_SLOTS = 4;
 /** A row-major matrix on the device; of codes, place and distance are in bytes. */
 export type RowsSlot = Pick<GpuMatrix, "slot" | "start" | "rowStride">;
 
-/** What {@link recordDescendRows} works on: see `DescendRows` of `linalg_kernels.ts`. */
+/** Operands of {@link recordDescendRows}: see `DescendRows` of `linalg_kernels.ts`. */
 export interface DescendSlots {
   readonly rows: number;
   readonly cols: number;
@@ -49,7 +49,7 @@ export interface DescendSlots {
   readonly penalty: number;
 }
 
-/** What moves are added up by. */
+/** Sums of moves. */
 export interface DescendSums {
   readonly rank: number;
   /** f32 `[rows, rank]`. */
@@ -104,7 +104,7 @@ function recordSums(
   batch.dispatch(shaders.descendSums, [into.slot, factors.slot, report], params, workgroups);
 }
 
-/** Adds what the rows of a report tell to `totals`: moves, and what they change the loss and the error by. */
+/** Adds the rows of a report to `totals`: moves, and what they change the loss and the error by. */
 export function addDescentReport(totals: Float64Array, report: Float32Array, rows: number): void {
   for (let at = 0; at < rows * REPORT_SLOTS; at += REPORT_SLOTS) {
     for (let k = 0; k < 3; k++) totals[k] = totals[k]! + report[at + k]!;

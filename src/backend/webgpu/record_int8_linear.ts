@@ -17,7 +17,7 @@ import {
 
 /** A layer in a batch. */
 export interface Int8LinearSlots {
-  /** In: f32 `[m, grid.cols]`; used up where it is rotated. */
+  /** In: f32 `[m, grid.cols]`; used up if it is rotated. */
   readonly x: Slot;
   readonly m: number;
   /** i8 `[grid.rows, grid.cols]`, four in a word. */

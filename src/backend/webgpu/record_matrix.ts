@@ -81,7 +81,7 @@ export function recordGemm(
 export const LDLQ_WIDTH_MAX = 128;
 const LDLQ_ROWS = 16;
 
-/** What `ldlqBlock` works on, on the device. */
+/** Operands of `ldlqBlock`. */
 export interface GpuLdlqBlock extends Pick<LdlqBlock, "scaleCols" | "groupRows" | "firstRow"> {
   /** Four codes in a word: word of the first one, and words from row to row. */
   readonly codes: { readonly slot: Slot; readonly start: number; readonly rowStride: number };
@@ -138,7 +138,7 @@ export function recordNarrow(batch: Batch, out: GpuMatrix, x: GpuMatrix, gain: n
   batch.dispatch(shaders.narrow, [out.slot, x.slot], params, Math.ceil(words / 256));
 }
 
-/** Values that a workgroup of `hadamard.wgsl` takes, and most of them of a line where they lie apart. */
+/** Values that a workgroup of `hadamard.wgsl` takes, and most of them of a line if they lie apart. */
 const HADAMARD_VALUES = 1024;
 const HADAMARD_APART = 64;
 

@@ -21,7 +21,7 @@ export interface CodesSlot {
  *
  * @param out i32 `[m, n]`.
  * @param args `a` m rows and `b` n rows of k codes; `packed`: whether to use `dot4I8Packed`, by default
- * where the language has it.
+ * if the language has it.
  */
 export function recordGemmI8(
   batch: Batch,

@@ -7,7 +7,7 @@ import { uploadable } from "./provide_webgpu.ts";
 import { bufferBytes } from "./shader.ts";
 
 /**
- * Creates a buffer of `bytes`, with the bytes of `view` where one is given: they have been read when this
+ * Creates a buffer of `bytes`, with the bytes of `view` if one is given: they have been read when this
  * returns. The caller destroys `slot.buffer`.
  *
  * @returns the buffer, and what resolves when it is known to exist, or rejects with a DeviceError.

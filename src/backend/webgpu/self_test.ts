@@ -21,7 +21,7 @@ import { WebGpuLinalg } from "./webgpu_linalg.ts";
 
 export type { RightKernels };
 
-/** What came of one kernel. */
+/** Result of one kernel. */
 export interface KernelCheck {
   /** Name of the kernel, as in `Kernels` and `LinalgKernels`; and how operands are stored, if not in f32. */
   readonly kernel: string;

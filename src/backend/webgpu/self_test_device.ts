@@ -30,7 +30,7 @@ import {
   rowScales,
 } from "./self_test_problems.ts";
 
-/** What the device does, and what it should be, for the same random numbers. */
+/** Results of the device, and the right ones, for the same random numbers. */
 export interface DeviceProblem {
   run(gpu: Gpu, random: Random): Promise<readonly Result[]>;
   want(right: RightKernels, random: Random): readonly Result[] | Promise<readonly Result[]>;

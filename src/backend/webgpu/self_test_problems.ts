@@ -1,6 +1,6 @@
 /**
  * A small problem for every kernel that a GPU runs, the same numbers every time: `self_test.ts` gives it to
- * the GPU and to kernels that are known to be right. Sizes are odd where a kernel allows it.
+ * the GPU and to kernels that are known to be right. Sizes are odd if a kernel allows it.
  */
 
 import { DTYPE_BITS, FLOAT_DTYPES } from "../../core/dtype.ts";

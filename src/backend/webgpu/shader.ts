@@ -1,4 +1,4 @@
-/** What a compute shader takes: its source, its buffers and its parameters. Pure; needs no device. */
+/** Parts of a compute shader: its source, its buffers and its parameters. Pure; needs no device. */
 
 /** Types that a parameter may have. All take 4 bytes, so that `struct Params` has no padding. */
 export type ParamType = "u32" | "i32" | "f32";

@@ -10,7 +10,7 @@ export function storageBytes(storage: Storage): number {
   return storage === "f32" ? 4 : 2;
 }
 
-/** The constants that tell a shader how its operands are stored, as text to stand before its own. */
+/** The constants for a shader of how its operands are stored, as text to stand before its own. */
 export function storageConstants(storages: Readonly<Record<string, Storage>>): string {
   return Object.entries(storages)
     .map(([name, storage]) => `const ${name} = ${STORAGES.indexOf(storage)}u;\n`)

@@ -372,7 +372,7 @@ export class WebGpuKernels implements AsyncKernels {
   }
 }
 
-/** What `count_non_finite.wgsl` found. */
+/** Result of `count_non_finite.wgsl`. */
 export function nonFiniteOf([count, first]: Uint32Array): NonFinite {
   return { count: count!, first: count === 0 ? -1 : first! };
 }

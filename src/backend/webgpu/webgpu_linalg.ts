@@ -3,7 +3,7 @@
  * tests and `doctor` compare them with the others; conversions keep matrices on the device between
  * kernels (`ldlq_rows.ts`).
  *
- * What needs f64 stays on the CPU: WGSL has none.
+ * Work that needs f64 stays: WGSL has none.
  */
 
 import {

@@ -1,5 +1,5 @@
 /**
- * Checks of what a GPU computed while a run goes on: some of it is computed again on the CPU and compared. A
+ * Checks of the results of a GPU during a run: some of it is computed again on the CPU and compared. A
  * driver may be right on the small problems of the self-test and wrong on large ones, without any error.
  *
  * The one who asks the GPU makes the check, as it knows what the answer should be; the way to the GPU
@@ -16,7 +16,7 @@ import type { Scratch } from "../scratch.ts";
 export interface CheckKernels {
   readonly kernels: Kernels;
   readonly linalg: LinalgKernels;
-  /** Empty memory of at least `bytes` that the kernels reach. What it gave before may be overwritten. */
+  /** Empty memory of at least `bytes` that the kernels reach. Memory that it gave before may be. */
   memory(bytes: number): Scratch;
 }
 

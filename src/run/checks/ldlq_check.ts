@@ -1,5 +1,5 @@
 /**
- * Checks rows that a GPU rounded with error compensation. Codes of a device differ now and then, where a value
+ * Checks rows that a GPU rounded with error compensation. Codes of a device differ now and then, if a value
  * lies next to the middle between two, and what follows differs then, too. So codes are not compared but
  * held to the rule they obey: every code is the nearest one to its weight and what the errors of the codes
  * after it feed back, up to the rounding of those sums:
@@ -29,7 +29,7 @@ const STORED_ERROR: Readonly<Record<GpuStorage, number>> = Object.freeze({
 /** f16 has no finer step than this near zero. */
 const F16_STEP = 2 ** -24;
 
-/** What is known of a layer whose rows are checked. */
+/** Facts of a layer whose rows are checked. */
 export interface CheckedLayer {
   readonly name: string;
   readonly factor: GptqFactor;
@@ -102,7 +102,7 @@ function checkRow(
       }
       steps[first + k - 1] = magnitude;
     }
-    // What f16 cannot tell from zero: the same for every term that a column gets.
+    // Values that f16 rounds to zero: the same for every term that a column gets.
     for (let j = blockSize - 2; j >= 0; j--) {
       steps[first + j] = steps[first + j]! + steps[first + j + 1]!;
     }

@@ -15,7 +15,7 @@ const REQUESTS_PER_CHECK = 64;
 /** Numbers per run: squares of outputs, of their errors, of those with int8 inputs. */
 export const RUN_SUMS = 3;
 
-/** What was asked, and the answer. */
+/** The request and the answer. */
 export interface MeasuredRows {
   readonly name: string;
   /** f32 `[n, k]`. */
@@ -60,7 +60,7 @@ function checkRun(cpu: CheckKernels, rows: MeasuredRows, run: number): string | 
   const { weights, difference, inputs, cols: k, stored, sums, name } = rows;
   const n = weights.length / k, m = inputs.length / k;
   const start = run * ERROR_RUN_VALUES, end = Math.min(start + ERROR_RUN_VALUES, m * n);
-  // What is wanted, and how far f32 may be off it.
+  // The wanted value, and the error that f32 may have.
   const wants = [0, 0, 0], slack = [0, 0, 0];
   const add = (index: number, value: number, offBy: number) => {
     wants[index]! += value * value;

@@ -32,7 +32,7 @@ export interface AddedPair {
   readonly a: Float32Array;
 }
 
-/** What was asked for, and the answer. */
+/** The request and the answer. */
 export interface RoundedRect {
   /** Says which one it is. */
   readonly name: string;

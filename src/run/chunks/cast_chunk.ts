@@ -26,7 +26,7 @@ export const CAST: TaskKind<CastTask> = {
   runChunk: (context, task, { rect }) => castChunk(context, task, rect),
 };
 
-/** Reads, casts and writes `rect`. Stops, leaving the slot to tell, at a value that F16 cannot hold. */
+/** Reads, casts and writes `rect`. Stops at a value that F16 cannot hold, which the slot then reports. */
 export function castChunk(context: ChunkContext, task: CastTask, rect: Rect): void {
   const { kernels, scratch } = context;
   const count = rect.rows * rect.cols;

@@ -1,4 +1,4 @@
-/** What a chunk has at hand: kernels, memory, files, and a slot for its numbers. */
+/** The tools of a chunk: kernels, memory, files, and a slot for its numbers. */
 
 import type { Kernels } from "../../backend/backend.ts";
 import type { Note } from "../note.ts";
@@ -17,10 +17,10 @@ export function takeNumbers({ scratch }: { readonly scratch: Scratch }): Float64
 /** The surroundings of one chunk. */
 export interface ChunkContext {
   readonly kernels: Kernels;
-  /** Null where no task of the run compensates errors or merges LoRAs. */
+  /** Null if no task of the run compensates errors or merges LoRAs. */
   readonly linalg: LinalgContext | null;
   readonly scratch: Scratch;
-  /** Null where the run has no GPU. */
+  /** Null if the run has no GPU. */
   readonly gpu: GpuAccess | null;
   /** Fills `view` from input file number `file`. */
   read(file: number, view: Uint8Array, positionBytes: number): void;
@@ -32,7 +32,7 @@ export interface ChunkContext {
   readonly slot: Float64Array;
 }
 
-/** What all workers of a run have in hand while they work on one layer together. */
+/** State that all workers share while they work on one layer together. */
 export interface TeamContext extends Omit<ChunkContext, "slot" | "linalg"> {
   /** With the team of all workers; its memory is this worker's own. */
   readonly linalg: LinalgContext;
@@ -42,7 +42,7 @@ export interface TeamContext extends Omit<ChunkContext, "slot" | "linalg"> {
   readonly shared: Scratch;
   /** Takes the next chunk of the layer that nobody has, with a context that has its slot; null: none is left. */
   nextChunk(): { readonly index: number; readonly context: ChunkContext } | null;
-  /** Tells that a chunk is done. */
+  /** Reports that a chunk is done. */
   chunkDone(context: ChunkContext): void;
   /** The numbers of chunk `index`, for what the team finds before chunks are taken. */
   contextOf(index: number): ChunkContext;

@@ -1,6 +1,6 @@
 /**
  * Quantizes a layer with error compensation, by all workers together: the Hessian from the calibration
- * data, rotated where the codes are and factored by the team; then everybody takes bands of rows.
+ * data, rotated if the codes are and factored by the team; then everybody takes bands of rows.
  *
  * Memory. All share the Hessian, 8 K² bytes (8 K g for channel statistics, g the rotation group), which
  * its factor replaces, and ACTIVATION_ROWS rows of calibration inputs; each worker has a band of rows.
@@ -106,7 +106,7 @@ function denseLayer(
   const hessian = rotatedHessian(team, task, compensation);
   if (compensation.pairs !== 1) shrinkPairs(linalg, hessian, compensation.pairs);
   const guard = compensation.guarded ? diagonalOf(hessian) : null;
-  // Where large weights are clipped, their columns should come early; rotation leaves few of them.
+  // If large weights are clipped, their columns should come early; rotation leaves few of them.
   const weighted = weighsScales(task, compensation, hessian.blockSize);
   const importance = weighted && ordersByImportance(task, compensation)
     ? scales.importance(diagonalOf(hessian))
@@ -213,7 +213,7 @@ function nothingToFeedBack(size: number): GptqFactor {
   };
 }
 
-/** Whether errors are fed back in integers: on a GPU, and where it fails on the way, it is in f32. */
+/** Whether errors are fed back in integers: on a GPU, and if it fails on the way, it is in f32. */
 export function feedsIntegers({ compensation, onGpu }: QuantizeTask): boolean {
   return (compensation?.turbo ?? false) && onGpu === undefined;
 }
@@ -225,7 +225,7 @@ function shrinkPairs(linalg: LinalgContext, hessian: Hessian, factor: number): v
   }
 }
 
-/** What everybody knows of a layer before the bands are taken. */
+/** Facts of a layer that all workers share before the bands are taken. */
 interface Layer {
   readonly task: QuantizeTask;
   /** Rounds rows, as `gptqRows` does. `weights` become errors if `errors` is true, else they may. */
@@ -234,7 +234,7 @@ interface Layer {
   measures(context: ChunkContext, linalg: LinalgContext): RowMeasures | null;
   /** Inputs that nothing was fitted to, f32 `[K, inputs]`; null: none, or all rows are rounded to nearest. */
   readonly heldOut: MatrixF32 | null;
-  /** The scale of the whole layer, where there is only one. */
+  /** The scale of the whole layer, if there is only one. */
   readonly oneScale: number | null;
   /** By what scales are those of least error after compensation; null: they are not. */
   readonly weightedBy: GptqFactor | null;
@@ -243,13 +243,13 @@ interface Layer {
   /** See {@link largestShare}. */
   readonly share: number;
   /**
-   * Energies of the input channels, f64 `[K]`, where rows are to lose to plain rounding neither in the
+   * Energies of the input channels, f64 `[K]`, if rows are to lose to plain rounding neither in the
    * weight error nor in that of the outputs; null: they may.
    */
   readonly guard: Float64Array | null;
 }
 
-/** What became of the Hessian. */
+/** Result of the Hessian. */
 export function noteOf(
   manner: CompensatedNote["manner"],
   { statistic, directions }: Compensation,
@@ -363,8 +363,8 @@ function roomForHeld(
 }
 
 /**
- * Gives rows the scale of their largest weight where the one at hand would add to the error of the outputs,
- * as far as channels by themselves tell. Returns the squared weight error that no row may exceed: that of
+ * Gives rows the scale of their largest weight if the one at hand would add to the error of the outputs,
+ * as far as channels alone show. Returns the squared weight error that no row may exceed: that of
  * rounding it to nearest with the scale of its largest weight.
  */
 function holdScales(
@@ -444,7 +444,7 @@ export function planGptqLayer(
   });
 }
 
-/** What decides how much memory the factor of a layer takes. */
+/** Sizes that decide how much memory the factor of a layer takes. */
 function gptqSizes(task: QuantizeTask, compensation: Compensation): GptqSizes {
   const { source: { cols: size }, convrotGroupSize } = task;
   const blockSize = codeBlockSize(size, convrotGroupSize, compensation);

@@ -1,10 +1,10 @@
 /**
  * Holds error compensation to its word: rows whose outputs, on the data at hand, are no better for it are
- * rounded to nearest. On average compensation wins by far; where data is odd, or a row has few weights that
+ * rounded to nearest. On average compensation wins by far; if data is odd, or a row has few weights that
  * matter, chance may have it otherwise.
  *
- * Wide layers are looked at by samples: of every band some rows, spread evenly; where all of them gained
- * clearly, the others did too, where a look by the factor in integers says so already. Otherwise, and in
+ * Wide layers are looked at by samples: of every band some rows, spread evenly; if all of them gained
+ * clearly, the others did too, if a look by the factor in integers says so already. Otherwise, and in
  * narrow layers, every row is looked at.
  */
 
@@ -25,7 +25,7 @@ import type { ChunkContext, Scratch } from "./chunk_context.ts";
 /** Columns up to which every row is looked at. */
 const NARROW_COLS = 1024;
 
-/** In wider layers: one row of so many, all having gained where what is left is at most this share. */
+/** In wider layers: one row of so many, all having gained if what is left is at most this share. */
 const SAMPLE_STRIDE = 16, CLEAR_GAIN = 0.8;
 
 /** Rows that are looked at together. */
@@ -39,7 +39,7 @@ export interface GuardedRows {
   readonly codes: Int8Array;
   /** In and out: f32, one per group. */
   readonly scales: Float32Array;
-  /** What rounding to nearest takes; may be `scales`. */
+  /** Scales of rounding to nearest; may be `scales`. */
   readonly plain: Float32Array;
   readonly grid: Grid;
   /** The levels that codes may be, one set per group of columns; absent: all from -127 to 127. */
@@ -48,7 +48,7 @@ export interface GuardedRows {
 
 /**
  * The largest share of the error of rounding to nearest that is taken for a gain. A Hessian of n inputs
- * tells squared errors with a deviation of sqrt(2 / n).
+ * shows squared errors with a deviation of sqrt(2 / n).
  */
 export function largestShare(
   { statistic, rows }: Pick<Compensation, "statistic" | "rows">,
@@ -57,7 +57,7 @@ export function largestShare(
 }
 
 /**
- * Rounds to nearest what compensation has not made better: single rows, or all rows of a group where
+ * Rounds to nearest what compensation has not made better: single rows, or all rows of a group if
  * several rows share scales that are not those of rounding to nearest. Returns which rows.
  *
  * @param share the largest part of the error of rounding to nearest that is good enough.
@@ -130,7 +130,7 @@ function nearestRow(
   kernels.quantizeLevels(codes, weights, scales, one, { ...levels, choices });
 }
 
-/** How errors of rows are measured: exactly, and, where there is a way, quickly, by bounds. */
+/** How errors of rows are measured: exactly, and, if there is a way, quickly, by bounds. */
 export interface RowMeasures {
   readonly exact: Measure;
   readonly quick: Measure | null;
@@ -188,7 +188,7 @@ function roomForRows(scratch: Pick<Scratch, "f32" | "i8">, part: number, cols: n
   return { errors: scratch.f32(2 * part * cols), xhat: scratch.f32(cols), own: scratch.i8(cols) };
 }
 
-/** One row by itself has the scales of its group. */
+/** A single row has the scales of its group. */
 function rowGrid({ cols, groupCols }: Grid): Grid {
   return { rows: 1, cols, groupRows: 1, groupCols };
 }

@@ -26,7 +26,7 @@ const SAMPLED_ROWS = 64;
 
 /**
  * The largest share of the squared output error of rounding to nearest that is a clear gain. Some tens of
- * inputs tell a share with a deviation of a few percent.
+ * inputs show a share with a deviation of a few percent.
  */
 const CLEAR_GAIN = 0.95;
 

@@ -24,7 +24,7 @@ export const INPUT_SCALE: TaskKind<InputScaleTask> = {
   runChunk: inputScaleChunk,
 };
 
-/** Reads the given scale, or all inputs, rotated where they are quantized rotated. */
+/** Reads the given scale, or all inputs, rotated if they are quantized rotated. */
 export function inputScaleChunk(context: ChunkContext, task: InputScaleTask): void {
   const scale = task.isGiven ? givenScale(context, task) : scaleOfInputs(context, task);
   context.write(bytesOf(scale), task.outOffsetBytes);

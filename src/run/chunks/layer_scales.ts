@@ -1,6 +1,6 @@
 /**
- * What has to be known of all weights of a layer before its rows are rounded with compensation: the one
- * scale of a layer that has only one, and which columns will suffer most where groups of several rows clip
+ * The facts about all weights of a layer that are needed before its rows are rounded with compensation: the one
+ * scale of a layer that has only one, and which columns will suffer most if groups of several rows clip
  * large weights. Every number is a sum over bands of rows, made by whoever has the band and added in the
  * order of the bands: the same for any number of workers.
  */
@@ -84,7 +84,7 @@ export class LayerScales {
     return Math.fround(Math.max(SCALE_MIN, scaleFromBins(bins, absmax, energy) ?? SCALE_MIN));
   }
 
-  /** Returns the scale of plain rounding for a layer that has one; 0 where it holds NaN or infinity. */
+  /** Returns the scale of plain rounding for a layer that has one; 0 if it holds NaN or infinity. */
   plain(task: QuantizeTask): number {
     const { linalg, shared } = this.#team;
     const { rows, cols } = task.source;

@@ -89,7 +89,7 @@ export function learnedChunk(context: ChunkContext, task: QuantizeTask, learned:
   writeLayer(context, task, { codes, scales });
 }
 
-/** Fills `x` with the weights in the space of the codes; false where they hold NaN or infinity. */
+/** Fills `x` with the weights in the space of the codes; false if they hold NaN or infinity. */
 function load(context: ChunkContext, task: QuantizeTask, x: Float32Array): boolean {
   const { scratch, kernels } = context, { source } = task;
   const mark = scratch.mark(), rects = readRects(task);
@@ -189,7 +189,7 @@ function momentsOf(
   return { size, blockSize, values: narrow };
 }
 
-/** Rounds and writes some rows; null where they hold NaN or infinity, which the slot then tells. */
+/** Rounds and writes some rows; null if they hold NaN or infinity, which the slot then reports. */
 function roundBand(
   context: ChunkContext & { readonly linalg: NonNullable<ChunkContext["linalg"]> },
   task: QuantizeTask,

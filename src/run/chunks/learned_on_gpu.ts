@@ -10,7 +10,7 @@ import type { QuantizeTask } from "../tasks.ts";
 import type { Scratch, TeamContext } from "./chunk_context.ts";
 
 /**
- * Columns of the smallest blocks of moments. Waiting for a step takes some 10 ms on some drivers; a core of a
+ * Columns of the smallest blocks of moments. Waiting for a step takes about 10 ms on some drivers; a core of a
  * CPU takes as long for a step of 256 rows and blocks of this size, and longer in proportion to it.
  */
 const LEAST_BLOCK = 1024;
@@ -35,7 +35,7 @@ export class MomentsOnGpu {
   /** The number that the device has given them; 0: they are not there. */
   readonly #id: Float64Array;
 
-  /** Uploads them where the task is marked for the GPU and they fit. Every worker calls it; has a barrier. */
+  /** Uploads them if the task is marked for the GPU and they fit. Every worker calls it; has a barrier. */
   constructor(team: TeamContext, { onGpu }: QuantizeTask, moments: MomentBlocks) {
     const { linalg, gpu, shared } = team;
     this.#team = team;
@@ -52,7 +52,7 @@ export class MomentsOnGpu {
   }
 
   /**
-   * What makes a device of rows with memory of `scratch`; null: the CPU has to move their codes.
+   * Makes a device of rows with memory of `scratch`; null: the CPU has to move their codes.
    *
    * @param name says which rows.
    */
@@ -95,6 +95,6 @@ function ask(gpu: GpuAccess, call: DescentCall, check?: GpuCheck): boolean {
 
 function require(gpu: GpuAccess, call: DescentCall, check?: GpuCheck): void {
   if (!ask(gpu, call, check)) {
-    throw new DeviceError("Cannot go on with learned rounding: the GPU failed");
+    throw new DeviceError("Cannot continue learned rounding: the GPU failed");
   }
 }

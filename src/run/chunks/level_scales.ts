@@ -23,7 +23,7 @@ const CLIPS = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0
 
 /**
  * Finds scales and sets of least squared error: the row reaches its largest value, and groups choose among their
- * sets; or all have one set, and the scale of the row shrinks, where `search` is true.
+ * sets; or all have one set, and the scale of the row shrinks, if `search` is true.
  */
 export function chooseLevels(
   { kernels, scratch }: Pick<ChunkContext, "kernels" | "scratch">,

@@ -6,7 +6,7 @@ import type { Rect } from "../chunk_grid.ts";
 import type { QuantizeTask, TaskLevels } from "../tasks.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 
-/** Levels of some rows, and what they are told apart by. */
+/** Levels of some rows, and the key that identifies them. */
 export interface LevelRows {
   /** i8 `[rows, cols]`. */
   readonly levels: Int8Array;

@@ -2,7 +2,7 @@
  * The Hessian of a layer's inputs, from calibration data that is read in parts by all workers of a run,
  * into memory that they share.
  *
- * 8 K² bytes for K channels; 8 K² / S where the columns are cut into S segments; 8 K for channel
+ * 8 K² bytes for K channels; 8 K² / S if the columns are cut into S segments; 8 K for channel
  * statistics, and 8 K g more once rotated in groups of g. While it is made, at most ACTIVATION_ROWS rows of
  * inputs besides.
  */
@@ -38,13 +38,13 @@ import type { PlannedMemory } from "../task_kind.ts";
 import type { Scratch, TeamContext } from "./chunk_context.ts";
 import { loadInputRow, planInputRow } from "./load_inputs.ts";
 
-/** What to do about data that is no statistic. */
+/** Advice about data that is no statistic. */
 const BAD_DATA_HINT = "calibrate again, or take the layer out of the file";
 
 /** Calibration inputs that are in memory at once. A multiple of GEMM_DEPTH: the bits do not depend on it. */
 const ACTIVATION_ROWS = 1024;
 
-/** Returns the Hessian of `task`, in the space of its codes: rotated where they are. Shared memory. */
+/** Returns the Hessian of `task`, in the space of its codes: rotated if they are. Shared memory. */
 export function rotatedHessian(
   team: TeamContext,
   task: QuantizeTask,
@@ -61,8 +61,8 @@ export function rotatedHessian(
 
 /**
  * Gives channels without any energy the mean of the others, in place: to be called before channels are
- * mixed. Data that never saw a channel cannot tell that errors there are free, and after the mixing nobody
- * could tell them apart. Ends in a barrier.
+ * mixed. Data that never saw a channel cannot show that errors there are free, and after the mixing nobody
+ * could separate them. Ends in a barrier.
  */
 export function fillDead({ team }: LinalgContext, hessian: Hessian): Hessian {
   const { size, blockSize, values } = hessian;
@@ -177,7 +177,7 @@ export function segmentSize(
   return cols;
 }
 
-/** What a Hessian is made for, and where. */
+/** Purpose and place of a Hessian. */
 export interface HessianPlace {
   readonly size: number;
   /** Group of the rotation that follows; null: none. */
@@ -233,7 +233,7 @@ function wholeHessian(
   return { size, blockSize: size, values, source: "channels" };
 }
 
-/** The energies of the channels in this worker's own scratch, all alike where nothing is known of them. */
+/** The energies of the channels in this worker's own scratch, all alike if nothing is known of them. */
 function diagonalHessian(team: TeamContext, compensation: Compensation, size: number): Hessian {
   const { scratch } = team;
   const { row, energies } = roomForChannels(scratch, size);
@@ -349,7 +349,7 @@ function sumOnGpu(
 
 /**
  * Reads the inputs in parts, every member its rows, and calls `use` for each part when all of it is there. Ends
- * early where `use`, which ends in a barrier and tells all members the same, returns false.
+ * early if `use`, which ends in a barrier and gives all members the same answer, returns false.
  */
 function forInputs(
   team: TeamContext,
@@ -376,7 +376,7 @@ function forInputs(
   return goesOn;
 }
 
-/** Throws where row `index` of calibration data, `what` in messages, holds NaN or infinity. */
+/** Throws if row `index` of calibration data, `what` in messages, holds NaN or infinity. */
 export function refuseNonFinite(
   { data, what }: { readonly data: Compensation["data"]; readonly what: string },
   row: Float32Array,

@@ -43,7 +43,7 @@ export function rawRows(
   return raw.subarray(row * rowBytes, (row + rows) * rowBytes);
 }
 
-/** Reads the stored bytes of `rect` into `raw`: one read where rows are whole, else one per row. */
+/** Reads the stored bytes of `rect` into `raw`: one read if rows are whole, else one per row. */
 export function readRect(
   context: ChunkContext,
   raw: Uint8Array,

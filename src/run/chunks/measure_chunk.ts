@@ -1,5 +1,5 @@
 /**
- * What rounding does to the outputs of a layer: `‖XWᵀ − Y‖² ` and `‖XWᵀ‖²` for some rows of W, Y being what
+ * The effect of rounding on the outputs of a layer: `‖XWᵀ − Y‖² ` and `‖XWᵀ‖²` for some rows of W, Y being what
  * the stored layer gives for the same inputs X, with X as it is (W8A16) and with X quantized per row
  * to int8 as the runtime does (W8A8). Codes and scales are those of the file.
  *
@@ -39,7 +39,7 @@ import {
   readScales,
 } from "./load_rect.ts";
 
-/** What rounding does to the outputs of a layer. */
+/** Effect of rounding on the outputs of a layer. */
 export const MEASURE_OUTPUTS: TaskKind<MeasureTask> = {
   matrices: ({ reference, stored }) => [reference, stored],
   needsLinalg: () => true,
@@ -69,7 +69,7 @@ export function measureChunk(context: ChunkContext, task: MeasureTask, rect: Rec
   scratch.release(mark);
 }
 
-/** Reads the rows of `rect` from source and file, in original space; and the codes, where there are. */
+/** Reads the rows of `rect` from source and file, in original space; and the codes, if there are. */
 export function loadBoth(
   context: ChunkContext,
   { reference, stored }: Pick<MeasureTask, "reference" | "stored">,
@@ -135,7 +135,7 @@ function spaceOf(
   };
 }
 
-/** What the file's bias lacks of the source's, for the rows of `rect`; null where both are the same. */
+/** Difference of the source's bias and the file's, for the rows of `rect`; null if both are the same. */
 function biasChange(
   context: ChunkContext,
   { bias }: MeasureTask,
@@ -243,7 +243,7 @@ function measureByInputs(
   }
 }
 
-/** Sum of (a − b + bias)², b and bias zero where null; in f64, in order. */
+/** Sum of (a − b + bias)², b and bias zero if null; in f64, in order. */
 function squares(a: Float32Array, b: Float32Array | null, bias: Float32Array | null): number {
   let sum = 0;
   const n = bias?.length ?? 1;
@@ -290,7 +290,7 @@ function measureByHessian(
 /**
  * Fills `out` with rows of the calibration data, from row `first` of those that are measured with.
  *
- * @throws FormatError where they hold NaN or infinity.
+ * @throws FormatError if they hold NaN or infinity.
  */
 export function loadInputs(
   context: Pick<ChunkContext, "scratch" | "kernels" | "read">,

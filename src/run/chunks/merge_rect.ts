@@ -10,7 +10,7 @@ import type { ChunkContext } from "./chunk_context.ts";
 /**
  * Adds the changes of `matrix` to `x`, the whole rows of `rect`, in order.
  *
- * Sums of pairs are in f32 here, some 1e-7 of the change.
+ * Sums of pairs are in f32 here, about 1e-7 of the change.
  */
 export function mergeRect(
   context: ChunkContext,
@@ -54,7 +54,7 @@ export interface Pair {
 }
 
 /**
- * Returns what a pair adds to the rows of `rect`, in scratch that the caller gives back; null where it adds
+ * Returns what a pair adds to the rows of `rect`, in scratch that the caller gives back; null if it adds
  * nothing. The change is a pair.
  */
 export function pairOf(
@@ -79,7 +79,7 @@ export function pairOf(
   return { firstRow: first - rect.row, rank, b, a };
 }
 
-/** Adds `factor * b · a` to the rows that it touches; false where the change is of another kind. */
+/** Adds `factor * b · a` to the rows that it touches; false if the change is of another kind. */
 function addPair(context: ChunkContext, x: Float32Array, delta: LoraDelta, rect: Rect): boolean {
   const { linalg, scratch } = context, { form, magnitude, cols } = delta;
   if (linalg === null || form.kind !== "lora" || magnitude !== null) return false;

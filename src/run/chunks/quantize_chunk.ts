@@ -2,7 +2,7 @@
  * Quantizes one chunk: a rectangle that holds whole scale groups. The bytes of the chunk are read at
  * once; the arithmetic runs on tiles that stay in the cache; codes and scales are written at once.
  *
- * Where a GPU made codes and scales, figures are made here all the same, from what goes into the file: what
+ * If a GPU made codes and scales, figures are made here all the same, from what goes into the file: what
  * is wrong with it shows in them. Cost: 1.3 ns per element and core, where rounding it here takes 2 ns (BF16,
  * rotated in groups of 256, scale search).
  */
@@ -30,7 +30,7 @@ export function keepsMerged(task: QuantizeTask): boolean {
   return task.source.deltas !== undefined && task.convrotGroupSize !== null;
 }
 
-/** What a chunk takes, besides what is taken on the way. */
+/** Memory of a chunk, besides what is taken on the way. */
 function roomForChunk(scratch: Scratch, task: QuantizeTask, rect: Rect) {
   const { source, groupRows, groupCols } = task, tile = tileRows(task, rect) * rect.cols;
   return {
@@ -53,7 +53,7 @@ export function planChunk(memory: CountedMemory, task: QuantizeTask, grid: Chunk
   planDecode(memory, source, { rows: tileRows(task, rect), cols: rect.cols }, { areLocal: true });
 }
 
-/** Reads, quantizes and writes `rect`. Stops early, leaving the slot to tell, at NaN or infinity. */
+/** Reads, quantizes and writes `rect`. Stops early at NaN or infinity, which the slot then reports. */
 export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: Rect): void {
   const { scratch } = context;
   const { groupRows, groupCols } = task;
@@ -82,7 +82,7 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
       scales: scales.subarray(firstGroup, firstGroup + groupCount(grid)),
       grid,
       stats,
-      // Errors are told in original space: decode once more instead of keeping a second tile.
+      // Errors are reported in original space: decode once more instead of keeping a second tile.
       restore: () => {
         if (isRounded) return;
         if (original === undefined) decodeRect(context, values, tileRaw, source, tile);

@@ -17,7 +17,7 @@ import { planLocalPairs, withLocalPairs } from "./merge_rect.ts";
 import { chooseLevels, planChooseLevels } from "./level_scales.ts";
 import { addErrors, keepsMerged, reportNonFinite, tileRows } from "./quantize_chunk.ts";
 
-/** Reads, rounds and writes `rect`. Stops early, leaving the slot to tell, at NaN or infinity. */
+/** Reads, rounds and writes `rect`. Stops early at NaN or infinity, which the slot then reports. */
 export function quantizeLevelsChunk(
   context: ChunkContext,
   task: QuantizeTask,
@@ -71,7 +71,7 @@ export function quantizeLevelsChunk(
   context.write(bytesOf(scales), task.scalesOffsetBytes + 4 * rect.row);
 }
 
-/** What a chunk takes besides its tables, and what is taken on the way. */
+/** Memory of a chunk besides its tables, and what is taken on the way. */
 function roomForChunk(scratch: Scratch, task: QuantizeTask, rect: Rect, groupCols: number) {
   const tile = tileRows(task, rect) * rect.cols;
   return {

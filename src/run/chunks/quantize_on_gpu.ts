@@ -1,4 +1,4 @@
-/** A chunk that is rounded to nearest on the GPU, where the run has one and the chunk fits. */
+/** A chunk that is rounded to nearest on the GPU, if the run has one and the chunk fits. */
 
 import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { FloatDType } from "../../core/dtype.ts";
@@ -31,7 +31,7 @@ export function planOnGpu(
 
 /**
  * Rounds `rect` of `task`, whose stored bytes `raw` holds, to `codes` i8 and `scales` f32, and checks some of
- * it. What the device cannot decode (codes of another scheme, LoRAs of other kinds than pairs) is decoded
+ * it. Values that the device cannot decode (codes of another scheme, LoRAs of other kinds than pairs) is decoded
  * here and goes up as f32. False: nothing was done, the CPU has to. NaN and infinite values are not looked for.
  */
 export function quantizeOnGpu(

@@ -2,11 +2,11 @@
  * Quantizes a layer whose codes are stored transformed (`quant/incoherence.ts`), by all workers together.
  *
  * All rows are read, padded and transformed along the columns, then all columns along the rows; the
- * transformed rows are rounded, with compensation where there is a Hessian; what rounding took is
+ * transformed rows are rounded, with compensation if there is a Hessian; what rounding took is
  * transformed back in place, so that the reported errors are those of the weight itself.
  *
  * Memory. All share the padded weight, 4 P Q bytes, and with calibration data its Hessian, 8 Q² bytes; each
- * worker has a band of rows. Cost: some 4 P Q log2(P Q) additions besides rounding.
+ * worker has a band of rows. Cost: about 4 P Q log2(P Q) additions besides rounding.
  */
 
 import type { Hessian } from "../../linalg/hessian.ts";
@@ -68,7 +68,7 @@ export function quipLayer(team: TeamContext, task: QuantizeTask, transform: Tran
   transformBack(team, layer);
   for (let chunk = team.nextChunk(); chunk !== null; chunk = team.nextChunk()) {
     addBandErrors(team, layer, chunk);
-    // Bands of the transformed weight are none of the chunks, so that one of these tells of all.
+    // Bands and chunks do not line up, so chunk 0 reports the total.
     if (chunk.index === 0) {
       const rows = layer.toNearest.reduce((sum, rows) => sum + rows, 0);
       chunk.context.slot[SLOT.quantize.rowsToNearest] = rows;
@@ -87,7 +87,7 @@ interface Layer {
   readonly signCol: Float32Array;
 }
 
-/** Fills the padded weight; false, to everybody, where it holds NaN or infinity. */
+/** Fills the padded weight; false, to everybody, if it holds NaN or infinity. */
 function loadTransformed(team: TeamContext, { task, weights, signRow, signCol }: Layer): boolean {
   const { scratch, linalg } = team;
   const { rows, cols } = task.source;

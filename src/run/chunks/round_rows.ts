@@ -1,5 +1,5 @@
 /**
- * Rounds rows of a layer with its factored Hessian: on the GPU, where the run has one and the layer is worth
+ * Rounds rows of a layer with its factored Hessian: on the GPU, if the run has one and the layer is worth
  * it, else on the CPU. The factor is made on the CPU, in f64, and goes to the device once.
  */
 
@@ -27,7 +27,7 @@ export interface PlacedRows extends GptqRows {
   readonly layerRow: number;
 }
 
-/** Gives `factor` to the GPU, where `task` says so. Every worker of the team calls it. */
+/** Gives `factor` to the GPU, if `task` says so. Every worker of the team calls it. */
 export function placeFactor(
   team: TeamContext,
   task: QuantizeTask,
@@ -59,7 +59,7 @@ export function dropFactor({ gpu, linalg }: TeamContext, { onGpu }: PlacedFactor
 }
 
 /**
- * Rounds `rows`, as `gptqRows` does. `weights` become what rounding took from them where `errors` is true;
+ * Rounds `rows`, as `gptqRows` does. `weights` become what rounding took from them if `errors` is true;
  * otherwise they may, and may not.
  */
 export function roundRows(
@@ -82,6 +82,6 @@ export function roundRows(
   } as const;
   const isDone = gpu !== null && onGpu !== null &&
     gpu.run({ ...request, name: onGpu }, check ?? undefined);
-  // Results are copied when all of them are there: where the device failed, the weights are what they were.
+  // Results are copied when all of them are there: if the device failed, the weights are what they were.
   if (!isDone) gptqRows(linalg, factor, { ...rows, errors });
 }

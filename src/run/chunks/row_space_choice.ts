@@ -7,7 +7,7 @@
 import { blockColsOf } from "../../quant/row_space.ts";
 import type { QuantizeTask } from "../tasks.ts";
 
-/** Cost of a multiply-add beside one in f32: in f64, and where errors are fed back in 16-bit integers. */
+/** Cost of a multiply-add beside one in f32: in f64, and if errors are fed back in 16-bit integers. */
 const DOUBLE_COST = 2, INTEGER_COST = 0.5;
 
 /**

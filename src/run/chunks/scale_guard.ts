@@ -8,7 +8,7 @@ import type { QuantizeTask, Task } from "../tasks.ts";
  * Checks what `task` is about to write.
  *
  * @param view bytes of codes, or of f32 scales.
- * @param address of its first byte, by which scales are told from codes.
+ * @param address of its first byte, by which scales are distinguished from codes.
  * @throws UnsupportedError if it is a scale that is not finite.
  */
 export function refuseInfiniteScales(task: Task, view: Uint8Array, address: number): void {

@@ -1,4 +1,4 @@
-/** What workers found in the bands of a layer, in memory that all of them see. */
+/** Findings of workers in the bands of a layer, in memory that all of them see. */
 
 import type { SearchResult, StopReason } from "../../quant/learned/learned_rounding.ts";
 import type { Scratch } from "./chunk_context.ts";

@@ -32,7 +32,7 @@ function roomForSegments(
   };
 }
 
-/** What writing a group takes besides its segments. */
+/** Memory to write a group besides its segments. */
 function roomForGroup(scratch: Scratch, largest: number) {
   return {
     xhat: scratch.f32(largest),
@@ -95,8 +95,8 @@ export function streamGroup(context: ChunkContext, task: QuantizeTask, group: Re
 }
 
 /**
- * Returns the one scale of `group`, in one or two passes over it; null where it holds NaN or infinity,
- * which the slot then tells. Gives back the memory it takes.
+ * Returns the one scale of `group`, in one or two passes over it; null if it holds NaN or infinity,
+ * which the slot then reports. Gives back the memory it takes.
  */
 export function wholeScale(context: ChunkContext, task: QuantizeTask, group: Rect): number | null {
   const { kernels, scratch } = context;

@@ -1,5 +1,5 @@
 /**
- * Tells the threads that fetch from servers what the workers of a run will read, in the order they will:
+ * Announces to the threads that fetch from servers what the workers of a run will read, in the order they will:
  * fetching runs ahead of them, and what was read once is let go.
  */
 
@@ -10,9 +10,9 @@ import type { TaskList } from "../task_list.ts";
 import type { Task } from "../tasks.ts";
 
 /**
- * Tells every server of `inputPaths` its part of what `list` reads. Nothing to do for local files.
+ * Announces to every server of `inputPaths` its part of the reads of `list`. Nothing to do for local files.
  *
- * @param isDone whether a chunk is left out, by its number. What would be fetched for it would be waited
+ * @param isDone whether a chunk is left out, by its number. Bytes fetched for it would be waited
  *   for in vain; the rest of its task is fetched when it is asked for.
  */
 export function announceReads(

@@ -17,7 +17,7 @@ const SLACK_BYTES = 1 << 13;
 /** The compiled modules of a run. */
 export interface CheckModules {
   readonly kernels: WebAssembly.Module;
-  /** Null where no task of the run needs any. */
+  /** Null if no task of the run needs any. */
   readonly linalg: WebAssembly.Module | null;
 }
 
@@ -58,7 +58,7 @@ interface Instance {
   readonly kernels: WasmKernels;
   readonly linalg: WasmLinalg | null;
   readonly arena: Arena;
-  /** Height of the arena where nothing is taken. */
+  /** Height of the arena if nothing is taken. */
   readonly start: number;
   readonly bytes: number;
 }

@@ -1,5 +1,5 @@
 /**
- * Tells a journal, from time to time, what the workers of a run have finished. Chunks are taken over as
+ * Records in a journal, from time to time, what the workers of a run have finished. Chunks are taken over as
  * soon as they are written; those of layers that workers do together, and of layers that something is
  * said of, when the layer is done, as only then all of it is in the file and has been said.
  */
@@ -19,17 +19,17 @@ export interface FinishedWork {
   readonly slots: Float64Array;
   /** By number of the task. */
   readonly notes: ReadonlyMap<number, Note>;
-  /** What was written, by chunk; under its first chunk for all of a task that workers do together. */
+  /** Written pieces, by chunk; under its first chunk for all of a task that workers do together. */
   readonly written: ReadonlyMap<number, readonly WrittenBytes[]>;
 }
 
 /** A journal of a run. */
 export interface RunJournal {
-  /** What is in the output already; null: nothing. */
+  /** Work that is in the output already; null: nothing. */
   readonly restored: FinishedWork | null;
   /** Time between entries, in milliseconds. */
   readonly saveMs: number;
-  /** What is finished when the run fails is worth an entry. */
+  /** Work that is finished when the run fails is worth an entry. */
   readonly keepsAtEnd: boolean;
   /** Makes what the workers wrote durable, then says that `finished` is; one call at a time. */
   save(finished: FinishedWork): Promise<void>;
@@ -78,7 +78,7 @@ export class Checkpoints {
   #hasSaved: boolean;
   #isClosed = false;
 
-  /** @param fail called where an entry cannot be made. */
+  /** @param fail called if an entry cannot be made. */
   constructor(journal: RunJournal, state: RunState, fail: (error: unknown) => void) {
     this.#journal = journal;
     this.#state = state;
@@ -88,12 +88,12 @@ export class Checkpoints {
     this.#schedule(journal.saveMs);
   }
 
-  /** Takes down what was said of a task. */
+  /** Records the note of a task. */
   note(task: number, note: Note): void {
     this.#notes.set(task, note);
   }
 
-  /** Takes down what a worker wrote of a chunk. */
+  /** Records the pieces of a chunk that a worker wrote. */
   written(chunk: number, bytes: readonly WrittenBytes[]): void {
     const before = this.#written.get(chunk) ?? { bytes: [], writers: 0 };
     this.#written.set(chunk, {

@@ -7,23 +7,23 @@ import type { AdapterLimits } from "../gpu_placement.ts";
 import type { GpuPlacement } from "../gpu_tasks.ts";
 import { GpuService } from "./gpu_service.ts";
 
-/** What may be asked for: `auto` takes a real GPU, `gpu` any adapter or none at all. */
+/** The choices: `auto` takes a real GPU, `gpu` any adapter or none at all. */
 export type DeviceChoice = "auto" | "cpu" | "gpu";
 
 /** Hears why. */
 export interface DeviceLog {
-  /** What a user should know. */
+  /** Messages that a user should read. */
   warn(message: string): void;
-  /** What explains a choice. */
+  /** Details that explain a choice. */
   verbose(message: string): void;
 }
 
-/** What a device is chosen with. */
+/** Parameters of the choice of a device. */
 export interface DeviceContext {
   /** URL of `src/run/workers/worker.ts`, built in the main module. */
   readonly workerUrl: URL;
   readonly log: DeviceLog;
-  /** What the device is given; absent: all that fits and pays. */
+  /** Limits of operations on the device; absent: all that fits and pays. */
   readonly placementOf?: ((adapter: AdapterLimits) => GpuPlacement) | undefined;
 }
 
@@ -33,7 +33,7 @@ const LINUX_GPU_FILES = ["/dev/dri", "/dev/nvidiactl", "/dev/dxg"];
 /**
  * Returns the GPU that `choice` takes, opened; null: the CPU. `auto` never takes one that is software.
  *
- * @throws DeviceError where `gpu` finds none.
+ * @throws DeviceError if `gpu` finds none.
  */
 export async function chooseGpu(
   choice: DeviceChoice,
@@ -78,7 +78,7 @@ function hidesGpus(): boolean {
   }
 }
 
-/** Whether it is worth to load a driver and ask, which takes up to 200 ms where there is no GPU. */
+/** Whether it is worth to load a driver and ask, which takes up to 200 ms if there is no GPU. */
 export function mayHaveGpu(): boolean {
   if (process.platform !== "linux") return true;
   try {

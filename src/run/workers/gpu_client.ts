@@ -7,7 +7,7 @@ import { type CheckModules, OwnCheckKernels } from "./check_kernels.ts";
 import { giveUp, isOverdue, waitForCopies } from "./gpu_patience.ts";
 import { GPU_ANSWER, GPU_STATE, type GpuTimes } from "./gpu_protocol.ts";
 
-/** What a worker gets to reach the GPU. */
+/** Means of a worker to reach the GPU. */
 export interface GpuLink {
   readonly port: MessagePort;
   /** Int32 `[1]`: see GPU_ANSWER. */

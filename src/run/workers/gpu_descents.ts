@@ -1,5 +1,5 @@
 /**
- * What learned rounding keeps on the GPU between requests: the second moments of the layer that is being
+ * The data that learned rounding keeps on the GPU between requests: the second moments of the layer that is being
  * rounded, one at a time, and for every worker the gradient of its rows.
  */
 
@@ -20,7 +20,7 @@ export class GpuDescents {
     this.#gpu = gpu;
   }
 
-  /** Carries out what comes over `port`. @throws DeviceError where the device cannot. */
+  /** Carries out what comes over `port`. @throws DeviceError if the device cannot. */
   async run(port: MessagePort, call: DescentCall): Promise<void> {
     switch (call.kind) {
       case "moments":

@@ -1,4 +1,4 @@
-/** What the owner of the GPU does for the others, request by request. */
+/** Work of the owner of the GPU for the others, request by request. */
 
 import { unitLowerPanel } from "../../backend/reference/linalg/unit_lower_panel.ts";
 import { FACTOR_BLOCK, GpuFactor } from "../../backend/webgpu/gpu_factor.ts";
@@ -49,7 +49,7 @@ export class GpuOperations {
   /**
    * Carries out what came over `port`, which stands for the worker that asks.
    *
-   * @throws DeviceError where the device fails.
+   * @throws DeviceError if the device fails.
    */
   async carryOut(
     request: GpuRequest,
@@ -140,7 +140,7 @@ export class GpuOperations {
       scales: new Float32Array(...at(buffer, request.scales)),
       firstRow: request.firstRow,
       grid: request.grid,
-      // All rows at once: results are then copied only where all of them are there.
+      // All rows at once: results are then copied only if all of them are there.
       sliceBytes: Infinity,
     });
   }

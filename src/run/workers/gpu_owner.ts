@@ -1,6 +1,6 @@
 /**
  * The worker that owns the GPU: takes requests of the others from their ports, several under way at a time,
- * and answers in shared memory. Loaded by `worker.ts` where its first message asks for it, so that other
+ * and answers in shared memory. Loaded by `worker.ts` if its first message asks for it, so that other
  * workers do not pay for it.
  *
  * After the first failure nothing more is tried: a device that is lost stays lost, and one that is short of
@@ -77,7 +77,7 @@ export async function ownGpu(
 /** Names of kernels in a message. */
 const NAMES_MAX = 3;
 
-/** What tells an adapter from others. */
+/** Identity of an adapter. */
 function adapterIdentity({ info, features }: GPUAdapter): readonly unknown[] {
   const { vendor, architecture, device, description } = info;
   return [vendor, architecture, device, description, [...features].sort()];
@@ -85,8 +85,8 @@ function adapterIdentity({ info, features }: GPUAdapter): readonly unknown[] {
 
 /**
  * Returns why the device must not be used: it computes kernels wrongly on small problems with known results.
- * A driver may do so without any error, and what it made would look like every other file. Takes some 100
- * ms, most of it to compile what the run needs anyway; nothing where it was done before.
+ * A driver may do so without any error, and what it made would look like every other file. Takes about 100
+ * ms, most of it to compile what the run needs anyway; nothing if it was done before.
  */
 async function distrustOf(
   gpu: Gpu,
@@ -149,7 +149,7 @@ class GpuOwner {
     if (Atomics.load(this.#state, GPU_STATE.failed) !== 0) throw this.#gpu.fail("it failed before");
   }
 
-  /** Tells the first failure; those that follow from it are silent. */
+  /** Reports the first failure; those that follow from it are silent. */
   #fail(error: unknown): void {
     const { failed } = GPU_STATE, { no, told } = GPU_FAILED;
     if (Atomics.compareExchange(this.#state, failed, no, told) !== no) return;

@@ -11,7 +11,7 @@ const BASE_MS = 60_000;
 
 const GRACE_MS = 30_000;
 
-/** Values of the cell that tells of failure. */
+/** Values of the cell that reports a failure. */
 export const GPU_FAILED = Object.freeze({
   no: 0,
   /** The owner has said why. */

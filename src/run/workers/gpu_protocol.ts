@@ -1,4 +1,4 @@
-/** What the main thread, the workers and the owner of the GPU say to one another. */
+/** Messages between the main thread, the workers and the owner of the GPU. */
 
 import type { PlainError } from "../../core/plain_error.ts";
 import type { GpuWork } from "../../backend/backend.ts";
@@ -48,7 +48,7 @@ export type GpuMessage = GpuStartMessage | GpuConnectMessage | GpuProveMessage |
 
 /** Int32 cells that all see. */
 export const GPU_STATE = Object.freeze({
-  /** Not 0: the device is of no use any more, and nobody asks. See GPU_FAILED. */
+  /** Not 0: the device can no longer be used, and nobody asks. See GPU_FAILED. */
   failed: 0,
   /** How many requests it has done. */
   done: 1,
@@ -62,10 +62,10 @@ export const GPU_STATE = Object.freeze({
 /** Values of the cell a worker waits at. */
 export const GPU_ANSWER = Object.freeze({ waiting: 0, done: 1, failed: 2 });
 
-/** What comes over the port of a worker. */
+/** Messages over the port of a worker. */
 export type PortMessage = GpuRequest;
 
-/** What the owner of the GPU tells the main thread. */
+/** Messages of the owner of the GPU to the main thread. */
 export type GpuReport =
   | {
     readonly kind: "ready";

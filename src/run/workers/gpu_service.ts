@@ -34,7 +34,7 @@ function leaveAtOnce(): void {
   process.once("exit", (code) => process.exit(code));
 }
 
-/** What a GPU did in a conversion. */
+/** The part of a GPU in a conversion. */
 export interface GpuShare {
   /** Which one, by the name its driver gives. */
   readonly adapter: string;
@@ -47,7 +47,7 @@ export interface GpuShare {
 /** A GPU at work. Close it, or the process stays. */
 export class GpuService {
   readonly adapter: AdapterInfo;
-  /** What it is given. */
+  /** Limits of operations on it. */
   readonly placement: GpuPlacement;
   readonly #worker: Worker;
   readonly #state: Int32Array;
@@ -88,7 +88,7 @@ export class GpuService {
    * @param workerUrl URL of `src/run/workers/worker.ts`, built in the main module.
    * @param placementOf what the device is given, by what it is; absent: all that fits and pays.
    * @param times how long it may take; by default generous.
-   * @throws DeviceError where there is none, or it cannot be opened.
+   * @throws DeviceError if there is none, or it cannot be opened.
    */
   static async start(
     workerUrl: URL,
@@ -145,7 +145,7 @@ export class GpuService {
     return this.#failure;
   }
 
-  /** What it did since {@link doneCount} was `doneBefore`. */
+  /** Its work since {@link doneCount} was `doneBefore`. */
   shareSince(doneBefore: number): GpuShare {
     const operations = this.doneCount - doneBefore;
     return { adapter: this.adapter.name, operations, failure: this.failure };
@@ -224,7 +224,7 @@ export class GpuService {
   }
 }
 
-/** Whatever keeps the device from being used is a failure of the device: `--device auto` goes on without. */
+/** Whatever keeps the device from being used is a failure of the device: `--device auto` continues without it. */
 function deviceError(cause: Error): DeviceError {
   return cause instanceof DeviceError ? cause : new DeviceError(cause.message, { cause });
 }

@@ -44,7 +44,7 @@ export function offloadedLinalg(
     ...bound,
     name: cpu.name,
     gemmF32(c: MatrixF32, a: MatrixF32, b: MatrixF32, mode: GemmMode): void {
-      // What lies between the rows of C may be of others, and would be written over.
+      // Bytes between the rows of C may be of others, and would be written over.
       const suits = isDense(c) && products(c.rows, c.cols, a.cols) && isCompact(a) && isCompact(b);
       const isDone = suits && run(gemmF32Check(c, a, b, mode), "gemmF32", c, a, b, mode);
       if (!isDone) cpu.gemmF32(c, a, b, mode);

@@ -14,7 +14,7 @@ export class PoolKeeper implements Disposable {
   }
 
   /**
-   * Returns a pool of `count` workers, the last one where it has as many and the same `gpu`. For one
+   * Returns a pool of `count` workers, the last one if it has as many and the same `gpu`. For one
    * conversion at a time.
    */
   take(count: number, gpu: GpuService | null = null): WorkerPool {

@@ -1,4 +1,4 @@
-/** What the main thread and its workers say to one another. Plain data only. */
+/** Messages between the main thread and its workers. Plain data only. */
 
 import type { PlainError } from "../../core/plain_error.ts";
 import type { InputPath } from "../../remote/input_path.ts";
@@ -14,7 +14,7 @@ export const CONTROL = Object.freeze({ nextChunk: 0, stop: 1, openChunks: 2 });
 /** A run, as each worker gets it. */
 export interface RunMessage {
   readonly module: WebAssembly.Module;
-  /** The linear algebra; null where no task compensates errors or merges LoRAs. */
+  /** The linear algebra; null if no task compensates errors or merges LoRAs. */
   readonly linalgModule: WebAssembly.Module | null;
   readonly memory: WebAssembly.Memory;
   /** This worker's region of the memory. */
@@ -31,7 +31,7 @@ export interface RunMessage {
   /** Int32: see `createTeamControl`. */
   readonly teamControl: SharedArrayBuffer;
   readonly inputPaths: readonly InputPath[];
-  /** The partial files, which exist; none where nothing is written. */
+  /** The partial files, which exist; none if nothing is written. */
   readonly outputs: readonly OutputPlace[];
   readonly tasks: readonly Task[];
   /** Int32: see CONTROL. */
@@ -46,13 +46,13 @@ export interface RunMessage {
   readonly recordsWrites: boolean;
 }
 
-/** What a worker reports. */
+/** Messages of a worker. */
 export type WorkerMessage =
   | { readonly kind: "taskDone"; readonly task: number }
-  /** What became of a tensor. Comes before its `taskDone`. */
+  /** Result of a tensor. Comes before its `taskDone`. */
   | { readonly kind: "note"; readonly task: number; readonly note: Note }
   /**
-   * What was written of a chunk, before it counts as done. Of a task that all workers do together each worker
+   * Written pieces of a chunk, before it counts as done. Of a task that all workers do together each worker
    * says once what it wrote, under the task's first chunk.
    */
   | { readonly kind: "written"; readonly chunk: number; readonly written: readonly WrittenBytes[] }
@@ -62,7 +62,7 @@ export type WorkerMessage =
   | { readonly kind: "finished" }
   | WorkFailure;
 
-/** A worker could not go on. */
+/** A worker could not continue. */
 export interface WorkFailure {
   readonly kind: "failed";
   /** The task it was at; -1: none yet. */

@@ -1,7 +1,7 @@
 /**
  * Remembers which devices passed which problems of the self-test, in the user's cache folder, so that it is
  * done once per adapter, driver and version of the kernels. Passes only: a device that failed is tested
- * again each time, as its driver may have been mended. Where nothing can be read or written, nothing is
+ * again each time, as its driver may have been mended. If nothing can be read or written, nothing is
  * remembered, and the test is done again.
  */
 
@@ -24,7 +24,7 @@ const MEMORY = v.record(v.string(), v.object({ day: v.number(), passed: v.array(
 
 type Memory = v.InferOutput<typeof MEMORY>;
 
-/** The folder for files that a program can do without; null where the environment names none. */
+/** The folder for files that a program can do without; null if the environment names none. */
 export function cacheFolder(
   env: Readonly<Record<string, string | undefined>>,
   platform: string,
@@ -93,7 +93,7 @@ function today(): number {
   return Math.floor(Date.now() / DAY_MS);
 }
 
-/** Returns what `work` gives; undefined where it fails, as a file that is missing, broken or not permitted. */
+/** Returns what `work` gives; undefined if it fails, as a file that is missing, broken or not permitted. */
 function quietly<T>(work: () => T): T | undefined {
   try {
     return work();
@@ -109,7 +109,7 @@ const VULKAN_FOLDERS = [
   "/usr/local/share/vulkan/icd.d",
 ];
 
-/** Folders of their libraries, where a description gives only a name. */
+/** Folders of their libraries, if a description gives only a name. */
 const LIBRARY_FOLDERS = [
   "/usr/lib/x86_64-linux-gnu",
   "/usr/lib/aarch64-linux-gnu",
@@ -117,7 +117,7 @@ const LIBRARY_FOLDERS = [
   "/usr/lib",
 ];
 
-/** Files whose change tells of another driver: those of Windows, macOS, and NVIDIA's module on Linux. */
+/** Files whose change shows another driver: those of Windows, macOS, and NVIDIA's module on Linux. */
 const DRIVER_FILES = [
   ...["d3d12.dll", "nvapi64.dll", "amdxc64.dll", "igc64.dll"].map((name) =>
     join("C:\\Windows\\System32", name)
@@ -127,7 +127,7 @@ const DRIVER_FILES = [
 ];
 
 /**
- * What can be seen of the drivers of this machine, for {@link ProvenDevice}: WebGPU tells no version of one.
+ * Visible facts of the drivers of this machine, for {@link ProvenDevice}: WebGPU reports no version of one.
  * Files that may not be read are left out.
  */
 export function driverIdentity(): readonly unknown[] {

@@ -27,7 +27,7 @@ import { startWorker, threadError } from "./start_worker.ts";
 export interface InputOptions {
   /** URL of `src/run/workers/worker.ts`, built in the main module. */
   readonly workerUrl: URL;
-  /** Folder where downloaded values are kept that are read more than once. Default: the working folder. */
+  /** Folder if downloaded values are kept that are read more than once. Default: the working folder. */
   readonly spillFolder?: string | undefined;
   /** Everything will be read more than once. */
   readonly keep?: boolean | undefined;
@@ -36,7 +36,7 @@ export interface InputOptions {
   readonly onRetry?: ((text: string) => void) | undefined;
   /** Called with what a user should know, one sentence. */
   readonly onNote?: ((text: string) => void) | undefined;
-  /** Where tokens and addresses are looked for. Default: the environment of the process. */
+  /** Source of tokens and addresses. Default: the environment of the process. */
   readonly env?: RemoteEnvironment | undefined;
   readonly patience?: Patience | undefined;
 }
@@ -166,7 +166,7 @@ function markersOf({ tensors }: Pick<ModelSource, "tensors">): FileRange[] {
     }));
 }
 
-/** What changes when the file does. */
+/** Mark that changes with the file. */
 function stampOf({ version: { bytes, etag, lastModified } }: KnownFile): string {
   return `${bytes} ${etag ?? lastModified ?? "no version"}`;
 }

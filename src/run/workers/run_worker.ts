@@ -1,5 +1,5 @@
 /**
- * What a worker does of a run: the tasks of a team together with all others, then chunks until none is
+ * A worker's part of a run: the tasks of a team together with all others, then chunks until none is
  * left. Composes pipeline and kernels as `main.ts` does for the main thread.
  */
 
@@ -30,7 +30,7 @@ import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
 /** Sends to the main thread. */
 type Post = (message: WorkerMessage) => void;
 
-/** Does this worker's part of `run`. What fails in it is posted. */
+/** Does this worker's part of `run`. Failures are posted. */
 export function runAll(run: RunMessage, post: Post): void {
   const control = new Int32Array(run.control);
   const team = new AtomicsTeam(new Int32Array(run.teamControl), run.index, run.workers);

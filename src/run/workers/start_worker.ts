@@ -11,7 +11,7 @@ import { Worker } from "node:worker_threads";
 const YOUNG_MB = 4;
 
 /**
- * Starts a thread that runs a script. Where it fails, or runs out of memory, the Worker has an "error".
+ * Starts a thread that runs a script. If it fails, or runs out of memory, the Worker has an "error".
  *
  * @param url URL of a script that takes messages from `parentPort`; built in the main module.
  */
@@ -49,7 +49,7 @@ function reasonOf(cause: unknown): string {
     : cause.message;
 }
 
-/** Tells a thread something, and gives it `ports`. */
+/** Sends a message to a thread, and gives it `ports`. */
 export function send(worker: Worker, message: object, ports: readonly MessagePort[]): void {
   // The types know ports of `node:worker_threads` alone; the Worker takes those of the web as well.
   worker.postMessage(message, ports as unknown as Parameters<Worker["postMessage"]>[1]);

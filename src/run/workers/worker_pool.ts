@@ -42,7 +42,7 @@ const PROGRESS_MS = 100;
 /** One run. */
 export interface PoolRun {
   readonly inputPaths: readonly InputPath[];
-  /** The files that are written, by address; none where nothing is. */
+  /** The files that are written, by address; none if nothing is. */
   readonly outputs: readonly OutputPlace[];
   readonly tasks: readonly Task[];
   readonly signal?: AbortSignal | undefined;
@@ -51,7 +51,7 @@ export interface PoolRun {
   /** Called with what a worker says of a tensor, before its task is done. */
   readonly onNote?: ((task: number, note: Note) => void) | undefined;
   readonly onProgress?: ((progress: Progress) => void) | undefined;
-  /** What was done before, and where to tell what is done now; absent: nothing, nowhere. */
+  /** Finished work, and the place to record more; absent: nothing, nowhere. */
   readonly journal?: RunJournal | undefined;
 }
 
@@ -89,7 +89,7 @@ export function teamBytesFor(tasks: readonly Task[]): number {
 export class WorkerPool {
   readonly #module = compileKernels();
   readonly #workers: Worker[];
-  /** What does what tasks have marked for it; null: the CPU does all. */
+  /** Device of the parts that tasks have marked for it; null: the CPU does all. */
   readonly gpu: GpuService | null;
 
   /**
@@ -109,7 +109,7 @@ export class WorkerPool {
     return this.#workers.length;
   }
 
-  /** What computes: the kernels, and the GPU where there is one. */
+  /** The device: the kernels, and the GPU if there is one. */
   get device(): string {
     return `${this.gpu?.adapter.name ?? "the CPU"} with kernels ${kernelHash()}`;
   }
@@ -117,9 +117,9 @@ export class WorkerPool {
   /**
    * Runs all tasks and returns their numbers.
    *
-   * @throws InterruptedError where `signal` aborts; WrongResultError where a GPU computed something wrong,
-   * so that nothing of the run may be used; NonFiniteError where a value cannot be quantized;
-   * Error where reading or writing fails. All workers have left the run by then.
+   * @throws InterruptedError if `signal` aborts; WrongResultError if a GPU computed something wrong,
+   * so that nothing of the run may be used; NonFiniteError if a value cannot be quantized;
+   * Error if reading or writing fails. All workers have left the run by then.
    */
   async run(run: PoolRun): Promise<TaskNumbers[]> {
     const list = new TaskList(run.tasks);
@@ -153,7 +153,7 @@ export class WorkerPool {
     } finally {
       clearInterval(ticker);
       run.signal?.removeEventListener("abort", cells.stop);
-      // A run that failed tells why; what has no entry then is done once more.
+      // A run that failed reports why; work without an entry then is done once more.
       if (failed) await checkpoints?.close({ failed }).catch(() => {});
       else await checkpoints?.close({ failed });
     }
@@ -240,7 +240,7 @@ export class WorkerPool {
   }
 }
 
-/** What a worker reported, of its class, with the tensor that it was at. */
+/** The failure that a worker reported, of its class, with the tensor that it was at. */
 function failureOf({ task, error }: WorkFailure, list: TaskList): Error {
   const failure = reportedError(error);
   return task < 0 ? failure : atTensor(failure, list.tasks[task]!.name);
