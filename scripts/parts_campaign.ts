@@ -3,10 +3,16 @@
  * compares the result with the file of one run, byte for byte.
  *
  *     deno run -A scripts/parts_campaign.ts [--trials 100] [--parts 2,3,7] [--kill 0.5] [--seed 1] [--at-once 1]
+ *         [--straggle 0] [--layers 8] [--rows 256]
  *
  * Each trial takes one of the numbers of parts. `--kill` is how likely a run of a part, or of the join, is killed
  * (SIGKILL, at a random moment of a run's usual time); every run goes on with `--resume` or begins anew, by chance.
- * Prints one line per trial, then trials, kills and differences; exits 1 if a file differs.
+ * `--straggle` is how likely a run stands still for three times its usual time (SIGSTOP, SIGCONT).
+ *
+ *     deno run -A scripts/parts_campaign.ts --trials 1 --parts 100 --layers 100 --rows 32 --kill 0.2 --straggle 0.1 \
+ *         --at-once 4
+ *
+ * is an array of 100 jobs with failures and stragglers. Prints one line per trial, then trials, kills and differences; exits 1 if a file differs.
  */
 
 import { spawn } from "node:child_process";
@@ -25,6 +31,7 @@ const { values } = parseArgs({
     trials: { type: "string", default: "100" },
     parts: { type: "string", default: "2,3,7" },
     kill: { type: "string", default: "0.5" },
+    straggle: { type: "string", default: "0" },
     seed: { type: "string", default: "1" },
     "at-once": { type: "string", default: "1" },
     layers: { type: "string", default: "8" },
@@ -54,7 +61,11 @@ const random = randomFrom(Number(values.seed));
 const pick = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
 
 /** Result of a run: its exit code, or null if it was killed. */
-function run(args: readonly string[], killAfterMs: number | null): Promise<number | null> {
+function run(
+  args: readonly string[],
+  killAfterMs: number | null,
+  stop: { afterMs: number; forMs: number } | null = null,
+): Promise<number | null> {
   return new Promise((resolve, reject) => {
     const child = spawn(process.execPath, ["run", "-A", "--no-check", "-q", MAIN, ...args], {
       stdio: ["ignore", "ignore", "pipe"],
@@ -64,9 +75,13 @@ function run(args: readonly string[], killAfterMs: number | null): Promise<numbe
     const timer = killAfterMs === null
       ? undefined
       : setTimeout(() => child.kill("SIGKILL"), killAfterMs);
+    const pauses = stop === null ? [] : [
+      setTimeout(() => child.kill("SIGSTOP"), stop.afterMs),
+      setTimeout(() => child.kill("SIGCONT"), stop.afterMs + stop.forMs),
+    ];
     child.on("error", reject);
     child.on("exit", (code, signal) => {
-      clearTimeout(timer);
+      for (const each of [timer, ...pauses]) clearTimeout(each);
       if (signal === null && code !== 0) {
         reject(new Error(`${args.join(" ")} exited ${code}: ${said}`));
       } else resolve(code);
@@ -77,18 +92,28 @@ function run(args: readonly string[], killAfterMs: number | null): Promise<numbe
 interface Tally {
   runs: number;
   kills: number;
+  stragglers: number;
 }
 
 /** Runs until it is done; killed ones are repeated. */
 async function insist(
   args: (attempt: number) => string[],
-  { tally, usualMs, killShare }: { tally: Tally; usualMs: number; killShare: number },
+  { tally, usualMs, killShare, straggleShare }: {
+    tally: Tally;
+    usualMs: number;
+    killShare: number;
+    straggleShare: number;
+  },
 ): Promise<void> {
   for (let attempt = 0;; attempt++) {
     // Nobody is killed for ever.
     const isDoomed = attempt < 5 && random() < killShare;
     tally.runs++;
-    if (await run(args(attempt), isDoomed ? random() * usualMs : null) === 0) return;
+    const stop = random() < straggleShare
+      ? { afterMs: random() * usualMs, forMs: 3 * usualMs }
+      : null;
+    if (stop !== null) tally.stragglers++;
+    if (await run(args(attempt), isDoomed ? random() * usualMs : null, stop) === 0) return;
     tally.kills++;
   }
 }
@@ -106,13 +131,14 @@ try {
     "100KB",
   ]];
   const counts = values.parts.split(",").map(Number);
-  const killShare = Number(values.kill), atOnce = Number(values["at-once"]);
-  const total = { runs: 0, kills: 0, differences: 0 };
+  const killShare = Number(values.kill), straggleShare = Number(values.straggle);
+  const atOnce = Number(values["at-once"]);
+  const total = { runs: 0, kills: 0, stragglers: 0, differences: 0 };
   const started = performance.now();
   for (let trial = 1; trial <= Number(values.trials); trial++) {
     const count = pick(counts), mode = pick(modes), place = join(folder, `trial-${trial}`);
     mkdirSync(place);
-    const tally: Tally = { runs: 0, kills: 0 };
+    const tally: Tally = { runs: 0, kills: 0, stragglers: 0 };
     const begun = performance.now();
     await run([...words.slice(0, 1), whole, ...words.slice(1), ...mode, "--force"], null);
     const usualMs = performance.now() - begun;
@@ -137,13 +163,18 @@ try {
             "--part",
             `${part}/${count}`,
           ],
-          { tally, usualMs, killShare },
+          { tally, usualMs, killShare, straggleShare },
         );
         busy.delete(part);
       }
     };
     await Promise.all(Array.from({ length: atOnce }, worker));
-    await insist(() => ["join", output, "--no-progress", "--force"], { tally, usualMs, killShare });
+    await insist(() => ["join", output, "--no-progress", "--force"], {
+      tally,
+      usualMs,
+      killShare,
+      straggleShare,
+    });
     const names = mode.includes("--shard-size")
       ? filesOf(folder, "whole").map((name) => [name, name.replace(/^whole/, "out")] as const)
       : [["whole.safetensors", "out.safetensors"] as const];
@@ -152,6 +183,7 @@ try {
     );
     total.runs += tally.runs;
     total.kills += tally.kills;
+    total.stragglers += tally.stragglers;
     if (differs.length > 0) total.differences++;
     const verdict = differs.length === 0 ? "same bytes" : `DIFFERS: ${differs.join(", ")}`;
     console.log(
@@ -164,7 +196,8 @@ try {
   }
   const minutes = (performance.now() - started) / 60_000;
   console.log(
-    `${values.trials} trials, ${total.runs} runs, ${total.kills} killed, ${total.differences} ` +
+    `${values.trials} trials, ${total.runs} runs, ${total.kills} killed, ${total.stragglers} stragglers, ` +
+      `${total.differences} ` +
       `${total.differences === 1 ? "difference" : "differences"}, ${minutes.toFixed(1)} minutes`,
   );
   process.exitCode = total.differences === 0 ? 0 : 1;
