@@ -24,23 +24,23 @@ export type { ConvertEvent, Look, PlanFacts, Summary, Verdict } from "./engine/p
 /** A model: a safetensors file, or shards with their index. */
 export type ModelFiles = Blob | readonly Blob[];
 
-/** What is to be made of a model. */
+/** Options of a conversion. */
 export interface LookOptions extends
   Omit<
     GivenOptions,
     "merge" | "calibrationPath" | "calibrationLora" | "layerConfig" | "shardBytes"
   > {
-  /** What is written. Default: `int8`. */
+  /** The format. Default: `int8`. */
   readonly format?: GivenOptions["output"] | undefined;
   /** LoRAs that are merged into the model before everything else. */
   readonly loras?: readonly Blob[] | undefined;
   /** Strength of the LoRAs. Default: 1. */
   readonly loraScale?: number | undefined;
-  /** What is known of the inputs of the layers: safetensors or JSON. */
+  /** Known inputs of the layers: safetensors or JSON. */
   readonly calibration?: Blob | undefined;
 }
 
-/** What {@link convert} takes beside the model. */
+/** Parameters of {@link convert} beside the model. */
 export interface BrowserConvertOptions extends LookOptions {
   /**
    * A file that was picked with `showSaveFilePicker`, which is written directly. Absent: the browser's own
@@ -206,7 +206,7 @@ async function run(
   }
 }
 
-/** What browsers say at most is free, so that pages cannot tell people apart by their disks. */
+/** Upper limit of the free space that browsers report. */
 const MOST_TOLD_BYTES = 10e9;
 
 /** Free bytes of the browser's storage, Infinity if there is no telling. */

@@ -77,8 +77,8 @@ export interface ReadOptions {
 }
 
 /**
- * Returns the quantized layers of a model, in the order of their weights, then those without one. What is
- * wrong with a layer becomes its `problem`.
+ * Returns the quantized layers of a model, in the order of their weights, then those without one. The
+ * fault of a layer becomes its `problem`.
  *
  * @param readBytes called for `comfy_quant` tensors, and for companions of one number.
  * @throws what `readBytes` throws.

@@ -179,7 +179,7 @@ export interface MeasuredRows {
   readonly inputs: Float32Array;
   /** Columns, k. */
   readonly cols: number;
-  /** What is stored, if it is int8. */
+  /** The stored weight, if it is int8. */
   readonly stored: {
     /** i8 `[n, k]`. */
     readonly codes: Int8Array;

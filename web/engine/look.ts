@@ -1,4 +1,4 @@
-/** What a model is, and what would become of it: headers only, so that a page answers at once. */
+/** A look at a model and its plan: headers only, so that a page answers at once. */
 
 import { inspectModel } from "../../src/convert/inspect.ts";
 import { prepare } from "../../src/convert/prepare.ts";

@@ -1,4 +1,4 @@
-/** What a page and the engine's thread say to one another. */
+/** Messages between a page and the engine's thread. */
 
 import type { GivenOptions } from "../../src/plan/resolve_options.ts";
 import type { DeviceChoice } from "../../src/run/workers/choose_gpu.ts";
@@ -29,13 +29,13 @@ export interface ConvertJob extends Job {
   readonly report: boolean;
 }
 
-/** What the engine is told. */
+/** Messages to the engine. */
 export type EngineMessage =
   | { readonly kind: "look"; readonly job: Job }
   | { readonly kind: "convert"; readonly job: ConvertJob }
   | { readonly kind: "abort" };
 
-/** What a model is, and what the options would make of it. */
+/** A model, and its plan by the options. */
 export interface Look {
   readonly tensors: number;
   readonly parameters: number;
@@ -45,7 +45,7 @@ export interface Look {
   /** The family in words. */
   readonly explanation: string;
   readonly family: string | null;
-  /** What would be done; null if the model is refused. */
+  /** The plan; null if the model is refused. */
   readonly plan: PlanFacts | null;
   /** Why it is refused; null if it is not. */
   readonly refusal: string | null;
@@ -67,7 +67,7 @@ export interface PlanFacts {
   readonly loras: readonly string[];
 }
 
-/** What is heard of a conversion, in this order; every event has a `type`. */
+/** Events of a conversion, in this order; every event has a `type`. */
 export type ConvertEvent =
   | {
     readonly type: "start";
@@ -100,7 +100,7 @@ export type ConvertEvent =
   | { readonly type: "verifying" }
   | { readonly type: "done"; readonly summary: Summary };
 
-/** What came of a conversion. */
+/** Result of a conversion. */
 export interface Summary {
   readonly output: string;
   readonly elapsedMs: number;
@@ -114,9 +114,9 @@ export interface Summary {
   readonly quality: string | null;
   /** Error of outputs on the calibration data; null without. */
   readonly outputError: number | null;
-  /** What to do with the file in ComfyUI. */
+  /** Advice on the file in ComfyUI. */
   readonly next: string;
-  /** What `verify` says; null: it was not asked. */
+  /** Result of `verify`; null: it was not asked. */
   readonly verified: Verdict | null;
   /** The page of `--report`; null: not asked for. */
   readonly reportHtml: string | null;
@@ -124,7 +124,7 @@ export interface Summary {
   readonly report: unknown;
 }
 
-/** What `verify` found. */
+/** Result of `verify`. */
 export interface Verdict {
   readonly loads: boolean;
   readonly matches: boolean;
@@ -133,7 +133,7 @@ export interface Verdict {
   readonly lines: readonly string[];
 }
 
-/** What the engine says. */
+/** Messages of the engine. */
 export type EngineReport =
   | { readonly kind: "looked"; readonly look: Look }
   | { readonly kind: "event"; readonly event: ConvertEvent }

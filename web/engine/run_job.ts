@@ -27,7 +27,7 @@ import type { ConvertEvent, ConvertJob, Summary, Verdict } from "./protocol.ts";
 /** Weights that plain rows are measured on: each row is a read, which takes a browser up to a millisecond. */
 const SAMPLED_ELEMENTS = 2 ** 21;
 
-/** What a job gets from the thread around it. */
+/** Surroundings of a job. */
 export interface JobContext {
   readonly workerUrl: URL;
   readonly signal: AbortSignal;
@@ -66,7 +66,7 @@ export async function runJob(job: ConvertJob, context: JobContext): Promise<Summ
     workers: job.workers,
     signal,
     measure: true,
-    // What a closed page leaves cannot be found again: nothing would be gone on with.
+    // Leftovers of a closed page cannot be found again: nothing would be continued.
     keepsJournal: false,
     program: versionLine(),
     onPlan: ({ plan, notes, loras, workers, gpu: adapter }) => {

@@ -1,4 +1,4 @@
-/** What error a conversion will have, from a few rows of a few layers: fractions of a second. */
+/** The error that a conversion will have, from a few rows of a few layers: fractions of a second. */
 
 import { isFloatDType } from "../../src/core/dtype.ts";
 import type { SourceTensor } from "../../src/core/tensor.ts";

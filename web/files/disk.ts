@@ -8,7 +8,7 @@ import { MemoryFile } from "./memory_file.ts";
 import type { Later, OutputStore, StoreResult } from "./output_store.ts";
 import { FileError } from "./random_access_file.ts";
 
-/** What can be asked. Paths are absolute; `file` is what `open` returned. */
+/** Requests. Paths are absolute; `file` is what `open` returned. */
 export type DiskRequest =
   | { readonly op: "open"; readonly path: string; readonly flags: string }
   | { readonly op: "stat"; readonly path: string }
@@ -39,7 +39,7 @@ export interface DiskStat {
   readonly file: number;
 }
 
-/** What is answered: by kind of request a number, a state, names, or nothing. */
+/** Answers: by kind of request a number, a state, names, or nothing. */
 export type DiskAnswer = number | DiskStat | readonly string[] | null;
 
 /** Answers requests: here, or in the thread that owns the disk. */
@@ -93,7 +93,7 @@ export class Disk {
     }
   }
 
-  /** What came of the output. */
+  /** Result of the output. */
   result(): Promise<StoreResult> {
     return this.#store.result();
   }

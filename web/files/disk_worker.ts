@@ -5,14 +5,14 @@ import { type DiskLink, DiskService } from "./disk_channel.ts";
 import { openStore, type StorePlace } from "./store_place.ts";
 import type { StoreResult } from "./output_store.ts";
 
-/** What the thread is told. */
+/** Messages to the thread. */
 export type DiskWorkerMessage =
   | { readonly kind: "open"; readonly place: StorePlace }
   | { readonly kind: "connect"; readonly link: DiskLink }
   | { readonly kind: "result" }
   | { readonly kind: "discard" };
 
-/** What it says, once for each "open", "result" and "discard". */
+/** Messages of the thread, once for each "open", "result" and "discard". */
 export type DiskWorkerReport =
   | { readonly kind: "opened" }
   | { readonly kind: "result"; readonly result: StoreResult }

@@ -18,7 +18,7 @@ export interface GivenFile {
   readonly timeMs: number;
 }
 
-/** What a thread needs to know all files. */
+/** Facts by which a thread knows all files. */
 export interface FileAccess {
   readonly given: readonly GivenFile[];
   /** The way to the disk; null: there is none, as nothing is written. */

@@ -1,10 +1,10 @@
-/** Where the bytes of an output go: to the browser's own storage, to a file that was picked, or to memory. */
+/** Destination of the bytes of an output: to the browser's own storage, to a file that was picked, or to memory. */
 
 import { FileError } from "./random_access_file.ts";
 import { MemoryFile } from "./memory_file.ts";
 import { WriteBehind } from "./write_behind.ts";
 
-/** What some stores do at once, and others after a while. */
+/** Result of an action that some stores do at once, and others after a while. */
 export type Later<T> = T | Promise<T>;
 
 /** The one large file that a conversion writes. */
@@ -18,11 +18,11 @@ export interface OutputStore {
   complete(): Later<void>;
   /** Removes whatever there is of it. Idempotent. */
   discard(): Later<void>;
-  /** What the page gets: bytes, or the file that was picked. Nothing is read or written after it. */
+  /** The result for the page: bytes, or the file that was picked. Nothing is read or written after it. */
   result(): Promise<StoreResult>;
 }
 
-/** What came of an output. */
+/** Result of an output. */
 export type StoreResult =
   | { readonly kind: "blob"; readonly blob: Blob; readonly stored: string | null }
   | { readonly kind: "picked"; readonly handle: FileSystemFileHandle };

@@ -1,5 +1,5 @@
 /**
- * What a thread needs of a file: bytes by position. Three kinds stand behind it: files that a person gave
+ * The access of a thread to a file: bytes by position. Three kinds stand behind it: files that a person gave
  * to the page (`blob_file.ts`), files in memory (`memory_file.ts`), and the output, which one thread owns
  * (`disk.ts`). On Deno, Node and Bun it is `node:fs` itself; here `web/node/fs.ts` has the same functions
  * on top of this.

@@ -1,4 +1,4 @@
-/** Where an output is to go, as one thread says it to another, and how that place is opened. */
+/** Destination of an output, as one thread says it to another, and how that place is opened. */
 
 import { MemoryStore, type OutputStore, PickedStore, PrivateStore } from "./output_store.ts";
 

@@ -8,7 +8,7 @@ const MOST_BLOCKS = 6;
 
 interface Block {
   readonly bytes: Uint8Array<ArrayBuffer>;
-  /** What was written, sorted and apart: [from, to) within the block. */
+  /** Written ranges, sorted and apart: [from, to) within the block. */
   ranges: [number, number][];
 }
 

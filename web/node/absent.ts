@@ -1,4 +1,4 @@
-/** What the program uses of Node that no conversion in a page needs. */
+/** Parts of Node that the program uses and that no conversion in a page needs. */
 
 import { FileError } from "../files/random_access_file.ts";
 

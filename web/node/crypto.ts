@@ -1,4 +1,4 @@
-/** What the program uses of `node:crypto`: SHA-256 that does not wait, and random names. */
+/** The parts of `node:crypto` that the program uses: SHA-256 that does not wait, and random names. */
 
 import { sha256 } from "@noble/hashes/sha2.js";
 import { bytesToHex, utf8ToBytes } from "@noble/hashes/utils.js";

@@ -1,4 +1,4 @@
-/** What the program uses of `node:fs/promises`, for the bundler: nothing that a page does needs it. */
+/** The parts of `node:fs/promises` that the program uses: nothing that a page does needs it. */
 
 import { FileError } from "../files/random_access_file.ts";
 

@@ -1,4 +1,4 @@
-/** What the program uses of `node:os`. */
+/** The parts of `node:os` that the program uses. */
 
 export function availableParallelism(): number {
   return navigator.hardwareConcurrency ?? 1;

@@ -1,4 +1,4 @@
-/** What the program uses of `node:process`: a browser has no environment and no arguments. */
+/** The parts of `node:process` that the program uses: a browser has no environment and no arguments. */
 
 const process = {
   argv: [] as string[],

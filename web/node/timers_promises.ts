@@ -1,4 +1,4 @@
-/** What the program uses of `node:timers/promises`. */
+/** The parts of `node:timers/promises` that the program uses. */
 
 export function setTimeout(delayMs: number): Promise<void> {
   return new Promise((resolve) => {

@@ -1,4 +1,4 @@
-/** What the program uses of `node:util`. */
+/** The parts of `node:util` that the program uses. */
 
 type Callback = (error: unknown, value?: unknown) => void;
 

@@ -1,3 +1,3 @@
-/** What the program uses of `node:zlib`: nothing that it could not do without. */
+/** The parts of `node:zlib` that the program uses: nothing that it could not do without. */
 
 export const crc32 = undefined;

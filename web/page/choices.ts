@@ -1,4 +1,4 @@
-/** What a person can choose on the page, in plain words, and the options that it stands for. */
+/** Choices of the page, in plain words, and the options that they stand for. */
 
 import type { LookOptions } from "../convert.ts";
 

@@ -1,6 +1,6 @@
 /** Sentences of the program name its flags; a page has fields. Pure. */
 
-/** What a sentence says of a flag, and what it says on the page. */
+/** Words about a flag in a sentence, and the words on the page. */
 const WORDS: readonly (readonly [flag: RegExp, field: string])[] = [
   [
     /`--requantize` to dequantize it first/,

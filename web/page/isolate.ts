@@ -1,5 +1,5 @@
 /**
- * Shared memory needs two headers. Where the host does not set them, a service worker does: once it is there,
+ * Shared memory needs two headers. If the host does not set them, a service worker does: once it is there,
  * the page is loaded again through it.
  */
 

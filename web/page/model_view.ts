@@ -1,4 +1,4 @@
-/** What the page says of the model and of the plan. */
+/** The part of the page about the model and the plan. */
 
 import { formatBytes, formatPercent } from "../../src/cli/format.ts";
 import { GRADES } from "../../src/cli/verdict.ts";

@@ -24,7 +24,7 @@ const SETTLE_MS = 150;
 let files: readonly File[] = [];
 let seen: Look | null = null;
 let abort: AbortController | null = null;
-/** What is converted and not saved yet. */
+/** The conversion that is not saved yet. */
 let unsaved: Blob | null = null;
 let asked = 0;
 

@@ -1,4 +1,4 @@
-/** What the page says while it converts, and when it has. */
+/** The part of the page during a conversion and after it. */
 
 import { formatBytes, formatSeconds } from "../../src/cli/format.ts";
 import type { ConvertEvent, Summary } from "../engine/protocol.ts";
@@ -38,7 +38,7 @@ export class WorkView {
     live.textContent = "The conversion has started.";
   }
 
-  /** What the person should know, said so far. */
+  /** Warnings so far. */
   get warnings(): readonly string[] {
     return this.#warnings;
   }

@@ -1,4 +1,4 @@
-/** What this browser lacks, in words, with what to do. */
+/** Features that this browser lacks, in words, with advice. */
 
 /** The smallest module with a SIMD instruction. */
 const SIMD = Uint8Array.of(

@@ -1,4 +1,4 @@
-/** What the main thread and the workers of a run see of its state, in shared memory. */
+/** State of a run that the main thread and the workers see, in shared memory. */
 
 import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { abortTeam, createTeamControl } from "../../linalg/team.ts";
@@ -45,7 +45,7 @@ export function runMemory(
   };
 }
 
-/** What was done before a run. */
+/** Work that was done before a run. */
 export interface DoneBefore {
   readonly tasks: readonly number[];
   readonly notes: ReadonlyMap<number, Note>;
@@ -74,7 +74,7 @@ export class RunCells implements Omit<RunState, "workers"> {
     this.#numbers = tasks.map(() => undefined);
   }
 
-  /** What workers get of it. */
+  /** The parts that workers get. */
   get shared(): Pick<RunMessage, "control" | "slots" | "done" | "teamControl"> {
     return {
       control: this.#control.buffer,

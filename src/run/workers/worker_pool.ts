@@ -246,7 +246,7 @@ function failureOf({ task, error }: WorkFailure, list: TaskList): Error {
   return task < 0 ? failure : atTensor(failure, list.tasks[task]!.name);
 }
 
-/** What hears from the workers of a run. */
+/** Listeners to the workers of a run. */
 interface RunListeners {
   finish(task: number): void;
   note(task: number, note: Note): void;
