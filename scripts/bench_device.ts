@@ -1,8 +1,11 @@
 /**
- * Times whole conversions on the GPU of this machine beside those on its CPU, and beside reading the file:
- * the default mode of a synthetic checkpoint, and GPTQ of one square layer with a given Hessian.
+ * Times conversions on the GPU of this machine beside those on its CPU, and prints a table for README.md:
  *
- *     deno run -A scripts/bench_device.ts [--gb 2] [--size 4096] [--rounds 3]
+ *     deno run -A scripts/bench_device.ts [--minutes 3.5]
+ *
+ * The default mode (and `--format w4a8`) of a synthetic checkpoint, beside reading the file, and GPTQ of one
+ * square layer. Sizes follow the adapter, and are halved until all fits the time: a software adapter gets a
+ * hundredth of what a GPU gets. The best of some rounds counts.
  */
 
 import { execFileSync } from "node:child_process";
@@ -13,33 +16,37 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { describeAdapter, findAdapter } from "../src/backend/webgpu/adapter.ts";
+import { VERSION } from "../src/core/version.ts";
 import { writeSyntheticModel } from "../tests/support/synthetic_model.ts";
 import { fluxLikeOfBytes, MODEL_SIZES } from "../tests/support/synthetic_shapes.ts";
 import { timeGptq } from "./bench_gptq.ts";
 
 const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
+const DEVICES = ["cpu", "gpu"] as const;
 
-const { values: flags } = parseArgs({
-  options: {
-    gb: { type: "string", default: "2" },
-    size: { type: "string", default: "4096" },
-    rounds: { type: "string", default: "3" },
-  },
-});
-const rounds = Number(flags.rounds), cores = availableParallelism();
+const { values: flags } = parseArgs({ options: { minutes: { type: "string", default: "3.5" } } });
+const endMs = performance.now() + 60_000 * Number(flags.minutes);
 
 const adapter = await findAdapter();
-if (adapter === null) throw new Error("There is no GPU here");
+if (adapter === null) {
+  console.log("There is no GPU here: `quantsmith doctor` says why");
+  process.exit(1);
+}
 const { name, isSoftware } = describeAdapter(adapter);
-console.log(`${name}${isSoftware ? " (software)" : ""}, ${cores} CPU cores`);
+const cores = availableParallelism();
+/** Where to begin. */
+const start = isSoftware ? { bytes: 4e7, size: 512 } : { bytes: 4e9, size: 4096 };
 
-/** The least of several times, in seconds. */
-function best(run: () => void): number {
-  return Math.min(...Array.from({ length: rounds }, () => {
-    const start = performance.now();
+/** The least of several times, in seconds; one is enough where time runs short. */
+function best(run: () => void, shareOfTime: number): number {
+  const stopMs = performance.now() + shareOfTime * Math.max(0, endMs - performance.now());
+  let least = Infinity;
+  do {
+    const startMs = performance.now();
     run();
-    return (performance.now() - start) / 1000;
-  }));
+    least = Math.min(least, (performance.now() - startMs) / 1000);
+  } while (performance.now() + 1000 * least < stopMs);
+  return least;
 }
 
 /** Reads a file once, in parts, by one thread. Returns its bytes. */
@@ -51,42 +58,72 @@ function readAll(path: string): number {
   return size;
 }
 
+function convert(model: string, folder: string, device: string, format: string): void {
+  execFileSync(process.execPath, [
+    ...["run", "-A", MAIN, model, join(folder, "out.safetensors"), "--force"],
+    ...["--device", device, "--format", format, "--no-progress", "--verbose", "MINIMAL"],
+  ], { stdio: ["ignore", "ignore", "inherit"] });
+}
+
+interface Row {
+  readonly work: string;
+  readonly times: readonly [cpu: number, gpu: number];
+  readonly shown: (seconds: number) => string;
+}
+
 const folder = mkdtempSync(join(tmpdir(), "quantsmith-device-"));
 try {
+  const rows: Row[] = [];
   const model = join(folder, "model.safetensors");
-  writeSyntheticModel(model, fluxLikeOfBytes(MODEL_SIZES["demo"]!, Number(flags.gb) * 1e9), {
-    seed: 1,
-  });
-  const bytes = readAll(model);
-  const reading = best(() => readAll(model));
-  const rate = (seconds: number): string => `${(bytes / seconds / 1e9).toFixed(2)} GB/s`;
-  console.log(`reading the file: ${rate(reading)}`);
-  const times = (["cpu", "gpu"] as const).map((device) => {
-    const seconds = best(() =>
-      execFileSync(process.execPath, [
-        ...["run", "-A", MAIN, model, join(folder, "out.safetensors"), "--force"],
-        ...["--device", device, "--no-progress", "--verbose", "MINIMAL"],
-      ], { stdio: "inherit" })
+  let bytes = start.bytes;
+  const write = () => {
+    writeSyntheticModel(model, fluxLikeOfBytes(MODEL_SIZES["demo"]!, bytes), { seed: 1 });
+  };
+  write();
+  // The first one compiles, and tells how long the others take.
+  const startMs = performance.now();
+  convert(model, folder, "gpu", "int8");
+  const firstMs = performance.now() - startMs, leftMs = endMs - performance.now();
+  while (bytes > 1e7 && 10 * firstMs * bytes / start.bytes > leftMs) bytes /= 2;
+  if (bytes < start.bytes) write();
+  const size = readAll(model), reading = best(() => readAll(model), 0.05);
+  const rate = (seconds: number) =>
+    `${(size / seconds / 1e9).toFixed(2)} GB/s, ${
+      (100 * reading / seconds).toFixed(0)
+    } % of reading`;
+  for (
+    const [format, work, share] of [["int8", "default mode", 0.3], ["w4a8", "w4a8", 0.4]] as const
+  ) {
+    const times = DEVICES.map((device) =>
+      best(() => convert(model, folder, device, format), share / 2)
     );
-    console.log(
-      `default mode, ${device}: ${rate(seconds)}, ` +
-        `${(100 * reading / seconds).toFixed(0)} % of the rate of reading`,
-    );
-    return seconds;
-  });
-  console.log(`default mode, cpu / gpu: ${(times[0]! / times[1]!).toFixed(2)}`);
-  const gptq: number[] = [];
-  for (const device of ["cpu", "gpu"]) {
+    rows.push({ work, times: times as unknown as Row["times"], shown: rate });
+  }
+  const times: number[] = [];
+  for (const device of DEVICES) {
     const { command } = await timeGptq({
-      ...{ size: Number(flags.size), workers: Math.min(8, cores), rounds, python: null },
+      ...{ size: start.size, workers: Math.min(8, cores), rounds: 1, python: null },
       flags: ["--device", device],
     });
-    gptq.push(command);
+    times.push(command);
   }
-  console.log(
-    `GPTQ of ${flags.size} x ${flags.size}: cpu ${gptq[0]!.toFixed(2)} s, ` +
-      `gpu ${gptq[1]!.toFixed(2)} s, cpu / gpu ${(gptq[0]! / gptq[1]!).toFixed(2)}`,
-  );
+  rows.push({
+    work: `GPTQ of ${start.size} x ${start.size}`,
+    times: times as unknown as Row["times"],
+    shown: (seconds) => `${seconds.toFixed(2)} s`,
+  });
+  const model1 = `${(size / 1e9).toFixed(2)} GB BF16 model`;
+  console.log(`
+| ${name}${
+    isSoftware ? " (software)" : ""
+  }, ${model1} | ${cores} CPU cores | GPU | CPU time / GPU time |
+| --- | --- | --- | --- |`);
+  for (const { work, times: [cpu, gpu], shown } of rows) {
+    console.log(`| ${work} | ${shown(cpu)} | ${shown(gpu)} | ${(cpu / gpu).toFixed(2)} |`);
+  }
+  const date = new Date().toISOString().slice(0, 10);
+  console.log(`\nquantsmith ${VERSION}, ${date}, \`deno run -A scripts/bench_device.ts\`; `);
+  console.log(`reading the file: ${(size / reading / 1e9).toFixed(2)} GB/s by one thread.`);
 } finally {
   rmSync(folder, { recursive: true, force: true });
 }
