@@ -35,6 +35,8 @@ fn main(
     // A device may take a subnormal number for 0.
     if (bits < 0x800000u && isFinite(unit)) {
       place = multiply(bits, unit);
+    } else if (bits != 0u && unit == INFINITE) {
+      place = INFINITE;
     }
     if (place >= INFINITE) {
       bin = select(0u, last, place == INFINITE);

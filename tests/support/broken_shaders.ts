@@ -91,6 +91,7 @@ async function findProblems(gpu: Gpu): Promise<ReadonlyMap<string, string[]>> {
     failure: { get: () => gpu.failure },
     buffers: { value: gpu.buffers },
     deadlines: { value: gpu.deadlines },
+    isCompiled: { value: () => true },
     layout: { value: (shader: Shader) => gpu.layout(shader) },
     forget: { value: (shader: Shader) => gpu.forget(shader) },
   }) as Gpu;

@@ -127,7 +127,7 @@ export class Batch {
     using deadline = gpu.deadlines.start(workgroups, (waitedMs) => {
       const seconds = (waitedMs / 1000).toFixed(waitedMs < 10_000 ? 1 : 0);
       return gpu.fail(`it did not answer within ${seconds} s (${this.#label})`);
-    });
+    }, new Set(this.#steps.map(({ shader }) => shader).filter((one) => !gpu.isCompiled(one))).size);
     for (const filter of ["internal", "out-of-memory", "validation"] as const) {
       device.pushErrorScope(filter);
     }

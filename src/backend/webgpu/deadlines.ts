@@ -32,12 +32,17 @@ export class Deadlines {
   }
 
   /**
-   * Starts the time of a batch of so many workgroups, behind those that are under way.
+   * Starts the time of a batch of so many workgroups, behind those that are under way; half of what any batch
+   * may take more for each shader that is still to be compiled.
    *
    * @param failed called when the time is over: marks the device as failed and returns the error.
    */
-  start(workgroups: number, failed: (waitedMs: number) => DeviceError): Deadline {
-    const ownMs = this.#baseMs + workgroups * this.#workgroupMs;
+  start(
+    workgroups: number,
+    failed: (waitedMs: number) => DeviceError,
+    newShaders = 0,
+  ): Deadline {
+    const ownMs = this.#baseMs * (1 + newShaders / 2) + workgroups * this.#workgroupMs;
     this.#owedMs += ownMs;
     this.#promise(this.#owedMs);
     const waitedMs = this.#owedMs;

@@ -112,6 +112,11 @@ export class Gpu {
     else this.#brokenShaders = true;
   }
 
+  /** Whether the pipeline of `shader` is there. */
+  isCompiled(shader: Shader): boolean {
+    return this.#pipelines.has(shader.name);
+  }
+
   /** Takes a pipeline out again that turned out not to compile. */
   forget(shader: Shader): void {
     this.#pipelines.delete(shader.name);
