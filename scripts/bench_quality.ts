@@ -395,7 +395,8 @@ export async function benchQuality(
     };
     for (const mode of MODES) {
       const scores = await scoresOf(mode);
-      // A mode without rotation at run time is measured against inputs as they are; so is its baseline's W8A8; so is its baseline's W8A8.
+      // A mode without rotation at run time is measured against inputs as they are; so is its baseline's
+      // W8A8.
       const base = mode.baseline === "no data"
         ? await scoresOf({ options: mode.options })
         : baselineOf(mode.baseline);

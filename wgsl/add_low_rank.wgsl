@@ -2,7 +2,8 @@
 // Sums begin at 0, k ascending, and are added to x last, so what is rounded is the change, not the weight.
 //
 // Layout: x f32 [rows, cols] from element xStart on, b f32 [rows, rank], a f32 [rank, cols], contiguous
-// row-major. A workgroup a tile of 64 x 64, an invocation 4 x 4 of it; 16 terms at a time lie in the memory of the workgroup.
+// row-major. A workgroup a tile of 64 x 64, an invocation 4 x 4 of it; 16 terms at a time lie in the memory
+// of the workgroup.
 // Tail: what is beyond the end is worked out as zeros and not written; terms beyond rank are left out.
 // NaN and infinity spread as in f32.
 // Class: exact but for subnormal numbers: `keep` (lib/exact.wgsl) keeps products from being fused with sums, and

@@ -12,7 +12,8 @@
 // their order, which gives them the same bits.
 //
 // Layout: codes i8, four in a word, row r from byte codesStart + r * codesRow on; errors and gradient f32, rows
-// from errorsStart and gradientStart on; panel f32, row j from panelStart + j * panelRow on, width values like those
+// from errorsStart and gradientStart on; panel f32, row j from panelStart + j * panelRow on, width values
+// like those
 // of gradient; weights f32 from weightsStart on; the scale of an element is
 // scales[((firstRow + r) / groupRows) * scaleCols + columnGroups[groupsStart + j]].
 // report f32: for every row its moves and the sums of gain and cost, which grow, and a fourth value that is

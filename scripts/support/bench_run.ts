@@ -1,4 +1,7 @@
-/** The common parts of all benches: the program to be measured, files to measure it on, and the table of results. */
+/**
+ * The common parts of all benches: the program to be measured, files to measure it on, and the table of
+ * results.
+ */
 
 import { execFileSync } from "node:child_process";
 import fs from "node:fs";

@@ -42,7 +42,7 @@ export function permissionsFor(target: string): readonly string[] {
 export interface BuildRequest {
   readonly targets: readonly string[];
   readonly out: string;
-  /** Path of the list of what is inside; Bun only; Bun only. */
+  /** Path of the list of what is inside; Bun only. */
   readonly metafile: string | null;
 }
 

@@ -12,7 +12,9 @@ export const WEB_PACKAGES = ["path-browserify", "@noble/hashes"] as const;
 /** The oldest browsers that have all that is used: module workers, storage by position, SIMD in threads. */
 const TARGET = ["chrome109", "firefox114", "safari17"];
 
-/** Replacements of the modules of Node in a browser; a page connects to nothing, so there is no hub either; a page connects to nothing, so there is no hub either. */
+/**
+ * Replacements of the modules of Node in a browser; a page connects to nothing, so there is no hub either.
+ */
 const MODULES: Readonly<Record<string, string>> = {
   "@huggingface/hub": "hub.ts",
   "node:crypto": "crypto.ts",

@@ -22,7 +22,9 @@ export interface ModuleNode {
 /** The rooms of a conversion, from the top: each may use those below it. */
 const FLOORS = ["convert", "run", "calibration", "plan", "config", "formats"];
 
-/** Layers on top of the floors; these three do not know one another, but edits apply the rules of verify; these three do not know one another, but edits apply the rules of verify. */
+/**
+ * Layers on top of the floors; these three do not know one another, but edits apply the rules of verify.
+ */
 const ROOFS = ["edit", "library", "verify"];
 
 /** Layers that share a rank and do not know one another. */

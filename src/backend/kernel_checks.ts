@@ -45,7 +45,10 @@ export function checkGrid(
   for (const name in scales) requireLength(kernel, name, scales[name]!.length, groupCount(grid));
 }
 
-/** Checks that the groups of `sets` tile the rows of `grid`, and that the set of each is there. @throws RangeError */
+/**
+ * Checks that the groups of `sets` tile the rows of `grid`, and that the set of each is there. @throws
+ * RangeError
+ */
 export function checkLevels(
   kernel: string,
   grid: Grid,

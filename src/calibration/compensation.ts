@@ -5,7 +5,10 @@ import type { LayerStatistic, LoraDirections } from "./calibration.ts";
 import { fittedRows, heldOutRows, type Holdout, type LayerInputs } from "./layer_inputs.ts";
 import type { ConvertOptions, Segments } from "../plan/options.ts";
 
-/** The statistics by which the errors of a layer are compensated: statistics of its inputs, and how they are used. */
+/**
+ * The statistics by which the errors of a layer are compensated: statistics of its inputs, and how they are
+ * used.
+ */
 export interface Compensation extends LayerStatistic {
   /** Columns of most energy are rounded first. */
   readonly actOrder: boolean;

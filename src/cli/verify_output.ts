@@ -19,7 +19,8 @@ export interface OutputCheck {
 /**
  * Reads `output` and its `source` again, every byte, and compares them.
  *
- * @param options `correctedBiases` are known to differ from the source's; `source`: null if the output is not meant to be like it, because LoRAs were merged or it was smoothed.
+ * @param options `correctedBiases` are known to differ from the source's; `source`: null if the output is
+ * not meant to be like it, because LoRAs were merged or it was smoothed.
  */
 export async function verifyOutput(
   output: string,

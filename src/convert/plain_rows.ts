@@ -1,6 +1,7 @@
 /**
  * The errors that plain rows would have given, those of rounding to nearest with a scale per row, and what the
- * default without data would have given: a report sets them beside the errors of what was written. Measured on a sample of the rows of every layer, as a second
+ * default without data would have given: a report sets them beside the errors of what was written. Measured
+ * on a sample of the rows of every layer, as a second
  * conversion would be needed to measure all of them.
  */
 

@@ -1,4 +1,7 @@
-/** The common parts of the INT8 formats: codes `[..., N, K]` with scales, rotated or not, with smoothing divided in. */
+/**
+ * The common parts of the INT8 formats: codes `[..., N, K]` with scales, rotated or not, with smoothing
+ * divided in.
+ */
 
 import type { SourceTensor } from "../core/tensor.ts";
 import { SMOOTHED, START_FROM_ORIGINAL } from "./advice.ts";

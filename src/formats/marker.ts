@@ -9,7 +9,8 @@ export type Marker = Record<string, string | number | boolean>;
 /**
  * Returns the marker object of a scheme.
  *
- * @param options `experts`: how many matrices a bank holds; `grid`: what a format that is no INT8 says of its own.
+ * @param options `experts`: how many matrices a bank holds; `grid`: what a format that is no INT8 says of
+ * its own.
  */
 export function markerOf(
   scheme: Scheme,

@@ -1,4 +1,7 @@
-/** All ways to store a weight that are known here. A layer that none of them claims is refused: the list is closed. */
+/**
+ * All ways to store a weight that are known here. A layer that none of them claims is refused: the list is
+ * closed.
+ */
 
 import { asymW4a8 } from "./asym_w4a8_int8.ts";
 import { awqW4a16 } from "./awq_w4a16.ts";

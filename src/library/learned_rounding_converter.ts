@@ -85,7 +85,8 @@ export class LearnedRoundingConverter {
   /**
    * Returns the codes of `weight`.
    *
-   * @param weight a matrix, or a tensor of a loader in any float dtype. @param inputs what is known of the inputs of the layer: then the error of its outputs is lowered, instead
+   * @param weight a matrix, or a tensor of a loader in any float dtype. @param inputs what is known of the
+   * inputs of the layer: then the error of its outputs is lowered, instead
    * of that in the leading singular directions of the weight.
    * @throws UsageError if blocks do not divide the weight; RangeError if sizes do not fit, or values
    * are not finite; FormatError if the inputs are no statistics.

@@ -72,7 +72,8 @@ export class QuIPInt8Converter {
   /**
    * Returns the codes of `weight`.
    *
-   * @param weight a matrix, or a tensor of a loader in any float dtype. @param inputs what is known of the inputs of the layer; without it weights are rounded to nearest, in the
+   * @param weight a matrix, or a tensor of a loader in any float dtype. @param inputs what is known of the
+   * inputs of the layer; without it weights are rounded to nearest, in the
    * space that is stored.
    * @throws UsageError if options contradict one another or do not fit the weight; RangeError if sizes do
    * not fit, or values are not finite; FormatError if the inputs are no statistics; UnsupportedError if

@@ -44,7 +44,10 @@ export interface LdlqBlock {
   readonly codesRowStride: number;
   /** In: the weights. Out: what rounding took from them, `w - code * scale`. f32 `[rows, width]`. */
   readonly weights: MatrixF32;
-  /** In: what blocks already rounded feed back. Contents are used up. f32 `[rows, width]`, stride a multiple of 4. */
+  /**
+   * In: what blocks already rounded feed back. Contents are used up. f32 `[rows, width]`, stride a multiple
+   * of 4.
+   */
   readonly feedback: MatrixF32;
   /** The unit lower factor of the block, f32 `[width, width]`, stride a multiple of 4. */
   readonly panel: MatrixF32;

@@ -35,7 +35,9 @@ function rowsBelow(n: number, index: number): number {
   return n - (index + 1) * LDLQ_BLOCK;
 }
 
-/** Places at which the runs of block column `index` begin; for the number of block columns; for the number of block columns: where they end. */
+/**
+ * Places at which the runs of block column `index` begin; for the number of block columns: where they end.
+ */
 function startOf(n: number, index: number): { pairs: number; runs: number } {
   let pairs = 0, runs = 0;
   for (let i = 0; i < index; i++) {

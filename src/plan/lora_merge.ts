@@ -76,7 +76,10 @@ export function deltaBytes(deltas: Iterable<LoraDelta>): number {
   return [...buffers].reduce((sum, { byteLength }) => sum + byteLength, 0);
 }
 
-/** Factors of a change above this are no trainer's: alpha and rank are mostly equal, and within 16 of each other. */
+/**
+ * Factors of a change above this are no trainer's: alpha and rank are mostly equal, and within 16 of each
+ * other.
+ */
 const LARGEST_FACTOR = 100;
 
 /** Warns of LoRAs whose factors, alpha / rank times the strength, would drown the model. */

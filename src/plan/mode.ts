@@ -15,7 +15,10 @@ export interface Mode {
   readonly blockSize: number;
   /** The seed of the random signs if codes are stored transformed; null: they are not. */
   readonly transformSeed: number | null;
-  /** The method that compensates errors if there is calibration data; or learned rounding, with data or without; or learned rounding, with data or without. */
+  /**
+   * The method that compensates errors if there is calibration data; or learned rounding, with data or
+   * without.
+   */
   readonly method: "gptq" | "quip" | LearnedOptimizer;
   readonly learned: NonNullable<Scheme["learned"]>;
   /** Wanted rotation; `off` if the mode has none. */

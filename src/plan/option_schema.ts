@@ -93,7 +93,7 @@ export const LEARNED_ENTRIES = {
   errorLimitDb: v.optional(number(0, 100)),
 };
 
-/** Output of `quip`; see `QuipOptions`; see `QuipOptions`. */
+/** Output of `quip`; see `QuipOptions`. */
 export const QUIP_ENTRIES = {
   storeTransformed: v.optional(yesOrNo),
   requantScheme: v.optional(v.nullable(oneOf("tensor", "block"))),

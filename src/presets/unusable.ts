@@ -1,5 +1,6 @@
 /**
- * The things that stock ComfyUI cannot use quantized, as one list: modules that read their weight themselves, parts
+ * The things that stock ComfyUI cannot use quantized, as one list: modules that read their weight
+ * themselves, parts
  * of a model and whole files without a quantized path, and models in several files. A conversion keeps
  * or warns by it before the work, `verify` judges by it afterwards.
  */

@@ -76,7 +76,8 @@ export function searchCompensatedScales(
 }
 
 /**
- * The part of an error that channels rounded later cannot make up for, per column of the layer: L[j,j]^2, f64 `[K]`. Not for
+ * The part of an error that channels rounded later cannot make up for, per column of the layer: L[j,j]^2,
+ * f64 `[K]`. Not for
  * the factor of a fallback.
  */
 export function residualEnergies(factor: GptqFactor): Float64Array {

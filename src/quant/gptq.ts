@@ -51,7 +51,10 @@ export interface GptqReport {
 export interface GptqFactor {
   readonly size: number;
   readonly blockSize: number;
-  /** Lower triangles hold L, block by block, what is above them the Hessian. Not used if `report.fallback` is set. */
+  /**
+   * Lower triangles hold L, block by block, what is above them the Hessian. Not used if `report.fallback`
+   * is set.
+   */
   readonly values: Float64Array;
   /** Column k of the factor is column `order[k]` of the layer. Null: columns stay in place. */
   readonly order: Int32Array | null;

@@ -1,4 +1,7 @@
-/** Small parts of files, read out of turn: headers of layers, scales. Some for good, the others while there is room. */
+/**
+ * Small parts of files, read out of turn: headers of layers, scales. Some for good, the others while there
+ * is room.
+ */
 
 import type { FileRange } from "./channel.ts";
 

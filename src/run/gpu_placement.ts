@@ -15,7 +15,8 @@ import { type GpuPlacement, placementWithin } from "./gpu_tasks.ts";
 export type StreamingMode = "off" | "minimal" | "balanced" | "aggressive" | "auto";
 
 /**
- * Operations that are placed: Hadamard transforms; second moments of inputs; rounding with compensated errors; random
+ * Operations that are placed: Hadamard transforms; second moments of inputs; rounding with compensated
+ * errors; random
  * orthogonal matrices, of which nothing here makes any; round to nearest, which is cut into chunks.
  */
 export const OPERATION_KINDS = Object.freeze(

@@ -121,7 +121,10 @@ export interface DescentRequest {
 
 /** See `backend/webgpu/output_descent.ts`. */
 export type DescentCall =
-  /** Keeps the moments of a layer, f32 `[size, blockSize]`, instead of those before. `id` f64 `[1]` gets their number. */
+  /**
+   * Keeps the moments of a layer, f32 `[size, blockSize]`, instead of those before. `id` f64 `[1]` gets
+   * their number.
+   */
   | {
     readonly kind: "moments";
     readonly size: number;

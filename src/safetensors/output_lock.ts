@@ -53,7 +53,8 @@ export class OutputLock {
     for (;;) {
       if (explained(what, () => created(path, owner))) break;
       if (await isTouched(path, watchMs)) throw taken(path, output);
-      // The last of several processes that wait here has it. Nothing is written beside it, which a kill would leave.
+      // The last of several processes that wait here has it. Nothing is written beside it, which a kill
+      // would leave.
       explained(what, () => {
         // Never through a link: what it points to is not ours.
         if (lstatSync(path, { throwIfNoEntry: false })?.isFile()) writeFileSync(path, owner);

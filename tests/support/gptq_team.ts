@@ -15,7 +15,10 @@ export interface TeamJob extends GptqOptions {
   readonly blockSize: number;
   /** Where the factor goes in 16-bit integers; absent: errors are fed back in f32. */
   readonly packed?: { readonly base: number; readonly bytes: number };
-  /** Address of a Hessian in f32, from which that in f64, and then scales by the largest magnitude, are made first. */
+  /**
+   * Address of a Hessian in f32, from which that in f64, and then scales by the largest magnitude, are made
+   * first.
+   */
   readonly given?: number;
   readonly weights: number;
   readonly codes: number;

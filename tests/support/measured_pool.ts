@@ -1,4 +1,7 @@
-/** A pool that carries out tasks on this thread, one by one, and compares what they plan of memory with what they take. */
+/**
+ * A pool that carries out tasks on this thread, one by one, and compares what they plan of memory with what
+ * they take.
+ */
 
 import { closeSync, openSync } from "node:fs";
 import { Arena, createSharedMemory, STATICS_BYTES } from "../../src/backend/cpu/arena.ts";

@@ -1,4 +1,7 @@
-/** Loaded before tests: they run on Dawn, from the folder that QUANTSMITH_DAWN names. See `scripts/test_dawn.ts`. */
+/**
+ * Loaded before tests: they run on Dawn, from the folder that QUANTSMITH_DAWN names. See
+ * `scripts/test_dawn.ts`.
+ */
 
 import { join } from "node:path";
 import process from "node:process";

@@ -1,5 +1,6 @@
 /**
- * The parts of `node:fs` that the program uses, on files of a browser: the bundler puts this file in its place. Only
+ * The parts of `node:fs` that the program uses, on files of a browser: the bundler puts this file in its
+ * place. Only
  * for workers, where reads and writes may wait.
  */
 

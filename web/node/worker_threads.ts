@@ -1,5 +1,6 @@
 /**
- * The parts of `node:worker_threads` that the program uses, on workers of the web. Each gets the files of the thread
+ * The parts of `node:worker_threads` that the program uses, on workers of the web. Each gets the files of
+ * the thread
  * that starts it with its first message. Without shared memory there are no threads: the "worker" is this
  * thread itself, and does its work when it gets the message.
  */

@@ -1,6 +1,7 @@
 /**
  * How long the kernels of the default mode take on one chunk, here and there: decode BF16, rotate groups of
- * 256, row scales with scale search, quantize; on the CPU measure, too, as it does for a GPU. A measurement for choosing a device, no benchmark:
+ * 256, row scales with scale search, quantize; on the CPU measure, too, as it does for a GPU. A measurement
+ * for choosing a device, no benchmark:
  * `scripts/bench_kernels.ts` and `deno task bench` are.
  */
 

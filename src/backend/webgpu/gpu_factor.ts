@@ -3,7 +3,8 @@
  * (`ldlq_rows.ts`).
  *
  * The factor itself is made on the CPU. H = L·Lᵀ takes f64: calibration data leaves Hessians whose condition
- * is about 10^6 and more, in f32 pivots come out negative or wrong, and WGSL has no f64. The device gets L̃ = L·diag(L)⁻¹ rounded to f32, the same numbers that rounding on the CPU works with.
+ * is about 10^6 and more, in f32 pivots come out negative or wrong, and WGSL has no f64. The device gets L̃
+ * = L·diag(L)⁻¹ rounded to f32, the same numbers that rounding on the CPU works with.
  *
  * It lies there as block columns of {@link FACTOR_BLOCK} from their diagonal down, one buffer each: a whole
  * factor is more than a buffer may bind on many devices (128 MiB), a block column never is.

@@ -1,5 +1,6 @@
 /**
- * Checks learned rounding on a GPU: of every band, some rows are followed. Their gradient is worked out in f64 and
+ * Checks learned rounding on a GPU: of every band, some rows are followed. Their gradient is worked out in
+ * f64 and
  * changed by every move the device makes, and every decision of the device is held to the rule: a code
  * moves if that lowers the loss, and stays if it does not, up to the rounding of f32. All codes and
  * errors that come back are held to what a move may do.

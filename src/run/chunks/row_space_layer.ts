@@ -2,7 +2,8 @@
  * The calibration rows of a layer as `quant/row_space.ts` takes them: read once by all workers, shrunk as the
  * Hessian of so many rows is (`shrinkageOf`), rotated, and factored.
  *
- * Shared memory: `planRowSpaceLayer` counts it. Channels without energy count as much as the mean of the others, and all
+ * Shared memory: `planRowSpaceLayer` counts it. Channels without energy count as much as the mean of the
+ * others, and all
  * energies are relative to that mean, so that numbers are in the range of f32 whatever the inputs are.
  */
 

@@ -1,4 +1,7 @@
-/** The kernels that check what a GPU computes: those of the CPU, with memory of their own that grows when needed. */
+/**
+ * The kernels that check what a GPU computes: those of the CPU, with memory of their own that grows when
+ * needed.
+ */
 
 import { Arena, createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";

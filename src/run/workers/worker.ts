@@ -1,5 +1,6 @@
 /**
- * The entry point of a worker. One script serves all: binaries have but one. The code of its role is loaded when it is told, so that the threads that fetch, or own the GPU, hold nothing of the others.
+ * The entry point of a worker. One script serves all: binaries have but one. The code of its role is loaded
+ * when it is told, so that the threads that fetch, or own the GPU, hold nothing of the others.
  */
 
 import { parentPort } from "node:worker_threads";
