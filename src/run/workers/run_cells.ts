@@ -1,6 +1,5 @@
 /** State of a run that the main thread and the workers see, in shared memory. */
 
-import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { abortTeam, createTeamControl } from "../../linalg/team.ts";
 import { foldNumbers, SLOT_LENGTH, slotsIn, type TaskNumbers } from "../layer_statistics.ts";
 import type { Note } from "../note.ts";
@@ -15,34 +14,6 @@ export interface Progress {
   readonly totalBytes: number;
   /** Name of the tensor that was last begun. */
   readonly current: string;
-}
-
-/** The memory of a run, and which part of it is whose. */
-export interface RunMemory {
-  readonly memory: WebAssembly.Memory;
-  /** The part of worker `index`, and that of all. */
-  partOf(
-    index: number,
-  ): Pick<RunMessage, "memory" | "arenaBase" | "arenaBytes" | "sharedBase" | "sharedBytes">;
-}
-
-/** Makes the memory of a run: what all workers share, then an arena for each. */
-export function runMemory(
-  workers: number,
-  { arenaBytes, teamBytes }: { readonly arenaBytes: number; readonly teamBytes: number },
-): RunMemory {
-  const firstArena = STATICS_BYTES + teamBytes;
-  const memory = createSharedMemory(firstArena + arenaBytes * workers);
-  return {
-    memory,
-    partOf: (index) => ({
-      memory,
-      arenaBase: firstArena + index * arenaBytes,
-      arenaBytes,
-      sharedBase: STATICS_BYTES,
-      sharedBytes: teamBytes,
-    }),
-  };
 }
 
 /** Work that was done before a run. */

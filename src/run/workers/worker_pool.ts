@@ -4,6 +4,7 @@
  */
 
 import type { Worker } from "node:worker_threads";
+import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { compileKernels } from "../../backend/cpu/wasm_module.ts";
 import { kernelHash } from "../../backend/cpu/kernel_hash.ts";
 import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
@@ -22,13 +23,7 @@ import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Note } from "../note.ts";
 import { send, startWorker, threadError } from "./start_worker.ts";
 import { atTensor, reportedError } from "./error_classes.ts";
-import {
-  type DoneBefore,
-  type Progress,
-  RunCells,
-  type RunMemory,
-  runMemory,
-} from "./run_cells.ts";
+import { type DoneBefore, type Progress, RunCells } from "./run_cells.ts";
 import type { RunMessage, WorkerMessage, WorkFailure } from "./protocol.ts";
 
 /** Arenas start at multiples of this. */
@@ -244,6 +239,34 @@ export class WorkerPool {
 function failureOf({ task, error }: WorkFailure, list: TaskList): Error {
   const failure = reportedError(error);
   return task < 0 ? failure : atTensor(failure, list.tasks[task]!.name);
+}
+
+/** The memory of a run, and which part of it is whose. */
+interface RunMemory {
+  readonly memory: WebAssembly.Memory;
+  /** The part of worker `index`, and that of all. */
+  partOf(
+    index: number,
+  ): Pick<RunMessage, "memory" | "arenaBase" | "arenaBytes" | "sharedBase" | "sharedBytes">;
+}
+
+/** Makes the memory of a run: what all workers share, then an arena for each. */
+function runMemory(
+  workers: number,
+  { arenaBytes, teamBytes }: { readonly arenaBytes: number; readonly teamBytes: number },
+): RunMemory {
+  const firstArena = STATICS_BYTES + teamBytes;
+  const memory = createSharedMemory(firstArena + arenaBytes * workers);
+  return {
+    memory,
+    partOf: (index) => ({
+      memory,
+      arenaBase: firstArena + index * arenaBytes,
+      arenaBytes,
+      sharedBase: STATICS_BYTES,
+      sharedBytes: teamBytes,
+    }),
+  };
 }
 
 /** Listeners to the workers of a run. */
