@@ -70,6 +70,8 @@ async function finish(trial: Trial, folder: string, hadOld: boolean): Promise<st
   const plain = trial.args(folder);
   const first = trial.resumes === true && !hadOld ? plain : [...plain, "--force"];
   let ended = await runToEnd(first);
+  // Interrupted by somebody else on this machine: what it keeps then is to be gone on with.
+  if (ended.code === 130) ended = await runToEnd(first);
   // Complete already, or something that only `--force` replaces: it says so.
   if (ended.code === 1 && /--force/.test(ended.stderr) && faultsAtEnd(trial, folder).length > 0) {
     ended = await runToEnd([...plain, "--force"]);
