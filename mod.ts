@@ -67,6 +67,7 @@ export {
   LearnedRoundingConverter,
   type LearnedRoundingOptions,
 } from "./src/library/learned_rounding_converter.ts";
+export { type SaveOptions, saveTensors, type TensorValues } from "./src/library/save_tensors.ts";
 export { QualityReporter } from "./src/library/quality_reporter.ts";
 export type { QualityReport, ReportedLayer } from "./src/library/quality_reporter.ts";
 export {

@@ -278,7 +278,11 @@ export async function fullSeries(trial: Trial, folder: string, random: Random): 
     const ended = await runToEnd(trial.args(folder));
     const losses = ended.code === 0
       ? faultsAtEnd(trial, folder)
-      : readdirSync(folder).map((name) => `${name} is left`);
+      // Of several models those before are complete.
+      : [
+        ...faultsAfter(trial, folder, false),
+        ...readdirSync(folder).filter((n) => n.startsWith(".")).map((name) => `${name} is left`),
+      ];
     if (ended.code !== 0 && !/error: .*(disk|free)/.test(ended.stderr)) losses.push(ended.stderr);
     return { trials: 1, losses: losses.map((l) => `${trial.name}, disk of ${size} bytes: ${l}`) };
   } finally {
