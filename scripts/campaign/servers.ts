@@ -1,7 +1,7 @@
 /** Conversions of a model on a server that misbehaves. */
 
-import { mkdirSync, readdirSync } from "node:fs";
-import { basename, dirname } from "node:path";
+import { mkdirSync, readdirSync, readFileSync } from "node:fs";
+import { basename } from "node:path";
 import { type Fault as ServerFault, FileServer } from "../../tests/support/file_server.ts";
 import type { Trial } from "./commands.ts";
 import { faultsAtEnd } from "./judge.ts";
@@ -32,7 +32,7 @@ export async function serverSeries(
   mkdirSync(folder, { recursive: true });
   const chance = pick(random, [0.05, 0.3, 1]), kind = pick(random, FAULTS);
   await using server = await FileServer.start({
-    files: dirname(model),
+    files: { [basename(model)]: new Uint8Array(readFileSync(model)) },
     fault: () => random() < chance ? kind(random) : null,
   });
   const url = server.url(basename(model));
