@@ -25,7 +25,7 @@ export type MeanInput =
 export type MeasuredOn = "held-out rows" | "calibration rows" | "given rows" | "hessian";
 
 /** Inputs that an error is measured with, at most: spread evenly over all there are. */
-export const MEASURED_ROWS_MAX = 128;
+const MEASURED_ROWS_MAX = 128;
 
 /** How calibration data is placed among the files of a run, and shared out. */
 export interface InputsOptions {

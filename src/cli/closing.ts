@@ -46,7 +46,7 @@ export function plainError({ measure }: Verdict, plain: PlainRows | null): strin
 }
 
 /** Returns `320 MB -> 182 MB, 138 MB (43 %) saved`. */
-export function sizeText(inputBytes: number, outputBytes: number): string {
+function sizeText(inputBytes: number, outputBytes: number): string {
   const sizes = `${formatBytes(inputBytes)} -> ${formatBytes(outputBytes)}`;
   const saved = inputBytes - outputBytes;
   if (saved <= 0) return sizes;

@@ -53,7 +53,7 @@ export function groupPlan(plan: Plan): GroupSection[] {
 }
 
 /** Returns what happens to a tensor, and why: `quantize (int8_tensorwise, row, convrot 256; matrix)`. */
-export function titleOf({ action, reason, scheme }: PlannedTensor): string {
+function titleOf({ action, reason, scheme }: PlannedTensor): string {
   if (scheme === null) return `${action} (${reason})`;
   const convrot = scheme.convrotGroupSize === null ? "" : `, convrot ${scheme.convrotGroupSize}`;
   return `${action} (${scheme.format}, ${scheme.scaling.kind}${convrot}; ${reason})`;

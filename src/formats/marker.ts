@@ -45,7 +45,7 @@ export function markerBytes(marker: Readonly<Record<string, unknown>>): Uint8Arr
 }
 
 /** Returns a JSON value as Python's `json.dumps` writes it, but for characters beyond ASCII. */
-export function pythonJson(value: unknown): string {
+function pythonJson(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(pythonJson).join(", ")}]`;
   if (!isJsonObject(value)) return JSON.stringify(value);
   const members = Object.entries(value).map(([key, member]) =>

@@ -21,7 +21,7 @@ import { block, matrix, type MatrixF64, transpose } from "./matrix.ts";
 import { type Share, shareOf } from "./team.ts";
 
 /** Columns per step: enough for efficient products, few enough for the part that one worker does alone. */
-export const CHOLESKY_BLOCK = 128;
+const CHOLESKY_BLOCK = 128;
 
 /** Columns that the small kernels take at once; within a block the rest is products again. */
 const SMALL_BLOCK = 16;
@@ -161,7 +161,7 @@ function copyRows(to: MatrixF64, from: MatrixF64): void {
  * Factors one diagonal block in place; returns -1 or the index of the first unusable pivot. What lies
  * above the diagonal is neither kept nor of use afterwards.
  */
-export function factorDiagonal(kernels: LinalgKernels, a: MatrixF64, minPivot: number): number {
+function factorDiagonal(kernels: LinalgKernels, a: MatrixF64, minPivot: number): number {
   const n = a.rows;
   for (let first = 0; first < n; first += SMALL_BLOCK) {
     const width = Math.min(SMALL_BLOCK, n - first), rows = n - first;

@@ -19,7 +19,7 @@ import { addScaled, DEPENDENT, dot, orthonormalizeRows, planOrthonormal } from "
 import { symmetricEigen } from "./symmetric_eigen.ts";
 
 /** Directions beyond k that the random mixtures have. */
-export const OVERSAMPLING = 8;
+const OVERSAMPLING = 8;
 
 /** Which of the energies along the mixtures, in rising order, a refinement takes for the weakest. */
 const WEAK_SHARE = 0.1;

@@ -28,7 +28,7 @@ const TABLE_MODULES: ReadonlySet<string> = new Set([
 ]);
 
 /** Why a text encoder or VAE inside a checkpoint is left alone. */
-export const COMPONENT_REASON =
+const COMPONENT_REASON =
   "text encoder/VAE of an all-in-one checkpoint: stock ComfyUI has no quantized path";
 
 /**

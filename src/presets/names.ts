@@ -18,7 +18,7 @@ export const MODEL_PREFIXES = [
 export const TELLING_PREFIXES: readonly string[] = MODEL_PREFIXES.slice(0, 4);
 
 /** First segments of what an all-in-one checkpoint carries beside its diffusion model. */
-export const COMPONENT_PREFIXES = [
+const COMPONENT_PREFIXES = [
   "conditioner.",
   "cond_stage_model.",
   "text_encoders.",

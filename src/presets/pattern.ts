@@ -39,7 +39,7 @@ function compile(pattern: string): RegExp {
 }
 
 /** Whether `pattern` is found in a tensor's name. */
-export function isFound(pattern: RegExp | NamePattern, name: string): boolean {
+function isFound(pattern: RegExp | NamePattern, name: string): boolean {
   // `search` ignores the `lastIndex` that a global expression carries from call to call.
   return pattern instanceof RegExp ? name.search(pattern) >= 0 : pattern.test(name);
 }

@@ -35,7 +35,7 @@ export type LevelScheme =
  * The 16 levels of a group-normalised Gaussian that lose least (Lloyd and Max), absolute values up to 1: the
  * default table of `asym_w4a8_int8`.
  */
-export const DEFAULT_CODEBOOK: readonly number[] = Object.freeze([
+const DEFAULT_CODEBOOK: readonly number[] = Object.freeze([
   -0.980602,
   -0.794529,
   -0.638165,
@@ -85,7 +85,7 @@ const E4M3_SETS = 127;
 const ONE_SET_COLS = 16;
 
 /** How many sets {@link levelTables} makes. */
-export function levelSetCount({ kind }: LevelScheme): number {
+function levelSetCount({ kind }: LevelScheme): number {
   return kind === "scaled" ? E4M3_SETS : 1;
 }
 

@@ -31,7 +31,7 @@ import { shareOf, triangleShareOf } from "../linalg/team.ts";
 import { type GptqRows, planInOrder, roundInOrder } from "./gptq.ts";
 
 /** Most columns of a block: D has blocks of the rotation group, which must lie within one. */
-export const BLOCK_COLS_MAX = 256;
+const BLOCK_COLS_MAX = 256;
 
 /** Rows of M per product. */
 const GRAM_ROWS = 128;

@@ -20,10 +20,10 @@ import { RemoteError } from "./remote_error.ts";
 import { DEFAULT_SIZES, slotsOf, storeBytes, type StoreSizes } from "./store_sizes.ts";
 
 /** Requests that may be open at a time: one per thread. */
-export const MAILBOXES = 96;
+const MAILBOXES = 96;
 
 /** Most bytes of an answer in the mailbox itself; the memory behind an unused mailbox is never touched. */
-export const MAILBOX_BYTES = 256 << 10;
+const MAILBOX_BYTES = 256 << 10;
 
 /** Int32 cells before the mailboxes: the bell counts requests, `dead` says that nobody answers any more. */
 const GLOBAL = Object.freeze({ bell: 0, dead: 1, cells: 16 });

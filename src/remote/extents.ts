@@ -80,7 +80,7 @@ export class Extents {
 }
 
 /** Returns ranges in order, those joined that touch, overlap or are at most `gapBytes` apart. */
-export function mergeNear(ranges: readonly FileRange[], gapBytes: number): FileRange[] {
+function mergeNear(ranges: readonly FileRange[], gapBytes: number): FileRange[] {
   const sorted = [...ranges].sort((a, b) => a.file - b.file || a.begin - b.begin);
   const merged: FileRange[] = [];
   for (const range of sorted) {

@@ -42,7 +42,7 @@ export function hubUrl(env: RemoteEnvironment): string {
 }
 
 /** Returns the token for the Hub, null if there is none. Never to be printed. */
-export function hubToken(env: RemoteEnvironment): string | null {
+function hubToken(env: RemoteEnvironment): string | null {
   const token = (env.HF_TOKEN ?? env.HUGGING_FACE_HUB_TOKEN)?.trim();
   return token === undefined || token === "" ? null : token;
 }
@@ -99,7 +99,7 @@ export function localNameOf(word: string): string {
 }
 
 /** Returns the file name at the end of a URL, decoded: what an output is named after. */
-export function fileNameOf(name: string): string {
+function fileNameOf(name: string): string {
   const last = name.replace(/[?#].*$/s, "").replace(/\/+$/, "").split("/").at(-1)!;
   try {
     return decodeURIComponent(last).replaceAll(/[/\\\0]/g, "_");

@@ -20,7 +20,7 @@ export const DEFAULT_PATIENCE: Patience = Object.freeze({
 });
 
 /** Longest wait between two requests. */
-export const MAX_WAIT_MS = 20_000;
+const MAX_WAIT_MS = 20_000;
 
 /** How {@link persist} asks again. */
 export interface PersistOptions {

@@ -12,7 +12,7 @@ export const RUNTIME_BYTES = 80e6;
 export const WORKER_BYTES = 14e6;
 
 /** Memory of planning, headers and events per tensor, in bytes. */
-export const TENSOR_BYTES = 4e3;
+const TENSOR_BYTES = 4e3;
 
 /** Limit of the arenas of all workers: a WebAssembly memory less the kernels' constants. */
 export const SHARED_MAX_BYTES = 2 ** 32 - 2 ** 17;

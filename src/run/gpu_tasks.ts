@@ -16,7 +16,7 @@ import {
  * some drivers, whatever its size; with as many chunks under way as there are workers, this keeps up with
  * any disk, and takes the device about 50 MB a worker.
  */
-export const GPU_CHUNK_ELEMENTS = 1 << 22;
+const GPU_CHUNK_ELEMENTS = 1 << 22;
 
 /** Facts that decide on the device of operations. */
 export interface GpuPlacement {

@@ -48,7 +48,7 @@ export function stampOf(path: string, { dev, ino, size, mtimeNs }: BigIntStats):
 }
 
 /** Returns the stamps of the local files among `paths` as they are now. */
-export function stampsOf(paths: readonly InputPath[]): FileStamp[] {
+function stampsOf(paths: readonly InputPath[]): FileStamp[] {
   return paths.flatMap((path) =>
     typeof path === "string" ? [stampOf(path, statSync(path, { bigint: true }))] : []
   );

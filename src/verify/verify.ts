@@ -77,7 +77,7 @@ export function isError({ severity }: Problem): boolean {
 }
 
 /** Returns the problems with the errors first, otherwise in their order. */
-export function errorsFirst(problems: readonly Problem[]): Problem[] {
+function errorsFirst(problems: readonly Problem[]): Problem[] {
   return [...problems.filter(isError), ...problems.filter((problem) => !isError(problem))];
 }
 

@@ -50,11 +50,6 @@ export interface QuantizeRect {
   readonly scales: Float32Array;
 }
 
-/** Bytes of the largest buffer that a rectangle of `count` elements takes: its values as f32. */
-export function largestBufferBytes(count: number): number {
-  return 4 * count;
-}
-
 /**
  * Carries it out, and returns how long its kernels ran. If values are NaN or infinite, results mean nothing.
  *

@@ -55,7 +55,7 @@ export function recordDecode(
 }
 
 /** Records `countNonFinite`. `found` u32 `[2]` begins as 0 and 0xffffffff. */
-export function recordCountNonFinite(batch: Batch, found: Slot, x: Slot, count: number): void {
+function recordCountNonFinite(batch: Batch, found: Slot, x: Slot, count: number): void {
   batch.dispatch(shaders.countNonFinite, [found, x], { count }, Math.ceil(count / WORKGROUP));
 }
 
@@ -95,7 +95,7 @@ export interface LevelSlots {
 }
 
 /** Records `quantizeLevels`. `codes` i8 and `choices` u8, four in a word. */
-export function recordQuantizeLevels(
+function recordQuantizeLevels(
   batch: Batch,
   codes: Slot,
   { x, scales, choices, grid, nearest, groupCols: setCols }: LevelSlots & {
@@ -112,7 +112,7 @@ export function recordQuantizeLevels(
 }
 
 /** Records `searchLevels`. `choices` u8, four in a word. */
-export function recordSearchLevels(
+function recordSearchLevels(
   batch: Batch,
   choices: Slot,
   { x, scales, grid, nearest, first, groupCols: setCols, candidates }: LevelSlots & {
@@ -131,7 +131,7 @@ export function recordSearchLevels(
 }
 
 /** Records `dequantize`. */
-export function recordDequantize(
+function recordDequantize(
   batch: Batch,
   result: Slot,
   { codes, scales, grid }: { readonly codes: Slot; readonly scales: Slot; readonly grid: Grid },
@@ -174,7 +174,7 @@ export function errorSumBytes(count: number): number {
 }
 
 /** Adds what `error_stats.wgsl` found in runs of a total of `count` values to `stats` (see STATS). */
-export function addErrorRuns(stats: Float64Array, sums: Float32Array, count: number): void {
+function addErrorRuns(stats: Float64Array, sums: Float32Array, count: number): void {
   const add = (slot: number, value: number): void => {
     stats[slot] = stats[slot]! + value;
   };

@@ -62,7 +62,7 @@ export function errorIn({ errors, output }: LayerJson, measure: Measure): number
 }
 
 /** Returns what plain rows would have given by the measure of the verdict; null if that is not known. */
-export function plainErrorOf({ verdict }: Pick<ReportJson, "verdict">): number | null {
+function plainErrorOf({ verdict }: Pick<ReportJson, "verdict">): number | null {
   if (verdict === null || verdict.plain_rows === null || verdict.measure === "w8a16") return null;
   return verdict.measure === "w8a8" ? verdict.plain_rows.w8a8 : verdict.plain_rows.relative_error;
 }

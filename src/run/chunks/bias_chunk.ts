@@ -21,7 +21,7 @@ export const CORRECT_BIAS: TaskKind<CorrectBiasTask> = {
 };
 
 /** Reads the rows of `rect` from source and file, and writes their elements of the bias. */
-export function correctBiasChunk(context: ChunkContext, task: CorrectBiasTask, rect: Rect): void {
+function correctBiasChunk(context: ChunkContext, task: CorrectBiasTask, rect: Rect): void {
   const { scratch, slot } = context;
   const mark = scratch.mark();
   const { cols } = task.reference;

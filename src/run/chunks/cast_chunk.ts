@@ -27,7 +27,7 @@ export const CAST: TaskKind<CastTask> = {
 };
 
 /** Reads, casts and writes `rect`. Stops at a value that F16 cannot hold, which the slot then reports. */
-export function castChunk(context: ChunkContext, task: CastTask, rect: Rect): void {
+function castChunk(context: ChunkContext, task: CastTask, rect: Rect): void {
   const { kernels, scratch } = context;
   const count = rect.rows * rect.cols;
   const { raw, x } = roomForRect(scratch, task.source, rect);

@@ -16,7 +16,7 @@ export const COLUMN_MAX: TaskKind<ColumnMaxTask> = {
 };
 
 /** Reads `rect`, whole rows, and fills row `index` of the task's output. */
-export function columnMaxChunk(
+function columnMaxChunk(
   context: ChunkContext,
   { source, out }: ColumnMaxTask,
   rect: Rect,

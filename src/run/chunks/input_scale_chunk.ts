@@ -25,7 +25,7 @@ export const INPUT_SCALE: TaskKind<InputScaleTask> = {
 };
 
 /** Reads the given scale, or all inputs, rotated if they are quantized rotated. */
-export function inputScaleChunk(context: ChunkContext, task: InputScaleTask): void {
+function inputScaleChunk(context: ChunkContext, task: InputScaleTask): void {
   const scale = task.isGiven ? givenScale(context, task) : scaleOfInputs(context, task);
   context.write(bytesOf(scale), task.outOffsetBytes);
 }

@@ -49,7 +49,7 @@ export const MEASURE_OUTPUTS: TaskKind<MeasureTask> = {
 };
 
 /** Fills the slot with the sums over the rows of `rect`. */
-export function measureChunk(context: ChunkContext, task: MeasureTask, rect: Rect): void {
+function measureChunk(context: ChunkContext, task: MeasureTask, rect: Rect): void {
   const { scratch, linalg } = context;
   if (linalg === null) throw new TypeError("Cannot measure: no linear algebra was loaded");
   const mark = scratch.mark();

@@ -17,7 +17,7 @@ export const SCAN: TaskKind<ScanTask> = {
 };
 
 /** Reads `rect` and reports what {@link scanValues} finds. */
-export function scanChunk(context: ChunkContext, task: ScanTask, rect: Rect): void {
+function scanChunk(context: ChunkContext, task: ScanTask, rect: Rect): void {
   const { raw, x } = roomForRect(context.scratch, task.source, rect);
   readRect(context, raw, task.source, rect);
   decodeRect(context, x, raw, task.source, rect);

@@ -164,7 +164,7 @@ export class Checkpoints {
 }
 
 /** Whether nothing of a task counts as finished before all of it is. */
-export function isResumedWhole(task: Task): boolean {
+function isResumedWhole(task: Task): boolean {
   return isTeamTask(task) || (task.kind === "quantize" && task.learned !== undefined);
 }
 
