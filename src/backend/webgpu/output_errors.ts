@@ -72,10 +72,11 @@ export async function outputErrors(gpu: Gpu, rows: OutputRows): Promise<void> {
   }
   await batch.run(gpu);
   for (let at = 0, run = 0; at < plain.length; at += ERROR_RUN.slots, run += 3) {
-    // Slots: see STATS.
-    sums[run] = plain[at + 1]!;
-    sums[run + 1] = plain[at + 2]!;
-    sums[run + 2] = rounded === null ? 0 : rounded[at]!;
+    // Slots: see STATS. Sums of squares are in units, as `error_stats.wgsl` says.
+    const unit = 4 ** plain[at + 5]!;
+    sums[run] = plain[at + 1]! * unit;
+    sums[run + 1] = plain[at + 2]! * unit;
+    sums[run + 2] = rounded === null ? 0 : rounded[at]! * 4 ** rounded[at + 6]!;
   }
 }
 
