@@ -23,6 +23,8 @@ export type {
 } from "./src/plan/resolve_options.ts";
 export type { GridOutput, WeightOutput } from "./src/quant/scheme.ts";
 export type { LevelScheme } from "./src/quant/level_grid.ts";
+export type { FitFormat, FitSize } from "./src/plan/fit/fit_options.ts";
+export type { FitResult, FittedLayer } from "./src/convert/fit/fit_formats.ts";
 export type { LayerFlags } from "./src/config/layer_overrides.ts";
 export type { Plan, PlannedTensor } from "./src/plan/plan.ts";
 

@@ -84,6 +84,8 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
       { from: `src/run/workers/gpu_${name}.ts`, to: `src/backend/webgpu/${type}.ts` }
     ))
   ),
+  // A sample of every layer is measured before formats are chosen, on the calling thread.
+  { from: "src/convert/fit/", to: "src/backend/cpu/" },
   // Baselines of a report: a sample of rows, in plain code.
   { from: "src/convert/plain_rows.ts", to: "src/backend/reference/reference_kernels.ts" },
   { from: "src/library/", to: "src/backend/cpu/" }, // functions that bring their own kernels

@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { AlreadyQuantizedError, UsageError } from "../core/errors.ts";
-import { prepare } from "../convert/prepare.ts";
+import { prepareFitted } from "../convert/fit/prepare_fitted.ts";
 import type { Plan } from "../plan/plan.ts";
 import { outputNames } from "../safetensors/shard_layout.ts";
 import { autoOutputName, type NameFacts } from "./output_name.ts";
@@ -81,7 +81,7 @@ function planOne(
   const loras = lorasOf(input);
   const request = requestOf(input);
   try {
-    const { plan } = prepare(input, request.options);
+    const { plan } = prepareFitted(input, request.options);
     const name = autoOutputName(input, request.options, nameFacts(plan));
     const path = outputDir === null ? name : join(outputDir, basename(name));
     const output = outputNames(path, plan.parts.length).main;

@@ -3,6 +3,7 @@
 import type { ConvertResult } from "../convert/convert.ts";
 import type { PlainRows } from "../convert/plain_rows.ts";
 import { formatBytes, formatPercent, formatSeconds, visible } from "./format.ts";
+import { countsText } from "./fit_report.ts";
 import { nextStep } from "./next_step.ts";
 import { MEASURE_NAMES, type Verdict, verdictOf } from "./verdict.ts";
 
@@ -14,6 +15,7 @@ export function closingLines(result: ConvertResult, plain: PlainRows | null): st
     `done: ${visible(result.output)}`,
     `  size     ${sizeText(totals.inputBytes, totals.outputBytes)}`,
     `  time     ${timeText(result)}`,
+    ...(result.fit === null ? [] : [`  formats  ${countsText(result.fit.layers)}`]),
     ...(verdict === null ? [] : [
       `  quality  ${qualityText(verdict, plain)}`,
       `  worst    ${formatPercent(verdict.worst.error)}, ${visible(verdict.worst.name)}`,

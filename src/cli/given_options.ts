@@ -9,6 +9,7 @@ import { FLAGS, PRESET_FLAGS } from "./flags/table.ts";
 import { refuseOtherSchedules } from "./learned_flags.ts";
 import { SCHEDULE_OPTIONS } from "./option_flags.ts";
 import type { Parsed } from "./parse.ts";
+import { readSize } from "./values.ts";
 
 type Tree = Record<string, unknown>;
 
@@ -39,8 +40,25 @@ export function givenOptions(parsed: Parsed): GivenOptions {
       : {}),
     ...(parsed.bool("quip-checkpointed") ? { segments: segmentsOf(parsed) } : {}),
     ...(path === null ? {} : { layerConfig: loadLayerConfig(path) }),
+    ...fitOf(parsed),
     ...mergeOf(parsed),
     ...presetOf(parsed),
+  };
+}
+
+/** `70%`, `12GB`; `bf16,int8`. */
+function fitOf(parsed: Parsed): GivenOptions {
+  const size = parsed.string("fit"), formats = parsed.string("fit-formats");
+  const share = /^(\d+(?:\.\d+)?)\s*%$/.exec(size ?? "");
+  return {
+    ...(size === null ? {} : {
+      fit: share === null ? { bytes: readSize("--fit", size) } : { share: Number(share[1]) / 100 },
+    }),
+    ...(formats === null ? {} : {
+      fitFormats: formats.split(",").map((word) => word.trim()) as NonNullable<
+        GivenOptions["fitFormats"]
+      >,
+    }),
   };
 }
 

@@ -15,6 +15,8 @@ const OTHER_FLAGS: Readonly<Record<string, string>> = {
   "merge.dampen": "merge-lora-dampen",
   "learned.schedule": "lr_schedule",
   layerConfig: "layer-config",
+  fit: "fit",
+  fitFormats: "fit-formats",
   preset: "preset",
 };
 

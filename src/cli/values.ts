@@ -186,7 +186,8 @@ function readNumber(
   );
 }
 
-function readSize(typed: string, word: string): number {
+/** Returns the bytes that `word` names. @throws UsageError if it is no size. */
+export function readSize(typed: string, word: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(word);
   const unit = SIZE_UNITS[match?.[2]?.toLowerCase() ?? ""];
   const bytes = match === null || unit === undefined ? NaN : Math.floor(Number(match[1]) * unit);

@@ -152,7 +152,16 @@ export interface OverrideSources {
   readonly fullmatch: boolean;
   /** Settings of the flags. */
   readonly flags: LayerFlagOverrides;
+  /** What was chosen for single layers, by name; counts last. Absent: nothing. */
+  readonly chosen?: ReadonlyMap<string, LayerOverride>;
 }
+
+/** No config and no flags. */
+export const NO_OVERRIDE_SOURCES: OverrideSources = Object.freeze({
+  config: null,
+  fullmatch: false,
+  flags: Object.freeze({ custom: null, fallback: null, notes: Object.freeze([]) }),
+});
 
 /**
  * Returns the overrides for the layers of a model.
@@ -161,7 +170,7 @@ export interface OverrideSources {
  */
 export function layerOverrides(
   layers: readonly string[],
-  { config, fullmatch, flags }: OverrideSources,
+  { config, fullmatch, flags, chosen }: OverrideSources,
 ): LayerOverrides {
   const resolved = config === null ? null : resolveLayerConfig(config, layers, { fullmatch });
   const custom = new Set(layers.filter((layer) => flags.custom?.pattern.test(layer)));
@@ -177,7 +186,8 @@ export function layerOverrides(
       const fromConfig = resolved?.overrides.get(layer);
       if (fromConfig !== undefined) return fromConfig;
       if (flags.custom !== null && custom.has(layer)) return flags.custom.override;
-      return kept ? flags.fallback : resolved?.default ?? null;
+      if (kept) return flags.fallback;
+      return resolved?.default ?? chosen?.get(layer) ?? null;
     },
   };
 }

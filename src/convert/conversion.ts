@@ -1,5 +1,6 @@
 /** A conversion as its caller sees it: what is asked for, what is about to be done, what was done. */
 
+import type { FitResult } from "./fit/fit_formats.ts";
 import type { LoraReport } from "../lora/plan_merge.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import type { Plan } from "../plan/plan.ts";
@@ -97,6 +98,8 @@ export interface ConvertResult {
   readonly replaced: ReplacedShards;
   /** Which part this was; null: all of the model. */
   readonly part: PartResult | null;
+  /** The formats that were chosen for a size or an error; null: none was asked for. */
+  readonly fit: FitResult | null;
   /** Wall time in milliseconds. */
   readonly elapsedMs: number;
 }

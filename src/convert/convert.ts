@@ -44,7 +44,8 @@ import { provenGpu, tasksOf } from "./proven_gpu.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { explainNonFinite, planAround } from "./non_finite.ts";
 import type { Plan } from "../plan/plan.ts";
-import { prepare, type Prepared } from "./prepare.ts";
+import { type FittedModel, prepareFitted } from "./fit/prepare_fitted.ts";
+import type { Prepared } from "./prepare.ts";
 import { type LayerResult, layerResult } from "./layer_result.ts";
 import { PartRun } from "./parts/part_run.ts";
 import { planOfPart } from "./parts/split_plan.ts";
@@ -124,13 +125,14 @@ async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
     workers,
     gpu: opened?.shareSince(doneBefore) ?? null,
     part: part?.result(false) ?? null,
+    fit: prepared.fit,
     elapsedMs: performance.now() - started,
   };
 }
 
 /** A model that is planned, and the output that it will be. */
 interface Named {
-  readonly prepared: Prepared;
+  readonly prepared: FittedModel;
   readonly output: string;
   /** Refuses an output of so many files that is there already. */
   checkNames(output: string, count: number): void;
@@ -158,7 +160,7 @@ async function prepareNamed(request: ConvertRequest): Promise<Named> {
     await recoverNames(request.output, request.times);
     if (request.options.shardBytes === null) checkNames(request.output, 1);
   }
-  const prepared = prepare(request.input, request.options);
+  const prepared = prepareFitted(request.input, request.options);
   const output = typeof request.output === "string"
     ? request.output
     : request.output(prepared.plan);
@@ -200,6 +202,7 @@ function finishedPart(
     resumed: null,
     replaced: { removed: [], left: [] },
     part: part.result(true),
+    fit: prepared.fit,
     elapsedMs: performance.now() - started,
   };
 }

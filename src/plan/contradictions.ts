@@ -15,6 +15,7 @@ export function refuseContradictions(options: ConvertOptions, names: OptionNames
   const { quip, convrot, comfyQuant } = options;
   refuseDirections(options.learned, names);
   if (isGridOutput(options.output)) refuseWithGrid(options, names);
+  if (options.fit !== null || options.maxError !== null) refuseWithFit(options, names);
   if (options.method === "quip" && quip.storeTransformed) {
     return refuseWithTransform(options, names);
   }
@@ -74,6 +75,29 @@ function refuseWithGrid(options: ConvertOptions, names: OptionNames): void {
       : names("quip.requantScheme", quip.requantScheme);
     refuse(what, format, "it is a layout of INT8");
   }
+}
+
+/** What the choice of a format for each layer leaves no room for. */
+function refuseWithFit(options: ConvertOptions, names: OptionNames): void {
+  const { fit, maxError, fitFormats, output, preset } = options;
+  const choice = fit !== null ? names("fit") : names("maxError", maxError);
+  if (fit !== null && maxError !== null) {
+    refuse(names("maxError", maxError), choice, "one asks for a size, the other for an error");
+  }
+  if (new Set(fitFormats).size < fitFormats.length) {
+    throw new UsageError(`Cannot use ${names("fitFormats")}: a format is named twice`);
+  }
+  if (output !== "int8") {
+    refuse(names("output", output), choice, `${names("fitFormats")} says what is chosen from`);
+  }
+  if (preset.kind === "like") {
+    refuse(names("preset"), choice, "the reference file says the format of each layer");
+  }
+  // The formats that are chosen from are those of stock ComfyUI.
+  refuseWithGrid(
+    { ...options, output: "w4a8" },
+    (path, value) => path === "output" ? choice : names(path, value),
+  );
 }
 
 function refuseDirections(learned: LearnedOptions, names: OptionNames): void {

@@ -8,6 +8,7 @@ import { UsageError } from "../core/errors.ts";
 import { nearMiss } from "../core/nearest.ts";
 import { LEARNED_OPTIMIZERS } from "../quant/learned/options.ts";
 import { GROUP_SIZES, OUTPUTS } from "../quant/scheme.ts";
+import { FIT_FORMATS } from "./fit/fit_options.ts";
 import { LIBRARY_NAMES, type OptionNames, shownValue } from "./option_names.ts";
 
 /** The entries of an object of options. */
@@ -139,6 +140,11 @@ const presets = v.union([
 const madeBy = (maker: string, key: string) =>
   v.custom<object>((value) => isObject(value) && key in value, `what ${maker} returns is needed`);
 
+const fitSize = v.union([
+  v.strictObject({ bytes: whole(1) }),
+  v.strictObject({ share: number(0, 10) }),
+], "a size is needed: {bytes} or {share}, a fraction of the size of the input");
+
 const groupSize = v.picklist(GROUP_SIZES, `one of ${GROUP_SIZES.join(", ")} is needed`);
 
 /** Every option of a conversion, as it may be asked for. */
@@ -191,6 +197,14 @@ export const OPTION_ENTRIES = {
   lora: v.optional(yesOrNo),
   allowCopy: v.optional(yesOrNo),
   shardBytes: v.optional(v.nullable(whole(1))),
+  fit: v.optional(v.nullable(fitSize)),
+  maxError: v.optional(v.nullable(number(0))),
+  fitFormats: v.optional(
+    v.pipe(
+      v.array(oneOf(...FIT_FORMATS), "a list of formats is needed"),
+      v.minLength(2, "two formats or more are needed to choose from"),
+    ),
+  ),
 };
 
 /** Names in the documents, or on the command line, of options that have another name here. */

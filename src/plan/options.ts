@@ -4,6 +4,7 @@
  */
 
 import type { WeightOutput } from "../quant/scheme.ts";
+import type { FitFormat, FitSize } from "./fit/fit_options.ts";
 import type { OverrideSources } from "../config/layer_overrides.ts";
 import {
   DEFAULT_LEARNED_OPTIONS,
@@ -125,6 +126,12 @@ export interface ConvertOptions {
   readonly allowCopy: boolean;
   /** Write shards of at most this size, with an index; null: one file. */
   readonly shardBytes: number | null;
+  /** Choose the format of each layer so that the output has at most this size; null: `output` says it. */
+  readonly fit: FitSize | null;
+  /** Choose the format of each layer so that the output is small and its error at most this; null: it is not. */
+  readonly maxError: number | null;
+  /** What `fit` and `maxError` choose from. */
+  readonly fitFormats: readonly FitFormat[];
 }
 
 /** The documented defaults. */
@@ -171,6 +178,9 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   lora: false,
   allowCopy: false,
   shardBytes: null,
+  fit: null,
+  maxError: null,
+  fitFormats: Object.freeze<FitFormat[]>(["bf16", "int8", "w6a8", "w4a8"]),
 });
 
 /** Defaults of `--target ctq` if nothing else is asked: the defaults of the documents. */

@@ -9,7 +9,7 @@ import { isLayer } from "../../plan/layer_control.ts";
 import { describeNote } from "../../run/layer_notes.ts";
 import type { ConvertOptions } from "../../plan/options.ts";
 import type { Plan } from "../../plan/plan.ts";
-import { prepare } from "../../convert/prepare.ts";
+import { prepareFitted } from "../../convert/fit/prepare_fitted.ts";
 import { defaultWorkers } from "../../run/workers/default_workers.ts";
 import { errorsJson, learnedJson } from "../errors_json.ts";
 import { EventWriter } from "../events.ts";
@@ -17,6 +17,7 @@ import { createLog } from "../log.ts";
 import { toConvertRequest } from "../options.ts";
 import { autoOutputName, nameFacts } from "../output_name.ts";
 import type { Parsed } from "../parse.ts";
+import { fitJson, fitLines } from "../fit_report.ts";
 import { lorasJson, planJson, planLines } from "../plan_report.ts";
 import { GpuKeeper } from "../device.ts";
 import { type PlacementRules, placementRules } from "../../run/gpu_placement.ts";
@@ -55,19 +56,24 @@ type Request = ConversionRequest;
 
 async function analyze({ options, io, context, log }: Request): Promise<number> {
   using input = await openFor(io.input, { context, log });
-  const { plan, notes, loras } = prepare(input.model, options, { dryRun: true });
+  const { plan, notes, loras, fit } = prepareFitted(input.model, options, { dryRun: true });
   for (const note of notes) log.warn(note);
-  if (io.json) context.stdout(JSON.stringify(planJson(plan, loras)));
-  else {
+  if (io.json) {
+    context.stdout(JSON.stringify({
+      ...planJson(plan, loras),
+      ...(fit === null ? {} : { fit: fitJson(fit) }),
+    }));
+  } else {
     const layout = { columns: context.columns, full: io.dryRun === "full" };
     for (const line of planLines(plan, loras, layout)) context.stdout(line);
+    for (const line of fit === null ? [] : fitLines(fit)) context.stdout(line);
   }
   return 0;
 }
 
 async function createTemplate({ options, io, context, log }: Request): Promise<number> {
   using input = await openFor(io.input, { context, log });
-  const { plan, notes } = prepare(input.model, options, { dryRun: true });
+  const { plan, notes } = prepareFitted(input.model, options, { dryRun: true });
   for (const note of notes) log.warn(note);
   const name = localNameOf(io.input);
   const stem = basename(name).replace(/(\.safetensors)?(\.index\.json)?$/, "");

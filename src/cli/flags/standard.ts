@@ -1,6 +1,7 @@
 /** The flags of everyday use: files, mode, what is kept, checks, and how to run. */
 
 import { CTQ_DEFAULTS, DEFAULT_CONVERT_OPTIONS, RUN_DEFAULTS } from "../../plan/options.ts";
+import { FIT_FORMATS } from "../../plan/fit/fit_options.ts";
 import { OUTPUTS } from "../../quant/scheme.ts";
 import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
 
@@ -138,6 +139,27 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       option: "linearDtype",
       type: oneOf("int4", "int8"),
       help: "w4a4: what activations are multiplied in; int8 loses less, and runs on NVIDIA only",
+    },
+    {
+      name: "fit",
+      type: { kind: "string", place: "SIZE|SHARE" },
+      help:
+        "choose the format of each layer: least error for an output of at most 12GB, or 70% of the " +
+        "input",
+    },
+    {
+      name: "max-error",
+      option: "maxError",
+      type: { kind: "float", min: 0 },
+      help:
+        "choose the format of each layer: the smallest output whose mean relative error is at most " +
+        "this; 0.01 is 1 %",
+    },
+    {
+      name: "fit-formats",
+      type: { kind: "string", place: "LIST" },
+      defaultNote: DEFAULT_CONVERT_OPTIONS.fitFormats.join(","),
+      help: `what --fit and --max-error choose from: ${FIT_FORMATS.join(", ")}`,
     },
     { name: "int8", type: BOOL, default: true, help: "the same as --format int8" },
     { name: "fp16", type: BOOL, help: "the same as --format fp16" },

@@ -1,0 +1,385 @@
+/**
+ * Chooses a format for each layer: the least total error for a size, or the least size for an error.
+ *
+ * 1. The model is planned once per format. That says which layers can have it, and to the byte what each takes.
+ * 2. `SampleErrors` measures every layer in every format it can have. The loss of a choice is the sum of squared
+ *    relative errors over the layers, each counting as much as any other; kept layers have none.
+ * 3. `choose` takes the best formats for the size. The plan of that choice is made; its header, which depends on
+ *    the choice, may need some bytes more than were counted, and the choice is made again with as many less.
+ *
+ * Everything comes from the input and the options, by exact kernels: every machine chooses the same, so that parts
+ * of one conversion need not ask one another.
+ */
+
+import type { LayerOverride } from "../../config/layer_override.ts";
+import { NO_OVERRIDE } from "../../config/layer_override.ts";
+import { layerOverrides, NO_OVERRIDE_SOURCES } from "../../config/layer_overrides.ts";
+import { UnsupportedError } from "../../core/errors.ts";
+import { measuringInputs } from "../../calibration/layer_inputs.ts";
+import { type Choice, choose, frontier, type Option } from "../../plan/fit/choose.ts";
+import type { FitFormat } from "../../plan/fit/fit_options.ts";
+import type { ConvertOptions } from "../../plan/options.ts";
+import type { Plan, PlannedTensor } from "../../plan/plan.ts";
+import type { Scheme } from "../../quant/scheme.ts";
+import { InputFiles } from "../../safetensors/input_files.ts";
+import type { Prepared } from "../prepare.ts";
+import { SampleErrors } from "./sample_errors.ts";
+
+/** A layer with what was chosen for it. */
+export interface FittedLayer {
+  /** The name of its weight. */
+  readonly name: string;
+  readonly format: FitFormat;
+  /** Relative error that the choice went by. */
+  readonly error: number;
+  readonly bytes: number;
+}
+
+/** What was chosen, and what else there was. */
+export interface FitResult {
+  /** The size that was asked for; null: an error was. */
+  readonly limitBytes: number | null;
+  /** The error that was asked for; null: a size was. */
+  readonly maxError: number | null;
+  /** Size of the output. */
+  readonly bytes: number;
+  /** Root mean square of the layers' relative errors. */
+  readonly error: number;
+  /** Whether no other choice is better by the measured errors. */
+  readonly isBest: boolean;
+  readonly layers: readonly FittedLayer[];
+  /** Layers whose outputs were measured; the weights of the others were. */
+  readonly byOutputs: number;
+  /** Sizes and errors of the best choices, from the smallest on. */
+  readonly frontier: readonly { readonly bytes: number; readonly error: number }[];
+  /** All layers in one format, where they can have it. */
+  readonly single: readonly {
+    readonly format: FitFormat;
+    readonly bytes: number;
+    readonly error: number;
+  }[];
+}
+
+/** Digits by which the offsets of a tensor may differ between two plans. */
+const OFFSET_DIGITS = 6;
+
+/** Points of the frontier that are kept. */
+const FRONTIER_POINTS = 12;
+
+/** A layer that a format is chosen for. */
+interface Candidate {
+  readonly tensor: PlannedTensor;
+  readonly formats: readonly FitFormat[];
+  readonly options: readonly Option[];
+}
+
+/** What {@link fitFormats} returns. */
+export interface Fitted {
+  readonly options: ConvertOptions;
+  readonly result: FitResult;
+}
+
+/**
+ * Returns `options` with a format for each layer.
+ *
+ * @param base the model, prepared without a choice.
+ * @param prepare prepares the same model with other options.
+ * @throws UnsupportedError if the size or the error cannot be reached, with what can be; if the model is on a
+ * server or nothing can be chosen. RangeError if a file ends early.
+ */
+export function fitFormats(
+  base: Prepared,
+  options: ConvertOptions,
+  prepare: (options: ConvertOptions) => Prepared,
+): Fitted {
+  const { model } = base;
+  const plain = { ...options, fit: null, maxError: null };
+  if (base.inputPaths.some((path) => typeof path !== "string")) {
+    throw new UnsupportedError(
+      `Cannot choose formats for ${
+        JSON.stringify(model.path)
+      }: its weights must be measured first, ` +
+        "which needs a local file; download it, or name a --format",
+    );
+  }
+  const plans = new Map<FitFormat, Plan>(
+    options.fitFormats.filter((format) => format !== "bf16").map((format) => [
+      format,
+      format === "int8" ? base.plan : prepare({ ...plain, output: format }).plan,
+    ]),
+  );
+  const candidates = candidatesOf(base, options, plans);
+  if (candidates.length === 0) {
+    throw new UnsupportedError(
+      `Cannot choose formats for ${
+        JSON.stringify(model.path)
+      }: no layer can have more than one of ` +
+        options.fitFormats.join(", "),
+    );
+  }
+  const byOutputs = measureAll(base, options, candidates);
+  const items = candidates.map(({ options }) => options);
+  const sizes = sizesOf(base.plan);
+  const fixed = candidates.reduce((rest, { tensor }) => {
+    const { copied, made } = sizes.get(layerName(tensor.source.name))!;
+    return rest - copied - made;
+  }, base.plan.totals.outputBytes);
+  const limitBytes = limitOf(base, options);
+  // Entries of the header are counted with the offsets of another plan, a few digits more or less.
+  let slack = -OFFSET_DIGITS * base.plan.outputs.length;
+  for (;;) {
+    const choice = limitBytes === null
+      ? leastCost(items, options.maxError! ** 2 * items.length)
+      : choose(items, limitBytes - fixed - slack);
+    if (choice === null) {
+      throw new UnsupportedError(
+        cannotReach(
+          items,
+          limitBytes,
+          options,
+          (choice) => prepare(withChoice(plain, candidates, choice)).plan.totals.outputBytes,
+        ),
+      );
+    }
+    const chosen = withChoice(plain, candidates, choice);
+    const { outputBytes } = prepare(chosen).plan.totals;
+    if (limitBytes !== null && outputBytes > limitBytes) {
+      slack += outputBytes - limitBytes;
+      continue;
+    }
+    const error = (loss: number) => Math.sqrt(Math.max(0, loss) / items.length);
+    const points = frontier(items).map(({ cost, loss }) => ({
+      bytes: fixed + cost,
+      error: error(loss),
+    }));
+    return {
+      options: chosen,
+      result: {
+        limitBytes,
+        maxError: options.maxError,
+        bytes: outputBytes,
+        error: error(choice.loss),
+        isBest: choice.isBest,
+        byOutputs,
+        layers: candidates.map(({ tensor, formats, options }, item) => {
+          const at = choice.options[item]!;
+          return {
+            name: tensor.source.name,
+            format: formats[at]!,
+            error: Math.sqrt(options[at]!.loss),
+            bytes: options[at]!.cost,
+          };
+        }),
+        frontier: thinned(points),
+        single: singles(candidates, options.fitFormats, { fixed, error, plans }),
+      },
+    };
+  }
+}
+
+/** The size of the output that is asked for; null: an error is. */
+function limitOf({ plan }: Prepared, { fit }: ConvertOptions): number | null {
+  if (fit === null) return null;
+  return "bytes" in fit ? fit.bytes : Math.floor(fit.share * plan.totals.inputBytes);
+}
+
+/** The choice of least cost whose loss is at most `most`. */
+function leastCost(items: readonly (readonly Option[])[], most: number): Choice | null {
+  const swapped = items.map((options) =>
+    options.map(({ cost, loss }) => ({ cost: loss, loss: cost }))
+  );
+  const choice = choose(swapped, most);
+  return choice === null ? null : { ...choice, cost: choice.loss, loss: choice.cost };
+}
+
+/** Why neither the size nor the error can be had, with what can. */
+function cannotReach(
+  items: readonly (readonly Option[])[],
+  limitBytes: number | null,
+  { maxError, fitFormats }: ConvertOptions,
+  sizeOf: (choice: Choice) => number,
+): string {
+  const formats = fitFormats.join(", ");
+  if (limitBytes !== null) {
+    const least = sizeOf(leastCost(items, Infinity)!);
+    return `Cannot make the output ${limitBytes} bytes: the smallest that ${formats} give is ` +
+      `${least} bytes (${(least / 1e9).toFixed(2)} GB)`;
+  }
+  const least = Math.sqrt(Math.max(0, frontier(items).at(-1)!.loss) / items.length);
+  return `Cannot make the error ${maxError}: the least that ${formats} give is ` +
+    `${least.toPrecision(3)}; allow bf16, or a larger error`;
+}
+
+/** The layers that the plan quantizes, that no config or flag names, and that can have several formats. */
+function candidatesOf(
+  { plan }: Prepared,
+  { layers, fitFormats }: ConvertOptions,
+  plans: ReadonlyMap<FitFormat, Plan>,
+): (Candidate & { readonly schemes: readonly (Scheme | null)[] })[] {
+  const weights = plan.tensors.filter(({ action, source }) =>
+    action === "quantize" && source.shape.length === 2 && source.name.endsWith(".weight")
+  );
+  const named = layers === null
+    ? null
+    : layerOverrides(weights.map(({ source }) => layerName(source.name)), layers);
+  const tensors = new Map(
+    [...plans].map(([format, plan]) => [
+      format,
+      { sizes: sizesOf(plan), tensors: new Map(plan.tensors.map((t) => [t.source.name, t])) },
+    ]),
+  );
+  return weights.flatMap((tensor) => {
+    const { name } = tensor.source;
+    if (named !== null && named.of(layerName(name), false) !== null) return [];
+    const formats: FitFormat[] = [], schemes: (Scheme | null)[] = [], costs: number[] = [];
+    for (const format of fitFormats) {
+      if (format === "bf16") {
+        const size = tensors.values().next().value!.sizes.get(layerName(name))!;
+        formats.push(format);
+        schemes.push(null);
+        costs.push(size.copied + tensor.source.byteLength + keptEntryBytes(tensor));
+        continue;
+      }
+      const { sizes, tensors: planned } = tensors.get(format)!;
+      const scheme = planned.get(name)?.scheme ?? null;
+      // A shape that a format cannot hold falls to INT8, which is an option of its own.
+      if (scheme === null || (scheme.levels === undefined) !== (format === "int8")) continue;
+      const size = sizes.get(layerName(name))!;
+      formats.push(format);
+      schemes.push(scheme);
+      costs.push(size.copied + size.made);
+    }
+    if (formats.length < 2) return [];
+    return [{ tensor, formats, schemes, options: costs.map((cost) => ({ cost, loss: 0 })) }];
+  });
+}
+
+/**
+ * Bytes of the outputs of each layer, with their entries in the header: copied ones, such as its bias, and those
+ * that its format makes.
+ */
+function sizesOf({ outputs }: Plan): Map<string, { copied: number; made: number }> {
+  const sizes = new Map<string, { copied: number; made: number }>();
+  for (const { name, dtype, shape, offsetBytes, byteLength, content } of outputs) {
+    const layer = name.slice(0, name.lastIndexOf("."));
+    const size = sizes.get(layer) ?? { copied: 0, made: 0 };
+    sizes.set(layer, size);
+    const entry = { dtype, shape, data_offsets: [offsetBytes, offsetBytes + byteLength] };
+    const header = JSON.stringify({ [name]: entry }).length;
+    const isCopied = content.kind === "copy" || content.kind === "cast";
+    size[isCopied ? "copied" : "made"] += byteLength + header;
+  }
+  return sizes;
+}
+
+/** Bytes of the header's entry of a tensor that is kept, about. */
+function keptEntryBytes({ source: { name, dtype, shape, offsetBytes } }: PlannedTensor): number {
+  const entry = { dtype, shape, data_offsets: [offsetBytes, offsetBytes] };
+  return JSON.stringify({ [name]: entry }).length;
+}
+
+/** Measures the losses of all candidates, in place; returns how many by their outputs. */
+function measureAll(
+  { matrixOf, calibration, inputsOptions, inputPaths }: Prepared,
+  { method }: ConvertOptions,
+  candidates: (Candidate & { readonly schemes: readonly (Scheme | null)[] })[],
+): number {
+  using files = new InputFiles(inputPaths);
+  const mostCols = Math.max(...candidates.map(({ tensor }) => tensor.source.shape.at(-1)!));
+  const errors = new SampleErrors(files, mostCols);
+  let byOutputs = 0;
+  candidates.forEach((candidate, index) => {
+    const { tensor, schemes } = candidate;
+    const found = calibration === null || calibration.isSynthetic
+      ? null
+      : measuringInputs(calibration, layerName(tensor.source.name), inputsOptions);
+    const inputs = found?.inputs.statistic === "activations" ? found.inputs : null;
+    if (inputs !== null) byOutputs++;
+    const losses = errors.of({
+      matrix: matrixOf(tensor.source),
+      schemes: schemes.filter((scheme) => scheme !== null),
+      inputs,
+      isCompensated: found !== null && method !== "simple",
+    });
+    let next = 0;
+    candidates[index] = {
+      ...candidate,
+      options: candidate.options.map(({ cost }, k) => ({
+        cost,
+        loss: schemes[k] === null ? 0 : losses[next++]!,
+      })),
+    };
+  });
+  return byOutputs;
+}
+
+/** The options with what was chosen for single layers. */
+function withChoice(
+  options: ConvertOptions,
+  candidates: readonly Candidate[],
+  { options: choice }: Choice,
+): ConvertOptions {
+  const chosen = new Map(candidates.map(({ tensor, formats }, item): [string, LayerOverride] => {
+    const format = formats[choice[item]!]!;
+    const origin = `chosen for the size: ${format}`;
+    return [
+      layerName(tensor.source.name),
+      format === "bf16"
+        ? { ...NO_OVERRIDE, skip: true, origin }
+        : { ...NO_OVERRIDE, output: format, origin },
+    ];
+  }));
+  return { ...options, layers: { ...(options.layers ?? NO_OVERRIDE_SOURCES), chosen } };
+}
+
+function singles(
+  candidates: readonly Candidate[],
+  formats: readonly FitFormat[],
+  { fixed, error, plans }: {
+    fixed: number;
+    error: (loss: number) => number;
+    plans: ReadonlyMap<FitFormat, Plan>;
+  },
+): FitResult["single"] {
+  return formats.map((format) => {
+    let bytes = fixed, loss = 0;
+    for (const { formats: has, options } of candidates) {
+      const at = has.indexOf(format);
+      const option = options[at === -1 ? has.indexOf("int8") : at] ?? options[0]!;
+      bytes += option.cost;
+      loss += option.loss;
+    }
+    return { format, bytes: plans.get(format)?.totals.outputBytes ?? bytes, error: error(loss) };
+  });
+}
+
+/** Points that are about evenly apart in size. */
+function thinned<T extends { readonly bytes: number }>(points: readonly T[]): T[] {
+  const least = points[0]!.bytes, span = points.at(-1)!.bytes - least;
+  const kept: T[] = [];
+  for (const point of points) {
+    const next = least + (span * kept.length) / (FRONTIER_POINTS - 1);
+    if (point.bytes >= next || point === points.at(-1)) kept.push(point);
+  }
+  return kept;
+}
+
+function layerName(weight: string): string {
+  return weight.slice(0, -".weight".length);
+}
+
+/** What a user should know of a choice, one sentence each. */
+export function fitNotes({ layers, byOutputs, isBest }: FitResult): string[] {
+  const byWeights = layers.length - byOutputs;
+  return [
+    ...(byOutputs > 0 && byWeights > 0
+      ? [
+        `formats of ${byWeights} of ${layers.length} layers are chosen by the errors of their weights: ` +
+        "the calibration data has no inputs of them",
+      ]
+      : []),
+    ...(isBest
+      ? []
+      : ["the choice of formats is near the best one; to find it would take too long"]),
+  ];
+}

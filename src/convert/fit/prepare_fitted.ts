@@ -1,0 +1,36 @@
+/** Plans a conversion, with formats chosen for a size or an error if that is asked for. */
+
+import type { ConvertOptions } from "../../plan/options.ts";
+import { openModel } from "../../safetensors/reader.ts";
+import type { ModelSource } from "../../safetensors/model_source.ts";
+import { prepare, type Prepared } from "../prepare.ts";
+import { fitFormats, fitNotes, type FitResult } from "./fit_formats.ts";
+
+/** A model with its plan, and how its formats were chosen. */
+export interface FittedModel extends Prepared {
+  /** The formats that were chosen for a size or an error; null: none was asked for. */
+  readonly fit: FitResult | null;
+}
+
+/**
+ * Opens `source` and plans its conversion, as `prepare` does. Milliseconds, unless formats are to be chosen: then a
+ * sample of every layer is measured first.
+ *
+ * @param how as `prepare` takes it.
+ * @throws what `prepare` and `fitFormats` throw.
+ */
+export function prepareFitted(
+  source: string | ModelSource,
+  options: ConvertOptions,
+  how: { readonly dryRun?: boolean } = {},
+): FittedModel {
+  if (options.fit === null && options.maxError === null) {
+    return { ...prepare(source, options, how), fit: null };
+  }
+  const model = openModel(source);
+  const again = (options: ConvertOptions) => prepare(model, options, how);
+  const base = again({ ...options, fit: null, maxError: null });
+  const { options: chosen, result } = fitFormats(base, options, again);
+  const fitted = again(chosen);
+  return { ...fitted, fit: result, notes: [...fitted.notes, ...fitNotes(result)] };
+}
