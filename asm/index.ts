@@ -22,5 +22,6 @@ export { quantizeLevels } from "./quantize_levels";
 export { rotate } from "./rotate";
 export { opaqueZero } from "./lib/constants";
 export { scaleFromAbsmax } from "./scale_from_absmax";
+export { searchCodeLevels } from "./search_code_levels";
 export { searchLevels } from "./search_levels";
 export { searchScale } from "./search_scale";

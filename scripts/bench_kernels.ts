@@ -97,7 +97,12 @@ for (const [name, scheme] of LEVEL_SCHEMES) {
   const rowScales = scales.subarray(0, rows);
   kernels.absmax(rowScales, x, row);
   kernels.scaleFromAbsmax(rowScales, rowScales);
+  kernels.quantize(codes, x, rowScales, row);
   time(`searchLevels, ${name}`, () => kernels.searchLevels(choices, x, rowScales, row, tables));
+  const { byCodes } = tables;
+  if (byCodes !== null) {
+    time(`searchCodeLevels, ${name}`, () => kernels.searchCodeLevels(choices, codes, byCodes));
+  }
   const sets = { ...tables, choices };
   time(`quantizeLevels, ${name}`, () => kernels.quantizeLevels(codes, x, rowScales, row, sets));
 }

@@ -60,6 +60,24 @@ export interface LevelSearch extends LevelSets {
   readonly candidates: number;
 }
 
+/** Bytes of a set in {@link CodeLevelSearch.steps}. */
+export const LEVEL_STEP_BYTES = 32;
+
+/** How the set of a group is chosen by its int8 codes, for sets of at most 16 levels. */
+export interface CodeLevelSearch {
+  /** Values that share a set, a multiple of 16. */
+  readonly groupCols: number;
+  /**
+   * i8 `[sets, LEVEL_STEP_BYTES]`: the 15 middles between the levels of a set, rounded down, ascending, a byte that
+   * is not used, and its 16 levels.
+   */
+  readonly steps: Int8Array;
+  /** The first candidate for a group by its largest magnitude, u8 `[128]`. */
+  readonly first: Uint8Array;
+  /** How many sets are tried: the first one and those before it. */
+  readonly candidates: number;
+}
+
 /** Slots of the f64 accumulator that `errorStats` adds to. */
 export const STATS = Object.freeze({
   /** Sum of (x - xhat)^2. */
@@ -151,6 +169,12 @@ export interface Kernels {
     grid: Grid,
     search: LevelSearch,
   ): void;
+
+  /**
+   * choices[g] = of the candidates the set whose levels are nearest to the codes of group g, `groupCols` of them,
+   * in squares; of several the first. Exact.
+   */
+  searchCodeLevels(choices: Uint8Array, codes: Int8Array, search: CodeLevelSearch): void;
 
   /** out = f32(code) * scale, one f32 multiplication. Exact. */
   dequantize(out: Float32Array, codes: Int8Array, scales: Float32Array, grid: Grid): void;

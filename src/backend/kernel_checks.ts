@@ -5,8 +5,10 @@
 
 import { DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
 import {
+  type CodeLevelSearch,
   type Grid,
   groupCount,
+  LEVEL_STEP_BYTES,
   LEVEL_TABLE,
   type LevelSearch,
   type LevelSets,
@@ -66,6 +68,26 @@ export function checkLevelSearch(
   const { first, candidates } = search;
   checkSets(kernel, grid, search, first);
   requireLength(kernel, "first", first.length, 256);
+  if (!Number.isSafeInteger(candidates) || candidates < 1) {
+    fail(kernel, `${candidates} candidates are no positive number of sets`);
+  }
+}
+
+/** Checks that codes make up groups, one per choice, and that the first candidates are there. @throws RangeError */
+export function checkCodeLevelSearch(
+  choices: Uint8Array,
+  codes: Int8Array,
+  { groupCols, steps, first, candidates }: CodeLevelSearch,
+): void {
+  const kernel = "searchCodeLevels";
+  if (!Number.isSafeInteger(groupCols) || groupCols < 16 || groupCols % 16 !== 0) {
+    fail(kernel, `groups of ${groupCols} columns are no multiple of 16`);
+  }
+  requireLength(kernel, "codes", codes.length, choices.length * groupCols);
+  requireLength(kernel, "first", first.length, 128);
+  if (first.some((set) => (set + 1) * LEVEL_STEP_BYTES > steps.length)) {
+    fail(kernel, `first names sets that are not among the ${steps.length / LEVEL_STEP_BYTES}`);
+  }
   if (!Number.isSafeInteger(candidates) || candidates < 1) {
     fail(kernel, `${candidates} candidates are no positive number of sets`);
   }

@@ -74,7 +74,22 @@ export interface LdlqRows {
   /** For each column, which of the `scaleCols` scales it has. In the order of the factor. */
   readonly columnGroups: Int32Array;
   /** The levels that codes may be, columns in the order of the factor; absent: all from -127 to 127. */
-  readonly levels?: BlockLevels | undefined;
+  readonly levels?: ColumnLevels | undefined;
+}
+
+/** Levels of columns, whose sets may be chosen when the columns are reached. */
+export interface ColumnLevels extends BlockLevels {
+  /**
+   * Chooses the sets of some columns for what they are to be rounded from: their weights and what is fed back
+   * into them, f32 `[rows, width]`. Null or absent: the sets stay.
+   */
+  readonly choose?:
+    | ((
+      columns: Pick<LdlqBlock, "weights" | "feedback" | "firstRow"> & {
+        readonly columnSets: Int32Array;
+      },
+    ) => void)
+    | null;
 }
 
 /** Rounds columns `first .. first + width` of `layer`: `args` is what belongs to them alone. */
@@ -93,11 +108,10 @@ export function roundColumns(
     weights: block(weights, 0, first, weights.rows, width),
     columnGroups: columnGroups.subarray(first, first + width),
   };
-  if (levels === undefined) kernels.ldlqBlock(columns);
-  else {
-    const columnSets = levels.columnSets.subarray(first, first + width);
-    kernels.ldlqLevels({ ...columns, levels: { ...levels, columnSets } });
-  }
+  if (levels === undefined) return kernels.ldlqBlock(columns);
+  const columnSets = levels.columnSets.subarray(first, first + width);
+  levels.choose?.({ ...columns, columnSets });
+  kernels.ldlqLevels({ ...columns, levels: { ...levels, columnSets } });
 }
 
 /** Rows of a product that is made in tiles. */

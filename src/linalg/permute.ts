@@ -11,6 +11,19 @@ export function actOrder(importance: Float64Array): Int32Array {
   return order.sort((a, b) => importance[a]! - importance[b]! || a - b);
 }
 
+/** The same with every `unit` neighbouring columns, which divides them, staying side by side, in order within. */
+export function actOrderOfUnits(importance: Float64Array, unit: number): Int32Array {
+  if (unit === 1) return actOrder(importance);
+  const sums = new Float64Array(importance.length / unit);
+  importance.forEach((value, j) => sums[Math.floor(j / unit)]! += value);
+  const order = new Int32Array(importance.length);
+  actOrder(sums).forEach((first, place) => {
+    const own = importance.subarray(first * unit, (first + 1) * unit);
+    actOrder(own).forEach((j, i) => order[place * unit + i] = first * unit + j);
+  });
+  return order;
+}
+
 type Numbers = Float32Array | Float64Array | Int8Array;
 
 /** out[i, k] = x[i, order[k]], row-major, without overlap. */

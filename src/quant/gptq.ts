@@ -11,7 +11,7 @@
  */
 
 import { bytesTaken, type CountedMemory } from "../core/counted_memory.ts";
-import type { Grid, LevelSets } from "../backend/backend.ts";
+import type { Grid, Kernels, LevelSearch, LevelSets } from "../backend/backend.ts";
 import { type Allocator, type LinalgContext, withScratch } from "../linalg/context.ts";
 import { dampedCholesky, dampingsFrom, planDampedCholesky } from "../linalg/damping.ts";
 import { diagonalOf, type Hessian, hessianBlock } from "../linalg/hessian.ts";
@@ -32,7 +32,12 @@ import {
   planPackedFactor,
   planPacking,
 } from "../linalg/packed_factor.ts";
-import { actOrder, gatherColumns, permuteSymmetric, scatterColumns } from "../linalg/permute.ts";
+import {
+  actOrderOfUnits,
+  gatherColumns,
+  permuteSymmetric,
+  scatterColumns,
+} from "../linalg/permute.ts";
 import { shareOf, SOLO } from "../linalg/team.ts";
 
 /** Report on a Hessian. */
@@ -68,6 +73,8 @@ export interface GptqFactor {
 export interface GptqOptions {
   /** Round the most important columns first: all others can then make up for their errors. */
   readonly actOrder: boolean;
+  /** Columns that stay side by side where they are reordered, divides the blocks. Default: 1. */
+  readonly unitCols?: number;
   /** How important each column is, f64 `[K]`. Null: by the energy of its channel. */
   readonly importance?: Float64Array | null;
   /** Fraction of the mean diagonal to begin with, 0 or more. */
@@ -110,7 +117,7 @@ export function prepareGptq(
   }
   const mean = live.reduce((sum, energy) => sum + energy, 0) / live.length;
   const order = options.actOrder
-    ? orderWithinBlocks(options.importance ?? diagonal, blockSize)
+    ? orderWithinBlocks(options.importance ?? diagonal, blockSize, options.unitCols ?? 1)
     : null;
   if (order !== null) permuteBlocks(context, hessian, order);
   const dampings = dampingsFrom(options.damping);
@@ -221,10 +228,15 @@ function packBlocks(
 }
 
 /** Which column of the layer is where: least energy first, blocks staying where they are. */
-function orderWithinBlocks(diagonal: Float64Array, blockSize: number): Int32Array {
+function orderWithinBlocks(
+  diagonal: Float64Array,
+  blockSize: number,
+  unitCols: number,
+): Int32Array {
   const order = new Int32Array(diagonal.length);
   for (let first = 0; first < order.length; first += blockSize) {
-    const local = actOrder(diagonal.subarray(first, first + blockSize));
+    const own = diagonal.subarray(first, first + blockSize);
+    const local = actOrderOfUnits(own, blockSize % unitCols === 0 ? unitCols : 1);
     for (let k = 0; k < blockSize; k++) order[first + k] = first + local[k]!;
   }
   return order;
@@ -284,7 +296,27 @@ export interface GptqRows {
   readonly grid: Grid;
   readonly scales: Float32Array;
   /** The levels that codes may be; absent: all from -127 to 127. */
-  readonly levels?: (LevelSets & { readonly choices: Uint8Array }) | undefined;
+  readonly levels?: RowLevels | undefined;
+}
+
+/** How sets are chosen on the way, with room for a block of columns of all rows at hand. */
+export interface SearchOnTheWay extends LevelSearch {
+  readonly kernels: Pick<Kernels, "searchLevels">;
+  /** f32 `[rows, LDLQ_BLOCK]`. */
+  readonly target: Float32Array;
+  /** u8 `[rows, LDLQ_BLOCK / groupCols]`. */
+  readonly found: Uint8Array;
+}
+
+/** The levels of rows: the set of every group, and how it is chosen when its columns are reached. */
+export interface RowLevels extends LevelSets {
+  /** u8 `[rows, cols / groupCols]`. */
+  readonly choices: Uint8Array;
+  /**
+   * Chooses sets for what groups are to be rounded from, with what is fed back into them; needs columns in
+   * the order of whole groups. Null: sets stay as they are.
+   */
+  readonly search?: SearchOnTheWay | null;
 }
 
 /**
@@ -382,6 +414,7 @@ function gridInOrder(
         nearest: levels.nearest,
         across: size / levels.groupCols,
         columnSets: groupsOf(levels.groupCols),
+        choose: chooserOf(levels, scales) ?? null,
       },
     }),
     scales,
@@ -389,6 +422,34 @@ function gridInOrder(
     groupRows: grid.groupRows,
     columnGroups,
     codesRowStride: size,
+  };
+}
+
+/** What chooses the sets of columns that are reached; null: nothing. */
+function chooserOf(
+  { search = null, choices, groupCols }: RowLevels,
+  scales: Float32Array,
+): NonNullable<LdlqRows["levels"]>["choose"] | null {
+  if (search === null) return null;
+  return ({ weights, feedback, columnSets, firstRow }) => {
+    const { rows, cols } = weights, across = choices.length / scales.length;
+    const groups = cols / groupCols;
+    const target = search.target.subarray(0, rows * cols);
+    const found = search.found.subarray(0, rows * groups);
+    for (let r = 0; r < rows; r++) {
+      const w = r * weights.rowStride, f = r * feedback.rowStride;
+      for (let j = 0; j < cols; j++) {
+        target[r * cols + j] = weights.data[w + j]! + feedback.data[f + j]!;
+      }
+    }
+    const own = scales.subarray(firstRow, firstRow + rows);
+    const grid = { rows, cols, groupRows: 1, groupCols: cols };
+    search.kernels.searchLevels(found, target, own, grid, search);
+    for (let r = 0; r < rows; r++) {
+      for (let g = 0; g < groups; g++) {
+        choices[(firstRow + r) * across + columnSets[g * groupCols]!] = found[r * groups + g]!;
+      }
+    }
   };
 }
 

@@ -9,7 +9,7 @@
  * {@link LevelScheme}; how levels become its codes is {@link LevelTables.codes}.
  */
 
-import { LEVEL_TABLE } from "../backend/backend.ts";
+import { type CodeLevelSearch, LEVEL_STEP_BYTES, LEVEL_TABLE } from "../backend/backend.ts";
 import { f8e4m3ToF32 } from "../core/dtype.ts";
 
 /** A grid of levels, as plans and tasks have it: plain JSON. */
@@ -74,6 +74,8 @@ export interface LevelTables {
   /** u8 `[256]`: see `LevelSearch`. */
   readonly first: Uint8Array;
   readonly candidates: number;
+  /** How sets are chosen by int8 codes, where they have at most 16 levels; null: by values. */
+  readonly byCodes: CodeLevelSearch | null;
   /** The code of every level of a set, u8 `[sets, 256]`, at level + 128. */
   readonly codes: Uint8Array;
 }
@@ -95,7 +97,7 @@ export function levelGroupCols(scheme: LevelScheme): number {
 }
 
 /** Largest level over largest magnitude of a group, below which no scale is tried, by bits. */
-const LEAST_REACH = { 4: 0.62, 6: 0.72 } as const;
+const LEAST_REACH = { 4: 0.71, 6: 0.72 } as const;
 
 /**
  * How many scales are tried above the first one that reaches the largest value: steps that are whole numbers
@@ -106,18 +108,28 @@ const ABOVE = { 4: 1, 6: 2 } as const;
 /** Takes memory of so many bytes. */
 export type TakeBytes = (count: number) => Uint8Array;
 
-/** Bytes of each of the tables of a scheme: levels by value, codes by level, first levels. */
-export function levelTableSizes(scheme: LevelScheme): readonly [number, number, number] {
+/**
+ * Bytes of each of the tables of a scheme: levels by value, codes by level, first levels; and for sets of at most 16
+ * levels those to choose them by codes.
+ */
+export function levelTableSizes(scheme: LevelScheme): readonly number[] {
   const sets = levelSetCount(scheme);
-  return [sets * LEVEL_TABLE, sets * 256, 256];
+  return [
+    ...[sets * LEVEL_TABLE, sets * 256, 256],
+    ...(isChosenByCodes(scheme) ? [sets * LEVEL_STEP_BYTES, 128] : []),
+  ];
 }
 
-type Three<T> = [T, T, T];
+function isChosenByCodes(scheme: LevelScheme): boolean {
+  return scheme.kind === "scaled" && scheme.bits === 4;
+}
+
+type Tables = [Uint8Array, Uint8Array, Uint8Array, Uint8Array | undefined, Uint8Array | undefined];
 
 /** Returns the tables of `scheme`, in memory that kernels can read. */
 export function levelTables(scheme: LevelScheme, take: TakeBytes): LevelTables {
   const sets = levelSetCount(scheme);
-  const [bytes, codes, first] = levelTableSizes(scheme).map(take) as Three<Uint8Array>;
+  const [bytes, codes, first, steps, firstByCode] = levelTableSizes(scheme).map(take) as Tables;
   const nearest = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length);
   codes.fill(0);
   for (let set = 0; set < sets; set++) {
@@ -126,13 +138,28 @@ export function levelTables(scheme: LevelScheme, take: TakeBytes): LevelTables {
     levels.forEach((level, i) => codes[set * 256 + level + 128] = codeOf(scheme, i));
   }
   fillFirst(first, scheme);
-  return {
-    groupCols: levelGroupCols(scheme),
-    nearest,
-    codes,
-    first,
-    candidates: candidatesOf(scheme),
-  };
+  const groupCols = levelGroupCols(scheme), candidates = candidatesOf(scheme);
+  const byCodes = steps === undefined || firstByCode === undefined
+    ? null
+    : { groupCols, candidates, ...codeSteps(scheme, { bytes: steps, own: firstByCode, first }) };
+  return { groupCols, nearest, codes, first, candidates, byCodes };
+}
+
+/** Middles and levels of every set, and where candidates begin. */
+function codeSteps(
+  scheme: LevelScheme,
+  { bytes, own, first }: Record<"bytes" | "own" | "first", Uint8Array>,
+): Pick<CodeLevelSearch, "steps" | "first"> {
+  const steps = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (let set = 0; set < levelSetCount(scheme); set++) {
+    const levels = levelsOf(scheme, set), at = set * LEVEL_STEP_BYTES;
+    for (let i = 0; i < 15; i++) steps[at + i] = Math.floor((levels[i]! + levels[i + 1]!) / 2);
+    steps[at + 15] = 127;
+    steps.set(levels, at + 16);
+  }
+  // A code of c stands for magnitudes from c - 1/2 on.
+  for (let code = 0; code < own.length; code++) own[code] = first[Math.max(0, code - 1)]!;
+  return { steps, first: own };
 }
 
 /** The levels of set `set`, ascending; several may be the same. */

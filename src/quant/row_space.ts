@@ -26,7 +26,7 @@ import { cholesky, planCholesky, solveRows } from "../linalg/cholesky.ts";
 import { type Allocator, type LinalgContext, withScratch } from "../linalg/context.ts";
 import { LDLQ_BLOCK, type LdlqRows, roundColumns } from "../linalg/ldlq.ts";
 import { block, matrix, type MatrixF32, type MatrixF64, transpose } from "../linalg/matrix.ts";
-import { actOrder, gatherColumns } from "../linalg/permute.ts";
+import { actOrder, actOrderOfUnits, gatherColumns } from "../linalg/permute.ts";
 import { shareOf, triangleShareOf } from "../linalg/team.ts";
 import { type GptqRows, planInOrder, roundInOrder } from "./gptq.ts";
 
@@ -51,6 +51,8 @@ export interface RowSpaceHessian {
   readonly blockCols: number;
   /** Added to the diagonal. Above 0. */
   readonly damping: number;
+  /** Columns that stay side by side, divides {@link groupSize}. */
+  readonly unitCols?: number;
 }
 
 /** A factored {@link RowSpaceHessian}. Its arrays are shared by the team. */
@@ -189,7 +191,9 @@ export function factorRowSpace(
 }
 
 /** Blocks of least energy first, so that they are rounded last; within a block the same. */
-function orderOf({ inputs, diagonal, groupSize, blockCols }: RowSpaceHessian): Int32Array {
+function orderOf(
+  { inputs, diagonal, groupSize, blockCols, unitCols = 1 }: RowSpaceHessian,
+): Int32Array {
   const cols = inputs.rows, rows = inputs.cols;
   const energies = new Float64Array(cols);
   for (let k = 0; k < cols; k++) {
@@ -207,7 +211,8 @@ function orderOf({ inputs, diagonal, groupSize, blockCols }: RowSpaceHessian): I
   energies.forEach((energy, k) => blocks[Math.floor(k / blockCols)]! += energy);
   const order = new Int32Array(cols);
   actOrder(blocks).forEach((index, place) => {
-    const local = actOrder(energies.subarray(index * blockCols, (index + 1) * blockCols));
+    const own = energies.subarray(index * blockCols, (index + 1) * blockCols);
+    const local = actOrderOfUnits(own, unitCols);
     local.forEach((k, i) => order[place * blockCols + i] = index * blockCols + k);
   });
   return order;
@@ -375,12 +380,12 @@ export function roundInRowSpace(
 
 /** @param room R, f32 `[rows, T]`, and what later blocks feed back into one, f32 `[rows, B]`. */
 function roundChunk(
-  { kernels }: LinalgContext,
+  context: LinalgContext,
   { inputs, feed, panels, blockCols: width }: RowSpaceFactor,
   chunk: LdlqRows,
   room: { readonly sums: Float32Array; readonly feedback: Float32Array },
 ): void {
-  const { weights } = chunk, { rows } = weights;
+  const { kernels } = context, { weights } = chunk, { rows } = weights;
   const cols = inputs.rows, terms = inputs.cols;
   const sums = matrix(room.sums, rows, terms);
   sums.data.fill(0, 0, rows * terms);

@@ -5,8 +5,16 @@
  */
 
 import { DTYPE_BITS, type FloatDType } from "../../core/dtype.ts";
-import type { Grid, Kernels, LevelSearch, LevelSets, NonFinite } from "../backend.ts";
+import type {
+  CodeLevelSearch,
+  Grid,
+  Kernels,
+  LevelSearch,
+  LevelSets,
+  NonFinite,
+} from "../backend.ts";
 import {
+  checkCodeLevelSearch,
   checkDecode,
   checkErrorStats,
   checkGrid,
@@ -196,6 +204,17 @@ export class WasmKernels implements Kernels {
         groupCols,
         setCols,
       );
+    });
+  }
+
+  searchCodeLevels(choices: Uint8Array, codes: Int8Array, search: CodeLevelSearch): void {
+    const name = "searchCodeLevels", { groupCols, candidates } = search;
+    checkCodeLevelSearch(choices, codes, search);
+    const to = this.#address(name, choices), from = this.#address(name, codes);
+    const steps = this.#address(name, search.steps), first = this.#address(name, search.first);
+    forChunks(choices.length, Math.max(1, CHUNK / groupCols), (start, count) => {
+      const at = from + start * groupCols;
+      this.#exports.searchCodeLevels(to + start, at, steps, first, candidates, count, groupCols);
     });
   }
 

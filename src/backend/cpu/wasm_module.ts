@@ -65,6 +65,15 @@ export interface KernelExports {
   ): void;
   rotate(x: number, count: number, groupSize: number): void;
   scaleFromAbsmax(scales: number, absmax: number, count: number): void;
+  searchCodeLevels(
+    choices: number,
+    codes: number,
+    steps: number,
+    first: number,
+    candidates: number,
+    groups: number,
+    setCols: number,
+  ): void;
   searchLevels(
     choices: number,
     x: number,

@@ -12,6 +12,7 @@ import { quantize } from "./quantize.ts";
 import { quantizeLevels } from "./quantize_levels.ts";
 import { rotate } from "./rotate.ts";
 import { scaleFromAbsmax } from "./scale_from_absmax.ts";
+import { searchCodeLevels } from "./search_code_levels.ts";
 import { searchLevels } from "./search_levels.ts";
 import { searchScale } from "./search_scale.ts";
 
@@ -29,6 +30,7 @@ export const referenceKernels: Kernels = Object.freeze({
   quantizeLevels,
   rotate,
   scaleFromAbsmax,
+  searchCodeLevels,
   searchLevels,
   searchScale,
 });

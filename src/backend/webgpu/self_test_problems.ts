@@ -7,7 +7,14 @@ import { DTYPE_BITS, FLOAT_DTYPES } from "../../core/dtype.ts";
 import { fillNormal, type Random } from "../../core/rng.ts";
 import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";
 import { matrix } from "../../linalg/matrix.ts";
-import { type Grid, groupCount, type Kernels, LEVEL_TABLE, STATS_LENGTH } from "../backend.ts";
+import {
+  type Grid,
+  groupCount,
+  type Kernels,
+  LEVEL_STEP_BYTES,
+  LEVEL_TABLE,
+  STATS_LENGTH,
+} from "../backend.ts";
 import type { AsyncKernels } from "./webgpu_kernels.ts";
 import type { AsyncLinalg, GpuLinalgName } from "./webgpu_linalg.ts";
 
@@ -101,6 +108,13 @@ export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKer
     const scales = new Float32Array(groupCount(LEVEL_GRID)).fill(3 / 127),
       search = { ...tables, first, candidates: 5 };
     await kernels.searchLevels(choices, x, scales, LEVEL_GRID, search);
+    return [exact(choices)];
+  },
+  searchCodeLevels: async (kernels, random) => {
+    const sets = 9, groups = 1000, choices = new Uint8Array(groups);
+    const first = Uint8Array.from({ length: 128 }, () => random() % sets);
+    const steps = codesOf(random, sets * LEVEL_STEP_BYTES), codes = codesOf(random, groups * 16);
+    await kernels.searchCodeLevels(choices, codes, { groupCols: 16, steps, first, candidates: 5 });
     return [exact(choices)];
   },
   dequantize: async (kernels, random) => {

@@ -23,6 +23,7 @@ import rotateCode from "../../../wgsl/rotate.wgsl" with { type: "text" };
 import rotateGroupCode from "../../../wgsl/rotate_group.wgsl" with { type: "text" };
 import scaleFromAbsmaxCode from "../../../wgsl/scale_from_absmax.wgsl" with { type: "text" };
 import scaledProductCode from "../../../wgsl/scaled_product.wgsl" with { type: "text" };
+import searchCodeLevelsCode from "../../../wgsl/search_code_levels.wgsl" with { type: "text" };
 import searchLevelsCode from "../../../wgsl/search_levels.wgsl" with { type: "text" };
 import searchScaleCode from "../../../wgsl/search_scale.wgsl" with { type: "text" };
 import { shader } from "./shader.ts";
@@ -79,6 +80,13 @@ export const quantizeLevels = shader("quantize_levels", {
   libraries: [...libraries, levelsLibrary],
   buffers: ["write", "read", "read", "read", "read"],
   params: { ...ELEMENTS, setCols: "u32" },
+});
+
+export const searchCodeLevels = shader("search_code_levels", {
+  code: searchCodeLevelsCode,
+  libraries,
+  buffers: ["write", "read", "read", "read"],
+  params: { groups: "u32", setCols: "u32", candidates: "u32" },
 });
 
 export const searchLevels = shader("search_levels", {

@@ -6,6 +6,7 @@
 
 import { FLOAT_DTYPES, type FloatDType } from "../../core/dtype.ts";
 import {
+  type CodeLevelSearch,
   ERROR_RUN_VALUES,
   type Grid,
   groupCount,
@@ -16,6 +17,7 @@ import {
   STATS,
 } from "../backend.ts";
 import {
+  checkCodeLevelSearch,
   checkDecode,
   checkErrorStats,
   checkGrid,
@@ -128,6 +130,23 @@ function recordSearchLevels(
   const params = { groups, cols, groupRows, groupCols, setCols, candidates };
   const workgroups = Math.ceil(groups / (4 * 64));
   batch.dispatch(shaders.searchLevels, [choices, x, scales, nearest, first], params, workgroups);
+}
+
+/** Records `searchCodeLevels`. `choices` u8 and `codes` i8, four in a word. */
+export function recordSearchCodeLevels(
+  batch: Batch,
+  choices: Slot,
+  { codes, steps, first, groups, groupCols: setCols, candidates }: {
+    readonly codes: Slot;
+    readonly steps: Slot;
+    readonly first: Slot;
+    readonly groups: number;
+    readonly groupCols: number;
+    readonly candidates: number;
+  },
+): void {
+  const workgroups = Math.ceil(groups / (4 * 64)), slots = [choices, codes, steps, first];
+  batch.dispatch(shaders.searchCodeLevels, slots, { groups, setCols, candidates }, workgroups);
 }
 
 /** Records `dequantize`. */
@@ -296,6 +315,25 @@ export class WebGpuKernels implements AsyncKernels {
       groupCols: search.groupCols,
       candidates: search.candidates,
       grid,
+    });
+    await this.#finish(batch, result, choices);
+  }
+
+  async searchCodeLevels(
+    choices: Uint8Array,
+    codes: Int8Array,
+    search: CodeLevelSearch,
+  ): Promise<void> {
+    checkCodeLevelSearch(choices, codes, search);
+    const batch = new Batch("searchCodeLevels");
+    const result = batch.scratch("choices", choices.byteLength);
+    recordSearchCodeLevels(batch, result, {
+      codes: batch.input("codes", codes),
+      steps: batch.input("steps", search.steps),
+      first: batch.input("first", search.first),
+      groups: choices.length,
+      groupCols: search.groupCols,
+      candidates: search.candidates,
     });
     await this.#finish(batch, result, choices);
   }

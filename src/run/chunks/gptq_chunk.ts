@@ -45,7 +45,7 @@ import {
   rowSpaceMeasures,
 } from "./guard_rows.ts";
 import { guardByHeldOut, loadHeldOut, planHeldOut, planHeldOutGuard } from "./held_out_guard.ts";
-import { planLevelsBand, quantizeLevelsBand } from "./gptq_levels_band.ts";
+import { planLevelsBand, quantizeLevelsBand, unitColsOf } from "./gptq_levels_band.ts";
 import { decodeRect, planDecode, rawBytes, readRect } from "./load_rect.ts";
 import { codeBlockSize, planRotatedHessian, rotatedHessian } from "./load_hessian.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
@@ -116,6 +116,7 @@ function denseLayer(
     ...compensation,
     damping,
     importance,
+    unitCols: unitColsOf(task),
     turbo: feedsIntegers(task) ? team.shared : null,
   });
   const { fallback } = factor.report;

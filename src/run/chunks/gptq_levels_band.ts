@@ -8,6 +8,7 @@ import { levelGroupCols } from "../../quant/level_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { MatrixF32 } from "../../linalg/matrix.ts";
+import { LDLQ_BLOCK } from "../../linalg/packed_factor.ts";
 import type { GptqRows } from "../../quant/gptq.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { QuantizeTask, TaskLevels } from "../tasks.ts";
@@ -47,7 +48,7 @@ export function quantizeLevelsBand(
   const mark = scratch.mark();
   const tables = loadTables(context, task.levels);
   const room = roomForBand(scratch, task, rect);
-  const { raw, x, xhat, codes, scales, choices, stats } = room;
+  const { raw, x, xhat, codes, scales, choices, plainChoices, onTheWay, stats } = room;
   readRect(context, raw, task.source, rect);
   const restore = () => decodeRect(context, x, raw, task.source, rect);
   restore();
@@ -56,10 +57,12 @@ export function quantizeLevelsBand(
     chooseLevels(
       context,
       task.levels.scheme,
-      { x, scales, choices, grid, tables },
+      { x, codes, scales, choices, grid, tables },
       task.scaleSearch,
     );
-    const levels = { ...tables, choices };
+    plainChoices.set(choices);
+    const levels = { ...tables, choices, plainChoices };
+    const search = onTheWay === null ? null : { ...tables, ...onTheWay, kernels };
     xhat.set(x); // rounding uses the weights up
     layer.round(context, linalg, {
       weights: x,
@@ -67,7 +70,7 @@ export function quantizeLevelsBand(
       firstRow: 0,
       grid,
       scales,
-      levels,
+      levels: { ...levels, search },
       errors: false,
     });
     const measures = layer.measures(context, linalg);
@@ -86,19 +89,34 @@ export function quantizeLevelsBand(
   scratch.release(mark);
 }
 
+/**
+ * Columns that stay side by side while a layer is rounded: those of a group, if groups choose their sets when they
+ * are reached, for their weights with what is fed back into them. They do if there are several sets, and if
+ * they lie within the blocks of columns that are rounded at a time.
+ */
+export function unitColsOf({ levels }: QuantizeTask): number {
+  if (levels === undefined || levels.scheme.kind !== "scaled") return 1;
+  const { groupCols } = levels.scheme;
+  return LDLQ_BLOCK % groupCols === 0 ? groupCols : 1;
+}
+
 function roomForBand(
   scratch: Scratch,
-  { source, levels: { scheme } }: LevelsLayer["task"],
+  task: LevelsLayer["task"],
   rect: Rect,
 ) {
-  const count = rect.rows * rect.cols;
+  const { source, levels: { scheme } } = task;
+  const count = rect.rows * rect.cols, groups = rect.rows * (rect.cols / levelGroupCols(scheme));
+  const block = rect.rows * LDLQ_BLOCK, unit = unitColsOf(task);
   return {
     raw: scratch.u8(rawBytes(source, rect)),
     x: scratch.f32(count),
     xhat: scratch.f32(count),
     codes: scratch.i8(count),
     scales: scratch.f32(rect.rows),
-    choices: scratch.u8(rect.rows * (rect.cols / levelGroupCols(scheme))),
+    choices: scratch.u8(groups),
+    plainChoices: scratch.u8(groups),
+    onTheWay: unit === 1 ? null : { target: scratch.f32(block), found: scratch.u8(block / unit) },
     stats: takeNumbers({ scratch }),
   };
 }

@@ -43,7 +43,15 @@ export interface GuardedRows {
   readonly plain: Float32Array;
   readonly grid: Grid;
   /** The levels that codes may be, one set per group of columns; absent: all from -127 to 127. */
-  readonly levels?: (LevelSets & { readonly choices: Uint8Array }) | undefined;
+  readonly levels?: GuardedLevels | undefined;
+}
+
+/** Sets of levels of rows. */
+export interface GuardedLevels extends LevelSets {
+  /** In and out: u8 `[rows, cols / groupCols]`. */
+  readonly choices: Uint8Array;
+  /** What rounding to nearest takes; may be `choices`. */
+  readonly plainChoices: Uint8Array;
 }
 
 /**
@@ -101,12 +109,16 @@ export function roundToNearest(
   rounded: GuardedRows,
   losers: number[],
 ): number[] {
-  const { weights, codes, scales, plain, grid } = rounded;
+  const { weights, codes, scales, plain, grid, levels } = rounded;
   const { cols } = grid;
   for (const row of losers) {
     const first = row * cols, end = first + cols;
     const own = scalesOfRow(scales, grid, row);
     if (scales !== plain) own.set(scalesOfRow(plain, grid, row));
+    if (levels !== undefined) {
+      const from = row * cols / levels.groupCols, to = (row + 1) * cols / levels.groupCols;
+      levels.choices.set(levels.plainChoices.subarray(from, to), from);
+    }
     nearestRow(kernels, rounded, row, {
       codes: codes.subarray(first, end),
       weights: weights.subarray(first, end),
@@ -126,7 +138,7 @@ function nearestRow(
   const one = rowGrid(grid);
   if (levels === undefined) return kernels.quantize(codes, weights, scales, one);
   const across = grid.cols / levels.groupCols;
-  const choices = levels.choices.subarray(row * across, (row + 1) * across);
+  const choices = levels.plainChoices.subarray(row * across, (row + 1) * across);
   kernels.quantizeLevels(codes, weights, scales, one, { ...levels, choices });
 }
 

@@ -10,6 +10,8 @@ import type { ChunkContext, Scratch } from "./chunk_context.ts";
 export interface RowsOnLevels {
   /** f32 `[rows, cols]`. */
   readonly x: Float32Array;
+  /** Room for codes, i8 `[rows, cols]`. */
+  readonly codes: Int8Array;
   /** Out: f32 `[rows]`. */
   readonly scales: Float32Array;
   /** Out: u8 `[rows, cols / groupCols]`. */
@@ -31,12 +33,13 @@ export function chooseLevels(
   rows: RowsOnLevels,
   search: boolean,
 ): void {
-  const { x, scales, choices, grid, tables } = rows;
+  const { x, codes: room, scales, choices, grid, tables } = rows;
   kernels.absmax(scales, x, grid);
   if (scheme.kind === "scaled") {
     kernels.scaleFromAbsmax(scales, scales);
-    kernels.searchLevels(choices, x, scales, grid, tables);
-    return;
+    if (tables.byCodes === null) return kernels.searchLevels(choices, x, scales, grid, tables);
+    kernels.quantize(room, x, scales, grid);
+    return kernels.searchCodeLevels(choices, room, tables.byCodes);
   }
   choices.fill(0);
   for (let r = 0; r < scales.length; r++) {

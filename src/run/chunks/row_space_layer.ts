@@ -15,6 +15,7 @@ import { factorRowSpace, planRowSpace, type RowSpaceFactor } from "../../quant/r
 import type { QuantizeTask } from "../tasks.ts";
 import type { PlannedMemory } from "../task_kind.ts";
 import type { Scratch, TeamContext } from "./chunk_context.ts";
+import { unitColsOf } from "./gptq_levels_band.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
 import { loadInputRow, planInputRow } from "./load_inputs.ts";
 
@@ -94,7 +95,8 @@ export function rowSpaceLayer(
   );
   linalg.team.barrier();
   const inputs = matrix(x, cols, rows);
-  const hessian = { inputs, diagonal, groupSize, blockCols, damping };
+  const unitCols = unitColsOf(task);
+  const hessian = { inputs, diagonal, groupSize, blockCols, damping, unitCols };
   const factor = factorRowSpace(linalg, shared, hessian);
   if (factor === null) return { factor: null, reason: TOO_LARGE };
   return { factor, deadChannels: cols - live.length };
