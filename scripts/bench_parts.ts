@@ -149,6 +149,7 @@ async function joinBeside(): Promise<void> {
     const joined = await measure(deno, [...run, main, "join", output, "--force", "--no-progress"], {
       memory: true,
     });
+    const copied = await measure("sh", ["-c", `cp "${output}" "${copy}" && sync "${copy}"`]);
     peak = Math.max(peak, joined.peakBytes);
     const copied = await measure("sh", ["-c", 'cp "$1" "$2" && sync "$2"', "sh", output, copy]);
     ratios.push(joined.seconds / copied.seconds);
