@@ -15,7 +15,7 @@ import * as v from "valibot";
 import { UsageError } from "../core/errors.ts";
 import { JsonError, parseJsonStrict } from "../core/json.ts";
 import { NAMED_FORMATS } from "../formats/written_format.ts";
-import { GROUP_SIZES, OUTPUTS } from "../quant/scheme.ts";
+import { GROUP_SIZES, OUTPUTS } from "../formats/outputs.ts";
 import { type LayerOverride, NO_OVERRIDE, OPTIMIZERS } from "./layer_override.ts";
 import { compileLayerPattern, type LayerPattern } from "./layer_pattern.ts";
 

@@ -1,6 +1,6 @@
 /** Settings of one layer that differ from the command line's. */
 
-import type { WeightOutput } from "../quant/scheme.ts";
+import type { WeightOutput } from "../formats/outputs.ts";
 
 /** A method of `--optimizer`. */
 export type Optimizer = "original" | "adamw" | "radam" | "gptq" | "quip";

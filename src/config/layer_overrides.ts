@@ -6,7 +6,7 @@
 
 import { UsageError } from "../core/errors.ts";
 import type { LayerConfig } from "./layer_config.ts";
-import type { WeightOutput } from "../quant/scheme.ts";
+import type { WeightOutput } from "../formats/outputs.ts";
 import { type LayerOverride, NO_OVERRIDE } from "./layer_override.ts";
 import { compileLayerPattern, type LayerPattern } from "./layer_pattern.ts";
 import { resolveLayerConfig, type UnusedPattern } from "./resolve_layer_config.ts";

@@ -70,6 +70,7 @@ export const asymW4a8: Format = {
   },
   writeGrid: {
     outputs: ["w6a8", "w4a8"],
+    rotates: true,
     levels: ({ output, groupSize: group }, { cols, rotation }) => {
       const isSixBit = output === "w6a8";
       if (rotation === null) return `no rotation group (256, 64, 16) divides ${cols} columns`;

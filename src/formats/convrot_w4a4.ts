@@ -57,6 +57,7 @@ export const convrotW4a4: Format = {
   },
   writeGrid: {
     outputs: ["w4a4"],
+    rotates: true,
     levels: (_, { cols, rotation }) => {
       if (rotation === null) return `no rotation group (256, 64, 16) divides ${cols} columns`;
       if (cols % KERNEL_COLS !== 0) return `${cols} columns are no multiple of ${KERNEL_COLS}`;

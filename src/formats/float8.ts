@@ -1,13 +1,31 @@
 /** `float8_e4m3fn` and `float8_e5m2`: floats of one byte with one scale, as stock ComfyUI loads them. */
 
 import type { DType } from "../core/dtype.ts";
-import { broken, type Format, type LayerTensors, type Recognised, type Refusal } from "./format.ts";
+import {
+  broken,
+  type Format,
+  type GridWriter,
+  type LayerTensors,
+  type Recognised,
+  type Refusal,
+} from "./format.ts";
 import { codesShape, isOneValue, scalePlace, shown } from "./layer_shapes.ts";
 import type { MatrixSource, ScaleDType } from "./matrix_source.ts";
 import { reportForeignMarker } from "./problem.ts";
 import { blockGroup, plainGroup } from "./scale_groups.ts";
 
 const PARTS = ["weight_scale", "scale_weight"] as const;
+
+const FP8_WRITER: GridWriter = {
+  outputs: ["fp8"],
+  rotates: false,
+  levels: () => ({ kind: "e4m3" }),
+  layout: (_, { rows, cols }) => ({
+    codes: { dtype: "F8_E4M3", shape: [rows, cols] },
+    beside: [{ part: "weight_scale", dtype: "F32", shape: [], content: "scales" }],
+    marker: {},
+  }),
+};
 
 export const float8E4m3: Format = float8("float8_e4m3fn", "F8_E4M3");
 export const float8E5m2: Format = float8("float8_e5m2", "F8_E5M2");
@@ -52,6 +70,7 @@ function float8(id: string, dtype: "F8_E4M3" | "F8_E5M2"): Format {
         );
       }
     },
+    ...(dtype === "F8_E4M3" ? { writeGrid: FP8_WRITER } : {}),
     states: (matrix) => {
       const { scale, transform, smoothFactors, packed, rows, cols, convrotGroupSize } = matrix;
       const isPlain = transform === undefined && smoothFactors === undefined &&

@@ -3,8 +3,10 @@
 import type { DType } from "../core/dtype.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import type { LayerWish } from "../presets/preset.ts";
+import type { FloatScheme } from "../quant/float_grid.ts";
 import type { LevelScheme } from "../quant/level_grid.ts";
-import type { GridOutput, Scaling } from "../quant/scheme.ts";
+import type { GridOutput } from "./outputs.ts";
+import type { Scaling } from "../quant/scheme.ts";
 import type { MatrixSource } from "./matrix_source.ts";
 import type { Report } from "./problem.ts";
 
@@ -90,7 +92,7 @@ export interface WrittenLayout {
     readonly part: string;
     readonly dtype: DType;
     readonly shape: readonly number[];
-    readonly content: "scales" | "choices" | ArrayBufferView;
+    readonly content: "scales" | "choices" | "wholeScale" | ArrayBufferView;
   }[];
   /** Keys of the marker beside the format. */
   readonly marker: Readonly<Record<string, string | number | boolean>>;
@@ -106,10 +108,12 @@ export interface GridWriter {
   levels(
     asked: AskedGrid,
     size: { readonly rows: number; readonly cols: number; readonly rotation: number | null },
-  ): LevelScheme | string;
+  ): LevelScheme | FloatScheme | string;
+  /** Whether weights are rotated, which is always or never. */
+  readonly rotates: boolean;
   /** Its tensors. */
   layout(
-    levels: LevelScheme,
+    grid: LevelScheme | FloatScheme,
     size: {
       readonly rows: number;
       readonly cols: number;

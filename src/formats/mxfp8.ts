@@ -33,6 +33,24 @@ export const mxfp8: Format = {
       : "loads, fails or computes garbage";
     report(rule, effect, `${refusal.tensor}: ${refusal.why}`);
   },
+  writeGrid: {
+    outputs: ["mxfp8"],
+    rotates: false,
+    levels: (_, { cols }) =>
+      cols % GROUP === 0
+        ? { kind: "e4m3Groups" }
+        : `groups of ${GROUP} do not divide ${cols} columns`,
+    layout: (_, { rows, cols }) => ({
+      codes: { dtype: "F8_E4M3", shape: [roundUp(rows, GROUP), cols] },
+      beside: [{
+        part: "weight_scale",
+        dtype: "U8",
+        shape: tiledShape(roundUp(rows, GROUP), cols / GROUP),
+        content: "scales",
+      }],
+      marker: {},
+    }),
+  },
 };
 
 function decode(_: LayerTensors, found: Recognised): MatrixSource | Refusal {

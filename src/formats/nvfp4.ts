@@ -65,6 +65,27 @@ export const nvfp4: Format = {
       : "loads, fails or computes garbage";
     report(rule, effect, rule === "scale-missing" ? why : `${tensor}: ${why}`);
   },
+  writeGrid: {
+    outputs: ["nvfp4"],
+    rotates: false,
+    levels: (_, { cols }) =>
+      cols % NVFP4_GROUP === 0
+        ? { kind: "e2m1Groups" }
+        : `groups of ${NVFP4_GROUP} do not divide ${cols} columns`,
+    layout: (_, { rows, cols }) => ({
+      codes: { dtype: "U8", shape: [roundUp(rows, NVFP4_GROUP), cols / 2] },
+      beside: [
+        {
+          part: "weight_scale",
+          dtype: "F8_E4M3",
+          shape: tiledShape(roundUp(rows, NVFP4_GROUP), cols / NVFP4_GROUP),
+          content: "scales",
+        },
+        { part: "weight_scale_2", dtype: "F32", shape: [], content: "wholeScale" },
+      ],
+      marker: {},
+    }),
+  },
 };
 
 /** How many columns the codes of two per byte have. */

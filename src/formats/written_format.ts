@@ -1,6 +1,6 @@
 /** Which format a conversion writes, and how: asked of the formats themselves. */
 
-import type { GridOutput } from "../quant/scheme.ts";
+import type { GridOutput } from "./outputs.ts";
 import type { FormatWriter, GridWriter, WrittenScales } from "./format.ts";
 import { FORMATS } from "./registry.ts";
 

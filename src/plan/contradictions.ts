@@ -2,7 +2,8 @@
 
 import { UsageError } from "../core/errors.ts";
 import type { LearnedOptions } from "../quant/learned/options.ts";
-import { isGridOutput } from "../quant/scheme.ts";
+import { gridWriterFor } from "../formats/written_format.ts";
+import { type GridOutput, isGridOutput } from "../formats/outputs.ts";
 import type { OptionNames } from "./option_names.ts";
 import type { ConvertOptions } from "./options.ts";
 import { scalingNameOf } from "./mode.ts";
@@ -55,7 +56,8 @@ function refuseWithTransform(
 
 /** Options that other formats than INT8 cannot be combined with. */
 function refuseWithGrid(options: ConvertOptions, names: OptionNames): void {
-  const { output, target, scaling, convrot, comfyQuant, quip, method } = options;
+  const output = options.output as GridOutput;
+  const { target, scaling, convrot, comfyQuant, quip, method } = options;
   const format = names("output", output);
   if (target !== "comfyui") {
     refuse(names("target", target), format, "only stock ComfyUI loads this format");
@@ -63,8 +65,12 @@ function refuseWithGrid(options: ConvertOptions, names: OptionNames): void {
   if (scaling !== null && scaling !== "row") {
     refuse(names("scaling", scaling), format, "the format has scales of its own");
   }
-  if (convrot === "off") {
+  const { rotates } = gridWriterFor(output).writer;
+  if (convrot === "off" && rotates) {
     refuse(names("convrot", convrot), format, "its weights are rotated always");
+  }
+  if (convrot !== null && convrot !== "off" && !rotates) {
+    refuse(names("convrot", convrot), format, "it has no rotation");
   }
   if (!comfyQuant) {
     refuse(names("comfyQuant", false), format, "only the comfy_quant marker shows it to a loader");

@@ -15,7 +15,7 @@ import { refuseContradictions } from "./contradictions.ts";
 import { type Mode, resolveMode } from "./mode.ts";
 import { LAYER_CONFIG_NAMES } from "./option_names.ts";
 import { refuseUnmatched } from "./unmatched_patterns.ts";
-import { isGridOutput } from "../quant/scheme.ts";
+import { isGridOutput } from "../formats/outputs.ts";
 import { type ConvertOptions, methodByDefault } from "./options.ts";
 
 /** How one layer is converted. */

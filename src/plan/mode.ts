@@ -6,7 +6,8 @@ import { isLearnedOptimizer, type LearnedOptimizer } from "../quant/learned/opti
 import { paddedSize } from "../quant/incoherence.ts";
 import type { AskedGrid, WrittenLayout } from "../formats/format.ts";
 import { formatFor, gridWriterFor, gridWriterOf, writerOf } from "../formats/written_format.ts";
-import { isGridOutput, type Scaling, type Scheme } from "../quant/scheme.ts";
+import { isGridOutput } from "../formats/outputs.ts";
+import type { Scaling, Scheme } from "../quant/scheme.ts";
 import { type ConvertOptions, CTQ_DEFAULTS } from "./options.ts";
 
 /** The mode before a shape is known. */
@@ -97,6 +98,7 @@ export function bankMode(mode: Mode): Mode {
   return {
     ...mode,
     scaling: "row",
+    grid: null,
     convrot: mode.scaling === "row" ? mode.convrot : "off",
     target: "comfyui",
     transformSeed: null,
@@ -150,7 +152,9 @@ function gridScheme(
 ): SchemeChoice {
   const { rows, cols, heur, calibrated = false } = layer;
   const { format, writer } = gridWriterFor(asked.output);
-  const rotation = mode.convrot === "off" ? null : convrotGroupFor(cols, mode.convrot);
+  const rotation = mode.convrot === "off" || !writer.rotates
+    ? null
+    : convrotGroupFor(cols, mode.convrot);
   const levels = cols > GRID_COLS_MAX
     ? `its rows have ${cols} columns, at most ${GRID_COLS_MAX} are put on such a grid`
     : writer.levels(asked, { rows, cols, rotation });
@@ -158,6 +162,19 @@ function gridScheme(
     if (heur) return { scheme: null, fellBack: levels };
     const { scheme, fellBack } = schemeFor({ ...mode, grid: null }, layer);
     return { scheme, fellBack: `INT8 instead of ${asked.output}: ${fellBack ?? levels}` };
+  }
+  if (!("bits" in levels)) {
+    return {
+      scheme: {
+        format,
+        scaling: { kind: "tensor" },
+        convrotGroupSize: null,
+        scaleSearch: mode.scaleSearch,
+        method: "rtn",
+        floats: levels,
+      },
+      fellBack: null,
+    };
   }
   return {
     scheme: {
@@ -177,11 +194,11 @@ const GRID_COLS_MAX = 1 << 18;
 
 /** Tensors of a weight on the grid of its format; null: it is INT8. */
 export function layoutOfGrid(
-  { format, levels, convrotGroupSize: rotation }: Scheme,
+  { format, levels, floats, convrotGroupSize: rotation }: Scheme,
   size: { readonly rows: number; readonly cols: number; linearDtype: AskedGrid["linearDtype"] },
 ): WrittenLayout | null {
-  if (levels === undefined) return null;
-  return gridWriterOf(format)!.layout(levels, { ...size, rotation });
+  const grid = levels ?? floats;
+  return grid === undefined ? null : gridWriterOf(format)!.layout(grid, { ...size, rotation });
 }
 
 function scalingOf({ scaling, blockSize }: Mode): Scaling {

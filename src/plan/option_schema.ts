@@ -7,8 +7,8 @@ import * as v from "valibot";
 import { UsageError } from "../core/errors.ts";
 import { nearMiss } from "../core/nearest.ts";
 import { LEARNED_OPTIMIZERS } from "../quant/learned/options.ts";
-import { GROUP_SIZES, OUTPUTS } from "../quant/scheme.ts";
 import { FIT_FORMATS } from "./fit/fit_options.ts";
+import { GROUP_SIZES, OUTPUTS } from "../formats/outputs.ts";
 import { LIBRARY_NAMES, type OptionNames, shownValue } from "./option_names.ts";
 
 /** The entries of an object of options. */

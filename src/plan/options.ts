@@ -3,8 +3,8 @@
  * gets its options from `resolveOptions`, which fills in what stands here.
  */
 
-import type { WeightOutput } from "../quant/scheme.ts";
 import type { FitFormat, FitSize } from "./fit/fit_options.ts";
+import type { WeightOutput } from "../formats/outputs.ts";
 import type { OverrideSources } from "../config/layer_overrides.ts";
 import {
   DEFAULT_LEARNED_OPTIONS,

@@ -48,6 +48,8 @@ export type Content =
   | { readonly kind: "scales"; readonly source: SourceTensor }
   /** Which set of levels each group of a weight has: a byte each. */
   | { readonly kind: "choices"; readonly source: SourceTensor }
+  /** The scale of a whole weight that stands beside those of its groups. */
+  | { readonly kind: "wholeScale"; readonly source: SourceTensor }
   | { readonly kind: "inline"; readonly bytes: Uint8Array };
 
 /** An output tensor in its place; `offsetBytes` is an address that counts through all files. */
@@ -150,6 +152,10 @@ export function makePlan(input: PlanInput): Plan {
       const choice = schemeFor(mode, { rows, cols, heur, wish: decision.wish, calibrated });
       if (isBank && decision.mode.scaling !== "row") {
         fallbacks.push(`${source.name}: row scaling: expert banks have no other`);
+      }
+      const other = isBank ? decision.mode.grid : null;
+      if (other !== null) {
+        fallbacks.push(`${source.name}: INT8 instead of ${other.output}: expert bank`);
       }
       if (choice.fellBack !== null) {
         const list = choice.scheme === null ? misfits : fallbacks;
@@ -350,7 +356,7 @@ function planQuantize(
     add({ name: source.name, ...grid.codes }, { kind: "codes", source, scheme });
     for (const { part, dtype, shape, content } of grid.beside) {
       const info = { name: `${base}${part}`, dtype, shape };
-      if (content === "scales" || content === "choices") add(info, { kind: content, source });
+      if (typeof content === "string") add(info, { kind: content, source });
       else add(info, { kind: "inline", bytes: bytesOf(content) });
     }
     return;

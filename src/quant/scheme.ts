@@ -1,5 +1,6 @@
 /** How one tensor is quantized: what the plan decides and the kernels carry out. */
 
+import type { FloatScheme } from "./float_grid.ts";
 import type { LevelScheme } from "./level_grid.ts";
 import type { LearnedOptimizer, LearnedOptions } from "./learned/options.ts";
 
@@ -10,29 +11,6 @@ export type Scaling =
   | { readonly kind: "block"; readonly blockSize: number }
   /** Every row has a scale for each `groupCols` columns: `[N, K / groupCols, 1]`. */
   | { readonly kind: "group"; readonly groupCols: number };
-
-/** Formats of `--format` besides INT8 and floats. */
-export type GridOutput = "w6a8" | "w4a8" | "w4a4";
-
-/** Stored form of a weight. */
-export type WeightOutput = "int8" | GridOutput | "fp16";
-
-/** The words of `--format`. */
-export const OUTPUTS: readonly WeightOutput[] = Object.freeze([
-  "int8",
-  "w6a8",
-  "w4a8",
-  "w4a4",
-  "fp16",
-]);
-
-/** Columns that may share a scale in `w4a8` and `w6a8`. */
-export const GROUP_SIZES: readonly number[] = Object.freeze([16, 32, 64, 128, 256]);
-
-/** Whether weights are put on a grid that is not that of INT8. */
-export function isGridOutput(output: WeightOutput): output is GridOutput {
-  return output !== "int8" && output !== "fp16";
-}
 
 /**
  * Round to nearest; or feed each column's rounding error into those still to come (gptq); the same after
@@ -65,6 +43,8 @@ export interface Scheme {
   readonly method: Method;
   /** The levels that weights may take, if they are not all integers from -127 to 127. */
   readonly levels?: LevelScheme;
+  /** Weights are floats of few bits. */
+  readonly floats?: FloatScheme;
   /** Codes are those of the transformed weight, at its padded size. */
   readonly transform?: Transform;
   /** Set if the method is one of learned rounding. */

@@ -146,7 +146,9 @@ function placed(tasks: readonly Task[], placement: GpuPlacement): Task[] {
       const there: MeasureTask = { ...task, onGpu: { chunkElements } };
       return isMeasuredThere(there, placement) ? there : task;
     }
-    if (task.kind !== "quantize" || task.levels !== undefined) return task;
+    if (task.kind !== "quantize" || task.levels !== undefined || task.floats !== undefined) {
+      return task;
+    }
     const goes = task.learned !== undefined
       ? isDescended(task, placement)
       : isTeamTask(task)

@@ -67,9 +67,11 @@ export function makeTasks(
   byExpert: ReadonlySet<string> = new Set(),
 ): Work {
   const scalesAt = new Map<string, number>(), choicesAt = new Map<string, number>();
+  const wholeScaleAt = new Map<string, number>();
   for (const { content, offsetBytes } of plan.outputs) {
     if (content.kind === "scales") scalesAt.set(content.source.name, offsetBytes);
     if (content.kind === "choices") choicesAt.set(content.source.name, offsetBytes);
+    if (content.kind === "wholeScale") wholeScaleAt.set(content.source.name, offsetBytes);
   }
   const inline: InlineWrite[] = [];
   const placed: { task: Task; source: SourceTensor; rank: number }[] = [];
@@ -80,7 +82,7 @@ export function makeTasks(
       inline.push({ bytes, offsetBytes });
       continue;
     }
-    const task = taskOf(output, { matrixOf, compensationOf, scalesAt, choicesAt });
+    const task = taskOf(output, { matrixOf, compensationOf, scalesAt, choicesAt, wholeScaleAt });
     if (task === null || content.kind === "inline") continue;
     const isStreamed = content.kind === "codes" &&
       (content.scheme.scaling.kind === "tensor" || content.scheme.learned !== undefined);
@@ -105,11 +107,12 @@ export function makeTasks(
 
 function taskOf(
   output: PlannedOutput,
-  { matrixOf, compensationOf, scalesAt, choicesAt }: {
+  { matrixOf, compensationOf, scalesAt, choicesAt, wholeScaleAt }: {
     matrixOf: (source: SourceTensor) => MatrixSource;
     compensationOf: CompensationOf;
     scalesAt: ReadonlyMap<string, number>;
     choicesAt: ReadonlyMap<string, number>;
+    wholeScaleAt: ReadonlyMap<string, number>;
   },
 ): Task | null {
   const { content, name, offsetBytes } = output;
@@ -146,6 +149,13 @@ function taskOf(
         ...(content.scheme.transform === undefined ? {} : { transform: content.scheme.transform }),
         ...learnedFor(content.scheme),
         ...levelsFor(content.scheme, choicesAt.get(content.source.name) ?? null),
+        ...(content.scheme.floats === undefined ? {} : {
+          floats: {
+            scheme: content.scheme.floats,
+            paddedRows: output.shape[0]!,
+            wholeScaleOffsetBytes: wholeScaleAt.get(content.source.name) ?? null,
+          },
+        }),
         codesOffsetBytes: offsetBytes,
         scalesOffsetBytes: scalesAt.get(content.source.name)!,
       };

@@ -37,6 +37,9 @@ export function quantizeGrid(task: QuantizeTask): ChunkGrid {
   if (task.learned !== undefined) {
     return { rows, cols, rowStep: rows, colStep: cols, streamed: false };
   }
+  if (task.floats !== undefined) {
+    return { rows, cols, rowStep: rows, colStep: cols, streamed: true };
+  }
   const isOneScale = groupRows === rows && groupCols === cols && rows > 1;
   // Rows are packed as a whole.
   if (task.levels !== undefined) return wholeRowGrid(task.source, task.source, elements);

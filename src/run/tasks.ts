@@ -7,6 +7,7 @@ import type { Compensation } from "../calibration/compensation.ts";
 import type { LayerInputs, MeanInput } from "../calibration/layer_inputs.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import type { GpuStorage } from "./gpu_requests.ts";
+import type { FloatScheme } from "../quant/float_grid.ts";
 import type { LevelScheme } from "../quant/level_grid.ts";
 import type { Transform } from "../quant/scheme.ts";
 import type { LearnedOptimizer, LearnedOptions } from "../quant/learned/options.ts";
@@ -52,6 +53,8 @@ export interface QuantizeTask {
   readonly compensation: Compensation | null;
   /** The levels of a format whose weights may not be any int8, and where the set of each group goes. */
   readonly levels?: TaskLevels;
+  /** Weights become floats of few bits. */
+  readonly floats?: TaskFloats;
   /** Codes are those of the transformed weight. */
   readonly transform?: Transform;
   /** Codes are learned: for the outputs if there is `compensation`, else by singular directions. */
@@ -69,6 +72,15 @@ export interface TaskLevels {
   readonly scheme: LevelScheme;
   /** One byte per group, row-major; null: the format has one set for all. */
   readonly choicesOffsetBytes: number | null;
+}
+
+/** Floats of few bits, in a task. */
+export interface TaskFloats {
+  readonly scheme: FloatScheme;
+  /** Rows of the codes, those of the padding included. */
+  readonly paddedRows: number;
+  /** Where the scale of the whole weight goes that stands beside those of groups; null: there is none. */
+  readonly wholeScaleOffsetBytes: number | null;
 }
 
 /** Chunks that the GPU rounds. */

@@ -149,6 +149,28 @@ Deno.test("convertModel() writes w4a4 that loads and dequantizes, for either kin
   }
 });
 
+const FLOATS = {
+  fp8: { codes: [48, 512], error: 0.028, parts: { weight_scale: [] } },
+  mxfp8: { codes: [64, 512], error: 0.03, parts: { weight_scale: [128, 16] } },
+  nvfp4: { codes: [48, 256], error: 0.1, parts: { weight_scale: [128, 32], weight_scale_2: [] } },
+} as const;
+
+for (const output of ["fp8", "mxfp8", "nvfp4"] as const) {
+  Deno.test(`convertModel() writes ${output} that loads and dequantizes`, async () => {
+    const { out, restored, report } = await convert({ output });
+    assert.deepEqual(report.problems.filter(({ severity }) => severity === "error"), []);
+    const { codes, error: most, parts } = FLOATS[output];
+    assert.deepEqual(out.get("blocks.0.a.weight")!.shape, codes);
+    for (const [part, shape] of Object.entries(parts)) {
+      assert.deepEqual(out.get(`blocks.0.a.${part}`)!.shape, shape);
+    }
+    // The bias of the layer tells how many rows are padding.
+    const found = f32(restored.get("blocks.0.a.weight")!).subarray(0, 48 * 512);
+    const error = relativeError(found, wanted("blocks.0.a.weight"));
+    assert(error < most, `${error}`);
+  });
+}
+
 Deno.test("convertModel() takes formats of single layers from config, custom layers and fallback", async () => {
   const layerConfig = parseLayerConfig(
     JSON.stringify({
@@ -180,6 +202,7 @@ Deno.test("resolveOptions() refuses what a format that is no INT8 cannot have", 
     [{ scaling: "block" }, /Cannot use scaling "block" with output "w4a8"/],
     [{ target: "ctq" }, /target "ctq" with output "w4a8"/],
     [{ convrot: "off" }, /convrot "off" with output "w4a8"/],
+    [{ output: "fp8", convrot: 256 }, /convrot 256 with output "fp8": it has no rotation/],
     [{ comfyQuant: false }, /comfyQuant false with output "w4a8"/],
     [{ method: "quip", quip: { storeTransformed: true } }, /it is a layout of INT8/],
     [{ groupSize: 24 }, /groupSize: one of 16, 32, 64, 128, 256 is needed/],

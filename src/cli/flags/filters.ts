@@ -1,6 +1,6 @@
 /** The flags that choose layers: by model, as documented, and by pattern. */
 
-import { OUTPUTS } from "../../quant/scheme.ts";
+import { OUTPUTS } from "../../formats/outputs.ts";
 import { BOOL, type Flag, oneOf, section } from "./flag.ts";
 
 export const FILTER_FLAGS: readonly Flag[] = Object.freeze([

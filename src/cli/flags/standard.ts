@@ -2,7 +2,7 @@
 
 import { CTQ_DEFAULTS, DEFAULT_CONVERT_OPTIONS, RUN_DEFAULTS } from "../../plan/options.ts";
 import { FIT_FORMATS } from "../../plan/fit/fit_options.ts";
-import { OUTPUTS } from "../../quant/scheme.ts";
+import { OUTPUT_HELP, OUTPUTS } from "../../formats/outputs.ts";
 import { BOOL, type CommandName, type Flag, oneOf, section } from "./flag.ts";
 
 const EDITING: readonly CommandName[] = ["edit", "migrate"];
@@ -124,9 +124,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "format",
       option: "output",
       type: oneOf(...OUTPUTS),
-      help:
-        "how weights are stored: int8 (8 bits; runs on GPUs from Turing on), w6a8 and w4a8 (6.5 and " +
-        "4.5 bits; from Ampere and RDNA2 on), w4a4 (4 bits; from Turing on), fp16 (cast)",
+      help: OUTPUT_HELP,
     },
     {
       name: "group-size",

@@ -1,6 +1,6 @@
 /** What `--fit` asks for, and which formats it may choose from. */
 
-import { OUTPUTS, type WeightOutput } from "../../quant/scheme.ts";
+import { OUTPUTS, type WeightOutput } from "../../formats/outputs.ts";
 
 /** What a layer may become: `bf16` keeps it in the dtype of the source. */
 export type FitFormat = "bf16" | Exclude<WeightOutput, "fp16">;

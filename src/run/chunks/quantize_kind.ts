@@ -7,6 +7,7 @@ import { gptqLayer, planGptqLayer } from "./gptq_chunk.ts";
 import { learnedChunk, learnedLayer, planLearnedChunk, planLearnedLayer } from "./learned_chunk.ts";
 import { planChunk, quantizeChunk } from "./quantize_chunk.ts";
 import { planLevelsChunk, quantizeLevelsChunk } from "./quantize_levels_chunk.ts";
+import { planFloats, quantizeFloats } from "./quantize_floats.ts";
 import { planQuipLayer, quipLayer } from "./quip_chunk.ts";
 import { planStream, streamGroup } from "./stream_group.ts";
 
@@ -17,8 +18,9 @@ export const QUANTIZE: TaskKind<QuantizeTask> = {
   needsLinalg: (task) => isTeamTask(task) || task.learned !== undefined,
   grid: quantizeGrid,
   planMemory(memory, task, grid) {
-    const { transform, compensation, learned, levels } = task, { own } = memory;
-    if (transform !== undefined) planQuipLayer(memory, task, transform);
+    const { transform, compensation, learned, levels, floats } = task, { own } = memory;
+    if (floats !== undefined) planFloats(own, task, floats);
+    else if (transform !== undefined) planQuipLayer(memory, task, transform);
     else if (learned !== undefined && compensation !== null) {
       planLearnedLayer(memory, task, { compensation, learned });
     } else if (learned !== undefined) planLearnedChunk(own, task, learned);
@@ -29,7 +31,8 @@ export const QUANTIZE: TaskKind<QuantizeTask> = {
   },
   runChunk(context, task, { rect, grid }) {
     if (isTeamTask(task)) throw new TypeError(`Cannot do ${task.name} by one worker`);
-    if (task.learned !== undefined) learnedChunk(context, task, task.learned);
+    if (task.floats !== undefined) quantizeFloats(context, task, task.floats);
+    else if (task.learned !== undefined) learnedChunk(context, task, task.learned);
     else if (task.levels !== undefined) quantizeLevelsChunk(context, task, task.levels, rect);
     else if (grid.streamed) streamGroup(context, task, rect);
     else quantizeChunk(context, task, rect);

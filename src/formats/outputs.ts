@@ -1,0 +1,33 @@
+/** The words of `--format`: what the weights of a conversion become. */
+
+/** Formats of `--format` besides INT8 and floats. */
+export type GridOutput = "w6a8" | "w4a8" | "w4a4" | "fp8" | "mxfp8" | "nvfp4";
+
+/** Stored form of a weight. */
+export type WeightOutput = "int8" | GridOutput | "fp16";
+
+/** The words of `--format`. */
+export const OUTPUTS: readonly WeightOutput[] = Object.freeze([
+  "int8",
+  "w6a8",
+  "w4a8",
+  "w4a4",
+  "fp8",
+  "mxfp8",
+  "nvfp4",
+  "fp16",
+]);
+
+/** Columns that may share a scale in `w4a8` and `w6a8`. */
+export const GROUP_SIZES: readonly number[] = Object.freeze([16, 32, 64, 128, 256]);
+
+/** Whether weights are put on a grid that is not that of INT8. */
+export function isGridOutput(output: WeightOutput): output is GridOutput {
+  return output !== "int8" && output !== "fp16";
+}
+
+/** What `--help` says of them. */
+export const OUTPUT_HELP: string =
+  "format of weights: int8 (8 bits; runs on GPUs from Turing on), w6a8 and w4a8 (6.5 and 4.5 bits; from " +
+  "Ampere and RDNA2 on), w4a4 (4 bits; from Turing on), fp8 (from Ada on), mxfp8 and nvfp4 (8.25 and 4.5 " +
+  "bits; Blackwell), fp16 (cast)";
