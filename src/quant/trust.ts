@@ -15,6 +15,12 @@
 import { DAMPING_DEFAULT } from "../linalg/damping.ts";
 import type { Scheme } from "./scheme.ts";
 
+/**
+ * The damping of grids of 16 levels, whose errors are so large that more of them is to be made up for than of
+ * those of INT8.
+ */
+const FEW_LEVELS_DAMPING = 0.03;
+
 /** How far a Hessian is trusted. */
 export interface Trust {
   /** Fraction of the mean diagonal that is added to the diagonal, to begin with. */
@@ -25,11 +31,12 @@ export interface Trust {
 
 /** Returns how far the data of a layer is trusted that is stored as `scheme` says. */
 export function trustOf(
-  { scaling, convrotGroupSize, transform }: Pick<
+  { scaling, convrotGroupSize, transform, levels }: Pick<
     Scheme,
-    "scaling" | "convrotGroupSize" | "transform"
+    "scaling" | "convrotGroupSize" | "transform" | "levels"
   >,
 ): Trust {
+  if (levels?.bits === 4) return { damping: FEW_LEVELS_DAMPING, pairs: 1 };
   if (convrotGroupSize !== null || transform !== undefined) {
     return { damping: DAMPING_DEFAULT, pairs: 1 };
   }
