@@ -21,7 +21,7 @@ export type {
   GivenSchedule,
   Loose,
 } from "./src/plan/resolve_options.ts";
-export type { GridOutput, WeightOutput } from "./src/formats/outputs.ts";
+export type { GridOutput, LevelOutput, WeightOutput } from "./src/formats/outputs.ts";
 export type { FloatScheme } from "./src/quant/float_grid.ts";
 export type { LevelScheme } from "./src/quant/level_grid.ts";
 export type { FitFormat, FitSize } from "./src/plan/fit/fit_options.ts";

@@ -1,7 +1,13 @@
 /** The words of `--format`: what the weights of a conversion become. */
 
 /** Formats of `--format` besides INT8 and floats. */
-export type GridOutput = "w6a8" | "w4a8" | "w4a4" | "fp8" | "mxfp8" | "nvfp4";
+export type GridOutput = LevelOutput | "fp8" | "mxfp8" | "nvfp4";
+
+/** Formats of integers besides INT8: errors are compensated on them. */
+export type LevelOutput = "w6a8" | "w4a8" | "w4a4";
+
+/** The same as a list. */
+export const LEVEL_OUTPUTS: readonly LevelOutput[] = Object.freeze(["w6a8", "w4a8", "w4a4"]);
 
 /** Stored form of a weight. */
 export type WeightOutput = "int8" | GridOutput | "fp16";
