@@ -65,12 +65,19 @@ export function writeLevels(
 /** Low nibbles first, the even column in the low one; then, of 6 bits, the two high ones of every code. */
 function packRow(out: Uint8Array, { levels, choices, tables }: LevelRows, bits: 4 | 6): void {
   const { groupCols, codes } = tables, cols = levels.length;
-  for (let c = 0; c < cols; c += 2) {
-    const set = choices[Math.floor(c / groupCols)]! * 256 + 128;
-    const even = codes[set + levels[c]!]!, odd = codes[set + levels[c + 1]!]!;
-    out[c >> 1] = (even & 15) | (odd & 15) << 4;
-    if (bits === 4) continue;
-    const at = (cols >> 1) + (c >> 2), high = even >> 4 | odd >> 4 << 2;
-    out[at] = c % 4 === 0 ? high : out[at]! | high << 4;
+  for (let g = 0, start = 0; start < cols; g++, start += groupCols) {
+    const set = choices[g]! * 256 + 128, end = start + groupCols;
+    if (bits === 4) {
+      for (let c = start; c < end; c += 2) {
+        out[c >> 1] = codes[set + levels[c]!]! & 15 | codes[set + levels[c + 1]!]! << 4;
+      }
+      continue;
+    }
+    for (let c = start; c < end; c += 2) {
+      const even = codes[set + levels[c]!]!, odd = codes[set + levels[c + 1]!]!;
+      out[c >> 1] = (even & 15) | (odd & 15) << 4;
+      const at = (cols >> 1) + (c >> 2), high = even >> 4 | odd >> 4 << 2;
+      out[at] = c % 4 === 0 ? high : out[at]! | high << 4;
+    }
   }
 }
