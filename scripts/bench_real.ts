@@ -179,7 +179,10 @@ export async function benchReal(folder: string): Promise<RealResult[]> {
       mode,
       flags: [...flags, ...(rows === 0 ? [] : ["--calibration-data FILE"])].join(" "),
       w8a16: run((x) => x),
-      w8a8: run((x, name, cols) => roundInputs(x, cols, groupOf(name))),
+      // What is not quantized takes its inputs as they are.
+      w8a8: run((x, name, cols) =>
+        stored.marker(name) === null ? x : roundInputs(x, cols, groupOf(name))
+      ),
       share: bytes / [...exact.values()].reduce((sum, { weight }) => sum + 4 * weight.length, 0),
       reported: done.output_error?.w8a8 ?? null,
       fresh: rows === 0 ? null : freshError(file, source, fresh),

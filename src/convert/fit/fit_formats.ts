@@ -60,6 +60,9 @@ export interface FitResult {
   }[];
 }
 
+/** An option that is never taken. */
+const IMPOSSIBLE: Option = Object.freeze({ cost: Infinity, loss: Infinity });
+
 /** Digits by which the offsets of a tensor may differ between two plans. */
 const OFFSET_DIGITS = 6;
 
@@ -108,6 +111,7 @@ export function fitFormats(
       format === "int8" ? base.plan : prepare({ ...plain, output: format }).plan,
     ]),
   );
+  const limitBytes = limitOf(base, options);
   const candidates = candidatesOf(base, options, plans);
   if (candidates.length === 0) {
     throw new UnsupportedError(
@@ -119,18 +123,21 @@ export function fitFormats(
   }
   const byOutputs = measureAll(base, options, candidates);
   const items = candidates.map(({ options }) => options);
+  const worth = new Set(worthChoosing(options.fitFormats, plans, limitBytes));
+  const open = candidates.map(({ formats, options }) =>
+    options.map((option, k) => worth.has(formats[k]!) ? option : IMPOSSIBLE)
+  );
   const sizes = sizesOf(base.plan);
   const fixed = candidates.reduce((rest, { tensor }) => {
     const { copied, made } = sizes.get(layerName(tensor.source.name))!;
     return rest - copied - made;
   }, base.plan.totals.outputBytes);
-  const limitBytes = limitOf(base, options);
   // Entries of the header are counted with the offsets of another plan, a few digits more or less.
   let slack = -OFFSET_DIGITS * base.plan.outputs.length;
   for (;;) {
     const choice = limitBytes === null
       ? leastCost(items, options.maxError! ** 2 * items.length)
-      : choose(items, limitBytes - fixed - slack);
+      : choose(open, limitBytes - fixed - slack);
     if (choice === null) {
       throw new UnsupportedError(
         cannotReach(
@@ -175,6 +182,22 @@ export function fitFormats(
       },
     };
   }
+}
+
+/**
+ * The formats that are worth choosing for a size. Where INT8 fits all layers, none gets less than that: on a real
+ * text encoder, 6 bits in a few layers cost more than 16 bits in others gain (docs/benchmarks.md).
+ */
+function worthChoosing(
+  formats: readonly FitFormat[],
+  plans: ReadonlyMap<FitFormat, Plan>,
+  limitBytes: number | null,
+): readonly FitFormat[] {
+  const int8 = plans.get("int8")?.totals.outputBytes;
+  if (limitBytes === null || int8 === undefined || limitBytes < int8) return formats;
+  return formats.filter((format) =>
+    format === "bf16" || plans.get(format)!.totals.outputBytes >= int8
+  );
 }
 
 /** The size of the output that is asked for; null: an error is. */
@@ -310,7 +333,30 @@ function measureAll(
       })),
     };
   });
+  shrink(candidates);
   return byOutputs;
+}
+
+/** Halves, in the logarithm, the distance of each loss from the mean loss of its format. */
+function shrink(candidates: Candidate[]): void {
+  const sums = new Map<FitFormat, { log: number; count: number }>();
+  for (const { formats, options } of candidates) {
+    options.forEach(({ loss }, k) => {
+      if (loss === 0) return;
+      const sum = sums.get(formats[k]!) ?? { log: 0, count: 0 };
+      sums.set(formats[k]!, { log: sum.log + Math.log(loss), count: sum.count + 1 });
+    });
+  }
+  candidates.forEach((candidate, index) => {
+    candidates[index] = {
+      ...candidate,
+      options: candidate.options.map(({ cost, loss }, k) => {
+        const sum = sums.get(candidate.formats[k]!);
+        if (loss === 0 || sum === undefined) return { cost, loss };
+        return { cost, loss: Math.exp((Math.log(loss) + sum.log / sum.count) / 2) };
+      }),
+    };
+  });
 }
 
 /** The options with what was chosen for single layers. */

@@ -3,7 +3,8 @@
  * searched scales: what `--fit` chooses by.
  *
  * With inputs: the squared relative error of the layer's outputs with int8 inputs, on rows that nothing is
- * fitted to. It has two parts. What rounding of the inputs costs (the floor) is the same in every format; what
+ * fitted to, outputs and errors less their means over the inputs: what is the same for all inputs says nothing, is
+ * large in layers that feed a residual stream, and is made up for in biases. It has two parts. What rounding of the inputs costs (the floor) is the same in every format; what
  * rounding of the weights adds is multiplied by {@link COMPENSATED} if errors are going to be compensated, which
  * lowers it by about as much in every format. Without inputs: the squared relative error of the weights.
  *
@@ -200,10 +201,12 @@ export class SampleErrors {
       this.#transposed(turned, count, cols),
     );
     let floor = 0, added = 0, signal = 0;
-    for (let i = 0; i < exact.length; i++) {
-      signal += exact[i]! ** 2;
-      floor += (exact[i]! - asInt8[i]!) ** 2;
-      added += (exact[i]! - byWeights[i]!) ** 2;
+    for (let row = 0; row < rows; row++) {
+      const own = (values: Float32Array) => values.subarray(row * count, (row + 1) * count);
+      const y = own(exact), q = own(asInt8), r = own(byWeights);
+      signal += variation(y);
+      floor += variation(y.map((value, t) => value - q[t]!));
+      added += variation(y.map((value, t) => value - r[t]!));
     }
     return signal === 0 ? 0 : (floor + kept * added) / signal;
   }
@@ -225,6 +228,12 @@ export class SampleErrors {
 
 function rowsOf(rows: number, cols: number): number {
   return Math.min(rows, SAMPLED_ROWS, Math.max(1, Math.floor(SAMPLED_ELEMENTS / cols)));
+}
+
+/** Σ (v − mean)². */
+function variation(values: Float32Array): number {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  return values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
 }
 
 /** ‖w − what‖² / ‖w‖². */
