@@ -151,7 +151,6 @@ async function joinBeside(): Promise<void> {
     });
     const copied = await measure("sh", ["-c", `cp "${output}" "${copy}" && sync "${copy}"`]);
     peak = Math.max(peak, joined.peakBytes);
-    const copied = await measure("sh", ["-c", 'cp "$1" "$2" && sync "$2"', "sh", output, copy]);
     ratios.push(joined.seconds / copied.seconds);
     console.log(
       `round ${round + 1}: join ${joined.seconds.toFixed(2)} s, cp and sync ` +

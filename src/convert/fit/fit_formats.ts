@@ -29,9 +29,11 @@ import { SampleErrors } from "./sample_errors.ts";
 export interface FittedLayer {
   /** The name of its weight. */
   readonly name: string;
+  /** What was chosen. */
   readonly format: FitFormat;
   /** Relative error that the choice went by. */
   readonly error: number;
+  /** Bytes of its tensors in the output. */
   readonly bytes: number;
 }
 
@@ -47,6 +49,7 @@ export interface FitResult {
   readonly error: number;
   /** Whether no other choice is better by the measured errors. */
   readonly isBest: boolean;
+  /** The layers that could have several formats. */
   readonly layers: readonly FittedLayer[];
   /** Layers whose outputs were measured; the weights of the others were. */
   readonly byOutputs: number;
