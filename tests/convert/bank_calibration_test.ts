@@ -100,7 +100,7 @@ Deno.test("convertModel() calibrates each expert of a bank by its own data, the 
   assert.equal(layer.note?.kind === "compensated" && layer.note.experts?.compensated, 2);
   assert.equal(layer.compensated?.all, 2 * N);
   // Experts without data are not measured.
-  assert.deepEqual([layer.output?.on, layer.output?.rows], ["calibration rows", 2 * T]);
+  assert.deepEqual([layer.output?.on, layer.output?.rows], ["held-out rows", 2 * T / 8]);
   assert.match(
     notes,
     /2 of 3 experts in 1 bank have calibration data of their own; /,

@@ -114,6 +114,9 @@ export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKer
     const sets = 9, groups = 1000, choices = new Uint8Array(groups);
     const first = Uint8Array.from({ length: 128 }, () => random() % sets);
     const steps = codesOf(random, sets * LEVEL_STEP_BYTES), codes = codesOf(random, groups * 16);
+    // What lies between levels, and the levels, ascend in every set.
+    const half = LEVEL_STEP_BYTES / 2;
+    for (let at = 0; at < steps.length; at += half) steps.subarray(at, at + half).sort();
     await kernels.searchCodeLevels(choices, codes, { groupCols: 16, steps, first, candidates: 5 });
     return [exact(choices)];
   },
