@@ -16,7 +16,11 @@ import type { BuildStamp } from "../../src/cli/build_stamp.ts";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Files that are copied. */
-const SHIPPED = ["main.ts", "mod.ts", "src", "wgsl", "deno.json", "deno.lock", "LICENSE"];
+const SHIPPED = [
+  ...["main.ts", "mod.ts", "src", "wgsl", "LICENSE"],
+  // The lock file names the packages of both manifests.
+  ...["deno.json", "deno.lock", "package.json"],
+];
 
 /** The entry points, as workers are not found by themselves. Paths from the root. */
 export const ENTRY = "main.ts";

@@ -3,7 +3,7 @@
 import { CountedMemory } from "../core/counted_memory.ts";
 import type { FileRange } from "../remote/channel.ts";
 import type { ChunkGrid } from "./chunk_grid.ts";
-import { chunkRect } from "./chunk_grid.ts";
+import { chunkCount, chunkRect } from "./chunk_grid.ts";
 import { CORRECT_BIAS } from "./chunks/bias_chunk.ts";
 import { CAST } from "./chunks/cast_chunk.ts";
 import type { ChunkContext, TeamContext } from "./chunks/chunk_context.ts";
@@ -79,7 +79,8 @@ export function sharedBytes(task: Task): number {
 
 function memoryOf(task: Task, grid: ChunkGrid): PlannedMemory {
   const memory = { own: new CountedMemory(), shared: new CountedMemory() };
-  kindOf(task).planMemory(memory, task, grid);
+  // A tensor without elements has no chunk.
+  if (chunkCount(grid) > 0) kindOf(task).planMemory(memory, task, grid);
   return memory;
 }
 

@@ -13,9 +13,7 @@ export const COPY: TaskKind<CopyTask> = {
   matrices: () => [],
   reads: ({ file, offsetBytes, byteLength }) => [bytesAt(file, offsetBytes, byteLength)],
   grid: ({ byteLength }) => rowGrid(1, byteLength, COPY_BYTES),
-  // A tensor without elements has no chunk.
-  planMemory: ({ own }, { byteLength }, grid) =>
-    void (byteLength > 0 && roomFor(own, chunkRect(grid, 0))),
+  planMemory: ({ own }, _task, grid) => void roomFor(own, chunkRect(grid, 0)),
   runChunk: (context, task, { rect }) => copyChunk(context, task, rect),
 };
 
