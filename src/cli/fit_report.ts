@@ -1,5 +1,6 @@
 /** What `--fit` and `--max-error` chose, and what else there was. Pure. */
 
+import { groupBy } from "../core/group_by.ts";
 import type { FitResult } from "../convert/fit/fit_formats.ts";
 import { blockName } from "./plan_groups.ts";
 import { formatBytes, formatPercent } from "./format.ts";
@@ -15,7 +16,7 @@ export function fitLine({ layers, bytes, error }: FitResult): string {
 /** Returns the choice block by block, and sizes against errors. */
 export function fitLines(fit: FitResult): string[] {
   const { layers, frontier, single, byOutputs } = fit;
-  const blocks = Map.groupBy(layers, ({ name }) => blockName(name));
+  const blocks = groupBy(layers, ({ name }) => blockName(name));
   const names = [...blocks.keys()].slice(0, BLOCKS);
   const width = Math.max(...names.map((name) => name.length));
   const measure = byOutputs === layers.length
@@ -59,6 +60,6 @@ export function fitJson(fit: FitResult | null): Record<string, unknown> | null {
 
 /** Returns `12 bf16, 60 int8`. */
 export function countsText(layers: FitResult["layers"]): string {
-  const counts = Map.groupBy(layers, ({ format }) => format);
+  const counts = groupBy(layers, ({ format }) => format);
   return [...counts].map(([format, { length }]) => `${length} ${format}`).join(", ");
 }

@@ -5,6 +5,8 @@ import type { DType } from "../core/dtype.ts";
 import { UsageError } from "../core/errors.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { markerBytes } from "../formats/marker.ts";
+import { formatFor } from "../formats/written_format.ts";
+import type { Scaling } from "../quant/scheme.ts";
 import { layoutTensors } from "../safetensors/layout.ts";
 import { checkOutput } from "../safetensors/leftovers.ts";
 import { LockedOutput } from "../safetensors/locked_output.ts";
@@ -108,9 +110,14 @@ function layerTensors(name: string, weight: ConvertedWeight): [string, TensorVal
     );
   }
   const isWhole = groupCols === cols && (groupRows === 1 || groupRows === rows);
-  const format = !isWhole
-    ? { format: "int8_blockwise", group_size: groupCols }
-    : { format: scaleShape.length === 1 && rows > 1 ? "int8_axiswise" : "int8_tensorwise" };
+  const scaling: Scaling = !isWhole
+    ? groupRows === 1 ? { kind: "group", groupCols } : { kind: "block", blockSize: groupCols }
+    : { kind: groupRows === rows && rows > 1 ? "tensor" : "row" };
+  const target = scaleShape.length === 1 && rows > 1 ? "ctq" : "comfyui";
+  const format = {
+    format: formatFor({ scaling, isRotated: space.kind === "convrot", target }),
+    ...(isWhole ? {} : { group_size: groupCols }),
+  };
   const rotation = space.kind === "convrot"
     ? { convrot: true, convrot_groupsize: space.groupSize }
     : {};

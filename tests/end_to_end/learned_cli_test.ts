@@ -28,7 +28,7 @@ Deno.test("quantsmith --target ctq learns codes on blocks and reports every step
   const { learned } = tensor;
   assert.deepEqual([learned.steps, learned.stop, learned.directions], [7, "iterations", [12, 12]]);
   assert.deepEqual([learned.trajectory.loss.length, learned.trajectory.lr[0]], [7, 0.008077]);
-  assert.ok(learned.lossRatio < 1);
+  assert.ok(learned.loss_ratio < 1);
   const told = JSON.parse(readFileSync(report, "utf8")).layers[0].learned;
-  assert.deepEqual([told.lossRatio, told.trajectory], [learned.lossRatio, undefined]);
+  assert.deepEqual([told.loss_ratio, told.trajectory], [learned.loss_ratio, undefined]);
 });
