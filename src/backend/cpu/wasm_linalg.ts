@@ -138,15 +138,15 @@ export class WasmLinalg implements LinalgKernels {
     );
   }
 
-  ldlqBlock(args: LdlqBlock): void {
-    checkLdlqBlock(args);
-    const name = "ldlqBlock", { weights, feedback, panel } = args;
+  /** What both kernels of LDLQ take of a block, for `rows` of its rows from `row` on. */
+  #ldlqArguments(name: string, args: LdlqBlock) {
+    const { weights, feedback, panel } = args;
     const codes = this.#address(name, args.codes), x = this.#address(name, weights.data);
     const fed = this.#address(name, feedback.data), factor = this.#address(name, panel.data);
     const scales = this.#address(name, args.scales);
     const columnGroups = this.#address(name, args.columnGroups);
-    forBands(weights.rows, (row, rows) => {
-      this.#exports.ldlqBlock(
+    return (row: number, rows: number) =>
+      [
         codes + row * args.codesRowStride,
         x + row * weights.rowStride * 4,
         fed + row * feedback.rowStride * 4,
@@ -162,37 +162,24 @@ export class WasmLinalg implements LinalgKernels {
         args.firstRow + row,
         args.groupRows,
         args.scaleCols,
-      );
-    });
+      ] as const;
+  }
+
+  ldlqBlock(args: LdlqBlock): void {
+    checkLdlqBlock(args);
+    const band = this.#ldlqArguments("ldlqBlock", args);
+    forBands(args.weights.rows, (row, rows) => this.#exports.ldlqBlock(...band(row, rows)));
   }
 
   ldlqLevels(args: LdlqLevels): void {
     checkLdlqLevels(args);
-    const name = "ldlqLevels", { weights, feedback, panel } = args;
-    const codes = this.#address(name, args.codes), x = this.#address(name, weights.data);
-    const fed = this.#address(name, feedback.data), factor = this.#address(name, panel.data);
-    const scales = this.#address(name, args.scales);
-    const columnGroups = this.#address(name, args.columnGroups);
+    const name = "ldlqLevels", band = this.#ldlqArguments(name, args);
     const choices = this.#address(name, args.levels.choices);
     const columnSets = this.#address(name, args.levels.columnSets);
     const nearest = this.#address(name, args.levels.nearest);
-    forBands(weights.rows, (row, rows) => {
+    forBands(args.weights.rows, (row, rows) => {
       this.#exports.ldlqLevels(
-        codes + row * args.codesRowStride,
-        x + row * weights.rowStride * 4,
-        fed + row * feedback.rowStride * 4,
-        factor,
-        scales,
-        columnGroups,
-        rows,
-        weights.cols,
-        args.codesRowStride,
-        weights.rowStride,
-        feedback.rowStride,
-        panel.rowStride,
-        args.firstRow + row,
-        args.groupRows,
-        args.scaleCols,
+        ...band(row, rows),
         choices,
         args.levels.across,
         columnSets,

@@ -6,6 +6,7 @@
  */
 
 import { ERROR_RUN_VALUES, type Grid } from "../../backend/backend.ts";
+import type { MeasuredRows } from "../gpu_requests.ts";
 import { FLUSHED, sumTolerance } from "./product_check.ts";
 import { type CheckKernels, type GpuCheck, randomOf, spread } from "./gpu_check.ts";
 
@@ -15,23 +16,10 @@ const REQUESTS_PER_CHECK = 64;
 /** Numbers per run: squares of outputs, of their errors, of those with int8 inputs. */
 export const RUN_SUMS = 3;
 
-/** The request and the answer. */
-export interface MeasuredRows {
+/** The request and the answer. Sums are f64 `[runs, RUN_SUMS]`. */
+export interface NamedRows extends MeasuredRows {
+  /** The layer. */
   readonly name: string;
-  /** f32 `[n, k]`. */
-  readonly weights: Float32Array;
-  readonly difference: Float32Array;
-  /** f32 `[m, k]`. */
-  readonly inputs: Float32Array;
-  readonly cols: number;
-  readonly stored: {
-    readonly codes: Int8Array;
-    readonly scales: Float32Array;
-    readonly grid: Grid;
-    readonly convrotGroupSize: number | null;
-  } | null;
-  /** f64 `[runs, RUN_SUMS]` */
-  readonly sums: Float64Array;
 }
 
 /** Returns how many runs of outputs there are of n rows of weights and m of inputs. */
@@ -40,7 +28,7 @@ export function runCount(m: number, n: number): number {
 }
 
 /** Returns the check of `rows`, before they go up; null: they are none of those that are checked. */
-export function measureCheck(rows: MeasuredRows, isFirst: boolean): GpuCheck | null {
+export function measureCheck(rows: NamedRows, isFirst: boolean): GpuCheck | null {
   const random = randomOf(rows.name);
   if (!isFirst && random() % REQUESTS_PER_CHECK !== 0) return null;
   const runs = rows.sums.length / RUN_SUMS;
@@ -56,7 +44,7 @@ export function measureCheck(rows: MeasuredRows, isFirst: boolean): GpuCheck | n
   };
 }
 
-function checkRun(cpu: CheckKernels, rows: MeasuredRows, run: number): string | null {
+function checkRun(cpu: CheckKernels, rows: NamedRows, run: number): string | null {
   const { weights, difference, inputs, cols: k, stored, sums, name } = rows;
   const n = weights.length / k, m = inputs.length / k;
   const start = run * ERROR_RUN_VALUES, end = Math.min(start + ERROR_RUN_VALUES, m * n);
@@ -107,7 +95,7 @@ function quantizedRow(
   cpu: CheckKernels,
   values: Float32Array,
   row: number,
-  { convrotGroupSize }: NonNullable<MeasuredRows["stored"]>,
+  { convrotGroupSize }: NonNullable<NamedRows["stored"]>,
 ): QuantizedRow {
   const k = values.length, scratch = cpu.memory(5 * k + 1024), { kernels } = cpu;
   const x = scratch.f32(k), codes = scratch.i8(k), scales = scratch.f32(1);
@@ -122,7 +110,7 @@ function quantizedRow(
 
 function int8Output(
   input: QuantizedRow,
-  { codes, scales, grid }: NonNullable<MeasuredRows["stored"]>,
+  { codes, scales, grid }: NonNullable<NamedRows["stored"]>,
   j: number,
 ): number {
   const { cols: k, groupRows, groupCols } = grid, across = k / groupCols;
