@@ -38,6 +38,7 @@ const STATES_MAX = 20_000;
 /** A step of the sweep: one item goes from one option to the next on its hull. */
 interface Step {
   readonly item: number;
+  readonly from: number;
   readonly option: number;
   readonly cost: number;
   /** How much loss it saves. */
@@ -61,7 +62,7 @@ export function choose(items: readonly (readonly Option[])[], limit: number): Ch
       continue;
     }
     // After the first step that does not fit, smaller ones fill what is left, each on its item's own hull.
-    if (isOpen && !isNext(items[step.item]!, options[step.item]!, step, limit - cost)) continue;
+    if (options[step.item] !== step.from) continue;
     cost += step.cost;
     options[step.item] = step.option;
   }
@@ -86,12 +87,6 @@ export function frontier(
   ];
 }
 
-/** Whether `step` goes on from `option`, at a price that is left. */
-function isNext(item: readonly Option[], option: number, step: Step, left: number): boolean {
-  return step.cost <= left && item[option]!.cost + step.cost === item[step.option]!.cost &&
-    step.gain > 0;
-}
-
 function total(items: readonly (readonly Option[])[], options: readonly number[]) {
   let cost = 0, loss = 0;
   options.forEach((option, item) => {
@@ -108,8 +103,9 @@ function sweep(items: readonly (readonly Option[])[]): { start: number[]; steps:
     const hull = hullOf(options);
     start.push(hull[0]!);
     for (let k = 1; k < hull.length; k++) {
-      const from = options[hull[k - 1]!]!, to = options[hull[k]!]!;
-      steps.push({ item, option: hull[k]!, cost: to.cost - from.cost, gain: from.loss - to.loss });
+      const [from, option] = [hull[k - 1]!, hull[k]!];
+      const cost = options[option]!.cost - options[from]!.cost;
+      steps.push({ item, from, option, cost, gain: options[from]!.loss - options[option]!.loss });
     }
   });
   // Steps of one item stay in order: along a hull gains per cost only fall. Ties go by the order of items.
