@@ -39,13 +39,22 @@ const child = spawn(
   },
 );
 
+/** No test takes this long: without a line for so many milliseconds, what runs hangs. */
+const HANG_MS = 600_000;
+
+const hang: NodeJS.Timeout = setTimeout(() => {
+  console.error(`No test has ended for ${HANG_MS / 60_000} minutes: the tests are stopped`);
+  child.kill("SIGKILL");
+}, HANG_MS);
 let tail = "";
 const decoder = new TextDecoder();
 child.stdout.on("data", (chunk: Uint8Array) => {
+  hang.refresh();
   process.stdout.write(chunk);
   tail = (tail + decoder.decode(chunk, { stream: true })).slice(-TAIL_LENGTH);
 });
 child.on("close", (code) => {
+  clearTimeout(hang);
   const summary = parseTestSummary(tail);
   if (summary === null) console.error("The tests did not come to their end");
   // A run that broke off is a failure, and so is one that failed without naming a test.

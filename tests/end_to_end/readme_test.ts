@@ -100,6 +100,27 @@ async function serve(model: Uint8Array): Promise<FileServer> {
   });
 }
 
+/** A command that has not ended by then hangs: it is killed, so that its step fails and not the whole run. */
+const HANG_MS = 300_000;
+
+/** Checks that a command which serves until it is interrupted serves a page where it says, and ends then. */
+async function checkServed(child: Deno.ChildProcess): Promise<void> {
+  let printed = "";
+  let url: string | undefined;
+  for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+    printed += text;
+    url = /http:\/\/127\.0\.0\.1:\d+\//.exec(printed)?.[0];
+    if (url !== undefined) break;
+  }
+  assert.ok(url !== undefined, `no address in ${printed}`);
+  const page = await fetch(url);
+  assert.equal(page.status, 200);
+  assert.match(await page.text(), /<html/);
+  child.kill("SIGINT");
+  const [status] = await Promise.all([child.status, child.stderr.cancel()]);
+  assert.ok(status.success || status.signal === "SIGINT", JSON.stringify(status));
+}
+
 Deno.test("every command of README.md and docs/usage.md runs from the packed package", async (t) => {
   using folder = temporaryFolder();
   const installed = new InstalledPackage(folder.path);
@@ -129,7 +150,11 @@ Deno.test("every command of README.md and docs/usage.md runs from the packed pac
         cwd: place,
         env: { HOME: home, USERPROFILE: home, NO_COLOR: "1", HF_ENDPOINT: hub.origin },
         stdin: "null",
-      });
+        stdout: "piped",
+        stderr: "piped",
+        signal: AbortSignal.timeout(HANG_MS),
+      }).spawn();
+      if (args[0] === "ui") return await checkServed(child);
       const { code, stderr } = await child.output();
       assert.equal(code, 0, new TextDecoder().decode(stderr));
     });
