@@ -16,7 +16,7 @@ import type { Scheme } from "../quant/scheme.ts";
 import { bytesOf } from "../core/bytes.ts";
 import { workersWithin } from "../run/budget.ts";
 import type { LayerStatistic, Statistic } from "../calibration/calibration.ts";
-import { compensationBy } from "../calibration/compensation.ts";
+import { type Compensation, compensationBy, fittedPart } from "../calibration/compensation.ts";
 import type { LayerErrors } from "../run/layer_statistics.ts";
 import type { CompensatedRows } from "../run/layer_notes.ts";
 import { floatMatrix, makeTasks } from "../run/make_tasks.ts";
@@ -116,7 +116,7 @@ export function convertWeight(
       ],
     },
     floatMatrix,
-    () => statistic === null ? null : compensationBy(statistic.statistic, options),
+    () => statistic === null ? null : fittedTo(statistic.statistic, options),
   );
   if (task?.kind !== "quantize") throw new TypeError("Cannot quantize weight: no task was made");
   refuseTooLarge(task);
@@ -212,6 +212,12 @@ function schemeOf(
     );
   }
   return scheme;
+}
+
+/** Some rows are held out, as in a conversion. */
+function fittedTo(statistic: LayerStatistic, options: ConvertOptions): Compensation {
+  const { rows, heldOut } = fittedPart(statistic, options.calibrationHoldout);
+  return compensationBy({ ...statistic, rows }, options, null, heldOut);
 }
 
 interface GivenStatistic {
