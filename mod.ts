@@ -11,7 +11,7 @@ export type { PartResult } from "./src/convert/parts/part_run.ts";
 export type { CompensatedRows } from "./src/run/layer_notes.ts";
 export type { CompensatedNote, Note as LayerNote } from "./src/run/note.ts";
 export type { ReplacedShards } from "./src/safetensors/replaced_shards.ts";
-export type { PlacementSettings, StreamingMode, ThresholdKind } from "./src/run/gpu_placement.ts";
+export type { OperationKind, PlacementSettings, StreamingMode } from "./src/run/gpu_placement.ts";
 export type { DeviceChoice } from "./src/run/workers/choose_gpu.ts";
 export type { LayerErrors } from "./src/run/layer_statistics.ts";
 export { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "./src/plan/options.ts";

@@ -39,8 +39,7 @@ async function time(input: string, saveMs: number | null): Promise<{ wall: numbe
     pools,
     workers: navigator.hardwareConcurrency,
     force: true,
-    ...(saveMs === null ? {} : { times: { saveMs } }),
-  });
+  }, saveMs === null ? {} : { saveMs });
   const { user, system } = process.cpuUsage(before);
   rmSync(output);
   return { wall: elapsedMs, cpu: (user + system) / 1000 };

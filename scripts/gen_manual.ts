@@ -58,8 +58,8 @@ const ENVIRONMENT = `## Environment
 | --- | --- | --- |
 | \`NO_COLOR\` | anything | no colours |
 | \`CUDA_VISIBLE_DEVICES\` | empty, or \`-1\` | \`--device auto\` takes the CPU |
-| \`ENABLE_MIXED_HADAMARD\` | \`auto\`, \`1\`, \`0\` | default of \`--bf16-hadamard-threshold\`: \`1\` is 0, \`0\` never |
-| \`MIXED_HADAMARD_DTYPE\` | \`bfloat16\`, \`float16\` | how Hadamard transforms in half width would be stored; there are none |
+| \`ENABLE_MIXED_HADAMARD\` | \`auto\`, \`1\`, \`0\` | accepted, no effect: Hadamard transforms stay in f32 |
+| \`MIXED_HADAMARD_DTYPE\` | \`bfloat16\`, \`float16\` | accepted, no effect |
 | \`STREAMING_AGGRESSIVENESS\` | \`conservative\`, \`balanced\`, \`aggressive\` | default of \`--streaming-mode\`; the first is \`minimal\` |
 `;
 

@@ -4,10 +4,9 @@ import { UsageError } from "../core/errors.ts";
 import { nearMiss } from "../core/nearest.ts";
 import {
   DEFAULT_PLACEMENT,
-  HALF_WIDTH_KINDS,
+  OPERATION_KINDS,
   type PlacementSettings,
   type StreamingMode,
-  type ThresholdKind,
 } from "../run/gpu_placement.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { isLearnedOptimizer } from "../quant/learned/options.ts";
@@ -17,12 +16,14 @@ import type { Parsed } from "./parse.ts";
 import type { ConvertIo } from "./request.ts";
 import { readVariable } from "./terminal.ts";
 
+/** Values of variables that are accepted and have no effect. */
+const IDLE = null;
+
 /** The documented values of the documented variables, and what they stand for. */
 const VARIABLES = Object.freeze(
   {
-    /** As the default of `--bf16-hadamard-threshold`: null keeps the documented one. */
-    ENABLE_MIXED_HADAMARD: { auto: null, "1": 0, "0": Infinity },
-    MIXED_HADAMARD_DTYPE: { bfloat16: "bf16", float16: "f16" },
+    ENABLE_MIXED_HADAMARD: { auto: IDLE, "1": IDLE, "0": IDLE },
+    MIXED_HADAMARD_DTYPE: { bfloat16: IDLE, float16: IDLE },
     /** The table of modes calls `minimal` the conservative one. */
     STREAMING_AGGRESSIVENESS: {
       conservative: "minimal",
@@ -34,18 +35,17 @@ const VARIABLES = Object.freeze(
 
 type Variable = keyof typeof VARIABLES;
 
-const THRESHOLD_KINDS: readonly ThresholdKind[] = ["hadamard", "hessian", "ldlq", "ortho"];
-
 /**
  * Returns what flags and environment ask for; flags win.
  *
  * @throws UsageError if a variable has a value that is not documented.
  */
 export function gpuMemoryOf(parsed: Parsed): PlacementSettings {
-  const { halfThresholds } = DEFAULT_PLACEMENT;
+  variable("ENABLE_MIXED_HADAMARD");
+  variable("MIXED_HADAMARD_DTYPE");
   const mode = parsed.string("streaming-mode") as StreamingMode | null;
   const half = parsed.string("bf16-compute") as PlacementSettings["halfWidth"] | null;
-  const given = THRESHOLD_KINDS.flatMap((kind) => {
+  const given = OPERATION_KINDS.flatMap((kind) => {
     const value = parsed.number(`stream-${kind}-threshold`);
     return value === null ? [] : [[kind, value] as const];
   });
@@ -54,13 +54,7 @@ export function gpuMemoryOf(parsed: Parsed): PlacementSettings {
     thresholds: Object.freeze(Object.fromEntries(given)),
     hasLimits: !parsed.bool("no-memory-limits", !DEFAULT_PLACEMENT.hasLimits),
     halfWidth: half ?? DEFAULT_PLACEMENT.halfWidth,
-    halfThresholds: Object.freeze({
-      hadamard: parsed.number("bf16-hadamard-threshold") ?? variable("ENABLE_MIXED_HADAMARD") ??
-        halfThresholds.hadamard,
-      hessian: parsed.number("bf16-hessian-threshold") ?? halfThresholds.hessian,
-      other: parsed.number("bf16-threshold") ?? halfThresholds.other,
-    }),
-    hadamardStorage: variable("MIXED_HADAMARD_DTYPE") ?? DEFAULT_PLACEMENT.hadamardStorage,
+    halfThreshold: parsed.number("bf16-threshold") ?? DEFAULT_PLACEMENT.halfThreshold,
   });
 }
 
@@ -124,7 +118,6 @@ function gpuRules(
     (output === "int8" && ((hasData && method !== "simple") || quip.storeTransformed));
   const isLearned = isLearnedOptimizer(method) && !isMixed;
   const half = parsed.string("bf16-compute") ?? "auto";
-  const keepsF32 = (kind: "hadamard" | "hessian") => !HALF_WIDTH_KINDS.includes(kind);
   return [
     {
       when: !isLarge,
@@ -149,10 +142,10 @@ function gpuRules(
     {
       when: true,
       names: [
-        ...(keepsF32("hadamard")
-          ? ["bf16-hadamard-threshold", "ENABLE_MIXED_HADAMARD", "MIXED_HADAMARD_DTYPE"]
-          : []),
-        ...(keepsF32("hessian") ? ["bf16-hessian-threshold"] : []),
+        "bf16-hadamard-threshold",
+        "ENABLE_MIXED_HADAMARD",
+        "MIXED_HADAMARD_DTYPE",
+        "bf16-hessian-threshold",
       ],
       why: "here: those operations stay in f32, as their results decide codes",
     },
@@ -165,7 +158,7 @@ function gpuRules(
       when: parsed.bool("no-memory-limits"),
       names: [
         ...(parsed.string("streaming-mode") === "off" ? [] : ["streaming-mode"]),
-        ...THRESHOLD_KINDS.map((kind) => `stream-${kind}-threshold`),
+        ...OPERATION_KINDS.map((kind) => `stream-${kind}-threshold`),
         "STREAMING_AGGRESSIVENESS",
       ],
       why: "with --no-memory-limits",

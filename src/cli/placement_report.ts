@@ -2,8 +2,8 @@
 
 import { rowsOf } from "../formats/layer_shapes.ts";
 import {
-  HALF_WIDTH_KINDS,
   type Operation,
+  OPERATION_KINDS,
   type OperationKind,
   type PlacementRules,
   placeOperation,
@@ -13,21 +13,19 @@ import type { Plan } from "../plan/plan.ts";
 import type { Scheme } from "../quant/scheme.ts";
 import { visible } from "./format.ts";
 
-/** The operations that there are, in words. `ortho`: nothing here makes such matrices. */
-const NAMES: Readonly<Partial<Record<OperationKind, string>>> = {
+/** The operations, in words. */
+const NAMES: Readonly<Record<OperationKind, string>> = {
   hadamard: "Hadamard transforms",
   hessian: "Hessians",
   ldlq: "GPTQ and LDLQ",
 };
 
-const KINDS = Object.keys(NAMES) as (keyof typeof NAMES)[];
-
 /** Returns what `--verbose VERBOSE` says of the rules. */
 export function placementLines(rules: PlacementRules): string[] {
-  return KINDS.map((kind) => {
+  return OPERATION_KINDS.map((kind) => {
     const { most, origin } = rules.kinds[kind];
     const limit = most === Infinity ? "of any size" : `up to ${most} ${sizeUnit(kind)}`;
-    const half = HALF_WIDTH_KINDS.includes(kind) ? `; ${halfText(rules, kind)}` : "";
+    const half = kind === "ldlq" ? `; ${halfText(rules)}` : "";
     return `gpu: ${NAMES[kind]} ${limit} (${origin})${half}`;
   });
 }
@@ -77,15 +75,14 @@ function operationsOf(shape: readonly number[], scheme: Scheme | null): Operatio
 /** Returns what `--verbose VERBOSE` says of operations that are too large. */
 export function operationLines(operations: readonly OperationOnCpu[]): string[] {
   return operations.map(({ name, operation, why }) =>
-    `${visible(name)}: ${NAMES[operation] ?? operation} on the CPU: ${why}`
+    `${visible(name)}: ${NAMES[operation]} on the CPU: ${why}`
   );
 }
 
-function halfText({ settings, kinds }: PlacementRules, kind: OperationKind): string {
-  const { half, leastHalf } = kinds[kind];
-  if (settings.halfWidth === "off") return "in f32";
-  if (settings.halfWidth === "on") return `in ${half}`;
-  return `in ${half} from ${leastHalf.elements} elements on if f32 would not fit`;
+function halfText({ settings, half }: PlacementRules): string {
+  if (half === null) return "in f32";
+  if (settings.halfWidth === "on") return `in ${half.storage}`;
+  return `in ${half.storage} from ${half.leastElements} elements on if f32 would not fit`;
 }
 
 /** Returns the rules as `--json` has them in the event `start`; null for no limit. */
@@ -100,16 +97,16 @@ export function placementJson(
     memory_limits: settings.hasLimits,
     bf16_compute: settings.halfWidth,
     on_cpu: onCpu,
-    operations: Object.fromEntries(KINDS.map((kind) => {
-      const { most, origin, half, leastHalf } = kinds[kind];
-      const isHalf = Number.isFinite(leastHalf.elements);
+    operations: Object.fromEntries(OPERATION_KINDS.map((kind) => {
+      const { most, origin } = kinds[kind];
+      const half = kind === "ldlq" ? rules.half : null;
       return [kind, {
         most: finite(most),
         unit: sizeUnit(kind),
         origin,
-        half_width: isHalf ? half : null,
-        half_width_elements: isHalf ? leastHalf.elements : null,
-        half_width_above: isHalf ? finite(leastHalf.above) : null,
+        half_width: half?.storage ?? null,
+        half_width_elements: half?.leastElements ?? null,
+        half_width_above: half?.aboveColumns ?? null,
       }];
     })),
   };

@@ -11,7 +11,6 @@ import type { ModelSource } from "../safetensors/model_source.ts";
 import type { ReplacedShards } from "../safetensors/replaced_shards.ts";
 import type { LayerResult } from "./layer_result.ts";
 import type { PartRequest, PartResult } from "./parts/part_run.ts";
-import type { SessionTimes } from "./resume/output_session.ts";
 
 /** A conversion to be done. */
 export interface ConvertRequest {
@@ -56,8 +55,6 @@ export interface ConvertRequest {
   readonly part?: PartRequest | undefined;
   /** Save progress, so that a run that was killed can be continued. Default: true. */
   readonly keepsJournal?: boolean;
-  /** How often progress is saved. */
-  readonly times?: SessionTimes;
   /** Name of the program, with its build. Default: the version. */
   readonly program?: string;
 }

@@ -50,7 +50,7 @@ import { type LayerResult, layerResult } from "./layer_result.ts";
 import { PartRun } from "./parts/part_run.ts";
 import { planOfPart } from "./parts/split_plan.ts";
 import { type Fingerprint, fingerprintOf } from "./resume/fingerprint.ts";
-import { OutputSession } from "./resume/output_session.ts";
+import { OutputSession, type SessionTimes } from "./resume/output_session.ts";
 import { findSmoothing, smoothed, type Smoothing } from "./smoothing.ts";
 import { Stages } from "../run/stages.ts";
 import { inputBytesOf } from "../run/task_kinds.ts";
@@ -63,32 +63,39 @@ export type { GpuShare, LayerResult };
  * Converts `request.input` to `request.output`. If a GPU turns out to compute something wrong, the CPU
  * converts all of it anew: nothing that the device made is in the output.
  *
+ * @param times how often progress is saved, and how long locks are watched; by default as users need it.
  * @throws FormatError for a broken input; UnsupportedError if it is refused; UsageError if options
  * contradict one another; InterruptedError if `signal` aborts; Error if reading or writing fails
  * or a value cannot be quantized. No output is left behind.
  */
-export async function convertModel(request: ConvertRequest): Promise<ConvertResult> {
+export async function convertModel(
+  request: ConvertRequest,
+  times: SessionTimes = {},
+): Promise<ConvertResult> {
   const started = performance.now();
   let gpu: GpuService | null = null;
   try {
     return await convertOnce({
       ...request,
       openGpu: async () => gpu = await request.openGpu?.() ?? null,
-    });
+    }, times);
   } catch (error) {
     const broken = gpu as GpuService | null;
     if (!(error instanceof WrongResultError) || broken === null) throw error;
     broken.distrust(error.message);
     // The plan is what it was, and people have seen it.
     const { onPlan: _shown, onGpuFailure: _told, ...again } = request;
-    const result = await convertOnce({ ...again, openGpu: () => Promise.resolve(broken) });
+    const result = await convertOnce({ ...again, openGpu: () => Promise.resolve(broken) }, times);
     return { ...result, elapsedMs: performance.now() - started };
   }
 }
 
-async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
+async function convertOnce(
+  request: ConvertRequest,
+  times: SessionTimes,
+): Promise<ConvertResult> {
   const started = performance.now();
-  const named = await prepareNamed(request), { prepared } = named;
+  const named = await prepareNamed(request, times), { prepared } = named;
   const watched = watchInputs(prepared.model, inputsOf(prepared, request.options));
   const opened = await request.openGpu?.() ?? null;
   const doneBefore = opened?.doneCount ?? 0;
@@ -99,7 +106,7 @@ async function convertOnce(request: ConvertRequest): Promise<ConvertResult> {
   using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
   const pool = (request.pools ?? own!).take(workers, gpu);
   prepared.refuseOddScales();
-  const setting: Setting = { ...named, request, gpu, work, workers, pool, started };
+  const setting: Setting = { ...named, request, times, gpu, work, workers, pool, started };
   const part = partOf(setting), { force = false } = request;
   const finished = await part?.finished({ force }) ?? null;
   if (part !== null && finished !== null) return finishedPart(setting, part, finished);
@@ -141,6 +148,7 @@ interface Named {
 /** Everything that a conversion has at hand once its plan is made. */
 interface Setting extends Named {
   readonly request: ConvertRequest;
+  readonly times: SessionTimes;
   /** Null: the CPU does all. */
   readonly gpu: GpuService | null;
   /** The work of the plan as it was made first. */
@@ -151,13 +159,13 @@ interface Setting extends Named {
 }
 
 /** Plans the conversion, and refuses what it must not write: before any work. */
-async function prepareNamed(request: ConvertRequest): Promise<Named> {
+async function prepareNamed(request: ConvertRequest, times: SessionTimes): Promise<Named> {
   const { force = false } = request;
   // How many shards there will be is not known yet, and the name is none of theirs.
   const checkNames = (output: string, count: number) =>
     request.part !== undefined ? undefined : checkOutputNames(output, count, { force });
   if (typeof request.output === "string") {
-    await recoverNames(request.output, request.times);
+    await recoverNames(request.output, times);
     if (request.options.shardBytes === null) checkNames(request.output, 1);
   }
   const prepared = prepareFitted(request.input, request.options);
@@ -165,7 +173,7 @@ async function prepareNamed(request: ConvertRequest): Promise<Named> {
     ? request.output
     : request.output(prepared.plan);
   refuseInputs(outputNames(output, prepared.plan.parts.length), prepared, request.options);
-  if (typeof request.output !== "string") await recoverNames(output, request.times);
+  if (typeof request.output !== "string") await recoverNames(output, times);
   checkNames(output, prepared.plan.parts.length);
   return { prepared, output, checkNames };
 }
@@ -312,11 +320,11 @@ async function smoothingOf(
 
 /** Opens the output, and what an unfinished run left of it. */
 function openSession(
-  { request, output, pool }: Setting,
+  { request, times, output, pool }: Setting,
   { prepared, plan, work }: FinalPlan,
   part: PartRun | null,
 ): Promise<OutputSession> {
-  const { force = false, resume = false, times, options, signal } = request;
+  const { force = false, resume = false, options, signal } = request;
   const inputs = identitiesOf(options, prepared);
   return OutputSession.open(part?.path ?? output, layoutOf(plan), {
     // A part without a manifest was never finished.

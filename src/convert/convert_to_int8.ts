@@ -10,7 +10,12 @@ import { defaultWorkers } from "../run/workers/default_workers.ts";
 import { WORKER_URL } from "../run/workers/worker_url.ts";
 import { openInput } from "../run/workers/remote_input.ts";
 import { reportLine } from "./library_log.ts";
-import { convertModel, type ConvertResult } from "./convert.ts";
+import {
+  convertModel,
+  type ConvertResult,
+  type ConvertStart,
+  type LayerResult,
+} from "./convert.ts";
 import {
   DEFAULT_PLACEMENT,
   gpuPlacementOf,
@@ -73,16 +78,10 @@ const placement = v.strictObject({
     hadamard: v.optional(number(0)),
     hessian: v.optional(number(0)),
     ldlq: v.optional(number(0)),
-    ortho: v.optional(number(0)),
   })),
   hasLimits: v.optional(yesOrNo),
   halfWidth: v.optional(oneOf("auto", "on", "off")),
-  halfThresholds: v.optional(v.strictObject({
-    hadamard: v.optional(number(0)),
-    hessian: v.optional(number(0)),
-    other: v.optional(number(0)),
-  })),
-  hadamardStorage: v.optional(oneOf("bf16", "f16")),
+  halfThreshold: v.optional(number(0)),
 }, "an object of the settings of GPU memory is needed");
 
 /** Options of {@link convertToInt8} beside those of a conversion. */
@@ -141,21 +140,20 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
   const {
     input,
     outputPath,
-    force,
-    resume,
-    workers,
+    force = false,
+    resume = false,
+    workers = defaultWorkers(),
     device = "cpu",
     gpuMemory,
-    memoryLimitBytes,
-    measure,
+    memoryLimitBytes = null,
+    measure = true,
     signal,
     onProgress,
-    workerUrl,
+    workerUrl: script = WORKER_URL,
     ...rest
   } = request;
   const options: ConvertOptions = resolveOptions(rest, { what: "convertToInt8" });
-  const script = workerUrl ?? WORKER_URL;
-  if (options.shardBytes === null) await checkOutput(outputPath, { force: force ?? false });
+  if (options.shardBytes === null) await checkOutput(outputPath, { force });
   using opened = await openInput(input, {
     workerUrl: script,
     spillFolder: dirname(outputPath),
@@ -163,11 +161,7 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
       options.calibrationPath !== null,
     signal,
   });
-  const memory = {
-    ...DEFAULT_PLACEMENT,
-    ...gpuMemory,
-    halfThresholds: { ...DEFAULT_PLACEMENT.halfThresholds, ...gpuMemory?.halfThresholds },
-  };
+  const memory = { ...DEFAULT_PLACEMENT, ...gpuMemory };
   const gpu = await chooseGpu(device, {
     workerUrl: script,
     log: DEVICE_LOG,
@@ -178,27 +172,29 @@ export async function convertToInt8(request: ConvertToInt8Options): Promise<Conv
     input: opened.model,
     output: outputPath,
     options,
-    force: force ?? false,
-    resume: resume ?? false,
-    workers: workers ?? defaultWorkers(),
-    memoryLimitBytes: memoryLimitBytes ?? null,
-    measure: measure ?? true,
+    force,
+    resume,
+    workers,
+    memoryLimitBytes,
+    measure,
     workerUrl: script,
     openGpu: () => Promise.resolve(gpu),
-    onPlan: ({ plan: { totals }, notes, output }) => {
-      for (const note of notes) reportLine("MINIMAL", `warning: ${note}`);
-      reportLine(
-        "NORMAL",
-        `${output}: ${totals.quantize} tensors quantized, ${totals.keep} kept, ${totals.cast} cast`,
-      );
-    },
-    onLayer: ({ name, errors, note }) =>
-      reportLine(
-        "VERBOSE",
-        `${name}: ${errors.sqnrDb === null ? "exact" : `SQNR ${errors.sqnrDb.toFixed(2)} dB`}` +
-          (note === null ? "" : `; ${note}`),
-      ),
+    onPlan: reportPlan,
+    onLayer: reportLayer,
     ...(signal === undefined ? {} : { signal }),
     ...(onProgress === undefined ? {} : { onProgress }),
   });
+}
+
+function reportPlan({ plan: { totals }, notes, output }: ConvertStart): void {
+  for (const note of notes) reportLine("MINIMAL", `warning: ${note}`);
+  reportLine(
+    "NORMAL",
+    `${output}: ${totals.quantize} tensors quantized, ${totals.keep} kept, ${totals.cast} cast`,
+  );
+}
+
+function reportLayer({ name, errors, note }: LayerResult): void {
+  const quality = errors.sqnrDb === null ? "exact" : `SQNR ${errors.sqnrDb.toFixed(2)} dB`;
+  reportLine("VERBOSE", `${name}: ${quality}${note === null ? "" : `; ${note}`}`);
 }

@@ -9,39 +9,31 @@
  */
 
 import type { GpuStorage } from "./gpu_requests.ts";
-import { type GpuPlacement, placementWithin } from "./gpu_tasks.ts";
+import { type GpuPlacement, type HalfWidth, placementWithin } from "./gpu_tasks.ts";
 
 /** `--streaming-mode`. */
 export type StreamingMode = "off" | "minimal" | "balanced" | "aggressive" | "auto";
 
 /**
  * Operations that are placed: Hadamard transforms; second moments of inputs; rounding with compensated
- * errors; random
- * orthogonal matrices, of which nothing here makes any; round to nearest, which is cut into chunks.
+ * errors. Round to nearest is cut into chunks, which nothing limits.
  */
-export const OPERATION_KINDS = Object.freeze(
-  ["hadamard", "hessian", "ldlq", "ortho", "quantize"] as const,
-);
+export const OPERATION_KINDS = Object.freeze(["hadamard", "hessian", "ldlq"] as const);
 
 export type OperationKind = (typeof OPERATION_KINDS)[number];
-
-/** Those with a threshold of their own. */
-export type ThresholdKind = "hadamard" | "hessian" | "ldlq" | "ortho";
 
 /** The settings of the user. */
 export interface PlacementSettings {
   /** Which thresholds count. */
   readonly mode: StreamingMode;
   /** `--stream-...-threshold`: elements for `hadamard`, else a dimension. Absent: as the mode has it. */
-  readonly thresholds: Readonly<Partial<Record<ThresholdKind, number>>>;
+  readonly thresholds: Readonly<Partial<Record<OperationKind, number>>>;
   /** False: `--no-memory-limits`. */
   readonly hasLimits: boolean;
   /** `--bf16-compute`. */
   readonly halfWidth: "auto" | "on" | "off";
-  /** Elements from which `auto` may store an operation in half width. */
-  readonly halfThresholds: Readonly<Record<"hadamard" | "hessian" | "other", number>>;
-  /** How Hadamard transforms in half width would be stored. */
-  readonly hadamardStorage: "bf16" | "f16";
+  /** Elements of a layer from which `auto` may store its rounding errors in half width. */
+  readonly halfThreshold: number;
 }
 
 /** The documented defaults. */
@@ -50,8 +42,7 @@ export const DEFAULT_PLACEMENT: PlacementSettings = Object.freeze({
   thresholds: Object.freeze({}),
   hasLimits: true,
   halfWidth: "auto",
-  halfThresholds: Object.freeze({ hadamard: 500_000, hessian: 1_000_000, other: 1_000_000 }),
-  hadamardStorage: "bf16",
+  halfThreshold: 1_000_000,
 });
 
 /**
@@ -78,9 +69,6 @@ const MODES: Readonly<
  */
 const MATRIX_SHARE = 1 / 4;
 
-/** Operations whose kernels can store intermediates in half width. */
-export const HALF_WIDTH_KINDS: readonly OperationKind[] = Object.freeze(["ldlq"]);
-
 /** Facts of an adapter that matter here: part of `AdapterInfo`. */
 export interface AdapterLimits {
   readonly name: string;
@@ -96,14 +84,8 @@ export interface AdapterLimits {
 export interface KindRule {
   /** The largest that runs on the GPU, in `sizeUnit(kind)`. */
   readonly most: number;
-  /** The same for one that is stored in half width. */
-  readonly mostHalf: number;
   /** Origin of the limit, in the user's words. */
   readonly origin: string;
-  /** How half width is stored. */
-  readonly half: Exclude<GpuStorage, "f32">;
-  /** Half width from this many elements on, and only above that size. Infinity: never. */
-  readonly leastHalf: { readonly elements: number; readonly above: number };
 }
 
 /** Settings and an adapter, worked out. */
@@ -111,6 +93,8 @@ export interface PlacementRules {
   readonly settings: PlacementSettings;
   readonly adapter: AdapterLimits;
   readonly kinds: Readonly<Record<OperationKind, KindRule>>;
+  /** Layers that are compensated in half width; null: none. */
+  readonly half: HalfWidth | null;
 }
 
 /** Something to be done. */
@@ -137,7 +121,8 @@ export function placementRules(
   adapter: AdapterLimits,
 ): PlacementRules {
   const kinds = OPERATION_KINDS.map((kind) => [kind, kindRule(kind, settings, adapter)]);
-  return { settings, adapter, kinds: Object.fromEntries(kinds) };
+  const half = halfWidthOf(settings, adapter);
+  return { settings, adapter, kinds: Object.fromEntries(kinds), half };
 }
 
 function kindRule(
@@ -145,9 +130,9 @@ function kindRule(
   settings: PlacementSettings,
   adapter: AdapterLimits,
 ): KindRule {
-  const { mode, hasLimits, halfWidth, halfThresholds } = settings;
-  const override = kind === "quantize" ? undefined : settings.thresholds[kind];
-  const threshold = override ?? modeThreshold(mode, kind);
+  const { mode, hasLimits } = settings;
+  const override = settings.thresholds[kind];
+  const threshold = thresholdOf(kind, settings);
   const fitting = fittingSize(adapter, kind);
   const origin = !hasLimits
     ? "--no-memory-limits"
@@ -156,30 +141,29 @@ function kindRule(
     : override === undefined
     ? `--streaming-mode ${mode}`
     : `--stream-${kind}-threshold`;
-  const never = { elements: Infinity, above: Infinity };
+  return { most: hasLimits ? Math.min(threshold, fitting) : Infinity, origin };
+}
+
+function halfWidthOf(settings: PlacementSettings, adapter: AdapterLimits): HalfWidth | null {
+  const { halfWidth, halfThreshold, hasLimits } = settings;
+  if (halfWidth === "off") return null;
+  const fitting = fittingSize(adapter, "ldlq");
+  const isAuto = halfWidth === "auto";
   return {
-    most: hasLimits ? Math.min(threshold, fitting) : Infinity,
-    mostHalf: hasLimits ? Math.min(threshold, 2 * fitting) : Infinity,
-    origin,
-    // f16 keeps three bits more than bf16. No shader needs the feature for it, and codes must not depend
+    // It keeps three bits more than bf16. No shader needs the feature for it, and codes must not depend
     // on what an adapter has.
-    half: kind === "hadamard" ? settings.hadamardStorage : "f16",
-    leastHalf: halfWidth === "off" || !HALF_WIDTH_KINDS.includes(kind)
-      ? never
-      : halfWidth === "on"
-      ? { elements: 0, above: 0 }
-      : {
-        elements: kind === "hadamard" || kind === "hessian"
-          ? halfThresholds[kind]
-          : halfThresholds.other,
-        above: fitting,
-      },
+    storage: "f16",
+    leastElements: isAuto ? halfThreshold : 0,
+    aboveColumns: isAuto ? fitting : 0,
+    mostColumns: hasLimits ? Math.min(thresholdOf("ldlq", settings), 2 * fitting) : Infinity,
   };
 }
 
-/** Limit by the mode; round to nearest comes in chunks, which no mode limits. */
-function modeThreshold(mode: StreamingMode, kind: OperationKind): number {
-  if (mode === "auto" || kind === "quantize") return Infinity;
+/** Limit by the flag of the operation, or by the mode. */
+function thresholdOf(kind: OperationKind, { mode, thresholds }: PlacementSettings): number {
+  const override = thresholds[kind];
+  if (override !== undefined) return override;
+  if (mode === "auto") return Infinity;
   const { hadamard, gpuBytes } = MODES[mode];
   return kind === "hadamard" ? hadamard : Math.floor(Math.sqrt(gpuBytes * MATRIX_SHARE / 4));
 }
@@ -189,17 +173,15 @@ function fittingSize({ limits }: AdapterLimits, kind: OperationKind): number {
   const { maxElements, mostLdlq, mostHessian } = placementWithin(limits);
   const sizes: Record<OperationKind, number> = {
     hadamard: maxElements,
-    quantize: maxElements,
     ldlq: mostLdlq,
     hessian: mostHessian,
-    ortho: Math.floor(Math.sqrt(maxElements)),
   };
   return sizes[kind];
 }
 
 /** Unit of the sizes of a kind. */
 export function sizeUnit(kind: OperationKind): "elements" | "columns" {
-  return kind === "hadamard" || kind === "quantize" ? "elements" : "columns";
+  return kind === "hadamard" ? "elements" : "columns";
 }
 
 /**
@@ -209,11 +191,12 @@ export function sizeUnit(kind: OperationKind): "elements" | "columns" {
  */
 export function placeOperation(rules: PlacementRules, operation: Operation): Placement {
   const { kind, elements, dimension } = operation;
-  const { most, mostHalf, origin, half, leastHalf } = rules.kinds[kind];
+  const { most, origin } = rules.kinds[kind];
+  const half = kind === "ldlq" ? rules.half : null;
   const unit = sizeUnit(kind);
   const size = unit === "elements" ? elements : dimension;
-  const isHalf = elements >= leastHalf.elements && size > leastHalf.above;
-  const limit = isHalf ? mostHalf : most;
+  const isHalf = half !== null && elements >= half.leastElements && size > half.aboveColumns;
+  const limit = isHalf ? half.mostColumns : most;
   if (size > limit) {
     const why = `${size} ${unit}, more than the ${limit} that ${origin} allows`;
     return { device: "cpu", storage: "f32", why };
@@ -221,25 +204,21 @@ export function placeOperation(rules: PlacementRules, operation: Operation): Pla
   const why = limit === Infinity
     ? `${size} ${unit}, of any number (${origin})`
     : `${size} ${unit}, of at most ${limit} (${origin})`;
-  return { device: "gpu", storage: isHalf ? half : "f32", why };
+  return { device: "gpu", storage: isHalf ? half.storage : "f32", why };
 }
 
 /** Returns the rules in the form that tasks are placed by. */
-export function gpuPlacementOf({ kinds, adapter, settings }: PlacementRules): GpuPlacement {
+export function gpuPlacementOf(
+  { kinds, half, adapter, settings }: PlacementRules,
+): GpuPlacement {
   const within = placementWithin(adapter.limits);
   const mostElements = settings.hasLimits ? within.linalg.mostElements : Infinity;
   const { ldlq, hessian, hadamard } = kinds;
-  const { elements, above } = ldlq.leastHalf;
   return {
     ...within,
     mostLdlq: ldlq.most,
     mostHessian: hessian.most,
-    half: elements === Infinity ? null : {
-      storage: ldlq.half,
-      leastElements: elements,
-      aboveColumns: above,
-      mostColumns: ldlq.mostHalf,
-    },
+    half,
     linalg: { ...within.linalg, mostHadamard: hadamard.most, mostElements },
   };
 }

@@ -20,7 +20,7 @@ const WATCH_MS = 4000;
 /** A lock that was last touched so long ago is not watched: clocks of machines that share a disk differ. */
 const OLD_MS = 60_000;
 
-/** Times of a lock in milliseconds, for tests. */
+/** Times of a lock in milliseconds. Default of each: its own. */
 export interface LockTimes {
   readonly touchMs?: number;
   readonly watchMs?: number;

@@ -48,11 +48,10 @@ Deno.test("gpuMemoryOf() carries each flag into its setting", () => {
     ]),
     {
       mode: "aggressive",
-      thresholds: { hadamard: 50_000_000, hessian: 1, ldlq: 2, ortho: 3 },
+      thresholds: { hadamard: 50_000_000, hessian: 1, ldlq: 2 },
       hasLimits: false,
       halfWidth: "on",
-      halfThresholds: { hadamard: 5, hessian: 6, other: 4 },
-      hadamardStorage: "bf16",
+      halfThreshold: 4,
     },
   );
 });
@@ -63,12 +62,10 @@ Deno.test("gpuMemoryOf() takes defaults from the environment, and flags over the
     ENABLE_MIXED_HADAMARD: "1",
     MIXED_HADAMARD_DTYPE: "float16",
   };
-  const { mode, halfThresholds, hadamardStorage } = settings([], values);
-  assert.deepEqual([mode, halfThresholds.hadamard, hadamardStorage], ["minimal", 0, "f16"]);
+  // Hadamard transforms stay in f32, so two of them have no effect.
+  assert.deepEqual(settings([], values), { ...DEFAULT_PLACEMENT, mode: "minimal" });
   const flags = settings(["--streaming-mode=off", "--bf16-hadamard-threshold=9"], values);
-  assert.deepEqual([flags.mode, flags.halfThresholds.hadamard], ["off", 9]);
-  assert.equal(settings([], { ENABLE_MIXED_HADAMARD: "0" }).halfThresholds.hadamard, Infinity);
-  assert.equal(settings([], { ENABLE_MIXED_HADAMARD: "auto" }).halfThresholds.hadamard, 500_000);
+  assert.deepEqual(flags, { ...DEFAULT_PLACEMENT, mode: "off" });
 });
 
 Deno.test("gpuMemoryOf() refuses a value of the environment that is not documented", () => {
@@ -79,6 +76,9 @@ Deno.test("gpuMemoryOf() refuses a value of the environment that is not document
       /STREAMING_AGGRESSIVENESS: it takes conservative, balanced, aggressive; the nearest is aggressive$/
         .test(error.message),
   );
+  for (const name of ["ENABLE_MIXED_HADAMARD", "MIXED_HADAMARD_DTYPE"]) {
+    assert.throws(() => settings([], { [name]: "2" }), new RegExp(`${name}: it takes`));
+  }
 });
 
 Deno.test("idleGpuFlags() reports at once what changes nothing on the CPU that is asked for", () => {

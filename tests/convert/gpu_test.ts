@@ -9,7 +9,7 @@ import { convertModel, type ConvertResult } from "../../src/convert/convert.ts";
 import { type GpuPlacement, placementWithin, placeOnGpu } from "../../src/run/gpu_tasks.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 import { GpuService } from "../../src/run/workers/gpu_service.ts";
-import type { Fault } from "../../src/backend/webgpu/device.ts";
+import { type Fault, startFaultyGpu } from "../support/faulty_gpu.ts";
 import { testGpuOnly } from "../support/gpu.ts";
 import {
   bytesOfFile,
@@ -74,7 +74,7 @@ interface Run {
 async function convert(
   folder: string,
   options: Partial<ConvertOptions>,
-  { gpu, fault }: { gpu: GpuService | null; fault?: Fault },
+  { gpu, onSecondLayer }: { gpu: GpuService | null; onSecondLayer?: () => void },
 ): Promise<Run> {
   const output = join(folder, "out.safetensors");
   const failures: string[] = [];
@@ -91,7 +91,7 @@ async function convert(
     onGpuFailure: (message) => failures.push(message),
     onLayer: () => {
       layers++;
-      if (layers === 2 && fault !== undefined) gpu!.provoke(fault);
+      if (layers === 2) onSecondLayer?.();
     },
   });
   return { result, bytes: bytesOfFile(output), failures };
@@ -133,9 +133,12 @@ for (const [fault, message] of FAULTS) {
   testGpuOnly(`convertModel() is complete and right where the GPU fails: ${fault}`, async () => {
     using folder = temporaryFolder();
     writeLayers(join(folder.path, "in.safetensors"), 40);
-    using gpu = await GpuService.start(WORKER);
+    using faulty = await startFaultyGpu();
     const onCpu = await convert(folder.path, {}, { gpu: null });
-    const broken = await convert(folder.path, {}, { gpu, fault });
+    const broken = await convert(folder.path, {}, {
+      gpu: faulty.gpu,
+      onSecondLayer: () => faulty.provoke(fault),
+    });
     assert.deepEqual(broken.bytes, onCpu.bytes);
     assert.equal(broken.failures.length, 1, "told once");
     assert.match(broken.failures[0]!, message);
@@ -197,8 +200,11 @@ testGpuOnly("convertModel() rounds on the CPU what a lost GPU had the factor of"
   writeLayers(join(folder.path, "in.safetensors"), 8);
   const calibrationPath = join(folder.path, "calibration.safetensors");
   writeActivations(calibrationPath);
-  using gpu = await GpuService.start(WORKER, everything);
-  const broken = await convert(folder.path, { calibrationPath }, { gpu, fault: "lost" });
+  using faulty = await startFaultyGpu(everything);
+  const broken = await convert(folder.path, { calibrationPath }, {
+    gpu: faulty.gpu,
+    onSecondLayer: () => faulty.provoke("lost"),
+  });
   const onCpu = await convert(folder.path, { calibrationPath }, { gpu: null });
   assert.equal(broken.failures.length, 1);
   assert.equal(broken.result.layers.length, onCpu.result.layers.length);

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import type { Fault } from "../../src/backend/webgpu/device.ts";
 import { convertModel, type ConvertResult } from "../../src/convert/convert.ts";
 import { placementWithin, placeOnGpu } from "../../src/run/gpu_tasks.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 import type { QuantizeTask } from "../../src/run/tasks.ts";
 import { GpuService } from "../../src/run/workers/gpu_service.ts";
 import { DEFAULT_LEARNED_OPTIONS, type LearnedOptimizer } from "../../src/quant/learned/options.ts";
+import { startFaultyGpu } from "../support/faulty_gpu.ts";
 import { testGpuOnly } from "../support/gpu.ts";
 import {
   bytesOfFile,
@@ -32,7 +32,11 @@ interface Run {
 
 async function withModel(
   body: (
-    run: (options: Partial<ConvertOptions>, gpu: GpuService | null, fault?: Fault) => Promise<Run>,
+    run: (
+      options: Partial<ConvertOptions>,
+      gpu: GpuService | null,
+      onLayer?: () => void,
+    ) => Promise<Run>,
   ) => Promise<void>,
 ): Promise<void> {
   using folder = temporaryFolder();
@@ -51,7 +55,7 @@ async function withModel(
     ),
   );
   let count = 0;
-  await body(async (options, gpu, fault) => {
+  await body(async (options, gpu, onLayer = () => {}) => {
     const failures: string[] = [];
     const result = await convertModel({
       input,
@@ -68,9 +72,7 @@ async function withModel(
       workers: 2,
       openGpu: () => Promise.resolve(gpu),
       onGpuFailure: (message) => failures.push(message),
-      onLayer: () => {
-        if (fault !== undefined) gpu!.provoke(fault);
-      },
+      onLayer,
     });
     return { result, failures };
   });
@@ -117,10 +119,14 @@ for (const [name, options] of Object.entries(MODES)) {
 for (const fault of ["lost", "shader"] as const) {
   testGpuOnly(`convertModel() learns all codes where the GPU fails: ${fault}`, async () => {
     await withModel(async (run) => {
-      using gpu = await GpuService.start(WORKER);
+      using faulty = await startFaultyGpu();
       const options = { scaling: "row", convrot: 64 } as const;
       const { result: onCpu } = await run(options, null);
-      const { result: broken, failures } = await run(options, gpu, fault);
+      const { result: broken, failures } = await run(
+        options,
+        faulty.gpu,
+        () => faulty.provoke(fault),
+      );
       assert.equal(failures.length, 1, "told once");
       const [first, second] = LAYERS.map(({ name }) => `${name}.weight`);
       assert(sameCodes(onCpu, broken) > 0.999);

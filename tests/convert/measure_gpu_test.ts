@@ -6,6 +6,7 @@ import { type GpuPlacement, placementWithin } from "../../src/run/gpu_tasks.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 import type { OutputErrors } from "../../src/convert/output_errors.ts";
 import { GpuService } from "../../src/run/workers/gpu_service.ts";
+import { startFaultyGpu } from "../support/faulty_gpu.ts";
 import { testGpuOnly } from "../support/gpu.ts";
 import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
 import { WORKER_URL } from "../support/encode.ts";
@@ -29,7 +30,7 @@ interface Measured {
 async function measure(
   options: Partial<ConvertOptions>,
   gpu: GpuService | null,
-  isLost = false,
+  onLayer: () => void = () => {},
 ): Promise<Measured> {
   using folder = temporaryFolder();
   const input = join(folder.path, "in.safetensors");
@@ -54,9 +55,7 @@ async function measure(
     measure: true,
     openGpu: () => Promise.resolve(gpu),
     onGpuFailure: () => failures++,
-    onLayer: () => {
-      if (isLost) gpu!.provoke("lost");
-    },
+    onLayer,
   });
   const { output } = result.layers[0]!;
   assert.ok(output);
@@ -87,9 +86,9 @@ for (const [name, options] of Object.entries(MODES)) {
 }
 
 testGpuOnly("convertModel() measures outputs on the CPU where the GPU fails", async () => {
-  using gpu = await GpuService.start(WORKER_URL, everything);
+  using faulty = await startFaultyGpu(everything);
   const options = { scaling: "row" } as const;
-  const broken = await measure(options, gpu, true);
+  const broken = await measure(options, faulty.gpu, () => faulty.provoke("lost"));
   assert.equal(broken.failures, 1);
   assert.deepEqual(broken.output, (await measure(options, null)).output);
 });

@@ -28,8 +28,7 @@ if (import.meta.main) {
     workers: run.workers,
     resume: run.resume,
     measure: true,
-    times: { saveMs: run.saveMs, touchMs: 20, watchMs: 200 },
     onPlan: ({ resumed }) => console.log(`begun ${resumed ?? -1}`),
-  });
+  }, { saveMs: run.saveMs, touchMs: 20, watchMs: 200 });
   console.log(JSON.stringify(layers.map((layer) => ({ ...layer, stats: [...layer.stats] }))));
 }

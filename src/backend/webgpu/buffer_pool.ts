@@ -23,7 +23,6 @@ export class BufferPool {
   readonly #idle = new Map<string, GPUBuffer[]>();
   readonly #keyOf = new Map<GPUBuffer, string>();
   #bytes = 0;
-  #isExhausted = false;
 
   constructor(device: GPUDevice) {
     this.#device = device;
@@ -38,7 +37,7 @@ export class BufferPool {
   take(label: string, bytes: number, usage: GPUBufferUsageFlags): GPUBuffer {
     // A size that fits the device must.
     const fitting = Math.min(sizeClass(bytes), this.#device.limits.maxBufferSize);
-    const size = this.#isExhausted ? 2 ** 50 : Math.max(fitting, 4 * Math.ceil(bytes / 4));
+    const size = Math.max(fitting, 4 * Math.ceil(bytes / 4));
     const key = `${usage}/${size}`;
     const idle = this.#idle.get(key)?.pop();
     if (idle !== undefined) {
@@ -49,11 +48,6 @@ export class BufferPool {
     this.#keyOf.set(buffer, key);
     this.#bytes += size;
     return buffer;
-  }
-
-  /** From now on no device has what is asked for. */
-  exhaust(): void {
-    this.#isExhausted = true;
   }
 
   /** Gives a buffer back. Work that was submitted before may still use it: queues keep their order. */

@@ -11,9 +11,6 @@ import type { Shader } from "./shader.ts";
 /** Features that are used if the adapter has them. */
 const WANTED_FEATURES: readonly GPUFeatureName[] = ["timestamp-query"];
 
-/** How a device may fail: it is lost, has no memory left, or does not compile a shader. */
-export type Fault = "lost" | "memory" | "shader";
-
 /** Says whether results may still be copied: others may have given the device up, and use the memory. */
 export interface CopyGuard {
   /** Whether copying may begin. */
@@ -37,7 +34,6 @@ export class Gpu {
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
   #failure: DeviceError | null = null;
   #closed = false;
-  #brokenShaders = false;
 
   private constructor(adapter: AdapterInfo, device: GPUDevice, deadlines: Deadlines) {
     this.adapter = adapter;
@@ -87,11 +83,10 @@ export class Gpu {
   /** The pipeline of `shader`, compiled once. Errors show in the error scope around. */
   pipeline(shader: Shader): GPUComputePipeline {
     const known = this.#pipelines.get(shader.name);
-    if (known !== undefined && !this.#brokenShaders) return known;
+    if (known !== undefined) return known;
     const { device } = this;
     const label = shader.name;
-    const code = this.#brokenShaders ? `${shader.code}\nbroken` : shader.code;
-    const module = device.createShaderModule({ label, code });
+    const module = device.createShaderModule({ label, code: shader.code });
     const layout = device.createPipelineLayout({
       label,
       bindGroupLayouts: [this.layout(shader)],
@@ -103,13 +98,6 @@ export class Gpu {
     });
     this.#pipelines.set(shader.name, pipeline);
     return pipeline;
-  }
-
-  /** Makes the device fail in one of the ways that it may, so that tests see what follows. */
-  provoke(fault: Fault): void {
-    if (fault === "lost") this.device.destroy();
-    else if (fault === "memory") this.buffers.exhaust();
-    else this.#brokenShaders = true;
   }
 
   /** Whether the pipeline of `shader` is there. */

@@ -196,7 +196,7 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "stream-ortho-threshold",
       type: { kind: "int", min: 0 },
-      help: "the same for random orthogonal matrices, by dimension",
+      help: "accepted, no effect: nothing makes random orthogonal matrices",
     },
     {
       name: "no-memory-limits",
@@ -213,20 +213,18 @@ export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "bf16-threshold",
       type: { kind: "int", min: 0 },
-      default: DEFAULT_PLACEMENT.halfThresholds.other,
+      default: DEFAULT_PLACEMENT.halfThreshold,
       help: "elements of a layer from which auto may do so",
     },
     {
       name: "bf16-hadamard-threshold",
       type: { kind: "int", min: 0 },
-      default: DEFAULT_PLACEMENT.halfThresholds.hadamard,
-      help: "the same for Hadamard transforms",
+      help: "accepted, no effect: Hadamard transforms stay in f32",
     },
     {
       name: "bf16-hessian-threshold",
       type: { kind: "int", min: 0 },
-      default: DEFAULT_PLACEMENT.halfThresholds.hessian,
-      help: "the same for Hessians",
+      help: "accepted, no effect: Hessians stay in f32",
     },
   ]),
 ]);

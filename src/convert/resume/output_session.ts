@@ -30,7 +30,7 @@ import { decodeJournal, encodeFingerprint, encodeFinished } from "./progress_rec
 /** How often the journal is written, during a run. */
 const SAVE_MS = 2000;
 
-/** Times of a session in milliseconds, for tests. */
+/** Times of a session in milliseconds. Default of each: its own. */
 export interface SessionTimes extends LockTimes {
   readonly saveMs?: number;
 }
@@ -48,7 +48,7 @@ export interface SessionOptions {
   /** Names of tasks whose bytes a later step of the run replaces. Absent: none. */
   readonly rewritten?: ReadonlySet<string>;
   readonly signal?: AbortSignal | undefined;
-  readonly times?: SessionTimes | undefined;
+  readonly times?: SessionTimes;
 }
 
 /** Leftovers of an earlier run. */

@@ -24,7 +24,6 @@ import {
   GPU_ANSWER,
   GPU_STATE,
   type GpuConnectMessage,
-  type GpuFaultMessage,
   type GpuProveMessage,
   type GpuReport,
   type GpuStartMessage,
@@ -38,7 +37,7 @@ type Post = (report: GpuReport) => void;
 export async function ownGpu(
   { state, times }: GpuStartMessage,
   post: Post,
-): Promise<(message: GpuConnectMessage | GpuProveMessage | GpuFaultMessage) => void> {
+): Promise<(message: GpuConnectMessage | GpuProveMessage) => void> {
   const cells = new Int32Array(state);
   try {
     const adapter = await findAdapter();
@@ -62,8 +61,7 @@ export async function ownGpu(
     post({ kind: "ready", adapter: gpu.adapter });
     return (message) => {
       if (message.kind === "connect") owner.connect(message);
-      else if (message.kind === "prove") void prove(message);
-      else gpu.provoke(message.fault);
+      else void prove(message);
     };
   } catch (error) {
     Atomics.store(cells, GPU_STATE.failed, GPU_FAILED.told);

@@ -3,8 +3,6 @@
 import type { PlainError } from "../../core/plain_error.ts";
 import type { GpuWork } from "../../backend/backend.ts";
 import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
-import type { Fault } from "../../backend/webgpu/device.ts";
-import type { GpuRequest } from "../gpu_requests.ts";
 
 /** The times that a device is given. */
 export interface GpuTimes {
@@ -38,13 +36,7 @@ export interface GpuProveMessage {
   readonly work: readonly GpuWork[];
 }
 
-/** Makes the device fail, for tests. */
-export interface GpuFaultMessage {
-  readonly kind: "provoke";
-  readonly fault: Fault;
-}
-
-export type GpuMessage = GpuStartMessage | GpuConnectMessage | GpuProveMessage | GpuFaultMessage;
+export type GpuMessage = GpuStartMessage | GpuConnectMessage | GpuProveMessage;
 
 /** Int32 cells that all see. */
 export const GPU_STATE = Object.freeze({
@@ -61,9 +53,6 @@ export const GPU_STATE = Object.freeze({
 
 /** Values of the cell a worker waits at. */
 export const GPU_ANSWER = Object.freeze({ waiting: 0, done: 1, failed: 2 });
-
-/** Messages over the port of a worker. */
-export type PortMessage = GpuRequest;
 
 /** Messages of the owner of the GPU to the main thread. */
 export type GpuReport =

@@ -4,7 +4,6 @@ import process from "node:process";
 import type { Worker } from "node:worker_threads";
 import type { GpuWork } from "../../backend/backend.ts";
 import type { AdapterInfo } from "../../backend/webgpu/adapter.ts";
-import type { Fault } from "../../backend/webgpu/device.ts";
 import { DeviceError } from "../../core/errors.ts";
 import { plainError } from "../../core/plain_error.ts";
 import { type GpuPlacement, placementWithin } from "../gpu_tasks.ts";
@@ -166,12 +165,6 @@ export class GpuService {
     const state = this.#state.buffer as SharedArrayBuffer;
     const { placement, adapter: { name: adapterName } } = this;
     return { port: port1, answer, state, placement, adapterName, times: this.#times };
-  }
-
-  /** Makes the device fail, so that tests see what follows. */
-  provoke(fault: Fault): void {
-    const message: GpuMessage = { kind: "provoke", fault };
-    this.#worker.postMessage(message);
   }
 
   /**

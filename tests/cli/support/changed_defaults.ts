@@ -52,7 +52,7 @@ change(options.DEFAULT_SEGMENTS as unknown as Tree);
 change(options.DEFAULT_MERGE as unknown as Tree);
 change(options.SMOOTH_DEFAULTS as unknown as Tree);
 change(options.RUN_DEFAULTS as unknown as Tree);
-change(DEFAULT_PLACEMENT as unknown as Tree, ["mode", "halfWidth", "hadamardStorage"]);
+change(DEFAULT_PLACEMENT as unknown as Tree, ["mode", "halfWidth"]);
 
 const { FLAGS } = await import("../../../src/cli/flags/table.ts");
 const { defaultText } = await import("../../../src/cli/flags/flag.ts");

@@ -10,6 +10,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { convertModel, type ConvertRequest } from "../../../src/convert/convert.ts";
+import type { SessionTimes } from "../../../src/convert/resume/output_session.ts";
 import { joinParts } from "../../../src/convert/parts/join.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../../src/plan/options.ts";
 import { hiddenName } from "../../../src/safetensors/output_file.ts";
@@ -18,11 +19,13 @@ import { writeCalibratedModel } from "../../support/calibrated_model.ts";
 import { temporaryFolder, tensorOf, writeModel } from "../../support/model_files.ts";
 import { WORKER_URL } from "../../support/encode.ts";
 
+type More = Partial<ConvertRequest> & { readonly times?: SessionTimes };
+
 function convert(
   input: string,
   output: string,
   options: Partial<ConvertOptions>,
-  more: Partial<ConvertRequest> = {},
+  { times, ...more }: More = {},
 ) {
   return convertModel({
     ...more,
@@ -32,7 +35,7 @@ function convert(
     workerUrl: WORKER_URL,
     workers: 2,
     measure: true,
-  });
+  }, times);
 }
 
 function makePart(
@@ -40,7 +43,7 @@ function makePart(
   output: string,
   options: Partial<ConvertOptions>,
   [index, count]: [number, number],
-  more: Partial<ConvertRequest> = {},
+  more: More = {},
 ) {
   const part = { index, count, command: ["in.safetensors", "out.safetensors"] };
   return convert(input, output, options, { ...more, part });
@@ -280,7 +283,13 @@ Deno.test("convertModel() leaves a part alone that another run finished while it
   const finished = readFileSync(manifest);
   const held = `${manifest}.held`;
   renameSync(manifest, held);
-  // It finds no finished part; the other one ends before it takes the lock, for which it reads `times`.
+  // It finds no finished part; the other one ends before it takes the lock, for which it reads this time.
+  const times = {
+    get watchMs() {
+      if (existsSync(held)) renameSync(held, manifest);
+      return 4000;
+    },
+  };
   const request: ConvertRequest = {
     input,
     output,
@@ -289,13 +298,9 @@ Deno.test("convertModel() leaves a part alone that another run finished while it
     workers: 2,
     measure: true,
     part: { index: 1, count: 3, command: [] },
-    get times() {
-      if (existsSync(held)) renameSync(held, manifest);
-      return {};
-    },
     onPlan: () => assert.fail("the part was made again"),
   };
-  const late = await convertModel(request);
+  const late = await convertModel(request, times);
   assert.equal(late.part!.wasFinished, true);
   assert.deepEqual(readFileSync(manifest), finished);
 });

@@ -28,11 +28,10 @@ function convert(folder: string, { input, changes }: Case, more: Partial<Convert
     options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" }, ...changes },
     workerUrl: WORKER_URL,
     workers: 2,
-    times: TIMES,
     resume: true,
     measure: true,
     ...more,
-  });
+  }, TIMES);
 }
 
 /** Interrupts a conversion when `layers` are done. */

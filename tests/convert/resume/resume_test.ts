@@ -10,6 +10,7 @@ import {
 import { join } from "node:path";
 import { InterruptedError } from "../../../src/core/errors.ts";
 import { convertModel, type ConvertRequest } from "../../../src/convert/convert.ts";
+import type { SessionTimes } from "../../../src/convert/resume/output_session.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../../src/plan/options.ts";
 import { OutputLock } from "../../../src/safetensors/output_lock.ts";
 import { writeCalibratedModel } from "../../support/calibrated_model.ts";
@@ -24,18 +25,20 @@ interface Place {
   readonly output: string;
 }
 
-type More = Partial<ConvertRequest> & { readonly changes?: Partial<ConvertOptions> };
+type More = Partial<ConvertRequest> & {
+  readonly changes?: Partial<ConvertOptions>;
+  readonly times?: SessionTimes;
+};
 
-function convert({ input, output }: Place, { changes, ...request }: More = {}) {
+function convert({ input, output }: Place, { changes, times = TIMES, ...request }: More = {}) {
   return convertModel({
     input,
     output,
     options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" }, ...changes },
     workerUrl: WORKER_URL,
     workers: 1,
-    times: TIMES,
     ...request,
-  });
+  }, times);
 }
 
 /** Converts and interrupts when `layers` are done; something is in the journal then. */
