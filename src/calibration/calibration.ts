@@ -25,6 +25,7 @@
  */
 
 import * as v from "valibot";
+import { layerName } from "../core/layer_name.ts";
 import { type FloatDType, isFloatDType } from "../core/dtype.ts";
 import { FormatError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
@@ -217,7 +218,7 @@ function split(tensor: TensorInfo, path: string): { layer: string; field: string
       hint: "name calibration tensors LAYER.activations, LAYER.channel_max, ...",
     });
   }
-  return { layer: tensor.name.slice(0, dot).replace(/\.weight$/, ""), field };
+  return { layer: layerName(tensor.name.slice(0, dot)), field };
 }
 
 /** A tensor with a dimension more than its field has holds one statistic per expert. */
@@ -264,7 +265,7 @@ function jsonFields(
 ): Map<string, LayerFields> {
   const layers = new Map<string, LayerFields>();
   for (const [name, entry] of entries) {
-    const layer = name.replace(/\.weight$/, "");
+    const layer = layerName(name);
     const known: Record<string, LayerStatistic> = { ...layers.get(layer) };
     for (const [field, value] of Object.entries(entry)) {
       if (value === undefined) continue;

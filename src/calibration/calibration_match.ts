@@ -1,5 +1,6 @@
 /** Checks that calibration data is of the model at hand, and which parts of it are unused. */
 
+import { layerName } from "../core/layer_name.ts";
 import { FormatError } from "../core/errors.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import type { Calibration } from "./calibration.ts";
@@ -21,7 +22,7 @@ export function matchCalibration(
   { path, fields }: Calibration,
   tensors: readonly TensorInfo[],
 ): string[] {
-  const shapes = new Map(tensors.map(({ name, shape }) => [layerOf(name), shape]));
+  const shapes = new Map(tensors.map(({ name, shape }) => [layerName(name), shape]));
   for (const [name, shape] of [...shapes]) {
     if (shape.length !== 3) continue;
     for (const expert of knownExperts(fields, name, shape[0]!)) {
@@ -67,7 +68,7 @@ function refuseAll(
   const own = tensors.find(({ shape }) => shape.length === 2)?.name;
   throw new FormatError(
     `it knows none of the model's layers: it has ${JSON.stringify(first)}` +
-      (own === undefined ? "" : `, the model has ${JSON.stringify(layerOf(own))}`),
+      (own === undefined ? "" : `, the model has ${JSON.stringify(layerName(own))}`),
     { path, hint: "calibrate with this model, and name layers as it does" },
   );
 }
@@ -78,8 +79,8 @@ export function unusedCalibration(
   { tensors }: Pick<Plan, "tensors">,
 ): string[] {
   const unused = tensors
-    .filter(({ source, scheme }) => scheme === null && fields.has(layerOf(source.name)))
-    .map(({ source }) => JSON.stringify(layerOf(source.name)));
+    .filter(({ source, scheme }) => scheme === null && fields.has(layerName(source.name)))
+    .map(({ source }) => JSON.stringify(layerName(source.name)));
   if (unused.length === 0) return [];
   const rest = unused.length - NAMES_MAX;
   return [
@@ -101,12 +102,12 @@ export function calibratedExperts(
   for (const { source: { name, shape }, scheme } of tensors) {
     const own = scheme === null || shape.length !== 3
       ? []
-      : knownExperts(known, layerOf(name), shape[0]!);
+      : knownExperts(known, layerName(name), shape[0]!);
     if (own.length === 0) continue;
     banks++;
     all += shape[0]!;
     calibrated += own.length;
-    isRest ||= own.length < shape[0]! && !known.has(layerOf(name));
+    isRest ||= own.length < shape[0]! && !known.has(layerName(name));
   }
   if (banks === 0) return [];
   return [
@@ -119,8 +120,4 @@ export function calibratedExperts(
 
 function counted(layers: number): string {
   return `${layers} ${layers === 1 ? "layer" : "layers"}`;
-}
-
-function layerOf(weightName: string): string {
-  return weightName.replace(/\.weight$/, "");
 }

@@ -3,6 +3,7 @@
  * names `B.3` and `P.3.X` for the expert 3 of the bank `B`, or `P.X`.
  */
 
+import { layerName } from "../core/layer_name.ts";
 import { FormatError } from "../core/errors.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import type { Calibration } from "./calibration.ts";
@@ -20,7 +21,7 @@ const NUMBERED = /^(.+)\.(\d+)(?:\.(.+))?$/;
 export function nameExperts(calibration: Calibration, tensors: readonly TensorInfo[]): Calibration {
   const banks = new Map(
     tensors.filter(({ shape }) => shape.length === 3)
-      .map(({ name, shape }) => [name.replace(/\.weight$/, ""), shape[0]!]),
+      .map(({ name, shape }) => [layerName(name), shape[0]!]),
   );
   if (banks.size === 0) return calibration;
   const { path, fields, layers } = calibration;

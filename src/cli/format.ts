@@ -1,5 +1,6 @@
 /** Sizes and times in words. */
 
+import { layerName } from "../core/layer_name.ts";
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
 
 /** Returns a size in bytes as `12.3 GB`, in powers of 1000. */
@@ -45,7 +46,7 @@ export function formatPercent(ratio: number): string {
  * only its last path segments, which say most: `…17.attn.qkv`. Pure.
  */
 export function shortName(name: string, columns: number): string {
-  const layer = name.replace(/\.weight$/, "");
+  const layer = layerName(name);
   if (layer.length <= columns) return layer;
   const segments = layer.split(".");
   for (let i = 1; i < segments.length; i++) {

@@ -127,69 +127,30 @@ async function dispatch(
   return await runCommand(parsed, context);
 }
 
+type Command = (parsed: Parsed, context: CommandContext) => number | Promise<number>;
+
+/** How the code of each command is loaded, once it is asked for. */
+const LOADERS: Readonly<Record<Parsed["command"], () => Promise<Command>>> = {
+  convert: async () => (await import("./commands/convert.ts")).convertCommand,
+  inspect: async () => (await import("./commands/inspect.ts")).inspectCommand,
+  verify: async () => (await import("./commands/verify.ts")).verifyCommand,
+  compare: async () => (await import("./commands/compare.ts")).compareCommand,
+  join: async () => (await import("./commands/join.ts")).joinCommand,
+  dequantize: async () => (await import("./commands/dequantize.ts")).dequantizeCommand,
+  batch: async () => (await import("./commands/batch.ts")).batchCommand,
+  edit: async () => (await import("./commands/edit.ts")).editCommand,
+  migrate: async () => (await import("./commands/migrate.ts")).migrateCommand,
+  calibrate: async () => (await import("./commands/calibrate.ts")).calibrateCommand,
+  presets: async () => (await import("./commands/presets.ts")).presetsCommand,
+  doctor: async () => (await import("./commands/doctor.ts")).doctorCommand,
+  ui: async () => (await import("./commands/ui.ts")).uiCommand,
+  completions: async () => (await import("./completions.ts")).completionsCommand,
+};
+
 async function runCommand(parsed: Parsed, context: CommandContext): Promise<number> {
-  switch (parsed.command) {
-    case "convert": {
-      if (parsed.bool("edit-quant")) {
-        const { editCommand } = await import("./commands/edit.ts");
-        return await editCommand(parsed, context);
-      }
-      const { convertCommand } = await import("./commands/convert.ts");
-      return await convertCommand(parsed, context);
-    }
-    case "inspect": {
-      const { inspectCommand } = await import("./commands/inspect.ts");
-      return await inspectCommand(parsed, context);
-    }
-    case "verify": {
-      const { verifyCommand } = await import("./commands/verify.ts");
-      return await verifyCommand(parsed, context);
-    }
-    case "compare": {
-      const { compareCommand } = await import("./commands/compare.ts");
-      return await compareCommand(parsed, context);
-    }
-    case "join": {
-      const { joinCommand } = await import("./commands/join.ts");
-      return await joinCommand(parsed, context);
-    }
-    case "dequantize": {
-      const { dequantizeCommand } = await import("./commands/dequantize.ts");
-      return await dequantizeCommand(parsed, context);
-    }
-    case "batch": {
-      const { batchCommand } = await import("./commands/batch.ts");
-      return await batchCommand(parsed, context);
-    }
-    case "edit": {
-      const { editCommand } = await import("./commands/edit.ts");
-      return await editCommand(parsed, context);
-    }
-    case "migrate": {
-      const { migrateCommand } = await import("./commands/migrate.ts");
-      return await migrateCommand(parsed, context);
-    }
-    case "calibrate": {
-      const { calibrateCommand } = await import("./commands/calibrate.ts");
-      return await calibrateCommand(parsed, context);
-    }
-    case "presets": {
-      const { presetsCommand } = await import("./commands/presets.ts");
-      return await presetsCommand(parsed, context);
-    }
-    case "doctor": {
-      const { doctorCommand } = await import("./commands/doctor.ts");
-      return await doctorCommand(parsed, context);
-    }
-    case "ui": {
-      const { uiCommand } = await import("./commands/ui.ts");
-      return await uiCommand(parsed, context);
-    }
-    case "completions": {
-      const { completionsCommand } = await import("./completions.ts");
-      return completionsCommand(parsed, context);
-    }
-  }
+  const isEdit = parsed.command === "convert" && parsed.bool("edit-quant");
+  const command = await LOADERS[isEdit ? "edit" : parsed.command]();
+  return await command(parsed, context);
 }
 
 /** Looked for in the raw arguments: the error may be that they cannot be parsed. */

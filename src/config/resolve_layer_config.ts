@@ -8,6 +8,7 @@
  *    layer does.
  */
 
+import { layerName } from "../core/layer_name.ts";
 import { nearest } from "../core/nearest.ts";
 import type { LayerConfig } from "./layer_config.ts";
 import { type LayerOverride, NO_OVERRIDE } from "./layer_override.ts";
@@ -55,8 +56,9 @@ export function resolveLayerConfig(
   const best: ({ rank: number; override: LayerOverride } | undefined)[] = new Array(layers.length);
   const named = new Set<LayerPattern>();
   for (const { pattern, override } of config.patterns) {
-    for (const name of [pattern.exact, pattern.exact?.replace(/\.weight$/, "")]) {
-      const place = places.get(name ?? "");
+    const { exact } = pattern;
+    for (const name of exact === null ? [] : [exact, layerName(exact)]) {
+      const place = places.get(name);
       // `$a` spells out "a" and matches nothing.
       if (place === undefined || !meant(pattern, layers[place]!)) continue;
       best[place] = { rank: Infinity, override };

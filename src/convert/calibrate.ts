@@ -8,6 +8,7 @@
  * directions that the LoRA reads, as much energy in all as the rest.
  */
 
+import { layerName } from "../core/layer_name.ts";
 import { fillNormal, randomFor } from "../core/rng.ts";
 import { InterruptedError } from "../core/errors.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
@@ -81,7 +82,7 @@ export async function calibrateModel(request: CalibrateRequest): Promise<Calibra
     const directions = steering?.directionsOf(source.name) ?? null;
     if (directions !== null) steered++;
     const cols = source.shape.at(-1)!;
-    const layer = source.name.replace(/\.weight$/, "");
+    const layer = layerName(source.name);
     layers.set(layer, statisticsOf(cols, { samples, seed, name: layer, directions }));
   }
   const metadata = {

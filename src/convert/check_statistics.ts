@@ -3,6 +3,7 @@
  * needed only after the weights are done. All of it is read once, by the workers, in parts.
  */
 
+import { layerName } from "../core/layer_name.ts";
 import { FormatError } from "../core/errors.ts";
 import { decodeFloats } from "../lora/decode_floats.ts";
 import { readRange } from "../safetensors/reader.ts";
@@ -79,7 +80,7 @@ const FINITE = "a finite number";
 function statisticsOf({ fields }: Calibration, { outputs }: Pick<Plan, "outputs">): Named[] {
   return outputs.flatMap(({ content }) => {
     if (content.kind !== "codes") return [];
-    const layer = content.source.name.replace(/\.weight$/, "");
+    const layer = layerName(content.source.name);
     return Object.entries(fields.get(layer) ?? {}).map(([field, statistic]) => ({
       name: `${layer}.${field}`,
       field,

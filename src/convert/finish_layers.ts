@@ -4,6 +4,7 @@
  * scales are read back from it by the rules that loaders go by.
  */
 
+import { layerName } from "../core/layer_name.ts";
 import { DTYPE_BITS } from "../core/dtype.ts";
 import { groupBy } from "../core/group_by.ts";
 import type { SourceTensor } from "../core/tensor.ts";
@@ -204,7 +205,7 @@ function layersOf(prepared: Prepared, { plan, outputs }: FinishRequest): FiledLa
     const biasSource = sources.get(`${base}bias`), ownBias = tensors.get(`${base}bias`);
     const whole: FiledLayer = {
       source,
-      inputsName: source.name.replace(/\.weight$/, ""),
+      inputsName: layerName(source.name),
       reference: prepared.matrixOf(source),
       stored: storedMatrix(output, own, layer, { fileOffset: outputFile }),
       bias: biasSource === undefined || ownBias === undefined || !isBias(ownBias, source) ? null : {

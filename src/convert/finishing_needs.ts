@@ -1,5 +1,6 @@
 /** Needs of finishing a conversion, computed from its tasks before anything is written. */
 
+import { layerName } from "../core/layer_name.ts";
 import type { Calibration } from "../calibration/calibration.ts";
 import { statisticsName } from "../calibration/expert_statistics.ts";
 import { meanInput, measuringInputs } from "../calibration/layer_inputs.ts";
@@ -36,7 +37,7 @@ export function finishingBytes(
   const tensors = tensorsByName(model);
   for (const task of tasks) {
     if (task.kind !== "quantize") continue;
-    const layer = task.name.replace(/\.weight$/, ""), bytes = inputBytesOf(expectedMeasure(task));
+    const layer = layerName(task.name), bytes = inputBytesOf(expectedMeasure(task));
     const inputsName = inputsNameOf(calibration, task);
     const isCorrected = biasCorrection && tensors.has(`${layer}.bias`) &&
       meanInput(calibration, inputsName, inputsOptions) !== null;
@@ -50,7 +51,7 @@ export function finishingBytes(
 
 /** Name in the data of the inputs of the layer, or of the expert, of a task. */
 function inputsNameOf({ fields }: Calibration, { name, expert }: QuantizeTask): string {
-  return statisticsName(fields, name.replace(/\.weight$/, ""), expert?.index);
+  return statisticsName(fields, layerName(name), expert?.index);
 }
 
 /** The measuring of a layer that is not there yet: sizes are those it will have, places are not. */

@@ -7,7 +7,8 @@
 
 import { referenceKernels } from "../backend/reference/reference_kernels.ts";
 import { convrotGroupFor } from "../presets/official_rule.ts";
-import { calibrationOf } from "./prepare.ts";
+import { calibrationOf } from "./known_inputs.ts";
+import { layerName } from "../core/layer_name.ts";
 import { isFloatDType } from "../core/dtype.ts";
 import { elementBytes } from "../run/tasks.ts";
 import type { Calibration } from "../calibration/calibration.ts";
@@ -79,7 +80,7 @@ export function plainRows(
     const count = Math.min(rows, Math.max(MIN_ROWS, budget));
     const inputs = layer.output?.w8a8 == null || calibration === null
       ? null
-      : inputsOf(calibration, layer.name.replace(/\.weight$/, ""), options);
+      : inputsOf(calibration, layerName(layer.name), options);
     const sums = new OutputSums(inputs);
     const group = convrotGroupFor(cols, "auto");
     const rotated = new OutputSums(inputs?.map((x) => rotatedRow(x, group)) ?? null);

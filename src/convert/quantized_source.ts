@@ -1,6 +1,7 @@
 /** Quantized layers of the input: refused, or read as the weights it stands for (`--requantize`). */
 
 import { AlreadyQuantizedError, UnsupportedError } from "../core/errors.ts";
+import { layerName } from "../core/layer_name.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { isScaledFp8 } from "../formats/marker_reader.ts";
 import { foundWords, isAlreadyQuantized } from "../formats/count_formats.ts";
@@ -118,8 +119,8 @@ export function likeReference(path: string): LikeReference {
       const title = kind?.title ?? layer.format ?? "an unknown layout";
       foreign.set(title, (foreign.get(title) ?? 0) + 1);
     }
-    const name = logicalName(layer)?.replace(/\.weight$/, "") ?? layer.layer;
-    return { layer: name, wish };
+    const name = logicalName(layer);
+    return { layer: name === null ? layer.layer : layerName(name), wish };
   });
   const notes = [...foreign].map(([title, count]) =>
     `${count} ${count === 1 ? "layer" : "layers"} of the --like file ${

@@ -11,6 +11,7 @@ import { bf16ToF32, type DType, f16ToF32, f32ToBf16, f32ToF16 } from "../core/dt
 import type { SourceTensor } from "../core/tensor.ts";
 import { type FoldGroup, foldGroups } from "../presets/fold_graph.ts";
 import { mostOf, smoothingFactors } from "../quant/smoothing.ts";
+import type { ModelSource } from "../safetensors/model_source.ts";
 import { TensorReader } from "../safetensors/reader.ts";
 import type {
   Calibration,
@@ -56,12 +57,29 @@ export async function findSmoothing(
     run: Pick<PoolRun, "signal" | "onProgress">;
   },
 ): Promise<Smoothing> {
-  const { model } = prepared;
-  const tensors = new Map(model.tensors.map((tensor) => [tensor.name, tensor]));
   const isStored = plan.target === "ctq";
   const groups = isStored ? storedGroups(plan) : foldableGroups(plan);
   const names = groups.flatMap(({ consumers }) => consumers);
-  const { weights, inputs } = await magnitudesOf(prepared, names, { pool, run });
+  const magnitudes = await magnitudesOf(prepared, names, { pool, run });
+  const factors = factorsOf(groups, magnitudes, { model: prepared.model, alpha, isStored });
+  const { columns, rows, replaced } = factors;
+  return { columns, rows, replaced, notes: notesOf(factors, { groups, plan, prepared }) };
+}
+
+/** The factors of groups, and what came of them. */
+interface GroupFactors extends Omit<Smoothing, "notes"> {
+  /** Norms that they are folded into. */
+  readonly norms: number;
+  /** Groups of which nothing is known of the inputs. */
+  readonly blind: number;
+}
+
+function factorsOf(
+  groups: readonly SmoothGroup[],
+  { weights, inputs }: Awaited<ReturnType<typeof magnitudesOf>>,
+  { model, alpha, isStored }: { model: ModelSource; alpha: number; isStored: boolean },
+): GroupFactors {
+  const tensors = new Map(model.tensors.map((tensor) => [tensor.name, tensor]));
   using reader = new TensorReader(model);
   const columns = new Map<string, Float32Array>(), rows = new Map<string, Float32Array>();
   const replaced = new Map<string, Uint8Array>();
@@ -86,7 +104,14 @@ export async function findSmoothing(
     }
     for (const name of consumers) columns.set(name, shared(factors));
   }
-  const where = isStored
+  return { columns, rows, replaced, norms, blind };
+}
+
+function notesOf(
+  { columns, rows, norms, blind }: GroupFactors,
+  { groups, plan, prepared }: { groups: readonly SmoothGroup[]; plan: Plan; prepared: Prepared },
+): string[] {
+  const where = plan.target === "ctq"
     ? `stored as ${SMOOTH_FACTORS} of ${columns.size} layers`
     : `folded into ${norms} norms and ${rows.size} linear layers, for the ${columns.size} layers that ` +
       "they feed";
@@ -106,7 +131,7 @@ export async function findSmoothing(
   if (prepared.calibration?.isSynthetic === true) {
     notes.push("SmoothQuant: the calibration data is synthetic and says nothing about real inputs");
   }
-  return { columns, rows, replaced, notes };
+  return notes;
 }
 
 /** Every quantized weight on its own. */

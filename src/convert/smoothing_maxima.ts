@@ -1,5 +1,6 @@
 /** The largest magnitudes that SmoothQuant weighs: of the columns of weights, and of their inputs. */
 
+import { layerName } from "../core/layer_name.ts";
 import { decodeFloats } from "../lora/decode_floats.ts";
 import { mostOf } from "../quant/smoothing.ts";
 import { readRange } from "../safetensors/reader.ts";
@@ -29,7 +30,7 @@ export async function magnitudesOf(
   const inputs = new Map<string, Float32Array>();
   const inputTasks: ColumnMaxTask[] = [];
   for (const name of calibration === null ? [] : names) {
-    const fields = calibration!.fields.get(name.replace(/\.weight$/, "")) ?? {};
+    const fields = calibration!.fields.get(layerName(name)) ?? {};
     const { channel_max, activations, hessian, channel_mean } = fields;
     if (channel_max !== undefined) {
       inputs.set(name, rowsOf(calibration!, channel_max).map(Math.abs));

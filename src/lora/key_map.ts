@@ -4,6 +4,7 @@
  * (`lora_unet_double_blocks_0_img_attn_qkv`) are looked up, never guessed apart.
  */
 
+import { layerName } from "../core/layer_name.ts";
 import { hasBankShape } from "../core/expert_bank.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { type Component, LORA_PREFIXES, MODEL_PREFIXES } from "./key_prefixes.ts";
@@ -107,8 +108,8 @@ export function buildKeyMap(modelTensors: readonly TensorInfo[]): KeyMap {
     if (tensor.name.endsWith(".bias")) continue;
     const place = MODEL_PREFIXES.find(({ prefix }) => tensor.name.startsWith(prefix));
     const candidate = wholeTensor(tensor, place?.slot ?? null);
-    full.add(baseName(tensor.name), candidate);
-    for (const [name, expert] of expertsOf(baseName(tensor.name), tensor, candidate)) {
+    full.add(layerName(tensor.name), candidate);
+    for (const [name, expert] of expertsOf(layerName(tensor.name), tensor, candidate)) {
       full.add(name, expert);
     }
     if (place?.component === "other") continue;
@@ -122,7 +123,7 @@ export function buildKeyMap(modelTensors: readonly TensorInfo[]): KeyMap {
       };
       byPrefix.set(prefix, group);
     }
-    const own = baseName(tensor.name.slice(prefix.length));
+    const own = layerName(tensor.name.slice(prefix.length));
     group.layers.push([own, candidate], ...expertsOf(own, tensor, candidate));
   }
 
@@ -165,10 +166,6 @@ function find(key: string, scopes: Record<Component, Names>, full: Names): KeyMa
     rest = rest.slice(stripped.prefix.length);
     if (scope.component === null) scope = { component: stripped.component, slot: stripped.slot };
   }
-}
-
-function baseName(tensorName: string): string {
-  return tensorName.endsWith(".weight") ? tensorName.slice(0, -".weight".length) : tensorName;
 }
 
 function wholeTensor(weight: TensorInfo, slot: number | null): Candidate {

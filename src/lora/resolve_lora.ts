@@ -1,5 +1,6 @@
 /** Which rows of which weights of a model each layer of a LoRA changes. Pure: names and shapes. */
 
+import { layerName } from "../core/layer_name.ts";
 import { hasBankShape } from "../core/expert_bank.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { type Candidate, type KeyMap, matrixShape, type ModuleScope } from "./key_map.ts";
@@ -78,7 +79,7 @@ export function resolveLora(
   );
   const bankModules = new Set(
     modelTensors.filter(hasBankShape).map(({ name }) =>
-      name.replace(/\.weight$/, "").split(".").slice(0, -1).join(".")
+      layerName(name).split(".").slice(0, -1).join(".")
     ),
   );
   const targets: LoraTarget[] = [];

@@ -1,10 +1,11 @@
 /** Which tensors may be quantized at all, before any keep-list: 2-D float `*.weight` of linear layers. */
 
+import { layerName } from "../core/layer_name.ts";
 import { isFloatDType } from "../core/dtype.ts";
 import { elementCount } from "../core/shape.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { isAdapterKey, isLoraMatrix } from "./lora_keys.ts";
-import { isComponent, layerOf } from "./names.ts";
+import { isComponent } from "./names.ts";
 import { rawModule } from "./unusable.ts";
 
 /** Modules whose 2-D weight is a table that is looked up or read raw, never a linear layer. */
@@ -67,7 +68,7 @@ export function structuralReason(
 
 /** Returns `embedding` or `norm` if the module that owns the weight is one, by its name. */
 function tableReason(name: string): string | null {
-  const layer = layerOf(name);
+  const layer = layerName(name);
   const module = layer.slice(layer.lastIndexOf(".") + 1);
   if (TABLE_MODULES.has(module) || /(^|_)embeddings?$/.test(module)) return "embedding";
   if (module.split("_").some((word) => /norm\d*$/i.test(word) || word === "ln")) return "norm";

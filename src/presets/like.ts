@@ -1,8 +1,9 @@
 /** `--like FILE`: quantizes the layers that an existing file quantized, in the way it did. */
 
+import { layerName } from "../core/layer_name.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { structuralReason } from "./candidates.ts";
-import { layerOf, withoutModelPrefix } from "./names.ts";
+import { withoutModelPrefix } from "./names.ts";
 import { isExcluded } from "./pattern.ts";
 import type { LayerRule, LayerWish, NamePattern } from "./preset.ts";
 
@@ -45,7 +46,7 @@ export function likeRule(
   const exact = new Map(reference.map((layer) => [layer.layer, layer]));
   const bare = new Map(reference.map((layer) => [withoutModelPrefix(layer.layer), layer]));
   const find = (name: string) =>
-    exact.get(layerOf(name)) ?? bare.get(withoutModelPrefix(layerOf(name)));
+    exact.get(layerName(name)) ?? bare.get(withoutModelPrefix(layerName(name)));
   const present = new Set(
     tensors.filter(({ name }) => name.endsWith(".weight")).map(({ name }) => find(name)?.layer),
   );

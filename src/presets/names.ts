@@ -33,11 +33,6 @@ export function isComponent(name: string): boolean {
   return COMPONENT_PREFIXES.some((prefix) => name.startsWith(prefix));
 }
 
-/** Returns the layer a weight belongs to: the name without a final `.weight`. */
-export function layerOf(name: string): string {
-  return name.endsWith(".weight") ? name.slice(0, -".weight".length) : name;
-}
-
 /** Returns `name` without the first of {@link MODEL_PREFIXES} that it starts with. */
 export function withoutModelPrefix(name: string): string {
   const prefix = MODEL_PREFIXES.find((candidate) => name.startsWith(candidate));

@@ -4,8 +4,9 @@
  * tier `minimal` of every family, and all there is for an unknown model.
  */
 
+import { layerName } from "../core/layer_name.ts";
 import type { TensorInfo } from "../core/tensor.ts";
-import { isIndex, layerOf } from "./names.ts";
+import { isIndex } from "./names.ts";
 
 const MIN_ROWS = 8;
 const MIN_SIZE = 256;
@@ -55,7 +56,7 @@ const KEPT_IF_WORDS_ARE = ["final", "head", "proj_out", "out_layer"] as const;
  */
 export function officialKeepReason(tensor: TensorInfo): string | null {
   const [rows = 0, cols = 0] = tensor.shape;
-  const segments = layerOf(tensor.name).split(".");
+  const segments = layerName(tensor.name).split(".");
   if (rows < MIN_ROWS || Math.min(rows, cols) < MIN_SIZE) {
     return `official rule: a side below ${MIN_SIZE}`;
   }

@@ -5,6 +5,7 @@
  * segment `*` stands for any run of characters without a dot, so `*` alone matches every name.
  */
 
+import { layerName } from "../core/layer_name.ts";
 import type { NamePattern } from "./preset.ts";
 
 /** A compiled list of patterns. Returns the first pattern that matches `name`, or null. */
@@ -46,5 +47,5 @@ function isFound(pattern: RegExp | NamePattern, name: string): boolean {
 
 /** Whether `--exclude-layers` means a tensor: by its name, or by that of its layer, as in `attn$`. */
 export function isExcluded(pattern: RegExp | NamePattern, name: string): boolean {
-  return isFound(pattern, name) || isFound(pattern, name.replace(/\.weight$/, ""));
+  return isFound(pattern, name) || isFound(pattern, layerName(name));
 }

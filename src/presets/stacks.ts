@@ -1,8 +1,9 @@
 /** The numbered stacks of blocks of a model, and which of them are its body. */
 
+import { layerName } from "../core/layer_name.ts";
 import { elementCount } from "../core/shape.ts";
 import type { TensorInfo } from "../core/tensor.ts";
-import { isComponent, isIndex, layerOf } from "./names.ts";
+import { isComponent, isIndex } from "./names.ts";
 import type { Edges, Stack } from "./preset.ts";
 
 /** A stack is part of the body from this share of all stacked parameters on. */
@@ -21,7 +22,7 @@ export function stacksOf(tensors: readonly TensorInfo[], prefix: string): Stack[
   for (const { name, shape } of tensors) {
     if (shape.length !== 2 || !name.endsWith(".weight")) continue;
     if (!name.startsWith(prefix) || isComponent(name)) continue;
-    const place = placeOf(layerOf(name.slice(prefix.length)));
+    const place = placeOf(layerName(name.slice(prefix.length)));
     if (place === null) continue;
     const stack = stacks.get(place.path) ??
       { first: place.index, last: place.index, elements: 0 };
@@ -52,7 +53,7 @@ export function edgeBlockOf(
   stacks: readonly Stack[],
   edges: Edges,
 ): string | null {
-  const place = placeOf(layerOf(name));
+  const place = placeOf(layerName(name));
   if (place === null) return null;
   const total = stacks.reduce((sum, stack) => sum + stack.elements, 0);
   const stack = stacks.find(({ path }) => path === place.path);

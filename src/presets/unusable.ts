@@ -5,8 +5,8 @@
  * or warns by it before the work, `verify` judges by it afterwards.
  */
 
+import { layerName } from "../core/layer_name.ts";
 import type { TensorInfo } from "../core/tensor.ts";
-import { layerOf } from "./names.ts";
 import type { Detection } from "./preset.ts";
 
 /** One thing that does not work, and why. */
@@ -106,7 +106,7 @@ const VAE_FILES = /^(decoder\.(conv_in|conv1|up\.0|up_blocks\.0|mid)\b|(post_)?q
 
 /** Returns why the weight `tensor` is useless quantized: its model reads it raw; null: it is not. */
 export function rawModule({ name, shape }: TensorInfo): Unusable | null {
-  const layer = layerOf(name);
+  const layer = layerName(name);
   const [rows = 0, cols = 0] = shape;
   const isNarrow = rows <= MOST_EXPERTS && 2 * rows <= cols;
   return RAW_MODULES.find(({ names, ifNarrow }) =>

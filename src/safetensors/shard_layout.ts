@@ -3,6 +3,7 @@
  * whoever writes to it needs to know nothing of files: an address says file and offset. Pure.
  */
 
+import { layerPrefix } from "../core/layer_name.ts";
 import { byteLength } from "../core/shape.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { layoutTensors, type PlacedTensor } from "./layout.ts";
@@ -85,7 +86,7 @@ function cut(
   const emptyBytes = 8 + 2 + 8 + (metadata === null ? 0 : jsonBytes(metadata) + 20);
   const layers = new Map<string, { tensors: TensorInfo[]; bytes: number }>();
   for (const tensor of tensors) {
-    const key = layerOf(tensor.name);
+    const key = layerPrefix(tensor.name);
     const layer = layers.get(key) ?? { tensors: [], bytes: 0 };
     layer.tensors.push(tensor);
     layer.bytes += fileBytesOf(tensor);
@@ -102,13 +103,6 @@ function cut(
     room -= layer.bytes;
   }
   return shards.length === 0 ? [[]] : shards;
-}
-
-/** The common beginning of the tensors of one layer: the name up to the last dot. */
-function layerOf(name: string): string {
-  const dot = name.lastIndexOf(".");
-  // The ends differ: `a` is no part of the layer `a`.
-  return dot < 0 ? name : name.slice(0, dot + 1);
 }
 
 /** Bytes that a tensor takes in a file, at most: its data and its entry in the header. */

@@ -1,5 +1,6 @@
 /** Errors of the outputs of a finished file against its source, for inputs of calibration data. */
 
+import { layerName } from "../core/layer_name.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import type { Calibration } from "../calibration/calibration.ts";
 import {
@@ -34,8 +35,8 @@ export async function measureAgainstSource(
   const layers = quantizedByWeight(stored), sourceLayers = quantizedByWeight(source);
   const fileOffset = stored.paths.length, inputsOffset = fileOffset + source.paths.length;
   const measures = names.flatMap((name): Measurement[] => {
-    const layerName = name.replace(/\.weight$/, "");
-    const found = measuringInputs(calibration, layerName, { fileOffset: inputsOffset, holdout });
+    const inputsName = layerName(name);
+    const found = measuringInputs(calibration, inputsName, { fileOffset: inputsOffset, holdout });
     const layer = layers.get(name);
     if (found === null || layer === undefined) return [];
     const own = storedMatrix(stored, ours.get(name)!, layer);
@@ -43,7 +44,7 @@ export async function measureAgainstSource(
       fileOffset,
     });
     if (!isMeasurable(own, found.inputs) || reference.cols !== own.cols) return [];
-    const [before, after] = [theirs.get(`${layerName}.bias`), ours.get(`${layerName}.bias`)];
+    const [before, after] = [theirs.get(`${inputsName}.bias`), ours.get(`${inputsName}.bias`)];
     const bias = before === undefined || after === undefined || before.shape.length !== 1 ||
         after.shape.length !== 1 || before.shape[0] !== own.rows || after.shape[0] !== own.rows
       ? null

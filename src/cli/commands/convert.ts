@@ -1,5 +1,6 @@
 /** `quantsmith SRC [DST]`: the conversion, and the dry runs that only plan it. */
 
+import { layerName } from "../../core/layer_name.ts";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
 import { commandWords } from "../command_words.ts";
@@ -91,7 +92,7 @@ function templateLayers(plan: Plan): TemplateLayer[] {
   return plan.tensors.flatMap(({ source, action, scheme }): TemplateLayer[] => {
     // Banks that are quantized can be named; other 3-D tensors cannot.
     if (!isLayer(source) && (scheme === null || source.shape.length !== 3)) return [];
-    const name = source.name.replace(/\.weight$/, "");
+    const name = layerName(source.name);
     if (action === "cast" && dtypes.get(source.name) === "F16") {
       return [{ name, entry: { format: "fp16" as const } }];
     }

@@ -43,14 +43,13 @@ async function verify(
   parsed: Parsed,
   context: CommandContext,
 ): Promise<Verified> {
-  const sourcePath = parsed.string("source");
-  if (sourcePath === null && parsed.has("calibration-data")) {
+  const sourcePath = parsed.string("source"), calibrationPath = parsed.string("calibration-data");
+  if (sourcePath === null && calibrationPath !== null) {
     throw new UsageError(
       "Cannot use --calibration-data without --source: errors of outputs are those against the source",
     );
   }
   const log = createLog(verbosityOf(parsed), context);
-  const calibrationPath = parsed.string("calibration-data");
   using sourceInput = sourcePath === null
     ? null
     // The one run compares, the other measures outputs.
@@ -82,31 +81,36 @@ async function verify(
       context.stderr(`warning: ${note}`);
     }
   }
-  const measured = async (comparison: SourceReport | null): Promise<SourceReport | null> => {
-    if (comparison === null || source === null || calibration === null) return comparison;
+  try {
+    const report = await verifyModel(stored, pool, options);
+    if (source === null) return { path, report, comparison: null };
+    const run = { pool, ...options };
+    const comparison = await verifyAgainstSource(stored, source, run);
+    if (calibration === null) return { path, report, comparison };
+    const holdout = parsed.number("calibration-holdout") ??
+      DEFAULT_CONVERT_OPTIONS.calibrationHoldout;
     const outputs = await measureAgainstSource(stored, source, {
       names: comparison.layers.map(({ name }) => name),
       calibration,
-      holdout: parsed.number("calibration-holdout") ??
-        DEFAULT_CONVERT_OPTIONS.calibrationHoldout,
-      pool,
-      ...options,
+      holdout,
+      ...run,
     });
-    const layers = comparison.layers.map((layer) => ({
-      ...layer,
-      output: outputs.get(layer.name) ?? null,
-    }));
-    return { ...comparison, layers: worstFirst(layers) };
-  };
-  try {
-    const report = await verifyModel(stored, pool, options);
-    const comparison = source === null
-      ? null
-      : await verifyAgainstSource(stored, source, { pool, ...options });
-    return { path, report, comparison: await measured(comparison) };
+    return { path, report, comparison: withOutputs(comparison, outputs) };
   } finally {
     progress.stop();
   }
+}
+
+/** A comparison with the errors of outputs that were measured. */
+function withOutputs(
+  comparison: SourceReport,
+  outputs: Awaited<ReturnType<typeof measureAgainstSource>>,
+): SourceReport {
+  const layers = comparison.layers.map((layer) => ({
+    ...layer,
+    output: outputs.get(layer.name) ?? null,
+  }));
+  return { ...comparison, layers: worstFirst(layers) };
 }
 
 /** Opens a model; a file that breaks its format is an answer here, not a failure. */

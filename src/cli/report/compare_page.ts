@@ -1,5 +1,6 @@
 /** `quantsmith compare A B --report FILE.html`: two conversions of one model on one page. */
 
+import { layerName } from "../../core/layer_name.ts";
 import { type Comparison, factRows, mostDifferent, summary } from "../compare.ts";
 import { formatPercent } from "../format.ts";
 import { MEASURE_NAMES } from "../verdict.ts";
@@ -30,7 +31,7 @@ export function comparePage(comparison: Comparison): string {
         ["layer", { number: "A" }, { number: "B" }, { number: "B / A" }],
         differing.map(({ name, a, b, ratio }) => ({
           cells: [
-            name.replace(/\.weight$/, ""),
+            layerName(name),
             { number: formatPercent(a!) },
             { number: formatPercent(b!) },
             { number: ratio.toFixed(2) },
@@ -40,7 +41,7 @@ export function comparePage(comparison: Comparison): string {
     ].join("\n"),
     data: {
       layers: layers.length === 0 ? null : {
-        names: layers.map(({ name }) => name.replace(/\.weight$/, "")),
+        names: layers.map(({ name }) => layerName(name)),
         series: [
           { label: "A", errors: layers.map((layer) => layer.a) },
           { label: "B", errors: layers.map((layer) => layer.b) },

@@ -3,6 +3,7 @@
  * network: its policy forbids any request, charts (uPlot) and data stand inside.
  */
 
+import { layerName } from "../../core/layer_name.ts";
 import { groupBy } from "../../core/group_by.ts";
 import { formatBytes, formatPercent, formatSeconds } from "../format.ts";
 import { errorsOfJson } from "../errors_json.ts";
@@ -44,7 +45,7 @@ export function htmlReport(report: ReportJson, histograms: readonly Histogram[])
     ].join("\n"),
     data: {
       layers: layers.length === 0 ? null : {
-        names: layers.map(({ name }) => name.replace(/\.weight$/, "")),
+        names: layers.map(({ name }) => layerName(name)),
         series: [{
           label: MEASURE_NAMES[measure],
           errors: layers.map((layer) => errorIn(layer, measure)),
@@ -125,7 +126,7 @@ function cards(report: ReportJson): string[] {
   if (verdict !== null) {
     list.push([
       `worst ${formatPercent(verdict.worst_error)}`,
-      verdict.worst_layer.replace(/\.weight$/, ""),
+      layerName(verdict.worst_layer),
     ]);
   }
   if (overall !== null) {
@@ -172,7 +173,7 @@ function layerParts(report: ReportJson, measure: Measure): string[] {
       ],
       layers.slice(0, WORST_ROWS).map((layer) => ({
         cells: [
-          layer.name.replace(/\.weight$/, ""),
+          layerName(layer.name),
           ...(measure === "weights" ? [] : [{ number: percentOrNone(errorIn(layer, measure)) }]),
           { number: formatPercent(layer.share) },
           ...statisticCells(errorsOfJson(layer.errors), "page").map((number) => ({ number })),
@@ -200,7 +201,7 @@ function kindPart({ layers }: ReportJson, measure: Measure): string {
         { number: String(members.length) },
         { number: formatPercent(median(errors)) },
         { number: percentOrNone(errorIn(worst, measure)) },
-        worst.name.replace(/\.weight$/, ""),
+        layerName(worst.name),
       ],
     };
   }).sort((a, b) => b.share - a.share);

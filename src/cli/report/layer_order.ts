@@ -1,5 +1,6 @@
 /** Layers in the order of the model, and in groups of like ones. Pure. */
 
+import { layerName } from "../../core/layer_name.ts";
 import { blockName } from "../plan_groups.ts";
 
 /** Returns layers by name, numbers by size: `blocks.2` comes before `blocks.10`. */
@@ -14,7 +15,7 @@ export function byKind<T extends { readonly name: string }>(
 ): Map<string, T[]> {
   const kinds = new Map<string, T[]>();
   for (const layer of layers) {
-    const kind = blockName(layer.name).replace(/\.weight$/, "");
+    const kind = layerName(blockName(layer.name));
     const known = kinds.get(kind);
     if (known === undefined) kinds.set(kind, [layer]);
     else known.push(layer);

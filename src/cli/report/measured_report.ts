@@ -6,7 +6,7 @@ import { detect } from "../../presets/detect.ts";
 import { explain } from "../../presets/explain.ts";
 import { displayName } from "../../remote/location.ts";
 import { WorkerPool } from "../../run/workers/worker_pool.ts";
-import { verifyAgainstSource } from "../../verify/verify_source.ts";
+import { type SourceReport, verifyAgainstSource } from "../../verify/verify_source.ts";
 import type { CommandContext } from "../context.ts";
 import { errorsJson } from "../errors_json.ts";
 import { verbosityOf } from "../files.ts";
@@ -69,7 +69,6 @@ export async function measuredReport(
         }`,
       );
     }
-    const shares = sharesOf(layers.map((layer) => ({ ...layer, output: null })), "weights");
     return {
       report_version: REPORT_VERSION,
       program: versionLine(),
@@ -90,19 +89,25 @@ export async function measuredReport(
       verdict: verdictJson(verdict, null),
       overall: errorsJson(overall),
       overall_output: overallOutput(layers),
-      layers: worstBy(layers, "weights").map(({ name, shape, errors }) => ({
-        name,
-        shape,
-        format: null,
-        stored: "",
-        errors: errorsJson(errors),
-        output: null,
-        share: shares.get(name)!,
-      })),
+      layers: measuredLayers(layers),
       kept: [],
       plan: null,
     };
   } finally {
     progress.stop();
   }
+}
+
+/** The layers, the worst first. Their format and how they are stored is not in a measured report. */
+function measuredLayers(layers: SourceReport["layers"]): ReportJson["layers"] {
+  const shares = sharesOf(layers.map((layer) => ({ ...layer, output: null })), "weights");
+  return worstBy(layers, "weights").map(({ name, shape, errors }) => ({
+    name,
+    shape,
+    format: null,
+    stored: "",
+    errors: errorsJson(errors),
+    output: null,
+    share: shares.get(name)!,
+  }));
 }

@@ -52,6 +52,35 @@ function logTicks(low, high) {
   return ticks.filter((_, i) => i % every === 0);
 }
 
+/** The errors of all layers of a file, as points. */
+function pointSeries(label, stroke, size) {
+  return {
+    label,
+    stroke,
+    // The legend has the colour; the points have no line.
+    width: 2,
+    paths: () => null,
+    points: { show: true, size, fill: stroke, stroke, width: 0 },
+    value: (_, y) => errorText(y),
+  };
+}
+
+/** A horizontal line to compare with. */
+function lineSeries(label) {
+  return {
+    label,
+    stroke: color("--bad"),
+    width: 1,
+    dash: [6, 4],
+    points: { show: false },
+    value: (_, y) => errorText(y),
+  };
+}
+
+function errorText(y) {
+  return y === null || y === undefined ? "–" : percent(y);
+}
+
 /** The errors of all layers as points, one series per file, with horizontal lines to compare with. */
 function drawLayers({ names, series, lines }) {
   const place = document.getElementById("layers");
@@ -62,8 +91,6 @@ function drawLayers({ names, series, lines }) {
   const near = lines.filter(({ error }) => error >= low / 1.6 && error <= high * 1.6);
   const bounds = logBounds([low, high, ...near.map(({ error }) => error)]);
   const size = Math.max(3, Math.min(8, 2400 / names.length));
-  const colors = [color("--bar"), color("--other")];
-  const format = (y) => y === null || y === undefined ? "–" : percent(y);
   plots.push(
     new uPlot(
       {
@@ -75,23 +102,10 @@ function drawLayers({ names, series, lines }) {
         },
         series: [
           { label: "layer", value: (_, x) => x === null ? "–" : names[x] ?? "" },
-          ...series.map(({ label }, i) => ({
-            label,
-            stroke: colors[i],
-            // The legend has the colour; the points have no line.
-            width: 2,
-            paths: () => null,
-            points: { show: true, size, fill: colors[i], stroke: colors[i], width: 0 },
-            value: (_, y) => format(y),
-          })),
-          ...near.map(({ label }) => ({
-            label,
-            stroke: color("--bad"),
-            width: 1,
-            dash: [6, 4],
-            points: { show: false },
-            value: (_, y) => format(y),
-          })),
+          ...series.map(({ label }, i) =>
+            pointSeries(label, color(i === 0 ? "--bar" : "--other"), size)
+          ),
+          ...near.map(({ label }) => lineSeries(label)),
         ],
         axes: [
           axis({

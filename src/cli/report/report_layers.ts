@@ -1,5 +1,6 @@
 /** `--report-layers`, checked before the work. */
 
+import { layerName } from "../../core/layer_name.ts";
 import { compileLayerPattern } from "../../config/layer_pattern.ts";
 import type { Plan } from "../../plan/plan.ts";
 import { refuseUnmatched } from "../../plan/unmatched_patterns.ts";
@@ -13,7 +14,7 @@ export function checkReportLayers(
   if (reportLayers === null) return;
   const pattern = compileLayerPattern(reportLayers, { place: "--report-layers" });
   const layers = plan.tensors.filter(({ action }) => action === "quantize")
-    .map(({ source }) => source.name.replace(/\.weight$/, ""));
+    .map(({ source }) => layerName(source.name));
   if (layers.some((layer) => pattern.test(layer))) return;
   refuseUnmatched(
     [{ pattern: reportLayers, place: "--report-layers" }],

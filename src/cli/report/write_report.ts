@@ -1,6 +1,7 @@
 /** `--report FILE`: writes the report in the form that the file's name asks for. */
 
 import { compileLayerPattern } from "../../config/layer_pattern.ts";
+import { layerName } from "../../core/layer_name.ts";
 import { UnsupportedError } from "../../core/errors.ts";
 import type { ConvertResult } from "../../convert/convert.ts";
 import type { ConvertOptions } from "../../plan/options.ts";
@@ -77,7 +78,7 @@ export async function writeReport(
 function matching(result: ConvertResult, source: string): string[] {
   const pattern = compileLayerPattern(source, { place: "--report-layers" });
   const names = result.layers.map(({ name }) => name).filter((name) =>
-    pattern.test(name.replace(/\.weight$/, ""))
+    pattern.test(layerName(name))
   );
   if (names.length > 0) return names;
   throw new UnsupportedError(

@@ -14,6 +14,7 @@
 import type { LayerOverride } from "../../config/layer_override.ts";
 import { NO_OVERRIDE } from "../../config/layer_override.ts";
 import { layerOverrides, NO_OVERRIDE_SOURCES } from "../../config/layer_overrides.ts";
+import { layerName } from "../../core/layer_name.ts";
 import { UnsupportedError } from "../../core/errors.ts";
 import { measuringInputs } from "../../calibration/layer_inputs.ts";
 import { type Choice, choose, frontier, type Option } from "../../plan/fit/choose.ts";
@@ -411,10 +412,6 @@ function thinned<T extends { readonly bytes: number }>(points: readonly T[]): T[
     if (point.bytes >= next || point === points.at(-1)) kept.push(point);
   }
   return kept;
-}
-
-function layerName(weight: string): string {
-  return weight.slice(0, -".weight".length);
 }
 
 /** What a user should know of a choice, one sentence each. */

@@ -1,5 +1,6 @@
 /** Splits a plan into parts of about the same cost. Pure: the same split on every machine. */
 
+import { layerPrefix } from "../../core/layer_name.ts";
 import { UsageError } from "../../core/errors.ts";
 import type { Task } from "../../run/tasks.ts";
 import { layoutOutput } from "../../safetensors/shard_layout.ts";
@@ -46,9 +47,9 @@ export function layerCosts(
   plan: Pick<Plan, "outputs">,
   tasks: readonly Task[],
 ): ReadonlyMap<string, number> {
-  const costs = new Map(plan.outputs.map(({ name }) => [layerOf(name), 0]));
+  const costs = new Map(plan.outputs.map(({ name }) => [layerPrefix(name), 0]));
   for (const task of tasks) {
-    const layer = layerOf(task.name);
+    const layer = layerPrefix(task.name);
     costs.set(layer, (costs.get(layer) ?? 0) + costOf(task));
   }
   return costs;
@@ -61,7 +62,7 @@ export function layerCosts(
  */
 export function planOfPart(plan: Plan, tasks: readonly Task[], part: Part): Plan {
   const parts = assignLayers(layerCosts(plan, tasks), part.count);
-  const isOwn = (name: string) => parts.get(layerOf(name)) === part.index;
+  const isOwn = (name: string) => parts.get(layerPrefix(name)) === part.index;
   const own = plan.outputs.filter(({ name }) => isOwn(name));
   const layout = layoutOutput(own, { [PART_KEY]: `${part.index}/${part.count}` }, {
     shardBytes: null,
@@ -87,10 +88,4 @@ export function planOfPart(plan: Plan, tasks: readonly Task[], part: Part): Plan
       outputBytes: layout.totalBytes,
     },
   };
-}
-
-/** The common beginning of the tensors of one layer: the name up to the last dot, and the dot. */
-function layerOf(name: string): string {
-  const dot = name.lastIndexOf(".");
-  return dot < 0 ? name : name.slice(0, dot + 1);
 }
