@@ -18,9 +18,14 @@ export type StreamingMode = "off" | "minimal" | "balanced" | "aggressive" | "aut
  * Operations that are placed: Hadamard transforms; second moments of inputs; rounding with compensated
  * errors. Round to nearest is cut into chunks, which nothing limits.
  */
-export const OPERATION_KINDS = Object.freeze(["hadamard", "hessian", "ldlq"] as const);
+export type OperationKind = "hadamard" | "hessian" | "ldlq";
 
-export type OperationKind = (typeof OPERATION_KINDS)[number];
+/** All of them, in the order they are reported. */
+export const OPERATION_KINDS: readonly OperationKind[] = Object.freeze([
+  "hadamard",
+  "hessian",
+  "ldlq",
+]);
 
 /** The settings of the user. */
 export interface PlacementSettings {
