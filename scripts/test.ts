@@ -28,7 +28,6 @@ const child = spawn(
     "--config=deno.dev.json",
     "--parallel",
     "--preload=tests/support/fixed_seed.ts",
-    "--preload=tests/support/large_arrays.ts",
     ...args,
     // Those have a task of their own: they take minutes, and browsers.
     ...(namesPaths ? [] : ["--ignore=tests/browser", "tests/"]),

@@ -1,14 +1,23 @@
-/** Files of the parts of an output: hashed, copied with their hashes checked, found in a folder. */
+/** Files of the parts of an output: checksums, copies that check them, what lies in a folder. */
 
-import { createHash } from "node:crypto";
-import { readdirSync, rmSync } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { closeSync, fdatasync, openSync, readdirSync, readSync, rmSync, writeSync } from "node:fs";
+import { promisify } from "node:util";
 import { InterruptedError } from "../core/errors.ts";
-import { codeOf, explained, explainedAsync } from "./io_error.ts";
+import { crc32 } from "./crc32.ts";
+import { codeOf, explained } from "./io_error.ts";
 import { readSmallFile } from "./small_file.ts";
 
-/** Bytes that are hashed or copied at a time. */
-const STEP_BYTES = 4 << 20;
+/**
+ * Bytes that are read and written at a time. What is copied stays in the processor's cache; larger writes take
+ * Linux several times as long, as it looks for larger pieces of memory for them.
+ */
+const STEP_BYTES = 128 << 10;
+
+/** Bytes that one checksum is of. */
+export const BLOCK_BYTES = 4 << 20;
+
+/** Bytes that are written before their way to the disk begins: what is left for the end is short. */
+const SYNC_BYTES = 64 << 20;
 
 /** Bytes of a file. */
 export interface Range {
@@ -17,113 +26,141 @@ export interface Range {
 }
 
 /** Bytes of a file, and what they are. */
-export interface HashedRange extends Range {
-  /** Hexadecimal. */
-  readonly sha256: string;
+export interface CheckedRange extends Range {
+  /** CRC-32 of each {@link BLOCK_BYTES}, the last ones may be fewer. */
+  readonly crc32: readonly number[];
 }
 
-/** Returns the hash of every range; a range beyond the end has that of what is there. */
-export async function hashRanges(path: string, ranges: readonly Range[]): Promise<string[]> {
-  return await explainedAsync(`Cannot read ${JSON.stringify(path)}`, async () => {
-    const file = await open(path, "r");
-    try {
-      const hashes: string[] = [];
-      const buffer = new Uint8Array(STEP_BYTES);
-      for (const range of ranges) hashes.push(await hashRange(file, range, buffer));
-      return hashes;
-    } finally {
-      await file.close();
+/** Returns the checksums of every range; a range beyond the end has those of what is there. */
+export async function checksumsOf(path: string, ranges: readonly Range[]): Promise<number[][]> {
+  const file = openAs(path, "r");
+  const buffer = new Uint8Array(STEP_BYTES);
+  try {
+    const all: number[][] = [];
+    for (const { offsetBytes, byteLength } of ranges) {
+      const sums: number[] = [];
+      for (let done = 0; done < byteLength; done += BLOCK_BYTES) {
+        const length = Math.min(BLOCK_BYTES, byteLength - done);
+        sums.push(checkBlock(file, offsetBytes + done, { length, buffer }));
+        await breath();
+      }
+      all.push(sums);
     }
-  });
+    return all;
+  } finally {
+    closeSync(file.fd);
+  }
 }
 
-async function hashRange(
-  file: FileHandle,
-  { offsetBytes, byteLength }: Range,
-  buffer: Uint8Array,
-): Promise<string> {
-  const hash = createHash("sha256");
-  for (let done = 0; done < byteLength;) {
-    const wanted = Math.min(buffer.length, byteLength - done);
-    const { bytesRead } = await file.read(buffer, 0, wanted, offsetBytes + done);
+/** Returns the checksum of `length` bytes from `position` on; `use` sees them piece by piece. */
+function checkBlock(
+  { path, fd }: OpenFile,
+  position: number,
+  { length, buffer, use = () => {} }: {
+    length: number;
+    buffer: Uint8Array;
+    use?: (bytes: Uint8Array, done: number) => void;
+  },
+): number {
+  let sum = 0;
+  for (let done = 0; done < length;) {
+    const wanted = Math.min(buffer.length, length - done);
+    const bytesRead = explained(
+      `Cannot read ${JSON.stringify(path)}`,
+      () => readSync(fd, buffer, 0, wanted, position + done),
+    );
     if (bytesRead === 0) break;
-    hash.update(buffer.subarray(0, bytesRead));
+    const bytes = buffer.subarray(0, bytesRead);
+    sum = crc32(bytes, sum);
+    use(bytes, done);
     done += bytesRead;
   }
-  return hash.digest("hex");
+  return sum;
 }
+
+/** Lets timers and signals have their turn. */
+const breath = () => new Promise<void>((resolve) => setImmediate(resolve));
 
 /** Copies ranges between files that stay open until it is disposed. */
 export class RangeCopier implements AsyncDisposable {
-  readonly #sources = new Map<string, FileHandle>();
-  readonly #targets = new Map<string, FileHandle>();
-  readonly #buffers = [new Uint8Array(STEP_BYTES), new Uint8Array(STEP_BYTES)] as const;
+  readonly #sources = new Map<string, OpenFile>();
+  readonly #targets = new Map<string, OpenFile>();
+  readonly #buffer = new Uint8Array(STEP_BYTES);
+  #unsynced = 0;
+  #syncing: Promise<void> | null = null;
 
   /**
-   * Copies `range` of `source` to `position` of `target`; the next bytes are read while the last ones are
-   * written. Returns whether they have the hash: if not, what was written is worth nothing.
+   * Copies `range` of `source` to `position` of `target`. Returns the offset in `source` of the first block
+   * that has not its checksum: what was written is worth nothing then; null if all have.
    *
    * @throws InterruptedError if `signal` aborts; Error if reading or writing fails.
    */
   async copy(
     source: string,
-    range: HashedRange,
+    { offsetBytes, byteLength, crc32 }: CheckedRange,
     { target, position, signal }: {
       target: string;
       position: number;
       signal: AbortSignal | undefined;
     },
-  ): Promise<boolean> {
-    const from = await opened(this.#sources, source, "r");
-    const to = await opened(this.#targets, target, "r+");
-    const hash = createHash("sha256"), { offsetBytes, byteLength } = range;
-    let writing: Promise<void> = Promise.resolve();
-    for (let done = 0, turn: 0 | 1 = 0; done < byteLength; turn = turn === 0 ? 1 : 0) {
-      const buffer = this.#buffers[turn];
-      const wanted = Math.min(buffer.length, byteLength - done);
-      const { bytesRead } = await explainedAsync(
-        `Cannot read ${JSON.stringify(source)}`,
-        () => from.read(buffer, 0, wanted, offsetBytes + done),
-      );
-      await writing;
+  ): Promise<number | null> {
+    const from = opened(this.#sources, source, "r"), to = opened(this.#targets, target, "r+");
+    for (let done = 0; done < byteLength; done += BLOCK_BYTES) {
+      const length = Math.min(BLOCK_BYTES, byteLength - done);
+      const at = position + done;
+      const sum = checkBlock(from, offsetBytes + done, {
+        length,
+        buffer: this.#buffer,
+        use: (bytes, within) => writeAll(to, bytes, at + within),
+      });
+      if (sum !== crc32[done / BLOCK_BYTES]) return offsetBytes + done;
+      await this.#written(to, length);
       if (signal?.aborted) throw new InterruptedError();
-      if (bytesRead === 0) return false;
-      const bytes = buffer.subarray(0, bytesRead);
-      writing = writeAll(to, bytes, position + done);
-      // Awaited in the next step: a failure before that is no unhandled one.
-      writing.catch(() => {});
-      hash.update(bytes);
-      done += bytesRead;
     }
-    await writing;
-    return hash.digest("hex") === range.sha256;
+    return null;
+  }
+
+  /** Begins to sync `target` now and then, while the next bytes are copied. */
+  async #written({ fd }: OpenFile, bytes: number): Promise<void> {
+    this.#unsynced += bytes;
+    if (this.#unsynced >= SYNC_BYTES && this.#syncing === null) {
+      this.#unsynced = 0;
+      // A disk that fails does so in the sync at the end as well, which reports it.
+      this.#syncing = promisify(fdatasync)(fd).catch(() => {}).finally(() => {
+        this.#syncing = null;
+      });
+    }
+    await breath();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const file of [...this.#sources.values(), ...this.#targets.values()]) await file.close();
+    await this.#syncing;
+    for (const file of [...this.#sources.values(), ...this.#targets.values()]) closeSync(file.fd);
   }
 }
 
-async function opened(
-  files: Map<string, FileHandle>,
-  path: string,
-  flags: string,
-): Promise<FileHandle> {
-  const known = files.get(path);
-  if (known !== undefined) return known;
-  const file = await explainedAsync(
-    `Cannot open ${JSON.stringify(path)}`,
-    () => open(path, flags),
-  );
+interface OpenFile {
+  readonly path: string;
+  readonly fd: number;
+}
+
+function openAs(path: string, flags: "r" | "r+"): OpenFile {
+  return {
+    path,
+    fd: explained(`Cannot open ${JSON.stringify(path)}`, () => openSync(path, flags)),
+  };
+}
+
+function opened(files: Map<string, OpenFile>, path: string, flags: "r" | "r+"): OpenFile {
+  const file = files.get(path) ?? openAs(path, flags);
   files.set(path, file);
   return file;
 }
 
-async function writeAll(file: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
-  await explainedAsync("Cannot write the output", async () => {
+function writeAll({ path, fd }: OpenFile, bytes: Uint8Array, position: number): void {
+  explained(`Cannot write ${JSON.stringify(path)}`, () => {
     for (let done = 0; done < bytes.length;) {
-      const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done);
-      done += bytesWritten;
+      done += writeSync(fd, bytes, done, bytes.length - done, position + done);
     }
   });
 }

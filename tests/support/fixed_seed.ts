@@ -6,6 +6,7 @@
 
 import fc from "fast-check";
 import process from "node:process";
+import "./large_arrays.ts";
 
 const seed = process.env["FC_SEED"] ?? "1";
 if (seed !== "random") fc.configureGlobal({ seed: Number(seed) });

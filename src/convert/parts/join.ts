@@ -1,6 +1,6 @@
 /**
- * Joins the parts of a conversion: the bytes that one machine writes. Every tensor is copied once, its hash
- * checked on the way; the output appears when all of them held.
+ * Joins the parts of a conversion: the bytes that one machine writes. Every tensor is copied once, its
+ * checksums tested on the way; the output appears when all of them held.
  */
 
 import { basename, dirname, join } from "node:path";
@@ -92,16 +92,18 @@ async function copyTensors(
     // Empty tensors may lie at the very end of a file.
     const place = set
       .places[placeOf(set.places, byteLength === 0 ? offsetBytes - 1 : offsetBytes)]!;
-    const isSame = tensor.byteLength === byteLength && await copier.copy(path, tensor, {
-      target: place.path,
-      position: offsetBytes - place.startBytes,
-      signal: request.signal,
-    });
-    if (!isSame) {
-      throw new FormatError("its bytes are not those that were written: the hash differs", {
+    const damagedAt = tensor.byteLength !== byteLength
+      ? tensor.offsetBytes
+      : await copier.copy(path, tensor, {
+        target: place.path,
+        position: offsetBytes - place.startBytes,
+        signal: request.signal,
+      });
+    if (damagedAt !== null) {
+      throw new FormatError("its bytes are not those that were written: the checksum differs", {
         path,
         tensor: name,
-        offsetBytes: tensor.offsetBytes,
+        offsetBytes: damagedAt,
         hint: `make part ${part.index} again: ${commandOf(request, part, part.index, true)}`,
       });
     }

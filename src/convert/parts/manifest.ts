@@ -1,22 +1,22 @@
 /**
- * The manifest of a part: how it was made, the files that all parts make together, and the hash of every
- * tensor. It is written after the part, so a part without one is not finished.
+ * The manifest of a part: how it was made, the files that all parts make together, and the checksums of
+ * every tensor. It is written after the part, so a part without one is not finished.
  */
 
 import { basename } from "node:path";
 import { FormatError } from "../../core/errors.ts";
 import type { Plan } from "../../plan/plan.ts";
-import { type HashedRange, readTextIfThere } from "../../safetensors/part_files.ts";
+import { type CheckedRange, readTextIfThere } from "../../safetensors/part_files.ts";
 import { writeSideFile } from "../../safetensors/side_file.ts";
 import type { LayerResult } from "../layer_result.ts";
 import type { Fingerprint } from "../resume/fingerprint.ts";
 import type { Part } from "./part.ts";
 
 /** Changes with the form of what follows. */
-const FORMAT = 1;
+const FORMAT = 2;
 
-/** A tensor of a part: where it lies in its file, and its hash. */
-export interface PartTensor extends HashedRange {
+/** A tensor of a part: where it lies in its file, and its checksums. */
+export interface PartTensor extends CheckedRange {
   readonly name: string;
 }
 

@@ -3,7 +3,7 @@
 import type { Plan } from "../../plan/plan.ts";
 import { UnsupportedError } from "../../core/errors.ts";
 import { fileSizeOf } from "../../safetensors/output_file.ts";
-import { hashRanges, removeIfThere } from "../../safetensors/part_files.ts";
+import { checksumsOf, removeIfThere } from "../../safetensors/part_files.ts";
 import type { LayerResult } from "../layer_result.ts";
 import { differences, type Fingerprint } from "../resume/fingerprint.ts";
 import { type Manifest, portable, readManifest, wholeFiles, writeManifest } from "./manifest.ts";
@@ -63,8 +63,11 @@ export class PartRun {
     if (last !== undefined && fileSizeOf(this.path) !== last.offsetBytes + last.byteLength) {
       return null;
     }
-    const hashes = await hashRanges(this.path, found.tensors);
-    return hashes.every((sha256, i) => sha256 === found.tensors[i]!.sha256) ? found : null;
+    const sums = await checksumsOf(this.path, found.tensors);
+    const isWhole = sums.every((blocks, i) =>
+      blocks.every((sum, block) => sum === found.tensors[i]!.crc32[block])
+    );
+    return isWhole ? found : null;
   }
 
   /** To be called before the file of the part is replaced. */
@@ -82,7 +85,7 @@ export class PartRun {
     },
   ): Promise<void> {
     const { index, count, command } = this.#part;
-    const hashes = await hashRanges(this.path, own.outputs);
+    const sums = await checksumsOf(this.path, own.outputs);
     await writeManifest(this.#manifest, {
       index,
       count,
@@ -93,7 +96,7 @@ export class PartRun {
         name,
         offsetBytes,
         byteLength,
-        sha256: hashes[i]!,
+        crc32: sums[i]!,
       })),
       layers,
       elapsedMs,

@@ -167,7 +167,7 @@ Deno.test("joinParts() names the part and tensor of a flipped bit, and the part 
   writeFileSync(file(2), bytes);
   await assert.rejects(
     joined(output),
-    /part-2-of-3\.safetensors", tensor ".*hash differs; make part 2 again: .*--force --part 2\/3/,
+    /part-2-of-3\.safetensors", tensor ".*checksum differs; make part 2 again: .*--force --part 2\/3/,
   );
   assert(!existsSync(output));
   assert.deepEqual(readdirSync(folder.path).filter((name) => name.startsWith(".")), []);
@@ -180,7 +180,7 @@ Deno.test("joinParts() refuses a part that was cut short", async () => {
   using folder = temporaryFolder();
   const { output, file } = await threeParts(folder.path);
   writeFileSync(file(3), readFileSync(file(3)).subarray(0, -20));
-  await assert.rejects(joined(output), /part-3-of-3.*hash differs/);
+  await assert.rejects(joined(output), /part-3-of-3.*checksum differs/);
   assert(!existsSync(output));
 });
 
