@@ -14,7 +14,17 @@
  * Infinity: the outermost level. Class: exact. The division is a true one.
  */
 
-import { levelsOf16, placesOf8, unitsOf8 } from "./lib/levels";
+import { keepF32, keepI32 } from "./lib/constants";
+import {
+  LEAST,
+  levelsOf16,
+  MOST,
+  placesOf8,
+  ROUNDER,
+  ROUNDER_BITS,
+  STEPS,
+  unitsOf8,
+} from "./lib/levels";
 
 export function quantizeLevels(
   codes: usize,
@@ -28,6 +38,8 @@ export function quantizeLevels(
   groupCols: usize,
   setCols: usize,
 ): void {
+  const steps = keepF32(STEPS), least = keepF32(LEAST), most = keepI32(MOST);
+  const rounder = keepF32(ROUNDER), rounderBits = keepI32(ROUNDER_BITS);
   const scalesPerRow = cols / groupCols;
   for (let r: usize = 0; r < rows; r++) {
     const own = scales + (((r / groupRows) * scalesPerRow) << 2);
@@ -35,8 +47,9 @@ export function quantizeLevels(
       const table = nearest + (<usize>load<u8>(choices++) << 9);
       for (let c = left; c < left + setCols; c += 16) {
         const scale = v128.load32_splat(own + ((c / groupCols) << 2));
-        const low = placesOf8(unitsOf8(x, scale)), high = placesOf8(unitsOf8(x + 32, scale));
-        v128.store(codes, levelsOf16(table, low, high));
+        const low = unitsOf8(x, scale, steps, least, rounder, rounderBits, most);
+        const high = unitsOf8(x + 32, scale, steps, least, rounder, rounderBits, most);
+        v128.store(codes, levelsOf16(table, placesOf8(low), placesOf8(high)));
         codes += 16;
         x += 64;
       }

@@ -16,7 +16,18 @@
  * Layout as in `quantizeLevels`; choices u8 is the output, first u8 [256]. Class: exact.
  */
 
-import { levelsOf16, placesOf8, unitsOf8 } from "./lib/levels";
+import { keepF32, keepI32 } from "./lib/constants";
+import {
+  largestOf8,
+  LEAST,
+  levelsOf16,
+  MOST,
+  placesOf8,
+  ROUNDER,
+  ROUNDER_BITS,
+  STEPS,
+  unitsOf8,
+} from "./lib/levels";
 
 export function searchLevels(
   choices: usize,
@@ -31,6 +42,8 @@ export function searchLevels(
   groupCols: usize,
   setCols: usize,
 ): void {
+  const steps = keepF32(STEPS), least = keepF32(LEAST), limit = keepI32(MOST);
+  const rounder = keepF32(ROUNDER), rounderBits = keepI32(ROUNDER_BITS);
   const scalesPerRow = cols / groupCols;
   for (let r: usize = 0; r < rows; r++) {
     const own = scales + (((r / groupRows) * scalesPerRow) << 2);
@@ -39,16 +52,17 @@ export function searchLevels(
       for (let c: usize = 0; c < setCols; c += 16) {
         const scale = v128.load32_splat(own + (((left + c) / groupCols) << 2));
         const at = x + (c << 2);
-        most = i16x8.max_s(most, i16x8.abs(unitsOf8(at, scale)));
-        most = i16x8.max_s(most, i16x8.abs(unitsOf8(at + 32, scale)));
+        const low = unitsOf8(at, scale, steps, least, rounder, rounderBits, limit);
+        const high = unitsOf8(at + 32, scale, steps, least, rounder, rounderBits, limit);
+        most = i16x8.max_s(most, i16x8.max_s(i16x8.abs(low), i16x8.abs(high)));
       }
       const start = <i32>load<u8>(first + <usize>(largestOf8(most) >> 5));
-      let least: u32 = 0, best = -1;
+      let smallest: u32 = 0, best = -1;
       for (let k: i32 = 0; k < candidates; k++) {
         const set = max<i32>(0, start - k);
         const error = squaredError(x, own, nearest + (<usize>set << 9), left, groupCols, setCols);
-        if (best < 0 || error < least) {
-          least = error;
+        if (best < 0 || error < smallest) {
+          smallest = error;
           best = set;
         }
       }
@@ -56,14 +70,6 @@ export function searchLevels(
       x += setCols << 2;
     }
   }
-}
-
-// @ts-ignore: decorator
-@inline
-function largestOf8(v: v128): i32 {
-  let m = i16x8.max_s(v, v128.shuffle<i16>(v, v, 4, 5, 6, 7, 0, 1, 2, 3));
-  m = i16x8.max_s(m, v128.shuffle<i16>(m, m, 2, 3, 0, 1, 6, 7, 4, 5));
-  return max<i32>(i16x8.extract_lane_s(m, 0), i16x8.extract_lane_s(m, 1));
 }
 
 function squaredError(
@@ -74,10 +80,13 @@ function squaredError(
   groupCols: usize,
   setCols: usize,
 ): u32 {
+  const steps = keepF32(STEPS), least = keepF32(LEAST), most = keepI32(MOST);
+  const rounder = keepF32(ROUNDER), rounderBits = keepI32(ROUNDER_BITS);
   let sum = i32x4.splat(0);
   for (let c: usize = 0; c < setCols; c += 16) {
     const scale = v128.load32_splat(scales + (((left + c) / groupCols) << 2));
-    const low = unitsOf8(x, scale), high = unitsOf8(x + 32, scale);
+    const low = unitsOf8(x, scale, steps, least, rounder, rounderBits, most);
+    const high = unitsOf8(x + 32, scale, steps, least, rounder, rounderBits, most);
     const levels = levelsOf16(table, placesOf8(low), placesOf8(high));
     const e = i16x8.sub(low, i16x8.shl(i16x8.extend_low_i8x16_s(levels), 5));
     const f = i16x8.sub(high, i16x8.shl(i16x8.extend_high_i8x16_s(levels), 5));

@@ -99,12 +99,22 @@ for (const [name, scheme] of LEVEL_SCHEMES) {
   kernels.scaleFromAbsmax(rowScales, rowScales);
   kernels.quantize(codes, x, rowScales, row);
   time(`searchLevels, ${name}`, () => kernels.searchLevels(choices, x, rowScales, row, tables));
-  const { byCodes } = tables;
-  if (byCodes !== null) {
-    time(`searchCodeLevels, ${name}`, () => kernels.searchCodeLevels(choices, codes, byCodes));
+  const { rounding } = tables;
+  if (rounding?.kind === "table") {
+    time(
+      `roundToTable, ${name}`,
+      () => kernels.roundToTable(codes, choices, x, rowScales, row, rounding),
+    );
+  } else if (rounding?.kind === "steps") {
+    time(
+      `roundToSteps, ${name}`,
+      () => kernels.roundToSteps(codes, choices, x, rowScales, row, rounding),
+    );
   }
   const sets = { ...tables, choices };
   time(`quantizeLevels, ${name}`, () => kernels.quantizeLevels(codes, x, rowScales, row, sets));
+  const { bits } = scheme, packed = source.subarray(0, n * bits / 8);
+  time(`packLevels, ${name}`, () => kernels.packLevels(packed, codes, { ...sets, bits, cols }));
 }
 for (const groupSize of [16, 64, 256, 1024, 4096, 16384]) {
   if (n % groupSize === 0) time(`rotate ${groupSize}`, () => kernels.rotate(x, groupSize));

@@ -1,22 +1,45 @@
 /** Values in units of 1/32 of their scale, and the place of the nearest level in a table of half steps. */
 
-import { keepF32 } from "./constants";
+/** 1.5 * 2^23: floats around it are integers, so adding it rounds to an integer, ties to even. */
+export const ROUNDER: f32 = 12582912;
+/** The bits of ROUNDER; those of ROUNDER + q are larger by q. */
+export const ROUNDER_BITS: i32 = 0x4b400000;
+/** Units of a scale, the most of them, and the same in two lanes. */
+export const STEPS: f32 = 32, LEAST: f32 = -8191, MOST: i32 = 0x1fff1fff;
 
-const STEPS: f32 = 32, MOST: f32 = 8191;
-
-/** The quotients of 16 values at `x`, as i16 units: two vectors of 8. NaN: 0. */
+/**
+ * The quotients of 8 values at `x`, as i16 units. NaN: 0. The constants, from before the loop: STEPS, LEAST,
+ * ROUNDER, ROUNDER_BITS and MOST. What is too large for them is still large and positive, and saturates.
+ */
 // @ts-ignore: decorator
 @inline
-export function unitsOf8(x: usize, scale: v128): v128 {
-  return i16x8.narrow_i32x4_s(unitsOf4(v128.load(x), scale), unitsOf4(v128.load(x, 16), scale));
+export function unitsOf8(
+  x: usize,
+  scale: v128,
+  steps: v128,
+  least: v128,
+  rounder: v128,
+  rounderBits: v128,
+  most: v128,
+): v128 {
+  const low = unitsOf4(v128.load(x), scale, steps, least, rounder, rounderBits);
+  const high = unitsOf4(v128.load(x, 16), scale, steps, least, rounder, rounderBits);
+  return i16x8.min_s(most, i16x8.narrow_i32x4_s(low, high));
 }
 
 // @ts-ignore: decorator
 @inline
-function unitsOf4(x: v128, scale: v128): v128 {
-  const t = f32x4.mul(f32x4.div(x, scale), keepF32(STEPS));
-  const inside = f32x4.pmin(keepF32(MOST), f32x4.pmax(keepF32(-MOST), t));
-  return i32x4.trunc_sat_f32x4_s(v128.and(f32x4.nearest(inside), f32x4.eq(t, t)));
+function unitsOf4(
+  x: v128,
+  scale: v128,
+  steps: v128,
+  least: v128,
+  rounder: v128,
+  rounderBits: v128,
+): v128 {
+  const t = f32x4.mul(f32x4.div(x, scale), steps);
+  const number = v128.and(t, f32x4.eq(t, t));
+  return i32x4.sub(f32x4.add(f32x4.pmax(least, number), rounder), rounderBits);
 }
 
 /** Places in the table of a set, from 0 to 511, of 8 values in units. */
@@ -49,4 +72,35 @@ export function levelsOf16(table: usize, low: v128, high: v128): v128 {
   l = v128.load8_lane(table + <usize>i16x8.extract_lane_u(high, 5), l, 13);
   l = v128.load8_lane(table + <usize>i16x8.extract_lane_u(high, 6), l, 14);
   return v128.load8_lane(table + <usize>i16x8.extract_lane_u(high, 7), l, 15);
+}
+
+/** The sums of the lanes of four vectors of i32, one in each lane. */
+// @ts-ignore: decorator
+@inline
+export function sumsOf4(a: v128, b: v128, c: v128, d: v128): v128 {
+  const ab = i32x4.add(i32x4.shuffle(a, b, 0, 4, 1, 5), i32x4.shuffle(a, b, 2, 6, 3, 7));
+  const cd = i32x4.add(i32x4.shuffle(c, d, 0, 4, 1, 5), i32x4.shuffle(c, d, 2, 6, 3, 7));
+  return i32x4.add(i64x2.shuffle(ab, cd, 0, 2), i64x2.shuffle(ab, cd, 1, 3));
+}
+
+/** The place of the first of four numbers without a sign that no other is below. */
+// @ts-ignore: decorator
+@inline
+export function leastOf4(errors: v128): i32 {
+  let least = <u32>i32x4.extract_lane(errors, 0), best = 0, error: u32;
+  error = <u32>i32x4.extract_lane(errors, 1);
+  best = select<i32>(1, best, error < least), least = min<u32>(error, least);
+  error = <u32>i32x4.extract_lane(errors, 2);
+  best = select<i32>(2, best, error < least), least = min<u32>(error, least);
+  error = <u32>i32x4.extract_lane(errors, 3);
+  return select<i32>(3, best, error < least);
+}
+
+/** The largest of 8 numbers. */
+// @ts-ignore: decorator
+@inline
+export function largestOf8(v: v128): i32 {
+  let m = i16x8.max_s(v, v128.shuffle<i16>(v, v, 4, 5, 6, 7, 0, 1, 2, 3));
+  m = i16x8.max_s(m, v128.shuffle<i16>(m, m, 2, 3, 0, 1, 6, 7, 4, 5));
+  return max<i32>(i16x8.extract_lane_s(m, 0), i16x8.extract_lane_s(m, 1));
 }

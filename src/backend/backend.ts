@@ -60,22 +60,55 @@ export interface LevelSearch extends LevelSets {
   readonly candidates: number;
 }
 
-/** Bytes of a set in {@link CodeLevelSearch.steps}. */
-export const LEVEL_STEP_BYTES = 32;
+/** How many sets are tried for a group where set and levels are found at once. */
+export const LEVEL_CANDIDATES = 4;
 
-/** How the set of a group is chosen by its int8 codes, for sets of at most 16 levels. */
-export interface CodeLevelSearch {
-  /** Values that share a set, a multiple of 16. */
+/** Bytes of a set in {@link TableRounding.steps}. */
+export const TABLE_BYTES = 48;
+
+/** Sets of at most 16 levels, in the order of their steps. */
+export interface TableRounding {
+  /** Columns of a row that share a set, a multiple of 16 that divides the columns under a scale. */
   readonly groupCols: number;
   /**
-   * i8 `[sets, LEVEL_STEP_BYTES]`: the 15 middles between the levels of a set, rounded down, ascending, a byte that
-   * is not used, and its 16 levels.
+   * i8 `[sets, TABLE_BYTES]`: a byte that is not used, and the 15 middles between the levels of a set, rounded down,
+   * as a binary tree whose node i has the nodes 2 i below and 2 i + 1 above; its 16 levels, ascending; and the
+   * middles, ascending, -128 in the place of those that are no integers, and at the end.
    */
   readonly steps: Int8Array;
-  /** The first candidate for a group by its largest magnitude, u8 `[128]`. */
+  /** The first candidate for a group by its largest magnitude in whole scales, u8 `[128]`. */
   readonly first: Uint8Array;
-  /** How many sets are tried: the first one and those before it. */
-  readonly candidates: number;
+}
+
+/** Bytes of a set in {@link StepRounding.steps}. */
+export const STEPS_BYTES = 80;
+
+/** Sets of levels that are evenly spaced, as far below 0 as above, in the order of their steps. */
+export interface StepRounding {
+  /** Columns of a row that share a set, a multiple of 16 that divides the columns under a scale. */
+  readonly groupCols: number;
+  /**
+   * u8 `[sets, STEPS_BYTES]`: for each of 32 magnitudes of a set twice the middle between it and the next one, 255
+   * where there is none; the magnitudes, ascending from 0, whole numbers within 1/2 of multiples of a step that
+   * is at least 1; 2^14 over that step, rounded, in two bytes; the rest is not used.
+   */
+  readonly steps: Uint8Array;
+  /** As in {@link LevelSearch}. */
+  readonly first: Uint8Array;
+}
+
+/** How levels become the codes of a file. */
+export interface LevelPacking {
+  /** Bits of a code. */
+  readonly bits: 4 | 6;
+  /** Columns of a row. */
+  readonly cols: number;
+  /** Columns of a row that share a set, a multiple of 16 that divides the columns. */
+  readonly groupCols: number;
+  /** The set of every group, u8 `[rows, cols / groupCols]`. */
+  readonly choices: Uint8Array;
+  /** The code of every level of a set, u8 `[sets, 256]`, at level + 128. */
+  readonly codes: Uint8Array;
 }
 
 /** Slots of the f64 accumulator that `errorStats` adds to. */
@@ -171,10 +204,35 @@ export interface Kernels {
   ): void;
 
   /**
-   * choices[g] = of the candidates the set whose levels are nearest to the codes of group g, `groupCols` of them,
-   * in squares; of several the first. Exact.
+   * choices[g] = of LEVEL_CANDIDATES sets the one whose levels are nearest to the values of group g in whole scales,
+   * in squares; of several the first. codes = the level of that set nearest to x / scale, as `quantizeLevels`
+   * has it. Exact.
    */
-  searchCodeLevels(choices: Uint8Array, codes: Int8Array, search: CodeLevelSearch): void;
+  roundToTable(
+    codes: Int8Array,
+    choices: Uint8Array,
+    x: Float32Array,
+    scales: Float32Array,
+    grid: Grid,
+    rounding: TableRounding,
+  ): void;
+
+  /** choices and codes as `searchLevels` with LEVEL_CANDIDATES and `quantizeLevels` find them. Exact. */
+  roundToSteps(
+    codes: Int8Array,
+    choices: Uint8Array,
+    x: Float32Array,
+    scales: Float32Array,
+    grid: Grid,
+    rounding: StepRounding,
+  ): void;
+
+  /**
+   * packed = the codes of levels i8 `[rows, cols]`, u8 `[rows, cols * bits / 8]`: a row has its low nibbles first,
+   * the even column in the low half of a byte; then, of 6 bits, the two high bits of every code, four columns
+   * in a byte, the first in the lowest bits. Exact.
+   */
+  packLevels(packed: Uint8Array, levels: Int8Array, packing: LevelPacking): void;
 
   /** out = f32(code) * scale, one f32 multiplication. Exact. */
   dequantize(out: Float32Array, codes: Int8Array, scales: Float32Array, grid: Grid): void;

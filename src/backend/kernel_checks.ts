@@ -5,14 +5,17 @@
 
 import { DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
 import {
-  type CodeLevelSearch,
   type Grid,
   groupCount,
-  LEVEL_STEP_BYTES,
   LEVEL_TABLE,
+  type LevelPacking,
   type LevelSearch,
   type LevelSets,
   STATS_LENGTH,
+  type StepRounding,
+  STEPS_BYTES,
+  TABLE_BYTES,
+  type TableRounding,
 } from "./backend.ts";
 
 function fail(kernel: string, fact: string): never {
@@ -73,23 +76,71 @@ export function checkLevelSearch(
   }
 }
 
-/** Checks that codes make up groups, one per choice, and that the first candidates are there. @throws RangeError */
-export function checkCodeLevelSearch(
+/** Checks sets of at most 16 levels and the groups that get one of them each. @throws RangeError */
+export function checkTableRounding(
+  grid: Grid,
   choices: Uint8Array,
-  codes: Int8Array,
-  { groupCols, steps, first, candidates }: CodeLevelSearch,
+  { groupCols, steps, first }: TableRounding,
 ): void {
-  const kernel = "searchCodeLevels";
+  const sets = steps.length / TABLE_BYTES;
+  checkRounding("roundToTable", grid, { choices, groupCols, first, sets, bins: 128 });
+}
+
+/** Checks sets of evenly spaced levels and the groups that get one of them each. @throws RangeError */
+export function checkStepRounding(
+  grid: Grid,
+  choices: Uint8Array,
+  { groupCols, steps, first }: StepRounding,
+): void {
+  const sets = steps.length / STEPS_BYTES;
+  checkRounding("roundToSteps", grid, { choices, groupCols, first, sets, bins: 256 });
+}
+
+function checkRounding(
+  kernel: string,
+  { rows, cols, groupCols: scaleCols }: Grid,
+  { choices, groupCols, first, sets, bins }: {
+    readonly choices: Uint8Array;
+    readonly groupCols: number;
+    readonly first: Uint8Array;
+    readonly sets: number;
+    readonly bins: number;
+  },
+): void {
   if (!Number.isSafeInteger(groupCols) || groupCols < 16 || groupCols % 16 !== 0) {
     fail(kernel, `groups of ${groupCols} columns are no multiple of 16`);
   }
-  requireLength(kernel, "codes", codes.length, choices.length * groupCols);
-  requireLength(kernel, "first", first.length, 128);
-  if (first.some((set) => (set + 1) * LEVEL_STEP_BYTES > steps.length)) {
-    fail(kernel, `first names sets that are not among the ${steps.length / LEVEL_STEP_BYTES}`);
+  if (scaleCols % groupCols !== 0) {
+    fail(kernel, `groups of ${groupCols} do not tile ${scaleCols} columns under one scale`);
   }
-  if (!Number.isSafeInteger(candidates) || candidates < 1) {
-    fail(kernel, `${candidates} candidates are no positive number of sets`);
+  requireLength(kernel, "choices", choices.length, rows * (cols / groupCols));
+  requireLength(kernel, "first", first.length, bins);
+  if (first.some((set) => set >= sets)) {
+    fail(kernel, `first names sets that are not among the ${sets}`);
+  }
+}
+
+/** Checks that levels are whole rows of groups whose sets are there, and that their codes fit. @throws RangeError */
+export function checkPackLevels(
+  packed: Uint8Array,
+  levels: Int8Array,
+  { bits, cols, groupCols, choices, codes }: LevelPacking,
+): void {
+  const kernel = "packLevels";
+  if (!Number.isSafeInteger(groupCols) || groupCols < 16 || groupCols % 16 !== 0) {
+    fail(kernel, `groups of ${groupCols} columns are no multiple of 16`);
+  }
+  if (!Number.isSafeInteger(cols) || cols < 1 || cols % groupCols !== 0) {
+    fail(kernel, `groups of ${groupCols} do not tile ${cols} columns`);
+  }
+  requireLength(kernel, "levels", levels.length, choices.length * groupCols);
+  if (levels.length % cols !== 0) {
+    fail(kernel, `${levels.length} levels are no whole rows of ${cols} columns`);
+  }
+  requireLength(kernel, "packed", packed.length, levels.length * bits / 8);
+  const count = codes.length / 256;
+  for (const set of choices) {
+    if (set >= count) fail(kernel, `set ${set} is not among the ${count} of codes`);
   }
 }
 

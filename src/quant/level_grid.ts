@@ -9,7 +9,14 @@
  * {@link LevelScheme}; how levels become its codes is {@link LevelTables.codes}.
  */
 
-import { type CodeLevelSearch, LEVEL_STEP_BYTES, LEVEL_TABLE } from "../backend/backend.ts";
+import {
+  LEVEL_CANDIDATES,
+  LEVEL_TABLE,
+  type StepRounding,
+  STEPS_BYTES,
+  TABLE_BYTES,
+  type TableRounding,
+} from "../backend/backend.ts";
 import { f8e4m3ToF32 } from "../core/dtype.ts";
 
 /** A grid of levels, as plans and tasks have it: plain JSON. */
@@ -65,6 +72,11 @@ export function groupedLevels({ bits, groupCols, codebook = DEFAULT_CODEBOOK }: 
   return { kind: "scaled", bits, groupCols, table, firstCode: isTable ? 0 : 1 };
 }
 
+/** Tables of the kernel that finds sets and levels at once. */
+export type LevelRounding =
+  | (TableRounding & { readonly kind: "table" })
+  | (StepRounding & { readonly kind: "steps" });
+
 /** Table in which kernels look levels up. */
 export interface LevelTables {
   /** Columns of a row that share a set. */
@@ -74,8 +86,8 @@ export interface LevelTables {
   /** u8 `[256]`: see `LevelSearch`. */
   readonly first: Uint8Array;
   readonly candidates: number;
-  /** How sets are chosen by int8 codes, where they have at most 16 levels; null: by values. */
-  readonly byCodes: CodeLevelSearch | null;
+  /** How sets and levels are found at once; null: there is one set for all. */
+  readonly rounding: LevelRounding | null;
   /** The code of every level of a set, u8 `[sets, 256]`, at level + 128. */
   readonly codes: Uint8Array;
 }
@@ -96,32 +108,29 @@ export function levelGroupCols(scheme: LevelScheme): number {
   return scheme.kind === "scaled" ? scheme.groupCols : ONE_SET_COLS;
 }
 
-/** Largest level over largest magnitude of a group, below which no scale is tried, by bits. */
-const LEAST_REACH = { 4: 0.71, 6: 0.72 } as const;
-
 /**
- * How many scales are tried above the first one that reaches the largest value: steps that are whole numbers
- * lose nothing when levels are rounded to integers, which counts if steps are small.
+ * How many scales above the first one that reaches the largest value of a group the first candidate is. Higher ones
+ * pay where steps become whole numbers, which lose nothing when levels are rounded to integers: the more so
+ * the smaller steps are. In large groups, whose largest value stands alone, clipping it pays, the more so the
+ * fewer levels there are. The four candidates from there on have all but 0.3 % of what all sets would gain
+ * (`tests/quant/level_grid_test.ts`).
  */
-const ABOVE = { 4: 1, 6: 2 } as const;
+function firstAbove({ bits, groupCols }: LevelScheme & { readonly kind: "scaled" }): number {
+  if (bits === 6) return groupCols > 128 ? 1 : 2;
+  return groupCols > 128 ? -1 : groupCols > 32 ? 0 : 1;
+}
 
 /** Takes memory of so many bytes. */
 export type TakeBytes = (count: number) => Uint8Array;
 
 /**
- * Bytes of each of the tables of a scheme: levels by value, codes by level, first levels; and for sets of at most 16
- * levels those to choose them by codes.
+ * Bytes of each of the tables of a scheme: levels by value, codes by level, first levels; and, if there are several
+ * sets, those of the kernel that finds sets and levels at once.
  */
 export function levelTableSizes(scheme: LevelScheme): readonly number[] {
-  const sets = levelSetCount(scheme);
-  return [
-    ...[sets * LEVEL_TABLE, sets * 256, 256],
-    ...(isChosenByCodes(scheme) ? [sets * LEVEL_STEP_BYTES, 128] : []),
-  ];
-}
-
-function isChosenByCodes(scheme: LevelScheme): boolean {
-  return scheme.kind === "scaled" && scheme.bits === 4;
+  const sets = levelSetCount(scheme), plain = [sets * LEVEL_TABLE, sets * 256, 256];
+  if (scheme.kind !== "scaled") return plain;
+  return [...plain, ...(scheme.bits === 4 ? [sets * TABLE_BYTES, 128] : [sets * STEPS_BYTES])];
 }
 
 type Tables = [Uint8Array, Uint8Array, Uint8Array, Uint8Array | undefined, Uint8Array | undefined];
@@ -138,28 +147,63 @@ export function levelTables(scheme: LevelScheme, take: TakeBytes): LevelTables {
     levels.forEach((level, i) => codes[set * 256 + level + 128] = codeOf(scheme, i));
   }
   fillFirst(first, scheme);
-  const groupCols = levelGroupCols(scheme), candidates = candidatesOf(scheme);
-  const byCodes = steps === undefined || firstByCode === undefined
-    ? null
-    : { groupCols, candidates, ...codeSteps(scheme, { bytes: steps, own: firstByCode, first }) };
-  return { groupCols, nearest, codes, first, candidates, byCodes };
+  const groupCols = levelGroupCols(scheme);
+  const tables = { groupCols, nearest, codes, first, candidates: 1, rounding: null };
+  if (scheme.kind !== "scaled" || steps === undefined) return tables;
+  const rounding: LevelRounding = firstByCode === undefined
+    ? { kind: "steps", groupCols, steps: fillSteps(steps, scheme), first }
+    : {
+      kind: "table",
+      groupCols,
+      steps: fillTable(steps, scheme),
+      // A code of c stands for magnitudes from c - 1/2 on.
+      first: fillBytes(firstByCode, (code) => first[Math.max(0, code - 1)]!),
+    };
+  return { ...tables, candidates: LEVEL_CANDIDATES, rounding };
 }
 
-/** Middles and levels of every set, and where candidates begin. */
-function codeSteps(
-  scheme: LevelScheme,
-  { bytes, own, first }: Record<"bytes" | "own" | "first", Uint8Array>,
-): Pick<CodeLevelSearch, "steps" | "first"> {
+function fillBytes(out: Uint8Array, valueAt: (index: number) => number): Uint8Array {
+  for (let i = 0; i < out.length; i++) out[i] = valueAt(i);
+  return out;
+}
+
+/** Where each of 15 numbers in their order is in a binary tree. */
+const TREE: readonly number[] = [8, 4, 9, 2, 10, 5, 11, 1, 12, 6, 13, 3, 14, 7, 15];
+
+/** Middles, levels and middles that are integers of every set: see `TableRounding`. */
+function fillTable(bytes: Uint8Array, scheme: LevelScheme): Int8Array {
   const steps = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length);
   for (let set = 0; set < levelSetCount(scheme); set++) {
-    const levels = levelsOf(scheme, set), at = set * LEVEL_STEP_BYTES;
-    for (let i = 0; i < 15; i++) steps[at + i] = Math.floor((levels[i]! + levels[i + 1]!) / 2);
-    steps[at + 15] = 127;
-    steps.set(levels, at + 16);
+    const levels = levelsOf(scheme, set), own = steps.subarray(set * TABLE_BYTES);
+    own[0] = 0;
+    for (let i = 0; i < 16; i++) {
+      const twice = i === 15 ? 255 : levels[i]! + levels[i + 1]!;
+      if (i < 15) own[TREE[i]!] = twice >> 1;
+      own[16 + i] = levels[i]!;
+      own[32 + i] = twice % 2 === 0 ? twice / 2 : -128;
+    }
   }
-  // A code of c stands for magnitudes from c - 1/2 on.
-  for (let code = 0; code < own.length; code++) own[code] = first[Math.max(0, code - 1)]!;
-  return { steps, first: own };
+  return steps;
+}
+
+/** Middles, magnitudes and the step of every set: see `StepRounding`. */
+function fillSteps(steps: Uint8Array, scheme: LevelScheme & { kind: "scaled" }): Uint8Array {
+  steps.fill(0);
+  for (let set = 0; set < E4M3_SETS; set++) {
+    const positive = levelsOf(scheme, set).slice(-32);
+    // Steps below 1 leave out no integer, so that it is a set of step 1 that ends sooner.
+    const step = Math.max(1, f8e4m3ToF32(set)), top = positive.at(-1)!;
+    const magnitudes = step === 1 ? positive.map((_, j) => Math.min(j, top)) : positive;
+    const at = set * STEPS_BYTES, factor = Math.round(2 ** 14 / step);
+    magnitudes.forEach((level, j) => {
+      const next = magnitudes[j + 1];
+      steps[at + j] = next === undefined || next === level ? 255 : level + next;
+      steps[at + 32 + j] = level;
+    });
+    steps[at + 64] = factor & 255;
+    steps[at + 65] = factor >> 8;
+  }
+  return steps;
 }
 
 /** The levels of set `set`, ascending; several may be the same. */
@@ -197,17 +241,10 @@ function fillNearest(out: Int8Array, levels: readonly number[]): void {
 /** The first set whose largest level reaches the largest magnitude of a group, and one more. */
 function fillFirst(first: Uint8Array, scheme: LevelScheme): void {
   if (scheme.kind === "int4") return void first.fill(0);
-  const top = Math.max(...scheme.table.map(Math.abs));
+  const top = Math.max(...scheme.table.map(Math.abs)), above = firstAbove(scheme);
   let set = 1;
   for (let i = 0; i < first.length; i++) {
     while (set < E4M3_SETS - 1 && f8e4m3ToF32(set) * top < i + 1) set++;
-    first[i] = Math.min(E4M3_SETS - 1, set + ABOVE[scheme.bits]);
+    first[i] = Math.max(1, Math.min(E4M3_SETS - 1, set + above));
   }
-}
-
-/** So many that the last one reaches {@link LEAST_REACH} of a group: steps of E4M3 are 6 to 12 %. */
-function candidatesOf(scheme: LevelScheme): number {
-  if (scheme.kind === "int4") return 1;
-  return 1 + ABOVE[scheme.bits] +
-    Math.ceil(Math.log(LEAST_REACH[scheme.bits]) / Math.log(1 - 1 / 12));
 }

@@ -1,5 +1,4 @@
-// Values in units of 1/32 of their scale, and levels from tables of half steps; needs exact.wgsl. A shader that
-// uses it has the tables in `nearest`, four entries in a word.
+// Values in units of 1/32 of their scale; needs exact.wgsl.
 
 // clamp(roundHalfEven(f32(x / scale) * 32), -8191, 8191) of two floats given as bits; NaN: 0.
 fn unitsOf(xBits: u32, scaleBits: u32) -> i32 {
@@ -29,12 +28,6 @@ fn unitsOf(xBits: u32, scaleBits: u32) -> i32 {
     units = min(8191, i32(whole) + select(0, 1, up));
   }
   return select(units, -units, isNegative);
-}
-
-// The level of set `chosen` that is nearest to a value in units.
-fn levelOf(chosen: u32, units: i32) -> i32 {
-  let place = chosen * 512u + u32(clamp((units + 15) >> 4u, -255, 256) + 255);
-  return extractBits(i32(nearest[place >> 2u]), (place & 3u) * 8u, 8u);
 }
 
 // Set `index`, of sets that are four in a word.

@@ -6,25 +6,29 @@
 
 import { DTYPE_BITS, type FloatDType } from "../../core/dtype.ts";
 import type {
-  CodeLevelSearch,
   Grid,
   Kernels,
+  LevelPacking,
   LevelSearch,
   LevelSets,
   NonFinite,
+  StepRounding,
+  TableRounding,
 } from "../backend.ts";
 import {
-  checkCodeLevelSearch,
   checkDecode,
   checkErrorStats,
   checkGrid,
   checkHistogram,
   checkLevels,
   checkLevelSearch,
+  checkPackLevels,
   checkRotate,
   checkSameLength,
+  checkStepRounding,
+  checkTableRounding,
 } from "../kernel_checks.ts";
-import { instantiate, type KernelExports } from "./wasm_module.ts";
+import { instantiate, type KernelExports, type RoundToLevels } from "./wasm_module.ts";
 
 /**
  * Elements per call into the module (a power of 4, so that every smaller rotation divides it). The
@@ -207,14 +211,50 @@ export class WasmKernels implements Kernels {
     });
   }
 
-  searchCodeLevels(choices: Uint8Array, codes: Int8Array, search: CodeLevelSearch): void {
-    const name = "searchCodeLevels", { groupCols, candidates } = search;
-    checkCodeLevelSearch(choices, codes, search);
-    const to = this.#address(name, choices), from = this.#address(name, codes);
-    const steps = this.#address(name, search.steps), first = this.#address(name, search.first);
-    forChunks(choices.length, Math.max(1, CHUNK / groupCols), (start, count) => {
-      const at = from + start * groupCols;
-      this.#exports.searchCodeLevels(to + start, at, steps, first, candidates, count, groupCols);
+  roundToTable(
+    codes: Int8Array,
+    choices: Uint8Array,
+    x: Float32Array,
+    scales: Float32Array,
+    grid: Grid,
+    rounding: TableRounding,
+  ): void {
+    checkGrid("roundToTable", grid, { codes, x }, { scales });
+    checkTableRounding(grid, choices, rounding);
+    this.#roundToLevels("roundToTable", { codes, choices, x, scales }, grid, rounding);
+  }
+
+  roundToSteps(
+    codes: Int8Array,
+    choices: Uint8Array,
+    x: Float32Array,
+    scales: Float32Array,
+    grid: Grid,
+    rounding: StepRounding,
+  ): void {
+    checkGrid("roundToSteps", grid, { codes, x }, { scales });
+    checkStepRounding(grid, choices, rounding);
+    this.#roundToLevels("roundToSteps", { codes, choices, x, scales }, grid, rounding);
+  }
+
+  packLevels(packed: Uint8Array, levels: Int8Array, packing: LevelPacking): void {
+    checkPackLevels(packed, levels, packing);
+    const name = "packLevels", { bits, cols, groupCols: setCols } = packing;
+    const to = this.#address(name, packed), from = this.#address(name, levels);
+    const choices = this.#address(name, packing.choices),
+      codes = this.#address(name, packing.codes);
+    forBands({ rows: levels.length / cols, cols, groupRows: 1, groupCols: cols }, (rows, at) => {
+      const own = choices + at / setCols;
+      this.#exports.packLevels(
+        to + at * bits / 8,
+        from + at,
+        own,
+        codes,
+        bits,
+        rows,
+        cols,
+        setCols,
+      );
     });
   }
 
@@ -251,6 +291,23 @@ export class WasmKernels implements Kernels {
     const other = this.#address("errorStats", xhat);
     forChunks(x.length, CHUNK, (start, count) => {
       this.#exports.errorStats(to, from + start * 4, other + start * 4, count);
+    });
+  }
+
+  #roundToLevels(
+    name: "roundToTable" | "roundToSteps",
+    views: Record<"codes" | "choices" | "x" | "scales", View>,
+    grid: Grid,
+    rounding: TableRounding | StepRounding,
+  ): void {
+    const run: RoundToLevels = this.#exports[name], { groupCols: setCols } = rounding;
+    const codes = this.#address(name, views.codes), choices = this.#address(name, views.choices);
+    const x = this.#address(name, views.x), scales = this.#address(name, views.scales);
+    const steps = this.#address(name, rounding.steps), first = this.#address(name, rounding.first);
+    forBands(grid, (rows, at, group) => {
+      const { cols, groupRows, groupCols } = grid;
+      const own = [codes + at, choices + at / setCols, x + at * 4, scales + group * 4] as const;
+      run(...own, steps, first, rows, cols, groupRows, groupCols, setCols);
     });
   }
 

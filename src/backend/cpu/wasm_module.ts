@@ -12,6 +12,21 @@ export const PAGE_BYTES = 65536;
 /** Most bytes that a WebAssembly memory holds: 4 GiB. */
 export const MEMORY_MAX_BYTES = 65536 * PAGE_BYTES;
 
+/** A kernel that finds sets and their levels. */
+export type RoundToLevels = (
+  codes: number,
+  choices: number,
+  x: number,
+  scales: number,
+  steps: number,
+  first: number,
+  rows: number,
+  cols: number,
+  groupRows: number,
+  groupCols: number,
+  setCols: number,
+) => void;
+
 /** The exports of `asm/index.ts`. Addresses are bytes, counts elements; results are i32. */
 export interface KernelExports {
   absmax(
@@ -42,6 +57,16 @@ export interface KernelExports {
   ): void;
   errorStats(stats: number, x: number, xhat: number, count: number): void;
   histogram(counts: number, x: number, count: number, bins: number, binsPerUnit: number): void;
+  packLevels(
+    packed: number,
+    levels: number,
+    choices: number,
+    codes: number,
+    bits: number,
+    rows: number,
+    cols: number,
+    setCols: number,
+  ): void;
   quantize(
     codes: number,
     x: number,
@@ -63,17 +88,10 @@ export interface KernelExports {
     groupCols: number,
     setCols: number,
   ): void;
+  roundToSteps: RoundToLevels;
+  roundToTable: RoundToLevels;
   rotate(x: number, count: number, groupSize: number): void;
   scaleFromAbsmax(scales: number, absmax: number, count: number): void;
-  searchCodeLevels(
-    choices: number,
-    codes: number,
-    steps: number,
-    first: number,
-    candidates: number,
-    groups: number,
-    setCols: number,
-  ): void;
   searchLevels(
     choices: number,
     x: number,

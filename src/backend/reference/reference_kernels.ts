@@ -8,11 +8,13 @@ import { decode } from "./decode.ts";
 import { dequantize } from "./dequantize.ts";
 import { errorStats } from "./error_stats.ts";
 import { histogram } from "./histogram.ts";
+import { packLevels } from "./pack_levels.ts";
 import { quantize } from "./quantize.ts";
 import { quantizeLevels } from "./quantize_levels.ts";
 import { rotate } from "./rotate.ts";
+import { roundToSteps } from "./round_to_steps.ts";
+import { roundToTable } from "./round_to_table.ts";
 import { scaleFromAbsmax } from "./scale_from_absmax.ts";
-import { searchCodeLevels } from "./search_code_levels.ts";
 import { searchLevels } from "./search_levels.ts";
 import { searchScale } from "./search_scale.ts";
 
@@ -26,11 +28,13 @@ export const referenceKernels: Kernels = Object.freeze({
   dequantize,
   errorStats,
   histogram,
+  packLevels,
   quantize,
   quantizeLevels,
   rotate,
+  roundToSteps,
+  roundToTable,
   scaleFromAbsmax,
-  searchCodeLevels,
   searchLevels,
   searchScale,
 });

@@ -11,9 +11,10 @@ import {
   type Grid,
   groupCount,
   type Kernels,
-  LEVEL_STEP_BYTES,
   LEVEL_TABLE,
   STATS_LENGTH,
+  STEPS_BYTES,
+  TABLE_BYTES,
 } from "../backend.ts";
 import type { AsyncKernels } from "./webgpu_kernels.ts";
 import type { AsyncLinalg, GpuLinalgName } from "./webgpu_linalg.ts";
@@ -45,6 +46,9 @@ const COUNT = GRID.rows * GRID.cols;
 
 /** Values that are decoded: no whole number of words, and several workgroups. */
 const DECODED = 2999;
+
+/** Where each of 15 numbers in their order is in a binary tree. */
+const TREE = [8, 4, 9, 2, 10, 5, 11, 1, 12, 6, 13, 3, 14, 7, 15];
 
 /** Rows whose groups of 16 columns have one of several sets of levels. */
 const LEVEL_GRID: Grid = { rows: 12, cols: 208, groupRows: 2, groupCols: 208 };
@@ -110,15 +114,64 @@ export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKer
     await kernels.searchLevels(choices, x, scales, LEVEL_GRID, search);
     return [exact(choices)];
   },
-  searchCodeLevels: async (kernels, random) => {
-    const sets = 9, groups = 1000, choices = new Uint8Array(groups);
+  roundToTable: async (kernels, random) => {
+    const sets = 9, steps = codesOf(random, sets * TABLE_BYTES);
+    for (let at = 0; at < steps.length; at += TABLE_BYTES) {
+      const levels = steps.subarray(at + 16, at + 32).sort();
+      for (let i = 0; i < 16; i++) {
+        const twice = i === 15 ? 255 : levels[i]! + levels[i + 1]!;
+        if (i < 15) steps[at + TREE[i]!] = twice >> 1;
+        steps[at + 32 + i] = twice % 2 === 0 ? twice / 2 : -128;
+      }
+    }
     const first = Uint8Array.from({ length: 128 }, () => random() % sets);
-    const steps = codesOf(random, sets * LEVEL_STEP_BYTES), codes = codesOf(random, groups * 16);
-    // What lies between levels, and the levels, ascend in every set.
-    const half = LEVEL_STEP_BYTES / 2;
-    for (let at = 0; at < steps.length; at += half) steps.subarray(at, at + half).sort();
-    await kernels.searchCodeLevels(choices, codes, { groupCols: 16, steps, first, candidates: 5 });
-    return [exact(choices)];
+    return await roundedLevels(
+      random,
+      (codes, choices, x, scales) =>
+        kernels.roundToTable(codes, choices, x, scales, LEVEL_GRID, {
+          groupCols: 16,
+          steps,
+          first,
+        }),
+    );
+  },
+  roundToSteps: async (kernels, random) => {
+    const sets = 9, steps = new Uint8Array(sets * STEPS_BYTES);
+    for (let set = 0; set < sets; set++) {
+      for (let j = 0; j < 32; j++) {
+        // Steps of 1 to 3.
+        const step = 1 + set / 4, level = (k: number) => Math.round(k * step);
+        steps[set * STEPS_BYTES + j] = j === 31 ? 255 : level(j) + level(j + 1);
+        steps[set * STEPS_BYTES + 32 + j] = level(j);
+        const factor = Math.round(2 ** 14 / step);
+        steps.set([factor & 255, factor >> 8], set * STEPS_BYTES + 64);
+      }
+    }
+    const first = Uint8Array.from({ length: 256 }, () => random() % sets);
+    return await roundedLevels(
+      random,
+      (codes, choices, x, scales) =>
+        kernels.roundToSteps(codes, choices, x, scales, LEVEL_GRID, {
+          groupCols: 16,
+          steps,
+          first,
+        }),
+    );
+  },
+  packLevels: async (kernels, random) => {
+    const { rows, cols } = LEVEL_GRID, sets = 9, results: Result[] = [];
+    for (const bits of [4, 6] as const) {
+      const packed = new Uint8Array(rows * cols * bits / 8);
+      await kernels.packLevels(packed, codesOf(random, rows * cols), {
+        bits,
+        cols,
+        groupCols: 16,
+        choices: Uint8Array.from({ length: rows * cols / 16 }, () => random() % sets),
+        codes: Uint8Array.from({ length: sets * 256 }, () => random() % 2 ** bits),
+      });
+      results.push(exact(packed));
+    }
+    return results;
   },
   dequantize: async (kernels, random) => {
     const out = new Float32Array(COUNT);
@@ -238,6 +291,23 @@ export const LINALG_PROBLEMS: Readonly<Record<GpuLinalgName, Problem<AnyLinalg>>
     return [exact(x)];
   },
 };
+
+/** Codes and choices that `run` finds for normal values. */
+async function roundedLevels(
+  random: Random,
+  run: (
+    codes: Int8Array,
+    choices: Uint8Array,
+    x: Float32Array,
+    scales: Float32Array,
+  ) => void | Promise<void>,
+): Promise<Result[]> {
+  const count = LEVEL_GRID.rows * LEVEL_GRID.cols;
+  const codes = new Int8Array(count), choices = new Uint8Array(count / 16);
+  const scales = new Float32Array(groupCount(LEVEL_GRID)).fill(3 / 127);
+  await run(codes, choices, normal(random, count), scales);
+  return [exact(codes), exact(choices)];
+}
 
 export function exact(values: ArrayLike<number>): Result {
   return { values, tolerance: 0 };

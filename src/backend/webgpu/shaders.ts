@@ -16,14 +16,17 @@ import dot4Bits from "../../../wgsl/lib/dot4_bits.wgsl" with { type: "text" };
 import dot4Packed from "../../../wgsl/lib/dot4_packed.wgsl" with { type: "text" };
 import exact from "../../../wgsl/lib/exact.wgsl" with { type: "text" };
 import index from "../../../wgsl/lib/index.wgsl" with { type: "text" };
+import nearestLevelLibrary from "../../../wgsl/lib/nearest_level.wgsl" with { type: "text" };
 import levelsLibrary from "../../../wgsl/lib/levels.wgsl" with { type: "text" };
 import quantizeCode from "../../../wgsl/quantize.wgsl" with { type: "text" };
+import packLevelsCode from "../../../wgsl/pack_levels.wgsl" with { type: "text" };
 import quantizeLevelsCode from "../../../wgsl/quantize_levels.wgsl" with { type: "text" };
 import rotateCode from "../../../wgsl/rotate.wgsl" with { type: "text" };
 import rotateGroupCode from "../../../wgsl/rotate_group.wgsl" with { type: "text" };
 import scaleFromAbsmaxCode from "../../../wgsl/scale_from_absmax.wgsl" with { type: "text" };
 import scaledProductCode from "../../../wgsl/scaled_product.wgsl" with { type: "text" };
-import searchCodeLevelsCode from "../../../wgsl/search_code_levels.wgsl" with { type: "text" };
+import roundToStepsCode from "../../../wgsl/round_to_steps.wgsl" with { type: "text" };
+import roundToTableCode from "../../../wgsl/round_to_table.wgsl" with { type: "text" };
 import searchLevelsCode from "../../../wgsl/search_levels.wgsl" with { type: "text" };
 import searchScaleCode from "../../../wgsl/search_scale.wgsl" with { type: "text" };
 import { shader } from "./shader.ts";
@@ -77,30 +80,45 @@ export const quantize = shader("quantize", {
 
 export const quantizeLevels = shader("quantize_levels", {
   code: quantizeLevelsCode,
-  libraries: [...libraries, levelsLibrary],
+  libraries: [...libraries, levelsLibrary, nearestLevelLibrary],
   buffers: ["write", "read", "read", "read", "read"],
   params: { ...ELEMENTS, setCols: "u32" },
 });
 
-export const searchCodeLevels = shader("search_code_levels", {
-  code: searchCodeLevelsCode,
+export const packLevels = shader("pack_levels", {
+  code: packLevelsCode,
   libraries,
   buffers: ["write", "read", "read", "read"],
-  params: { groups: "u32", setCols: "u32", candidates: "u32" },
+  params: { words: "u32", cols: "u32", setCols: "u32", bits: "u32" },
+});
+
+const LEVEL_GROUPS = {
+  groups: "u32",
+  cols: "u32",
+  groupRows: "u32",
+  groupCols: "u32",
+  setCols: "u32",
+} as const;
+
+export const roundToSteps = shader("round_to_steps", {
+  code: roundToStepsCode,
+  libraries: [...libraries, levelsLibrary],
+  buffers: ["write", "write", "read", "read", "read", "read"],
+  params: LEVEL_GROUPS,
+});
+
+export const roundToTable = shader("round_to_table", {
+  code: roundToTableCode,
+  libraries: [...libraries, levelsLibrary],
+  buffers: ["write", "write", "read", "read", "read", "read"],
+  params: LEVEL_GROUPS,
 });
 
 export const searchLevels = shader("search_levels", {
   code: searchLevelsCode,
-  libraries: [...libraries, levelsLibrary],
+  libraries: [...libraries, levelsLibrary, nearestLevelLibrary],
   buffers: ["write", "read", "read", "read", "read"],
-  params: {
-    groups: "u32",
-    cols: "u32",
-    groupRows: "u32",
-    groupCols: "u32",
-    setCols: "u32",
-    candidates: "u32",
-  },
+  params: { ...LEVEL_GROUPS, candidates: "u32" },
 });
 
 export const dequantize = shader("dequantize", {

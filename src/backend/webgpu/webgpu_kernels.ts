@@ -6,26 +6,30 @@
 
 import { FLOAT_DTYPES, type FloatDType } from "../../core/dtype.ts";
 import {
-  type CodeLevelSearch,
   ERROR_RUN_VALUES,
   type Grid,
   groupCount,
   type Kernels,
+  type LevelPacking,
   type LevelSearch,
   type LevelSets,
   type NonFinite,
   STATS,
+  type StepRounding,
+  type TableRounding,
 } from "../backend.ts";
 import {
-  checkCodeLevelSearch,
   checkDecode,
   checkErrorStats,
   checkGrid,
   checkHistogram,
   checkLevels,
   checkLevelSearch,
+  checkPackLevels,
   checkRotate,
   checkSameLength,
+  checkStepRounding,
+  checkTableRounding,
 } from "../kernel_checks.ts";
 import { searchRange } from "../search_range.ts";
 import { Batch, type Slot } from "./batch.ts";
@@ -130,23 +134,6 @@ function recordSearchLevels(
   const params = { groups, cols, groupRows, groupCols, setCols, candidates };
   const workgroups = Math.ceil(groups / (4 * 64));
   batch.dispatch(shaders.searchLevels, [choices, x, scales, nearest, first], params, workgroups);
-}
-
-/** Records `searchCodeLevels`. `choices` u8 and `codes` i8, four in a word. */
-export function recordSearchCodeLevels(
-  batch: Batch,
-  choices: Slot,
-  { codes, steps, first, groups, groupCols: setCols, candidates }: {
-    readonly codes: Slot;
-    readonly steps: Slot;
-    readonly first: Slot;
-    readonly groups: number;
-    readonly groupCols: number;
-    readonly candidates: number;
-  },
-): void {
-  const workgroups = Math.ceil(groups / (4 * 64)), slots = [choices, codes, steps, first];
-  batch.dispatch(shaders.searchCodeLevels, slots, { groups, setCols, candidates }, workgroups);
 }
 
 /** Records `dequantize`. */
@@ -319,23 +306,46 @@ export class WebGpuKernels implements AsyncKernels {
     await this.#finish(batch, result, choices);
   }
 
-  async searchCodeLevels(
-    choices: Uint8Array,
+  roundToTable(
     codes: Int8Array,
-    search: CodeLevelSearch,
+    choices: Uint8Array,
+    x: Float32Array,
+    scales: Float32Array,
+    grid: Grid,
+    rounding: TableRounding,
   ): Promise<void> {
-    checkCodeLevelSearch(choices, codes, search);
-    const batch = new Batch("searchCodeLevels");
-    const result = batch.scratch("choices", choices.byteLength);
-    recordSearchCodeLevels(batch, result, {
-      codes: batch.input("codes", codes),
-      steps: batch.input("steps", search.steps),
-      first: batch.input("first", search.first),
-      groups: choices.length,
-      groupCols: search.groupCols,
-      candidates: search.candidates,
-    });
-    await this.#finish(batch, result, choices);
+    checkGrid("roundToTable", grid, { codes, x }, { scales });
+    checkTableRounding(grid, choices, rounding);
+    return this.#roundToLevels("roundToTable", { codes, choices, x, scales }, grid, rounding);
+  }
+
+  roundToSteps(
+    codes: Int8Array,
+    choices: Uint8Array,
+    x: Float32Array,
+    scales: Float32Array,
+    grid: Grid,
+    rounding: StepRounding,
+  ): Promise<void> {
+    checkGrid("roundToSteps", grid, { codes, x }, { scales });
+    checkStepRounding(grid, choices, rounding);
+    return this.#roundToLevels("roundToSteps", { codes, choices, x, scales }, grid, rounding);
+  }
+
+  async packLevels(packed: Uint8Array, levels: Int8Array, packing: LevelPacking): Promise<void> {
+    checkPackLevels(packed, levels, packing);
+    const batch = new Batch("packLevels"), words = packed.length / 4;
+    const result = batch.scratch("packed", packed.byteLength);
+    const slots = [
+      result,
+      batch.input("levels", levels),
+      batch.input("choices", packing.choices),
+      batch.input("codes", packing.codes),
+    ];
+    const { bits, cols, groupCols: setCols } = packing;
+    const params = { words, cols, setCols, bits };
+    batch.dispatch(shaders.packLevels, slots, params, Math.ceil(words / WORKGROUP));
+    await this.#finish(batch, result, packed);
   }
 
   async dequantize(
@@ -402,6 +412,28 @@ export class WebGpuKernels implements AsyncKernels {
     recordErrorStats(batch, result, inputs);
     await this.#finish(batch, result, sums);
     addErrorRuns(stats, sums, count);
+  }
+
+  async #roundToLevels(
+    name: "roundToTable" | "roundToSteps",
+    { codes, choices, x, scales }: {
+      readonly codes: Int8Array;
+      readonly choices: Uint8Array;
+      readonly x: Float32Array;
+      readonly scales: Float32Array;
+    },
+    { cols, groupRows, groupCols }: Grid,
+    { groupCols: setCols, steps, first }: TableRounding | StepRounding,
+  ): Promise<void> {
+    const batch = new Batch(name), groups = choices.length;
+    const levels = batch.scratch("codes", codes.byteLength);
+    const sets = batch.scratch("choices", choices.byteLength);
+    const inputs = Object.entries({ x, scales, steps, first });
+    const slots = [levels, sets, ...inputs.map(([label, view]) => batch.input(label, view))];
+    const params = { groups, cols, groupRows, groupCols, setCols };
+    batch.dispatch(shaders[name], slots, params, Math.ceil(groups / (4 * 64)));
+    batch.output(sets, choices);
+    await this.#finish(batch, levels, codes);
   }
 
   async #finish(batch: Batch, slot: Slot, into: ArrayBufferView): Promise<void> {

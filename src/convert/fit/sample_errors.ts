@@ -24,6 +24,7 @@ import { matrix, type MatrixF32 } from "../../linalg/matrix.ts";
 import { levelTables } from "../../quant/level_grid.ts";
 import type { Scheme } from "../../quant/scheme.ts";
 import type { ChunkContext } from "../../run/chunks/chunk_context.ts";
+import { roundToLevels } from "../../run/chunks/level_scales.ts";
 import { loadInputRow } from "../../run/chunks/load_inputs.ts";
 import { decodeRect, rawBytes, readRect } from "../../run/chunks/load_rect.ts";
 import { SLOT_LENGTH } from "../../run/layer_statistics.ts";
@@ -151,8 +152,8 @@ export class SampleErrors {
     } else {
       const tables = levelTables(scheme.levels, (count) => scratch.u8(count));
       const choices = scratch.u8(rows * (cols / tables.groupCols));
-      kernels.searchLevels(choices, w, scales, grid, tables);
-      kernels.quantizeLevels(codes, w, scales, grid, { ...tables, choices });
+      const own = { x: w, codes, scales, choices, grid, tables };
+      roundToLevels(this.#context, scheme.levels, own, true);
     }
     kernels.dequantize(out, codes, scales, grid);
     return out;

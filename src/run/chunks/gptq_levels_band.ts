@@ -18,7 +18,7 @@ import { type ChunkContext, type Scratch, takeNumbers } from "./chunk_context.ts
 import { guardRows, planGuard, type RowMeasures } from "./guard_rows.ts";
 import { loadTables, planTables, planWrite, writeLevels } from "./levels_on_file.ts";
 import { decodeRect, planDecode, rawBytes, readRect } from "./load_rect.ts";
-import { chooseLevels, planChooseLevels } from "./level_scales.ts";
+import { planRoundToLevels, roundToLevels } from "./level_scales.ts";
 import { addErrors, reportNonFinite } from "./quantize_chunk.ts";
 
 /** How the rows of a layer are rounded and judged. */
@@ -54,7 +54,7 @@ export function quantizeLevelsBand(
   restore();
   if (!reportNonFinite(context, x, rect, cols)) {
     if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
-    chooseLevels(
+    roundToLevels(
       context,
       task.levels.scheme,
       { x, codes, scales, choices, grid, tables },
@@ -136,7 +136,7 @@ export function planLevelsBand(
     planTables(memory, task.levels);
     roomForBand(memory, task, rect);
     planDecode(memory, task.source, rect);
-    planChooseLevels(memory, task.levels.scheme, rect.cols, task.scaleSearch);
+    planRoundToLevels(memory, task.levels.scheme, rect.cols, task.scaleSearch);
     round(rect.rows);
     planGuard(memory, rect, measure);
     if (task.compensation !== null) planHeldOutGuard(memory, task.compensation, rect);

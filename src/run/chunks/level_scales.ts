@@ -1,7 +1,7 @@
 /** Scales and sets of levels of rows that are put on a grid of few levels (`quant/level_grid.ts`). */
 
 import type { CountedMemory } from "../../core/counted_memory.ts";
-import type { Grid } from "../../backend/backend.ts";
+import type { Grid, Kernels } from "../../backend/backend.ts";
 import type { LevelScheme, LevelTables } from "../../quant/level_grid.ts";
 import { SCALE_MIN } from "../../quant/scheme.ts";
 import type { ChunkContext, Scratch } from "./chunk_context.ts";
@@ -10,7 +10,7 @@ import type { ChunkContext, Scratch } from "./chunk_context.ts";
 export interface RowsOnLevels {
   /** f32 `[rows, cols]`. */
   readonly x: Float32Array;
-  /** Room for codes, i8 `[rows, cols]`. */
+  /** Out: i8 `[rows, cols]`. */
   readonly codes: Int8Array;
   /** Out: f32 `[rows]`. */
   readonly scales: Float32Array;
@@ -24,28 +24,45 @@ export interface RowsOnLevels {
 const CLIPS = [1, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.65, 0.6, 0.55, 0.5, 0.45, 0.4];
 
 /**
- * Finds scales and sets of least squared error: the row reaches its largest value, and groups choose among their
- * sets; or all have one set, and the scale of the row shrinks, if `search` is true.
+ * Rounds to nearest, with scales and sets of least squared error: the row reaches its largest value, and groups choose
+ * among their sets; or all have one set, and the scale of the row shrinks, if `search` is true.
  */
-export function chooseLevels(
+export function roundToLevels(
   { kernels, scratch }: Pick<ChunkContext, "kernels" | "scratch">,
   scheme: LevelScheme,
   rows: RowsOnLevels,
   search: boolean,
 ): void {
-  const { x, codes: room, scales, choices, grid, tables } = rows;
+  const { x, scales, choices, grid, tables } = rows;
   kernels.absmax(scales, x, grid);
   if (scheme.kind === "scaled") {
     kernels.scaleFromAbsmax(scales, scales);
-    if (tables.byCodes === null) return kernels.searchLevels(choices, x, scales, grid, tables);
-    kernels.quantize(room, x, scales, grid);
-    return kernels.searchCodeLevels(choices, room, tables.byCodes);
+    return roundGroups(kernels, rows);
   }
   choices.fill(0);
   for (let r = 0; r < scales.length; r++) {
     scales[r] = Math.max(scales[r]! / INT4_MAX, SCALE_MIN);
   }
-  if (!search) return;
+  if (search) searchRowScales({ kernels, scratch }, rows);
+  kernels.quantizeLevels(rows.codes, x, scales, grid, { ...tables, choices });
+}
+
+/** Groups choose among their sets: by the scale of their row, which is there. */
+export function roundGroups(
+  kernels: Kernels,
+  { x, codes, scales, choices, grid, tables: { rounding } }: RowsOnLevels,
+): void {
+  if (rounding === null) throw new TypeError("A grid with one set of levels has no choice of them");
+  if (rounding.kind === "table") {
+    kernels.roundToTable(codes, choices, x, scales, grid, rounding);
+  } else kernels.roundToSteps(codes, choices, x, scales, grid, rounding);
+}
+
+/** Shrinks the scale of each row, from the one that reaches its largest value. */
+function searchRowScales(
+  { kernels, scratch }: Pick<ChunkContext, "kernels" | "scratch">,
+  { x, scales, choices, grid, tables }: RowsOnLevels,
+): void {
   const mark = scratch.mark();
   const { cols } = grid, one: Grid = { rows: 1, cols, groupRows: 1, groupCols: cols };
   const { codes, scale } = roomForRow(scratch, cols);
@@ -81,8 +98,8 @@ function roomForRow(scratch: Pick<Scratch, "i8" | "f32">, cols: number) {
   return { codes: scratch.i8(cols), scale: scratch.f32(1) };
 }
 
-/** Counts what {@link chooseLevels} takes for rows of `cols`. */
-export function planChooseLevels(
+/** Counts what {@link roundToLevels} takes for rows of `cols`. */
+export function planRoundToLevels(
   memory: CountedMemory,
   scheme: LevelScheme,
   cols: number,

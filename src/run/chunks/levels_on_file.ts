@@ -44,40 +44,13 @@ export function writeLevels(
   rect: Rect,
   { levels, choices, tables }: LevelRows,
 ): void {
-  const { scratch } = context;
+  const { scratch, kernels } = context;
   const { cols } = task.source, { scheme: { bits }, choicesOffsetBytes } = task.levels;
   const rowBytes = cols * bits / 8, across = cols / tables.groupCols;
   const mark = scratch.mark();
   const packed = scratch.u8(rect.rows * rowBytes);
-  for (let r = 0; r < rect.rows; r++) {
-    const row = {
-      levels: levels.subarray(r * cols, (r + 1) * cols),
-      choices: choices.subarray(r * across, (r + 1) * across),
-      tables,
-    };
-    packRow(packed.subarray(r * rowBytes, (r + 1) * rowBytes), row, bits);
-  }
+  kernels.packLevels(packed, levels, { ...tables, bits, cols, choices });
   context.write(packed, task.codesOffsetBytes + rect.row * rowBytes);
   if (choicesOffsetBytes !== null) context.write(choices, choicesOffsetBytes + rect.row * across);
   scratch.release(mark);
-}
-
-/** Low nibbles first, the even column in the low one; then, of 6 bits, the two high ones of every code. */
-function packRow(out: Uint8Array, { levels, choices, tables }: LevelRows, bits: 4 | 6): void {
-  const { groupCols, codes } = tables, cols = levels.length;
-  for (let g = 0, start = 0; start < cols; g++, start += groupCols) {
-    const set = choices[g]! * 256 + 128, end = start + groupCols;
-    if (bits === 4) {
-      for (let c = start; c < end; c += 2) {
-        out[c >> 1] = codes[set + levels[c]!]! & 15 | codes[set + levels[c + 1]!]! << 4;
-      }
-      continue;
-    }
-    for (let c = start; c < end; c += 2) {
-      const even = codes[set + levels[c]!]!, odd = codes[set + levels[c + 1]!]!;
-      out[c >> 1] = (even & 15) | (odd & 15) << 4;
-      const at = (cols >> 1) + (c >> 2), high = even >> 4 | odd >> 4 << 2;
-      out[at] = c % 4 === 0 ? high : out[at]! | high << 4;
-    }
-  }
 }

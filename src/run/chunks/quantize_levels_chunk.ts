@@ -14,7 +14,7 @@ import { type ChunkContext, type Scratch, takeNumbers } from "./chunk_context.ts
 import { loadTables, planTables, planWrite, writeLevels } from "./levels_on_file.ts";
 import { decodeRect, planDecode, rawBytes, rawRows, readRect } from "./load_rect.ts";
 import { planLocalPairs, withLocalPairs } from "./merge_rect.ts";
-import { chooseLevels, planChooseLevels } from "./level_scales.ts";
+import { planRoundToLevels, roundToLevels } from "./level_scales.ts";
 import { addErrors, keepsMerged, reportNonFinite, tileRows } from "./quantize_chunk.ts";
 
 /** Reads, rounds and writes `rect`. Stops early at NaN or infinity, which the slot then reports. */
@@ -48,11 +48,7 @@ export function quantizeLevelsChunk(
     };
     if (convrotGroupSize !== null) kernels.rotate(values, convrotGroupSize);
     const onLevels = { ...own, x: values, grid, tables };
-    chooseLevels(context, levels.scheme, onLevels, task.scaleSearch);
-    kernels.quantizeLevels(own.codes, values, own.scales, grid, {
-      ...tables,
-      choices: own.choices,
-    });
+    roundToLevels(context, levels.scheme, onLevels, task.scaleSearch);
     addErrors(context, task, {
       x: values,
       xhat: xhat.subarray(0, count),
@@ -98,6 +94,6 @@ export function planLevelsChunk(
   planTables(memory, levels);
   roomForChunk(memory, task, rect, levelGroupCols(levels.scheme));
   planDecode(memory, source, { rows: tileRows(task, rect), cols: rect.cols }, { areLocal: true });
-  planChooseLevels(memory, levels.scheme, rect.cols, task.scaleSearch);
+  planRoundToLevels(memory, levels.scheme, rect.cols, task.scaleSearch);
   planWrite(memory, levels, rect);
 }

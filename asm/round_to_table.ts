@@ -1,0 +1,168 @@
+/**
+ * roundToTable: of some sets of at most 16 levels the one that suits each group of columns, and the levels of it.
+ *
+ *     u     = clamp(roundHalfEven((x / s) * 32), -8191, 8191)          NaN: 0
+ *     c     = clamp((u + 16) >> 5, -127, 127)
+ *     error(set) = sum over the group of (c - level)^2, the difference held to -128 to 127
+ *     level = levels[number of middles below c]
+ *
+ * The candidates are first[max |c|] and the three sets before it, none below 0; the first of least error is
+ * taken. Its level nearest to u is the code: of two as near the lower one, as `quantizeLevels` has it.
+ *
+ * A set has 48 bytes: one that is not used, and the 15 middles between its levels, rounded down, as a binary tree in
+ * which those below middle i are at 2 i and those above it at 2 i + 1; its 16 levels; and the middles in their
+ * order again, but those that are not integers as -128.
+ *
+ * Levels lie some steps apart, so that whole steps choose nearly as well as units do; and all of it is arithmetic on
+ * bytes, 16 values at a time, whose levels are found in four steps down a tree whose nodes are bytes of a
+ * vector. With (u + 15) >> 5 for c, the middles below u are those below c, and the one at c if it is an
+ * integer and u is above it.
+ *
+ * Layout: x f32 and codes i8 [rows, cols] row-major, scales f32 [rows / groupRows, cols / groupCols], choices
+ * u8 [rows, cols / setCols], steps i8 [sets, 48], first u8 [128]. Any alignment. setCols is a multiple of 16, at
+ * most 65536, and divides groupCols. Infinity: the outermost level. Class: exact. The division is a true one.
+ */
+
+import { keepF32, keepI32 } from "./lib/constants";
+import {
+  largestOf8,
+  LEAST,
+  leastOf4,
+  MOST,
+  ROUNDER,
+  ROUNDER_BITS,
+  STEPS,
+  sumsOf4,
+  unitsOf8,
+} from "./lib/levels";
+
+export function roundToTable(
+  codes: usize,
+  choices: usize,
+  x: usize,
+  scales: usize,
+  steps: usize,
+  first: usize,
+  rows: usize,
+  cols: usize,
+  groupRows: usize,
+  groupCols: usize,
+  setCols: usize,
+): void {
+  const c32 = keepF32(STEPS), least = keepF32(LEAST), most = keepI32(MOST);
+  const rounder = keepF32(ROUNDER), bits = keepI32(ROUNDER_BITS);
+  const two = keepI32(0x02020202), leaf = keepI32(0x10101010), lowest = keepI32(0x81818181);
+  const half = keepI32(0x00100010), below = keepI32(0x000f000f);
+  const scalesPerRow = cols / groupCols;
+  for (let r: usize = 0; r < rows; r++) {
+    const own = scales + (((r / groupRows) * scalesPerRow) << 2);
+    for (let left: usize = 0; left < cols; left += setCols) {
+      const scale = v128.load32_splat(own + ((left / groupCols) << 2));
+      let low = unitsOf8(x, scale, c32, least, rounder, bits, most);
+      let high = unitsOf8(x + 32, scale, c32, least, rounder, bits, most);
+      let c = wholeOf16(low, high, half, lowest), largest = i8x16.abs(c);
+      // Whole steps of longer groups lie where their codes will be.
+      for (let k: usize = 16; k < setCols; k += 16) {
+        const at = x + (k << 2);
+        const u = unitsOf8(at, scale, c32, least, rounder, bits, most);
+        const v = unitsOf8(at + 32, scale, c32, least, rounder, bits, most);
+        const w = wholeOf16(u, v, half, lowest);
+        largest = i8x16.max_u(largest, i8x16.abs(w));
+        v128.store(codes + k, w);
+      }
+      const start = <i32>load<u8>(first + largestOf16(largest));
+      const t0 = tableOf(steps, start, 0), t1 = tableOf(steps, start, 1);
+      const t2 = tableOf(steps, start, 2), t3 = tableOf(steps, start, 3);
+      let s0 = squaresOf16(c, t0, two, leaf), s1 = squaresOf16(c, t1, two, leaf);
+      let s2 = squaresOf16(c, t2, two, leaf), s3 = squaresOf16(c, t3, two, leaf);
+      for (let k: usize = 16; k < setCols; k += 16) {
+        c = v128.load(codes + k);
+        s0 = i32x4.add(s0, squaresOf16(c, t0, two, leaf));
+        s1 = i32x4.add(s1, squaresOf16(c, t1, two, leaf));
+        s2 = i32x4.add(s2, squaresOf16(c, t2, two, leaf));
+        s3 = i32x4.add(s3, squaresOf16(c, t3, two, leaf));
+      }
+      const set = max<i32>(0, start - leastOf4(sumsOf4(s0, s1, s2, s3)));
+      const table = tableOf(steps, set, 0);
+      v128.store(codes, levelsOf(low, high, table, below, lowest, two, leaf));
+      for (let k: usize = 16; k < setCols; k += 16) {
+        const at = x + (k << 2);
+        low = unitsOf8(at, scale, c32, least, rounder, bits, most);
+        high = unitsOf8(at + 32, scale, c32, least, rounder, bits, most);
+        v128.store(codes + k, levelsOf(low, high, table, below, lowest, two, leaf));
+      }
+      store<u8>(choices++, <u8>set);
+      codes += setCols;
+      x += setCols << 2;
+    }
+  }
+}
+
+/** Candidate `k` of a group that begins with `start`. */
+// @ts-ignore: decorator
+@inline
+function tableOf(steps: usize, start: i32, k: i32): usize {
+  return steps + <usize>max<i32>(0, start - k) * 48;
+}
+
+/** Units as whole steps, i8. */
+// @ts-ignore: decorator
+@inline
+function wholeOf16(low: v128, high: v128, half: v128, lowest: v128): v128 {
+  const l = i16x8.shr_s(i16x8.add(low, half), 5), h = i16x8.shr_s(i16x8.add(high, half), 5);
+  return i8x16.max_s(i8x16.narrow_i16x8_s(l, h), lowest);
+}
+
+/** How many middles lie below each of 16 whole steps. */
+// @ts-ignore: decorator
+@inline
+function middlesBelow(c: v128, table: usize, two: v128, leaf: v128): v128 {
+  const middles = v128.load(table);
+  let at = i8x16.sub(two, i8x16.gt_s(c, v128.load8_splat(table, 1)));
+  at = i8x16.sub(i8x16.add(at, at), i8x16.gt_s(c, i8x16.swizzle(middles, at)));
+  at = i8x16.sub(i8x16.add(at, at), i8x16.gt_s(c, i8x16.swizzle(middles, at)));
+  at = i8x16.sub(i8x16.add(at, at), i8x16.gt_s(c, i8x16.swizzle(middles, at)));
+  return i8x16.sub(at, leaf);
+}
+
+/** The squared errors of 16 whole steps, in four sums. */
+// @ts-ignore: decorator
+@inline
+function squaresOf16(c: v128, table: usize, two: v128, leaf: v128): v128 {
+  const at = middlesBelow(c, table, two, leaf);
+  const e = i8x16.sub_sat_s(c, i8x16.swizzle(v128.load(table, 16), at));
+  const low = i16x8.extend_low_i8x16_s(e), high = i16x8.extend_high_i8x16_s(e);
+  return i32x4.add(i32x4.dot_i16x8_s(low, low), i32x4.dot_i16x8_s(high, high));
+}
+
+/** The levels nearest to 16 values in units. */
+// @ts-ignore: decorator
+@inline
+function levelsOf(
+  low: v128,
+  high: v128,
+  table: usize,
+  below: v128,
+  lowest: v128,
+  two: v128,
+  leaf: v128,
+): v128 {
+  const l = i16x8.add(low, below), h = i16x8.add(high, below);
+  const floor = i8x16.narrow_i16x8_s(i16x8.shr_s(l, 5), i16x8.shr_s(h, 5));
+  const c = i8x16.max_s(floor, lowest);
+  // Bit 4 of a sum: whether the value is above c, not at it.
+  const isAbove = i8x16.narrow_i16x8_s(
+    i16x8.shr_s(i16x8.shl(l, 11), 15),
+    i16x8.shr_s(i16x8.shl(h, 11), 15),
+  );
+  const at = middlesBelow(c, table, two, leaf);
+  const own = i8x16.eq(i8x16.swizzle(v128.load(table, 32), at), c);
+  return i8x16.swizzle(v128.load(table, 16), i8x16.sub(at, v128.and(own, isAbove)));
+}
+
+/** The largest of 16 bytes without a sign. */
+// @ts-ignore: decorator
+@inline
+function largestOf16(v: v128): usize {
+  return <usize>largestOf8(i16x8.max_s(i16x8.extend_low_i8x16_u(v), i16x8.extend_high_i8x16_u(v)));
+}
