@@ -46,7 +46,7 @@ export const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = 
   [
     "calibrate",
     "FILE [DST]",
-    "write statistics of synthetic inputs: a layout to fill, not a measurement",
+    "record what a text encoder takes in (--texts), or write synthetic statistics",
   ],
   ["presets", "list | show NAME | detect FILE", "list model families, identify a file"],
   ["completions", "bash | zsh | fish | powershell", "print completions for a shell"],
@@ -57,7 +57,10 @@ export const SUBCOMMANDS: readonly (readonly [CommandName, string, string])[] = 
 /** More on a subcommand than its line in the list. */
 const NOTES: Readonly<Partial<Record<CommandName, string>>> = {
   calibrate: "--lora FILE, --samples N and --seed N are short for the flags above. " +
-    "DST ends with .json or .safetensors. Synthetic data is marked, and rounding does not use it.",
+    "With --texts FILE --tokenizer FILE texts are run through the text encoder (T5, Llama, Qwen, " +
+    "Mistral, Gemma, CLIP, BERT), and rows of real inputs are written for --calibration-data. " +
+    "Without, DST ends with .json or .safetensors; synthetic data is marked, and rounding does not " +
+    "use it.",
   doctor:
     "Every kernel runs on every GPU that can be asked for, a software one too, and is compared " +
     "with plain code; the kernels of the default mode are timed. --verbose VERBOSE lists every kernel. " +

@@ -209,6 +209,7 @@ export const RUN_DEFAULTS = Object.freeze({
   maxWorkers: 8,
   /** Synthetic inputs per layer of `calibrate`. */
   calibrationSamples: 256,
+  textRows: 1024,
   /** Dtype that `dequantize` writes. */
   outputDtype: "BF16" as "BF16" | "F16" | "F32",
   /** Which files of a folder `batch` takes. */

@@ -64,6 +64,7 @@ const LAYOUTS = {
   copy: {},
   columnMax: {},
   inputScale: {},
+  encode: {},
 } as const satisfies Readonly<Record<Task["kind"], SlotLayout>>;
 
 type Kind = Task["kind"];

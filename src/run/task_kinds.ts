@@ -15,6 +15,7 @@ import { INPUT_SCALE } from "./chunks/input_scale_chunk.ts";
 import { MEASURE_OUTPUTS } from "./chunks/measure_chunk.ts";
 import { QUANTIZE } from "./chunks/quantize_kind.ts";
 import { SCAN } from "./chunks/scan_chunk.ts";
+import { ENCODE } from "./encoder/encode_kind.ts";
 import { bytesAt, matrixBytes, type PlannedMemory, type TaskKind } from "./task_kind.ts";
 import { isTeamTask, type Task, type TeamTask } from "./tasks.ts";
 
@@ -29,6 +30,7 @@ const KINDS: { readonly [K in Task["kind"]]: TaskKind<Extract<Task, { readonly k
   measure: MEASURE_OUTPUTS,
   correctBias: CORRECT_BIAS,
   inputScale: INPUT_SCALE,
+  encode: ENCODE,
 };
 
 function kindOf(task: Task): TaskKind<Task> {

@@ -6,6 +6,7 @@
 import type { Compensation } from "../calibration/compensation.ts";
 import type { LayerInputs, MeanInput } from "../calibration/layer_inputs.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
+import type { EncoderGraph } from "../presets/encoders/encoder_graph.ts";
 import type { GpuStorage } from "./gpu_requests.ts";
 import type { FloatScheme } from "../quant/float_grid.ts";
 import type { LevelScheme } from "../quant/level_grid.ts";
@@ -182,7 +183,34 @@ export interface CompareBytesTask {
   readonly byteLength: number;
 }
 
-/** Work on one tensor. */
+/** Places of what is written of the inputs of a layer. */
+export interface RecordedInputs {
+  /** BF16, one row for each token that is kept. */
+  readonly rowsOffsetBytes: number;
+  /** The largest magnitude of each channel over all tokens, F32. */
+  readonly maxOffsetBytes: number;
+  /** The mean of each channel, F32. */
+  readonly meanOffsetBytes: number;
+}
+
+/** Texts are run through a text encoder, and inputs of its linear layers are written. */
+export interface EncodeTask {
+  readonly kind: "encode";
+  readonly name: string;
+  readonly graph: EncoderGraph;
+  /** Every tensor that the graph names. */
+  readonly tensors: Readonly<Record<string, MatrixSource>>;
+  /** The tokens of all texts. */
+  readonly tokens: Int32Array;
+  /** Tokens of each text. */
+  readonly lengths: readonly number[];
+  /** Which tokens' inputs are written, ascending. */
+  readonly kept: Int32Array;
+  /** By the names of weights. */
+  readonly layers: Readonly<Record<string, RecordedInputs>>;
+}
+
+/** Work on one tensor, or on a whole model. */
 export type Task =
   | CopyTask
   | QuantizeTask
@@ -193,17 +221,26 @@ export type Task =
   | CompareBytesTask
   | MeasureTask
   | CorrectBiasTask
-  | InputScaleTask;
+  | InputScaleTask
+  | EncodeTask;
 
 /** Whether all workers prepare the task together before they take its chunks. */
 export function isTeamTask(task: Task): task is TeamTask {
+  return task.kind === "encode" || isTeamLayer(task);
+}
+
+/** Whether all workers quantize the layer together. */
+export function isTeamLayer(task: Task): task is TeamLayer {
   return task.kind === "quantize" && (task.compensation !== null || task.transform !== undefined);
 }
 
 /** A layer that takes all workers: errors are compensated, or codes are those of the transformed weight. */
-export type TeamTask =
+export type TeamLayer =
   & QuantizeTask
   & ({ readonly compensation: Compensation } | { readonly transform: Transform });
+
+/** What takes all workers. */
+export type TeamTask = TeamLayer | EncodeTask;
 
 /** Bytes of one element of `dtype`; float dtypes and I8 are never below one byte. */
 export function elementBytes(dtype: DType): number {

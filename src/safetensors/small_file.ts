@@ -12,3 +12,13 @@ export function readSmallFile(path: string): Uint8Array<ArrayBuffer> {
   if (!statSync(path).isFile()) throw new Error("it is not a regular file");
   return new Uint8Array(readFileSync(path));
 }
+
+/** Returns the bytes of a file; null: there is none of this name. @throws as {@link readSmallFile}. */
+export function readIfThere(path: string): Uint8Array<ArrayBuffer> | null {
+  try {
+    return readSmallFile(path);
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    throw error;
+  }
+}

@@ -1,25 +1,37 @@
-/** `quantsmith calibrate SRC [DST]`: statistics of synthetic inputs, in the layout of calibration data. */
+/**
+ * `quantsmith calibrate SRC [DST]`: calibration data, of texts that are run through a text encoder, or
+ * statistics of synthetic inputs.
+ */
 
 import { basename, dirname, join } from "node:path";
 import { calibrateModel } from "../../convert/calibrate.ts";
 import { DEFAULT_CONVERT_OPTIONS, RUN_DEFAULTS, type Tier } from "../../plan/options.ts";
+import type { GivenOptions } from "../../plan/resolve_options.ts";
 import { flagNames } from "../option_flags.ts";
 import { localNameOf } from "../../remote/location.ts";
 import type { CommandContext } from "../context.ts";
 import { filesOf, verbosityOf } from "../files.ts";
-import { createLog } from "../log.ts";
+import { createLog, type Log } from "../log.ts";
 import { openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
+import { calibrateTexts, textFiles } from "./calibrate_texts.ts";
 
 /** Runs the subcommand; returns the exit code. */
 export async function calibrateCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const files = filesOf(parsed);
   const output = files.output ?? outputName(localNameOf(files.input));
   const log = createLog(verbosityOf(parsed), context);
-  if (parsed.has("workers")) log.warn("--workers has no effect with `calibrate`: it takes one");
+  const texts = textFiles(parsed, output);
+  if (texts === null) warnOfIdle(parsed, log);
   const lora = parsed.string("calibration-lora");
-  const preset = parsed.string("preset"), exclude = parsed.string("exclude-layers");
   using input = await openFor(files.input, { context, log, output });
+  const options = optionsOf(parsed);
+  if (texts !== null) {
+    return await calibrateTexts(parsed, context, {
+      ...{ model: input.model, output, options, log },
+      ...texts,
+    });
+  }
   const result = await calibrateModel({
     input: input.model,
     output,
@@ -27,11 +39,7 @@ export async function calibrateCommand(parsed: Parsed, context: CommandContext):
     seed: parsed.number("manual_seed") ?? DEFAULT_CONVERT_OPTIONS.seed,
     lora,
     force: parsed.bool("force"),
-    options: {
-      preset: preset ?? undefined,
-      tier: (parsed.string("tier") ?? undefined) as Tier | undefined,
-      excludeLayers: exclude,
-    },
+    options,
     names: flagNames,
     signal: context.signal,
   });
@@ -46,6 +54,24 @@ export async function calibrateCommand(parsed: Parsed, context: CommandContext):
     context.stdout(JSON.stringify({ output, layers: result.layers, steered: result.steered }));
   }
   return 0;
+}
+
+/** Flags of running texts, which are all that takes time or memory. */
+const RUNNING = ["workers", "memory-limit", "low-memory", "progress"] as const;
+
+function warnOfIdle(parsed: Parsed, log: Log): void {
+  for (const name of RUNNING) {
+    if (parsed.has(name)) log.warn(`--${name} has no effect with \`calibrate\` without --texts`);
+  }
+}
+
+/** Which layers a conversion would quantize. */
+function optionsOf(parsed: Parsed): GivenOptions {
+  return {
+    preset: parsed.string("preset") ?? undefined,
+    tier: (parsed.string("tier") ?? undefined) as Tier | undefined,
+    excludeLayers: parsed.string("exclude-layers"),
+  };
 }
 
 /** `model.safetensors` -> `model_calibration.safetensors`, beside the input. */

@@ -53,9 +53,23 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "calib_samples",
       type: { kind: "int", min: 1, max: 65536 },
-      default: RUN_DEFAULTS.calibrationSamples,
-      help: "number of synthetic inputs per layer",
+      defaultNote: `${RUN_DEFAULTS.calibrationSamples}, with --texts ${RUN_DEFAULTS.textRows}`,
+      help: "number of inputs per layer: synthetic ones, or of --texts",
       commands: ["convert", "calibrate"],
+    },
+    {
+      name: "texts",
+      type: { kind: "string", place: "FILE" },
+      help:
+        "run these texts through the text encoder and record what its layers take in: one text " +
+        "per line, or a JSON array of strings",
+      commands: ["calibrate"],
+    },
+    {
+      name: "tokenizer",
+      type: { kind: "string", place: "FILE" },
+      help: "tokenizer.json of the text encoder, from its repository; for --texts",
+      commands: ["calibrate"],
     },
   ]),
   ...section({ page: "experimental", theme: "SmoothQuant" }, [

@@ -318,13 +318,13 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       name: "memory-limit",
       type: { kind: "size" },
       help: "maximum memory to plan for: bytes, 500MB, 2GiB",
-      commands: WORKING,
+      commands: [...WORKING, "calibrate"],
     },
     {
       name: "low-memory",
       type: BOOL,
       help: "the CPU, one chunk at a time",
-      commands: WORKING,
+      commands: [...WORKING, "calibrate"],
     },
     {
       name: "port",
@@ -351,7 +351,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       type: BOOL,
       default: true,
       help: "show progress on stderr",
-      commands: [...WORKING, "join", "compare"],
+      commands: [...WORKING, "calibrate", "join", "compare"],
     },
     {
       name: "verbose",
