@@ -7,11 +7,14 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   writeFileSync,
 } from "node:fs";
 import { join } from "node:path";
 import { EXAMPLES } from "../../src/cli/help.ts";
+import { SMALL_MODELS, writeSmallModel as writeEncoder } from "../run/encoder/small_models.ts";
+import { wordTokenizer } from "../run/encoder/word_tokenizer.ts";
 import { FileServer } from "../support/file_server.ts";
 import { InstalledPackage } from "../support/installed_package.ts";
 import { writeCalibration, writeSmallModel } from "../support/method_model.ts";
@@ -61,6 +64,13 @@ function prepare(installed: InstalledPackage): void {
   writeSmallModel(at("models/flux1-dev.safetensors"));
   mkdirSync(at("ComfyUI/output/calibration"), { recursive: true });
   writeCalibration(at("ComfyUI/output/calibration/NAME.calibration.safetensors"));
+  const encoder = SMALL_MODELS.find(({ title }) => title === "Qwen3")!;
+  renameSync(
+    writeEncoder(at("models"), encoder, writeFileSync),
+    at("qwen3_4b.safetensors"),
+  );
+  writeFileSync(at("tokenizer.json"), wordTokenizer(64));
+  writeFileSync(at("prompts.txt"), "w1 w2 w3\nw4 w5 w6 w7\nw8 w9\n");
   writeFileSync(at("loras.json"), JSON.stringify({ "flux1-dev.safetensors": "style.safetensors" }));
   cpSync(installed.oneFile, at("quantsmith.js"));
   installed.mustRun("node", [
