@@ -46,7 +46,7 @@ const MIN_ROWS = 4;
 /** Inputs of a layer that outputs are measured with, at most. */
 const MAX_INPUTS = 32;
 
-/** Rows of weights that outputs are computed of, at most. */
+/** Rows of weights that errors of outputs are computed of, at most; outputs themselves of all that are looked at. */
 const MAX_OUTPUTS = 16;
 
 /**
@@ -84,6 +84,7 @@ export function plainRows(
     const sums = new OutputSums(inputs);
     const group = convrotGroupFor(cols, "auto");
     const rotated = new OutputSums(inputs?.map((x) => rotatedRow(x, group)) ?? null);
+    const everyFew = Math.ceil(count / MAX_OUTPUTS);
     let layerError = 0, layerSignal = 0;
     for (let i = 0; i < count; i++) {
       const w = rowOf(files, tensor, Math.floor((i * rows) / count), cols);
@@ -92,16 +93,18 @@ export function plainRows(
         layerError += (w[j]! - rounded[j]!) ** 2;
         layerSignal += w[j]! ** 2;
       }
-      if (i >= MAX_OUTPUTS || inputs === null) continue;
-      sums.add(w, rounded);
+      if (inputs === null) continue;
+      sums.addOutputs(w);
+      if (i % everyFew !== 0) continue;
+      sums.addErrors(w, rounded);
       const turned = rotatedRow(w, group);
-      rotated.add(turned, searchedRow(turned));
+      rotated.addErrors(turned, searchedRow(turned));
     }
     error += layerError * (rows / count);
     signal += layerSignal * (rows / count);
     sampledRows += count;
     allRows += rows;
-    const output = sums.error(), byDefault = rotated.error();
+    const output = sums.errorBeside(sums), byDefault = rotated.errorBeside(sums);
     if (output !== null) outputs.push(output);
     if (byDefault !== null) defaults.push(byDefault);
   }
@@ -118,30 +121,44 @@ export function plainRows(
   };
 }
 
-/** Output errors of some rows of one layer, inputs quantized per row to int8. */
+/**
+ * Output errors of one layer, inputs quantized per row to int8. A few rows of weights may make most of the
+ * outputs, but errors are spread as the squares of the weights are: so outputs are those of many rows, and
+ * errors are found for few and counted by their share of the squares.
+ */
 class OutputSums {
   readonly #inputs: readonly Float32Array[];
   readonly #int8: readonly Float32Array[];
   #error = 0;
-  #signal = 0;
+  /** Squares of the weights whose errors are known. */
+  #squares = 0;
+  /** Squares of all weights that are looked at, and of their outputs. */
+  squares = 0;
+  signal = 0;
 
   constructor(inputs: readonly Float32Array[] | null) {
     this.#inputs = inputs ?? [];
     this.#int8 = this.#inputs.map(roundedRow);
   }
 
-  /** Adds the outputs of one row of weights, and of what it is rounded to. */
-  add(w: Float32Array, rounded: Float32Array): void {
+  /** Adds the outputs of one row of weights. */
+  addOutputs(w: Float32Array): void {
+    this.squares += dot(w, w);
+    for (const x of this.#inputs) this.signal += dot(x, w) ** 2;
+  }
+
+  /** Adds the errors of one row of weights that is rounded. */
+  addErrors(w: Float32Array, rounded: Float32Array): void {
+    this.#squares += dot(w, w);
     this.#inputs.forEach((x, i) => {
-      const y = dot(x, w);
-      this.#error += (y - dot(this.#int8[i]!, rounded)) ** 2;
-      this.#signal += y ** 2;
+      this.#error += (dot(x, w) - dot(this.#int8[i]!, rounded)) ** 2;
     });
   }
 
-  /** The relative error; null if there are no inputs, or no outputs other than 0. */
-  error(): number | null {
-    return this.#signal > 0 ? Math.sqrt(this.#error / this.#signal) : null;
+  /** The error of all rows beside outputs of `all`, which has all of them; null if there are none other than 0. */
+  errorBeside({ signal, squares }: { readonly signal: number; readonly squares: number }) {
+    if (!(signal > 0) || this.#squares === 0) return null;
+    return Math.sqrt(this.#error * (squares / this.#squares) / signal);
   }
 }
 

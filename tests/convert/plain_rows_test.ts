@@ -1,0 +1,53 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { convertModel, type ConvertResult } from "../../src/convert/convert.ts";
+import { overallOutput } from "../../src/convert/output_errors.ts";
+import { plainRows } from "../../src/convert/plain_rows.ts";
+import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
+import { openModel } from "../../src/safetensors/reader.ts";
+import { randomValues, WORKER_URL } from "../support/encode.ts";
+import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
+
+const ROWS = 320, COLS = 256, TOKENS = 96;
+
+/** Inputs with a mean, and weights of which a few rows lie along it, so that they make most of the outputs. */
+function writeFiles(folder: string): { readonly model: string; readonly data: string } {
+  const mean = randomValues(COLS, 3), at = (name: string) => join(folder, name);
+  const weights = randomValues(ROWS * COLS, 1), inputs = randomValues(TOKENS * COLS, 2);
+  for (let i = 0; i < inputs.length; i++) inputs[i] = inputs[i]! + 2 * mean[i % COLS]!;
+  for (const row of [37, 99, 211]) {
+    for (let k = 0; k < COLS; k++) weights[row * COLS + k] = mean[k]!;
+  }
+  writeModel(at("model.safetensors"), [tensorOf("a.weight", "F32", [ROWS, COLS], weights)]);
+  writeModel(at("data.safetensors"), [tensorOf("a.activations", "F32", [TOKENS, COLS], inputs)]);
+  return { model: at("model.safetensors"), data: at("data.safetensors") };
+}
+
+Deno.test("plainRows() estimates the output errors of plain rows and of the default, also if few rows make the outputs", async () => {
+  using folder = temporaryFolder();
+  const { model, data } = writeFiles(folder.path);
+  const base: ConvertOptions = {
+    ...DEFAULT_CONVERT_OPTIONS,
+    preset: { kind: "none" },
+    calibrationPath: data,
+    calibrationHoldout: 0.5,
+  };
+  const convert = (options: Partial<ConvertOptions>): Promise<ConvertResult> =>
+    convertModel({
+      input: model,
+      output: join(folder.path, "out.safetensors"),
+      force: true,
+      options: { ...base, ...options },
+      workerUrl: WORKER_URL,
+      workers: 1,
+      measure: true,
+    });
+  const { layers } = await convert({});
+  const found = plainRows(openModel(model), layers, base)!;
+  const measured = async (options: Partial<ConvertOptions>) =>
+    overallOutput((await convert({ method: "simple", ...options })).layers)!.w8a8!;
+  const near = (got: number | null, want: number) =>
+    assert.ok(Math.abs(got! / want - 1) < 0.12, `${got} for ${want}`);
+  near(found.w8a8, await measured({ scaling: "row", convrot: "off", scaleSearch: "off" }));
+  near(found.defaultW8a8, await measured({ scaleSearch: "mse" }));
+});
