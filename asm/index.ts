@@ -19,6 +19,7 @@ export { errorStats } from "./error_stats";
 export { histogram } from "./histogram";
 export { packLevels } from "./pack_levels";
 export { quantize } from "./quantize";
+export { codeErrors, quantizeBf16Rows, quantizeErrors } from "./quantize_errors";
 export { quantizeLevels } from "./quantize_levels";
 export { rotate } from "./rotate";
 export { roundToSteps } from "./round_to_steps";

@@ -75,6 +75,9 @@ time("bf16: decode, absmax, scale, quantize", () => {
   kernels.scaleFromAbsmax(rowScales, rowScales);
   kernels.quantize(codes, x, rowScales, row);
 });
+time("bf16 rows to codes and errors", () => {
+  kernels.quantizeBf16Rows(codes, rowScales, stats, bf16Bytes);
+});
 x.set(values);
 time("countNonFinite", () => kernels.countNonFinite(x));
 for (const grid of [row, { ...row, groupRows: 16, groupCols: 128 }, { ...row, groupCols: 64 }]) {
@@ -88,6 +91,14 @@ for (const grid of [row, { ...row, groupRows: 16, groupCols: 128 }, { ...row, gr
   };
   absmaxScales();
   time(`quantize, ${label}`, () => kernels.quantize(codes, x, groupScales, grid));
+  const fill = () => x.set(values);
+  time(
+    `quantizeErrors, ${label}`,
+    () => kernels.quantizeErrors(codes, x, stats, groupScales, grid),
+    fill,
+  );
+  time(`codeErrors, ${label}`, () => kernels.codeErrors(x, stats, codes, groupScales, grid), fill);
+  x.set(values);
   time(`dequantize, ${label}`, () => kernels.dequantize(other, codes, groupScales, grid));
   time(`searchScale, ${label}`, () => kernels.searchScale(groupScales, x, grid), absmaxScales);
 }

@@ -269,3 +269,39 @@ export interface Kernels {
    */
   errorStats(stats: Float64Array, x: Float32Array, xhat: Float32Array): void;
 }
+
+/**
+ * {@link Kernels} and what only CPUs have: several of them in one pass over the values. Codes, scales, errors,
+ * their maximum and count are those of the single kernels, bit for bit; the sums of `stats` are close, as those
+ * of `errorStats` are.
+ */
+export interface CpuKernels extends Kernels {
+  /** `quantize`, and `errorStats` of what it leaves; x becomes the errors, x - code * scale. */
+  quantizeErrors(
+    codes: Int8Array,
+    x: Float32Array,
+    stats: Float64Array,
+    scales: Float32Array,
+    grid: Grid,
+  ): void;
+
+  /** `errorStats` of given codes; x becomes the errors, x - code * scale. */
+  codeErrors(
+    x: Float32Array,
+    stats: Float64Array,
+    codes: Int8Array,
+    scales: Float32Array,
+    grid: Grid,
+  ): void;
+
+  /**
+   * Rows of BF16 values, `source`, under one scale each: `decode`, `absmax`, `scaleFromAbsmax`, `quantize` and
+   * `errorStats`.
+   */
+  quantizeBf16Rows(
+    codes: Int8Array,
+    scales: Float32Array,
+    stats: Float64Array,
+    source: Uint8Array,
+  ): void;
+}

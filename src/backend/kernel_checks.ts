@@ -198,8 +198,31 @@ export function checkErrorStats(
   x: Float32Array,
   xhat: Float32Array,
 ): void {
-  requireLength("errorStats", "stats", stats.length, STATS_LENGTH);
+  checkStats("errorStats", stats);
   checkSameLength("errorStats", x, xhat);
+}
+
+/** Checks the length of the accumulator. @throws RangeError */
+export function checkStats(kernel: string, stats: Float64Array): void {
+  requireLength(kernel, "stats", stats.length, STATS_LENGTH);
+}
+
+/** Checks rows of BF16 values, one per scale, and returns the length of a row. @throws RangeError */
+export function checkBf16Rows(
+  { codes, scales, stats, source }: {
+    readonly codes: Int8Array;
+    readonly scales: Float32Array;
+    readonly stats: Float64Array;
+    readonly source: Uint8Array;
+  },
+): { readonly cols: number } {
+  const kernel = "quantizeBf16Rows", rows = scales.length;
+  checkStats(kernel, stats);
+  requireLength(kernel, "source", source.length, 2 * codes.length);
+  if (codes.length % Math.max(1, rows) !== 0) {
+    fail(kernel, `${codes.length} codes are no ${rows} rows`);
+  }
+  return { cols: rows === 0 ? 0 : codes.length / rows };
 }
 
 /** Whether `size` is 1, 4, 16, 64, ... (up to 4^15). */

@@ -5,11 +5,12 @@
  * conversion would be needed to measure all of them.
  */
 
-import { referenceKernels } from "../backend/reference/reference_kernels.ts";
+import { type CpuKernels, type Grid, STATS, STATS_LENGTH } from "../backend/backend.ts";
+import { type OwnCheckKernels, ownKernels } from "../run/workers/check_kernels.ts";
 import { convrotGroupFor } from "../presets/official_rule.ts";
 import { calibrationOf } from "./known_inputs.ts";
 import { layerName } from "../core/layer_name.ts";
-import { isFloatDType } from "../core/dtype.ts";
+import { type FloatDType, isFloatDType } from "../core/dtype.ts";
 import { elementBytes } from "../run/tasks.ts";
 import type { Calibration } from "../calibration/calibration.ts";
 import { matchCalibration } from "../calibration/calibration_match.ts";
@@ -70,6 +71,7 @@ export function plainRows(
     ? calibrationFor(model, options)
     : null;
   using files = new InputFiles(model.paths);
+  const kernels = ownKernels();
   let error = 0, signal = 0, sampledRows = 0, allRows = 0;
   const outputs: number[] = [], defaults: number[] = [];
   for (const layer of layers) {
@@ -83,25 +85,22 @@ export function plainRows(
       : inputsOf(calibration, layerName(layer.name), options);
     const sums = new OutputSums(inputs);
     const group = convrotGroupFor(cols, "auto");
-    const rotated = new OutputSums(inputs?.map((x) => rotatedRow(x, group)) ?? null);
+    const rotated = new OutputSums(inputs?.map((x) => rotatedInput(kernels, x, group)) ?? null);
     const everyFew = Math.ceil(count / MAX_OUTPUTS);
-    let layerError = 0, layerSignal = 0;
+    const sample = new RowSample(kernels, tensor.dtype, cols);
     for (let i = 0; i < count; i++) {
-      const w = rowOf(files, tensor, Math.floor((i * rows) / count), cols);
-      const rounded = roundedRow(w);
-      for (let j = 0; j < cols; j++) {
-        layerError += (w[j]! - rounded[j]!) ** 2;
-        layerSignal += w[j]! ** 2;
+      readRow(files, tensor, Math.floor((i * rows) / count), sample.raw);
+      if (inputs !== null) {
+        sums.addOutputs(sample.values());
+        if (i % everyFew === 0) {
+          sums.addErrors(sample.values(), sample.rounded({ isSearched: false }));
+          rotated.addErrors(sample.values(group), sample.rounded({ isSearched: true }));
+        }
       }
-      if (inputs === null) continue;
-      sums.addOutputs(w);
-      if (i % everyFew !== 0) continue;
-      sums.addErrors(w, rounded);
-      const turned = rotatedRow(w, group);
-      rotated.addErrors(turned, searchedRow(turned));
+      sample.addErrors();
     }
-    error += layerError * (rows / count);
-    signal += layerSignal * (rows / count);
+    error += sample.stats[STATS.squaredError]! * (rows / count);
+    signal += sample.stats[STATS.squaredSignal]! * (rows / count);
     sampledRows += count;
     allRows += rows;
     const output = sums.errorBeside(sums), byDefault = rotated.errorBeside(sums);
@@ -196,43 +195,94 @@ function inputRow(files: InputFiles, { data, cols }: LayerInputs, row: number): 
   return decodeFloats({ name: "", dtype, shape: [cols], data: bytes });
 }
 
-function rowOf(
+/** Reads the stored bytes of a row. */
+function readRow(
   files: InputFiles,
-  { name, dtype, file, offsetBytes }: SourceTensor,
+  { file, offsetBytes }: SourceTensor,
   row: number,
-  cols: number,
-): Float32Array {
-  const bytes = new Uint8Array(cols * elementBytes(dtype));
-  files.read(file, bytes, offsetBytes + row * bytes.length);
-  return decodeFloats({ name, dtype, shape: [cols], data: bytes });
+  into: Uint8Array,
+): void {
+  files.read(file, into, offsetBytes + row * into.length);
 }
 
-/** Returns what a row is after rounding to nearest with the scale `absmax / 127`. */
+/** One row of a layer after the other, rounded to nearest by the kernels, and the errors of all of them. */
+class RowSample {
+  readonly #kernels: CpuKernels;
+  readonly #dtype: FloatDType;
+  readonly #grid: Grid;
+  readonly #x: Float32Array;
+  readonly #rounded: Float32Array;
+  readonly #codes: Int8Array;
+  readonly #scale: Float32Array;
+  /** The stored bytes of the row at hand. */
+  readonly raw: Uint8Array;
+  /** Sums over all rows, see STATS. */
+  readonly stats: Float64Array;
+
+  /** Takes the memory of the row before. */
+  constructor(own: OwnCheckKernels, dtype: FloatDType, cols: number) {
+    const bytes = cols * elementBytes(dtype), memory = own.memory(bytes + 9 * cols + 1024);
+    this.#kernels = own.kernels;
+    this.#dtype = dtype;
+    this.#grid = { rows: 1, cols, groupRows: 1, groupCols: cols };
+    this.raw = memory.u8(bytes);
+    this.#x = memory.f32(cols);
+    this.#rounded = memory.f32(cols);
+    this.#codes = memory.i8(cols);
+    this.#scale = memory.f32(1);
+    this.stats = memory.f64(STATS_LENGTH).fill(0);
+  }
+
+  /** The row, rotated if there is a group. */
+  values(group: number | null = null): Float32Array {
+    this.#kernels.decode(this.#x, this.raw, this.#dtype);
+    if (group !== null) this.#kernels.rotate(this.#x, group);
+    return this.#x;
+  }
+
+  #findScale(isSearched: boolean): void {
+    this.#kernels.absmax(this.#scale, this.#x, this.#grid);
+    this.#kernels.scaleFromAbsmax(this.#scale, this.#scale);
+    if (isSearched) this.#kernels.searchScale(this.#scale, this.#x, this.#grid);
+  }
+
+  /** What {@link values} left is rounded to. */
+  rounded({ isSearched }: { readonly isSearched: boolean }): Float32Array {
+    this.#findScale(isSearched);
+    this.#kernels.quantize(this.#codes, this.#x, this.#scale, this.#grid);
+    this.#kernels.dequantize(this.#rounded, this.#codes, this.#scale, this.#grid);
+    return this.#rounded;
+  }
+
+  /** Adds the errors of the row by a scale that is not searched. */
+  addErrors(): void {
+    this.values();
+    this.#findScale(false);
+    this.#kernels.quantizeErrors(this.#codes, this.#x, this.stats, this.#scale, this.#grid);
+  }
+}
+
+/** Returns what inputs are after rounding to nearest with the scale `absmax / 127`. */
 function roundedRow(row: Float32Array): Float32Array {
   let absmax = 0;
-  for (const value of row) absmax = Math.max(absmax, Math.abs(value));
+  for (let j = 0; j < row.length; j++) absmax = Math.max(absmax, Math.abs(row[j]!));
   const scale = Math.fround(Math.max(Math.fround(absmax / 127), 1e-30));
-  return row.map((value) => scale * nearest(Math.fround(value / scale)));
+  const rounded = new Float32Array(row.length);
+  for (let j = 0; j < row.length; j++) rounded[j] = scale * nearest(Math.fround(row[j]! / scale));
+  return rounded;
 }
 
-/** Returns a row in the space of rotated codes; as it is if no group divides it. */
-function rotatedRow(row: Float32Array, groupSize: number | null): Float32Array {
-  const rotated = row.slice();
-  if (groupSize !== null) referenceKernels.rotate(rotated, groupSize);
-  return rotated;
-}
-
-/** Returns what a row is after rounding to nearest with a searched scale, as the default does. */
-function searchedRow(row: Float32Array): Float32Array {
-  const grid = { rows: 1, cols: row.length, groupRows: 1, groupCols: row.length };
-  const scales = new Float32Array(1), codes = new Int8Array(row.length);
-  const out = new Float32Array(row.length);
-  referenceKernels.absmax(scales, row, grid);
-  referenceKernels.scaleFromAbsmax(scales, scales);
-  referenceKernels.searchScale(scales, row, grid);
-  referenceKernels.quantize(codes, row, scales, grid);
-  referenceKernels.dequantize(out, codes, scales, grid);
-  return out;
+/** Returns inputs in the space of rotated codes; as they are if no group divides them. */
+function rotatedInput(
+  own: OwnCheckKernels,
+  row: Float32Array,
+  groupSize: number | null,
+): Float32Array {
+  if (groupSize === null) return row;
+  const turned = own.memory(4 * row.length).f32(row.length);
+  turned.set(row);
+  own.kernels.rotate(turned, groupSize);
+  return turned.slice();
 }
 
 /** Adding and taking away 1.5 * 2^23 in f32 rounds half to even. */

@@ -95,12 +95,11 @@ export function f32ToBf16(value: number): number {
 
 /** Returns the value of the bits of an IEEE binary16 (0..65535). Exact. */
 export function f16ToF32(bits: number): number {
-  const sign = bits & 0x8000 ? -1 : 1;
-  const exponent = (bits >> 10) & 31;
-  const mantissa = bits & 1023;
-  if (exponent === 31) return mantissa === 0 ? sign * Infinity : NaN;
-  if (exponent === 0) return sign * mantissa * 2 ** -24;
-  return sign * (1 + mantissa / 1024) * 2 ** (exponent - 15);
+  const sign = bits & 0x8000 ? -1 : 1, magnitude = bits & 0x7fff;
+  if (magnitude >= 0x7c00) return magnitude === 0x7c00 ? sign * Infinity : NaN;
+  // In the fields of f32 the exponent is short of the difference of the biases; the product is exact.
+  u32View[0] = magnitude << 13;
+  return sign * f32View[0]! * 2 ** 112;
 }
 
 /**

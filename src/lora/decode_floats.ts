@@ -1,6 +1,6 @@
-/** Values of small tensors as f32, in plain TypeScript: for the library's loaders and for alphas. */
+/** Values of tensors, or of some of their rows, as f32, in plain TypeScript: for the library's loaders and for alphas. */
 
-import { bf16ToF32, f16ToF32, f8e4m3ToF32, f8e5m2ToF32, isFloatDType } from "../core/dtype.ts";
+import { f16ToF32, f8e4m3ToF32, f8e5m2ToF32, isFloatDType } from "../core/dtype.ts";
 import type { Tensor } from "../core/tensor.ts";
 
 /**
@@ -15,8 +15,11 @@ export function decodeFloats({ name, dtype, data }: Tensor): Float32Array {
     );
   }
   const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
-  const each = (width: number, at: (offset: number) => number) =>
-    Float32Array.from({ length: data.length / width }, (_, i) => at(i * width));
+  const each = (width: number, at: (offset: number) => number) => {
+    const values = new Float32Array(data.length / width);
+    for (let i = 0; i < values.length; i++) values[i] = at(i * width);
+    return values;
+  };
   switch (dtype) {
     case "F64":
       return each(8, (offset) => view.getFloat64(offset, true));
@@ -24,8 +27,11 @@ export function decodeFloats({ name, dtype, data }: Tensor): Float32Array {
       return each(4, (offset) => view.getFloat32(offset, true));
     case "F16":
       return each(2, (offset) => f16ToF32(view.getUint16(offset, true)));
-    case "BF16":
-      return each(2, (offset) => bf16ToF32(view.getUint16(offset, true)));
+    case "BF16": {
+      const bits = new Uint32Array(data.length / 2);
+      for (let i = 0; i < bits.length; i++) bits[i] = view.getUint16(2 * i, true) << 16;
+      return new Float32Array(bits.buffer);
+    }
     case "F8_E4M3":
       return each(1, (offset) => f8e4m3ToF32(view.getUint8(offset)));
     case "F8_E5M2":

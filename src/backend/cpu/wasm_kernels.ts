@@ -6,8 +6,8 @@
 
 import { DTYPE_BITS, type FloatDType } from "../../core/dtype.ts";
 import type {
+  CpuKernels,
   Grid,
-  Kernels,
   LevelPacking,
   LevelSearch,
   LevelSets,
@@ -16,6 +16,7 @@ import type {
   TableRounding,
 } from "../backend.ts";
 import {
+  checkBf16Rows,
   checkDecode,
   checkErrorStats,
   checkGrid,
@@ -25,6 +26,7 @@ import {
   checkPackLevels,
   checkRotate,
   checkSameLength,
+  checkStats,
   checkStepRounding,
   checkTableRounding,
 } from "../kernel_checks.ts";
@@ -59,8 +61,8 @@ function forBands(
 
 type View = Float32Array | Float64Array | Uint8Array | Int8Array | Uint16Array | Uint32Array;
 
-/** {@link Kernels} on WebAssembly. */
-export class WasmKernels implements Kernels {
+/** {@link CpuKernels} on WebAssembly. */
+export class WasmKernels implements CpuKernels {
   readonly name = "wasm";
   readonly memory: WebAssembly.Memory;
   readonly #exports: KernelExports;
@@ -291,6 +293,59 @@ export class WasmKernels implements Kernels {
     const other = this.#address("errorStats", xhat);
     forChunks(x.length, CHUNK, (start, count) => {
       this.#exports.errorStats(to, from + start * 4, other + start * 4, count);
+    });
+  }
+
+  quantizeErrors(
+    codes: Int8Array,
+    x: Float32Array,
+    stats: Float64Array,
+    scales: Float32Array,
+    grid: Grid,
+  ): void {
+    const name = "quantizeErrors", { cols, groupRows, groupCols } = grid;
+    checkGrid(name, grid, { codes, x }, { scales });
+    checkStats(name, stats);
+    const to = this.#address(name, codes), from = this.#address(name, x);
+    const sums = this.#address(name, stats), by = this.#address(name, scales);
+    forBands(grid, (rows, at, group) => {
+      const arrays = [to + at, from + at * 4, sums, by + group * 4] as const;
+      this.#exports.quantizeErrors(...arrays, rows, cols, groupRows, groupCols);
+    });
+  }
+
+  codeErrors(
+    x: Float32Array,
+    stats: Float64Array,
+    codes: Int8Array,
+    scales: Float32Array,
+    grid: Grid,
+  ): void {
+    const name = "codeErrors", { cols, groupRows, groupCols } = grid;
+    checkGrid(name, grid, { codes, x }, { scales });
+    checkStats(name, stats);
+    const to = this.#address(name, x), sums = this.#address(name, stats);
+    const from = this.#address(name, codes), by = this.#address(name, scales);
+    forBands(grid, (rows, at, group) => {
+      const arrays = [to + at * 4, sums, from + at, by + group * 4] as const;
+      this.#exports.codeErrors(...arrays, rows, cols, groupRows, groupCols);
+    });
+  }
+
+  quantizeBf16Rows(
+    codes: Int8Array,
+    scales: Float32Array,
+    stats: Float64Array,
+    source: Uint8Array,
+  ): void {
+    const name = "quantizeBf16Rows";
+    const { cols } = checkBf16Rows({ codes, scales, stats, source });
+    if (codes.length === 0) return;
+    const to = this.#address(name, codes), by = this.#address(name, scales);
+    const sums = this.#address(name, stats), from = this.#address(name, source);
+    const grid = { rows: scales.length, cols, groupRows: 1, groupCols: cols };
+    forBands(grid, (rows, at, row) => {
+      this.#exports.quantizeBf16Rows(to + at, by + row * 4, sums, from + at * 2, rows, cols);
     });
   }
 

@@ -38,6 +38,16 @@ export interface KernelExports {
     groupCols: number,
   ): void;
   castF16(out: number, x: number, count: number): number;
+  codeErrors(
+    x: number,
+    stats: number,
+    codes: number,
+    scales: number,
+    rows: number,
+    cols: number,
+    groupRows: number,
+    groupCols: number,
+  ): void;
   countNonFinite(x: number, count: number): number;
   firstNonFinite(x: number, count: number): number;
   decodeBf16(out: number, source: number, count: number): void;
@@ -70,6 +80,24 @@ export interface KernelExports {
   quantize(
     codes: number,
     x: number,
+    scales: number,
+    rows: number,
+    cols: number,
+    groupRows: number,
+    groupCols: number,
+  ): void;
+  quantizeBf16Rows(
+    codes: number,
+    scales: number,
+    stats: number,
+    source: number,
+    rows: number,
+    cols: number,
+  ): void;
+  quantizeErrors(
+    codes: number,
+    x: number,
+    stats: number,
     scales: number,
     rows: number,
     cols: number,

@@ -1,6 +1,6 @@
 /** The kernels in plain TypeScript: what every backend is measured against. Slow, and meant to be. */
 
-import type { Kernels } from "../backend.ts";
+import type { CpuKernels } from "../backend.ts";
 import { absmax } from "./absmax.ts";
 import { castF16 } from "./cast_f16.ts";
 import { countNonFinite } from "./count_non_finite.ts";
@@ -10,6 +10,7 @@ import { errorStats } from "./error_stats.ts";
 import { histogram } from "./histogram.ts";
 import { packLevels } from "./pack_levels.ts";
 import { quantize } from "./quantize.ts";
+import { codeErrors, quantizeBf16Rows, quantizeErrors } from "./quantize_errors.ts";
 import { quantizeLevels } from "./quantize_levels.ts";
 import { rotate } from "./rotate.ts";
 import { roundToSteps } from "./round_to_steps.ts";
@@ -18,11 +19,12 @@ import { scaleFromAbsmax } from "./scale_from_absmax.ts";
 import { searchLevels } from "./search_levels.ts";
 import { searchScale } from "./search_scale.ts";
 
-/** {@link Kernels} that define what is correct. Views may lie in any buffer. */
-export const referenceKernels: Kernels = Object.freeze({
+/** {@link CpuKernels} that define what is correct. Views may lie in any buffer. */
+export const referenceKernels: CpuKernels = Object.freeze({
   name: "reference",
   absmax,
   castF16,
+  codeErrors,
   countNonFinite,
   decode,
   dequantize,
@@ -30,6 +32,8 @@ export const referenceKernels: Kernels = Object.freeze({
   histogram,
   packLevels,
   quantize,
+  quantizeBf16Rows,
+  quantizeErrors,
   quantizeLevels,
   rotate,
   roundToSteps,

@@ -1,6 +1,6 @@
 /** The tools of a chunk: kernels, memory, files, and a slot for its numbers. */
 
-import type { Kernels } from "../../backend/backend.ts";
+import type { CpuKernels } from "../../backend/backend.ts";
 import type { Note } from "../note.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { GpuAccess } from "../gpu_requests.ts";
@@ -16,7 +16,7 @@ export function takeNumbers({ scratch }: { readonly scratch: Scratch }): Float64
 
 /** The surroundings of one chunk. */
 export interface ChunkContext {
-  readonly kernels: Kernels;
+  readonly kernels: CpuKernels;
   /** Null if no task of the run compensates errors or merges LoRAs. */
   readonly linalg: LinalgContext | null;
   readonly scratch: Scratch;

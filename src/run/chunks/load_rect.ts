@@ -24,6 +24,13 @@ import { bytesOf } from "../../core/bytes.ts";
 import type { ChunkContext, Scratch } from "./chunk_context.ts";
 import { mergeRect, planMerge } from "./merge_rect.ts";
 
+/** Whether the values of `matrix` are the floats that are stored, and LoRAs at most are added to them. */
+export function isAsStored(matrix: MatrixSource): boolean {
+  return matrix.dtype !== "I8" && matrix.scale === null && matrix.convrotGroupSize === null &&
+    matrix.transform === undefined && matrix.columnFactors === undefined &&
+    matrix.rowFactors === undefined && matrix.smoothFactors === undefined;
+}
+
 /** Bytes of scratch that `readRect` takes for a rectangle. */
 export function rawBytes(matrix: MatrixSource, rect: Rect): number {
   const { transform, packed } = matrix;

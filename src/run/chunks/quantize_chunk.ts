@@ -15,7 +15,7 @@ import { type ChunkGrid, chunkRect, type Rect } from "../chunk_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { errorSums, setNonFinite } from "../layer_statistics.ts";
 import { type ChunkContext, type Scratch, takeNumbers } from "./chunk_context.ts";
-import { decodeRect, planDecode, rawBytes, rawRows, readRect } from "./load_rect.ts";
+import { decodeRect, isAsStored, planDecode, rawBytes, rawRows, readRect } from "./load_rect.ts";
 import { planLocalPairs, withLocalPairs } from "./merge_rect.ts";
 import { planOnGpu, quantizeOnGpu } from "./quantize_on_gpu.ts";
 
@@ -32,14 +32,13 @@ export function keepsMerged(task: QuantizeTask): boolean {
 
 /** Memory of a chunk, besides what is taken on the way. */
 function roomForChunk(scratch: Scratch, task: QuantizeTask, rect: Rect) {
-  const { source, groupRows, groupCols } = task, tile = tileRows(task, rect) * rect.cols;
+  const { source, groupRows, groupCols } = task;
   return {
     raw: scratch.u8(rawBytes(source, rect)),
     codes: scratch.i8(rect.rows * rect.cols),
     scales: scratch.f32((rect.rows / groupRows) * (rect.cols / groupCols)),
-    x: scratch.f32(tile),
-    xhat: scratch.f32(tile),
-    merged: keepsMerged(task) ? scratch.f32(tile) : null,
+    x: scratch.f32(tileRows(task, rect) * rect.cols),
+    largest: scratch.f32(1),
     stats: takeNumbers({ scratch }),
   };
 }
@@ -59,7 +58,7 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
   const { groupRows, groupCols } = task;
   const source = withLocalPairs(context, task.source);
   const across = rect.cols / groupCols;
-  const { raw, codes, scales, x, xhat, merged, stats } = roomForChunk(scratch, task, rect);
+  const { raw, codes, scales, x, largest, stats } = roomForChunk(scratch, task, rect);
   const step = tileRows(task, rect);
 
   readRect(context, raw, source, rect);
@@ -70,34 +69,122 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
     const grid: Grid = { rows, cols: rect.cols, groupRows, groupCols };
     const values = x.subarray(0, rows * rect.cols);
     const tileRaw = rawRows(raw, source, { rect, row, rows });
-    decodeRect(context, values, tileRaw, source, tile);
-    if (reportNonFinite(context, values, tile, source.cols)) return;
-    const original = merged?.subarray(0, values.length);
-    if (!isRounded) original?.set(values);
+    const decode = () => decodeRect(context, values, tileRaw, source, tile);
     const firstGroup = (row / groupRows) * across;
-    const part: Tile = {
+    const part: RoundedTile = {
+      raw: tileRaw,
       x: values,
-      xhat: xhat.subarray(0, values.length),
       codes: codes.subarray(row * rect.cols, row * rect.cols + values.length),
       scales: scales.subarray(firstGroup, firstGroup + groupCount(grid)),
       grid,
-      stats,
-      // Errors are reported in original space: decode once more instead of keeping a second tile.
-      restore: () => {
-        if (isRounded) return;
-        if (original === undefined) decodeRect(context, values, tileRaw, source, tile);
-        else values.set(original);
-      },
+      largest,
+      stats: errorSums(stats),
+      decode,
     };
-    if (isRounded) measureTile(context, task, part);
-    else quantizeTile(context, task, part);
+    const error = isRounded ? measureTile(context, task, part) : quantizeTile(context, task, part);
+    // NaN and infinity show in the sums: only then are they looked for.
+    if (!Number.isFinite(stats[STATS.squaredSignal])) {
+      decode();
+      if (reportNonFinite(context, values, tile, source.cols)) return;
+    }
+    if (isRounded) holdToBound(context, task, part, error);
   }
   context.slot.set(stats);
   writeCodes(context, task, rect, codes);
   writeScales(context, task, rect, scales);
 }
 
-/** One cache-sized part of a chunk. */
+/** One cache-sized part of a chunk that is rounded to nearest. */
+interface RoundedTile extends Omit<Tile, "xhat" | "restore"> {
+  /** The stored values. */
+  readonly raw: Uint8Array;
+  /** Room for one number. */
+  readonly largest: Float32Array;
+  /** Fills `x` with the values in original space. */
+  decode(): void;
+}
+
+/** Rounds a tile and adds its errors, which are then in `x`. Returns the sum of their squares. */
+function quantizeTile(context: ChunkContext, task: QuantizeTask, tile: RoundedTile): number {
+  const { kernels } = context;
+  const { raw, x, codes, scales, grid } = tile;
+  if (hasBf16Rows(task, grid)) {
+    return errorAdded(tile, (stats) => kernels.quantizeBf16Rows(codes, scales, stats, raw));
+  }
+  tile.decode();
+  if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
+  kernels.absmax(scales, x, grid);
+  kernels.scaleFromAbsmax(scales, scales);
+  if (task.scaleSearch) kernels.searchScale(scales, x, grid);
+  return errorRotatedBack(
+    context,
+    task,
+    tile,
+    (stats) => kernels.quantizeErrors(codes, x, stats, scales, grid),
+  );
+}
+
+/** Whether rows are BF16 as they are stored, have one scale each and nothing else is done to them. */
+function hasBf16Rows(task: QuantizeTask, { groupRows, groupCols, cols }: Grid): boolean {
+  const { source, convrotGroupSize, scaleSearch } = task;
+  return source.dtype === "BF16" && isAsStored(source) && source.deltas === undefined &&
+    convrotGroupSize === null && !scaleSearch && groupRows === 1 && groupCols === cols;
+}
+
+/** Adds the errors of what a GPU made. Returns the sum of their squares. */
+function measureTile(context: ChunkContext, task: QuantizeTask, tile: RoundedTile): number {
+  const { kernels } = context, { x, codes, scales, grid } = tile;
+  tile.decode();
+  if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
+  return errorRotatedBack(
+    context,
+    task,
+    tile,
+    (stats) => kernels.codeErrors(x, stats, codes, scales, grid),
+  );
+}
+
+/** Ends the run if rounding cannot have left the squared error that a GPU left in a tile. */
+function holdToBound(
+  context: ChunkContext,
+  task: QuantizeTask,
+  { scales, grid }: RoundedTile,
+  error: number,
+): void {
+  const most = roundingBound(scales, grid.groupRows * grid.groupCols, task.scaleSearch);
+  // Not the other way round: the error may be NaN.
+  if (!(error <= most)) {
+    context.gpu?.distrust(`codes of ${JSON.stringify(task.name)} that are far from its values`);
+  }
+}
+
+/** Returns what `add` adds to the sum of squared errors. */
+function errorAdded({ stats }: RoundedTile, add: (stats: Float64Array) => void): number {
+  const before = stats[STATS.squaredError]!;
+  add(stats);
+  return stats[STATS.squaredError]! - before;
+}
+
+/**
+ * The same for errors in the space of the codes, which `add` leaves in `x`. Rotating them back changes no sum of
+ * squares, but the largest of them.
+ */
+function errorRotatedBack(
+  { kernels }: ChunkContext,
+  { convrotGroupSize }: QuantizeTask,
+  tile: RoundedTile,
+  add: (stats: Float64Array) => void,
+): number {
+  const { x, largest, stats } = tile, before = stats[STATS.maxAbsError]!;
+  const error = errorAdded(tile, add);
+  if (convrotGroupSize === null) return error;
+  kernels.rotate(x, convrotGroupSize);
+  kernels.absmax(largest, x, { rows: 1, cols: x.length, groupRows: 1, groupCols: x.length });
+  stats[STATS.maxAbsError] = Math.max(before, largest[0]!);
+  return error;
+}
+
+/** Rounded values. */
 export interface Tile {
   /** In: values in original space; left undefined. */
   readonly x: Float32Array;
@@ -108,29 +195,6 @@ export interface Tile {
   readonly stats: Float64Array;
   /** Puts the original values back into `x`. */
   restore(): void;
-}
-
-function quantizeTile(context: ChunkContext, task: QuantizeTask, tile: Tile): void {
-  const { kernels } = context;
-  const { x, codes, scales, grid } = tile;
-  if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
-  kernels.absmax(scales, x, grid);
-  kernels.scaleFromAbsmax(scales, scales);
-  if (task.scaleSearch) kernels.searchScale(scales, x, grid);
-  kernels.quantize(codes, x, scales, grid);
-  addErrors(context, task, tile);
-}
-
-/** Adds the errors of what a GPU made, which end the run if rounding cannot have left them. */
-function measureTile(context: ChunkContext, task: QuantizeTask, tile: Tile): void {
-  const { stats, scales, grid } = tile;
-  const before = stats[STATS.squaredError]!;
-  addErrors(context, task, tile);
-  const most = roundingBound(scales, grid.groupRows * grid.groupCols, task.scaleSearch);
-  // Not the other way round: the error may be NaN.
-  if (!(stats[STATS.squaredError]! - before <= most)) {
-    context.gpu?.distrust(`codes of ${JSON.stringify(task.name)} that are far from its values`);
-  }
 }
 
 /** Adds the errors of what will be in the file, as the model sees it: dequantized, rotated back. */

@@ -10,7 +10,7 @@ import type { Rect } from "../chunk_grid.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import type { ChunkContext } from "./chunk_context.ts";
-import { decodeRect, planDecode } from "./load_rect.ts";
+import { decodeRect, isAsStored, planDecode } from "./load_rect.ts";
 import { hasPairsOnly, pairOf, planMerge } from "./merge_rect.ts";
 
 /** Counts what {@link quantizeOnGpu} takes besides what it is given. */
@@ -82,8 +82,5 @@ export function quantizeOnGpu(
 
 /** Whether the values of `source` are its bytes, and at most pairs of factors go into them. */
 function isPlain(source: MatrixSource): boolean {
-  return source.dtype !== "I8" && source.scale === null && source.convrotGroupSize === null &&
-    source.transform === undefined && source.columnFactors === undefined &&
-    source.rowFactors === undefined && source.smoothFactors === undefined &&
-    hasPairsOnly(source);
+  return isAsStored(source) && hasPairsOnly(source);
 }

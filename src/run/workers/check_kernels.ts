@@ -1,12 +1,13 @@
 /**
- * The kernels that check what a GPU computes: those of the CPU, with memory of their own that grows when
- * needed.
+ * Kernels of the CPU beside those of a run, with memory of their own that grows when needed: they check what a
+ * GPU computes, and measure samples.
  */
 
 import { Arena, createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
+import { compileKernels } from "../../backend/cpu/wasm_module.ts";
 import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
-import type { Kernels } from "../../backend/backend.ts";
+import type { CpuKernels } from "../../backend/backend.ts";
 import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";
 import type { CheckKernels } from "../checks/gpu_check.ts";
 import type { Scratch } from "../scratch.ts";
@@ -33,7 +34,7 @@ export class OwnCheckKernels implements CheckKernels {
     this.#modules = modules;
   }
 
-  get kernels(): Kernels {
+  get kernels(): CpuKernels {
     return this.#having(0).kernels;
   }
 
@@ -55,6 +56,11 @@ export class OwnCheckKernels implements CheckKernels {
     this.#instance = instanceOf(this.#modules, Math.max(LEAST_BYTES, bytes + SLACK_BYTES));
     return this.#instance;
   }
+}
+
+/** Kernels that this thread has for itself, without linear algebra. */
+export function ownKernels(): OwnCheckKernels {
+  return new OwnCheckKernels({ kernels: compileKernels(), linalg: null });
 }
 
 interface Instance {
