@@ -105,6 +105,25 @@ export function idleGpuFlags(
   return { always: warnings, onCpu: idleBy([rest], typed).warnings };
 }
 
+/** Flags and variables of the documents that are accepted, and have no effect. */
+const NEVER_OF_USE: readonly IdleRule[] = [
+  {
+    when: true,
+    names: ["stream-ortho-threshold"],
+    why: "here: nothing makes random orthogonal matrices, Hadamard transforms do their work",
+  },
+  {
+    when: true,
+    names: [
+      "bf16-hadamard-threshold",
+      "ENABLE_MIXED_HADAMARD",
+      "MIXED_HADAMARD_DTYPE",
+      "bf16-hessian-threshold",
+    ],
+    why: "here: those operations stay in f32, as their results decide codes",
+  },
+];
+
 function gpuRules(
   parsed: Parsed,
   options: ConvertOptions,
@@ -134,21 +153,7 @@ function gpuRules(
       ],
       why: "with learned rounding, whose Hessians are all that is large",
     },
-    {
-      when: true,
-      names: ["stream-ortho-threshold"],
-      why: "here: nothing makes random orthogonal matrices, Hadamard transforms do their work",
-    },
-    {
-      when: true,
-      names: [
-        "bf16-hadamard-threshold",
-        "ENABLE_MIXED_HADAMARD",
-        "MIXED_HADAMARD_DTYPE",
-        "bf16-hessian-threshold",
-      ],
-      why: "here: those operations stay in f32, as their results decide codes",
-    },
+    ...NEVER_OF_USE,
     {
       when: half !== "auto",
       names: ["bf16-threshold"],

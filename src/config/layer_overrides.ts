@@ -65,65 +65,68 @@ export function readLayerFlags(flags: LayerFlags): LayerFlagOverrides {
   const notes: string[] = [];
   checkBlockSize("--custom-block-size", flags.customBlockSize);
   checkBlockSize("--fallback-block-size", flags.fallbackBlockSize);
-  const idle = (given: readonly (readonly [string, unknown])[], without: string) => {
+  const idle: TellIdle = (given, without) => {
     for (const [flag, value] of given) {
       if (value !== null && value !== false) {
         notes.push(`${flag} has no effect without ${without}`);
       }
     }
   };
+  return { custom: customOf(flags, idle), fallback: fallbackOf(flags, idle), notes };
+}
 
-  let custom: LayerFlagOverrides["custom"] = null;
+/** Notes the flags that are given and have no effect without another. */
+type TellIdle = (
+  given: readonly (readonly [flag: string, value: unknown])[],
+  without: string,
+) => void;
+
+function customOf(flags: LayerFlags, idle: TellIdle): LayerFlagOverrides["custom"] {
+  const mode = flags.customScalingMode;
+  const details = [
+    ["--custom-block-size", flags.customBlockSize],
+    ["--custom-scaling-mode", mode],
+    ["--custom-simple", flags.customSimple],
+    ["--custom-heur", flags.customHeur],
+  ] as const;
   if (flags.customLayers === null) {
-    idle([
-      ["--custom-type", flags.customType],
-      ["--custom-block-size", flags.customBlockSize],
-      ["--custom-scaling-mode", flags.customScalingMode],
-      ["--custom-simple", flags.customSimple],
-      ["--custom-heur", flags.customHeur],
-    ], "--custom-layers");
-  } else {
-    const mode = flags.customScalingMode;
-    custom = {
-      pattern: compileLayerPattern(flags.customLayers, { place: "--custom-layers" }),
-      override: {
-        ...NO_OVERRIDE,
-        // Naming layers without a type asks for them to be quantized.
-        output: flags.customType ?? "int8",
-        scaling: mode === "axis" ? "row" : mode,
-        blockSize: flags.customBlockSize,
-        simple: flags.customSimple ? true : null,
-        heur: flags.customHeur ? true : null,
-        origin: `--custom-layers ${JSON.stringify(flags.customLayers)}`,
-      },
-    };
-    if (flags.customType === "fp16") {
-      idle([
-        ["--custom-block-size", flags.customBlockSize],
-        ["--custom-scaling-mode", mode],
-        ["--custom-simple", flags.customSimple],
-        ["--custom-heur", flags.customHeur],
-      ], "--custom-type int8");
-    }
+    idle([["--custom-type", flags.customType], ...details], "--custom-layers");
+    return null;
   }
+  const pattern = compileLayerPattern(flags.customLayers, { place: "--custom-layers" });
+  if (flags.customType === "fp16") idle(details, "--custom-type int8");
+  return {
+    pattern,
+    override: {
+      ...NO_OVERRIDE,
+      // Naming layers without a type asks for them to be quantized.
+      output: flags.customType ?? "int8",
+      scaling: mode === "axis" ? "row" : mode,
+      blockSize: flags.customBlockSize,
+      simple: flags.customSimple ? true : null,
+      heur: flags.customHeur ? true : null,
+      origin: `--custom-layers ${JSON.stringify(flags.customLayers)}`,
+    },
+  };
+}
 
-  let fallback: LayerOverride | null = null;
-  const fallbackDetails = [
+function fallbackOf(flags: LayerFlags, idle: TellIdle): LayerOverride | null {
+  const details = [
     ["--fallback-block-size", flags.fallbackBlockSize],
     ["--fallback-simple", flags.fallbackSimple],
   ] as const;
-  if (flags.fallback === null) idle(fallbackDetails, "--fallback");
-  else {
-    if (flags.fallback === "fp16") idle(fallbackDetails, "--fallback int8");
-    fallback = {
-      ...NO_OVERRIDE,
-      output: flags.fallback,
-      blockSize: flags.fallbackBlockSize,
-      simple: flags.fallbackSimple ? true : null,
-      origin: `--fallback ${flags.fallback}`,
-    };
+  if (flags.fallback === null) {
+    idle(details, "--fallback");
+    return null;
   }
-  return { custom, fallback, notes };
+  if (flags.fallback === "fp16") idle(details, "--fallback int8");
+  return {
+    ...NO_OVERRIDE,
+    output: flags.fallback,
+    blockSize: flags.fallbackBlockSize,
+    simple: flags.fallbackSimple ? true : null,
+    origin: `--fallback ${flags.fallback}`,
+  };
 }
 
 /** Answers what is asked for each layer of one model. */

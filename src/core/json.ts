@@ -184,10 +184,7 @@ function scanJson(text: string, wanted: string | null): Scan {
           return scan;
         }
         expectsKey = text.charCodeAt(i) === OPEN_OBJECT;
-        const frame = frames[depth] ??= { isObject: false, keys: [], hashed: null };
-        frame.isObject = expectsKey;
-        frame.keys.length = 0;
-        frame.hashed = null;
+        frames[depth] = openFrame(frames[depth], expectsKey);
         depth++;
         break;
       }
@@ -212,6 +209,15 @@ function scanJson(text: string, wanted: string | null): Scan {
     }
   }
   return scan;
+}
+
+/** Returns `used` once more, empty; or a new one. */
+function openFrame(used: Frame | undefined, isObject: boolean): Frame {
+  const frame = used ?? { isObject, keys: [], hashed: null };
+  frame.isObject = isObject;
+  frame.keys.length = 0;
+  frame.hashed = null;
+  return frame;
 }
 
 /** Returns the offset of the quote that closes the string opened at `start`, or -1. */

@@ -113,8 +113,7 @@ export function migrateLayer(
   if (stated === undefined || stated === null || scale === undefined || scales === null) {
     return requantize(source, known, { weight, matrix, before });
   }
-  const kept = Object.entries(flat).filter(([key]) => key !== "format" && key !== "group_size");
-  const after = { format: stated["format"], ...Object.fromEntries(kept), ...stated };
+  const after = markerAfter(flat, stated);
   return {
     layer,
     matrix: null,
@@ -126,6 +125,12 @@ export function migrateLayer(
       ...renameInputScale(source, layer),
     ],
   };
+}
+
+/** A marker in words that the loader knows, with what else it says. */
+function markerAfter(before: LayerObject, stated: LayerObject): LayerObject {
+  const kept = Object.entries(before).filter(([key]) => key !== "format" && key !== "group_size");
+  return { format: stated["format"], ...Object.fromEntries(kept), ...stated };
 }
 
 /** Rules that a marker written anew keeps. */

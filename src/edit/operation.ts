@@ -127,11 +127,7 @@ export function applyOperations(
         else metadata.set(operation.key, operation.value);
     }
   }
-  const isBare = source.metadata === null && metadata.size === 0;
-  return layOut(source, operations, {
-    entries: slots.flat(),
-    metadata: isBare ? null : Object.fromEntries(metadata),
-  });
+  return layOut(source, operations, { entries: slots.flat(), metadata });
 }
 
 /**
@@ -166,11 +162,13 @@ function copyOf(source: SourceTensor): Entry {
 function layOut(
   source: ModelSource,
   operations: readonly Operation[],
-  { entries, metadata }: {
+  { entries, metadata: values }: {
     entries: readonly Entry[];
-    metadata: Readonly<Record<string, string>> | null;
+    metadata: ReadonlyMap<string, string>;
   },
 ): EditedModel {
+  const isBare = source.metadata === null && values.size === 0;
+  const metadata = isBare ? null : Object.fromEntries(values);
   const contents = new Map<string, Content>();
   for (const { info, content } of entries) {
     if (contents.has(info.name)) {

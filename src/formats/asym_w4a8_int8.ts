@@ -3,6 +3,7 @@
  * final grid is that of the int8 values: level times the scale of the group, rounded, times that of the row.
  */
 
+import type { SourceTensor } from "../core/tensor.ts";
 import { broken, type Format, type LayerTensors, type Recognised, type Refusal } from "./format.ts";
 import { elementsOf, sameShape, shown } from "./layer_shapes.ts";
 import { isPowerOf4 } from "./marker_reader.ts";
@@ -158,13 +159,7 @@ function decode(layer: LayerTensors, found: Recognised): MatrixSource | Refusal 
   if (codebook !== undefined && isSixBit) return broken(codebook, "codes of 6 bits have no table");
   const packed: PackedCodes = {
     rowBytes,
-    fields: isSixBit ? sixBitFields(cols) : [{ firstByte: 0, bits: 4, highFirst: false }],
-    levels: isSixBit
-      ? SIX_BIT_LEVELS
-      : codebook === undefined
-      ? PLAIN_LEVELS
-      : { file: codebook.file, offsetBytes: codebook.offsetBytes },
-    levelCount: isSixBit ? 64 : 16,
+    ...codesOf({ cols, isSixBit }, codebook),
     scales: [{
       file: scale.file,
       offsetBytes: scale.offsetBytes,
@@ -181,6 +176,18 @@ function decode(layer: LayerTensors, found: Recognised): MatrixSource | Refusal 
     }],
   };
   return packedMatrix(codes, { rows, cols, convrotGroupSize: rotation! }, packed);
+}
+
+/** How codes lie in bytes, and what they stand for. */
+function codesOf(
+  { cols, isSixBit }: { readonly cols: number; readonly isSixBit: boolean },
+  codebook: SourceTensor | undefined,
+): Pick<PackedCodes, "fields" | "levels" | "levelCount"> {
+  if (isSixBit) return { fields: sixBitFields(cols), levels: SIX_BIT_LEVELS, levelCount: 64 };
+  const levels = codebook === undefined
+    ? PLAIN_LEVELS
+    : { file: codebook.file, offsetBytes: codebook.offsetBytes };
+  return { fields: [{ firstByte: 0, bits: 4, highFirst: false }], levels, levelCount: 16 };
 }
 
 /** The low 4 bits of every code, then the 2 high ones. */

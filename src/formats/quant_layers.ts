@@ -114,16 +114,7 @@ export function readQuantizedModel(
     const tensor = layer.markerTensor;
     const entry = listed.byLayer.get(layer.layer);
     const parsed = tensor === null ? null : parseMarker(tensor, readBytes);
-    if (parsed !== null && parsed.nulBytes > 0) {
-      const bytes = parsed.nulBytes === 1 ? "1 NUL byte" : `${parsed.nulBytes} NUL bytes`;
-      notes.push(
-        parsed.object === null
-          ? `the marker ${
-            tensor!.name
-          } is ${bytes} and nothing else: it says nothing and is dropped`
-          : `the marker ${tensor!.name} ends in ${bytes}, which are dropped`,
-      );
-    }
+    if (parsed !== null && parsed.nulBytes > 0) notes.push(nulNote(tensor!.name, parsed));
     if (parsed?.object === null && entry === undefined && !layer.isQuantized) {
       emptyMarkers.push(tensor!.name);
       continue;
@@ -152,6 +143,13 @@ export function readQuantizedModel(
     emptyMarkers,
     notes,
   };
+}
+
+function nulNote(marker: string, { nulBytes, object }: ReturnType<typeof parseMarker>): string {
+  const bytes = nulBytes === 1 ? "1 NUL byte" : `${nulBytes} NUL bytes`;
+  return object === null
+    ? `the marker ${marker} is ${bytes} and nothing else: it says nothing and is dropped`
+    : `the marker ${marker} ends in ${bytes}, which are dropped`;
 }
 
 function listedObject(object: unknown): Record<string, unknown> | string {

@@ -88,11 +88,7 @@ export function convertWeight(
 ): ConvertedWeight & { readonly learned: LearnedReport | null } {
   const weight = matrixOf(given), inputs = inputsOf(givenInputs);
   const { data, rows, cols, name = "" } = weight;
-  if (data.length !== rows * cols || data.length === 0) {
-    throw new RangeError(
-      `Cannot quantize weight: ${data.length} values are not [${rows}, ${cols}] of one or more`,
-    );
-  }
+  checkSize(weight);
   const statistic = statisticOf(inputs, weight);
   const scheme = schemeOf(weight, options, statistic !== null);
   const size = scheme.transform ?? { rows, cols };
@@ -107,18 +103,8 @@ export function convertWeight(
     offsetBytes: 0,
     byteLength: data.byteLength,
   };
-  const place = { name, dtype: "I8", shape: [], byteLength: 0 } as const;
-  const { tasks: [task] } = makeTasks(
-    {
-      outputs: [
-        { ...place, offsetBytes: 0, content: { kind: "codes", source, scheme } },
-        { ...place, offsetBytes: scalesAt, content: { kind: "scales", source } },
-      ],
-    },
-    floatMatrix,
-    () => statistic === null ? null : fittedTo(statistic.statistic, options),
-  );
-  if (task?.kind !== "quantize") throw new TypeError("Cannot quantize weight: no task was made");
+  const compensation = statistic === null ? null : fittedTo(statistic.statistic, options);
+  const task = taskOf(source, scheme, { scalesAt, compensation });
   refuseTooLarge(task);
   const files = [bytesOf(data), ...statistic?.files ?? []];
   const outputBytes = scalesAt + 4 * groups;
@@ -145,17 +131,54 @@ export function convertWeight(
     scales: scale,
     scaleShape: scaleShape(scheme, { ...size, normalizeScales: true }),
     grid,
-    space: signs !== null
-      ? { kind: "sylvester", rows, cols, signRow: signs.signRow, signCol: signs.signCol }
-      : scheme.convrotGroupSize !== null
-      ? { kind: "convrot", groupSize: scheme.convrotGroupSize }
-      : { kind: "original" },
+    space: spaceOf(scheme, signs, { rows, cols }),
     dequantized: decodeInMemory(stored, [output, ...signs?.files ?? []]),
     errors,
     note,
     compensated,
     learned,
   };
+}
+
+function checkSize({ data, rows, cols }: WeightMatrix): void {
+  if (data.length === rows * cols && data.length > 0) return;
+  throw new RangeError(
+    `Cannot quantize weight: ${data.length} values are not [${rows}, ${cols}] of one or more`,
+  );
+}
+
+/** The task of a conversion for one weight: codes first in its output, then scales. */
+function taskOf(
+  source: SourceTensor,
+  scheme: Scheme,
+  { scalesAt, compensation }: { scalesAt: number; compensation: Compensation | null },
+): QuantizeTask {
+  const place = { name: source.name, dtype: "I8", shape: [], byteLength: 0 } as const;
+  const { tasks: [task] } = makeTasks(
+    {
+      outputs: [
+        { ...place, offsetBytes: 0, content: { kind: "codes", source, scheme } },
+        { ...place, offsetBytes: scalesAt, content: { kind: "scales", source } },
+      ],
+    },
+    floatMatrix,
+    () => compensation,
+  );
+  if (task?.kind !== "quantize") throw new TypeError("Cannot quantize weight: no task was made");
+  return task;
+}
+
+function spaceOf(
+  { convrotGroupSize }: Scheme,
+  signs: ReturnType<typeof signsOf>,
+  { rows, cols }: { rows: number; cols: number },
+): CodeSpace {
+  if (signs !== null) {
+    return { kind: "sylvester", rows, cols, signRow: signs.signRow, signCol: signs.signCol };
+  }
+  return convrotGroupSize === null
+    ? { kind: "original" }
+    : { kind: "convrot", groupSize: convrotGroupSize };
 }
 
 /** Returns a weight as it is computed with: a tensor of a loader is decoded. */

@@ -142,8 +142,8 @@ export function planLdlq(
   memory.within(() => roomFor(memory, n, rows, isPacked));
 }
 
-/** Counts what {@link roundRows} takes for `rows` rows. */
-export function planRoundRows(memory: CountedMemory, rows: number): void {
+/** Counts what {@link roundRowsToNearest} takes for `rows` rows. */
+export function planRowsToNearest(memory: CountedMemory, rows: number): void {
   memory.within(() => roomToNearest(memory, rows));
 }
 
@@ -222,7 +222,7 @@ export function ldlq(
  * Rounds some rows to nearest: what {@link ldlq} does if the Hessian is diagonal, without the work.
  * `weights` become errors here too.
  */
-export function roundRows(context: LinalgContext, layer: LdlqRows): void {
+export function roundRowsToNearest(context: LinalgContext, layer: LdlqRows): void {
   const { kernels, memory } = context;
   const { weights } = layer;
   const n = weights.cols, rows = weights.rows;

@@ -52,24 +52,8 @@ export function makeModule(
     return problem("upBias", `its shape is ${shapeText(upBias)}, the layer has ${rows} outputs`);
   }
   const magnitude = tensors.magnitude;
-  if (magnitude !== undefined) {
-    if (kind === "diff") return problem("magnitude", "it has no low-rank pair to go with");
-    const [first] = matrixShape(magnitude.shape);
-    const count = elementCount(magnitude.shape);
-    if (count === cols && first !== rows) {
-      return problem(
-        "magnitude",
-        "DoRA with norms along the input is not supported, only along the output",
-        true,
-      );
-    }
-    if (count !== rows || first !== rows) {
-      return problem(
-        "magnitude",
-        `its shape is ${shapeText(magnitude)}, ${rows} rows need [${rows}]`,
-      );
-    }
-  }
+  const wrong = magnitude === undefined ? null : magnitudeProblem(magnitude, shape);
+  if (wrong !== null) return problem("magnitude", wrong.message, wrong.unsupported);
   return {
     key,
     kind,
@@ -81,6 +65,24 @@ export function makeModule(
     cols,
     dora: magnitude !== undefined,
   };
+}
+
+/** What is wrong with the norms of a DoRA; null: nothing. */
+function magnitudeProblem(
+  magnitude: TensorInfo,
+  { kind, rows, cols }: ChangeShape,
+): { readonly message: string; readonly unsupported?: boolean } | null {
+  if (kind === "diff") return { message: "it has no low-rank pair to go with" };
+  const [first] = matrixShape(magnitude.shape);
+  const count = elementCount(magnitude.shape);
+  if (count === cols && first !== rows) {
+    return {
+      message: "DoRA with norms along the input is not supported, only along the output",
+      unsupported: true,
+    };
+  }
+  if (count === rows && first === rows) return null;
+  return { message: `its shape is ${shapeText(magnitude)}, ${rows} rows need [${rows}]` };
 }
 
 interface ChangeShape {

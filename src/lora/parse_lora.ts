@@ -73,45 +73,7 @@ export function parseLora(
   metadata: Readonly<Record<string, string>> | null = null,
 ): ParsedLora {
   const fromMetadata = readLoraMetadata(metadata);
-  const problems: LoraProblem[] = [];
-  const unknown: string[] = [];
-  const layers = new Map<string, Partial<Record<LoraRole, TensorInfo>>>();
-  /** Layers with a fault already named: the rest of their tensors would only repeat it. */
-  const faulty = new Set<string>();
-
-  for (const tensor of tensors) {
-    const ending = readEnding(tensor.name);
-    if (ending === null) {
-      const other = unsupportedKind(tensor.name);
-      if (other === null) {
-        unknown.push(tensor.name);
-      } else if (!faulty.has(other.module)) {
-        faulty.add(other.module);
-        problems.push({
-          module: other.module,
-          tensor: tensor.name,
-          message: `${other.kind} is not supported`,
-          unsupported: true,
-        });
-      }
-      continue;
-    }
-    let roles = layers.get(ending.module);
-    if (roles === undefined) layers.set(ending.module, roles = {});
-    const taken = roles[ending.role];
-    if (taken !== undefined) {
-      faulty.add(ending.module);
-      problems.push({
-        module: ending.module,
-        tensor: tensor.name,
-        message: `${JSON.stringify(taken.name)} is the same part of the same layer`,
-        unsupported: false,
-      });
-      continue;
-    }
-    roles[ending.role] = tensor;
-  }
-
+  const { problems, unknown, layers, faulty } = gatherRoles(tensors);
   const modules: LoraModule[] = [];
   for (const [key, roles] of layers) {
     if (faulty.has(key)) continue;
@@ -145,6 +107,55 @@ export function parseLora(
   const needsMetadata = modules.some((m) => m.rank !== null && m.alpha.kind !== "tensor");
   if (needsMetadata) problems.unshift(...fromMetadata.problems);
   return { modules, problems, unknown };
+}
+
+/** The tensors of a LoRA file by layer and role. */
+interface GatheredRoles {
+  readonly layers: ReadonlyMap<string, Partial<Record<LoraRole, TensorInfo>>>;
+  /** Layers with a fault already named: the rest of their tensors would only repeat it. */
+  readonly faulty: ReadonlySet<string>;
+  readonly problems: LoraProblem[];
+  /** Names that are no part of an adapter. */
+  readonly unknown: string[];
+}
+
+function gatherRoles(tensors: readonly TensorInfo[]): GatheredRoles {
+  const problems: LoraProblem[] = [], unknown: string[] = [];
+  const layers = new Map<string, Partial<Record<LoraRole, TensorInfo>>>();
+  const faulty = new Set<string>();
+  for (const tensor of tensors) {
+    const ending = readEnding(tensor.name);
+    if (ending === null) {
+      const other = unsupportedKind(tensor.name);
+      if (other === null) {
+        unknown.push(tensor.name);
+      } else if (!faulty.has(other.module)) {
+        faulty.add(other.module);
+        problems.push({
+          module: other.module,
+          tensor: tensor.name,
+          message: `${other.kind} is not supported`,
+          unsupported: true,
+        });
+      }
+      continue;
+    }
+    let roles = layers.get(ending.module);
+    if (roles === undefined) layers.set(ending.module, roles = {});
+    const taken = roles[ending.role];
+    if (taken === undefined) {
+      roles[ending.role] = tensor;
+      continue;
+    }
+    faulty.add(ending.module);
+    problems.push({
+      module: ending.module,
+      tensor: tensor.name,
+      message: `${JSON.stringify(taken.name)} is the same part of the same layer`,
+      unsupported: false,
+    });
+  }
+  return { layers, faulty, problems, unknown };
 }
 
 /**

@@ -77,18 +77,14 @@ export function resolveLora(
   const biases = new Map(
     modelTensors.filter((t) => t.name.endsWith("bias")).map((t) => [t.name, t]),
   );
-  const bankModules = new Set(
-    modelTensors.filter(hasBankShape).map(({ name }) =>
-      layerName(name).split(".").slice(0, -1).join(".")
-    ),
-  );
+  const bankModules = bankModulesOf(modelTensors);
   const targets: LoraTarget[] = [];
   const unmatched: UnmatchedKey[] = lora.unknown.map((key) => ({
     key,
     scope: { component: null, slot: null },
     reason: NOT_ADAPTER,
   }));
-  const misfits: { scope: ModuleScope; entry: MismatchedKey }[] = [];
+  const misfits: Misfit[] = [];
   const fittingScopes = new Set<string>();
   const taken = new Map<string, LoraTarget[]>();
   let resolved = 0;
@@ -110,13 +106,9 @@ export function resolveLora(
     const own = targetsOf(module, chosen.candidate, biases);
     const rival = own.targets.map((target) => overlapping(taken, target)).find((t) => t !== null);
     if (rival !== undefined && rival !== null) {
-      unmatched.push({
-        key: module.key,
-        scope,
-        reason: `${JSON.stringify(rival.module.key)} already changes the same rows of ${
-          JSON.stringify(rival.weight.name)
-        }`,
-      });
+      const [key, name] = [rival.module.key, rival.weight.name].map((n) => JSON.stringify(n));
+      const reason = `${key} already changes the same rows of ${name}`;
+      unmatched.push({ key: module.key, scope, reason });
       continue;
     }
     for (const reason of own.missing) unmatched.push({ key: module.key, scope, reason });
@@ -129,16 +121,39 @@ export function resolveLora(
     }
   }
 
-  const mismatched: MismatchedKey[] = [];
+  const { others, mismatched } = sortMisfits(misfits, fittingScopes);
+  return { targets, unmatched: [...unmatched, ...others], mismatched, resolved };
+}
+
+/** Text encoders share their layers' names: if no layer fits, it is another one's LoRA. */
+function sortMisfits(
+  misfits: readonly Misfit[],
+  fittingScopes: ReadonlySet<string>,
+): { readonly others: UnmatchedKey[]; readonly mismatched: MismatchedKey[] } {
+  const others: UnmatchedKey[] = [], mismatched: MismatchedKey[] = [];
   for (const { scope, entry } of misfits) {
-    // Text encoders share their layers' names: if no layer fits, it is another one's LoRA.
     if (scope.component === "text" && !fittingScopes.has(scopeKey(scope))) {
-      unmatched.push({ key: entry.key, scope, reason: "belongs to another text encoder" });
+      others.push({ key: entry.key, scope, reason: "belongs to another text encoder" });
     } else {
       mismatched.push(entry);
     }
   }
-  return { targets, unmatched, mismatched, resolved };
+  return { others, mismatched };
+}
+
+/** A module whose layer has another shape. */
+interface Misfit {
+  readonly scope: ModuleScope;
+  readonly entry: MismatchedKey;
+}
+
+/** The modules of a model that hold expert banks. */
+function bankModulesOf(tensors: readonly TensorInfo[]): Set<string> {
+  return new Set(
+    tensors.filter(hasBankShape).map(({ name }) =>
+      layerName(name).split(".").slice(0, -1).join(".")
+    ),
+  );
 }
 
 /** Why PEFT's LoRAs of parameters are not merged: their names are those of the module around them. */

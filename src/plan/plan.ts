@@ -132,52 +132,21 @@ export function makePlan(input: PlanInput): Plan {
   const { model, options } = input;
   const logical = model.tensors.map((t) => input.requantized?.weights.get(t.name) ?? t);
   const control = layerControl(logical, options, familyBanks(input.detection, options.preset));
-  const fallbacks: string[] = [], misfits: string[] = [];
-  const markers = new Map<string, Marker>();
-  const wanted: { info: TensorInfo; content: Content }[] = [];
+  const draft: Draft = { input, wanted: [], markers: new Map(), fallbacks: [], misfits: [] };
   const tensors = model.tensors.map((source): PlannedTensor => {
     const decision = decide(input, control, source);
-    if (decision.action === "remove") {
-      return { source, action: "remove", reason: decision.reason, scheme: null };
+    switch (decision.action) {
+      case "remove":
+        return { source, action: "remove", reason: decision.reason, scheme: null };
+      case "cast":
+        return planCast(input, draft.wanted, source, decision.reason);
+      case "quantize":
+        return planLayer(draft, source, decision);
+      case "keep":
+        return planRest(input, draft.wanted, source, decision.reason);
     }
-    if (decision.action === "cast") return planCast(input, wanted, source, decision.reason);
-    if (decision.action === "quantize") {
-      const { rows, cols } = rowsOf(source.shape);
-      const { options: { heur, method } } = decision;
-      const isBank = source.shape.length === 3;
-      const mode = isBank ? bankMode(decision.mode) : decision.mode;
-      const barred = isBank ? bankBarrier(decision) : null;
-      if (barred !== null) return planRest(input, wanted, source, barred);
-      const calibrated = method !== "simple" && (input.calibrated?.has(source.name) ?? false);
-      const choice = schemeFor(mode, { rows, cols, heur, wish: decision.wish, calibrated });
-      if (isBank && decision.mode.scaling !== "row") {
-        fallbacks.push(`${source.name}: row scaling: expert banks have no other`);
-      }
-      const other = isBank ? decision.mode.grid : null;
-      if (other !== null) {
-        fallbacks.push(`${source.name}: INT8 instead of ${other.output}: expert bank`);
-      }
-      if (choice.fellBack !== null) {
-        const list = choice.scheme === null ? misfits : fallbacks;
-        list.push(`${source.name}: ${choice.fellBack}`);
-      }
-      if (choice.scheme !== null) {
-        planQuantize(wanted, markers, {
-          source,
-          scheme: choice.scheme,
-          options: decision.options,
-          hasInputScale: !isBank && (decision.options.inputScale ||
-            (input.staticScales?.has(source.name) ?? false)),
-        });
-        const reason = choice.fellBack === null
-          ? decision.reason
-          : `${decision.reason}; ${choice.fellBack}`;
-        return { source, action: "quantize", reason, scheme: choice.scheme };
-      }
-      return planRest(input, wanted, source, `--heur: ${choice.fellBack}`);
-    }
-    return planRest(input, wanted, source, decision.reason);
   });
+  const { wanted, markers, fallbacks, misfits } = draft;
   const layout = layoutOutputs(wanted, metadataOf(input, markers), {
     path: model.path,
     shardBytes: options.shardBytes,
@@ -201,6 +170,44 @@ export function makePlan(input: PlanInput): Plan {
     misfits,
     choice: { preset: options.preset, tier: options.tier },
   };
+}
+
+/** A plan while its tensors are decided one after the other. */
+interface Draft {
+  readonly input: PlanInput;
+  readonly wanted: PlannedOutputs;
+  /** By the name of the layer. */
+  readonly markers: Map<string, Marker>;
+  readonly fallbacks: string[];
+  readonly misfits: string[];
+}
+
+/** Plans a tensor that is to be quantized; it stays as it is if its scheme cannot be had. */
+function planLayer(draft: Draft, source: SourceTensor, decision: LayerFate): PlannedTensor {
+  const { input, wanted, fallbacks, misfits } = draft, { name } = source;
+  const isBank = source.shape.length === 3;
+  const barred = isBank ? bankBarrier(decision) : null;
+  if (barred !== null) return planRest(input, wanted, source, barred);
+  if (isBank) fallbacks.push(...bankFallbacks(name, decision));
+  const { options, options: { heur, method }, wish } = decision;
+  const mode = isBank ? bankMode(decision.mode) : decision.mode;
+  const calibrated = method !== "simple" && (input.calibrated?.has(name) ?? false);
+  const choice = schemeFor(mode, { ...rowsOf(source.shape), heur, wish, calibrated });
+  const { scheme, fellBack } = choice;
+  if (fellBack !== null) (scheme === null ? misfits : fallbacks).push(`${name}: ${fellBack}`);
+  if (scheme === null) return planRest(input, wanted, source, `--heur: ${fellBack}`);
+  const hasInputScale = !isBank && (options.inputScale || (input.staticScales?.has(name) ?? false));
+  planQuantize(draft, { source, scheme, options, hasInputScale });
+  const reason = fellBack === null ? decision.reason : `${decision.reason}; ${fellBack}`;
+  return { source, action: "quantize", reason, scheme };
+}
+
+/** What an expert bank does not get of what was asked for. */
+function bankFallbacks(name: string, { mode: { scaling, grid } }: LayerFate): string[] {
+  return [
+    ...(scaling === "row" ? [] : [`${name}: row scaling: expert banks have no other`]),
+    ...(grid === null ? [] : [`${name}: INT8 instead of ${grid.output}: expert bank`]),
+  ];
 }
 
 /** Why an expert bank stays as it is though its family's are quantized; null: nothing speaks against it. */
@@ -242,16 +249,17 @@ function refuseLongRows(tensor: SourceTensor): void {
   );
 }
 
-type Wanted = { info: TensorInfo; content: Content }[];
+/** Tensors of the output, in the order they were planned. */
+type PlannedOutputs = { info: TensorInfo; content: Content }[];
 
-function planKeep(wanted: Wanted, source: SourceTensor, reason: string): PlannedTensor {
+function planKeep(wanted: PlannedOutputs, source: SourceTensor, reason: string): PlannedTensor {
   wanted.push({ info: source, content: { kind: "copy", source } });
   return { source, action: "keep", reason, scheme: null };
 }
 
 function planCast(
   { merged }: PlanInput,
-  wanted: Wanted,
+  wanted: PlannedOutputs,
   source: SourceTensor,
   reason: string,
 ): PlannedTensor {
@@ -269,7 +277,7 @@ function planCast(
 /** Keeps a tensor; codes whose scales go are written as the values they stand for. */
 function planRest(
   { requantized, merged, keepNonFinite }: PlanInput,
-  wanted: Wanted,
+  wanted: PlannedOutputs,
   source: SourceTensor,
   reason: string,
 ): PlannedTensor {
@@ -285,7 +293,7 @@ function planRest(
 }
 
 /** Writes a kept tensor with its LoRAs merged, in its own dtype; an F8 one, too coarse for that, as BF16. */
-function planMerged(wanted: Wanted, source: SourceTensor, reason: string): PlannedTensor {
+function planMerged(wanted: PlannedOutputs, source: SourceTensor, reason: string): PlannedTensor {
   const { name, shape, dtype } = source;
   if (dtype === "F8_E4M3" || dtype === "F8_E5M2") {
     wanted.push({
@@ -323,16 +331,18 @@ function planTransform(
   inline("sign_col", "F32", [cols], randomSigns(cols, { seed, name, side: "col" }));
 }
 
+/** A tensor that is quantized. */
+interface QuantizedTensor {
+  readonly source: SourceTensor;
+  readonly scheme: Scheme;
+  readonly options: ConvertOptions;
+  /** 1, which the scale of static activations replaces later if there is one. */
+  readonly hasInputScale: boolean;
+}
+
 function planQuantize(
-  wanted: Wanted,
-  markers: Map<string, Marker>,
-  { source, scheme, options, hasInputScale }: {
-    source: SourceTensor;
-    scheme: Scheme;
-    options: ConvertOptions;
-    /** 1, which the scale of static activations replaces later if there is one. */
-    hasInputScale: boolean;
-  },
+  { wanted, markers }: Pick<Draft, "wanted" | "markers">,
+  { source, scheme, options, hasInputScale }: QuantizedTensor,
 ): void {
   const { rows, cols } = rowsOf(source.shape);
   const bank = source.shape.length === 3 ? source.shape : null;
@@ -361,6 +371,17 @@ function planQuantize(
     }
     return;
   }
+  planInt8(add, { source, scheme, options, hasInputScale });
+}
+
+/** Plans codes of 8 bits with their scales. */
+function planInt8(
+  add: (info: TensorInfo, content: Content) => void,
+  { source, scheme, options, hasInputScale }: QuantizedTensor,
+): void {
+  const { rows, cols } = rowsOf(source.shape);
+  const bank = source.shape.length === 3 ? source.shape : null;
+  const base = source.name.replace(/weight$/, "");
   const { transform } = scheme;
   const stored = transform ?? { rows, cols };
   const shape = transform === undefined ? source.shape : [stored.rows, stored.cols];
@@ -400,7 +421,7 @@ function metadataOf(
 }
 
 function layoutOutputs(
-  wanted: Wanted,
+  wanted: PlannedOutputs,
   metadata: Record<string, string> | null,
   { path, shardBytes }: { path: string } & ShardOptions,
 ): { outputs: PlannedOutput[]; parts: readonly OutputPart[]; totalBytes: number } {

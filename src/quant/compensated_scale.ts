@@ -110,6 +110,18 @@ function sumOf(values: Float64Array): number {
   return values.reduce((sum, value) => sum + value, 0);
 }
 
+/** Effect of the error of leader i on leader j, rounded later: entry i * leaders.length + j. */
+function feedbackAmong(factor: GptqFactor, leaders: readonly Channel[]): Float64Array {
+  const count = leaders.length, feedback = new Float64Array(count * count);
+  leaders.forEach((from, i) => {
+    leaders.slice(i + 1).forEach((to, k) => {
+      const pivot = factorElement(factor, to.place, to.place);
+      feedback[i * count + i + 1 + k] = factorElement(factor, from.place, to.place) / pivot;
+    });
+  });
+  return feedback;
+}
+
 /** For parts of one row: carries out the rounding of dominating channels. Null if there are none. */
 function searchRow(factor: GptqFactor, group: readonly Channel[], first: number): Search | null {
   const energies = energiesOf(group, first);
@@ -119,15 +131,7 @@ function searchRow(factor: GptqFactor, group: readonly Channel[], first: number)
     .slice(0, LEADERS_MAX)
     .sort((a, b) => b.place - a.place);
   if (leaders.length === 0) return null;
-  const count = leaders.length;
-  /** Effect of the error of leader i on leader j, rounded later: entry i * count + j. */
-  const feedback = new Float64Array(count * count);
-  leaders.forEach((from, i) => {
-    leaders.slice(i + 1).forEach((to, k) => {
-      const pivot = factorElement(factor, to.place, to.place);
-      feedback[i * count + i + 1 + k] = factorElement(factor, from.place, to.place) / pivot;
-    });
-  });
+  const count = leaders.length, feedback = feedbackAmong(factor, leaders);
   const leaderEnergies = Float64Array.from(leaders, ({ energy }) => energy);
   const columns = Int32Array.from(leaders, ({ column }) => column - first);
   for (const column of columns) energies[column] = 0; // their part of the cost is carried out

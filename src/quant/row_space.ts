@@ -28,7 +28,7 @@ import { LDLQ_BLOCK, type LdlqRows, roundColumns } from "../linalg/ldlq.ts";
 import { block, matrix, type MatrixF32, type MatrixF64, transpose } from "../linalg/matrix.ts";
 import { actOrder, actOrderOfUnits, gatherColumns } from "../linalg/permute.ts";
 import { shareOf, triangleShareOf } from "../linalg/team.ts";
-import { type GptqRows, planInOrder, roundInOrder } from "./gptq.ts";
+import { type GptqRows, planInOrder, roundInOrder } from "./rows_in_order.ts";
 
 /** Most columns of a block: D has blocks of the rotation group, which must lie within one. */
 const BLOCK_COLS_MAX = 256;
@@ -257,19 +257,10 @@ function factorBlock(
 ): boolean {
   const { kernels, team } = context;
   const { blockCols: width, inputs } = factor;
-  const { m, c, turned, d, s, y, g, z } = work;
+  const { c, turned, d, s, y, g, z } = work;
   const rows = inputs.cols, first = index * width;
-  const x = block(inputs, first, 0, width, rows);
   const byRow = shareOf(team, 0, rows), byCol = shareOf(team, 0, width);
-  for (let t = byRow.start; t < byRow.end; t++) {
-    c.data.set(m.data.subarray(t * rows, t * rows + t + 1), t * rows);
-    for (let j = 0; j < width; j++) z.data[t * width + j] = x.data[j * rows + t]!;
-  }
-  for (let j = byCol.start; j < byCol.end; j++) {
-    for (let t = 0; t < rows; t++) y.data[j * rows + t] = x.data[j * rows + t]!;
-  }
-  if (team.index === 0) fillBlock(context, factor, d, first);
-  team.barrier();
+  loadBlock(context, factor, work, index);
   // M = C Cᵀ
   if (cholesky(context, c, 0) >= 0) return false;
   for (let i = byRow.start; i < byRow.end; i++) {
@@ -294,10 +285,49 @@ function factorBlock(
   team.barrier();
   if (cholesky(context, s, 0) >= 0 || cholesky(context, d, 0) >= 0) return false;
   // M += Z Zᵀ with Z = X F⁻ᵀ, D = F Fᵀ
-  const ownRows = byRow.end - byRow.start;
-  const ownZ = block(z, byRow.start, 0, ownRows, width);
+  const ownZ = block(z, byRow.start, 0, byRow.end - byRow.start, width);
   solveRows(kernels, ownZ, d);
   team.barrier();
+  addToMoments(context, work, { rows, width });
+  team.barrier(); // Z is free again
+  // P = G L⁻ᵀ diag(L)⁻¹
+  for (let t = byRow.start; t < byRow.end; t++) {
+    for (let j = 0; j < width; j++) z.data[t * width + j] = g.data[j * rows + rows - 1 - t]!;
+  }
+  solveRows(kernels, ownZ, s);
+  storeBlock(context, factor, work, first);
+  team.barrier();
+  return true;
+}
+
+/** Copies M to C, the inputs of block `index` to Y and Z, and makes D_b. Ends in a barrier. */
+function loadBlock(
+  context: LinalgContext,
+  factor: RowSpaceFactor,
+  { m, c, d, y, z }: Work,
+  index: number,
+): void {
+  const { team } = context, { blockCols: width, inputs } = factor;
+  const rows = inputs.cols, first = index * width;
+  const x = block(inputs, first, 0, width, rows);
+  const byRow = shareOf(team, 0, rows), byCol = shareOf(team, 0, width);
+  for (let t = byRow.start; t < byRow.end; t++) {
+    c.data.set(m.data.subarray(t * rows, t * rows + t + 1), t * rows);
+    for (let j = 0; j < width; j++) z.data[t * width + j] = x.data[j * rows + t]!;
+  }
+  for (let j = byCol.start; j < byCol.end; j++) {
+    for (let t = 0; t < rows; t++) y.data[j * rows + t] = x.data[j * rows + t]!;
+  }
+  if (team.index === 0) fillBlock(context, factor, d, first);
+  team.barrier();
+}
+
+/** M += Z Zᵀ, what of it is this member's. */
+function addToMoments(
+  { kernels, team }: LinalgContext,
+  { m, z }: Work,
+  { rows, width }: { readonly rows: number; readonly width: number },
+): void {
   const part = triangleShareOf(team, rows, GRAM_ROWS);
   for (let top = part.start; top < part.end; top += GRAM_ROWS) {
     const height = Math.min(GRAM_ROWS, part.end - top), reach = top + height;
@@ -305,29 +335,31 @@ function factorBlock(
     const right = transpose(block(z, 0, 0, reach, width));
     kernels.gemmF64(block(m, top, 0, height, reach), left, right, "add");
   }
-  team.barrier(); // Z is free again
-  // P = G L⁻ᵀ diag(L)⁻¹
-  for (let t = byRow.start; t < byRow.end; t++) {
-    for (let j = 0; j < width; j++) z.data[t * width + j] = g.data[j * rows + rows - 1 - t]!;
-  }
-  solveRows(kernels, ownZ, s);
-  const feed = factor.feed.subarray(first * rows, (first + width) * rows);
+}
+
+/** Stores P and the unit lower factor of the block whose first column is `first`. */
+function storeBlock(
+  context: LinalgContext,
+  { feed: feeds, panels, blockCols: width, inputs }: RowSpaceFactor,
+  { s, z }: Work,
+  first: number,
+): void {
+  const { kernels, team } = context, rows = inputs.cols;
+  const byRow = shareOf(team, 0, rows);
+  const feed = feeds.subarray(first * rows, (first + width) * rows);
   for (let t = byRow.start; t < byRow.end; t++) {
     for (let j = 0; j < width; j++) {
       feed[t * width + j] = z.data[t * width + j]! / s.data[j * (width + 1)]!;
     }
   }
-  if (team.index === team.size - 1) {
-    const panel = factor.panels.subarray(first * width, (first + width) * width);
-    const diagonal = Float64Array.from({ length: width }, (_, j) => s.data[j * (width + 1)]!);
-    withScratch(context, () => {
-      const own = context.memory.f64(width);
-      own.set(diagonal);
-      kernels.unitLowerPanel(matrix(panel, width, width), s, own);
-    });
-  }
-  team.barrier();
-  return true;
+  if (team.index !== team.size - 1) return;
+  const panel = panels.subarray(first * width, (first + width) * width);
+  const diagonal = Float64Array.from({ length: width }, (_, j) => s.data[j * (width + 1)]!);
+  withScratch(context, () => {
+    const own = context.memory.f64(width);
+    own.set(diagonal);
+    kernels.unitLowerPanel(matrix(panel, width, width), s, own);
+  });
 }
 
 /** D_b: the diagonal of its columns rotated, damped, and in their order. */

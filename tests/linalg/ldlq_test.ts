@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { referenceKernels } from "../../src/backend/reference/reference_kernels.ts";
 import { cholesky } from "../../src/linalg/cholesky.ts";
 import type { LinalgContext } from "../../src/linalg/context.ts";
-import { ldlq, type LdlqRows, roundRows, wholeFactor } from "../../src/linalg/ldlq.ts";
+import { ldlq, type LdlqRows, roundRowsToNearest, wholeFactor } from "../../src/linalg/ldlq.ts";
 import { matrix } from "../../src/linalg/matrix.ts";
 import { assertSameBits } from "../kernels/subject.ts";
 import { put, referenceContext, testEachContext, wasmContext } from "./contexts.ts";
@@ -99,29 +99,32 @@ Deno.test("ldlq() gives the same bits on every backend, and for any split of the
   );
 });
 
-testEachContext("ldlq() with a diagonal Hessian, and roundRows(), round to nearest", (context) => {
-  const n = 150, rows = 9, w = weights(6, rows * n);
-  w.set([0.0005, -0.0015, 0.0025, 10, -10, 0, -0]);
-  const h = new Float64Array(n * n);
-  for (let j = 0; j < n; j++) h[j * n + j] = 1 + j % 7;
-  const scales = new Float32Array(rows).fill(0.001);
-  const want = new Int8Array(w.length), errors = put(context.memory, w);
-  const grid = { rows, cols: n, groupRows: 1, groupCols: n };
-  referenceKernels.quantize(want, w, scales, grid);
-  assertSameBits(round(context, w, h, n, scales, 1, n).codes, want, "ldlq");
-  const plain: LdlqRows = {
-    weights: matrix(errors, rows, n),
-    codes: context.memory.i8(w.length),
-    codesRowStride: n,
-    scales: put(context.memory, scales),
-    scaleCols: 1,
-    groupRows: 1,
-    firstRow: 0,
-    columnGroups: put(context.memory, new Int32Array(n)),
-  };
-  roundRows(context, plain);
-  assertSameBits(plain.codes.slice(), want, "roundRows");
-});
+testEachContext(
+  "ldlq() with a diagonal Hessian, and roundRowsToNearest(), round to nearest",
+  (context) => {
+    const n = 150, rows = 9, w = weights(6, rows * n);
+    w.set([0.0005, -0.0015, 0.0025, 10, -10, 0, -0]);
+    const h = new Float64Array(n * n);
+    for (let j = 0; j < n; j++) h[j * n + j] = 1 + j % 7;
+    const scales = new Float32Array(rows).fill(0.001);
+    const want = new Int8Array(w.length), errors = put(context.memory, w);
+    const grid = { rows, cols: n, groupRows: 1, groupCols: n };
+    referenceKernels.quantize(want, w, scales, grid);
+    assertSameBits(round(context, w, h, n, scales, 1, n).codes, want, "ldlq");
+    const plain: LdlqRows = {
+      weights: matrix(errors, rows, n),
+      codes: context.memory.i8(w.length),
+      codesRowStride: n,
+      scales: put(context.memory, scales),
+      scaleCols: 1,
+      groupRows: 1,
+      firstRow: 0,
+      columnGroups: put(context.memory, new Int32Array(n)),
+    };
+    roundRowsToNearest(context, plain);
+    assertSameBits(plain.codes.slice(), want, "roundRowsToNearest");
+  },
+);
 
 testEachContext("ldlq() lowers the output error of rounding to nearest", (context) => {
   const n = 96, rows = 32, h = positiveDefinite(7, n), w = weights(8, rows * n);

@@ -3,13 +3,8 @@
 import { type LinalgContext, withScratch } from "../../src/linalg/context.ts";
 import type { Hessian } from "../../src/linalg/hessian.ts";
 import { rotateHessian } from "../../src/linalg/rotate_hessian.ts";
-import {
-  type GptqOptions,
-  type GptqReport,
-  type GptqRows,
-  gptqRows,
-  prepareGptq,
-} from "../../src/quant/gptq.ts";
+import { type GptqOptions, type GptqReport, gptqRows, prepareGptq } from "../../src/quant/gptq.ts";
+import type { GptqRows } from "../../src/quant/rows_in_order.ts";
 
 /** A whole layer. */
 export interface GptqLayer extends GptqOptions, Omit<GptqRows, "firstRow"> {

@@ -162,10 +162,7 @@ async function runSlice(
     weights,
     errors: storage === "f32" ? weights : halfMatrix(batch, weights, storage),
     gain: storage === "f16" ? gainOf(scales) : 1,
-    feedback: gpuMatrix(batch.scratch("feedback", 4 * count * FACTOR_BLOCK), {
-      rows: count,
-      cols: FACTOR_BLOCK,
-    }),
+    feedback: feedbackOf(batch, count),
     codes: batch.scratch("codes", codeBytes),
     scales: batch.input("scales", scales),
     scaleCols,
@@ -176,8 +173,8 @@ async function runSlice(
   recordColumns(slice, factor);
   let codes = slice.codes, errors = ordered;
   if (order !== null) {
-    const inverse = batch.input("inverse order", inverseOf(order));
     codes = batch.scratch("codes of the layer", codeBytes);
+    const inverse = batch.input("inverse order", inverseOf(order));
     const moved = { order: inverse, rows: count, cols: size };
     recordGatherCodes(batch, codes, { ...moved, x: slice.codes });
     if (rows.errors !== null) {
@@ -187,17 +184,29 @@ async function runSlice(
   }
   if (rows.errors !== null) batch.output(errors, rows.errors.subarray(at, at + length));
   const into = rows.codes.subarray(at, at + length);
-  if (size % 4 === 0) {
-    batch.output(codes, into);
-    return await batch.run(gpu);
-  }
-  const padded = new Int8Array(codeBytes), rowBytes = codeBytes / count;
+  // Rows of codes begin at whole words on the device.
+  const padded = size % 4 === 0 ? into : new Int8Array(codeBytes);
   batch.output(codes, padded);
   const times = await batch.run(gpu);
-  for (let r = 0; r < count; r++) {
-    into.set(padded.subarray(r * rowBytes, r * rowBytes + size), r * size);
-  }
+  if (padded !== into) copyRows(padded, into, { rows: count, cols: size });
   return times;
+}
+
+function feedbackOf(batch: Batch, rows: number): GpuMatrix {
+  const slot = batch.scratch("feedback", 4 * rows * FACTOR_BLOCK);
+  return gpuMatrix(slot, { rows, cols: FACTOR_BLOCK });
+}
+
+/** Copies rows without the bytes that fill them up to whole words. */
+function copyRows(
+  padded: Int8Array,
+  into: Int8Array,
+  { rows, cols }: { rows: number; cols: number },
+): void {
+  const rowBytes = padded.length / rows;
+  for (let r = 0; r < rows; r++) {
+    into.set(padded.subarray(r * rowBytes, r * rowBytes + cols), r * cols);
+  }
 }
 
 function halfMatrix(batch: Batch, { rows, cols }: GpuMatrix, storage: GpuFactor["storage"]) {

@@ -1,6 +1,6 @@
 /** The end of a conversion: report, quality, verification, and the exit code. */
 
-import type { ConvertResult, GpuShare } from "../../convert/convert.ts";
+import type { ConvertResult, GpuShare, LayerResult } from "../../convert/convert.ts";
 import { fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
 import { errorsJson } from "../errors_json.ts";
 import type { EventWriter } from "../events.ts";
@@ -39,15 +39,13 @@ function reportRules(
   return { force, inputs: [input, ...readPaths, ...inputs], outputs };
 }
 
+/** Ends a conversion: its report, its quality in words, its verification. Returns the exit code. */
 export async function conclude(
   result: ConvertResult,
-  request: Request & { readonly source: ModelSource; readonly outputs: readonly string[] },
+  request: Finished,
   events: EventWriter | null,
 ): Promise<0 | 1> {
-  const { io, context, log } = request;
-  const overall = overallErrors(result.layers);
-  const output = overallOutput(result.layers);
-  const { options } = request;
+  const { io, log, options } = request;
   const fellBack = result.layers.filter(({ note }) => note?.kind === "fallback").length;
   const method = methodOf(result.plan, options, fellBack);
   if (result.part?.wasFinished) {
@@ -64,42 +62,76 @@ export async function conclude(
         "rename it, or name the output",
     );
   }
-  const rows = rowsNote(result.layers);
-  if (rows !== null) log.info(rows);
   const low = result.layers.filter(({ errors }) =>
     errors.sqnrDb !== null && errors.sqnrDb < io.qualityThreshold
   );
+  reportLayers(result, low, request);
+  for (const line of closingLines(result, plain)) log.info(line);
+  for (const line of replacedLines(result)) log.info(line);
+  if (result.gpu !== null) log.verbose(gpuLine(result.gpu));
+  const check = io.verify ? await verified(result, request) : null;
+  for (const line of check?.lines ?? []) log.info(line);
+  events?.done(doneJson(result, { plain, low, check }));
+  if (check !== null && !(check.loads && check.matches)) return 1;
+  return io.strict && low.length > 0 ? 1 : 0;
+}
+
+/** A request whose work is done. */
+interface Finished extends Request {
+  readonly source: ModelSource;
+  /** Names of the files that were written. */
+  readonly outputs: readonly string[];
+}
+
+/** Reports what the layers have in common, those of low quality, and with `--report-quality` each. */
+function reportLayers(
+  { layers }: ConvertResult,
+  low: readonly LayerResult[],
+  { io, context, log }: Request,
+): void {
+  const rows = rowsNote(layers);
+  if (rows !== null) log.info(rows);
   if (io.reportQuality && !io.json) {
     const thresholdDb = io.qualityThreshold;
     const columns = context.stdoutIsTTY ? context.columns : Infinity;
-    for (const line of qualityTable(result.layers, { thresholdDb, columns })) context.stdout(line);
-    const corrected = result.layers.filter(({ bias }) => bias !== null && bias.factor > 0).length;
+    for (const line of qualityTable(layers, { thresholdDb, columns })) context.stdout(line);
+    const corrected = layers.filter(({ bias }) => bias !== null && bias.factor > 0).length;
     if (corrected > 0) context.stdout(`biases corrected: ${corrected}`);
   }
   if ((io.reportQuality || io.strict) && low.length > 0) {
     log.warn(`${low.length} layers are below ${io.qualityThreshold} dB SQNR`);
   }
-  for (const line of closingLines(result, plain)) log.info(line);
-  for (const line of replacedLines(result)) log.info(line);
-  if (result.gpu !== null) log.verbose(gpuLine(result.gpu));
-  const check = io.verify
-    ? await verifyOutput(result.output, {
-      source: request.options.merge === null && request.options.smoothAlpha === null
-        ? request.source
-        : null,
-      correctedBiases: new Set(
-        result.layers.flatMap(({ bias }) => bias !== null && bias.factor > 0 ? [bias.name] : []),
-      ),
-      context,
-      workers: result.workers,
-    })
-    : null;
-  for (const line of check?.lines ?? []) log.info(line);
-  events?.done({
+}
+
+type Check = Awaited<ReturnType<typeof verifyOutput>>;
+
+async function verified(
+  { output, layers, workers }: ConvertResult,
+  { options: { merge, smoothAlpha }, source, context }: Finished,
+): Promise<Check> {
+  const correctedBiases = new Set(
+    layers.flatMap(({ bias }) => bias !== null && bias.factor > 0 ? [bias.name] : []),
+  );
+  // Merged and smoothed weights are not those of the source.
+  const compared = merge === null && smoothAlpha === null ? source : null;
+  return await verifyOutput(output, { source: compared, correctedBiases, context, workers });
+}
+
+/** The event `done`. */
+function doneJson(
+  result: ConvertResult,
+  { plain, low, check }: {
+    plain: ReturnType<typeof plainRows>;
+    low: readonly LayerResult[];
+    check: Check | null;
+  },
+): Parameters<EventWriter["done"]>[0] {
+  const overall = overallErrors(result.layers);
+  return {
     output: result.output,
     totals: totalsJson(result.plan),
     quality: overall === null ? null : errorsJson(overall),
-    output_error: output,
+    output_error: overallOutput(result.layers),
     verdict: verdictJson(verdictOf(result.layers), plain),
     below_threshold: low.map(({ name }) => name),
     verified: check === null ? null : {
@@ -118,9 +150,7 @@ export async function conclude(
     }),
     ...(result.replaced.removed.length === 0 ? {} : { removed_shards: result.replaced.removed }),
     elapsed_ms: Math.round(result.elapsedMs),
-  });
-  if (check !== null && !(check.loads && check.matches)) return 1;
-  return io.strict && low.length > 0 ? 1 : 0;
+  };
 }
 
 /** Lines about the shards of an output that was replaced. */

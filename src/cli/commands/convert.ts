@@ -7,35 +7,28 @@ import { commandWords } from "../command_words.ts";
 import { layerConfigTemplate, type TemplateLayer } from "../../config/layer_template.ts";
 import { convertModel, type ConvertResult } from "../../convert/convert.ts";
 import { isLayer } from "../../plan/layer_control.ts";
-import { describeNote } from "../../run/layer_notes.ts";
 import type { ConvertOptions } from "../../plan/options.ts";
 import type { Plan } from "../../plan/plan.ts";
 import { prepareFitted } from "../../convert/fit/prepare_fitted.ts";
 import { defaultWorkers } from "../../run/workers/default_workers.ts";
-import { errorsJson, learnedJson } from "../errors_json.ts";
 import { EventWriter } from "../events.ts";
 import { createLog } from "../log.ts";
 import { toConvertRequest } from "../options.ts";
 import { autoOutputName, nameFacts } from "../output_name.ts";
 import type { Parsed } from "../parse.ts";
 import { fitJson, fitLines } from "../fit_report.ts";
-import { lorasJson, planJson, planLines } from "../plan_report.ts";
+import { planJson, planLines } from "../plan_report.ts";
 import { GpuKeeper } from "../device.ts";
-import { type PlacementRules, placementRules } from "../../run/gpu_placement.ts";
-import { operationLines, operationsOnCpu, placementJson } from "../placement_report.ts";
 import { createProgress } from "../progress.ts";
-import { compensatedJson, noteJson } from "../report_json.ts";
-import { checkReportLayers } from "../report/report_layers.ts";
-import { outputNames } from "../../safetensors/shard_layout.ts";
 import { writeSideFile } from "../../safetensors/side_file.ts";
-import { displayName, localNameOf } from "../../remote/location.ts";
+import { localNameOf } from "../../remote/location.ts";
 import { checkOutput } from "../../safetensors/leftovers.ts";
 import type { CommandContext } from "../context.ts";
 import { openFor } from "../open_input.ts";
 import { versionLine } from "../version.ts";
 
 import type { ConversionOutcome, ConversionRequest } from "./conversion_request.ts";
-import { announce, totalsJson } from "./announce.ts";
+import { ConversionReporter } from "./conversion_reporter.ts";
 import { checkReport, conclude } from "./conclude.ts";
 
 /** Runs the conversion or dry run that `parsed` asks for; returns the exit code. */
@@ -130,12 +123,11 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
     enabled: io.progress && !io.json && io.verbosity !== "MINIMAL",
     context,
   });
-  const recipes = new Map<string, Record<string, unknown>>();
-  let outputs: readonly string[] = [];
+  const reporter = new ConversionReporter(request, input.model, events);
   let result: ConvertResult;
-  let rules: PlacementRules | null = null;
   using ownGpus = request.gpus === undefined ? new GpuKeeper() : null;
   const gpus = request.gpus ?? ownGpus!;
+  const { part } = io, { calibrationPath } = options;
   try {
     result = await convertModel({
       input: input.model,
@@ -144,72 +136,30 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
       options,
       force: io.force,
       resume: io.resume,
-      part: io.part === null
-        ? undefined
-        : { ...io.part, command: commandWords(process.argv.slice(2)) },
+      part: part === null ? undefined : { ...part, command: commandWords(process.argv.slice(2)) },
       program: versionLine(),
       workerUrl: context.workerUrl,
       pools: request.pools,
       openGpu: async () => {
         const { workerUrl } = context;
         const gpu = await gpus.take(io.device, { workerUrl, log, memory: io.gpuMemory });
-        if (gpu === null) { for (const warning of request.warningsOnCpu) log.warn(warning); }
-        else rules = placementRules(io.gpuMemory, gpu.adapter);
+        reporter.onDevice(gpu);
         return gpu;
       },
       onGpuFailure: (reason) => log.warn(`${reason}; the CPU does its work`),
       workers: io.lowMemory ? 1 : io.workers ?? defaultWorkers(),
       memoryLimitBytes: io.memoryLimitBytes,
       signal: context.signal,
-      onPlan: (start) => {
-        const { files, index } = outputNames(start.output, start.plan.parts.length);
-        outputs = index === null ? files : [index, ...files];
-        checkReport(io, { inputs: input.model.paths, outputs });
-        checkReportLayers(io, start.plan);
-        announce(start, request);
-        const onCpu = rules === null ? [] : operationsOnCpu(rules, start.plan);
-        // A user who asks for the GPU wants to know what stays on the CPU.
-        const say = io.device === "gpu" ? log.info : log.verbose;
-        for (const line of operationLines(onCpu)) say(line);
-        for (const tensor of planJson(start.plan)["tensors"] as Record<string, unknown>[]) {
-          recipes.set(String(tensor["name"]), tensor);
-        }
-        events?.start({
-          input: displayName(io.input),
-          output: start.output,
-          device: start.gpu === null ? "cpu" : "gpu",
-          adapter: start.gpu,
-          gpu_memory: rules === null ? null : placementJson(rules, onCpu),
-          workers: start.workers,
-          resumed: start.resumed,
-          family: start.plan.detection.family,
-          target: start.plan.target,
-          totals: totalsJson(start.plan),
-          loras: lorasJson(start.loras),
-        });
-      },
-      measure: io.reportQuality || io.json || io.reportPath !== null ||
-        request.options.calibrationPath !== null,
-      onMeasured: (layer) =>
-        events?.measured({ name: layer.name, output: layer.output, bias: layer.bias }),
-      onLayer: (layer) => {
-        events?.tensor({
-          ...recipes.get(layer.name),
-          name: layer.name,
-          errors: errorsJson(layer.errors),
-          ...noteJson(layer),
-          ...compensatedJson(layer.compensated),
-          ...(layer.learned === null ? {} : { learned: learnedJson(layer.learned) }),
-        });
-        const words = describeNote(layer.note, layer.compensated);
-        if (words !== null) log.verbose(`${layer.name}: ${words}`);
-      },
+      measure: io.reportQuality || io.json || io.reportPath !== null || calibrationPath !== null,
+      onPlan: (start) => reporter.onPlan(start),
+      onLayer: (layer) => reporter.onLayer(layer),
+      onMeasured: (layer) => reporter.onMeasured(layer),
       onProgress: (now) => progress.update(now),
     });
   } finally {
     progress.stop();
   }
-  const source = input.model;
+  const { outputs } = reporter, source = input.model;
   return { code: await conclude(result, { ...request, source, outputs }, events), result };
 }
 

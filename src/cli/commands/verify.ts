@@ -71,16 +71,13 @@ async function verify(
       verbosityOf(parsed) !== "MINIMAL",
     context,
   });
-  const options = {
-    signal: context.signal,
-    onProgress: (now: Parameters<typeof progress.update>[0]) => progress.update(now),
-  };
+  const onProgress = (now: Parameters<typeof progress.update>[0]) => progress.update(now);
+  const options = { signal: context.signal, onProgress };
   const calibration = calibrationPath === null ? null : openCalibration(calibrationPath);
-  if (calibration !== null && source !== null) {
-    for (const note of matchCalibration(calibration, source.tensors)) {
-      context.stderr(`warning: ${note}`);
-    }
-  }
+  const notes = calibration === null || source === null
+    ? []
+    : matchCalibration(calibration, source.tensors);
+  for (const note of notes) context.stderr(`warning: ${note}`);
   try {
     const report = await verifyModel(stored, pool, options);
     if (source === null) return { path, report, comparison: null };

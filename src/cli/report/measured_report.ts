@@ -35,14 +35,7 @@ export async function measuredReport(
   path: string,
   { parsed, context, log }: MeasureContext,
 ): Promise<ReportJson> {
-  const sourcePath = parsed.string("source");
-  if (sourcePath === null) {
-    throw new UsageError(
-      `Cannot compare ${
-        JSON.stringify(path)
-      } without --source: errors are those against the source`,
-    );
-  }
+  const sourcePath = sourceOf(path, parsed);
   const started = performance.now();
   using source = await openFor(sourcePath, { context, log });
   using stored = await openFor(path, { context, log });
@@ -96,6 +89,15 @@ export async function measuredReport(
   } finally {
     progress.stop();
   }
+}
+
+/** The model that the file was made from. */
+function sourceOf(path: string, parsed: Parsed): string {
+  const source = parsed.string("source");
+  if (source !== null) return source;
+  throw new UsageError(
+    `Cannot compare ${JSON.stringify(path)} without --source: errors are those against the source`,
+  );
 }
 
 /** The layers, the worst first. Their format and how they are stored is not in a measured report. */

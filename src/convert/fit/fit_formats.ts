@@ -99,43 +99,18 @@ export function fitFormats(
   options: ConvertOptions,
   prepare: (options: ConvertOptions) => Prepared,
 ): Fitted {
-  const { model } = base;
   const plain = { ...options, fit: null, maxError: null };
-  if (base.inputPaths.some((path) => typeof path !== "string")) {
-    throw new UnsupportedError(
-      `Cannot choose formats for ${
-        JSON.stringify(model.path)
-      }: its weights must be measured first, ` +
-        "which needs a local file; download it, or name a --format",
-    );
-  }
-  const plans = new Map<FitFormat, Plan>(
-    options.fitFormats.filter((format) => format !== "bf16").map((format) => [
-      format,
-      format === "int8" ? base.plan : prepare({ ...plain, output: format }).plan,
-    ]),
-  );
+  const plans = plansOf(base, options, prepare);
   const limitBytes = limitOf(base, options);
   const candidates = candidatesOf(base, options, plans);
-  if (candidates.length === 0) {
-    throw new UnsupportedError(
-      `Cannot choose formats for ${
-        JSON.stringify(model.path)
-      }: no layer can have more than one of ` +
-        options.fitFormats.join(", "),
-    );
-  }
+  refuseNoChoice(base, options, candidates);
   const byOutputs = measureAll(base, options, candidates);
   const items = candidates.map(({ options }) => options);
   const worth = new Set(worthChoosing(options.fitFormats, plans, limitBytes));
   const open = candidates.map(({ formats, options }) =>
     options.map((option, k) => worth.has(formats[k]!) ? option : IMPOSSIBLE)
   );
-  const sizes = sizesOf(base.plan);
-  const fixed = candidates.reduce((rest, { tensor }) => {
-    const { copied, made } = sizes.get(layerName(tensor.source.name))!;
-    return rest - copied - made;
-  }, base.plan.totals.outputBytes);
+  const fixed = fixedBytesOf(base, candidates);
   // Entries of the header are counted with the offsets of another plan, a few digits more or less.
   let slack = -OFFSET_DIGITS * base.plan.outputs.length;
   for (;;) {
@@ -143,22 +118,18 @@ export function fitFormats(
       ? leastCost(items, options.maxError! ** 2 * items.length)
       : choose(open, limitBytes - fixed - slack);
     if (choice === null) {
-      throw new UnsupportedError(
-        cannotReach(
-          items,
-          limitBytes,
-          options,
-          (choice) => prepare(withChoice(plain, candidates, choice)).plan.totals.outputBytes,
-        ),
-      );
+      const bytesOf = (choice: Choice) =>
+        prepare(withChoice(plain, candidates, choice)).plan.totals.outputBytes;
+      throw new UnsupportedError(cannotReach(items, limitBytes, options, bytesOf));
     }
     const chosen = withChoice(plain, candidates, choice);
-    const { outputBytes } = prepare(chosen).plan.totals;
-    if (limitBytes !== null && outputBytes > limitBytes) {
-      slack += outputBytes - limitBytes;
+    const { outputBytes: bytes } = prepare(chosen).plan.totals;
+    if (limitBytes !== null && bytes > limitBytes) {
+      slack += bytes - limitBytes;
       continue;
     }
     const error = (loss: number) => Math.sqrt(Math.max(0, loss) / items.length);
+    const layers = chosenLayers(candidates, choice);
     const points = frontier(items).map(({ cost, loss }) => ({
       bytes: fixed + cost,
       error: error(loss),
@@ -168,24 +139,73 @@ export function fitFormats(
       result: {
         limitBytes,
         maxError: options.maxError,
-        bytes: outputBytes,
+        bytes,
         error: error(choice.loss),
         isBest: choice.isBest,
         byOutputs,
-        layers: candidates.map(({ tensor, formats, options }, item) => {
-          const at = choice.options[item]!;
-          return {
-            name: tensor.source.name,
-            format: formats[at]!,
-            error: Math.sqrt(options[at]!.loss),
-            bytes: options[at]!.cost,
-          };
-        }),
+        layers,
         frontier: thinned(points),
         single: singles(candidates, options.fitFormats, { fixed, error, plans }),
       },
     };
   }
+}
+
+/** The plan of the model in each format alone; BF16 needs none. */
+function plansOf(
+  base: Prepared,
+  options: ConvertOptions,
+  prepare: (options: ConvertOptions) => Prepared,
+): Map<FitFormat, Plan> {
+  const { model } = base;
+  if (base.inputPaths.some((path) => typeof path !== "string")) {
+    throw new UnsupportedError(
+      `Cannot choose formats for ${
+        JSON.stringify(model.path)
+      }: its weights must be measured first, ` +
+        "which needs a local file; download it, or name a --format",
+    );
+  }
+  const plain = { ...options, fit: null, maxError: null };
+  return new Map(
+    options.fitFormats.filter((format) => format !== "bf16").map((format) => [
+      format,
+      format === "int8" ? base.plan : prepare({ ...plain, output: format }).plan,
+    ]),
+  );
+}
+
+function refuseNoChoice(
+  { model }: Prepared,
+  { fitFormats }: ConvertOptions,
+  candidates: readonly Candidate[],
+): void {
+  if (candidates.length > 0) return;
+  throw new UnsupportedError(
+    `Cannot choose formats for ${JSON.stringify(model.path)}: no layer can have more than one of ` +
+      fitFormats.join(", "),
+  );
+}
+
+/** Bytes of the output that no choice changes. */
+function fixedBytesOf({ plan }: Prepared, candidates: readonly Candidate[]): number {
+  const sizes = sizesOf(plan);
+  return candidates.reduce((rest, { tensor }) => {
+    const { copied, made } = sizes.get(layerName(tensor.source.name))!;
+    return rest - copied - made;
+  }, plan.totals.outputBytes);
+}
+
+function chosenLayers(candidates: readonly Candidate[], choice: Choice): FitResult["layers"] {
+  return candidates.map(({ tensor, formats, options }, item) => {
+    const at = choice.options[item]!;
+    return {
+      name: tensor.source.name,
+      format: formats[at]!,
+      error: Math.sqrt(options[at]!.loss),
+      bytes: options[at]!.cost,
+    };
+  });
 }
 
 /**

@@ -11,7 +11,8 @@
  * of every layer is checked, more of the first layer of a kind.
  */
 
-import type { GptqFactor, GptqRows } from "../../quant/gptq.ts";
+import type { GptqFactor } from "../../quant/gptq.ts";
+import type { GptqRows } from "../../quant/rows_in_order.ts";
 import type { GpuStorage } from "../gpu_requests.ts";
 import { FLUSHED, sumTolerance } from "./product_check.ts";
 import { type GpuCheck, randomOf, spread } from "./gpu_check.ts";

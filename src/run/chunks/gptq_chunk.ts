@@ -100,7 +100,7 @@ function denseLayer(
   task: QuantizeTask,
   compensation: Compensation,
   scales: LayerScales,
-): Layer & { drop(): void } {
+): CompensatedLayer & { drop(): void } {
   const { linalg } = team;
   const heldOut = loadHeldOut(team, task, compensation);
   const hessian = rotatedHessian(team, task, compensation);
@@ -166,7 +166,7 @@ function layerInRowSpace(
   task: QuantizeTask,
   compensation: Compensation,
   { scales, blockCols }: { readonly scales: LayerScales; readonly blockCols: number },
-): Layer & { drop(): void } {
+): CompensatedLayer & { drop(): void } {
   const heldOut = loadHeldOut(team, task, compensation);
   const found = rowSpaceLayer(team, task, compensation, blockCols);
   const { factor } = found;
@@ -227,7 +227,7 @@ function shrinkPairs(linalg: LinalgContext, hessian: Hessian, factor: number): v
 }
 
 /** Facts of a layer that all workers share before the bands are taken. */
-interface Layer {
+interface CompensatedLayer {
   readonly task: QuantizeTask;
   /** Rounds rows, as `gptqRows` does. `weights` become errors if `errors` is true, else they may. */
   round(context: ChunkContext, linalg: LinalgContext, rows: PlacedRows): void;
@@ -295,7 +295,7 @@ function roomForBand(
 function quantizeBand(
   context: ChunkContext,
   linalg: LinalgContext,
-  layer: Layer,
+  layer: CompensatedLayer,
   rect: Rect,
 ): void {
   const { task, oneScale, weightedBy, plainSearch, guard, share } = layer;
@@ -325,23 +325,21 @@ function quantizeBand(
     const rows = { weights: x, codes, firstRow: 0, layerRow: rect.row, grid, scales };
     xhat.set(x); // rounding uses the weights up
     layer.round(context, linalg, { ...rows, errors: limits !== null });
-    const moved = limits === null ? null : rowEnergies(x, cols);
     const nearest = new Set<number>();
-    for (let row = 0; limits !== null && row < rect.rows; row++) {
-      if (moved![row]! <= limits[row]!) continue;
-      const one = { rows: 1, cols, groupRows: 1, groupCols: cols };
-      const first = row * cols, end = first + cols;
-      const scale = scales.subarray(row, row + 1);
-      kernels.quantize(codes.subarray(first, end), xhat.subarray(first, end), scale, one);
-      nearest.add(row);
+    if (limits !== null) {
+      const moved = rowEnergies(x, cols);
+      for (let row = 0; row < rect.rows; row++) {
+        if (moved[row]! <= limits[row]!) continue;
+        roundRow(kernels, row, { weights: xhat, codes, scales, cols });
+        nearest.add(row);
+      }
     }
     const guarded = { weights: xhat, codes, scales, plain, grid, share };
-    const measures = layer.measures(context, linalg);
+    const measures = layer.measures(context, linalg), { heldOut } = layer;
     const lost = measures === null ? [] : guardRows(context, measures, guarded);
     for (const row of lost) nearest.add(row);
-    if (layer.heldOut !== null) {
-      for (const row of guardByHeldOut(context, linalg, layer.heldOut, guarded)) nearest.add(row);
-    }
+    const worse = heldOut === null ? [] : guardByHeldOut(context, linalg, heldOut, guarded);
+    for (const row of worse) nearest.add(row);
     if (task.convrotGroupSize === null) restore();
     addErrors(context, task, { x, xhat, codes, scales, grid, stats, restore });
     writeCodes(context, task, rect, codes);
@@ -353,6 +351,23 @@ function quantizeBand(
     }
   }
   scratch.release(mark);
+}
+
+/** Rounds one row to nearest. */
+function roundRow(
+  kernels: ChunkContext["kernels"],
+  row: number,
+  { weights, codes, scales, cols }: {
+    readonly weights: Float32Array;
+    readonly codes: Int8Array;
+    readonly scales: Float32Array;
+    readonly cols: number;
+  },
+): void {
+  const first = row * cols, end = first + cols;
+  const grid = { rows: 1, cols, groupRows: 1, groupCols: cols };
+  const scale = scales.subarray(row, row + 1);
+  kernels.quantize(codes.subarray(first, end), weights.subarray(first, end), scale, grid);
 }
 
 function roomForHeld(

@@ -9,7 +9,7 @@ import { bytesOf } from "../../core/bytes.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { MatrixF32 } from "../../linalg/matrix.ts";
 import { LDLQ_BLOCK } from "../../linalg/packed_factor.ts";
-import type { GptqRows } from "../../quant/gptq.ts";
+import type { GptqRows } from "../../quant/rows_in_order.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { QuantizeTask, TaskLevels } from "../tasks.ts";
 import { SLOT } from "../layer_statistics.ts";

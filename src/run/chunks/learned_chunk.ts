@@ -225,19 +225,15 @@ function roundBand(
       used.set(scales);
     };
     const open = onGpu.device(scratch, `${task.name} from row ${rect.row} on`);
-    if (open !== null) {
-      nearest();
-      try {
-        result = roundForOutputsOn(open, linalg, problem, moments);
-      } catch (error) {
-        if (!(error instanceof DeviceError)) throw error;
-        // Everything is used up: the CPU begins anew.
+    nearest();
+    result = open === null ? null : roundIfItWorks(open, linalg, problem, moments);
+    if (result === null) {
+      if (open !== null) {
+        // The device has failed, and everything is used up: the CPU begins anew.
         restore();
         rotate();
+        nearest();
       }
-    }
-    if (result === null) {
-      nearest();
       result = roundForOutputs(linalg, problem, moments);
     }
     if (task.convrotGroupSize === null) restore();
@@ -251,6 +247,18 @@ function roundBand(
   }
   scratch.release(mark);
   return result;
+}
+
+/** Rounds on a device; null if it fails. */
+function roundIfItWorks(
+  ...[device, linalg, problem, moments]: Parameters<typeof roundForOutputsOn>
+): SearchResult | null {
+  try {
+    return roundForOutputsOn(device, linalg, problem, moments);
+  } catch (error) {
+    if (!(error instanceof DeviceError)) throw error;
+    return null;
+  }
 }
 
 /** Counts what {@link learnedLayer} takes. */

@@ -67,22 +67,7 @@ export function quantizeFloats(
   const rowBytes = kind === "e2m1Groups" ? cols / 2 : cols;
   for (const rect of bands) {
     const x = load(rect), { codes, values, tiles } = room;
-    tiles.fill(0);
-    for (let r = 0; r < rect.rows; r++) {
-      for (let g = 0; g < across; g++) {
-        const from = r * cols + g * groupCols, to = from + groupCols;
-        const own = { codes: codes.subarray(from, to), values: values.subarray(from, to) };
-        const group = x.subarray(from, to);
-        if (kind === "e4m3") {
-          roundE4m3(group, scale, own);
-          continue;
-        }
-        const byte = kind === "e4m3Groups"
-          ? roundMxfp8(group, own, task.scaleSearch)
-          : roundNvfp4(group, scale, own, task.scaleSearch);
-        tiles[tileOffset(r, g)] = byte;
-      }
-    }
+    roundGroups(x, room, { kind, scale, groupCols, rect, search: task.scaleSearch });
     kernels.errorStats(room.stats.subarray(0, STATS_LENGTH), x, values.subarray(0, x.length));
     const count = rect.rows * cols;
     const bytes = kind === "e2m1Groups" ? packPairs(codes, count) : codes.subarray(0, count);
@@ -98,6 +83,35 @@ export function quantizeFloats(
   context.slot.set(room.stats);
   const one = kind === "e4m3" ? task.scalesOffsetBytes : floats.wholeScaleOffsetBytes;
   if (one !== null) context.write(bytesOf(Float32Array.of(scale)), one);
+}
+
+/** Rounds the groups of a band: codes, what they stand for, and the bytes of their scales in tiles. */
+function roundGroups(
+  x: Float32Array,
+  { codes, values, tiles }: Pick<ReturnType<typeof roomForBand>, "codes" | "values" | "tiles">,
+  { kind, scale, groupCols, rect: { rows, cols }, search }: {
+    readonly kind: TaskFloats["scheme"]["kind"];
+    readonly scale: number;
+    readonly groupCols: number;
+    readonly rect: Rect;
+    readonly search: boolean;
+  },
+): void {
+  tiles.fill(0);
+  for (let r = 0; r < rows; r++) {
+    for (let g = 0; g < cols / groupCols; g++) {
+      const from = r * cols + g * groupCols, to = from + groupCols;
+      const own = { codes: codes.subarray(from, to), values: values.subarray(from, to) };
+      const group = x.subarray(from, to);
+      if (kind === "e4m3") {
+        roundE4m3(group, scale, own);
+        continue;
+      }
+      tiles[tileOffset(r, g)] = kind === "e4m3Groups"
+        ? roundMxfp8(group, own, search)
+        : roundNvfp4(group, scale, own, search);
+    }
+  }
 }
 
 /** Where the scale of row `r` and group `g` stands in the tiles of a band. */

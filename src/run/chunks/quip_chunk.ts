@@ -46,7 +46,7 @@ export function quipLayer(team: TeamContext, task: QuantizeTask, transform: Tran
   const { rows, cols } = transform;
   const { seed } = transform, { name } = task;
   const { data, toNearest } = roomForLayer(team.shared, transform, team.linalg.team.size);
-  const layer: Layer = {
+  const layer: TransformedLayer = {
     task,
     weights: matrix(data, rows, cols),
     toNearest,
@@ -77,7 +77,7 @@ export function quipLayer(team: TeamContext, task: QuantizeTask, transform: Tran
   }
 }
 
-interface Layer {
+interface TransformedLayer {
   readonly task: QuantizeTask;
   /** The padded weight, transformed; then what rounding took from it. Shared. */
   readonly weights: MatrixF32;
@@ -88,7 +88,10 @@ interface Layer {
 }
 
 /** Fills the padded weight; false, to everybody, if it holds NaN or infinity. */
-function loadTransformed(team: TeamContext, { task, weights, signRow, signCol }: Layer): boolean {
+function loadTransformed(
+  team: TeamContext,
+  { task, weights, signRow, signCol }: TransformedLayer,
+): boolean {
   const { scratch, linalg } = team;
   const { rows, cols } = task.source;
   const grid = quantizeGrid(task), bands = Math.ceil(weights.rows / grid.rowStep);
@@ -133,7 +136,7 @@ function transformColumns({ linalg }: TeamContext, x: MatrixF32): void {
 /** The factored Hessian of the transformed inputs. */
 function factorOf(
   team: TeamContext,
-  { weights, signCol, task }: Layer,
+  { weights, signCol, task }: TransformedLayer,
   compensation: Compensation,
 ): GptqFactor {
   const { shared, linalg } = team;
@@ -180,7 +183,7 @@ function factorOf(
 /** Rounds and writes the transformed rows; leaves what rounding took. Ends in a barrier. */
 function roundAll(
   team: TeamContext,
-  { task, weights, toNearest }: Layer,
+  { task, weights, toNearest }: TransformedLayer,
   factor: PlacedFactor | null,
 ): void {
   const { kernels, linalg, scratch } = team;
@@ -224,7 +227,7 @@ function roundAll(
 }
 
 /** Brings the errors back to original space. Ends in a barrier. */
-function transformBack(team: TeamContext, { weights, signRow, signCol }: Layer): void {
+function transformBack(team: TeamContext, { weights, signRow, signCol }: TransformedLayer): void {
   transformColumns(team, weights);
   untransformRows(team, weights, { signRow, signCol });
   team.linalg.team.barrier();
@@ -251,7 +254,7 @@ function untransformRows(
 /** The errors of one band of the weight, against its source. */
 function addBandErrors(
   team: TeamContext,
-  { task, weights }: Layer,
+  { task, weights }: TransformedLayer,
   { index, context }: NonNullable<ReturnType<TeamContext["nextChunk"]>>,
 ): void {
   const { scratch, kernels } = team;

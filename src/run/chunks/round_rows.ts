@@ -4,7 +4,8 @@
  */
 
 import type { LinalgContext } from "../../linalg/context.ts";
-import { type GptqFactor, type GptqRows, gptqRows } from "../../quant/gptq.ts";
+import { type GptqFactor, gptqRows } from "../../quant/gptq.ts";
+import type { GptqRows } from "../../quant/rows_in_order.ts";
 import { ldlqCheck } from "../checks/ldlq_check.ts";
 import { placeOf } from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";

@@ -69,7 +69,7 @@ export function streamGroup(context: ChunkContext, task: QuantizeTask, group: Re
   const { kernels, scratch } = context;
   const found = wholeScale(context, task, group);
   if (found === null) return;
-  const segments = new Segments(context, task, group);
+  const segments = new GroupSegments(context, task, group);
   const { xhat, codes, scale, stats } = roomForGroup(scratch, segments.largest);
   scale[0] = found;
   for (const rect of segments.rects) {
@@ -101,7 +101,7 @@ export function streamGroup(context: ChunkContext, task: QuantizeTask, group: Re
 export function wholeScale(context: ChunkContext, task: QuantizeTask, group: Rect): number | null {
   const { kernels, scratch } = context;
   const mark = scratch.mark();
-  const segments = new Segments(context, task, group);
+  const segments = new GroupSegments(context, task, group);
   const scale = scratch.f32(1);
   let absmax = 0;
   for (const rect of segments.rects) {
@@ -131,7 +131,7 @@ export function wholeScale(context: ChunkContext, task: QuantizeTask, group: Rec
 }
 
 /** The segments of a group, read one after the other into the same memory. */
-class Segments {
+class GroupSegments {
   readonly rects: readonly Rect[];
   /** Elements of the largest segment. */
   readonly largest: number;

@@ -76,22 +76,8 @@ export async function openInput(
     onRetry,
     patience,
   });
-  if (files.some(({ version }) => !version.hasParts)) {
-    const folder = resolve(options.spillFolder ?? ".");
-    options.onNote?.(
-      "the server sends no parts of files: all of the model is downloaded, once values are read, to a " +
-        `hidden file in ${JSON.stringify(folder)} that goes at the end`,
-    );
-  }
   const versionless = files.filter(isVersionless);
-  if (versionless.length > 0) {
-    options.onNote?.(
-      `the server gives no ETag and no date of ${
-        JSON.stringify(versionless[0]!.file.name)
-      }: whether it ` +
-        "changes while it is read is judged by its size, and by a second look at parts of it at the end",
-    );
-  }
+  for (const note of serverNotes(files, options.spillFolder)) options.onNote?.(note);
   const persist = { signal, onRetry, patience };
   const secondLook = versionless.length === 0 ? undefined : await lookAt(versionless, persist);
   const channel = createChannel();
@@ -123,6 +109,23 @@ export async function openInput(
   }));
   const model = { ...source, paths, ...(secondLook === undefined ? {} : { secondLook }) };
   return { model, [Symbol.dispose]: close };
+}
+
+/** What a user should know of a server that lacks something, one sentence each. */
+function serverNotes(files: readonly KnownFile[], spillFolder = "."): string[] {
+  const versionless = files.find(isVersionless);
+  return [
+    ...(files.every(({ version }) => version.hasParts) ? [] : [
+      "the server sends no parts of files: all of the model is downloaded, once values are read, to a " +
+      `hidden file in ${JSON.stringify(resolve(spillFolder))} that goes at the end`,
+    ]),
+    ...(versionless === undefined ? [] : [
+      `the server gives no ETag and no date of ${
+        JSON.stringify(versionless.file.name)
+      }: whether it ` +
+      "changes while it is read is judged by its size, and by a second look at parts of it at the end",
+    ]),
+  ];
 }
 
 /** Waits until the thread answers. */
