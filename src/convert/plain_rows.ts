@@ -108,13 +108,13 @@ export function plainRows(
     if (byDefault !== null) defaults.push(byDefault);
   }
   const measured = layers.filter(({ output }) => output?.w8a8 != null).length;
+  const meanOf = (errors: readonly number[]) =>
+    errors.length === 0 || errors.length < measured ? null : geometricMean(errors);
   return {
     relativeError: error === 0 ? 0 : Math.sqrt(error / signal),
     sqnrDb: error === 0 ? null : 10 * Math.log10(signal / error),
-    w8a8: outputs.length === 0 || outputs.length < measured ? null : geometricMean(outputs),
-    defaultW8a8: defaults.length === 0 || defaults.length < measured
-      ? null
-      : geometricMean(defaults),
+    w8a8: meanOf(outputs),
+    defaultW8a8: meanOf(defaults),
     sampledRows,
     rows: allRows,
   };
