@@ -134,28 +134,23 @@ PartitionName=main Nodes=${node} Default=YES MaxTime=INFINITE State=UP
   );
   chmodSync(program, 0o755);
   const flags = ["--preset", "none", "--device", "cpu", "--calibration-data", calibration];
-  const whole = join(folder, "whole.safetensors"), out = join(folder, "out.safetensors");
-  command(program, [input, whole, ...flags, "--no-progress"]);
-
   const options = `--chdir=${folder} --output=${folder}/job-%j.log`;
-  const jobs = command(
-    join(ROOT, "examples/slurm/convert.sh"),
-    [`${PARTS}`, input, out, ...flags],
-    {
-      ...env,
-      QUANTSMITH: program,
-      SBATCH_PART: options,
-      SBATCH_JOIN: options,
-    },
-  );
-  console.log(`jobs: ${jobs}`);
-  await until("the jobs", () => command("squeue", ["-h"], env) === "");
-  if (!existsSync(out)) {
-    const logs = command("sh", ["-c", `tail -n 5 ${folder}/job-*.log`]);
-    throw new Error(`The join wrote nothing:\n${logs}`);
+  const jobEnv = { ...env, QUANTSMITH: program, SBATCH_PART: options, SBATCH_JOIN: options };
+  for (const [name, more] of [["plain", []], ["fit", ["--fit", "60%"]]] as const) {
+    const whole = join(folder, `${name}_whole.safetensors`);
+    const out = join(folder, `${name}.safetensors`);
+    command(program, [input, whole, ...flags, ...more, "--no-progress"]);
+    const words = [`${PARTS}`, input, out, ...flags, ...more];
+    console.log(`jobs: ${command(join(ROOT, "examples/slurm/convert.sh"), words, jobEnv)}`);
+    await until("the jobs", () => command("squeue", ["-h"], env) === "");
+    if (!existsSync(out)) {
+      const logs = command("sh", ["-c", `tail -n 5 ${folder}/job-*.log`]);
+      throw new Error(`The join wrote nothing:\n${logs}`);
+    }
+    if (!readFileSync(out).equals(readFileSync(whole))) throw new Error("The joined file differs");
+    const told = more.length > 0 ? ` (${more.join(" ")})` : "";
+    console.log(`${PARTS} parts by Slurm${told}, joined by a dependent job: the bytes of one run`);
   }
-  if (!readFileSync(out).equals(readFileSync(whole))) throw new Error("The joined file differs");
-  console.log(`${PARTS} parts by Slurm, joined by a dependent job: the bytes of one run`);
 }
 
 try {

@@ -6,7 +6,7 @@
 import process from "node:process";
 import { UsageError } from "../core/errors.ts";
 import { compileLayerPattern } from "../config/layer_pattern.ts";
-import { ambientPart, parsePart, type Part } from "../convert/parts/part.ts";
+import { ambientPart, parsePart, type Part, partName } from "../convert/parts/part.ts";
 import { RUN_DEFAULTS } from "../plan/options.ts";
 import { resolveOptions } from "../plan/resolve_options.ts";
 import { filesOf, verbosityOf } from "./files.ts";
@@ -48,6 +48,8 @@ const READ_FLAGS = [
 ] as const;
 
 function ioOf(parsed: Parsed): ConvertIo {
+  const { part, partNote } = partOf(parsed);
+  const reportPath = reportPathOf(parsed);
   return Object.freeze({
     ...filesOf(parsed),
     readPaths: [
@@ -56,7 +58,8 @@ function ioOf(parsed: Parsed): ConvertIo {
     ],
     force: parsed.bool("force"),
     resume: parsed.bool("resume"),
-    ...partOf(parsed),
+    part,
+    partNote,
     dryRun: parsed.string("dry-run") as ConvertIo["dryRun"],
     json: parsed.bool("json"),
     verify: parsed.bool("verify"),
@@ -70,7 +73,8 @@ function ioOf(parsed: Parsed): ConvertIo {
     strict: parsed.bool("strict"),
     progress: parsed.bool("progress", true),
     verbosity: verbosityOf(parsed),
-    reportPath: reportPathOf(parsed),
+    // All parts of an array are given the same words.
+    reportPath: part === null || reportPath === null ? reportPath : partName(reportPath, part),
     reportLayers: reportLayersOf(parsed),
   });
 }
@@ -150,7 +154,8 @@ function refuseContradictions(parsed: Parsed): void {
   }
 }
 
-function reportPathOf(parsed: Parsed): string | null {
+/** Returns the path of `--report`; null without it. @throws UsageError if its name has no ending of a report. */
+export function reportPathOf(parsed: Parsed): string | null {
   const path = parsed.string("report");
   if (path === null || /\.(json|html?)$/i.test(path)) return path;
   throw new UsageError(

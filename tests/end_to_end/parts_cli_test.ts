@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { FileServer } from "../support/file_server.ts";
 import { writeCalibratedModel } from "../support/calibrated_model.ts";
+import { checkerOf, schemaOf } from "../support/json_schema.ts";
 import { temporaryFolder } from "../support/model_files.ts";
 import { runCli } from "../support/run_cli.ts";
 
@@ -33,8 +34,8 @@ Deno.test("--part and join write the bytes of one run, from a job array's variab
   assert.equal(last.code, 0, last.stderr);
   const again = await runCli([input, out, ...base, "--part", "3/3"]);
   assert.match(again.stderr, /part 3 of 3 was finished before/);
-  const page = await runCli(["join", out, "--report", join(folder.path, "r.html")]);
-  assert.deepEqual([page.code, existsSync(out)], [2, false], page.stderr);
+  const text = await runCli(["join", out, "--report", join(folder.path, "r.txt")]);
+  assert.deepEqual([text.code, existsSync(out)], [2, false], text.stderr);
   const report = join(folder.path, "r.json");
   const joined = await runCli(["join", out, "--json", "--report", report]);
   assert.equal(joined.code, 0, joined.stderr);
@@ -66,6 +67,61 @@ Deno.test("without --part a job of an array does its part and says so loudly; --
   assert(readFileSync(out).equals(readFileSync(whole)));
   const plan = await runCli([input, "--preset", "none", "--dry-run"], { env: job(1) });
   assert.doesNotMatch(plan.stderr, /PART/);
+});
+
+Deno.test("join --report is the report of one run; parts with the same --report write one each", async () => {
+  using folder = temporaryFolder();
+  const { input, calibration } = writeCalibratedModel(folder.path, { layers: 3, rows: 32 });
+  const at = (name: string) => join(folder.path, name), out = at("out.safetensors");
+  const base = ["--preset", "none", "--device", "cpu", "--calibration-data", calibration];
+  const reportOf = (name: string) => JSON.parse(readFileSync(at(name), "utf8"));
+  const flags = [...base, "--no-progress", "--report", at("report.json")];
+  assert.equal((await runCli([input, at("whole.safetensors"), ...flags])).code, 0);
+  const whole = reportOf("report.json");
+  Deno.removeSync(at("report.json"));
+  for (const part of ["1/2", "2/2"]) {
+    const { code, stderr } = await runCli([input, out, ...flags, "--part", part]);
+    assert.equal(code, 0, stderr);
+  }
+  const ofParts = [1, 2].map((part) => reportOf(`report.part-${part}-of-2.json`));
+  assert.equal(existsSync(at("report.json")), false);
+  assert.equal(ofParts[0].layers.length + ofParts[1].layers.length, whole.layers.length);
+  const { code, stderr } = await runCli(["join", out, "--report", at("report.json")]);
+  assert.equal(code, 0, stderr);
+  const joined = reportOf("report.json");
+  checkerOf(schemaOf("report.schema.json"))(joined);
+  const facts = (
+    { model, input_bytes, output_bytes, verdict, overall, overall_output, layers, kept }:
+      typeof whole,
+  ) => ({
+    ...{ model, input_bytes, output_bytes, overall, overall_output, layers, kept },
+    error: verdict.error,
+  });
+  assert.deepEqual(facts(joined), facts(whole));
+  const page = await runCli(["join", out, "--force", "--report", at("report.html")]);
+  assert.equal(page.code, 0, page.stderr);
+  const html = readFileSync(at("report.html"), "utf8");
+  assert.match(html, /joined of 2 parts/);
+  assert.match(html, /blocks\.2\.lin/);
+});
+
+Deno.test("--part with --fit says how to choose the formats once, and that choice gives the same bytes", async () => {
+  using folder = temporaryFolder();
+  const { input } = writeCalibratedModel(folder.path, { layers: 4, rows: 96 });
+  const at = (name: string) => join(folder.path, name), out = at("out.safetensors");
+  const base = ["--preset", "none", "--device", "cpu", "--no-progress"], fit = ["--fit", "60%"];
+  assert.equal((await runCli([input, at("whole.safetensors"), ...base, ...fit])).code, 0);
+  const template = ["--dry-run=create-template", "-o", at("layers.json")];
+  assert.equal((await runCli([input, ...template, ...base, ...fit])).code, 0);
+  const own = await runCli([input, out, ...base, ...fit, "--part", "1/2"]);
+  assert.match(own.stderr, /--dry-run=create-template -o layers\.json/);
+  for (const part of ["1/2", "2/2"]) {
+    const words = [input, out, ...base, "--layer-config", at("layers.json"), "--part", part];
+    const { code, stderr } = await runCli([...words, "--force"]);
+    assert.equal(code, 0, stderr);
+  }
+  assert.equal((await runCli(["join", out])).code, 0);
+  assert(readFileSync(out).equals(readFileSync(at("whole.safetensors"))));
 });
 
 Deno.test("--part refuses what is no part with exit code 2", async () => {

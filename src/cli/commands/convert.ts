@@ -109,6 +109,12 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
   const { options, io, context, log } = request;
   const events = io.json ? new EventWriter(context.stdout) : null;
   if (io.partNote !== null) log.warn(io.partNote);
+  if (io.part !== null && (options.fit !== null || options.maxError !== null)) {
+    log.info(
+      "every part chooses the formats again, the same ones; to choose them once, write them with " +
+        "--dry-run=create-template -o layers.json and give the parts --layer-config layers.json instead",
+    );
+  }
   if (io.output !== null && io.part === null) {
     await checkOutput(io.output, { force: io.force });
   }

@@ -277,8 +277,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
     {
       name: "report",
       type: { kind: "string", place: "FILE.html|FILE.json" },
-      help:
-        "write a report of the conversion and its quality: a page with charts, or JSON; join: JSON",
+      help: "write a report of the conversion and its quality: a page with charts, or JSON",
       commands: ["convert", "compare", "join"],
     },
     {

@@ -110,7 +110,6 @@ export function conversionReport(result: ConvertResult, facts: ReportFacts): Rep
   const verdict = verdictOf(result.layers);
   const measure = verdict?.measure ?? "weights";
   const schemes = new Map(plan.tensors.map((tensor) => [tensor.source.name, tensor]));
-  const shares = sharesOf(result.layers, measure);
   const overall = overallErrors(result.layers);
   return {
     report_version: REPORT_VERSION,
@@ -132,22 +131,40 @@ export function conversionReport(result: ConvertResult, facts: ReportFacts): Rep
     verdict: verdictJson(verdict, facts.plain),
     overall: overall === null ? null : errorsJson(overall),
     overall_output: overallOutput(result.layers),
-    layers: worstBy(result.layers, measure).map((layer) => ({
-      name: layer.name,
-      shape: layer.shape,
-      format: schemes.get(layer.name)?.scheme?.format ?? null,
-      stored: storedText(layer, schemes.get(layer.name)),
-      errors: errorsJson(layer.errors),
-      output: layer.output,
-      share: shares.get(layer.name)!,
-      bias: layer.bias,
-      ...noteJson(layer),
-      ...compensatedJson(layer.compensated),
-      ...(layer.learned === null ? {} : { learned: learnedSummary(layer) }),
-    })),
-    kept: keptOf(plan.tensors),
+    layers: layersJson(result.layers, measure, (name) => schemes.get(name)?.scheme ?? null),
+    kept: keptOf(plan.tensors.map((tensor) => ({ ...tensor.source, ...tensor }))),
     plan: planJson(plan),
   };
+}
+
+/** A scheme, as far as a report names it. */
+export interface ReportedScheme {
+  readonly format: string;
+  readonly scaling: { readonly kind: string };
+  readonly convrotGroupSize: number | null;
+  readonly method: string;
+}
+
+/** Returns the layers of a report, worst first by `measure`. */
+export function layersJson(
+  layers: readonly LayerResult[],
+  measure: Measure,
+  schemeOf: (name: string) => ReportedScheme | null,
+): LayerJson[] {
+  const shares = sharesOf(layers, measure);
+  return worstBy(layers, measure).map((layer) => ({
+    name: layer.name,
+    shape: layer.shape,
+    format: schemeOf(layer.name)?.format ?? null,
+    stored: storedText(layer, schemeOf(layer.name)),
+    errors: errorsJson(layer.errors),
+    output: layer.output,
+    share: shares.get(layer.name)!,
+    bias: layer.bias,
+    ...noteJson(layer),
+    ...compensatedJson(layer.compensated),
+    ...(layer.learned === null ? {} : { learned: learnedSummary(layer) }),
+  }));
 }
 
 /** Without the trajectory, of which `--json` has every step. */
@@ -170,9 +187,8 @@ export function sharesOf(
   return new Map(layers.map(({ name }, i) => [name, total > 0 ? squares[i]! / total : 0]));
 }
 
-function storedText(layer: LayerResult, planned: PlannedTensor | undefined): string {
-  const scheme = planned?.scheme;
-  const rows = layer.compensated?.toNearest ?? 0;
+function storedText({ compensated }: LayerResult, scheme: ReportedScheme | null): string {
+  const rows = compensated?.toNearest ?? 0;
   return [
     scheme?.scaling.kind ?? "",
     ...(scheme?.convrotGroupSize == null ? [] : [`convrot ${scheme.convrotGroupSize}`]),
@@ -181,15 +197,14 @@ function storedText(layer: LayerResult, planned: PlannedTensor | undefined): str
   ].filter((word) => word !== "").join(", ");
 }
 
-function keptOf(tensors: readonly PlannedTensor[]): KeptJson[] {
-  return tensors.flatMap(({ source, action, reason }) =>
-    action === "quantize" ? [] : [{
-      name: source.name,
-      action,
-      reason,
-      dtype: source.dtype,
-      shape: source.shape,
-      bytes: source.byteLength,
-    }]
+/** Returns the tensors that are not quantized. */
+export function keptOf(
+  tensors: readonly (Omit<KeptJson, "action" | "bytes"> & {
+    readonly action: PlannedTensor["action"];
+    readonly byteLength: number;
+  })[],
+): KeptJson[] {
+  return tensors.flatMap(({ name, dtype, shape, byteLength, action, reason }) =>
+    action === "quantize" ? [] : [{ name, action, reason, dtype, shape, bytes: byteLength }]
   );
 }

@@ -14,7 +14,7 @@ import type { ConvertIo } from "../request.ts";
 import { shownLine } from "../shown_text.ts";
 import { versionLine } from "../version.ts";
 import { codeHistogram } from "./code_histogram.ts";
-import { conversionReport } from "./report_data.ts";
+import { conversionReport, type ReportJson } from "./report_data.ts";
 
 /** Most histograms of one page: each is a chart that the browser draws at once. */
 const MOST_HISTOGRAMS = 48;
@@ -58,16 +58,28 @@ export async function writeReport(
     program: versionLine(),
     created: new Date(),
   });
+  const shown = io.reportLayers === null ? null : matching(result, io.reportLayers);
+  await writeReportFile(path, report, { shown, rules });
+}
+
+/**
+ * Writes `report` as JSON or as a page, whichever `path` names.
+ *
+ * @param shown the layers whose codes a page shows; null: the worst ones.
+ */
+export async function writeReportFile(
+  path: string,
+  report: ReportJson,
+  { shown, rules }: { readonly shown: readonly string[] | null; readonly rules: SideFileRules },
+): Promise<void> {
   if (!isPage(path)) {
     await writeSideFile(path, `${JSON.stringify(report, null, 2)}\n`, rules);
     return;
   }
   // Charts are about 50 kB of script that no other run needs.
   const { htmlReport, shownByDefault } = await import("./html.ts");
-  const names = io.reportLayers === null
-    ? shownByDefault(report)
-    : matching(result, io.reportLayers);
-  const model = openModel(result.output);
+  const names = shown ?? shownByDefault(report);
+  const model = openModel(report.output);
   const histograms = names.slice(0, MOST_HISTOGRAMS).flatMap((name) => {
     const counts = codeHistogram(model, name);
     return counts === null ? [] : [{ name, counts }];

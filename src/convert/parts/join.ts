@@ -14,7 +14,7 @@ import { namesIn, RangeCopier } from "../../safetensors/part_files.ts";
 import type { OutputLayout, OutputPart } from "../../safetensors/shard_layout.ts";
 import type { LayerResult } from "../layer_result.ts";
 import { differences } from "../resume/fingerprint.ts";
-import { type Manifest, type PartTensor, readManifest } from "./manifest.ts";
+import { type Manifest, type PartPlanned, type PartTensor, readManifest } from "./manifest.ts";
 import { manifestPath, type Part, partPath, stemOf } from "./part.ts";
 
 /** Parameters of a join. */
@@ -34,6 +34,16 @@ export interface JoinResult {
   readonly output: string;
   readonly outputBytes: number;
   readonly parts: number;
+  /** The name of the model that was converted. */
+  readonly input: string;
+  /** Its size. */
+  readonly inputBytes: number;
+  /** What it is, in words. */
+  readonly model: string;
+  /** The arguments of the program that made a part, without `--part`. */
+  readonly command: readonly string[];
+  /** All tensors of the input. */
+  readonly planned: readonly PartPlanned[];
   /** Quantized layers, in the order of the output. */
   readonly layers: readonly LayerResult[];
 }
@@ -66,7 +76,18 @@ export async function joinParts(request: JoinRequest): Promise<JoinResult> {
   const order = new Map(layout.entries.map(({ name }, i) => [name, i]));
   const layers = manifests.flatMap(({ layers }) => layers)
     .sort((a, b) => order.get(a.name)! - order.get(b.name)!);
-  return { output: set.path, outputBytes: layout.totalBytes, parts: manifests.length, layers };
+  const { made, model, command, inputBytes } = manifests[0]!;
+  return {
+    output: set.path,
+    outputBytes: layout.totalBytes,
+    parts: manifests.length,
+    input: made.inputs[0]!.place,
+    inputBytes,
+    model,
+    command,
+    planned: manifests.flatMap(({ planned }) => planned),
+    layers,
+  };
 }
 
 /** A tensor of a part and where it lies. */

@@ -5,7 +5,8 @@
 
 import { basename } from "node:path";
 import { FormatError } from "../../core/errors.ts";
-import type { Plan } from "../../plan/plan.ts";
+import type { Plan, PlannedTensor } from "../../plan/plan.ts";
+import type { Scheme } from "../../quant/scheme.ts";
 import { type CheckedRange, readTextIfThere } from "../../safetensors/part_files.ts";
 import { writeSideFile } from "../../safetensors/side_file.ts";
 import type { LayerResult } from "../layer_result.ts";
@@ -27,6 +28,44 @@ export interface WholeFile {
   readonly totalBytes: number;
 }
 
+/** A tensor of the input in the plan of a part, as far as reports name it. */
+export interface PartPlanned {
+  readonly name: string;
+  readonly dtype: string;
+  readonly shape: readonly number[];
+  readonly byteLength: number;
+  readonly action: PlannedTensor["action"];
+  readonly reason: string;
+  /** Null unless it is quantized. */
+  readonly scheme: PlannedScheme | null;
+}
+
+/** A scheme, as far as reports name it. */
+export interface PlannedScheme {
+  readonly format: Scheme["format"];
+  readonly scaling: Pick<Scheme["scaling"], "kind">;
+  readonly convrotGroupSize: Scheme["convrotGroupSize"];
+  readonly method: Scheme["method"];
+}
+
+/** Returns what a manifest says of the tensors of a plan. */
+export function plannedOf(tensors: readonly PlannedTensor[]): PartPlanned[] {
+  return tensors.map(({ source: { name, dtype, shape, byteLength }, action, reason, scheme }) => ({
+    name,
+    dtype,
+    shape,
+    byteLength,
+    action,
+    reason,
+    scheme: scheme === null ? null : {
+      format: scheme.format,
+      scaling: { kind: scheme.scaling.kind },
+      convrotGroupSize: scheme.convrotGroupSize,
+      method: scheme.method,
+    },
+  }));
+}
+
 /** The statements about a part. */
 export interface Manifest extends Part {
   readonly format: number;
@@ -37,6 +76,12 @@ export interface Manifest extends Part {
   /** The files of the whole output, the same in every part. */
   readonly files: readonly WholeFile[];
   readonly tensors: readonly PartTensor[];
+  /** The model, in words. */
+  readonly model: string;
+  /** Size of the whole input. */
+  readonly inputBytes: number;
+  /** The tensors of the input that are its own. */
+  readonly planned: readonly PartPlanned[];
   /** Its quantized layers. */
   readonly layers: readonly LayerResult[];
   readonly elapsedMs: number;

@@ -1,5 +1,6 @@
 /** Which part of a conversion a machine does, and the names of its files. */
 
+import { join, parse } from "node:path";
 import { UsageError } from "../../core/errors.ts";
 
 /** Part `index` of `count`, both from 1. */
@@ -114,8 +115,14 @@ function checked(text: string, index: number, count: number): Part {
 }
 
 /** Returns the path of a part of the output `path`: `model.part-2-of-8.safetensors`. */
-export function partPath(path: string, { index, count }: Part): string {
-  return `${stemOf(path)}.part-${index}-of-${count}.safetensors`;
+export function partPath(path: string, part: Part): string {
+  return partName(`${stemOf(path)}.safetensors`, part);
+}
+
+/** Returns the path of what a part makes of `path`: `report.part-2-of-8.html` of `report.html`. */
+export function partName(path: string, { index, count }: Part): string {
+  const { dir, name, ext } = parse(path);
+  return join(dir, `${name}.part-${index}-of-${count}${ext}`);
 }
 
 /** Returns the path of the manifest of a part. */

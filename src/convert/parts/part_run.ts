@@ -2,11 +2,19 @@
 
 import type { Plan } from "../../plan/plan.ts";
 import { UnsupportedError } from "../../core/errors.ts";
+import { explain } from "../../presets/explain.ts";
 import { fileSizeOf } from "../../safetensors/output_file.ts";
 import { checksumsOf, removeIfThere } from "../../safetensors/part_files.ts";
 import type { LayerResult } from "../layer_result.ts";
 import { differences, type Fingerprint } from "../resume/fingerprint.ts";
-import { type Manifest, portable, readManifest, wholeFiles, writeManifest } from "./manifest.ts";
+import {
+  type Manifest,
+  plannedOf,
+  portable,
+  readManifest,
+  wholeFiles,
+  writeManifest,
+} from "./manifest.ts";
 import { manifestPath, type Part, partPath } from "./part.ts";
 
 /** A part as asked for. */
@@ -98,6 +106,9 @@ export class PartRun {
         byteLength,
         crc32: sums[i]!,
       })),
+      model: explain(whole.detection, whole.choice),
+      inputBytes: whole.totals.inputBytes,
+      planned: plannedOf(own.tensors),
       layers,
       elapsedMs,
     });

@@ -76,6 +76,8 @@ const MODES: Record<string, (calibration: string) => Partial<ConvertOptions>> = 
   "a LoRA merged": (calibration) => ({
     merge: { paths: [writeLora(dirname(calibration))], scale: 0.7, dampen: true, strict: true },
   }),
+  "4 bits, compensated": (calibrationPath) => ({ output: "w4a8", calibrationPath }),
+  "formats that fit a size": (calibrationPath) => ({ fit: { share: 0.6 }, calibrationPath }),
   "one scale per tensor": () => ({ scaling: "tensor", target: "ctq", method: "simple" }),
 };
 
