@@ -1,5 +1,15 @@
 import assert from "node:assert/strict";
-import { copyFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { basename, join } from "node:path";
 import { chooseFiles, findBrowser, openPage } from "../support/browser.ts";
 import { convertInPage, hashByProgram, type PageRun } from "../support/browser_runs.ts";
@@ -202,6 +212,63 @@ browserTest(
         return await quantsmith.convert(chosen).then(() => "nothing", (error) => error.message);
       });
       assert.match(message, /changed, moved or removed|no such file/, change);
+    }
+  },
+);
+
+browserTest(
+  "convert() stops if its input changes or disappears during the work, and leaves nothing",
+  async () => {
+    const changes: Record<string, (path: string) => void> = {
+      "one byte": (path) => {
+        const file = openSync(path, "r+");
+        writeSync(file, Uint8Array.of(77), 0, 1, statSync(path).size - 1);
+        closeSync(file);
+      },
+      "cut short": (path) => truncateSync(path, 4096),
+      "removed": (path) => rmSync(path),
+      "replaced": (path) => {
+        copyFileSync(FLUX, `${path}.new`);
+        renameSync(`${path}.new`, path);
+      },
+    };
+    for (const isIsolated of [true, false]) {
+      await using open = await openPage({ isIsolated });
+      let change = (): void => {};
+      await open.page.exposeFunction("changeInput", () => change());
+      for (const [name, changed] of Object.entries(changes)) {
+        const path = at("changing.safetensors");
+        writeSyntheticModel(path, fluxLikeTensors(MODEL_SIZES.demo), { seed: 3 });
+        await chooseFiles(open.page, [path]);
+        change = () => changed(path);
+        const [message, left] = await open.page.evaluate(async () => {
+          const { quantsmith, chosen, changeInput } = globalThis as unknown as {
+            quantsmith: typeof import("../../web/convert.ts");
+            chosen: File[];
+            changeInput: () => Promise<void>;
+          };
+          const message = await quantsmith.convert(chosen, {
+            onEvent: ({ type }) => {
+              if (type === "start") changeInput();
+            },
+          }).then(() => "nothing", (error) => error.message);
+          const left: string[] = [];
+          const root = await navigator.storage.getDirectory();
+          for await (
+            const folder of (root as unknown as { values(): AsyncIterable<unknown> }).values()
+          ) {
+            if (!(folder instanceof FileSystemDirectoryHandle)) continue;
+            for await (
+              const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()
+            ) {
+              left.push(name);
+            }
+          }
+          return [message, left] as const;
+        });
+        assert.match(message, /changed, moved or removed|no such file/, name);
+        assert.deepEqual(left, [], name);
+      }
     }
   },
 );
