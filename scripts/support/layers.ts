@@ -2,6 +2,7 @@
  *
  *     main -> cli -> {edit, library, verify} -> convert -> run -> calibration -> plan -> config -> formats
  *          -> {quant, lora, presets, safetensors} -> {backend/backend.ts, linalg, remote} -> core
+ *     web/page -> web/convert -> web/engine -> {cli, ..., web/node} -> web/files
  *
  * The same rules hold for imports of types: a type names an idea, and ideas have layers too.
  */
@@ -58,6 +59,12 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   "backend/select": ["backend", "backend/reference", "backend/cpu", "backend/webgpu", "core"],
   kernels: ["kernels"],
   core: [],
+  // The page: its files know nothing of a conversion, its engine nothing of what a person sees.
+  "web/files": [],
+  "web/node": ["web/files"],
+  "web/engine": ["web/files", "web/node", "cli", ...ROOFS, ...FLOORS, ...GROUND],
+  "web/convert": ["web/engine", "web/files", "plan", "run"],
+  "web/page": ["web/convert", "web/engine", "cli", "core"],
 };
 
 /** Imports beyond the layers: where a thing is put together from its parts. `/` at the end: a folder. */
@@ -143,6 +150,9 @@ function matches(path: string, pattern: string): boolean {
 export function layerOf(path: string): string | null {
   if (path === "main.ts") return "main";
   if (path === "mod.ts") return "mod";
+  if (path === "web/convert.ts") return "web/convert";
+  const [, room] = /^(web\/[^/]+)\//.exec(path) ?? [];
+  if (room !== undefined) return Object.hasOwn(ALLOWED, room) ? room : null;
   if (path.startsWith("wgsl/")) return "kernels";
   const [, layer] = /^src\/(backend\/(?:reference|cpu|webgpu|select)|[^/]+)\//.exec(path) ?? [];
   return layer !== undefined && Object.hasOwn(ALLOWED, layer) ? layer : null;
