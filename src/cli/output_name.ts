@@ -2,7 +2,7 @@
 
 import { statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
-import { resolveMode } from "../plan/mode.ts";
+import { resolveMode } from "../plan/scheme_choice.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import type { Plan } from "../plan/plan.ts";
 import { isLearnedOptimizer } from "../quant/learned/options.ts";

@@ -52,7 +52,7 @@ import { planOfPart } from "./parts/split_plan.ts";
 import { type Fingerprint, fingerprintOf } from "./resume/fingerprint.ts";
 import { OutputSession, type SessionTimes } from "./resume/output_session.ts";
 import { findSmoothing, smoothed, type Smoothing } from "./smoothing.ts";
-import { Stages } from "../run/stages.ts";
+import { Stages } from "../run/staged_progress.ts";
 import { inputBytesOf } from "../run/task_kinds.ts";
 import type { Task } from "../run/tasks.ts";
 

@@ -30,7 +30,7 @@ import type { ConvertOptions } from "../plan/options.ts";
 import { type OutputErrors, outputErrors } from "./output_errors.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Prepared } from "./prepare.ts";
-import type { Stages } from "../run/stages.ts";
+import type { Stages } from "../run/staged_progress.ts";
 import { layersByWeight, storedMatrix, tensorsByName } from "../formats/stored_matrix.ts";
 import type { CorrectBiasTask, InputScaleTask, MeasureTask, Task } from "../run/tasks.ts";
 import { type MatrixSource, runsInInt8 } from "../formats/matrix_source.ts";

@@ -7,7 +7,7 @@
 
 import { type CpuKernels, type Grid, STATS, STATS_LENGTH } from "../backend/backend.ts";
 import { type OwnCheckKernels, ownKernels } from "../run/workers/check_kernels.ts";
-import { convrotGroupFor } from "../presets/official_rule.ts";
+import { convrotGroupFor } from "../quant/rotation_groups.ts";
 import { calibrationOf } from "./known_inputs.ts";
 import { layerName } from "../core/layer_name.ts";
 import { type FloatDType, isFloatDType } from "../core/dtype.ts";
@@ -64,8 +64,7 @@ export function plainRows(
   options: ConvertOptions,
   { sampledElements = SAMPLED_ELEMENTS }: { readonly sampledElements?: number } = {},
 ): PlainRows | null {
-  if (options.merge !== null || options.smoothAlpha !== null || layers.length === 0) return null;
-  if (model.paths.some((path) => typeof path !== "string")) return null;
+  if (layers.length === 0 || !keepsItsWeights(model, options)) return null;
   const tensors = new Map(model.tensors.map((tensor) => [tensor.name, tensor]));
   const calibration = layers.some(({ output }) => output?.w8a8 != null)
     ? calibrationFor(model, options)
@@ -118,6 +117,11 @@ export function plainRows(
     sampledRows,
     rows: allRows,
   };
+}
+
+/** Whether the weights that are rounded are those of the source, and can be read here. */
+function keepsItsWeights({ paths }: ModelSource, { merge, smoothAlpha }: ConvertOptions): boolean {
+  return merge === null && smoothAlpha === null && paths.every((path) => typeof path === "string");
 }
 
 /**

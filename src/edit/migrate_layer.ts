@@ -15,7 +15,7 @@ import { FORMATS } from "../formats/registry.ts";
 import { decodeLayer, tensorsByName } from "../formats/stored_matrix.ts";
 import { layerProblems } from "../formats/verify_rules.ts";
 import { scaleValueProblems } from "../formats/verify_values.ts";
-import { resolveMode, schemeFor } from "../plan/mode.ts";
+import { resolveMode, schemeFor } from "../plan/scheme_choice.ts";
 import { DEFAULT_CONVERT_OPTIONS } from "../plan/options.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { type LayerObject, sameObject, writeMarker } from "./layer_objects.ts";

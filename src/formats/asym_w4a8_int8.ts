@@ -15,6 +15,7 @@ import {
 } from "./matrix_source.ts";
 import { byCode } from "./packed_codes.ts";
 import { groupedLevels } from "../quant/level_grid.ts";
+import { noRotationGroup } from "../quant/rotation_groups.ts";
 
 /** Levels of 4 bits without a table, and of 6 bits. */
 const PLAIN_LEVELS = byCode(16, (code) => code - 8),
@@ -74,7 +75,7 @@ export const asymW4a8: Format = {
     rotates: true,
     levels: ({ output, groupSize: group }, { cols, rotation }) => {
       const isSixBit = output === "w6a8";
-      if (rotation === null) return `no rotation group (256, 64, 16) divides ${cols} columns`;
+      if (rotation === null) return noRotationGroup(cols);
       if (cols % group !== 0) return `groups of ${group} do not divide ${cols} columns`;
       const rule = sizeRule({ cols, group, rotation, isSixBit });
       if (rule !== null) return rule.replace(/^its /, "");

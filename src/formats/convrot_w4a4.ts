@@ -1,5 +1,6 @@
 /** `convrot_w4a4`: rotated weights in 4 bits, two to a byte, with a scale per row. */
 
+import { noRotationGroup } from "../quant/rotation_groups.ts";
 import { broken, type Format, type LayerTensors, type Recognised, type Refusal } from "./format.ts";
 import { shown } from "./layer_shapes.ts";
 import { type MatrixSource, packedMatrix } from "./matrix_source.ts";
@@ -59,7 +60,7 @@ export const convrotW4a4: Format = {
     outputs: ["w4a4"],
     rotates: true,
     levels: (_, { cols, rotation }) => {
-      if (rotation === null) return `no rotation group (256, 64, 16) divides ${cols} columns`;
+      if (rotation === null) return noRotationGroup(cols);
       if (cols % KERNEL_COLS !== 0) return `${cols} columns are no multiple of ${KERNEL_COLS}`;
       return { kind: "int4", bits: 4 };
     },

@@ -20,7 +20,7 @@ import { type Compensation, compensationBy, fittedPart } from "../calibration/co
 import type { LayerErrors } from "../run/layer_statistics.ts";
 import type { CompensatedRows } from "../run/layer_notes.ts";
 import { floatMatrix, makeTasks } from "../run/make_tasks.ts";
-import { groupShape, resolveMode, scaleShape, schemeFor } from "../plan/mode.ts";
+import { groupShape, resolveMode, scaleShape, schemeFor } from "../plan/scheme_choice.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import type { QuantizeTask } from "../run/tasks.ts";
 import type { MatrixSource, SourceTransform } from "../formats/matrix_source.ts";

@@ -6,7 +6,7 @@ import { gridWriterFor } from "../formats/written_format.ts";
 import { type GridOutput, isGridOutput } from "../formats/outputs.ts";
 import type { OptionNames } from "./option_names.ts";
 import type { ConvertOptions } from "./options.ts";
-import { scalingNameOf } from "./mode.ts";
+import { scalingNameOf } from "./scheme_choice.ts";
 
 /**
  * @param names how the options are written by who asked for them.

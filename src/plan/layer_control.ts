@@ -13,7 +13,7 @@ import { isExcluded } from "../presets/pattern.ts";
 import { nonCandidateReason, structuralReason } from "../presets/candidates.ts";
 import type { LayerDecision, LayerWish } from "../presets/preset.ts";
 import { refuseContradictions } from "./contradictions.ts";
-import { type Mode, resolveMode } from "./mode.ts";
+import { type Mode, resolveMode } from "./scheme_choice.ts";
 import { LAYER_CONFIG_NAMES } from "./option_names.ts";
 import { refuseUnmatched } from "./unmatched_patterns.ts";
 import { isGridOutput } from "../formats/outputs.ts";

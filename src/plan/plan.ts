@@ -20,7 +20,7 @@ import { QUANTIZATION_METADATA_KEY } from "../formats/marker_reader.ts";
 import { type Marker, markerBytes, markerOf, quantizationMetadata } from "../formats/marker.ts";
 import { rowsOf } from "../formats/layer_shapes.ts";
 import { type LayerControl, layerControl, type LayerFate } from "./layer_control.ts";
-import { bankMode, layoutOfGrid, scaleShape, schemeFor } from "./mode.ts";
+import { bankMode, layoutOfGrid, scaleShape, schemeFor } from "./scheme_choice.ts";
 import type { ConvertOptions } from "./options.ts";
 import { SMOOTH_FACTORS } from "../formats/int8_layer.ts";
 import { SEGMENT_ELEMENTS } from "./segment_elements.ts";

@@ -11,8 +11,8 @@ import { isIndex } from "./names.ts";
 const MIN_ROWS = 8;
 const MIN_SIZE = 256;
 
-/** ComfyUI's fused kernel is for 256; the smaller groups serve layers it does not divide. */
-const CONVROT_GROUPS = [256, 64, 16] as const;
+/** Official files are rotated: columns that the smallest group does not divide are not quantized. */
+const SMALLEST_GROUP = 16;
 
 const TOKEN_EMBEDDINGS: ReadonlySet<string> = new Set([
   "embed_tokens",
@@ -60,7 +60,7 @@ export function officialKeepReason(tensor: TensorInfo): string | null {
   if (rows < MIN_ROWS || Math.min(rows, cols) < MIN_SIZE) {
     return `official rule: a side below ${MIN_SIZE}`;
   }
-  if (convrotGroupFor(cols, "auto") === null) {
+  if (cols % SMALLEST_GROUP !== 0) {
     return "official rule: no rotation group divides the columns";
   }
   if (!segments.slice(0, -1).some(isIndex)) return "official rule: outside the numbered blocks";
@@ -79,22 +79,4 @@ function keptWordOf(segment: string): string | null {
     KEPT_IF_WORD_STARTS_WITH.find((start) => words.some((word) => word.startsWith(start))) ??
     KEPT_IF_WORDS_ARE.find((run) => spaced.includes(`_${run}_`)) ??
     null;
-}
-
-/**
- * Returns the size of the rotation groups for a layer of `cols` columns: with `auto` the largest of
- * 256, 64 and 16 that divides them, else `wanted` itself; null if it does not divide.
- *
- * Throws `RangeError` if `wanted` is not a power of 4 (regular Hadamard matrices exist for those).
- */
-export function convrotGroupFor(cols: number, wanted: "auto" | number): number | null {
-  if (wanted === "auto") return CONVROT_GROUPS.find((size) => cols % size === 0) ?? null;
-  if (!isPowerOfFour(wanted)) {
-    throw new RangeError(`Cannot rotate in groups of ${wanted}: the size must be a power of 4`);
-  }
-  return cols % wanted === 0 ? wanted : null;
-}
-
-function isPowerOfFour(value: number): boolean {
-  return Number.isInteger(value) && value >= 4 && Number.isInteger(Math.log2(value) / 2);
 }

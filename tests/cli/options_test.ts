@@ -6,7 +6,7 @@ import { UsageError } from "../../src/core/errors.ts";
 import { toConvertRequest } from "../../src/cli/options.ts";
 import { autoOutputName } from "../../src/cli/output_name.ts";
 import { parseArgs } from "../../src/cli/parse.ts";
-import { resolveMode } from "../../src/plan/mode.ts";
+import { resolveMode } from "../../src/plan/scheme_choice.ts";
 import { DEFAULT_PLACEMENT } from "../../src/run/gpu_placement.ts";
 import { DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 

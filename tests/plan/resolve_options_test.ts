@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { UsageError } from "../../src/core/errors.ts";
 import { parseLayerConfig } from "../../src/config/layer_config.ts";
-import { resolveMode } from "../../src/plan/mode.ts";
+import { resolveMode } from "../../src/plan/scheme_choice.ts";
 import { OPTION_ENTRIES } from "../../src/plan/option_schema.ts";
 import { DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 import { type GivenOptions, resolveOptions } from "../../src/plan/resolve_options.ts";

@@ -1,6 +1,5 @@
-import { ok, strictEqual, throws } from "node:assert/strict";
-import fc from "fast-check";
-import { convrotGroupFor, officialKeepReason } from "../../src/presets/official_rule.ts";
+import { ok } from "node:assert/strict";
+import { officialKeepReason } from "../../src/presets/official_rule.ts";
 import { weight } from "./model_names.ts";
 
 const quantizes = (name: string, shape?: readonly number[]) =>
@@ -49,28 +48,4 @@ Deno.test("officialKeepReason() compares words, separated by underscores, and ru
   ok(quantizes("blocks.0.out_layers"));
   ok(!quantizes("blocks.0.shared"), "a token embedding");
   ok(quantizes("blocks.0.shared_experts"));
-});
-
-Deno.test("convrotGroupFor() gives the largest of 256, 64 and 16 that divides, or none", () => {
-  strictEqual(convrotGroupFor(4096, "auto"), 256);
-  strictEqual(convrotGroupFor(320, "auto"), 64);
-  strictEqual(convrotGroupFor(2544, "auto"), 16);
-  strictEqual(convrotGroupFor(3420, "auto"), null);
-});
-
-Deno.test("convrotGroupFor() gives a wanted power of 4 if it divides, and refuses other sizes", () => {
-  strictEqual(convrotGroupFor(4096, 1024), 1024);
-  strictEqual(convrotGroupFor(3420, 4), 4);
-  strictEqual(convrotGroupFor(320, 256), null);
-  for (const size of [0, 1, 2, 8, 128, -4, 2.5, NaN]) {
-    throws(() => convrotGroupFor(4096, size), RangeError, String(size));
-  }
-});
-
-Deno.test("convrotGroupFor() never gives a size that does not divide", () => {
-  fc.assert(fc.property(fc.integer({ min: 1, max: 65536 }), (cols) => {
-    const size = convrotGroupFor(cols, "auto");
-    strictEqual(size === null, cols % 16 !== 0);
-    if (size !== null) strictEqual(cols % size, 0);
-  }));
 });

@@ -1,5 +1,6 @@
 /** The flags of everyday use: files, mode, what is kept, checks, and how to run. */
 
+import { ROTATION_GROUPS } from "../../quant/rotation_groups.ts";
 import { CTQ_DEFAULTS, DEFAULT_CONVERT_OPTIONS, RUN_DEFAULTS } from "../../plan/options.ts";
 import { FIT_FORMATS } from "../../plan/fit/fit_options.ts";
 import { OUTPUT_HELP, OUTPUTS } from "../../formats/outputs.ts";
@@ -187,7 +188,7 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       defaultNote: "auto; off with an explicit --scaling_mode",
       help:
         "rotate groups of a row before rounding, as ComfyUI runs it natively; GROUP is a power " +
-        "of 4, auto the largest of 256, 64, 16 that fits",
+        `of 4, auto the largest of ${ROTATION_GROUPS.join(", ")} that fits`,
     },
     {
       name: "simple",

@@ -1,6 +1,6 @@
 /** All flags that cannot change anything in the chosen mode, reported once each, never silently. */
 
-import { resolveMode } from "../../plan/mode.ts";
+import { resolveMode } from "../../plan/scheme_choice.ts";
 import type { ConvertOptions } from "../../plan/options.ts";
 import type { Parsed } from "../parse.ts";
 import type { ConvertIo } from "../request.ts";

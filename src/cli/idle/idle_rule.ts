@@ -1,7 +1,7 @@
 /** A reason that makes flags idle: given, but unable to change anything in the chosen mode. */
 
 import type { ConvertOptions } from "../../plan/options.ts";
-import type { Mode } from "../../plan/mode.ts";
+import type { Mode } from "../../plan/scheme_choice.ts";
 import type { ConvertIo } from "../request.ts";
 
 /** One reason, and the flags that it makes idle. */

@@ -1,6 +1,6 @@
 /** From options to the recipe that each layer gets: defaults of the targets, and what a shape allows. */
 
-import { convrotGroupFor } from "../presets/official_rule.ts";
+import { convrotGroupFor, noRotationGroup } from "../quant/rotation_groups.ts";
 import type { LayerWish } from "../presets/preset.ts";
 import { isLearnedOptimizer, type LearnedOptimizer } from "../quant/learned/options.ts";
 import { paddedSize } from "../quant/incoherence.ts";
@@ -238,7 +238,7 @@ function misfitOf(mode: Mode, rows: number, cols: number): string | null {
   }
   if (mode.convrot === "off" || convrotGroupFor(cols, mode.convrot) !== null) return null;
   return mode.convrot === "auto"
-    ? `no rotation group (256, 64, 16) divides ${cols} columns`
+    ? noRotationGroup(cols)
     : `the rotation group ${mode.convrot} does not divide ${cols} columns`;
 }
 

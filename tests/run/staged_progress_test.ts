@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { convertToInt8 } from "../../src/convert/convert_to_int8.ts";
 import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
 import { syntheticLayer } from "../support/synthetic_layer.ts";
-import { Stages } from "../../src/run/stages.ts";
+import { Stages } from "../../src/run/staged_progress.ts";
 
 Deno.test("Stages reports one progress, in which every stage has the share of its bytes", () => {
   const seen: [number, number, string][] = [];
