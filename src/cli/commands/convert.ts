@@ -108,13 +108,7 @@ function templateLayers(plan: Plan): TemplateLayer[] {
 export async function runConversion(request: ConversionRequest): Promise<ConversionOutcome> {
   const { options, io, context, log } = request;
   const events = io.json ? new EventWriter(context.stdout) : null;
-  if (io.partNote !== null) log.warn(io.partNote);
-  if (io.part !== null && (options.fit !== null || options.maxError !== null)) {
-    log.info(
-      "every part chooses the formats again, the same ones; to choose them once, write them with " +
-        "--dry-run=create-template -o layers.json and give the parts --layer-config layers.json instead",
-    );
-  }
+  announcePart(request);
   if (io.output !== null && io.part === null) {
     await checkOutput(io.output, { force: io.force });
   }
@@ -167,6 +161,17 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
   }
   const { outputs } = reporter, source = input.model;
   return { code: await conclude(result, { ...request, source, outputs }, events), result };
+}
+
+/** Says what there is to know of doing a part of a model. */
+function announcePart({ io: { part, partNote }, options, log }: ConversionRequest): void {
+  if (partNote !== null) log.warn(partNote);
+  if (part !== null && (options.fit !== null || options.maxError !== null)) {
+    log.info(
+      "every part chooses the formats again, the same ones; to choose them once, write them with " +
+        "--dry-run=create-template -o layers.json and give the parts --layer-config layers.json instead",
+    );
+  }
 }
 
 /** Whether values are read by more than one run of the workers. */
