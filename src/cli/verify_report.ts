@@ -5,7 +5,10 @@ import { type OutputErrors, overallOutput } from "../convert/output_errors.ts";
 import type { Problem, VerifyReport } from "../verify/verify.ts";
 import type { ComparedLayer, SourceReport } from "../verify/verify_source.ts";
 import { formatBytes, visible } from "./format.ts";
+import type { PlainRows } from "../convert/plain_rows.ts";
+import { qualityText } from "./closing.ts";
 import { qualityTable } from "./quality_table.ts";
+import { verdictJson, verdictOf } from "./verdict.ts";
 
 /** Layers with the same problem are named up to this many. */
 const NAMED_LAYERS = 4;
@@ -16,10 +19,14 @@ export interface Verified {
   readonly report: VerifyReport;
   /** Null: no source was given. */
   readonly comparison: SourceReport | null;
+  /** What plain rows and the default without data would have given; null or absent: that is not known. */
+  readonly plain?: PlainRows | null;
 }
 
 /** Returns the stable JSON shape (SPEC of the command line). */
-export function verifiedJson({ path, report, comparison }: Verified): Record<string, unknown> {
+export function verifiedJson(
+  { path, report, comparison, plain = null }: Verified,
+): Record<string, unknown> {
   return {
     path,
     loads: report.loads,
@@ -35,6 +42,7 @@ export function verifiedJson({ path, report, comparison }: Verified): Record<str
       layers: comparison.layers.map(layerJson),
       overall: comparison.overall === null ? null : errorsJson(comparison.overall),
       overall_output: overallOutput(comparison.layers),
+      verdict: verdictJson(verdictOf(comparison.layers), plain),
     }),
   };
 }
@@ -47,7 +55,7 @@ function layerJson(
 
 /** Returns the lines of `verify`. */
 export function verifiedLines(verified: Verified, options: { thresholdDb: number }): string[] {
-  const { path, report, comparison } = verified;
+  const { path, report, comparison, plain = null } = verified;
   const formats = Object.entries(report.quantized).map(([format, count]) => `${count} ${format}`);
   const quantized = formats.length === 0 ? "no quantized layers" : `${formats.join(", ")} layers`;
   const verdict = report.loads ? "loads in stock ComfyUI" : "does NOT work in stock ComfyUI";
@@ -67,6 +75,8 @@ export function verifiedLines(verified: Verified, options: { thresholdDb: number
   );
   const measured = [...layers, ...changed];
   if (measured.length > 0) lines.push("", ...qualityTable(measured, options).map(visible));
+  const judged = verdictOf(layers);
+  if (judged !== null && plain !== null) lines.push("", `quality  ${qualityText(judged, plain)}`);
   return lines;
 }
 

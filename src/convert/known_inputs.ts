@@ -121,7 +121,7 @@ function compensationIn(
  * @param tensors of the model: experts of its banks have one name in the result.
  */
 export function calibrationOf(
-  { calibrationPath, output }: ConvertOptions,
+  { calibrationPath, output }: Pick<ConvertOptions, "calibrationPath" | "output">,
   tensors: readonly TensorInfo[],
 ): Calibration | null {
   if (calibrationPath === null || output === "fp16") return null;

@@ -18,6 +18,8 @@ export interface OutputErrors {
   readonly on: MeasuredOn;
   /** How many inputs; null if it was a Hessian. */
   readonly rows: number | null;
+  /** Sum of the squares of the outputs that they are relative to. */
+  readonly signal: number;
 }
 
 /** Returns the errors for the sums of a measuring task; null if its outputs are zero, or not numbers. */
@@ -30,7 +32,13 @@ export function outputErrors(
   const w8a16 = ratio(errorA16), w8a8 = ratio(errorA8);
   if (!(signal > 0) || !Number.isFinite(w8a16) || !Number.isFinite(w8a8)) return null;
   const isHessian = on === "hessian";
-  return { w8a16, w8a8: isHessian || !isInt8 ? null : w8a8, on, rows: isHessian ? null : rows };
+  return {
+    w8a16,
+    w8a8: isHessian || !isInt8 ? null : w8a8,
+    on,
+    rows: isHessian ? null : rows,
+    signal,
+  };
 }
 
 /** Geometric means over layers. */

@@ -32,11 +32,25 @@ export interface PlainRows {
   readonly w8a8: number | null;
   /** The same of the default without data: rotated rows with searched scales. */
   readonly defaultW8a8: number | null;
+  /** Both for each layer that has them. */
+  readonly byLayer: ReadonlyMap<string, PlainLayer>;
   /** How many rows of all layers were looked at. */
   readonly sampledRows: number;
   /** How many there are. */
   readonly rows: number;
 }
+
+/** Output errors of one layer, inputs rounded to int8. */
+export interface PlainLayer {
+  readonly w8a8: number;
+  readonly defaultW8a8: number;
+}
+
+/** The options that decide on what is measured. */
+export type PlainRowsOptions = Pick<
+  ConvertOptions,
+  "merge" | "smoothAlpha" | "calibrationPath" | "calibrationHoldout" | "output"
+>;
 
 /** Elements of weights that are looked at, of all layers together: a fraction of a second. */
 const SAMPLED_ELEMENTS = 2 ** 24;
@@ -47,7 +61,7 @@ const MIN_ROWS = 4;
 /** Inputs of a layer that outputs are measured with, at most. */
 const MAX_INPUTS = 32;
 
-/** Rows of weights that errors of outputs are computed of, at most; outputs themselves of all that are looked at. */
+/** Rows of weights that errors of outputs are computed of, at most. */
 const MAX_OUTPUTS = 16;
 
 /**
@@ -60,8 +74,8 @@ const MAX_OUTPUTS = 16;
  */
 export function plainRows(
   model: ModelSource,
-  layers: readonly LayerResult[],
-  options: ConvertOptions,
+  layers: readonly Pick<LayerResult, "name" | "output">[],
+  options: PlainRowsOptions,
   { sampledElements = SAMPLED_ELEMENTS }: { readonly sampledElements?: number } = {},
 ): PlainRows | null {
   if (layers.length === 0 || !keepsItsWeights(model, options)) return null;
@@ -72,7 +86,7 @@ export function plainRows(
   using files = new InputFiles(model.paths);
   const kernels = ownKernels();
   let error = 0, signal = 0, sampledRows = 0, allRows = 0;
-  const outputs: number[] = [], defaults: number[] = [];
+  const byLayer = new Map<string, PlainLayer>();
   for (const layer of layers) {
     const tensor = tensors.get(layer.name);
     if (tensor === undefined || !isFloatDType(tensor.dtype)) return null;
@@ -89,12 +103,9 @@ export function plainRows(
     const sample = new RowSample(kernels, tensor.dtype, cols);
     for (let i = 0; i < count; i++) {
       readRow(files, tensor, Math.floor((i * rows) / count), sample.raw);
-      if (inputs !== null) {
-        sums.addOutputs(sample.values());
-        if (i % everyFew === 0) {
-          sums.addErrors(sample.values(), sample.rounded({ isSearched: false }));
-          rotated.addErrors(sample.values(group), sample.rounded({ isSearched: true }));
-        }
+      if (inputs !== null && i % everyFew === 0) {
+        sums.add(sample.values(), sample.rounded({ isSearched: false }));
+        rotated.add(sample.values(group), sample.rounded({ isSearched: true }));
       }
       sample.addErrors();
     }
@@ -102,70 +113,73 @@ export function plainRows(
     signal += sample.stats[STATS.squaredSignal]! * (rows / count);
     sampledRows += count;
     allRows += rows;
-    const output = sums.errorBeside(sums), byDefault = rotated.errorBeside(sums);
-    if (output !== null) outputs.push(output);
-    if (byDefault !== null) defaults.push(byDefault);
+    if (inputs === null) continue;
+    const { signal: outputs, rows: inputRows } = layer.output!;
+    const squares = sample.stats[STATS.squaredSignal]! * (rows / count);
+    const whole = { squares, signal: outputs / inputRows! };
+    byLayer.set(layer.name, { w8a8: sums.error(whole), defaultW8a8: rotated.error(whole) });
   }
   const measured = layers.filter(({ output }) => output?.w8a8 != null).length;
-  const meanOf = (errors: readonly number[]) =>
-    errors.length === 0 || errors.length < measured ? null : geometricMean(errors);
   return {
     relativeError: error === 0 ? 0 : Math.sqrt(error / signal),
     sqnrDb: error === 0 ? null : 10 * Math.log10(signal / error),
-    w8a8: meanOf(outputs),
-    defaultW8a8: meanOf(defaults),
-    sampledRows,
-    rows: allRows,
+    ...meansOf(byLayer, measured),
+    ...{ byLayer, sampledRows, rows: allRows },
+  };
+}
+
+/** Geometric means over `measured` layers; null if not all of them are there. */
+function meansOf(
+  byLayer: PlainRows["byLayer"],
+  measured: number,
+): Pick<PlainRows, "w8a8" | "defaultW8a8"> {
+  const layers = [...byLayer.values()];
+  if (layers.length === 0 || layers.length < measured) return { w8a8: null, defaultW8a8: null };
+  return {
+    w8a8: geometricMean(layers.map(({ w8a8 }) => w8a8)),
+    defaultW8a8: geometricMean(layers.map(({ defaultW8a8 }) => defaultW8a8)),
   };
 }
 
 /** Whether the weights that are rounded are those of the source, and can be read here. */
-function keepsItsWeights({ paths }: ModelSource, { merge, smoothAlpha }: ConvertOptions): boolean {
+function keepsItsWeights(
+  { paths }: ModelSource,
+  { merge, smoothAlpha }: PlainRowsOptions,
+): boolean {
   return merge === null && smoothAlpha === null && paths.every((path) => typeof path === "string");
 }
 
 /**
- * Output errors of one layer, inputs quantized per row to int8. A few rows of weights may make most of the
- * outputs, but errors are spread as the squares of the weights are: so outputs are those of many rows, and
- * errors are found for few and counted by their share of the squares.
+ * Output errors of one layer, inputs quantized per row to int8. Errors of a row of weights are as large as its
+ * squares are, so that those of a few rows stand for all. Outputs are not: one row may make most of them.
  */
 class OutputSums {
   readonly #inputs: readonly Float32Array[];
   readonly #int8: readonly Float32Array[];
   #error = 0;
-  /** Squares of the weights whose errors are known. */
   #squares = 0;
-  /** Squares of all weights that are looked at, and of their outputs. */
-  squares = 0;
-  signal = 0;
 
   constructor(inputs: readonly Float32Array[] | null) {
     this.#inputs = inputs ?? [];
     this.#int8 = this.#inputs.map(roundedRow);
   }
 
-  /** Adds the outputs of one row of weights. */
-  addOutputs(w: Float32Array): void {
-    this.squares += dot(w, w);
-    for (const x of this.#inputs) this.signal += dot(x, w) ** 2;
-  }
-
-  /** Adds the errors of one row of weights that is rounded. */
-  addErrors(w: Float32Array, rounded: Float32Array): void {
+  /** Adds the errors of the outputs of one row of weights that is rounded. */
+  add(w: Float32Array, rounded: Float32Array): void {
     this.#squares += dot(w, w);
     this.#inputs.forEach((x, i) => {
       this.#error += (dot(x, w) - dot(this.#int8[i]!, rounded)) ** 2;
     });
   }
 
-  /** The error of all rows beside outputs of `all`, which has all of them; null if there are none other than 0. */
-  errorBeside({ signal, squares }: { readonly signal: number; readonly squares: number }) {
-    if (!(signal > 0) || this.#squares === 0) return null;
-    return Math.sqrt(this.#error * (squares / this.#squares) / signal);
+  /** The relative error of a layer whose weights have these squares, and whose outputs have `signal` for each input. */
+  error({ squares, signal }: { readonly squares: number; readonly signal: number }): number {
+    if (this.#squares === 0) return 0;
+    return Math.sqrt((this.#error / this.#inputs.length) * (squares / this.#squares) / signal);
   }
 }
 
-function calibrationFor(model: ModelSource, options: ConvertOptions): Calibration | null {
+function calibrationFor(model: ModelSource, options: PlainRowsOptions): Calibration | null {
   const calibration = calibrationOf(options, model.tensors);
   if (calibration !== null) matchCalibration(calibration, model.tensors);
   return calibration;
@@ -175,7 +189,7 @@ function calibrationFor(model: ModelSource, options: ConvertOptions): Calibratio
 function inputsOf(
   calibration: Calibration,
   layer: string,
-  { calibrationHoldout }: ConvertOptions,
+  { calibrationHoldout }: PlainRowsOptions,
 ): Float32Array[] | null {
   const measuring = measuringInputs(calibration, layer, {
     fileOffset: 0,

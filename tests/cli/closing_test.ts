@@ -95,7 +95,10 @@ Deno.test("verdictOf() goes by outputs if they were measured, and falls with the
   assert.equal(verdictOf(result.layers)!.measure, "weights");
   const [layer] = result.layers;
   const grades = [0.01, 0.06, 0.11, 0.5].map((w8a8) =>
-    verdictOf([{ ...layer!, output: { w8a16: 0.001, w8a8, on: "held-out rows", rows: 8 } }])
+    verdictOf([{
+      ...layer!,
+      output: { w8a16: 0.001, w8a8, on: "held-out rows", rows: 8, signal: 1 },
+    }])
   );
   assert.deepEqual(grades.map((verdict) => [verdict!.measure, verdict!.grade]), [
     ["w8a8", "near-lossless"],

@@ -324,7 +324,9 @@ Deno.test("worstFirst() ranks by output error if there is one, then by weight er
   const layer = (name: string, relativeError: number, w8a16: number | null) => ({
     name,
     errors: layerErrors(Float64Array.of(relativeError ** 2, 1, 1, 1, relativeError, 1)),
-    output: w8a16 === null ? null : { w8a16, w8a8: null, on: "hessian" as const, rows: null },
+    output: w8a16 === null
+      ? null
+      : { w8a16, w8a8: null, on: "hessian" as const, rows: null, signal: 1 },
   });
   const ranked = worstFirst([
     layer("a", 0.9, null),

@@ -156,3 +156,77 @@ Deno.test({
     }
   },
 });
+
+/** What stands in the page for its charts. */
+function dataOf(html: string) {
+  return JSON.parse(/<script[^>]*id="data"[^>]*>(.*?)<\/script>/s.exec(html)![1]!);
+}
+
+Deno.test("--report and verify set W8A8 of outputs beside the default without data and plain rows", async () => {
+  using folder = temporaryFolder();
+  const at = (name: string) => join(folder.path, name);
+  writeCalibratedModel(at("model.safetensors"), at("data.safetensors"));
+  const run = async (...args: string[]) => {
+    const { code, stdout, stderr } = await runCli(args);
+    assert.equal(code, 0, stderr);
+    return stdout;
+  };
+  const data = ["--calibration-data", at("data.safetensors")];
+  const convert = [at("model.safetensors"), at("o.safetensors"), "--force", ...data];
+  await run(...convert, "--report", at("r.json"));
+  await run(...convert, "--report", at("r.html"));
+  const { verdict, layers } = JSON.parse(readFileSync(at("r.json"), "utf8"));
+  assert.equal(verdict.measure, "w8a8");
+  assert.ok(verdict.error < verdict.default_w8a8);
+  assert.ok(verdict.default_w8a8 < verdict.plain_rows.w8a8);
+  const html = readFileSync(at("r.html"), "utf8");
+  const labels = [
+    "output error (int8 inputs)",
+    "the default without data (estimate)",
+    "plain rows (estimate)",
+  ];
+  const { series, names } = dataOf(html).layers;
+  assert.deepEqual(series.map(({ label }: { label: string }) => label), labels);
+  for (const { name, output, default_w8a8, plain_w8a8 } of layers) {
+    const i = names.indexOf(name.replace(/\.weight$/, ""));
+    const wanted = [output.w8a8, default_w8a8, plain_w8a8];
+    assert.deepEqual(series.map(({ errors }: { errors: number[] }) => errors[i]), wanted);
+  }
+  for (const label of ["this file", labels[1]!, "plain rows"]) {
+    assert.ok(html.includes(`<div class="bar"><span>${label}</span>`), label);
+  }
+
+  const verify = ["verify", at("o.safetensors"), "--source", at("model.safetensors"), ...data];
+  const judged = JSON.parse(await run(...verify, "--json")).verdict;
+  assert.deepEqual(
+    [judged.measure, judged.default_w8a8, judged.error],
+    ["w8a8", verdict.default_w8a8, verdict.error],
+  );
+  const lines = (await run(...verify)).trimEnd().split("\n");
+  assert.match(
+    lines.find((line) => line.startsWith("quality"))!,
+    /output error \(int8 inputs\) .* %, without data about .* %, plain rows about .* %/,
+  );
+});
+
+/** Two layers, and inputs of which some channels are large and go with others. */
+function writeCalibratedModel(model: string, data: string): void {
+  const values = (count: number, seed: number) =>
+    Float32Array.from({ length: count }, (_, i) => ((i * 7919 + seed * 104729) % 1009) / 504 - 1);
+  const names = ["blocks.0.lin", "blocks.1.lin"], cols = 256, rows = 192;
+  writeModel(
+    model,
+    names.map((name, i) => tensorOf(`${name}.weight`, "F32", [256, cols], values(256 * cols, i))),
+  );
+  writeModel(
+    data,
+    names.map((name, i) => {
+      const x = values(rows * cols, 7 + i);
+      for (let at = 0; at < x.length; at++) {
+        const common = Math.sin(Math.floor(at / cols) * 1.7 + i);
+        x[at] = x[at]! * (at % 16 === 0 ? 6 : 1) + 2 * common * Math.sin(at % cols);
+      }
+      return tensorOf(`${name}.activations`, "F32", [rows, cols], x);
+    }),
+  );
+}

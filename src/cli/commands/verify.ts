@@ -1,11 +1,14 @@
 /** `quantsmith verify FILE [--source SRC]`: does it load in stock ComfyUI, and is it its source. */
 
 import { FormatError, UsageError } from "../../core/errors.ts";
-import { verifyModel, type VerifyReport } from "../../verify/verify.ts";
-import { openCalibration } from "../../calibration/calibration.ts";
+import { verifyModel, type VerifyOptions, type VerifyReport } from "../../verify/verify.ts";
+import { type Calibration, openCalibration } from "../../calibration/calibration.ts";
 import { matchCalibration } from "../../calibration/calibration_match.ts";
 import { measureAgainstSource } from "../../verify/measure_against_source.ts";
+import type { Holdout } from "../../calibration/layer_inputs.ts";
 import { worstFirst } from "../../convert/output_errors.ts";
+import { plainRows } from "../../convert/plain_rows.ts";
+import type { ModelSource } from "../../safetensors/model_source.ts";
 import { type SourceReport, verifyAgainstSource } from "../../verify/verify_source.ts";
 import { WorkerPool } from "../../run/workers/worker_pool.ts";
 import type { OpenInput } from "../../run/workers/remote_input.ts";
@@ -86,28 +89,40 @@ async function verify(
     if (calibration === null) return { path, report, comparison };
     const holdout = parsed.number("calibration-holdout") ??
       DEFAULT_CONVERT_OPTIONS.calibrationHoldout;
-    const outputs = await measureAgainstSource(stored, source, {
-      names: comparison.layers.map(({ name }) => name),
-      calibration,
-      holdout,
-      ...run,
-    });
-    return { path, report, comparison: withOutputs(comparison, outputs) };
+    return {
+      ...{ path, report },
+      ...await withOutputs(comparison, { stored, source, calibration, holdout, run }),
+    };
   } finally {
     progress.stop();
   }
 }
 
-/** A comparison with the errors of outputs that were measured. */
-function withOutputs(
+/** The comparison with errors of outputs, and what plain rows and the default without data would have given. */
+async function withOutputs(
   comparison: SourceReport,
-  outputs: Awaited<ReturnType<typeof measureAgainstSource>>,
-): SourceReport {
+  { stored, source, calibration, holdout, run }: {
+    readonly stored: ModelSource;
+    readonly source: ModelSource;
+    readonly calibration: Calibration;
+    readonly holdout: Holdout;
+    readonly run: { readonly pool: WorkerPool } & VerifyOptions;
+  },
+): Promise<Pick<Verified, "comparison" | "plain">> {
+  const names = comparison.layers.map(({ name }) => name);
+  const outputs = await measureAgainstSource(stored, source, {
+    ...{ names, calibration, holdout },
+    ...run,
+  });
   const layers = comparison.layers.map((layer) => ({
     ...layer,
     output: outputs.get(layer.name) ?? null,
   }));
-  return { ...comparison, layers: worstFirst(layers) };
+  const plain = plainRows(source, layers, {
+    ...{ merge: null, smoothAlpha: null, output: "int8", calibrationPath: calibration.path },
+    calibrationHoldout: holdout,
+  });
+  return { comparison: { ...comparison, layers: worstFirst(layers) }, plain };
 }
 
 /** Opens a model; a file that breaks its format is an answer here, not a failure. */

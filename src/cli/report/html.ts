@@ -46,10 +46,13 @@ export function htmlReport(report: ReportJson, histograms: readonly Histogram[])
     data: {
       layers: layers.length === 0 ? null : {
         names: layers.map(({ name }) => layerName(name)),
-        series: [{
-          label: MEASURE_NAMES[measure],
-          errors: layers.map((layer) => errorIn(layer, measure)),
-        }],
+        series: [
+          {
+            label: MEASURE_NAMES[measure],
+            errors: layers.map((layer) => errorIn(layer, measure)),
+          },
+          ...baselineSeries(layers, measure),
+        ],
         lines: linesOf(report, measure),
       },
       histograms,
@@ -68,8 +71,20 @@ function plainErrorOf({ verdict }: Pick<ReportJson, "verdict">): number | null {
   return verdict.measure === "w8a8" ? verdict.plain_rows.w8a8 : verdict.plain_rows.relative_error;
 }
 
+/** What every layer would have had otherwise, if its outputs were measured. */
+function baselineSeries(layers: readonly LayerJson[], measure: Measure) {
+  if (measure !== "w8a8" || layers.every(({ plain_w8a8 }) => plain_w8a8 === undefined)) return [];
+  return [
+    { label: BY_DEFAULT, errors: layers.map(({ default_w8a8 }) => default_w8a8 ?? null) },
+    { label: "plain rows (estimate)", errors: layers.map(({ plain_w8a8 }) => plain_w8a8 ?? null) },
+  ];
+}
+
+const BY_DEFAULT = "the default without data (estimate)";
+
 function linesOf(report: ReportJson, measure: Measure): { label: string; error: number }[] {
-  const plain = plainErrorOf(report);
+  const hasSeries = report.layers.some(({ plain_w8a8 }) => plain_w8a8 !== undefined);
+  const plain = hasSeries ? null : plainErrorOf(report);
   return [
     ...(plain === null ? [] : [{ label: "plain rows, all layers", error: plain }]),
     ...(measure === "weights"
@@ -86,13 +101,20 @@ function verdictPart(report: ReportJson): string {
   }
   const plain = plainErrorOf(report);
   const on = verdict.measure === "weights" ? "" : `, measured on ${report.overall_output?.on}`;
+  const byDefault = verdict.measure === "w8a8" ? verdict.default_w8a8 : null;
+  const most = Math.max(verdict.error, plain ?? 0, byDefault ?? 0);
   const bars = plain === null ? [] : [
-    bar("this file", verdict.error, plain),
-    bar("plain rows", plain, plain),
+    bar("this file", verdict.error, most),
+    ...(byDefault === null ? [] : [bar(BY_DEFAULT, byDefault, most)]),
+    bar("plain rows", plain, most),
   ];
   return `<div class="verdict ${verdict.grade}">
 <b>${escaped(verdict.grade)}</b>
 <span>${escaped(`${MEASURE_NAMES[verdict.measure]} ${formatPercent(verdict.error)}${on}`)}${
+    byDefault === null
+      ? ""
+      : escaped(`; the default without data would have given ${formatPercent(byDefault)}`)
+  }${
     plain === null ? "" : escaped(
       `; plain rows would have given ${formatPercent(plain)}, ${
         (plain / verdict.error).toPrecision(2)

@@ -41,7 +41,9 @@ export function joinedReport(
     verdict: verdictJson(verdict, null),
     overall: overall === null ? null : errorsJson(overall),
     overall_output: overallOutput(layers),
-    layers: layersJson(layers, verdict?.measure ?? "weights", (name) => schemes.get(name) ?? null),
+    layers: layersJson(layers, verdict?.measure ?? "weights", {
+      schemeOf: (name) => schemes.get(name) ?? null,
+    }),
     kept: keptOf(planned),
     plan: null,
     parts: result.parts,

@@ -103,7 +103,7 @@ function drawLayers({ names, series, lines }) {
         series: [
           { label: "layer", value: (_, x) => x === null ? "–" : names[x] ?? "" },
           ...series.map(({ label }, i) =>
-            pointSeries(label, color(i === 0 ? "--bar" : "--other"), size)
+            pointSeries(label, color(["--bar", "--other", "--bad"][i]), size)
           ),
           ...near.map(({ label }) => lineSeries(label)),
         ],

@@ -39,6 +39,9 @@ export interface LayerJson {
   readonly stored: string;
   readonly errors: ErrorsJson;
   readonly output: OutputErrors | null;
+  /** Estimated output errors (int8 inputs) of plain rows and of the default without data; absent: not known. */
+  readonly plain_w8a8?: number;
+  readonly default_w8a8?: number;
   /** Its share of the squared errors of all layers, by the measure of the verdict: 0 to 1. */
   readonly share: number;
   /** Details of the method, as in `--json`. */
@@ -131,7 +134,10 @@ export function conversionReport(result: ConvertResult, facts: ReportFacts): Rep
     verdict: verdictJson(verdict, facts.plain),
     overall: overall === null ? null : errorsJson(overall),
     overall_output: overallOutput(result.layers),
-    layers: layersJson(result.layers, measure, (name) => schemes.get(name)?.scheme ?? null),
+    layers: layersJson(result.layers, measure, {
+      schemeOf: (name) => schemes.get(name)?.scheme ?? null,
+      plain: facts.plain,
+    }),
     kept: keptOf(plan.tensors.map((tensor) => ({ ...tensor.source, ...tensor }))),
     plan: planJson(plan),
   };
@@ -149,7 +155,10 @@ export interface ReportedScheme {
 export function layersJson(
   layers: readonly LayerResult[],
   measure: Measure,
-  schemeOf: (name: string) => ReportedScheme | null,
+  { schemeOf, plain = null }: {
+    readonly schemeOf: (name: string) => ReportedScheme | null;
+    readonly plain?: PlainRows | null;
+  },
 ): LayerJson[] {
   const shares = sharesOf(layers, measure);
   return worstBy(layers, measure).map((layer) => ({
@@ -159,12 +168,19 @@ export function layersJson(
     stored: storedText(layer, schemeOf(layer.name)),
     errors: errorsJson(layer.errors),
     output: layer.output,
+    ...plainOf(plain, layer.name),
     share: shares.get(layer.name)!,
     bias: layer.bias,
     ...noteJson(layer),
     ...compensatedJson(layer.compensated),
     ...(layer.learned === null ? {} : { learned: learnedSummary(layer) }),
   }));
+}
+
+/** What plain rows and the default would have given a layer. */
+function plainOf(plain: PlainRows | null, name: string) {
+  const found = plain?.byLayer.get(name);
+  return found === undefined ? {} : { plain_w8a8: found.w8a8, default_w8a8: found.defaultW8a8 };
 }
 
 /** Without the trajectory, of which `--json` has every step. */
