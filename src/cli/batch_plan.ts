@@ -7,7 +7,7 @@ import { prepareFitted } from "../convert/fit/prepare_fitted.ts";
 import type { Plan } from "../plan/plan.ts";
 import { outputNames } from "../safetensors/shard_layout.ts";
 import { autoOutputName, type NameFacts } from "./output_name.ts";
-import type { ConvertRequest } from "./request.ts";
+import type { AskedConversion } from "./request.ts";
 
 /** One model of a batch. */
 export type BatchItem =
@@ -20,7 +20,7 @@ export type BatchItem =
     | {
       readonly action: "convert";
       readonly output: string;
-      readonly request: ConvertRequest;
+      readonly request: AskedConversion;
       readonly totals: Plan["totals"];
     }
     | { readonly action: "skip"; readonly reason: string }
@@ -32,7 +32,7 @@ export interface BatchPlanOptions {
   /** LoRAs of a model. */
   readonly lorasOf: (input: string) => readonly string[];
   /** The conversion that the command line asks for. */
-  readonly requestOf: (input: string) => ConvertRequest;
+  readonly requestOf: (input: string) => AskedConversion;
   /** Null: beside each model. */
   readonly outputDir: string | null;
   /** Returns what the name of an output says of a plan. */

@@ -16,16 +16,16 @@ import { flagNames } from "./option_flags.ts";
 import { idleFlags } from "./idle/idle_flags.ts";
 import { gpuMemoryOf, idleGpuFlags } from "./gpu_flags.ts";
 import type { Parsed } from "./parse.ts";
-import type { ConvertIo, ConvertRequest } from "./request.ts";
+import type { AskedConversion, ConvertIo } from "./request.ts";
 
-export type { ConvertIo, ConvertRequest } from "./request.ts";
+export type { AskedConversion, ConvertIo } from "./request.ts";
 
 /**
  * Returns what `parsed` asks for.
  *
  * @throws UsageError if flags contradict one another or the input is missing.
  */
-export function toConvertRequest(parsed: Parsed): ConvertRequest {
+export function askedConversion(parsed: Parsed): AskedConversion {
   refuseContradictions(parsed);
   const options = resolveOptions(givenOptions(parsed), { names: flagNames });
   const io = ioOf(parsed);

@@ -11,7 +11,7 @@ import { compensatedCount } from "./method_line.ts";
 /** The facts of a plan that the name of its output shows. */
 export interface NameFacts {
   /** The largest rotation group; null if none rotates. */
-  readonly convrotGroup: number | null;
+  readonly convrotGroupSize: number | null;
   /** Errors of some layer are compensated. */
   readonly isCompensated: boolean;
 }
@@ -21,7 +21,7 @@ export function nameFacts(plan: Plan): NameFacts {
   const groups = plan.tensors.map(({ scheme }) => scheme?.convrotGroupSize ?? 0);
   const largest = groups.reduce((most, group) => Math.max(most, group), 0);
   return {
-    convrotGroup: largest === 0 ? null : largest,
+    convrotGroupSize: largest === 0 ? null : largest,
     isCompensated: compensatedCount(plan) > 0,
   };
 }
@@ -49,7 +49,7 @@ export function autoOutputName(
 
 function modeName(
   options: ConvertOptions,
-  { convrotGroup, isCompensated }: NameFacts,
+  { convrotGroupSize, isCompensated }: NameFacts,
 ): string {
   const merged = options.merge === null ? [] : ["lora"];
   if (options.output === "fp16") return [...merged, "fp16"].join("_");
@@ -68,7 +68,7 @@ function modeName(
     ...merged,
     "int8",
     scaling === "block" || scaling === "group" ? `${scaling}${options.blockSize}` : scaling,
-    ...(convrotGroup === null ? [] : [`convrot${convrotGroup}`]),
+    ...(convrotGroupSize === null ? [] : [`convrot${convrotGroupSize}`]),
     ...(search === "mse" ? ["mse"] : []),
     ...(isLearnedOptimizer(options.method) ? [options.method] : []),
     ...(isCompensated && !isQuip && !isLearnedOptimizer(options.method) ? ["gptq"] : []),

@@ -42,7 +42,7 @@ export interface ConvertIo {
 }
 
 /** A conversion as asked for. */
-export interface ConvertRequest {
+export interface AskedConversion {
   readonly options: ConvertOptions;
   readonly io: ConvertIo;
   /** Flags that change nothing, one sentence each. */

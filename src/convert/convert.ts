@@ -3,12 +3,8 @@
  * synced; whatever fails before leaves no trace of it, unless it is to be resumed.
  */
 
-import {
-  arenaBytesFor,
-  NonFiniteError,
-  teamBytesFor,
-  type WorkerPool,
-} from "../run/workers/worker_pool.ts";
+import { NonFiniteError, type WorkerPool } from "../run/workers/worker_pool.ts";
+import { arenaBytesFor, teamBytesFor } from "../run/workers/run_bytes.ts";
 import { PoolKeeper } from "../run/workers/pool_keeper.ts";
 import type { GpuService, GpuShare } from "../run/workers/gpu_service.ts";
 import { InterruptedError } from "../core/errors.ts";

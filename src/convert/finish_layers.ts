@@ -25,7 +25,7 @@ import {
   measuringInputs,
   scaleInput,
 } from "../calibration/layer_inputs.ts";
-import { floatMatrix } from "../run/make_tasks.ts";
+import { floatMatrix } from "../formats/float_matrix.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { type OutputErrors, outputErrors } from "./output_errors.ts";
 import type { Plan } from "../plan/plan.ts";

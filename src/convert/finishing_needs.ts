@@ -10,7 +10,7 @@ import { tensorsByName } from "../formats/stored_matrix.ts";
 import { inputBytesOf } from "../run/task_kinds.ts";
 import type { MeasureTask, QuantizeTask, Task, TaskLevels } from "../run/tasks.ts";
 import type { MatrixSource, PackedCodes } from "../formats/matrix_source.ts";
-import { arenaBytesFor } from "../run/workers/worker_pool.ts";
+import { arenaBytesFor } from "../run/workers/run_bytes.ts";
 
 /** Returns the bytes of memory that each worker's arena will take in `finishLayers`, at most. */
 export function finishingArenaBytes(

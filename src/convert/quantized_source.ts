@@ -114,13 +114,13 @@ export function likeReference(path: string): LikeReference {
   const foreign = new Map<string, number>();
   const reference = layers.map((layer): ReferenceLayer => {
     const { kind, found, tensors } = layer;
-    const wish = kind === null || found === null ? null : kind.recipe?.(tensors, found) ?? null;
-    if (wish === null && layer.weightName !== null) {
+    const recipe = kind === null || found === null ? null : kind.recipe?.(tensors, found) ?? null;
+    if (recipe === null && layer.weightName !== null) {
       const title = kind?.title ?? layer.format ?? "an unknown layout";
       foreign.set(title, (foreign.get(title) ?? 0) + 1);
     }
     const name = logicalName(layer);
-    return { layer: name === null ? layer.layer : layerName(name), wish };
+    return { layer: name === null ? layer.layer : layerName(name), recipe };
   });
   const notes = [...foreign].map(([title, count]) =>
     `${count} ${count === 1 ? "layer" : "layers"} of the --like file ${

@@ -27,3 +27,8 @@ export function byteLength(dtype: DType, shape: readonly number[]): number | und
   if (!Number.isSafeInteger(bits) || bits % 8 !== 0) return undefined;
   return bits / 8;
 }
+
+/** Returns `[rows, cols]` of a tensor as a matrix: the first axis, and all others together. */
+export function matrixShape(shape: readonly number[]): [rows: number, cols: number] {
+  return [shape[0] ?? 1, shape.slice(1).reduce((product, size) => product * size, 1)];
+}

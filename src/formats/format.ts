@@ -2,7 +2,7 @@
 
 import type { DType } from "../core/dtype.ts";
 import type { SourceTensor } from "../core/tensor.ts";
-import type { LayerWish } from "../presets/preset.ts";
+import type { LayerRecipe } from "../presets/preset.ts";
 import type { FloatScheme } from "../quant/float_grid.ts";
 import type { LevelScheme } from "../quant/level_grid.ts";
 import type { GridOutput } from "./outputs.ts";
@@ -170,7 +170,7 @@ export interface Format {
   /** Name of a layer in counts, before and after the word "layers". Default: the id. */
   words?(layer: LayerTensors, found: Recognised): readonly [before: string, after: string];
   /** How a conversion writes a layer in the same way; null or absent: it has no recipe for it. */
-  recipe?(layer: LayerTensors, found: Recognised): LayerWish | null;
+  recipe?(layer: LayerTensors, found: Recognised): LayerRecipe | null;
   /** How a conversion writes it; absent: it is only read. */
   readonly write?: FormatWriter;
   /** The same for a format that is no INT8. */

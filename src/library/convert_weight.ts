@@ -19,12 +19,13 @@ import type { LayerStatistic, Statistic } from "../calibration/calibration.ts";
 import { type Compensation, compensationBy, fittedPart } from "../calibration/compensation.ts";
 import type { LayerErrors } from "../run/layer_statistics.ts";
 import type { CompensatedRows } from "../run/layer_notes.ts";
-import { floatMatrix, makeTasks } from "../run/make_tasks.ts";
+import { makeTasks } from "../run/make_tasks.ts";
+import { floatMatrix } from "../formats/float_matrix.ts";
 import { groupShape, resolveMode, scaleShape, schemeFor } from "../plan/scheme_choice.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import type { QuantizeTask } from "../run/tasks.ts";
 import type { MatrixSource, SourceTransform } from "../formats/matrix_source.ts";
-import { arenaBytesFor, teamBytesFor } from "../run/workers/worker_pool.ts";
+import { arenaBytesFor, teamBytesFor } from "../run/workers/run_bytes.ts";
 import { decodeInMemory, type Files, quantizeInMemory } from "./run_in_memory.ts";
 
 /** A weight `[rows, cols]`, row-major, finite. */

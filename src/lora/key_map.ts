@@ -4,6 +4,7 @@
  * (`lora_unet_double_blocks_0_img_attn_qkv`) are looked up, never guessed apart.
  */
 
+import { matrixShape } from "../core/shape.ts";
 import { layerName } from "../core/layer_name.ts";
 import { hasBankShape } from "../core/expert_bank.ts";
 import type { TensorInfo } from "../core/tensor.ts";
@@ -54,11 +55,6 @@ export interface KeyMap {
   find(moduleKey: string): KeyMatch;
   /** Whether the file says that it holds a denoiser, by a prefix of its names. */
   readonly hasDenoiser: boolean;
-}
-
-/** Returns `[rows, cols]` of a tensor as a matrix: the first axis, and all others together. */
-export function matrixShape(shape: readonly number[]): [rows: number, cols: number] {
-  return [shape[0] ?? 1, shape.slice(1).reduce((product, size) => product * size, 1)];
 }
 
 /** Returns `[rows, cols]` of what a LoRA changes: of an expert bank `[E, N, K]` the rows of all experts. */

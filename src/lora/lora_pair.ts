@@ -3,7 +3,7 @@
 import { elementCount } from "../core/shape.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { isFloatDType } from "../core/dtype.ts";
-import { matrixShape } from "./key_map.ts";
+import { matrixShape } from "../core/shape.ts";
 import type { AlphaSource, LoraModule, LoraProblem, LoraRole } from "./lora_module.ts";
 
 /** The tensors of one layer, by role. */

@@ -3,7 +3,8 @@
 import { layerName } from "../core/layer_name.ts";
 import { hasBankShape } from "../core/expert_bank.ts";
 import type { TensorInfo } from "../core/tensor.ts";
-import { type Candidate, type KeyMap, matrixShape, type ModuleScope } from "./key_map.ts";
+import type { Candidate, KeyMap, ModuleScope } from "./key_map.ts";
+import { matrixShape } from "../core/shape.ts";
 import type { LoraModule, ParsedLora } from "./lora_module.ts";
 
 /** Which of a module's changes a target takes. */

@@ -11,7 +11,7 @@ import { UsageError } from "../core/errors.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { isExcluded } from "../presets/pattern.ts";
 import { nonCandidateReason, structuralReason } from "../presets/candidates.ts";
-import type { LayerDecision, LayerWish } from "../presets/preset.ts";
+import type { LayerDecision, LayerRecipe } from "../presets/preset.ts";
 import { refuseContradictions } from "./contradictions.ts";
 import { type Mode, resolveMode } from "./scheme_choice.ts";
 import { LAYER_CONFIG_NAMES } from "./option_names.ts";
@@ -26,15 +26,15 @@ export interface LayerSettings {
 }
 
 /** Fate of one tensor, before its shape has a say. */
-export interface LayerFate extends LayerSettings {
+export interface DecidedLayer extends LayerSettings {
   readonly action: "quantize" | "cast" | "keep" | "remove";
   readonly reason: string;
   /** How the `--like` file has it; unset if an override says otherwise. */
-  readonly wish?: LayerWish | undefined;
+  readonly recipe?: LayerRecipe | undefined;
 }
 
 /** Decides for one tensor, given what preset and rule decided. */
-export type LayerControl = (tensor: TensorInfo, decision: LayerDecision) => LayerFate;
+export type LayerControl = (tensor: TensorInfo, decision: LayerDecision) => DecidedLayer;
 
 /**
  * Returns the control that `options` ask for.
@@ -88,10 +88,10 @@ export function isLayer({ name, shape }: TensorInfo): boolean {
   return name.endsWith(".weight") && shape.length === 2;
 }
 
-function fateOf(decision: LayerDecision, settings: LayerSettings): LayerFate {
-  const { action, reason, wish } = decision;
+function fateOf(decision: LayerDecision, settings: LayerSettings): DecidedLayer {
+  const { action, reason, recipe } = decision;
   const isCast = action === "quantize" && settings.options.output === "fp16";
-  return { ...settings, action: isCast ? "cast" : action, reason, wish };
+  return { ...settings, action: isCast ? "cast" : action, reason, recipe };
 }
 
 function overriddenFate(
@@ -103,7 +103,7 @@ function overriddenFate(
     /** Why the tensor cannot be quantized whatever is asked for; null: it can. */
     barred: string | null;
   },
-): LayerFate {
+): DecidedLayer {
   const { origin } = override;
   if (override.skip) return { ...base, action: "keep", reason: origin };
   if (override.output === null && decision.action === "keep") return fateOf(decision, base);
@@ -115,7 +115,7 @@ function overriddenFate(
   if (settings.options.output === "fp16") return { ...settings, action: "cast", reason };
   const speaks = override.scaling !== null || override.convrot !== null ||
     override.blockSize !== null;
-  return { ...settings, action: "quantize", reason, wish: speaks ? undefined : decision.wish };
+  return { ...settings, action: "quantize", reason, recipe: speaks ? undefined : decision.recipe };
 }
 
 /** The options of a layer that `override` speaks of. */

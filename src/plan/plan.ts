@@ -19,7 +19,7 @@ import type { ModelSource } from "../safetensors/model_source.ts";
 import { QUANTIZATION_METADATA_KEY } from "../formats/marker_reader.ts";
 import { type Marker, markerBytes, markerOf, quantizationMetadata } from "../formats/marker.ts";
 import { rowsOf } from "../formats/layer_shapes.ts";
-import { type LayerControl, layerControl, type LayerFate } from "./layer_control.ts";
+import { type DecidedLayer, type LayerControl, layerControl } from "./layer_control.ts";
 import { bankMode, layoutOfGrid, scaleShape, schemeFor } from "./scheme_choice.ts";
 import type { ConvertOptions } from "./options.ts";
 import { SMOOTH_FACTORS } from "../formats/int8_layer.ts";
@@ -183,16 +183,16 @@ interface Draft {
 }
 
 /** Plans a tensor that is to be quantized; it stays as it is if its scheme cannot be had. */
-function planLayer(draft: Draft, source: SourceTensor, decision: LayerFate): PlannedTensor {
+function planLayer(draft: Draft, source: SourceTensor, decision: DecidedLayer): PlannedTensor {
   const { input, wanted, fallbacks, misfits } = draft, { name } = source;
   const isBank = source.shape.length === 3;
   const barred = isBank ? bankBarrier(decision) : null;
   if (barred !== null) return planRest(input, wanted, source, barred);
   if (isBank) fallbacks.push(...bankFallbacks(name, decision));
-  const { options, options: { heur, method }, wish } = decision;
+  const { options, options: { heur, method }, recipe } = decision;
   const mode = isBank ? bankMode(decision.mode) : decision.mode;
   const calibrated = method !== "simple" && (input.calibrated?.has(name) ?? false);
-  const choice = schemeFor(mode, { ...rowsOf(source.shape), heur, wish, calibrated });
+  const choice = schemeFor(mode, { ...rowsOf(source.shape), heur, recipe, calibrated });
   const { scheme, fellBack } = choice;
   if (fellBack !== null) (scheme === null ? misfits : fallbacks).push(`${name}: ${fellBack}`);
   if (scheme === null) return planRest(input, wanted, source, `--heur: ${fellBack}`);
@@ -203,7 +203,7 @@ function planLayer(draft: Draft, source: SourceTensor, decision: LayerFate): Pla
 }
 
 /** What an expert bank does not get of what was asked for. */
-function bankFallbacks(name: string, { mode: { scaling, grid } }: LayerFate): string[] {
+function bankFallbacks(name: string, { mode: { scaling, grid } }: DecidedLayer): string[] {
   return [
     ...(scaling === "row" ? [] : [`${name}: row scaling: expert banks have no other`]),
     ...(grid === null ? [] : [`${name}: INT8 instead of ${grid.output}: expert bank`]),
@@ -211,7 +211,7 @@ function bankFallbacks(name: string, { mode: { scaling, grid } }: LayerFate): st
 }
 
 /** Why an expert bank stays as it is though its family's are quantized; null: nothing speaks against it. */
-function bankBarrier({ options }: LayerFate): string | null {
+function bankBarrier({ options }: DecidedLayer): string | null {
   if (!options.comfyQuant || options.target === "ctq") {
     return "expert bank: only the layout of --target comfyui with its markers has it";
   }
@@ -221,7 +221,7 @@ function bankBarrier({ options }: LayerFate): string | null {
   return null;
 }
 
-function decide(input: PlanInput, control: LayerControl, source: SourceTensor): LayerFate {
+function decide(input: PlanInput, control: LayerControl, source: SourceTensor): DecidedLayer {
   const logical = input.requantized?.weights.get(source.name) ?? source;
   const decision: LayerDecision = input.dropped?.has(source.name)
     ? { action: "remove", reason: "a marker of NUL bytes" }

@@ -1,7 +1,7 @@
 /** From options to the recipe that each layer gets: defaults of the targets, and what a shape allows. */
 
 import { convrotGroupFor, noRotationGroup } from "../quant/rotation_groups.ts";
-import type { LayerWish } from "../presets/preset.ts";
+import type { LayerRecipe } from "../presets/preset.ts";
 import { isLearnedOptimizer, type LearnedOptimizer } from "../quant/learned/options.ts";
 import { paddedSize } from "../quant/incoherence.ts";
 import type { AskedGrid, WrittenLayout } from "../formats/format.ts";
@@ -106,19 +106,19 @@ export function bankMode(mode: Mode): Mode {
   };
 }
 
-/** Returns the recipe for a layer of `rows x cols`, by `mode` or by the wish of a reference file. */
+/** Returns the scheme for a layer of `rows x cols`, by `mode` or by the recipe of a reference file. */
 export function schemeFor(
   mode: Mode,
   layer: {
     rows: number;
     cols: number;
     heur: boolean;
-    wish?: LayerWish | undefined;
+    recipe?: LayerRecipe | undefined;
     /** Whether there is calibration data for it. */
     calibrated?: boolean;
   },
 ): SchemeChoice {
-  const asked = layer.wish === undefined ? mode : modeOfWish(mode, layer.wish);
+  const asked = layer.recipe === undefined ? mode : modeOfRecipe(mode, layer.recipe);
   if (asked.grid !== null) return gridScheme(asked, asked.grid, layer);
   const misfit = misfitOf(asked, layer.rows, layer.cols);
   if (misfit !== null && layer.heur) return { scheme: null, fellBack: misfit };
@@ -214,18 +214,18 @@ function scalingOf({ scaling, blockSize }: Mode): Scaling {
 
 function transformOf(
   { transformSeed: seed }: Mode,
-  { rows, cols, wish }: { rows: number; cols: number; wish?: LayerWish | undefined },
+  { rows, cols, recipe }: { rows: number; cols: number; recipe?: LayerRecipe | undefined },
 ): Pick<Scheme, "method" | "transform"> | Record<never, never> {
-  if (seed === null || wish !== undefined) return {};
+  if (seed === null || recipe !== undefined) return {};
   return { method: "quip", transform: { rows: paddedSize(rows), cols: paddedSize(cols), seed } };
 }
 
-function modeOfWish(mode: Mode, wish: LayerWish): Mode {
+function modeOfRecipe(mode: Mode, recipe: LayerRecipe): Mode {
   return {
     ...mode,
-    scaling: wish.scaling,
-    blockSize: wish.blockSize ?? mode.blockSize,
-    convrot: wish.convrotGroupSize ?? "off",
+    scaling: recipe.scaling,
+    blockSize: recipe.blockSize ?? mode.blockSize,
+    convrot: recipe.convrotGroupSize ?? "off",
   };
 }
 

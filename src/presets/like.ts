@@ -5,19 +5,19 @@ import type { TensorInfo } from "../core/tensor.ts";
 import { structuralReason } from "./candidates.ts";
 import { withoutModelPrefix } from "./names.ts";
 import { isExcluded } from "./pattern.ts";
-import type { LayerRule, LayerWish, NamePattern } from "./preset.ts";
+import type { LayerRecipe, LayerRule, NamePattern } from "./preset.ts";
 
 /** A quantized layer of the reference file. */
 export interface ReferenceLayer {
   /** Full name without `.weight`, as in the reference file. */
   readonly layer: string;
   /** How it is quantized there; null: in a way that there is no recipe for, so that the options decide. */
-  readonly wish: LayerWish | null;
+  readonly recipe: LayerRecipe | null;
 }
 
 /** The rule of a reference file for one model. */
 export interface LikeRule {
-  /** Its `quantize` decisions carry the {@link LayerWish}. */
+  /** Its `quantize` decisions carry the {@link LayerRecipe}. */
   readonly rule: LayerRule;
   /** Layers of the reference that the model lacks, in the reference's order. */
   readonly missing: readonly string[];
@@ -60,8 +60,10 @@ export function likeRule(
     if (excludeLayers !== null && isExcluded(excludeLayers, tensor.name)) {
       return { action: "keep", reason: `--exclude-layers ${excludeLayers.source}` };
     }
-    const { wish } = layer, reason = "quantized in the reference file";
-    return wish === null ? { action: "quantize", reason } : { action: "quantize", reason, wish };
+    const { recipe } = layer, reason = "quantized in the reference file";
+    return recipe === null
+      ? { action: "quantize", reason }
+      : { action: "quantize", reason, recipe };
   };
   return {
     rule,

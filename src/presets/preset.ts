@@ -90,7 +90,7 @@ export interface Detection {
 }
 
 /** How an existing file quantized a layer; the plan copies it if the shape allows. */
-export interface LayerWish {
+export interface LayerRecipe {
   /** `format` of its `comfy_quant` marker. */
   readonly format: string;
   readonly convrotGroupSize: number | null;
@@ -105,7 +105,7 @@ export interface LayerDecision {
   /** A short reason for people: `keep-list "final_layer" of flux2`, `not 2-D`, ... */
   readonly reason: string;
   /** Only from `--like`: how the reference file quantized this layer. */
-  readonly wish?: LayerWish;
+  readonly recipe?: LayerRecipe;
 }
 
 /** Decides for one tensor; pure. */

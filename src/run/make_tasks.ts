@@ -1,7 +1,6 @@
 /** Cuts tasks from a plan: what the workers do, and what the main thread writes itself. */
 
-import { isFloatDType } from "../core/dtype.ts";
-import { UnsupportedError } from "../core/errors.ts";
+import { floatMatrix } from "../formats/float_matrix.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import { isLearnedOptimizer } from "../quant/learned/options.ts";
 import { groupShape } from "../plan/scheme_choice.ts";
@@ -11,7 +10,6 @@ import type { Plan, PlannedOutput } from "../plan/plan.ts";
 import { expertTasks } from "./expert_tasks.ts";
 import { isTeamTask, type Learned, type Task, type TaskLevels } from "./tasks.ts";
 import type { Compensation } from "../calibration/compensation.ts";
-import { rowsOf } from "../formats/layer_shapes.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 
 /** Bytes that are known without reading: markers. */
@@ -27,26 +25,6 @@ export type CompensationOf = (source: SourceTensor, expert?: number) => Compensa
 export interface Work {
   readonly tasks: readonly Task[];
   readonly inline: readonly InlineWrite[];
-}
-
-/** Returns how the values of a float tensor are read: 2-D and banks of matrices by row, other ranks as one row. */
-export function floatMatrix(source: SourceTensor): MatrixSource {
-  if (!isFloatDType(source.dtype)) {
-    throw new UnsupportedError(
-      `Cannot quantize tensor ${JSON.stringify(source.name)}: ${source.dtype} holds no floats`,
-    );
-  }
-  const { rows, cols } = rowsOf(source.shape);
-  return {
-    name: source.name,
-    file: source.file,
-    offsetBytes: source.offsetBytes,
-    dtype: source.dtype,
-    rows,
-    cols,
-    scale: null,
-    convrotGroupSize: null,
-  };
 }
 
 /**

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { gpuMemoryOf } from "../../src/cli/gpu_flags.ts";
-import { toConvertRequest } from "../../src/cli/options.ts";
+import { askedConversion } from "../../src/cli/options.ts";
 import { parseArgs } from "../../src/cli/parse.ts";
 import { DEFAULT_PLACEMENT } from "../../src/run/gpu_placement.ts";
 import { UsageError } from "../../src/core/errors.ts";
@@ -23,7 +23,7 @@ function settings(argv: readonly string[], values: Readonly<Record<string, strin
 }
 
 function request(argv: readonly string[], values: Readonly<Record<string, string>> = {}) {
-  return withVariables(values, () => toConvertRequest(parseArgs(["m.safetensors", ...argv])));
+  return withVariables(values, () => askedConversion(parseArgs(["m.safetensors", ...argv])));
 }
 
 const GPTQ = ["--optimizer=gptq", "--calibration-data=c.safetensors"];

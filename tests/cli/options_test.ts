@@ -3,15 +3,15 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
 import { UsageError } from "../../src/core/errors.ts";
-import { toConvertRequest } from "../../src/cli/options.ts";
+import { askedConversion } from "../../src/cli/options.ts";
 import { autoOutputName } from "../../src/cli/output_name.ts";
 import { parseArgs } from "../../src/cli/parse.ts";
 import { resolveMode } from "../../src/plan/scheme_choice.ts";
 import { DEFAULT_PLACEMENT } from "../../src/run/gpu_placement.ts";
 import { DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 
-function request(...argv: string[]): ReturnType<typeof toConvertRequest> {
-  return toConvertRequest(parseArgs(["models/model.safetensors", ...argv]));
+function request(...argv: string[]): ReturnType<typeof askedConversion> {
+  return askedConversion(parseArgs(["models/model.safetensors", ...argv]));
 }
 
 function refuses(argv: readonly string[], pattern: RegExp): void {
@@ -22,7 +22,7 @@ function refuses(argv: readonly string[], pattern: RegExp): void {
   }, argv.join(" "));
 }
 
-Deno.test("toConvertRequest() gives the documented defaults where nothing is asked", () => {
+Deno.test("askedConversion() gives the documented defaults where nothing is asked", () => {
   const { options, io, warnings } = request();
   deepStrictEqual(options, DEFAULT_CONVERT_OPTIONS);
   deepStrictEqual(warnings, []);
@@ -52,7 +52,7 @@ Deno.test("toConvertRequest() gives the documented defaults where nothing is ask
   });
 });
 
-Deno.test("toConvertRequest() carries each ready flag into its option", () => {
+Deno.test("askedConversion() carries each ready flag into its option", () => {
   const { options } = request(
     "--scaling-mode=axis",
     "--convrot=64",
@@ -92,7 +92,7 @@ Deno.test("toConvertRequest() carries each ready flag into its option", () => {
   });
 });
 
-Deno.test("toConvertRequest() resolves presets", () => {
+Deno.test("askedConversion() resolves presets", () => {
   deepStrictEqual(request("--wan", "--lora").options.preset, {
     kind: "documented",
     names: ["wan", "lora"],
@@ -106,7 +106,7 @@ Deno.test("toConvertRequest() resolves presets", () => {
   refuses(["--preset", "fluxx"], /Unknown preset "fluxx".*nearest/);
 });
 
-Deno.test("toConvertRequest() uses no keep-list under --target ctq without preset flags", () => {
+Deno.test("askedConversion() uses no keep-list under --target ctq without preset flags", () => {
   deepStrictEqual(request("--target=ctq", "--simple").options.preset, { kind: "none" });
   deepStrictEqual(request("--target=ctq", "--simple", "--qwen").options.preset, {
     kind: "documented",
@@ -114,7 +114,7 @@ Deno.test("toConvertRequest() uses no keep-list under --target ctq without prese
   });
 });
 
-Deno.test("toConvertRequest() refuses contradictions", () => {
+Deno.test("askedConversion() refuses contradictions", () => {
   refuses(["--int8", "--fp16"], /--int8 with --fp16/);
   refuses(["--no-int8"], /--no-int8 without --fp16/);
   refuses(["--simple", "--optimizer", "gptq"], /--simple with --optimizer gptq/);
@@ -136,16 +136,16 @@ Deno.test("toConvertRequest() refuses contradictions", () => {
   refuses(["-o", "out"], /must end with \.safetensors/);
   refuses(["-o", "out.safetensors", "--dry-run=create-template"], /must end with \.json/);
   refuses(["--report", "r.txt"], /ends with \.html or \.json/);
-  throws(() => toConvertRequest(parseArgs([])), /Missing model/);
+  throws(() => askedConversion(parseArgs([])), /Missing model/);
 });
 
-Deno.test("toConvertRequest() takes rotation groups that are powers of 4", () => {
+Deno.test("askedConversion() takes rotation groups that are powers of 4", () => {
   for (const group of [4, 16, 64, 256, 1024, 4096]) {
     strictEqual(request(`--convrot=${group}`).options.convrot, group);
   }
 });
 
-Deno.test("toConvertRequest() gives options that the pipeline accepts", () => {
+Deno.test("askedConversion() gives options that the pipeline accepts", () => {
   const lines = [
     [],
     ["--simple"],
@@ -158,7 +158,7 @@ Deno.test("toConvertRequest() gives options that the pipeline accepts", () => {
   for (const argv of lines) ok(resolveMode(request(...argv).options), argv.join(" "));
 });
 
-Deno.test("toConvertRequest() reports each flag that changes nothing once", () => {
+Deno.test("askedConversion() reports each flag that changes nothing once", () => {
   const told: readonly (readonly [readonly string[], RegExp])[] = [
     [["--block_size=64"], /^--block_size has no effect with row scaling/],
     [["--quality-threshold=20"], /without --report-quality/],
@@ -200,7 +200,7 @@ Deno.test("toConvertRequest() reports each flag that changes nothing once", () =
   }
 });
 
-Deno.test("toConvertRequest() says nothing about flags that do their work", () => {
+Deno.test("askedConversion() says nothing about flags that do their work", () => {
   const lines = [
     ["--scaling_mode=block", "--block_size=64", "--heur"],
     ["--report-quality", "--quality-threshold=20", "--strict"],
@@ -216,7 +216,7 @@ Deno.test("toConvertRequest() says nothing about flags that do their work", () =
   for (const argv of lines) deepStrictEqual(request(...argv).warnings, [], argv.join(" "));
 });
 
-Deno.test("toConvertRequest() reports environment variables that concern a GPU", () => {
+Deno.test("askedConversion() reports environment variables that concern a GPU", () => {
   Deno.env.set("ENABLE_MIXED_HADAMARD", "1");
   try {
     match(
@@ -229,9 +229,9 @@ Deno.test("toConvertRequest() reports environment variables that concern a GPU",
 });
 
 Deno.test("autoOutputName() says what the output holds, beside the input", () => {
-  const name = (argv: string[], convrotGroup: number | null, input = "m/model.safetensors") =>
+  const name = (argv: string[], convrotGroupSize: number | null, input = "m/model.safetensors") =>
     autoOutputName(input, request(...argv).options, {
-      convrotGroup,
+      convrotGroupSize,
       isCompensated: argv.includes("--calibration-data=d.json"),
     });
   strictEqual(name([], 256), join("m", "model_int8_row_convrot256_mse.safetensors"));
@@ -264,7 +264,7 @@ Deno.test("autoOutputName() names a folder's output after the folder, beside it"
   const folder = mkdtempSync(join(tmpdir(), "quantsmith-"));
   try {
     const path = autoOutputName(`${folder}/`, DEFAULT_CONVERT_OPTIONS, {
-      convrotGroup: null,
+      convrotGroupSize: null,
       isCompensated: false,
     });
     strictEqual(path, join(dirname(folder), `${basename(folder)}_int8_row_mse.safetensors`));

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { FormatError } from "../../src/core/errors.ts";
 import type { TensorInfo } from "../../src/core/tensor.ts";
-import { buildKeyMap, matrixShape } from "../../src/lora/key_map.ts";
+import { buildKeyMap } from "../../src/lora/key_map.ts";
+import { matrixShape } from "../../src/core/shape.ts";
 import { addLoraDelta } from "../../src/lora/merge.ts";
 import { parseLora } from "../../src/lora/parse_lora.ts";
 import { prepareDelta } from "../../src/lora/prepare_delta.ts";

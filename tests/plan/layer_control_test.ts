@@ -8,7 +8,7 @@ import {
 } from "../../src/config/layer_overrides.ts";
 import { UsageError } from "../../src/core/errors.ts";
 import type { TensorInfo } from "../../src/core/tensor.ts";
-import { layerControl, type LayerFate } from "../../src/plan/layer_control.ts";
+import { type DecidedLayer, layerControl } from "../../src/plan/layer_control.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 import type { LayerDecision } from "../../src/presets/preset.ts";
 
@@ -30,7 +30,7 @@ function sources(config: unknown, flags: Partial<LayerFlags> = {}): OverrideSour
 function fates(
   layers: OverrideSources,
   options: Partial<ConvertOptions> = {},
-): Record<string, LayerFate> {
+): Record<string, DecidedLayer> {
   const control = layerControl(TENSORS, { ...DEFAULT_CONVERT_OPTIONS, ...options, layers });
   return Object.fromEntries(TENSORS.map((tensor) => {
     const isKept = /^(head|embed)/.test(tensor.name);

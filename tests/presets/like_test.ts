@@ -3,10 +3,10 @@ import { likeRule, type ReferenceLayer } from "../../src/presets/like.ts";
 import { dequantized, loadHeader } from "../support/header_files.ts";
 import { model, quantizedBy, weight } from "./model_names.ts";
 
-const WISH = { format: "int8_tensorwise", convrotGroupSize: 256, scaling: "row" } as const;
+const RECIPE = { format: "int8_tensorwise", convrotGroupSize: 256, scaling: "row" } as const;
 
 const reference = (...layers: readonly string[]): ReferenceLayer[] =>
-  layers.map((layer) => ({ layer, wish: WISH }));
+  layers.map((layer) => ({ layer, recipe: RECIPE }));
 
 Deno.test("likeRule() quantizes exactly the layers of the reference and passes on how", () => {
   const tensors = model([
@@ -20,7 +20,7 @@ Deno.test("likeRule() quantizes exactly the layers of the reference and passes o
   deepStrictEqual(rule(tensors[0]!), {
     action: "quantize",
     reason: "quantized in the reference file",
-    wish: WISH,
+    recipe: RECIPE,
   });
   deepStrictEqual(rule(tensors[1]!), {
     action: "keep",
@@ -39,11 +39,11 @@ Deno.test("likeRule() matches names with a prefix on either side", () => {
 
 Deno.test("likeRule() prefers the exact name to one that matches without its prefix", () => {
   const layers: ReferenceLayer[] = [
-    { layer: "blocks.0.q", wish: { ...WISH, convrotGroupSize: 64 } },
-    { layer: "net.blocks.0.q", wish: { ...WISH, convrotGroupSize: 16 } },
+    { layer: "blocks.0.q", recipe: { ...RECIPE, convrotGroupSize: 64 } },
+    { layer: "net.blocks.0.q", recipe: { ...RECIPE, convrotGroupSize: 16 } },
   ];
   const tensor = weight("blocks.0.q.weight");
-  strictEqual(likeRule(layers, [tensor]).rule(tensor).wish?.convrotGroupSize, 64);
+  strictEqual(likeRule(layers, [tensor]).rule(tensor).recipe?.convrotGroupSize, 64);
 });
 
 Deno.test("likeRule() lists the layers that the model lacks, in order", () => {

@@ -8,7 +8,7 @@ import { dequantizeModel } from "../../src/convert/dequantize.ts";
 import { convertModel } from "../../src/convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 import { verifyAgainstSource } from "../../src/verify/verify_source.ts";
-import { floatMatrix } from "../../src/run/make_tasks.ts";
+import { floatMatrix } from "../../src/formats/float_matrix.ts";
 import { openModel } from "../../src/safetensors/reader.ts";
 import { WORKER_URL } from "../support/encode.ts";
 import { MeasuredPool } from "../support/measured_pool.ts";

@@ -11,15 +11,13 @@ import { loraLine, planJson } from "../plan_report.ts";
 
 import type { ConversionRequest } from "./conversion_request.ts";
 
-type Request = ConversionRequest;
-
 /** The totals of a plan as events have them. */
 export function totalsJson(plan: Plan): unknown {
   return planJson(plan)["totals"];
 }
 
 /** Says before the work what will be done, on what, and what the user should know. */
-export function announce(start: ConvertStart, request: Request): void {
+export function announce(start: ConvertStart, request: ConversionRequest): void {
   const { plan, notes, loras } = start;
   const { log, options } = request;
   log.info(deviceLine(start));
@@ -70,7 +68,7 @@ function deviceLine({ gpu, workers }: ConvertStart): string {
 }
 
 /** The output, and how much of it an interrupted run had finished. */
-function outputLines({ output, plan, resumed }: ConvertStart, { io }: Request): string[] {
+function outputLines({ output, plan, resumed }: ConvertStart, { io }: ConversionRequest): string[] {
   const shards = plan.parts.length > 1 ? ` (${plan.parts.length} shards)` : "";
   const begins = io.resume && resumed === null ? ["resume: no unfinished run found, starting"] : [];
   return [

@@ -18,11 +18,11 @@ import { verbosityOf } from "../files.ts";
 import { formatBytes, visible } from "../format.ts";
 import { GpuKeeper } from "../device.ts";
 import { createLog, type Log } from "../log.ts";
-import { partOf, toConvertRequest } from "../options.ts";
+import { askedConversion, partOf } from "../options.ts";
 import { filesOfPart } from "../batch_part.ts";
 import type { Parsed } from "../parse.ts";
 import { overallErrors } from "../../run/layer_statistics.ts";
-import type { ConvertRequest } from "../request.ts";
+import type { AskedConversion } from "../request.ts";
 import { nameFacts } from "../output_name.ts";
 import { runConversion } from "./convert.ts";
 
@@ -65,7 +65,7 @@ function planOf(parsed: Parsed, log: Log): BatchItem[] {
     );
   }
   // Contradictions are reported before problems of single files.
-  const check = toConvertRequest(conversionOf(parsed, "model.safetensors", null));
+  const check = askedConversion(conversionOf(parsed, "model.safetensors", null));
   const all = batchFiles(parsed);
   const { part, partNote } = partOf(parsed);
   if (partNote !== null) log.warn(partNote);
@@ -78,8 +78,8 @@ function planOf(parsed: Parsed, log: Log): BatchItem[] {
   const loras = batchLoras(parsed, files);
   for (const note of loras.notes) log.warn(note);
   const mergedOf = (input: string) => loras.byModel?.get(input) ?? null;
-  const requestOf = (input: string): ConvertRequest => {
-    const request = toConvertRequest(conversionOf(parsed, input, loras.byModel && mergedOf(input)));
+  const requestOf = (input: string): AskedConversion => {
+    const request = askedConversion(conversionOf(parsed, input, loras.byModel && mergedOf(input)));
     for (const warning of request.warnings) log.warn(warning);
     return request;
   };

@@ -20,8 +20,6 @@ import { verifyOutput } from "../verify_output.ts";
 import type { ConversionRequest } from "./conversion_request.ts";
 import { totalsJson } from "./announce.ts";
 
-type Request = ConversionRequest;
-
 /** Refuses a report that cannot be written, or would replace a file of this run: before the work. */
 export function checkReport(
   io: ConvertIo,
@@ -77,7 +75,7 @@ export async function conclude(
 }
 
 /** A request whose work is done. */
-interface Finished extends Request {
+interface Finished extends ConversionRequest {
   readonly source: ModelSource;
   /** Names of the files that were written. */
   readonly outputs: readonly string[];
@@ -87,7 +85,7 @@ interface Finished extends Request {
 function reportLayers(
   { layers }: ConvertResult,
   low: readonly LayerResult[],
-  { io, context, log }: Request,
+  { io, context, log }: ConversionRequest,
 ): void {
   const rows = rowsNote(layers);
   if (rows !== null) log.info(rows);

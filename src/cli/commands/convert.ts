@@ -13,7 +13,7 @@ import { prepareFitted } from "../../convert/fit/prepare_fitted.ts";
 import { defaultWorkers } from "../../run/workers/default_workers.ts";
 import { EventWriter } from "../events.ts";
 import { createLog } from "../log.ts";
-import { toConvertRequest } from "../options.ts";
+import { askedConversion } from "../options.ts";
 import { autoOutputName, nameFacts } from "../output_name.ts";
 import type { Parsed } from "../parse.ts";
 import { fitJson, fitLines } from "../fit_report.ts";
@@ -33,22 +33,20 @@ import { checkReport, conclude } from "./conclude.ts";
 
 /** Runs the conversion or dry run that `parsed` asks for; returns the exit code. */
 export async function convertCommand(parsed: Parsed, context: CommandContext): Promise<number> {
-  const { options, io, warnings, warningsOnCpu } = toConvertRequest(parsed);
+  const { options, io, warnings, warningsOnCpu } = askedConversion(parsed);
   const events = io.json && io.dryRun === null ? new EventWriter(context.stdout) : null;
   const log = createLog(io.verbosity, {
     stderr: context.stderr,
     onWarning: (message) => events?.warning(message),
   });
   for (const warning of warnings) log.warn(warning);
-  const request: Request = { options, io, warningsOnCpu, context, log };
+  const request: ConversionRequest = { options, io, warningsOnCpu, context, log };
   if (io.dryRun === "analyze" || io.dryRun === "full") return await analyze(request);
   if (io.dryRun === "create-template") return await createTemplate(request);
   return (await runConversion(request)).code;
 }
 
-type Request = ConversionRequest;
-
-async function analyze({ options, io, context, log }: Request): Promise<number> {
+async function analyze({ options, io, context, log }: ConversionRequest): Promise<number> {
   using input = await openFor(io.input, { context, log });
   const { plan, notes, loras, fit } = prepareFitted(input.model, options, { dryRun: true });
   for (const note of notes) log.warn(note);
@@ -65,7 +63,7 @@ async function analyze({ options, io, context, log }: Request): Promise<number> 
   return 0;
 }
 
-async function createTemplate({ options, io, context, log }: Request): Promise<number> {
+async function createTemplate({ options, io, context, log }: ConversionRequest): Promise<number> {
   using input = await openFor(io.input, { context, log });
   const { plan, notes } = prepareFitted(input.model, options, { dryRun: true });
   for (const note of notes) log.warn(note);

@@ -7,6 +7,7 @@
  * `planGptqLayer` counts it.
  */
 
+import { compensatedNote, feedsIntegers } from "./compensated_task.ts";
 import type { CountedMemory } from "../../core/counted_memory.ts";
 import { type Grid, groupCount } from "../../backend/backend.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
@@ -27,7 +28,6 @@ import {
   planRowSpaceRounding,
   roundInRowSpace,
 } from "../../quant/row_space.ts";
-import type { CompensatedNote, Note } from "../note.ts";
 import { quantizeGrid } from "../quantize_grid.ts";
 import { chunkRect, type Rect } from "../chunk_grid.ts";
 import type { PlannedMemory } from "../task_kind.ts";
@@ -121,7 +121,7 @@ function denseLayer(
   });
   const { fallback } = factor.report;
   if (linalg.team.index === 0) {
-    team.note(noteOf(guard !== null ? "guardedQuip" : "gptq", compensation, factor));
+    team.note(compensatedNote(guard !== null ? "guardedQuip" : "gptq", compensation, factor));
   }
   const isPlain = fallback !== null || !weighted;
   const scaleSearch = fallback === null ? task.scaleSearch : compensation.fallbackScaleSearch;
@@ -181,7 +181,7 @@ function layerInRowSpace(
       };
     const size = task.source.cols;
     const made = { size, blockSize: size, report };
-    team.note(noteOf("gptq", compensation, made, { inRowSpace: true }));
+    team.note(compensatedNote("gptq", compensation, made, { inRowSpace: true }));
   }
   const scaleSearch = factor === null ? compensation.fallbackScaleSearch : task.scaleSearch;
   const searched = { ...task, scaleSearch };
@@ -214,11 +214,6 @@ function nothingToFeedBack(size: number): GptqFactor {
   };
 }
 
-/** Whether errors are fed back in integers: on a GPU, and if it fails on the way, it is in f32. */
-export function feedsIntegers({ compensation, onGpu }: QuantizeTask): boolean {
-  return (compensation?.turbo ?? false) && onGpu === undefined;
-}
-
 /** Makes pairs of channels count less. Ends in a barrier. */
 function shrinkPairs(linalg: LinalgContext, hessian: Hessian, factor: number): void {
   for (let index = 0; index < hessian.size / hessian.blockSize; index++) {
@@ -248,28 +243,6 @@ interface CompensatedLayer {
    * weight error nor in that of the outputs; null: they may.
    */
   readonly guard: Float64Array | null;
-}
-
-/** Result of the Hessian. */
-export function noteOf(
-  manner: CompensatedNote["manner"],
-  { statistic, directions }: Compensation,
-  { size, blockSize, report }: Pick<GptqFactor, "size" | "blockSize" | "report">,
-  { inRowSpace = false }: { readonly inRowSpace?: boolean } = {},
-): Note {
-  const { damping, dampingRaised, deadChannels, fallback } = report;
-  if (fallback !== null) return { kind: "fallback", reason: fallback };
-  return {
-    kind: "compensated",
-    manner,
-    statistic,
-    directions: directions?.rank ?? null,
-    damping,
-    dampingRaised,
-    segments: statistic === "channels" ? 1 : size / blockSize,
-    deadChannels,
-    inRowSpace,
-  };
 }
 
 /** @param hasPlain whether the scales of plain rounding are kept beside others. */

@@ -33,7 +33,7 @@ import { errorSums, SLOT } from "../layer_statistics.ts";
 import { type Scratch, takeNumbers, type TeamContext } from "./chunk_context.ts";
 import { dropFactor, type PlacedFactor, placeFactor, roundRows } from "./round_rows.ts";
 import { denseMeasures, guardRows, largestShare, planGuard } from "./guard_rows.ts";
-import { feedsIntegers, noteOf } from "./gptq_chunk.ts";
+import { compensatedNote, feedsIntegers } from "./compensated_task.ts";
 import { fillDead, hessianElements, hessianOf, planHessian } from "./load_hessian.ts";
 import { decodeRect, planDecode, planDecodedRect, readRect, roomForRect } from "./load_rect.ts";
 import { reportNonFinite } from "./quantize_chunk.ts";
@@ -59,7 +59,7 @@ export function quipLayer(team: TeamContext, task: QuantizeTask, transform: Tran
     team.note(
       factor === null
         ? { kind: "transformed" }
-        : noteOf("transformedQuip", task.compensation!, factor),
+        : compensatedNote("transformedQuip", task.compensation!, factor),
     );
   }
   const placed = factor === null ? null : placeFactor(team, task, factor);

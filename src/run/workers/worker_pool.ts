@@ -3,15 +3,15 @@
  * in which each has an arena of its own; they take chunks from an atomic counter, so no one waits.
  */
 
+import { arenaBytesFor, teamBytesFor } from "./run_bytes.ts";
 import type { Worker } from "node:worker_threads";
 import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { compileKernels } from "../../backend/cpu/wasm_module.ts";
 import { kernelHash } from "../../backend/cpu/kernel_hash.ts";
 import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
-import { LINALG_WORKSPACE_BYTES } from "../../backend/cpu/wasm_linalg.ts";
 import { InterruptedError } from "../../core/errors.ts";
 import type { InputPath } from "../../remote/input_path.ts";
-import { needsLinalg, scratchBytes, sharedBytes } from "../task_kinds.ts";
+import { needsLinalg } from "../task_kinds.ts";
 import type { OutputPlace } from "../../safetensors/output_set.ts";
 import type { TaskNumbers } from "../layer_statistics.ts";
 import { TaskList } from "../task_list.ts";
@@ -25,9 +25,6 @@ import { send, startWorker, threadError } from "./start_worker.ts";
 import { atTensor, reportedError } from "./error_classes.ts";
 import { type DoneBefore, type Progress, RunCells } from "./run_cells.ts";
 import type { RunMessage, WorkerMessage, WorkFailure } from "./protocol.ts";
-
-/** Arenas start at multiples of this. */
-const ARENA_UNIT = 1 << 16;
 
 export type { Progress };
 
@@ -61,23 +58,6 @@ export class NonFiniteError extends Error {
     );
     this.task = task;
   }
-}
-
-/** Returns the bytes of memory that each worker's arena takes for `tasks`. */
-export function arenaBytesFor(tasks: readonly Task[]): number {
-  const list = new TaskList(tasks);
-  const most = list.tasks.reduce(
-    (most, task, index) => Math.max(most, scratchBytes(task, list.grids[index]!)),
-    0,
-  );
-  const workspace = tasks.some(needsLinalg) ? LINALG_WORKSPACE_BYTES + ARENA_UNIT : 0;
-  return Math.ceil((most + workspace) / ARENA_UNIT) * ARENA_UNIT;
-}
-
-/** Returns the bytes of memory that the workers share for `tasks`, besides their arenas. */
-export function teamBytesFor(tasks: readonly Task[]): number {
-  const most = tasks.reduce((most, task) => Math.max(most, sharedBytes(task)), 0);
-  return Math.ceil(most / ARENA_UNIT) * ARENA_UNIT;
 }
 
 /** Worker threads that are started once and serve several runs. Close it, or the process stays. */

@@ -58,12 +58,12 @@ const { FLAGS } = await import("../../../src/cli/flags/table.ts");
 const { defaultText } = await import("../../../src/cli/flags/flag.ts");
 const { commandHelp, helpPage } = await import("../../../src/cli/help.ts");
 const { parseArgs } = await import("../../../src/cli/parse.ts");
-const { toConvertRequest } = await import("../../../src/cli/options.ts");
+const { askedConversion } = await import("../../../src/cli/options.ts");
 const { resolveOptions } = await import("../../../src/plan/resolve_options.ts");
 
 const layout = { columns: 100, color: false };
-const request = toConvertRequest(parseArgs(["m.safetensors"]));
-const on = toConvertRequest(
+const request = askedConversion(parseArgs(["m.safetensors"]));
+const on = askedConversion(
   parseArgs(["m.safetensors", "--merge-lora=l.safetensors", "--quip-checkpointed"]),
 );
 const merge = resolveOptions({ merge: { paths: ["l.safetensors"] }, segments: {} });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import fs from "node:fs";
 import { bf16ToF32 } from "../../../src/core/dtype.ts";
-import { floatMatrix } from "../../../src/run/make_tasks.ts";
+import { floatMatrix } from "../../../src/formats/float_matrix.ts";
 import type { EncodeTask, RecordedInputs } from "../../../src/run/tasks.ts";
 import { parseEncoderConfig } from "../../../src/presets/encoders/encoder_config.ts";
 import { linearGroups } from "../../../src/presets/encoders/encoder_graph.ts";
