@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the headers of published models, as ComfyUI's own classes define them: names, dtypes and shapes.
+"""Writes the headers of published models, as ComfyUI's own classes define them: names, dtypes and shapes. Models that
+ComfyUI does not have are built of its parts, or named one by one, as their published code has them.
 
     COMFYUI=~/ComfyUI python scripts/comfy_headers.py FOLDER [NAME ...]
     deno run -A scripts/pack_headers.ts FOLDER/NAME.json
@@ -58,6 +59,95 @@ def qwen3_moe():
         return Qwen3MoeForCausalLM(config).to(torch.bfloat16)
 
 
+def kandinsky6():
+    """Kandinsky 6.0 Lite: blocks of Kandinsky 5 for video and for audio, and attention from each to the other.
+    ComfyUI does not have it: names and sizes are those of the original checkpoint, as its published readers have
+    them."""
+    from comfy.ldm.kandinsky5 import model as k5
+
+    linear = comfy.ops.disable_weight_init.Linear
+    settings = dict(device="meta", dtype=torch.bfloat16)
+    with_ops = dict(operation_settings=dict(operations=comfy.ops.disable_weight_init, **settings))
+    video, audio, time, head, text, pooled = 1792, 896, 512, 64, 3584, 768
+    feed = {video: 7168, audio: 3584}
+
+    def cross(queries, keys):
+        module = torch.nn.Module()
+        for name, width in dict(to_query=queries, to_key=keys, to_value=keys, out_layer=queries).items():
+            setattr(module, name, linear(width, queries, **settings))
+        for name in ("query_norm", "key_norm"):
+            setattr(module, name, comfy.ops.disable_weight_init.RMSNorm(head, **settings))
+        return module
+
+    def fused():
+        module = torch.nn.Module()
+        module.videoT = k5.TransformerDecoderBlock(video, time, feed[video], head, **with_ops)
+        module.audioT = k5.TransformerDecoderBlock(audio, time, feed[audio], head, **with_ops)
+        module.va_cross_attention, module.av_cross_attention = cross(video, audio), cross(audio, video)
+        module.va_modulation = k5.Modulation(time, 2 * video + audio, 1, **with_ops)
+        module.av_modulation = k5.Modulation(time, 2 * audio + video, 1, **with_ops)
+        return module
+
+    def blocks(count, make):
+        return torch.nn.ModuleList(make() for _ in range(count))
+
+    model = torch.nn.Module()
+    model.visual_embeddings = k5.VisualEmbeddings((2 * 16 + 1) * 4, video, (1, 2, 2), **with_ops)
+    model.visual_token_type_embeddings = comfy.ops.disable_weight_init.Embedding(2, video, **settings)
+    model.audio_embeddings = k5.TextEmbeddings(40, audio, **with_ops)
+    for name, width in dict(video=video, audio=audio).items():
+        setattr(model, f"{name}_time_embeddings", k5.TimeEmbeddings(width, time, **with_ops))
+        setattr(model, f"{name}_text_embeddings", k5.TextEmbeddings(text, width, **with_ops))
+        setattr(model, f"{name}_pooled_text_embeddings", k5.TextEmbeddings(pooled, time, **with_ops))
+        setattr(model, f"{name}_text_transformer_blocks", blocks(
+            2, lambda: k5.TransformerEncoderBlock(width, time, feed[width], head, **with_ops)))
+    model.out_layer = k5.OutLayer(video, time, 16, (1, 2, 2), **with_ops)
+    model.audio_outLayer = torch.nn.Module()
+    model.audio_outLayer.modulation = k5.Modulation(time, audio, 2, **with_ops)
+    model.audio_outLayer.out_layer = linear(audio, 40, **settings)
+    model.visual_blocks = blocks(32, fused)
+    return model
+
+
+def sensenova_u1():
+    """SenseNova U1.5 8B MoT, SFT: Qwen3 with two halves in every layer, one that understands and one that makes the
+    image, and two vision towers. ComfyUI does not have it: names are those of the published modelling code, sizes
+    those of its configuration."""
+    width, feed, heads, keys, head, layers, words, vision = 4096, 12288, 32, 8, 128, 42, 151936, 1024
+    shapes = {}
+
+    def add(name, *shape, bias=False):
+        shapes[f"{name}.weight"] = shape
+        if bias:
+            shapes[f"{name}.bias"] = shape[:1]
+
+    for tower in ("vision_model", "fm_modules.vision_model_mot_gen"):
+        add(f"{tower}.embeddings.patch_embedding", vision, 3, 16, 16, bias=True)
+        add(f"{tower}.embeddings.dense_embedding", width, vision, 2, 2, bias=True)
+    add("language_model.model.embed_tokens", words, width)
+    attention = dict(q=(heads * head, width), k=(keys * head, width), v=(keys * head, width), o=(width, heads * head))
+    mlp = dict(gate=(feed, width), up=(feed, width), down=(width, feed))
+    for layer in (f"language_model.model.layers.{i}" for i in range(layers)):
+        for half in ("", "_mot_gen"):
+            for part, shape in attention.items():
+                add(f"{layer}.self_attn.{part}_proj{half}", *shape)
+            for norm in ("q_norm", "k_norm", "q_norm_hw", "k_norm_hw"):
+                add(f"{layer}.self_attn.{norm}{half}", head // 2)
+            for part, shape in mlp.items():
+                add(f"{layer}.mlp{half}.{part}_proj", *shape)
+            add(f"{layer}.input_layernorm{half}", width)
+            add(f"{layer}.post_attention_layernorm{half}", width)
+    add("language_model.model.norm", width)
+    add("language_model.model.norm_mot_gen", width)
+    add("language_model.lm_head", words, width)
+    for embedder in ("timestep_embedder", "noise_scale_embedder"):
+        add(f"fm_modules.{embedder}.mlp.0", width, 256, bias=True)
+        add(f"fm_modules.{embedder}.mlp.2", width, width, bias=True)
+    add("fm_modules.fm_head.conv1", width // 4, width // 4, 3, 3, bias=True)
+    add("fm_modules.fm_head.conv2", 192, width // 16, 3, 3, bias=True)
+    return {name: torch.empty(shape, dtype=torch.bfloat16, device="meta") for name, shape in shapes.items()}
+
+
 LLAMA_LAYERS = list(range(32)) + 16 * [31]
 
 # What a header is called, and the model: sizes of the published checkpoint, by model_detection.py or the class.
@@ -89,11 +179,15 @@ MODELS = {
     "joyimage": of("joyimage.model", "JoyImageTransformer3DModel", num_layers=20),
     "mage-flow": of("mage_flow.model", "MageFlowTransformer2DModel"),
     "minimax-h3": of("minimax.model", "MiniMaxH3Model"),
+    # Times as points of a curve of 1,025 points in 8 dimensions, for the time embedder and full modulations.
+    "minimax-h3-pruned": of("minimax.model", "MiniMaxH3Model", adaln_curve_grid=1025, time_embed_dim=8),
     "ltx-2.5-av": of(
         "lightricks.av_model", "LTXAVModel", apply_gated_attention=True, caption_proj_before_connector=True,
         cross_attention_adaln=True, use_keyframes_abs_pos_embedding=True,
     ),
     "qwen3-30b-a3b-te": qwen3_moe,
+    "kandinsky6-lite": kandinsky6,
+    "sensenova-u1.5-8b": sensenova_u1,
 }
 
 
@@ -134,7 +228,8 @@ def one_by_one(tensors):
 def main():
     os.makedirs(FOLDER, exist_ok=True)
     for name in NAMES or MODELS:
-        state = MODELS[name]().state_dict()
+        made = MODELS[name]()
+        state = made if isinstance(made, dict) else made.state_dict()
         tensors = {key: [DTYPES[value.dtype], list(value.shape)] for key, value in state.items()}
         tensors = dict(one_by_one(tensors))
         path = os.path.join(FOLDER, f"{name}.json")

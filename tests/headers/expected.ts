@@ -130,10 +130,17 @@ export const EXPECTED: Readonly<Record<string, Expected>> = {
   "mage-flow": native("mage_flow", 168, 144),
   // 50 * 4, as in the official file but for its adaln_proj. Conservative: without 2 blocks at both ends.
   "minimax-h3": native("minimax_h3", 200, 184),
+  // The same layers, as in the published INT8 file: 932 tensors are 532 here and 2 for each of 200.
+  "minimax-h3-pruned": native("minimax_h3", 200, 184),
   // Blocks 2 to 45 of 48, 34 each, gates of attention included: the official selection, 1,496 linears.
   "ltx-2.5-av": native("ltxav25", 1496, 1232),
   // Experts one by one, as published: 48 * (4 + 128 * 3). Conservative: without first and last layer.
   "qwen3-30b-a3b-te": native("te_qwen3_moe", 18624, 17848),
+  // ComfyUI has no class for the following two: the script builds them after their published code.
+  // Video and audio 10 each and 8 between them, 32 times; text blocks 4 * 6. Conservative: 30 * 28.
+  "kandinsky6-lite": native("kandinsky6", 920, 840),
+  // Both halves of 42 layers, 7 each. Conservative: the half that understands, without first and last layer.
+  "sensenova-u1.5-8b": native("sensenova_u1", 588, 280),
   // No keep-list of another layout applies: the official rule, in the conservative tier without the
   // first and last block of each large stack.
   "flux1-dev-diffusers-layout": diffusers(456, 418),

@@ -1,6 +1,7 @@
 /**
  * Kandinsky 6 (video and audio): how it is recognised and what is kept.
- * Names: readers of the original checkpoint published on GitHub; stock ComfyUI 0.33.0 does not have the model.
+ * Names: published readers of the original checkpoint, after which the header in tests/headers is made; stock
+ * ComfyUI 0.33.0 does not have the model.
  */
 
 import type { Family } from "../preset.ts";

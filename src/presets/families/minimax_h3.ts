@@ -1,6 +1,6 @@
 /**
  * MiniMax H3: how it is recognised and what is kept.
- * Names: `comfy/ldm/minimax/model.py` of ComfyUI 0.33.0, whose header is in tests/headers.
+ * Names: `comfy/ldm/minimax/model.py` of ComfyUI 0.33.0, whose headers, full and pruned, are in tests/headers.
  */
 
 import type { Family } from "../preset.ts";

@@ -1,6 +1,7 @@
 /**
  * Prism (video and audio): how it is recognised and what is kept.
- * Names: the published training code, built on the towers of MOVA, whose parts are named the same way.
+ * Names: the published training code, built on the towers of MOVA, whose parts are named the same way. No header: stock
+ * ComfyUI 0.33.0 does not have the model, and a fork has it with 3,735 tensors that are named nowhere one by one.
  */
 
 import type { Family } from "../preset.ts";

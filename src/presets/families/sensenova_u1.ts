@@ -1,6 +1,7 @@
 /**
  * SenseNova U1.5: how it is recognised and what is kept.
- * Names: the published modelling code and its readers (LightX2V); stock ComfyUI 0.33.0 does not have the model.
+ * Names: the published modelling code, after which the header in tests/headers is made; stock ComfyUI 0.33.0 does
+ * not have the model.
  */
 
 import type { Family } from "../preset.ts";
