@@ -192,6 +192,9 @@ Deno.test("askedConversion() reports each flag that changes nothing once", () =>
     [["--preset=none", "--tier=minimal"], /--tier has no effect/],
     [["--low-memory", "--workers=4"], /--workers has no effect with --low-memory/],
     [["--fp16", "--block_size=4"], /^--block_size has no effect with --fp16/],
+    [["--format=w4a8", "--block_size=4"], /^--block_size has no effect with --format w4a8/],
+    [["--format=fp8", "--simple"], /^--simple has no effect with --format fp8/],
+    [["--format=w6a8", "--calibration-data=d", "--smoothquant"], /^--smoothquant has no effect/],
   ];
   for (const [argv, pattern] of told) {
     const { warnings } = request(...argv);
@@ -214,6 +217,28 @@ Deno.test("askedConversion() says nothing about flags that do their work", () =>
     ["--like=q.safetensors", "--block_size=64"],
   ];
   for (const argv of lines) deepStrictEqual(request(...argv).warnings, [], argv.join(" "));
+});
+
+Deno.test("askedConversion() takes flags that every quantized format heeds as they are", () => {
+  for (const format of ["int8", "w6a8", "w4a8", "w4a4", "fp8", "mxfp8", "nvfp4"]) {
+    for (
+      const flags of [
+        ["--calibration-data=d"],
+        ["--calibration-data=d", "--simple"],
+        ["--report-quality", "--quality-threshold=20", "--strict"],
+        ["--full_precision_matrix_mult", "--save-quant-metadata"],
+      ]
+    ) {
+      strictEqual(
+        request(`--format=${format}`, ...flags).warnings.join(),
+        "",
+        `${format} ${flags}`,
+      );
+    }
+  }
+  for (const flag of ["--scale-search=off", "--simple"]) {
+    strictEqual(request("--format=nvfp4", flag).warnings.join(), "");
+  }
 });
 
 Deno.test("askedConversion() reports environment variables that concern a GPU", () => {

@@ -3,7 +3,7 @@
 import { isLearnedOptimizer } from "../../quant/learned/options.ts";
 import type { IdleFacts, IdleRule } from "./idle_rule.ts";
 
-export function calibrationRules({ options, isInt8, isMixed, hasData }: IdleFacts): IdleRule[] {
+export function calibrationRules({ options, quantizes, isMixed, hasData }: IdleFacts): IdleRule[] {
   const { method, calibrationPath, smoothAlpha, quip } = options;
   return [
     {
@@ -12,12 +12,12 @@ export function calibrationRules({ options, isInt8, isMixed, hasData }: IdleFact
       why: "(accepted for compatibility)",
     },
     {
-      when: calibrationPath === null || !isInt8,
+      when: calibrationPath === null || !quantizes,
       names: ["calibration-holdout", "bias-correction"],
       why: "without --calibration-data",
     },
     {
-      when: (method === "simple" && !isMixed) || !isInt8,
+      when: (method === "simple" && !isMixed) || !quantizes,
       names: ["calibration-lora", "gptq-turbo"],
       why: "with plain round to nearest",
     },

@@ -3,7 +3,7 @@
 import type { IdleFacts, IdleRule } from "./idle_rule.ts";
 
 /** Flags that matter to quantized tensors only. */
-const INT8_FLAGS = [
+const QUANTIZED_FLAGS = [
   "scaling_mode",
   "block_size",
   "convrot",
@@ -21,8 +21,40 @@ const INT8_FLAGS = [
 
 const FP16 = "with --fp16, which quantizes nothing";
 
-export function fp16Rules({ isInt8 }: IdleFacts): IdleRule[] {
-  return [{ when: !isInt8, names: [...INT8_FLAGS, "calibration-data", "smoothquant"], why: FP16 }];
+export function fp16Rules({ quantizes }: IdleFacts): IdleRule[] {
+  const names = [...QUANTIZED_FLAGS, "calibration-data", "smoothquant"];
+  return [{ when: !quantizes, names, why: FP16 }];
+}
+
+/** Formats whose scales are searched, or rounded to nearest, as those of INT8 are. */
+const SEARCHED = new Set(["w4a4", "nvfp4"]);
+
+/** Formats other than INT8 have scales and groups of their own. */
+export function ownScaleRules(
+  { options: { output }, quantizes, isMixed, hasData }: IdleFacts,
+): IdleRule[] {
+  const isOther = quantizes && output !== "int8" && !isMixed;
+  const why = `with --format ${output}: it is for INT8`;
+  return [
+    {
+      when: isOther,
+      names: [
+        "scaling_mode",
+        "block_size",
+        "heur",
+        "no-normalize-scales",
+        "input_scale",
+        "smoothquant",
+      ],
+      why,
+    },
+    {
+      when: isOther && !SEARCHED.has(output),
+      // With data it says that nothing is compensated.
+      names: hasData ? ["scale-search"] : ["scale-search", "simple"],
+      why: `with --format ${output}, whose scales have one way to be chosen`,
+    },
+  ];
 }
 
 export function formatRules({ options, mode, isMixed, copiesModes }: IdleFacts): IdleRule[] {

@@ -5,7 +5,7 @@ import type { ConvertOptions } from "../../plan/options.ts";
 import type { Parsed } from "../parse.ts";
 import type { ConvertIo } from "../request.ts";
 import { calibrationRules } from "./calibration.ts";
-import { formatRules, fp16Rules } from "./format.ts";
+import { formatRules, fp16Rules, ownScaleRules } from "./format.ts";
 import { idleBy, type IdleFacts } from "./idle_rule.ts";
 import { layerRules } from "./layers.ts";
 import { learnedRules } from "./learned.ts";
@@ -16,6 +16,7 @@ import { checkRules, dryRunRules } from "./running.ts";
 const TABLES = [
   fp16Rules,
   dryRunRules,
+  ownScaleRules,
   formatRules,
   checkRules,
   layerRules,
@@ -37,7 +38,7 @@ export function idleFlags(parsed: Parsed, options: ConvertOptions, io: ConvertIo
     io,
     mode: resolveMode(options),
     isMixed,
-    isInt8: options.output === "int8" || isMixed,
+    quantizes: options.output !== "fp16" || isMixed,
     copiesModes: options.preset.kind === "like",
     hasData: options.calibrationPath !== null || options.calibrationLora !== null,
   };

@@ -20,7 +20,7 @@ export interface IdleFacts {
   /** Single layers have settings of their own, whatever holds for the others. */
   readonly isMixed: boolean;
   /** Some layer may be quantized. */
-  readonly isInt8: boolean;
+  readonly quantizes: boolean;
   /** The modes of layers are those of a `--like` file. */
   readonly copiesModes: boolean;
   readonly hasData: boolean;

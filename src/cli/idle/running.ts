@@ -28,7 +28,7 @@ export function dryRunRules({ io, options }: IdleFacts): IdleRule[] {
   ];
 }
 
-export function checkRules({ io, options, isInt8 }: IdleFacts): IdleRule[] {
+export function checkRules({ io, options, quantizes }: IdleFacts): IdleRule[] {
   const isPage = /\.html?$/i.test(io.reportPath ?? "");
   return [
     {
@@ -42,7 +42,7 @@ export function checkRules({ io, options, isInt8 }: IdleFacts): IdleRule[] {
       why: "without --report-quality or --strict",
     },
     {
-      when: !isInt8 && options.merge === null,
+      when: !quantizes && options.merge === null,
       names: ["strict"],
       why: "with --fp16, which quantizes nothing",
     },
