@@ -15,6 +15,7 @@ import { findBun } from "../../scripts/support/find_bun.ts";
 import { kernelHash, Stage } from "../../scripts/support/stage.ts";
 import { everyMethod, writeCalibration, writeSmallModel } from "../support/method_model.ts";
 import { bytesOfFile, temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
+import { untilBegun } from "../support/until_begun.ts";
 import { runCli } from "../support/run_cli.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -128,12 +129,7 @@ function testBinary(kind: string, binary: string, ignore: boolean): void {
         stdout: "null",
         stderr: "null",
       }).spawn();
-      const deadline = Date.now() + 30_000;
-      // The partial file shows that the work has begun.
-      while (!readdirSync(place.path).some((name) => name.includes(".partial"))) {
-        assert.ok(Date.now() < deadline, "the run did not begin");
-        await new Promise((resolve) => setTimeout(resolve, 2));
-      }
+      await untilBegun(place.path, child);
       child.kill("SIGINT");
       assert.equal((await child.status).code, 130);
       assert.deepEqual(readdirSync(place.path), ["model.safetensors"]);

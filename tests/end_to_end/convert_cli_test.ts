@@ -9,6 +9,7 @@ import {
   tensorOf,
   writeModel,
 } from "../support/model_files.ts";
+import { untilBegun } from "../support/until_begun.ts";
 import { runCli, startCli } from "../support/run_cli.ts";
 
 /** Flux.2-like names, so that the family is detected. */
@@ -219,12 +220,7 @@ Deno.test("quantsmith leaves no half file when it is interrupted and exits 130",
   );
   const output = join(folder.path, "out.safetensors");
   const child = startCli([input, output, "--convrot", "256"]);
-  const deadline = Date.now() + 30_000;
-  // The partial file shows that the work has begun.
-  while (!readdirSync(folder.path).some((name) => name.includes(".partial"))) {
-    assert.ok(Date.now() < deadline, "the run did not begin");
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
+  await untilBegun(folder.path, child);
   child.kill("SIGINT");
   const { code } = await child.output();
   assert.equal(code, 130);
