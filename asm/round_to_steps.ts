@@ -21,6 +21,7 @@
 
 import { keepF32, keepI32 } from "./lib/constants";
 import {
+  entryOf,
   largestOf8,
   LEAST,
   leastOf4,
@@ -124,15 +125,6 @@ function levelsOf16(a: v128, b: v128, h: v128, table: usize, last: v128, half: v
   let j = i8x16.min_u(i8x16.narrow_i16x8_u(l, r), last);
   j = i8x16.sub(j, i8x16.gt_u(h, entryOf(j, table, half)));
   return entryOf(j, table + 32, half);
-}
-
-/** Entries j of a table of 32 bytes. */
-// @ts-ignore: decorator
-@inline
-function entryOf(j: v128, table: usize, half: v128): v128 {
-  // Places beyond 15 give 0; so do those below 16, less 16.
-  const high = i8x16.swizzle(v128.load(table, 16), i8x16.sub(j, half));
-  return v128.or(i8x16.swizzle(v128.load(table), j), high);
 }
 
 /** The squared errors of 16 magnitudes in units, in four sums. */

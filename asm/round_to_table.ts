@@ -28,6 +28,7 @@ import {
   largestOf8,
   LEAST,
   leastOf4,
+  middlesBelow,
   MOST,
   ROUNDER,
   ROUNDER_BITS,
@@ -111,18 +112,6 @@ function tableOf(steps: usize, start: i32, k: i32): usize {
 function wholeOf16(low: v128, high: v128, half: v128, lowest: v128): v128 {
   const l = i16x8.shr_s(i16x8.add(low, half), 5), h = i16x8.shr_s(i16x8.add(high, half), 5);
   return i8x16.max_s(i8x16.narrow_i16x8_s(l, h), lowest);
-}
-
-/** How many middles lie below each of 16 whole steps. */
-// @ts-ignore: decorator
-@inline
-function middlesBelow(c: v128, table: usize, two: v128, leaf: v128): v128 {
-  const middles = v128.load(table);
-  let at = i8x16.sub(two, i8x16.gt_s(c, v128.load8_splat(table, 1)));
-  at = i8x16.sub(i8x16.add(at, at), i8x16.gt_s(c, i8x16.swizzle(middles, at)));
-  at = i8x16.sub(i8x16.add(at, at), i8x16.gt_s(c, i8x16.swizzle(middles, at)));
-  at = i8x16.sub(i8x16.add(at, at), i8x16.gt_s(c, i8x16.swizzle(middles, at)));
-  return i8x16.sub(at, leaf);
 }
 
 /** The squared errors of 16 whole steps, in four sums. */

@@ -16,6 +16,7 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { fluxLikeOfBytes, MODEL_SIZES } from "../tests/support/synthetic_shapes.ts";
 import { benchEdit, benchRemote, benchSpeed, benchStart, benchTensor } from "./bench_files.ts";
+import { benchFormats } from "./bench_formats.ts";
 import { gptqComparisons, gptqFigures, timeGptq } from "./bench_gptq.ts";
 import { benchConfig, benchLayers, benchLearned, benchMerge } from "./bench_layers.ts";
 import { benchModes } from "./bench_modes.ts";
@@ -39,6 +40,7 @@ const SECTIONS = [
   "gptq",
   "quality",
   "modes",
+  "formats",
   "real",
 ];
 
@@ -117,13 +119,14 @@ const folder = flags.dir ?? fs.mkdtempSync(path.join(os.tmpdir(), "quantsmith-be
 let modes: string[][] = [], real: string[][] = [];
 try {
   if (!hasGnuTime()) console.error(NO_GNU_TIME);
-  if (["speed", "remote", "edit", "start"].some((name) => sections.includes(name))) {
+  if (["speed", "remote", "edit", "start", "formats"].some((name) => sections.includes(name))) {
     const tensors = fluxLikeOfBytes(MODEL_SIZES.bench, modelBytes);
     const name = `quantsmith-bench-${modelBytes / MB}mb.safetensors`;
     const model = prepare(path.join(folder, name), tensors, modelBytes);
     if (sections.includes("speed")) await benchSpeed(bench, model);
     if (sections.includes("remote")) await benchRemote(bench, model);
     if (sections.includes("edit")) await benchEdit(bench, model);
+    if (sections.includes("formats")) benchFormats(bench, model);
     if (sections.includes("start")) await benchStart(bench, model);
   }
   if (sections.includes("merge")) await benchMerge(bench, folder);

@@ -125,7 +125,10 @@ for (const [name, scheme] of LEVEL_SCHEMES) {
   const sets = { ...tables, choices };
   time(`quantizeLevels, ${name}`, () => kernels.quantizeLevels(codes, x, rowScales, row, sets));
   const { bits } = scheme, packed = source.subarray(0, n * bits / 8);
-  time(`packLevels, ${name}`, () => kernels.packLevels(packed, codes, { ...sets, bits, cols }));
+  time(
+    `packLevels, ${name}`,
+    () => kernels.packLevels(packed, codes, { ...sets, rounding, bits, cols }),
+  );
 }
 for (const groupSize of [16, 64, 256, 1024, 4096, 16384]) {
   if (n % groupSize === 0) time(`rotate ${groupSize}`, () => kernels.rotate(x, groupSize));

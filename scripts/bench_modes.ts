@@ -82,7 +82,7 @@ function writeFiles(folder: string, copies: number) {
 }
 
 /** Output of the program, and its CPU time. */
-interface Run {
+export interface Run {
   /** The last JSON value of its output. */
   readonly result: Record<string, unknown>;
   /** User and system time of all threads; NaN without GNU time. */
@@ -90,7 +90,7 @@ interface Run {
 }
 
 /** Runs the program. Exit code 1 is a verdict of `verify`, not a failure. */
-function run(args: readonly string[]): Run {
+export function run(args: readonly string[]): Run {
   const program = [process.execPath, "run", "-A", MAIN, ...args, "--json", "--workers", "2"];
   const timed = hasGnuTime() ? [GNU_TIME, "-f", "\n%U %S", ...program] : program;
   const { status, stdout, stderr } = spawnSync(timed[0]!, timed.slice(1), {

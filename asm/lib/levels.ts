@@ -104,3 +104,24 @@ export function largestOf8(v: v128): i32 {
   m = i16x8.max_s(m, v128.shuffle<i16>(m, m, 2, 3, 0, 1, 6, 7, 4, 5));
   return max<i32>(i16x8.extract_lane_s(m, 0), i16x8.extract_lane_s(m, 1));
 }
+
+/** How many middles of the tree at `table` lie below each of 16 whole steps; `two` and `leaf` are bytes of 2 and 16. */
+// @ts-ignore: decorator
+@inline
+export function middlesBelow(c: v128, table: usize, two: v128, leaf: v128): v128 {
+  const middles = v128.load(table);
+  let at = i8x16.sub(two, i8x16.gt_s(c, v128.load8_splat(table, 1)));
+  at = i8x16.sub(i8x16.add(at, at), i8x16.gt_s(c, i8x16.swizzle(middles, at)));
+  at = i8x16.sub(i8x16.add(at, at), i8x16.gt_s(c, i8x16.swizzle(middles, at)));
+  at = i8x16.sub(i8x16.add(at, at), i8x16.gt_s(c, i8x16.swizzle(middles, at)));
+  return i8x16.sub(at, leaf);
+}
+
+/** Entries j of a table of 32 bytes; `half` is bytes of 16. */
+// @ts-ignore: decorator
+@inline
+export function entryOf(j: v128, table: usize, half: v128): v128 {
+  // Places beyond 15 give 0; so do those below 16, less 16.
+  const high = i8x16.swizzle(v128.load(table, 16), i8x16.sub(j, half));
+  return v128.or(i8x16.swizzle(v128.load(table), j), high);
+}

@@ -90,7 +90,8 @@ export interface StepRounding {
   /**
    * u8 `[sets, STEPS_BYTES]`: for each of 32 magnitudes of a set twice the middle between it and the next one, 255
    * where there is none; the magnitudes, ascending from 0, whole numbers within 1/2 of multiples of a step that
-   * is at least 1; 2^14 over that step, rounded, in two bytes; the rest is not used.
+   * is at least 1; 2^14 over that step, rounded, in two bytes; a byte that is not 0 if the codes of a file are not the
+   * places of magnitudes; the rest is not used.
    */
   readonly steps: Uint8Array;
   /** As in {@link LevelSearch}. */
@@ -109,7 +110,17 @@ export interface LevelPacking {
   readonly choices: Uint8Array;
   /** The code of every level of a set, u8 `[sets, 256]`, at level + 128. */
   readonly codes: Uint8Array;
+  /**
+   * The sets once more, if `codes` are those that they have: places among the 16 levels, the first of those that are
+   * the same; or 32 and the place among the magnitudes, with its sign. Some backends are faster with them.
+   */
+  readonly rounding?: LevelRounding | null;
 }
+
+/** Sets of levels of either kind. */
+export type LevelRounding =
+  | (TableRounding & { readonly kind: "table" })
+  | (StepRounding & { readonly kind: "steps" });
 
 /** Slots of the f64 accumulator that `errorStats` adds to. */
 export const STATS = Object.freeze({

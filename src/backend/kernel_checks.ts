@@ -139,9 +139,7 @@ export function checkPackLevels(
   }
   requireLength(kernel, "packed", packed.length, levels.length * bits / 8);
   const count = codes.length / 256;
-  for (const set of choices) {
-    if (set >= count) fail(kernel, `set ${set} is not among the ${count} of codes`);
-  }
+  requireSets(kernel, choices, count, "codes");
 }
 
 function checkSets(
@@ -160,8 +158,12 @@ function checkSets(
     fail(kernel, `nearest has ${nearest.length} elements, no multiple of ${LEVEL_TABLE}`);
   }
   const count = nearest.length / LEVEL_TABLE;
-  for (const set of named) {
-    if (set >= count) fail(kernel, `set ${set} is not among the ${count} of nearest`);
+  requireSets(kernel, named, count, "nearest");
+}
+
+function requireSets(kernel: string, named: Uint8Array, count: number, of: string): void {
+  for (let g = 0; g < named.length; g++) {
+    if (named[g]! >= count) fail(kernel, `set ${named[g]} is not among the ${count} of ${of}`);
   }
 }
 

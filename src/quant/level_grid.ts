@@ -12,10 +12,9 @@
 import {
   LEVEL_CANDIDATES,
   LEVEL_TABLE,
-  type StepRounding,
+  type LevelRounding,
   STEPS_BYTES,
   TABLE_BYTES,
-  type TableRounding,
 } from "../backend/backend.ts";
 import { f8e4m3ToF32 } from "../core/dtype.ts";
 
@@ -71,11 +70,6 @@ export function groupedLevels({ bits, groupCols, codebook = DEFAULT_CODEBOOK }: 
   const table = isTable ? codebook : Array.from({ length: 63 }, (_, i) => i - 31);
   return { kind: "scaled", bits, groupCols, table, firstCode: isTable ? 0 : 1 };
 }
-
-/** Tables of the kernel that finds sets and levels at once. */
-export type LevelRounding =
-  | (TableRounding & { readonly kind: "table" })
-  | (StepRounding & { readonly kind: "steps" });
 
 /** Table in which kernels look levels up. */
 export interface LevelTables {
@@ -135,44 +129,60 @@ export function levelTableSizes(scheme: LevelScheme): readonly number[] {
 
 type Tables = [Uint8Array, Uint8Array, Uint8Array, Uint8Array | undefined, Uint8Array | undefined];
 
+/** The bytes of the tables of schemes that were asked for: 1 ms of work each, the same every time. */
+const MADE = new Map<string, readonly Uint8Array[]>();
+
 /** Returns the tables of `scheme`, in memory that kernels can read. */
 export function levelTables(scheme: LevelScheme, take: TakeBytes): LevelTables {
-  const sets = levelSetCount(scheme);
-  const [bytes, codes, first, steps, firstByCode] = levelTableSizes(scheme).map(take) as Tables;
-  const nearest = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length);
-  codes.fill(0);
-  for (let set = 0; set < sets; set++) {
-    const levels = levelsOf(scheme, set);
-    fillNearest(nearest.subarray(set * LEVEL_TABLE, (set + 1) * LEVEL_TABLE), levels);
-    levels.forEach((level, i) => codes[set * 256 + level + 128] = codeOf(scheme, i));
-  }
-  fillFirst(first, scheme);
-  const groupCols = levelGroupCols(scheme);
+  const key = JSON.stringify(scheme), made = MADE.get(key) ?? makeTables(scheme);
+  MADE.set(key, made);
+  const arrays = made.map((bytes) => {
+    const own = take(bytes.length);
+    own.set(bytes);
+    return own;
+  });
+  const [bytes, codes, first, steps, firstByCode] = arrays as Tables;
+  const groupCols = levelGroupCols(scheme), nearest = signed(bytes);
   const tables = { groupCols, nearest, codes, first, candidates: 1, rounding: null };
-  if (scheme.kind !== "scaled" || steps === undefined) return tables;
+  if (steps === undefined) return tables;
   const rounding: LevelRounding = firstByCode === undefined
-    ? { kind: "steps", groupCols, steps: fillSteps(steps, scheme), first }
-    : {
-      kind: "table",
-      groupCols,
-      steps: fillTable(steps, scheme),
-      // A code of c stands for magnitudes from c - 1/2 on.
-      first: fillBytes(firstByCode, (code) => first[Math.max(0, code - 1)]!),
-    };
+    ? { kind: "steps", groupCols, steps, first }
+    : { kind: "table", groupCols, steps: signed(steps), first: firstByCode };
   return { ...tables, candidates: LEVEL_CANDIDATES, rounding };
 }
 
-function fillBytes(out: Uint8Array, valueAt: (index: number) => number): Uint8Array {
-  for (let i = 0; i < out.length; i++) out[i] = valueAt(i);
-  return out;
+/** The same bytes with signs. */
+function signed({ buffer, byteOffset, length }: Uint8Array): Int8Array {
+  return new Int8Array(buffer, byteOffset, length);
+}
+
+/** Makes the bytes of {@link levelTableSizes}. */
+function makeTables(scheme: LevelScheme): Uint8Array[] {
+  const arrays = levelTableSizes(scheme).map((size) => new Uint8Array(size));
+  const [nearest, codes, first, steps, firstByCode] = arrays as Tables;
+  for (let set = 0; set < levelSetCount(scheme); set++) {
+    const levels = levelsOf(scheme, set);
+    fillNearest(signed(nearest).subarray(set * LEVEL_TABLE, (set + 1) * LEVEL_TABLE), levels);
+    for (const i of placesOf(scheme, levels.length)) {
+      codes[set * 256 + levels[i]! + 128] = codeOf(scheme, i);
+    }
+  }
+  fillFirst(first, scheme);
+  if (scheme.kind !== "scaled" || steps === undefined) return arrays;
+  if (firstByCode === undefined) fillSteps(steps, scheme);
+  else {
+    fillTable(signed(steps), scheme);
+    // A code of c stands for magnitudes from c - 1/2 on.
+    for (let c = 0; c < firstByCode.length; c++) firstByCode[c] = first[Math.max(0, c - 1)]!;
+  }
+  return arrays;
 }
 
 /** Where each of 15 numbers in their order is in a binary tree. */
 const TREE: readonly number[] = [8, 4, 9, 2, 10, 5, 11, 1, 12, 6, 13, 3, 14, 7, 15];
 
 /** Middles, levels and middles that are integers of every set: see `TableRounding`. */
-function fillTable(bytes: Uint8Array, scheme: LevelScheme): Int8Array {
-  const steps = new Int8Array(bytes.buffer, bytes.byteOffset, bytes.length);
+function fillTable(steps: Int8Array, scheme: LevelScheme): void {
   for (let set = 0; set < levelSetCount(scheme); set++) {
     const levels = levelsOf(scheme, set), own = steps.subarray(set * TABLE_BYTES);
     own[0] = 0;
@@ -183,12 +193,10 @@ function fillTable(bytes: Uint8Array, scheme: LevelScheme): Int8Array {
       own[32 + i] = twice % 2 === 0 ? twice / 2 : -128;
     }
   }
-  return steps;
 }
 
 /** Middles, magnitudes and the step of every set: see `StepRounding`. */
-function fillSteps(steps: Uint8Array, scheme: LevelScheme & { kind: "scaled" }): Uint8Array {
-  steps.fill(0);
+function fillSteps(steps: Uint8Array, scheme: LevelScheme): void {
   for (let set = 0; set < E4M3_SETS; set++) {
     const positive = levelsOf(scheme, set).slice(-32);
     // Steps below 1 leave out no integer, so that it is a set of step 1 that ends sooner.
@@ -202,8 +210,8 @@ function fillSteps(steps: Uint8Array, scheme: LevelScheme & { kind: "scaled" }):
     });
     steps[at + 64] = factor & 255;
     steps[at + 65] = factor >> 8;
+    steps[at + 66] = Number(step === 1 && top < 31);
   }
-  return steps;
 }
 
 /** The levels of set `set`, ascending; several may be the same. */
@@ -214,6 +222,13 @@ export function levelsOf(scheme: LevelScheme, set: number): number[] {
     const level = roundHalfEven(Math.fround(Math.fround(value) * scale));
     return Math.max(-127, Math.min(127, level)) + 0;
   });
+}
+
+/** The places of levels, those last whose codes are taken of levels that are the same: the first; of 63 the innermost. */
+function placesOf(scheme: LevelScheme, count: number): number[] {
+  const places = Array.from({ length: count }, (_, i) => count - 1 - i);
+  if (scheme.bits === 4) return places;
+  return places.sort((a, b) => Math.abs(b - (count - 1) / 2) - Math.abs(a - (count - 1) / 2));
 }
 
 /** Of small numbers. */

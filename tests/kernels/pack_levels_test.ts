@@ -1,6 +1,30 @@
 import assert from "node:assert/strict";
 import { assertSameOnAllBackends, testEachBackend } from "./subject.ts";
+import { groupedLevels, levelsOf, levelTables } from "../../src/quant/level_grid.ts";
 import { uniform } from "./values.ts";
+
+for (const bits of [4, 6] as const) {
+  const scheme = groupedLevels({ bits, groupCols: 64 }), sets = 127, cols = 64;
+  Deno.test(`packLevels() finds the codes of the table in sets, too: ${bits} bits`, () =>
+    assertSameOnAllBackends("all levels of all sets", async (subject) => {
+      const tables = levelTables(scheme, (count) => new Uint8Array(count));
+      const rounding = {
+        ...tables.rounding!,
+        steps: subject.input<Int8Array | Uint8Array>(tables.rounding!.steps),
+      } as NonNullable<typeof tables.rounding>;
+      const levels = Int8Array.from({ length: sets * cols }, (_, i) => {
+        const own = levelsOf(scheme, Math.floor(i / cols));
+        return own[i % own.length]!;
+      });
+      const packed = subject.output(new Uint8Array(), sets * cols * bits / 8);
+      await subject.kernels.packLevels(packed, subject.input(levels), {
+        ...{ bits, cols, groupCols: cols, rounding },
+        choices: subject.input(Uint8Array.from({ length: sets }, (_, set) => set)),
+        codes: subject.input(tables.codes),
+      });
+      return [packed];
+    }));
+}
 
 for (const bits of [4, 6] as const) {
   for (const [rows, cols, groupCols] of [[3, 16, 16], [5, 96, 48], [2, 512, 16], [9, 256, 256]]) {

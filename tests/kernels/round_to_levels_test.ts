@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import type { Grid } from "../../src/backend/backend.ts";
-import { groupedLevels, type LevelRounding, levelTables } from "../../src/quant/level_grid.ts";
+import type { Grid, LevelRounding } from "../../src/backend/backend.ts";
+import { groupedLevels, levelTables } from "../../src/quant/level_grid.ts";
 import { assertSameOnAllBackends, type Subject, testEachBackend } from "./subject.ts";
 import { normal, values } from "./values.ts";
 

@@ -241,22 +241,15 @@ export class WasmKernels implements CpuKernels {
 
   packLevels(packed: Uint8Array, levels: Int8Array, packing: LevelPacking): void {
     checkPackLevels(packed, levels, packing);
-    const name = "packLevels", { bits, cols, groupCols: setCols } = packing;
+    const name = "packLevels", { bits, cols, groupCols: setCols, rounding = null } = packing;
     const to = this.#address(name, packed), from = this.#address(name, levels);
     const choices = this.#address(name, packing.choices),
       codes = this.#address(name, packing.codes);
+    const kind = rounding === null ? 0 : rounding.kind === "table" ? 1 : 2;
+    const steps = rounding === null ? 0 : this.#address(name, rounding.steps);
     forBands({ rows: levels.length / cols, cols, groupRows: 1, groupCols: cols }, (rows, at) => {
-      const own = choices + at / setCols;
-      this.#exports.packLevels(
-        to + at * bits / 8,
-        from + at,
-        own,
-        codes,
-        bits,
-        rows,
-        cols,
-        setCols,
-      );
+      const views = [to + at * bits / 8, from + at, choices + at / setCols, codes] as const;
+      this.#exports.packLevels(...views, kind, steps, bits, rows, cols, setCols);
     });
   }
 

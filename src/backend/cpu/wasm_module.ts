@@ -72,6 +72,8 @@ export interface KernelExports {
     levels: number,
     choices: number,
     codes: number,
+    kind: number,
+    steps: number,
     bits: number,
     rows: number,
     cols: number,
