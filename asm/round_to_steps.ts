@@ -49,10 +49,43 @@ export function roundToSteps(
   const c32 = keepF32(STEPS), least = keepF32(LEAST), most = keepI32(MOST);
   const rounder = keepF32(ROUNDER), bits = keepI32(ROUNDER_BITS);
   const last = keepI32(0x1f1f1f1f), half = keepI32(0x10101010), up = keepI32(0x000f000f);
+  const isPaired = setCols == 16 && groupCols % 32 == 0;
   const scalesPerRow = cols / groupCols;
-  for (let r: usize = 0; r < rows; r++) {
-    const own = scales + (((r / groupRows) * scalesPerRow) << 2);
-    for (let left: usize = 0; left < cols; left += setCols) {
+  for (let row: usize = 0; row < rows; row++) {
+    const own = scales + (((row / groupRows) * scalesPerRow) << 2);
+    let left: usize = 0;
+    // Two groups at a time: what one waits for, the other computes.
+    for (; isPaired && left + 32 <= cols; left += 32) {
+      const scale = v128.load32_splat(own + ((left / groupCols) << 2));
+      const u = unitsOf8(x, scale, c32, least, rounder, bits, most);
+      const v = unitsOf8(x + 32, scale, c32, least, rounder, bits, most);
+      const p = unitsOf8(x + 64, scale, c32, least, rounder, bits, most);
+      const q = unitsOf8(x + 96, scale, c32, least, rounder, bits, most);
+      const a = i16x8.abs(u), b = i16x8.abs(v), d = i16x8.abs(p), e = i16x8.abs(q);
+      const h = halvesOf16(u, v, a, b, up), g = halvesOf16(p, q, d, e, up);
+      const r = <i32>load<u8>(first + <usize>(largestOf8(i16x8.max_s(a, b)) >> 5));
+      const s = <i32>load<u8>(first + <usize>(largestOf8(i16x8.max_s(d, e)) >> 5));
+      const r0 = squaresOf16(a, b, h, tableOf(steps, r, 0), last, half);
+      const s0 = squaresOf16(d, e, g, tableOf(steps, s, 0), last, half);
+      const r1 = squaresOf16(a, b, h, tableOf(steps, r, 1), last, half);
+      const s1 = squaresOf16(d, e, g, tableOf(steps, s, 1), last, half);
+      const r2 = squaresOf16(a, b, h, tableOf(steps, r, 2), last, half);
+      const s2 = squaresOf16(d, e, g, tableOf(steps, s, 2), last, half);
+      const r3 = squaresOf16(a, b, h, tableOf(steps, r, 3), last, half);
+      const s3 = squaresOf16(d, e, g, tableOf(steps, s, 3), last, half);
+      const setR = max<i32>(0, r - leastOf4(sumsOf4(r0, r1, r2, r3)));
+      const setS = max<i32>(0, s - leastOf4(sumsOf4(s0, s1, s2, s3)));
+      const levelsR = levelsOf16(a, b, h, tableOf(steps, setR, 0), last, half);
+      const levelsS = levelsOf16(d, e, g, tableOf(steps, setS, 0), last, half);
+      v128.store(codes, signed16(levelsR, u, v));
+      v128.store(codes, signed16(levelsS, p, q), 16);
+      store<u8>(choices, <u8>setR);
+      store<u8>(choices, <u8>setS, 1);
+      codes += 32;
+      choices += 2;
+      x += 128;
+    }
+    for (; left < cols; left += setCols) {
       const scale = v128.load32_splat(own + ((left / groupCols) << 2));
       let u = unitsOf8(x, scale, c32, least, rounder, bits, most);
       let v = unitsOf8(x + 32, scale, c32, least, rounder, bits, most);

@@ -54,10 +54,42 @@ export function roundToTable(
   const rounder = keepF32(ROUNDER), bits = keepI32(ROUNDER_BITS);
   const two = keepI32(0x02020202), leaf = keepI32(0x10101010), lowest = keepI32(0x81818181);
   const half = keepI32(0x00100010), below = keepI32(0x000f000f);
+  const isPaired = setCols == 16 && groupCols % 32 == 0;
   const scalesPerRow = cols / groupCols;
   for (let r: usize = 0; r < rows; r++) {
     const own = scales + (((r / groupRows) * scalesPerRow) << 2);
-    for (let left: usize = 0; left < cols; left += setCols) {
+    let left: usize = 0;
+    // Two groups at a time: what one waits for, the other computes.
+    for (; isPaired && left + 32 <= cols; left += 32) {
+      const scale = v128.load32_splat(own + ((left / groupCols) << 2));
+      const la = unitsOf8(x, scale, c32, least, rounder, bits, most);
+      const ha = unitsOf8(x + 32, scale, c32, least, rounder, bits, most);
+      const lb = unitsOf8(x + 64, scale, c32, least, rounder, bits, most);
+      const hb = unitsOf8(x + 96, scale, c32, least, rounder, bits, most);
+      const ca = wholeOf16(la, ha, half, lowest), cb = wholeOf16(lb, hb, half, lowest);
+      const a = <i32>load<u8>(first + largestOf16(i8x16.abs(ca)));
+      const b = <i32>load<u8>(first + largestOf16(i8x16.abs(cb)));
+      const a0 = squaresOf16(ca, tableOf(steps, a, 0), two, leaf);
+      const b0 = squaresOf16(cb, tableOf(steps, b, 0), two, leaf);
+      const a1 = squaresOf16(ca, tableOf(steps, a, 1), two, leaf);
+      const b1 = squaresOf16(cb, tableOf(steps, b, 1), two, leaf);
+      const a2 = squaresOf16(ca, tableOf(steps, a, 2), two, leaf);
+      const b2 = squaresOf16(cb, tableOf(steps, b, 2), two, leaf);
+      const a3 = squaresOf16(ca, tableOf(steps, a, 3), two, leaf);
+      const b3 = squaresOf16(cb, tableOf(steps, b, 3), two, leaf);
+      const setA = max<i32>(0, a - leastOf4(sumsOf4(a0, a1, a2, a3)));
+      const setB = max<i32>(0, b - leastOf4(sumsOf4(b0, b1, b2, b3)));
+      const levelsA = levelsOf(la, ha, tableOf(steps, setA, 0), below, lowest, two, leaf);
+      const levelsB = levelsOf(lb, hb, tableOf(steps, setB, 0), below, lowest, two, leaf);
+      v128.store(codes, levelsA);
+      v128.store(codes, levelsB, 16);
+      store<u8>(choices, <u8>setA);
+      store<u8>(choices, <u8>setB, 1);
+      codes += 32;
+      choices += 2;
+      x += 128;
+    }
+    for (; left < cols; left += setCols) {
       const scale = v128.load32_splat(own + ((left / groupCols) << 2));
       let low = unitsOf8(x, scale, c32, least, rounder, bits, most);
       let high = unitsOf8(x + 32, scale, c32, least, rounder, bits, most);

@@ -25,11 +25,6 @@ export function tileRows(task: QuantizeTask, rect: Rect): number {
   return Math.min(rect.rows, Math.max(1, bands) * task.groupRows);
 }
 
-/** Whether the tile is kept as it was before rotation: merging once more costs more than decoding. */
-export function keepsMerged(task: QuantizeTask): boolean {
-  return task.source.deltas !== undefined && task.convrotGroupSize !== null;
-}
-
 /** Memory of a chunk, besides what is taken on the way. */
 function roomForChunk(scratch: Scratch, task: QuantizeTask, rect: Rect) {
   const { source, groupRows, groupCols } = task;
@@ -158,8 +153,11 @@ function holdToBound(
   }
 }
 
+/** Values that become their errors, room for one number, and the error sums. */
+type MeasuredTile = Pick<RoundedTile, "x" | "largest" | "stats">;
+
 /** Returns what `add` adds to the sum of squared errors. */
-function errorAdded({ stats }: RoundedTile, add: (stats: Float64Array) => void): number {
+function errorAdded({ stats }: MeasuredTile, add: (stats: Float64Array) => void): number {
   const before = stats[STATS.squaredError]!;
   add(stats);
   return stats[STATS.squaredError]! - before;
@@ -169,10 +167,10 @@ function errorAdded({ stats }: RoundedTile, add: (stats: Float64Array) => void):
  * The same for errors in the space of the codes, which `add` leaves in `x`. Rotating them back changes no sum of
  * squares, but the largest of them.
  */
-function errorRotatedBack(
-  { kernels }: ChunkContext,
-  { convrotGroupSize }: QuantizeTask,
-  tile: RoundedTile,
+export function errorRotatedBack(
+  { kernels }: Pick<ChunkContext, "kernels">,
+  { convrotGroupSize }: Pick<QuantizeTask, "convrotGroupSize">,
+  tile: MeasuredTile,
   add: (stats: Float64Array) => void,
 ): number {
   const { x, largest, stats } = tile, before = stats[STATS.maxAbsError]!;

@@ -6,7 +6,8 @@
 
 import type { CountedMemory } from "../../core/counted_memory.ts";
 import { levelGroupCols } from "../../quant/level_grid.ts";
-import type { Grid } from "../../backend/backend.ts";
+import { type Grid, STATS } from "../../backend/backend.ts";
+import { errorSums } from "../layer_statistics.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkGrid, chunkRect, type Rect } from "../chunk_grid.ts";
 import type { QuantizeTask, TaskLevels } from "../tasks.ts";
@@ -15,7 +16,7 @@ import { loadTables, planTables, planWrite, writeLevels } from "./levels_on_file
 import { decodeRect, planDecode, rawBytes, rawRows, readRect } from "./load_rect.ts";
 import { planLocalPairs, withLocalPairs } from "./merge_rect.ts";
 import { planRoundToLevels, roundToLevels } from "./level_scales.ts";
-import { addErrors, keepsMerged, reportNonFinite, tileRows } from "./quantize_chunk.ts";
+import { errorRotatedBack, reportNonFinite, tileRows } from "./quantize_chunk.ts";
 
 /** Reads, rounds and writes `rect`. Stops early at NaN or infinity, which the slot then reports. */
 export function quantizeLevelsChunk(
@@ -29,7 +30,7 @@ export function quantizeLevelsChunk(
   const source = withLocalPairs(context, task.source);
   const tables = loadTables(context, levels), across = cols / tables.groupCols;
   const room = roomForChunk(scratch, task, rect, tables.groupCols), step = tileRows(task, rect);
-  const { raw, codes, choices, scales, x, xhat, merged, stats } = room;
+  const { raw, codes, choices, scales, x, largest, stats } = room;
 
   readRect(context, raw, source, rect);
   for (let row = 0; row < rect.rows; row += step) {
@@ -37,10 +38,8 @@ export function quantizeLevelsChunk(
     const tile = { ...rect, row: rect.row + row, rows };
     const grid: Grid = { rows, cols, groupRows: 1, groupCols: cols };
     const values = x.subarray(0, count), tileRaw = rawRows(raw, source, { rect, row, rows });
-    decodeRect(context, values, tileRaw, source, tile);
-    if (reportNonFinite(context, values, tile, source.cols)) return;
-    const original = merged?.subarray(0, count);
-    original?.set(values);
+    const decode = () => decodeRect(context, values, tileRaw, source, tile);
+    decode();
     const own = {
       codes: codes.subarray(row * cols, row * cols + count),
       scales: scales.subarray(row, row + rows),
@@ -49,18 +48,18 @@ export function quantizeLevelsChunk(
     if (convrotGroupSize !== null) kernels.rotate(values, convrotGroupSize);
     const onLevels = { ...own, x: values, grid, tables };
     roundToLevels(context, levels.scheme, onLevels, task.scaleSearch);
-    addErrors(context, task, {
-      x: values,
-      xhat: xhat.subarray(0, count),
-      codes: own.codes,
-      scales: own.scales,
-      grid,
-      stats,
-      restore: () => {
-        if (original === undefined) decodeRect(context, values, tileRaw, source, tile);
-        else values.set(original);
-      },
-    });
+    const measured = { x: values, largest, stats: errorSums(stats) };
+    errorRotatedBack(
+      context,
+      task,
+      measured,
+      (sums) => kernels.codeErrors(values, sums, own.codes, own.scales, grid),
+    );
+    // NaN and infinity show in the sums: only then are they looked for.
+    if (!Number.isFinite(stats[STATS.squaredSignal])) {
+      decode();
+      if (reportNonFinite(context, values, tile, source.cols)) return;
+    }
   }
   context.slot.set(stats);
   writeLevels(context, { ...task, levels }, rect, { levels: codes, choices, tables });
@@ -76,8 +75,7 @@ function roomForChunk(scratch: Scratch, task: QuantizeTask, rect: Rect, groupCol
     choices: scratch.u8(rect.rows * (rect.cols / groupCols)),
     scales: scratch.f32(rect.rows),
     x: scratch.f32(tile),
-    xhat: scratch.f32(tile),
-    merged: keepsMerged(task) ? scratch.f32(tile) : null,
+    largest: scratch.f32(1),
     stats: takeNumbers({ scratch }),
   };
 }
