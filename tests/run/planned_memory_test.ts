@@ -5,12 +5,15 @@ import { join } from "node:path";
 import { f32ToBf16 } from "../../src/core/dtype.ts";
 import type { Tensor } from "../../src/core/tensor.ts";
 import { dequantizeModel } from "../../src/convert/dequantize.ts";
-import { convertModel } from "../../src/convert/convert.ts";
+import { convertModel, type ConvertResult } from "../../src/convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 import { verifyAgainstSource } from "../../src/verify/verify_source.ts";
 import { floatMatrix } from "../../src/formats/float_matrix.ts";
 import { openModel } from "../../src/safetensors/reader.ts";
+import { placementWithin } from "../../src/run/gpu_tasks.ts";
+import { GpuService } from "../../src/run/workers/gpu_service.ts";
 import { WORKER_URL } from "../support/encode.ts";
+import { testGpuOnly } from "../support/gpu.ts";
 import { MeasuredPool } from "../support/measured_pool.ts";
 import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
 
@@ -165,22 +168,32 @@ function check(pool: MeasuredPool, what: string): void {
   assert.deepEqual(wrong, []);
 }
 
-async function convert(
-  files: Files,
-  what: string,
-): Promise<{ pool: MeasuredPool; output: string }> {
-  const pool = new MeasuredPool(), output = join(files.folder, "out.safetensors");
-  await convertModel({
-    input: files.model,
+/** Converts with one pool on this thread, and with a GPU if there is one. */
+async function measured(
+  { folder, model }: Pick<Files, "folder" | "model">,
+  options: Partial<ConvertOptions>,
+  gpu: GpuService | null = null,
+): Promise<{ pool: MeasuredPool; output: string; result: ConvertResult }> {
+  const pool = new MeasuredPool(gpu), output = join(folder, "out.safetensors");
+  const result = await convertModel({
+    input: model,
     output,
     force: true,
-    options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" }, ...CASES[what]!(files) },
+    options: { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" }, ...options },
     workerUrl: WORKER_URL,
     pools: pool.pools,
     workers: 1,
     measure: true,
+    openGpu: () => Promise.resolve(gpu),
   });
-  return { pool, output };
+  return { pool, output, result };
+}
+
+async function convert(
+  files: Files,
+  what: string,
+): Promise<{ pool: MeasuredPool; output: string }> {
+  return await measured(files, CASES[what]!(files));
 }
 
 for (const what of Object.keys(CASES)) {
@@ -233,3 +246,88 @@ Deno.test("the largest magnitudes of columns plan the memory that they take", as
   assert.ok(task.out.some((value) => value > 0.9));
   check(pool, "columnMax");
 });
+
+/** An expert bank, and what may be known of its inputs. */
+const EXPERTS = 4, BANK = "model.layers.0.mlp.experts.gate_up_proj";
+
+function writeBank(folder: string): Pick<Files, "folder" | "model"> {
+  const model = join(folder, "bank.safetensors");
+  writeModel(model, [
+    bf16(`${BANK}.weight`, [EXPERTS, 256, COLS], 8),
+    bf16("model.layers.0.mlp.router.weight", [32, COLS], 9),
+    bf16("model.layers.0.self_attn.q_proj.weight", [256, COLS], 10),
+    tensorOf("model.layers.0.self_attn.sinks", "F32", [8], deviates(8, 11)),
+  ]);
+  return { folder, model };
+}
+
+/** Names of what the calibration data knows the inputs of. */
+const BANK_DATA: Readonly<Record<string, readonly string[]>> = {
+  "without data": [],
+  "with data of the layer": [BANK],
+  "with data of each expert": Array.from(
+    { length: EXPERTS },
+    (_, i) => `model.layers.0.mlp.experts.${i}.gate_up_proj`,
+  ),
+  "with data of some experts": ["model.layers.0.mlp.experts.1.gate_up_proj"],
+};
+
+for (const [what, names] of Object.entries(BANK_DATA)) {
+  for (const method of ["auto", "original"] as const) {
+    Deno.test(`an expert bank plans the memory that it takes: ${method}, ${what}`, async () => {
+      using folder = temporaryFolder();
+      const files = writeBank(folder.path), calibrationPath = join(folder.path, "data.safetensors");
+      writeModel(
+        calibrationPath,
+        names.map((name, i) =>
+          tensorOf(`${name}.activations`, "F32", [TOKENS, COLS], deviates(TOKENS * COLS, 20 + i))
+        ),
+      );
+      const { pool } = await measured(files, {
+        preset: { kind: "auto" },
+        method,
+        learned,
+        calibrationPath: names.length === 0 ? null : calibrationPath,
+      });
+      const banks = pool.measured.filter(({ task }) => task.name.startsWith(BANK));
+      const tasks = new Set(banks.map(({ task }) => task));
+      const isByExpert = names.length > 0 && !names.includes(BANK);
+      assert.equal(
+        [...tasks].filter(({ kind }) => kind === "quantize").length,
+        isByExpert ? EXPERTS : 1,
+      );
+      check(pool, what);
+    });
+  }
+}
+
+/** What a GPU takes part in. */
+const ON_GPU: readonly string[] = [
+  "round to nearest",
+  "round to nearest, scale search",
+  "blocks",
+  "merged LoRA",
+  "merged LoRA, plain rows",
+  "gptq",
+  "gptq, blocks",
+  "gptq of a merged LoRA",
+  "quip",
+  "quip, stored transformed",
+  "learned with data",
+];
+
+for (const what of ON_GPU) {
+  testGpuOnly(`a conversion on a GPU plans the memory that it takes: ${what}`, async () => {
+    using folder = temporaryFolder();
+    const files = writeFiles(folder.path);
+    using gpu = await GpuService.start(WORKER_URL, ({ limits }) => {
+      const placement = placementWithin(limits);
+      return { ...placement, linalg: { ...placement.linalg, leastProducts: 1, leastHadamard: 1 } };
+    });
+    const { pool, result } = await measured(files, CASES[what]!(files), gpu);
+    const { failure, operations } = result.gpu!;
+    assert.equal(failure, null);
+    assert.ok(operations > 0);
+    check(pool, what);
+  });
+}

@@ -27,6 +27,10 @@ import {
   sharedBytes,
 } from "../../src/run/task_kinds.ts";
 import { isTeamTask, type Task } from "../../src/run/tasks.ts";
+import { GpuClient } from "../../src/run/workers/gpu_client.ts";
+import type { GpuAccess } from "../../src/run/gpu_requests.ts";
+import { GpuService } from "../../src/run/workers/gpu_service.ts";
+import { offloadedLinalg } from "../../src/run/workers/offloaded_linalg.ts";
 import type { PoolKeeper } from "../../src/run/workers/pool_keeper.ts";
 import type { PoolRun, WorkerPool } from "../../src/run/workers/worker_pool.ts";
 import { InputFiles } from "../../src/safetensors/input_files.ts";
@@ -43,12 +47,19 @@ export interface Measured {
   readonly used: number;
 }
 
-/** Carries out tasks as `WorkerPool` does; takes down what memory they planned and took. */
+/**
+ * Carries out tasks as `WorkerPool` does; takes down what memory they planned and took. With a GPU, whose owner
+ * is a thread of its own, it does what tasks have marked for it.
+ */
 export class MeasuredPool implements Pick<WorkerPool, "run" | "gpu" | "size" | "device"> {
-  readonly gpu = null;
+  readonly gpu: GpuService | null;
   readonly size = 1;
   readonly device = "this thread";
   readonly measured: Measured[] = [];
+
+  constructor(gpu: GpuService | null = null) {
+    this.gpu = gpu;
+  }
 
   /** As what a conversion is given. */
   get pools(): PoolKeeper {
@@ -77,44 +88,82 @@ export class MeasuredPool implements Pick<WorkerPool, "run" | "gpu" | "size" | "
     return Promise.resolve(numbers);
   }
 
-  #runTask(task: Task, io: Pick<ChunkContext, "read" | "write" | "note">): TaskNumbers {
-    const grid = chunkGrid(task), count = chunkCount(grid);
-    const planned = scratchBytes(task, grid), together = sharedBytes(task);
-    // Twice the room, so that what takes too much is told with numbers.
-    const sizes = [2 * together, 2 * planned + LINALG_WORKSPACE_BYTES + 4096] as const;
-    const memory = createSharedMemory(STATICS_BYTES + sizes[0] + sizes[1]);
-    const shared = new Arena(memory, STATICS_BYTES, sizes[0]);
-    const whole = new Arena(memory, STATICS_BYTES + sizes[0], sizes[1]);
-    const kernels = new WasmKernels(KERNELS, memory), linalg = new WasmLinalg(LINALG, whole);
-    const base = whole.baseBytes + Math.ceil(whole.peakBytes / 64) * 64;
-    const scratch = new Arena(memory, base, whole.baseBytes + sizes[1] - base);
-    const slots = new Float64Array(SLOT_LENGTH * count);
-    const contextOf = (index: number): ChunkContext => ({
-      ...io,
-      kernels,
-      linalg: soloContext(linalg, scratch),
-      gpu: null,
-      scratch,
-      slot: slots.subarray(index * SLOT_LENGTH, (index + 1) * SLOT_LENGTH),
-    });
+  #runTask(task: Task, io: TaskIo): TaskNumbers {
+    const grid = chunkGrid(task), planned = scratchBytes(task, grid), together = sharedBytes(task);
+    // A device may fail at any time, and what the CPU then takes must be there, too.
+    const failing = this.gpu === null ? null : carryOut(task, io, FAILED);
+    const found = carryOut(task, io, this.gpu);
+    const most = (memory: "scratch" | "shared") =>
+      Math.max(found[memory], failing === null ? 0 : failing[memory]);
+    this.measured.push({ task, memory: "scratch", planned, used: most("scratch") });
     if (isTeamTask(task)) {
-      let next = 0;
-      const team: TeamContext = {
-        ...contextOf(0),
-        linalg: soloContext(linalg, scratch),
-        shared,
-        nextChunk: () => next === count ? null : { index: next, context: contextOf(next++) },
-        chunkDone: () => {},
-        contextOf,
-      };
-      runTogether(team, task);
-    } else {
-      for (let index = 0; index < count; index++) runChunk(contextOf(index), task, grid, index);
+      this.measured.push({ task, memory: "shared", planned: together, used: most("shared") });
     }
-    this.measured.push({ task, memory: "scratch", planned, used: scratch.peakBytes });
-    if (isTeamTask(task)) {
-      this.measured.push({ task, memory: "shared", planned: together, used: shared.peakBytes });
-    }
-    return foldNumbers(task.kind, slotsIn(slots));
+    return found.numbers;
   }
+}
+
+type TaskIo = Pick<ChunkContext, "read" | "write" | "note">;
+
+/** A device that has failed. */
+const FAILED: GpuAccess = {
+  run: () => false,
+  distrust: (what) => {
+    throw new Error(what);
+  },
+};
+
+/** What a task found, and the bytes of each kind of memory that it took. */
+interface CarriedOut {
+  readonly numbers: TaskNumbers;
+  readonly scratch: number;
+  readonly shared: number;
+}
+
+function carryOut(task: Task, io: TaskIo, device: GpuService | GpuAccess | null): CarriedOut {
+  const grid = chunkGrid(task), count = chunkCount(grid);
+  // Twice the room, so that what takes too much is told with numbers.
+  const sharedRoom = 2 * sharedBytes(task);
+  const ownRoom = 2 * scratchBytes(task, grid) + LINALG_WORKSPACE_BYTES + 4096;
+  const memory = createSharedMemory(STATICS_BYTES + sharedRoom + ownRoom);
+  const shared = new Arena(memory, STATICS_BYTES, sharedRoom);
+  const whole = new Arena(memory, STATICS_BYTES + sharedRoom, ownRoom);
+  const kernels = new WasmKernels(KERNELS, memory), onCpu = new WasmLinalg(LINALG, whole);
+  using client = device instanceof GpuService ? connect(device, memory) : null;
+  const gpu = client ?? (device as GpuAccess | null);
+  const linalg = device instanceof GpuService
+    ? offloadedLinalg(onCpu, client!, device.placement.linalg)
+    : onCpu;
+  const base = whole.baseBytes + Math.ceil(whole.peakBytes / 64) * 64;
+  const scratch = new Arena(memory, base, whole.baseBytes + ownRoom - base);
+  const slots = new Float64Array(SLOT_LENGTH * count);
+  const contextOf = (index: number): ChunkContext => ({
+    ...io,
+    kernels,
+    linalg: soloContext(linalg, scratch),
+    gpu,
+    scratch,
+    slot: slots.subarray(index * SLOT_LENGTH, (index + 1) * SLOT_LENGTH),
+  });
+  if (isTeamTask(task)) {
+    let next = 0;
+    const team: TeamContext = {
+      ...contextOf(0),
+      linalg: soloContext(linalg, scratch),
+      shared,
+      nextChunk: () => next === count ? null : { index: next, context: contextOf(next++) },
+      chunkDone: () => {},
+      contextOf,
+    };
+    runTogether(team, task);
+  } else {
+    for (let index = 0; index < count; index++) runChunk(contextOf(index), task, grid, index);
+  }
+  const numbers = foldNumbers(task.kind, slotsIn(slots));
+  return { numbers, scratch: scratch.peakBytes, shared: shared.peakBytes };
+}
+
+function connect(gpu: GpuService, memory: WebAssembly.Memory): GpuClient & Disposable {
+  const client = new GpuClient(gpu.connect(memory), { kernels: KERNELS, linalg: LINALG });
+  return Object.assign(client, { [Symbol.dispose]: () => client.close() });
 }

@@ -57,7 +57,7 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
   const step = tileRows(task, rect);
 
   readRect(context, raw, source, rect);
-  const isRounded = quantizeOnGpu(context, task, { rect, raw, codes, scales });
+  const isRounded = quantizeOnGpu(context, { ...task, source }, { rect, raw, codes, scales });
   for (let row = 0; row < rect.rows; row += step) {
     const rows = Math.min(step, rect.rows - row);
     const tile = { ...rect, row: rect.row + row, rows };
