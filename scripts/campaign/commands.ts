@@ -16,6 +16,8 @@ export interface Command {
   readonly resumes?: boolean;
   /** Ends of names of side files, which tell times: they need only be complete. */
   readonly loose?: RegExp;
+  /** An old file that a kill may take: the manifest of a part, which vouches for a file that is replaced. */
+  readonly mayGo?: RegExp;
 }
 
 /** A command with what it writes, found by running it undisturbed. */
@@ -94,6 +96,7 @@ export async function prepareCommands(inputs: string): Promise<Command[]> {
       name: "convert part",
       args: (f) => [model, out(f), "--part", "1/2", ...none],
       loose: /part-1-of-2\.json$/,
+      mayGo: /part-1-of-2\.json$/,
     },
     { name: "edit", args: (f) => ["edit", quantized, out(f), "--remove-keys", ".bias"] },
     { name: "migrate", args: (f) => ["migrate", ctq, out(f)] },

@@ -29,7 +29,9 @@ export function faultsAfter(trial: Trial, folder: string, hadOld: boolean): stri
   if (hadOld) {
     const indexes = [...old.keys()].filter((name) => name.endsWith(".index.json"));
     const single = indexes.length === 0 ? [...old.keys()] : indexes;
-    for (const name of single) if (!files.has(name)) faults.push(`${name} is gone`);
+    for (const name of single) {
+      if (!files.has(name) && !trial.mayGo?.test(name)) faults.push(`${name} is gone`);
+    }
   }
   for (const [name, bytes] of files) {
     if (name.endsWith(".index.json")) faults.push(...indexFaults(trial, folder, bytes));
