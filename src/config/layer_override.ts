@@ -12,6 +12,8 @@ export const OPTIMIZERS: readonly Optimizer[] = ["original", "adamw", "radam", "
 export interface LayerOverride {
   /** Keep the layer in its source dtype; the other settings then count for nothing. */
   readonly skip: boolean;
+  /** The dtype that a layer which is skipped is stored in; null: that of the source. */
+  readonly keptAs: "BF16" | null;
   /**
    * The format of its weights, also if a preset keeps the layer. null: kept or not as without the
    * override.
@@ -42,6 +44,7 @@ export interface LayerOverride {
 /** An override that changes nothing, to spread the settings of one over. */
 export const NO_OVERRIDE: Omit<LayerOverride, "origin"> = Object.freeze({
   skip: false,
+  keptAs: null,
   output: null,
   groupSize: null,
   format: null,

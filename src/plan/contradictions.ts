@@ -1,9 +1,9 @@
 /** Options that contradict one another, in one list for every door. */
 
 import { UsageError } from "../core/errors.ts";
-import type { LearnedOptions } from "../quant/learned/options.ts";
+import { isLearnedOptimizer, type LearnedOptions } from "../quant/learned/options.ts";
 import { gridWriterFor } from "../formats/written_format.ts";
-import { type GridOutput, isGridOutput } from "../formats/outputs.ts";
+import { type GridOutput, isGridOutput, LEVEL_OUTPUTS } from "../formats/outputs.ts";
 import type { OptionNames } from "./option_names.ts";
 import type { ConvertOptions } from "./options.ts";
 import { scalingNameOf } from "./scheme_choice.ts";
@@ -80,6 +80,24 @@ function refuseWithGrid(options: ConvertOptions, names: OptionNames): void {
       ? names("quip.storeTransformed", true)
       : names("quip.requantScheme", quip.requantScheme);
     refuse(what, format, "it is a layout of INT8");
+  }
+  refuseMethodOnGrid(output, names("method", method), format, method);
+}
+
+/** Methods that a grid does not have: nothing else is done in their place. */
+function refuseMethodOnGrid(
+  output: GridOutput,
+  asked: string,
+  format: string,
+  method: ConvertOptions["method"],
+): void {
+  const isLevels = (LEVEL_OUTPUTS as readonly string[]).includes(output);
+  if (isLearnedOptimizer(method)) {
+    const others = isLevels ? "; gptq and quip make up for errors on this grid" : "";
+    refuse(asked, format, `learned rounding moves codes of INT8 only${others}`);
+  }
+  if (!isLevels && (method === "gptq" || method === "quip")) {
+    refuse(asked, format, "floats are rounded to nearest: compensation gains little on them");
   }
 }
 

@@ -31,6 +31,8 @@ export interface DecidedLayer extends LayerSettings {
   readonly reason: string;
   /** How the `--like` file has it; unset if an override says otherwise. */
   readonly recipe?: LayerRecipe | undefined;
+  /** The dtype that it is kept in, if that is not its own. */
+  readonly keptAs?: "BF16" | null;
 }
 
 /** Decides for one tensor, given what preset and rule decided. */
@@ -105,7 +107,9 @@ function overriddenFate(
   },
 ): DecidedLayer {
   const { origin } = override;
-  if (override.skip) return { ...base, action: "keep", reason: origin };
+  if (override.skip) {
+    return { ...base, action: "keep", reason: origin, keptAs: override.keptAs };
+  }
   if (override.output === null && decision.action === "keep") return fateOf(decision, base);
   if (barred !== null) {
     return { ...base, action: "keep", reason: `${barred}, whatever ${origin} says` };

@@ -143,7 +143,9 @@ export function makePlan(input: PlanInput): Plan {
       case "quantize":
         return planLayer(draft, source, decision);
       case "keep":
-        return planRest(input, draft.wanted, source, decision.reason);
+        return decision.keptAs === "BF16" && !input.keepNonFinite?.has(source.name)
+          ? planBf16(draft.wanted, source, decision.reason)
+          : planRest(input, draft.wanted, source, decision.reason);
     }
   });
   const { wanted, markers, fallbacks, misfits } = draft;
@@ -202,11 +204,16 @@ function planLayer(draft: Draft, source: SourceTensor, decision: DecidedLayer): 
   return { source, action: "quantize", reason, scheme };
 }
 
+/** Why expert banks are INT8: tried with the classes of ComfyUI 0.33.0. */
+const BANK_FORMATS =
+  "ComfyUI 0.33.0 fails to load expert banks with scales of groups (orig_shape must " +
+  "be 2D), so that banks are written as INT8";
+
 /** What an expert bank does not get of what was asked for. */
 function bankFallbacks(name: string, { mode: { scaling, grid } }: DecidedLayer): string[] {
   return [
     ...(scaling === "row" ? [] : [`${name}: row scaling: expert banks have no other`]),
-    ...(grid === null ? [] : [`${name}: INT8 instead of ${grid.output}: expert bank`]),
+    ...(grid === null ? [] : [`${name}: INT8 instead of ${grid.output}: ${BANK_FORMATS}`]),
   ];
 }
 
@@ -281,15 +288,23 @@ function planRest(
   source: SourceTensor,
   reason: string,
 ): PlannedTensor {
-  const { name, shape } = source;
+  const { name } = source;
   if (!requantized?.weights.has(name)) {
     // A tensor that is kept for its NaN stays as it is.
     const isMerged = merged?.has(name) === true && !keepNonFinite?.has(name);
     return isMerged ? planMerged(wanted, source, reason) : planKeep(wanted, source, reason);
   }
-  const content: Content = { kind: "cast", source, dtype: "BF16" };
-  wanted.push({ info: { name, dtype: "BF16", shape }, content });
-  return { source, action: "cast", reason: `dequantized: ${reason}`, scheme: null };
+  return planBf16(wanted, source, `dequantized: ${reason}`);
+}
+
+/** Writes a tensor as BF16. */
+function planBf16(wanted: PlannedOutputs, source: SourceTensor, reason: string): PlannedTensor {
+  const { name, shape } = source;
+  wanted.push({
+    info: { name, dtype: "BF16", shape },
+    content: { kind: "cast", source, dtype: "BF16" },
+  });
+  return { source, action: "cast", reason, scheme: null };
 }
 
 /** Writes a kept tensor with its LoRAs merged, in its own dtype; an F8 one, too coarse for that, as BF16. */

@@ -182,7 +182,8 @@ function gridScheme(
       scaling: { kind: "row" },
       convrotGroupSize: rotation,
       scaleSearch: mode.scaleSearch,
-      method: calibrated ? (isLearnedOptimizer(mode.method) ? "gptq" : mode.method) : "rtn",
+      // Never learned rounding: `refuseContradictions` does not let it pass.
+      method: calibrated && !isLearnedOptimizer(mode.method) ? mode.method : "rtn",
       levels,
     },
     fellBack: null,

@@ -205,6 +205,11 @@ Deno.test("resolveOptions() refuses what a format that is no INT8 cannot have", 
     [{ output: "fp8", convrot: 256 }, /convrot 256 with output "fp8": it has no rotation/],
     [{ comfyQuant: false }, /comfyQuant false with output "w4a8"/],
     [{ method: "quip", quip: { storeTransformed: true } }, /it is a layout of INT8/],
+    [
+      { method: "original" },
+      /method "original" with output "w4a8": learned rounding moves codes of INT8/,
+    ],
+    [{ output: "nvfp4", method: "gptq" }, /floats are rounded to nearest/],
     [{ groupSize: 24 }, /groupSize: one of 16, 32, 64, 128, 256 is needed/],
   ];
   for (const [given, message] of refused) {

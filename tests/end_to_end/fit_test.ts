@@ -3,8 +3,15 @@
 import assert from "node:assert/strict";
 import { statSync } from "node:fs";
 import { join } from "node:path";
+import { FileServer } from "../support/file_server.ts";
 import { runCli } from "../support/run_cli.ts";
-import { bytesOfFile, temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
+import {
+  bytesOfFile,
+  readModel,
+  temporaryFolder,
+  tensorOf,
+  writeModel,
+} from "../support/model_files.ts";
 import { f32ToBf16 } from "../../src/core/dtype.ts";
 import { syntheticLayer } from "../support/synthetic_layer.ts";
 
@@ -164,4 +171,47 @@ Deno.test("quantsmith --fit refuses what cannot be reached, and what contradicts
   const smallest = /give is (\d+) bytes/.exec(stderr)![1]!;
   const { fit } = await plan([model, "--preset", "none", "--fit", smallest]);
   assert.equal(fit.bytes, Number(smallest));
+});
+
+Deno.test("quantsmith --fit stores what it leaves in 16 bits as BF16, of F32 sources, too", async () => {
+  using folder = temporaryFolder();
+  const model = join(folder.path, "in.safetensors"), output = join(folder.path, "out.safetensors");
+  const weights = Array.from(
+    { length: 4 },
+    (_, k) => syntheticLayer({ rows: ROWS, cols: COLS, seed: k + 1 }).weight,
+  );
+  writeModel(
+    model,
+    weights.map((weight, k) => tensorOf(`blocks.${k}.lin.weight`, "F32", [ROWS, COLS], weight)),
+  );
+  const run = [model, "-o", output, "--preset", "none", "--fit", "40%", "--no-progress", "--json"];
+  const { code, stderr } = await runCli(run);
+  assert.equal(code, 0, stderr);
+  const out = readModel(output);
+  const dtypes = weights.map((_, k) => out.get(`blocks.${k}.lin.weight`)!.dtype);
+  // 40 % of F32 are 12.8 bits per weight.
+  assert.deepEqual([...new Set(dtypes)].toSorted(), ["BF16", "I8"]);
+  dtypes.forEach((dtype, k) => {
+    if (dtype !== "BF16") return;
+    const { data } = out.get(`blocks.${k}.lin.weight`)!;
+    assert.deepEqual(
+      new Uint16Array(data.slice().buffer),
+      Uint16Array.from(weights[k]!, f32ToBf16),
+    );
+  });
+});
+
+Deno.test("quantsmith --fit chooses for a model on a server what it chooses for the file", async () => {
+  using folder = temporaryFolder();
+  writeFiles(folder.path);
+  await using server = await FileServer.start({ files: folder.path });
+  const outputs: Uint8Array[] = [];
+  for (const model of [join(folder.path, "in.safetensors"), server.url("in.safetensors")]) {
+    const output = join(folder.path, "fitted.safetensors");
+    const run = [model, "-o", output, "--preset", "none", "--fit", "60%", "--force"];
+    const { code, stderr } = await runCli([...run, "--no-progress"]);
+    assert.equal(code, 0, stderr);
+    outputs.push(bytesOfFile(output));
+  }
+  assert.deepEqual(outputs[0], outputs[1]);
 });

@@ -15,6 +15,7 @@ import type { LayerOverride } from "../../config/layer_override.ts";
 import { NO_OVERRIDE } from "../../config/layer_override.ts";
 import { layerOverrides, NO_OVERRIDE_SOURCES } from "../../config/layer_overrides.ts";
 import { layerName } from "../../core/layer_name.ts";
+import { DTYPE_BITS } from "../../core/dtype.ts";
 import { UnsupportedError } from "../../core/errors.ts";
 import { measuringInputs } from "../../calibration/layer_inputs.ts";
 import { type Choice, choose, frontier, type Option } from "../../plan/fit/choose.ts";
@@ -78,6 +79,8 @@ interface Candidate {
   readonly tensor: PlannedTensor;
   readonly formats: readonly FitFormat[];
   readonly options: readonly Option[];
+  /** The recipe of each format; `bf16`: rounded to that; null: as it is in the source. */
+  readonly schemes: readonly (Scheme | "bf16" | null)[];
 }
 
 /** What {@link fitFormats} returns. */
@@ -91,8 +94,8 @@ export interface Fitted {
  *
  * @param base the model, prepared without a choice.
  * @param prepare prepares the same model with other options.
- * @throws UnsupportedError if the size or the error cannot be reached, with what can be; if the model is on a
- * server or nothing can be chosen. RangeError if a file ends early.
+ * @throws UnsupportedError if the size or the error cannot be reached, with what can be; if nothing can be chosen.
+ * RangeError if a file ends early; RemoteError if a server does not send what is measured.
  */
 export function fitFormats(
   base: Prepared,
@@ -157,15 +160,6 @@ function plansOf(
   options: ConvertOptions,
   prepare: (options: ConvertOptions) => Prepared,
 ): Map<FitFormat, Plan> {
-  const { model } = base;
-  if (base.inputPaths.some((path) => typeof path !== "string")) {
-    throw new UnsupportedError(
-      `Cannot choose formats for ${
-        JSON.stringify(model.path)
-      }: its weights must be measured first, ` +
-        "which needs a local file; download it, or name a --format",
-    );
-  }
   const plain = { ...options, fit: null, maxError: null };
   return new Map(
     options.fitFormats.filter((format) => format !== "bf16").map((format) => [
@@ -262,7 +256,7 @@ function candidatesOf(
   { plan }: Prepared,
   { layers, fitFormats }: ConvertOptions,
   plans: ReadonlyMap<FitFormat, Plan>,
-): (Candidate & { readonly schemes: readonly (Scheme | null)[] })[] {
+): Candidate[] {
   const weights = plan.tensors.filter(({ action, source }) =>
     action === "quantize" && source.shape.length === 2 && source.name.endsWith(".weight")
   );
@@ -278,13 +272,14 @@ function candidatesOf(
   return weights.flatMap((tensor) => {
     const { name } = tensor.source;
     if (named !== null && named.of(layerName(name), false) !== null) return [];
-    const formats: FitFormat[] = [], schemes: (Scheme | null)[] = [], costs: number[] = [];
+    const formats: FitFormat[] = [], schemes: Candidate["schemes"][number][] = [];
+    const costs: number[] = [];
     for (const format of fitFormats) {
       if (format === "bf16") {
         const size = tensors.values().next().value!.sizes.get(layerName(name))!;
         formats.push(format);
-        schemes.push(null);
-        costs.push(size.copied + tensor.source.byteLength + keptEntryBytes(tensor));
+        schemes.push(isWide(tensor) ? "bf16" : null);
+        costs.push(size.copied + keptBytes(tensor) + keptEntryBytes(tensor));
         continue;
       }
       const { sizes, tensors: planned } = tensors.get(format)!;
@@ -319,6 +314,17 @@ function sizesOf({ outputs }: Plan): Map<string, { copied: number; made: number 
   return sizes;
 }
 
+/** Whether a weight has more bits than BF16, in which it is stored then. */
+function isWide({ source: { dtype } }: PlannedTensor): boolean {
+  return dtype === "F32" || dtype === "F64";
+}
+
+/** Bytes of a weight that is not quantized. */
+function keptBytes(tensor: PlannedTensor): number {
+  const { dtype, byteLength } = tensor.source;
+  return isWide(tensor) ? byteLength * 16 / DTYPE_BITS[dtype] : byteLength;
+}
+
 /** Bytes of the header's entry of a tensor that is kept, about. */
 function keptEntryBytes({ source: { name, dtype, shape, offsetBytes } }: PlannedTensor): number {
   const entry = { dtype, shape, data_offsets: [offsetBytes, offsetBytes] };
@@ -329,7 +335,7 @@ function keptEntryBytes({ source: { name, dtype, shape, offsetBytes } }: Planned
 function measureAll(
   { matrixOf, calibration, inputsOptions, inputPaths }: Prepared,
   { method }: ConvertOptions,
-  candidates: (Candidate & { readonly schemes: readonly (Scheme | null)[] })[],
+  candidates: Candidate[],
 ): number {
   using files = new InputFiles(inputPaths);
   const mostCols = Math.max(...candidates.map(({ tensor }) => tensor.source.shape.at(-1)!));
@@ -395,7 +401,7 @@ function withChoice(
     return [
       layerName(tensor.source.name),
       format === "bf16"
-        ? { ...NO_OVERRIDE, skip: true, origin }
+        ? { ...NO_OVERRIDE, skip: true, keptAs: isWide(tensor) ? "BF16" : null, origin }
         : { ...NO_OVERRIDE, output: format, origin },
     ];
   }));

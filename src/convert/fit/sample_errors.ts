@@ -17,6 +17,7 @@ import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
 import { compileKernels } from "../../backend/cpu/wasm_module.ts";
 import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
 import { Arena, createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
+import { bf16ToF32, f32ToBf16 } from "../../core/dtype.ts";
 import type { LayerInputs } from "../../calibration/layer_inputs.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
 import { soloContext } from "../../linalg/context.ts";
@@ -51,8 +52,8 @@ const SLACK_BYTES = 1 << 24;
 /** A layer, and how the formats would store it. */
 export interface SampledLayer {
   readonly matrix: MatrixSource;
-  /** The recipes to be compared. */
-  readonly schemes: readonly Scheme[];
+  /** The recipes to be compared; `bf16`: rounded to that. */
+  readonly schemes: readonly (Scheme | "bf16")[];
   /** Inputs that nothing is fitted to; null: none are known. */
   readonly inputs: LayerInputs | null;
   /** Whether errors are going to be compensated. */
@@ -105,6 +106,8 @@ export class SampleErrors {
     const rows = exact.length / cols;
     const x = inputs === null ? null : this.#inputsOf(inputs);
     return schemes.map((scheme) => {
+      // Rounding to BF16 is the same for all inputs: errors of outputs are about those of weights.
+      if (scheme === "bf16") return relative(exact, exact.map((w) => bf16ToF32(f32ToBf16(w))));
       const mark = scratch.mark();
       const w = scratch.f32(exact.length);
       w.set(exact);
