@@ -175,8 +175,12 @@ function draw() {
 
 draw();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+// The window keeps its size when a scroll bar takes some of it, the page does not.
+let width = document.body.clientWidth;
 let resized;
-addEventListener("resize", () => {
+new ResizeObserver(() => {
+  if (document.body.clientWidth === width) return;
+  width = document.body.clientWidth;
   clearTimeout(resized);
   resized = setTimeout(draw, 150);
-});
+}).observe(document.body);
