@@ -75,6 +75,11 @@ function benchGemm(): void {
     operations,
   );
   report(
+    `gemmF32ToF64 ${n}, XᵀX`,
+    best(() => linalg.gemmF32ToF64(f, transpose(a), a, "set")),
+    operations,
+  );
+  report(
     `gemmF64ByF32 ${n}, B transposed`,
     best(() => linalg.gemmF64ByF32(f, d, transpose(e), "set")),
     operations,

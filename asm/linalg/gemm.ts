@@ -1,5 +1,5 @@
 /**
- * gemm: C = A·B, C += A·B or C -= A·B, in f32, in f64, from f32 into f64, or on f64 with products in f32.
+ * gemm: C = A·B, C += A·B or C -= A·B, in f32, in f64, from f32 into f64, or into f64 with products in f32.
  *
  * Layout: C [m, n] row-major, cRow elements from row to row. A [m, k] and B [k, n] with any two strides,
  * in elements, so that a transposed matrix is the same matrix with its strides swapped. Any alignment.
@@ -9,8 +9,8 @@
  * Every element of C is made in one order, whatever part of C a call covers, so that C can be split over
  * workers: for each run of DEPTH terms, from the first, `sum = 0; sum = sum + a * b` with a plain
  * multiplication and a plain addition, then C = sum (first run of "set") or C = C +- sum. gemmF64ByF32
- * rounds A and B to f32 first and makes sums of SHORT_DEPTH terms in f32; C and what is added to it are
- * f64.
+ * rounds A and B to f32 first; it and gemmF32ToF64 make sums of SHORT_DEPTH terms in f32; C and what is
+ * added to it are f64.
  * NaN and infinity spread as IEEE arithmetic has it. Class: exact.
  *
  * The workspace holds GEMM_WORKSPACE_BYTES: the packed A block (second-level cache), the packed B block,
@@ -80,6 +80,16 @@ export function gemmF64ByF32(
   mode: i32, workspace: usize,
 ): void {
   gemm<f64, f32, f64>(c, a, b, m, n, k, cRow, aRow, aCol, bRow, bCol, mode, workspace);
+}
+
+/** A and B in f32, products and sums of a run in f32, C in f64. */
+export function gemmF32ToF64(
+  c: usize, a: usize, b: usize,
+  m: usize, n: usize, k: usize,
+  cRow: usize, aRow: usize, aCol: usize, bRow: usize, bCol: usize,
+  mode: i32, workspace: usize,
+): void {
+  gemm<f32, f32, f64>(c, a, b, m, n, k, cRow, aRow, aCol, bRow, bCol, mode, workspace);
 }
 
 /** `S`: type of A and B; `T`: type of products and sums; `C`: type of C. */

@@ -8,7 +8,9 @@ export { addLowRank } from "./add_low_rank";
 export { choleskyBlock } from "./cholesky_block";
 export { descendRows } from "./descend_rows";
 export { feedBack, packErrors, packFactor } from "./feed_back_i16";
-export { gemmF32, gemmF32F64, gemmF64, gemmF64ByF32, gemmWorkspaceBytes } from "./gemm";
+export {
+  gemmF32, gemmF32F64, gemmF32ToF64, gemmF64, gemmF64ByF32, gemmWorkspaceBytes,
+} from "./gemm";
 export { gemmI8 } from "./gemm_i8";
 export {
   hadamardColumnsF32, hadamardColumnsF64, hadamardRowsF32, hadamardRowsF64,

@@ -10,6 +10,7 @@
  */
 
 import type { CountedMemory } from "../core/counted_memory.ts";
+import { SINGLE_ERROR } from "./cholesky.ts";
 import type { LinalgContext } from "./context.ts";
 import { block, matrix, type MatrixF32, type MatrixF64, transpose } from "./matrix.ts";
 import { shareOf, triangleShareOf } from "./team.ts";
@@ -56,23 +57,44 @@ export function diagonalOf(hessian: Hessian): Float64Array {
  * Adds Xᵀ·X to the lower triangle of `h`, for this member's rows of it. Call it once per chunk of
  * activations, with no barrier between; {@link finishGram} ends it.
  *
- * The products are f32 times f32 in f64. Chunks whose sizes are multiples of GEMM_DEPTH (256) rows, except
- * the last, give the same bits as one chunk.
+ * The products are f32 times f32 in f64, or with `single` in f32 by runs of GEMM_SHORT_DEPTH, in half the
+ * time. Chunks whose sizes are multiples of GEMM_DEPTH (256) rows, except the last, give the same bits as one
+ * chunk.
  *
  * @param h f64 `[K, K]`, zero before the first chunk. Shared by the team.
  * @param x f32 `[T, K]`, one input per row. The same for all members.
+ * @param single see {@link standsSingle}; the same for all members.
  */
-export function addGram(context: LinalgContext, h: MatrixF64, x: MatrixF32): void {
+export function addGram(
+  context: LinalgContext,
+  h: MatrixF64,
+  x: MatrixF32,
+  { single = false }: { readonly single?: boolean } = {},
+): void {
+  const { kernels } = context;
   const { start, end } = triangleShareOf(context.team, h.rows, GRAM_ROWS);
   for (let top = start; top < end; top += GRAM_ROWS) {
     const rows = Math.min(GRAM_ROWS, end - top), cols = top + rows;
-    context.kernels.gemmF32F64(
-      block(h, top, 0, rows, cols),
-      transpose(block(x, 0, top, x.rows, rows)),
-      block(x, 0, 0, x.rows, cols),
-      "add",
-    );
+    const into = block(h, top, 0, rows, cols);
+    const left = transpose(block(x, 0, top, x.rows, rows)), right = block(x, 0, 0, x.rows, cols);
+    if (single) kernels.gemmF32ToF64(into, left, right, "add");
+    else kernels.gemmF32F64(into, left, right, "add");
   }
+}
+
+/** The largest magnitudes of inputs whose squares f32 holds with room for sums, and for those far below. */
+const SINGLE_INPUTS = { least: 1e-8, most: 1e15 };
+
+/**
+ * Whether XᵀX may be summed up in f32, for inputs of at most `largest`: what that changes is, as in
+ * `cholesky`, at most SINGLE_ERROR times the trace in norm, and must be below a quarter of the damping.
+ */
+export function standsSingle(
+  largest: number,
+  { size, damping }: { readonly size: number; readonly damping: number },
+): boolean {
+  return largest >= SINGLE_INPUTS.least && largest <= SINGLE_INPUTS.most &&
+    SINGLE_ERROR * size <= damping / 4;
 }
 
 /** Divides the lower triangle by `count`, the number of inputs added, and mirrors it. Ends in a barrier. */

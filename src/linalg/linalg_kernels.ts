@@ -127,6 +127,9 @@ export interface LinalgKernels {
    */
   gemmF64ByF32(c: MatrixF64, a: MatrixF64, b: MatrixF64, mode: GemmMode): void;
 
+  /** The same as `gemmF64ByF32` with f32 inputs. */
+  gemmF32ToF64(c: MatrixF64, a: MatrixF32, b: MatrixF32, mode: GemmMode): void;
+
   /** The same with f32 inputs, and products and sums in f64. */
   gemmF32F64(c: MatrixF64, a: MatrixF32, b: MatrixF32, mode: GemmMode): void;
 

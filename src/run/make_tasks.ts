@@ -8,6 +8,7 @@ import type { Scheme } from "../quant/scheme.ts";
 import { trustOf } from "../quant/data_trust.ts";
 import type { Plan, PlannedOutput } from "../plan/plan.ts";
 import { expertTasks } from "./expert_tasks.ts";
+import { isDoneAlone } from "./task_kinds.ts";
 import { isTeamTask, type Learned, type Task, type TaskLevels } from "./tasks.ts";
 import type { Compensation } from "../calibration/compensation.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
@@ -52,7 +53,7 @@ export function makeTasks(
     if (content.kind === "wholeScale") wholeScaleAt.set(content.source.name, offsetBytes);
   }
   const inline: InlineWrite[] = [];
-  const placed: { task: Task; source: SourceTensor; rank: number }[] = [];
+  const placed: { task: Task; source: SourceTensor; rank: number; work: number }[] = [];
   for (const output of plan.outputs) {
     const { content, offsetBytes } = output;
     const bytes = replaced.get(output.name) ?? (content.kind === "inline" ? content.bytes : null);
@@ -73,11 +74,14 @@ export function makeTasks(
       )
       : [task];
     for (const task of tasks) {
-      placed.push({ task, source, rank: isTeamTask(task) ? 0 : isStreamed ? 1 : 2 });
+      const isAlone = isDoneAlone(task);
+      const rank = isAlone ? 1 : isTeamTask(task) ? 0 : isStreamed ? 2 : 3;
+      // The longest ones first, so that workers end together.
+      placed.push({ task, source, rank, work: isAlone ? source.shape.at(-1)! : 0 });
     }
   }
   placed.sort((a, b) =>
-    a.rank - b.rank || a.source.file - b.source.file ||
+    a.rank - b.rank || b.work - a.work || a.source.file - b.source.file ||
     a.source.offsetBytes - b.source.offsetBytes
   );
   return { tasks: placed.map(({ task }) => task), inline };

@@ -79,6 +79,19 @@ export function sharedBytes(task: Task): number {
   return isTeamTask(task) ? memoryOf(task, chunkGrid(task)).shared.peakBytes : 0;
 }
 
+/** Most memory that a layer takes besides its bands if one worker does all of it. */
+const ALONE_BYTES = 32 << 20;
+
+/**
+ * Whether one worker does the whole of a compensated layer, as others do at the same time: for small layers
+ * barriers take longer than the work between them. Its results are those of a team.
+ */
+export function isDoneAlone(task: Task): boolean {
+  if (task.kind !== "quantize" || task.compensation === null) return false;
+  const isPlain = task.transform === undefined && task.learned === undefined;
+  return isPlain && task.onGpu === undefined && sharedBytes(task) <= ALONE_BYTES;
+}
+
 function memoryOf(task: Task, grid: ChunkGrid): PlannedMemory {
   const memory = { own: new CountedMemory(), shared: new CountedMemory() };
   // A tensor without elements has no chunk.

@@ -1,7 +1,7 @@
 /** All tasks of a run, with the numbers of their chunks. */
 
 import { chunkCount, type ChunkGrid } from "./chunk_grid.ts";
-import { chunkGrid } from "./task_kinds.ts";
+import { chunkGrid, isDoneAlone } from "./task_kinds.ts";
 import { isTeamTask, type Task } from "./tasks.ts";
 
 /** All tasks of a run with the numbers of their chunks: chunk n of the run belongs to one task. */
@@ -12,6 +12,8 @@ export class TaskList {
   readonly firstChunk: readonly number[];
   /** How many tasks, the first ones, are done by all workers together, one after the other. */
   readonly teamCount: number;
+  /** How many tasks, behind those, are done by one worker each. */
+  readonly aloneCount: number;
 
   constructor(tasks: readonly Task[]) {
     this.tasks = tasks;
@@ -19,10 +21,22 @@ export class TaskList {
     const first = [0];
     for (const grid of this.grids) first.push(first[first.length - 1]! + chunkCount(grid));
     this.firstChunk = first;
-    this.teamCount = tasks.filter(isTeamTask).length;
-    if (!tasks.slice(0, this.teamCount).every(isTeamTask)) {
-      throw new RangeError("Cannot run tasks: those of a team must come first");
+    this.aloneCount = tasks.filter(isDoneAlone).length;
+    this.teamCount = tasks.filter(isTeamTask).length - this.aloneCount;
+    const inTeam = tasks.slice(0, this.teamCount),
+      behind = tasks.slice(this.teamCount, this.endAlone);
+    if (
+      !inTeam.every((task) => isTeamTask(task) && !isDoneAlone(task)) || !behind.every(isDoneAlone)
+    ) {
+      throw new RangeError(
+        "Cannot run tasks: those of a team must come first, those of one worker each behind them",
+      );
     }
+  }
+
+  /** Index of the first task of which anybody does a chunk. */
+  get endAlone(): number {
+    return this.teamCount + this.aloneCount;
   }
 
   get chunkCount(): number {

@@ -63,6 +63,7 @@ export interface LinalgExports {
   ): void;
   gemmF32: GemmExport;
   gemmF32F64: GemmExport;
+  gemmF32ToF64: GemmExport;
   gemmF64: GemmExport;
   gemmF64ByF32: GemmExport;
   gemmI8(

@@ -72,6 +72,10 @@ export class WasmLinalg implements LinalgKernels {
     this.#gemm("gemmF64ByF32", this.#exports.gemmF64ByF32, c, a, b, mode);
   }
 
+  gemmF32ToF64(c: MatrixF64, a: MatrixF32, b: MatrixF32, mode: GemmMode): void {
+    this.#gemm("gemmF32ToF64", this.#exports.gemmF32ToF64, c, a, b, mode);
+  }
+
   gemmF32F64(c: MatrixF64, a: MatrixF32, b: MatrixF32, mode: GemmMode): void {
     this.#gemm("gemmF32F64", this.#exports.gemmF32F64, c, a, b, mode);
   }

@@ -18,6 +18,7 @@ import {
   planDirections,
   shrinkageOf,
   shrinkToDiagonal,
+  standsSingle,
 } from "../../linalg/hessian.ts";
 import {
   BadStatisticError,
@@ -136,6 +137,7 @@ export function planHessian(
   own.within(() => {
     if (statistic === "activations") {
       shared.within(() => roomForInputs(shared, cols, rows));
+      own.within(() => own.f32(1));
     } else if (statistic === "hessian") own.f32(cols);
     else roomForChannels(own, cols);
     planInputRow(own, compensation, cols);
@@ -305,16 +307,32 @@ function sumOnCpu(
     readonly values: Float64Array;
   },
 ): void {
-  const { linalg } = team;
+  const { linalg } = team, { damping } = compensation;
   const own = shareOf(linalg.team, 0, values.length);
   values.fill(0, own.start, own.end);
   forInputs(team, compensation, size, (inputs) => {
+    const largest = largestInput(team, inputs);
+    const isOdd = blocks.some((h) => !standsSingle(largest, { size: h.rows, damping }));
+    const single = linalg.team.max(isOdd ? 1 : 0) === 0;
     blocks.forEach((h, k) => {
-      addGram(linalg, h, block(inputs, 0, k * h.cols, inputs.rows, h.cols));
+      addGram(linalg, h, block(inputs, 0, k * h.cols, inputs.rows, h.cols), { single });
     });
     linalg.team.barrier();
     return true;
   });
+}
+
+/** The largest magnitude of this member's share of the inputs. */
+function largestInput({ linalg, kernels, scratch }: TeamContext, inputs: MatrixF32): number {
+  const { data, rows, cols } = inputs, { start, end } = shareOf(linalg.team, 0, rows);
+  if (start === end) return 1;
+  const mark = scratch.mark();
+  const largest = scratch.f32(1), values = data.subarray(start * cols, end * cols);
+  const whole = { rows: 1, cols: values.length, groupRows: 1, groupCols: values.length };
+  kernels.absmax(largest, values, whole);
+  const [found = NaN] = largest;
+  scratch.release(mark);
+  return found;
 }
 
 /**

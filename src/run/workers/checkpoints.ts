@@ -5,7 +5,7 @@
  */
 
 import { SLOT_LENGTH } from "../layer_statistics.ts";
-import { inputBytesOf } from "../task_kinds.ts";
+import { inputBytesOf, isDoneAlone } from "../task_kinds.ts";
 import { TaskList } from "../task_list.ts";
 import { isTeamTask, type Task } from "../tasks.ts";
 import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
@@ -151,9 +151,9 @@ export class Checkpoints {
       (this.#written.get(chunk)?.writers ?? 0) >= writers;
     list.tasks.forEach((task, index) => {
       if (isResumedWhole(task) && !isDone(index)) return;
-      const isTeam = isTeamTask(task);
+      const isTeam = isTeamTask(task), writers = isDoneAlone(task) ? 1 : this.#state.workers;
       // All workers report on their own ways: the last one may come after the task is done.
-      if (isTeam && !hasAll(list.firstChunk[index]!, this.#state.workers)) return;
+      if (isTeam && !hasAll(list.firstChunk[index]!, writers)) return;
       for (let chunk = list.firstChunk[index]!; chunk < list.firstChunk[index + 1]!; chunk++) {
         if (this.#saved[chunk] === 1 || Atomics.load(done, chunk) === 0) continue;
         if (isTeam || hasAll(chunk, 1)) chunks.push(chunk);

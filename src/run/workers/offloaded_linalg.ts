@@ -81,6 +81,7 @@ const METHODS = Object.keys(
     gemmF32: true,
     gemmF64: true,
     gemmF32F64: true,
+    gemmF32ToF64: true,
     gemmF64ByF32: true,
     gemmI8: true,
     choleskyBlock: true,

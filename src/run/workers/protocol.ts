@@ -20,6 +20,8 @@ export interface RunMessage {
   /** This worker's region of the memory. */
   readonly arenaBase: number;
   readonly arenaBytes: number;
+  /** The end of that region: what layers that it does alone take besides their bands. */
+  readonly aloneBytes: number;
   /** The region that all workers see, for what they do together. */
   readonly sharedBase: number;
   readonly sharedBytes: number;

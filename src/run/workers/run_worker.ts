@@ -38,6 +38,7 @@ export function runAll(run: RunMessage, post: Post): void {
   try {
     chunks.open();
     chunks.runTogether();
+    chunks.runAlone();
     chunks.runApart();
   } catch (error) {
     // A member that throws because another one left has nothing of its own to report.
@@ -70,6 +71,8 @@ class Chunks {
   readonly #team: AtomicsTeam;
   readonly #kernels: WasmKernels;
   readonly #scratch: Arena;
+  /** Memory for layers that this worker does alone. */
+  readonly #alone: Arena;
   readonly #linalg: LinalgContext | null;
   readonly #gpu: GpuClient | null;
   readonly #inputs: InputFiles;
@@ -95,7 +98,9 @@ class Chunks {
     this.#team = team;
     this.#inputs = new InputFiles(run.inputPaths, { shouldStop: () => this.#stops() });
     this.#kernels = new WasmKernels(run.module, run.memory);
-    this.#scratch = new Arena(run.memory, run.arenaBase, run.arenaBytes);
+    const ownBytes = run.arenaBytes - run.aloneBytes;
+    this.#scratch = new Arena(run.memory, run.arenaBase, ownBytes);
+    this.#alone = new Arena(run.memory, run.arenaBase + ownBytes, run.aloneBytes);
     this.#gpu = run.gpu === null
       ? null
       : new GpuClient(run.gpu, { kernels: run.module, linalg: run.linalgModule });
@@ -150,6 +155,49 @@ class Chunks {
       if (this.#team.index === 0 && !this.#stops()) this.#postDone();
     }
     if (this.#stops()) this.#team.abort();
+  }
+
+  /** Whole layers, in no order. */
+  runAlone(): void {
+    for (let task = this.#takeLayer(); task !== null; task = this.#takeLayer()) {
+      if (this.#run.doneTasks.has(task)) continue;
+      this.task = task;
+      const layer = this.#list.tasks[task]!, first = this.#list.firstChunk[task]!;
+      if (!isTeamTask(layer) || this.#linalg === null) {
+        throw new TypeError(`Cannot do ${layer.name}: no linear algebra was loaded`);
+      }
+      const count = this.#list.firstChunk[task + 1]! - first;
+      const contextOf = (index: number) => this.#contextOf(first + index);
+      const mark = this.#alone.mark();
+      let next = 0;
+      runTogether({
+        ...contextOf(0),
+        linalg: this.#linalg,
+        shared: this.#alone,
+        nextChunk: () =>
+          next === count || this.#stops() ? null : { index: next, context: contextOf(next++) },
+        chunkDone: ({ slot }) => this.#done(layer, slot),
+        contextOf,
+      }, layer);
+      this.#alone.release(mark);
+      this.#postWritten(first);
+      if (!this.#stops()) this.#postDone();
+    }
+  }
+
+  /** Takes the next layer that one worker does and nobody has; null: none is left. */
+  #takeLayer(): number | null {
+    const { firstChunk, teamCount, endAlone } = this.#list, end = firstChunk[endAlone]!;
+    let next = Atomics.load(this.#control, CONTROL.nextChunk);
+    while (next < end && !this.#stops()) {
+      // Behind tasks of the team that were left out.
+      const task = this.#list.taskOf(Math.max(next, firstChunk[teamCount]!));
+      const behind = firstChunk[task + 1]!;
+      const found = Atomics.compareExchange(this.#control, CONTROL.nextChunk, next, behind);
+      if (found === next) return task;
+      next = found;
+    }
+    return null;
   }
 
   /** The chunks of all other tasks, in no order. */

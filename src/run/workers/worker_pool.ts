@@ -3,7 +3,7 @@
  * in which each has an arena of its own; they take chunks from an atomic counter, so no one waits.
  */
 
-import { arenaBytesFor, teamBytesFor } from "./run_bytes.ts";
+import { aloneBytesFor, arenaBytesFor, teamBytesFor } from "./run_bytes.ts";
 import type { Worker } from "node:worker_threads";
 import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { compileKernels } from "../../backend/cpu/wasm_module.ts";
@@ -144,11 +144,12 @@ export class WorkerPool {
     },
   ): (index: number) => RunMessage {
     const linalgModule = run.tasks.some(needsLinalg) ? compileLinalg() : null;
-    const doneTasks = new Set(before.tasks);
+    const doneTasks = new Set(before.tasks), aloneBytes = aloneBytesFor(run.tasks);
     return (index) => ({
       module: this.#module,
       linalgModule,
       ...memory.partOf(index),
+      aloneBytes,
       index,
       workers: this.size,
       gpu: this.gpu?.connect(memory.memory) ?? null,

@@ -162,8 +162,8 @@ testEachDevice(
   },
 );
 
-for (const kernel of ["gemmF64", "gemmF64ByF32", "gemmF32F64"] as const) {
-  const isDouble = kernel !== "gemmF32F64";
+for (const kernel of ["gemmF64", "gemmF64ByF32", "gemmF32F64", "gemmF32ToF64"] as const) {
+  const isDouble = kernel === "gemmF64" || kernel === "gemmF64ByF32";
 
   Deno.test(`${kernel}() gives the same on every backend for any shapes, strides and values`, () => {
     const property = fc.property(problems, (problem) => {
@@ -196,9 +196,9 @@ for (const kernel of ["gemmF64", "gemmF64ByF32", "gemmF32F64"] as const) {
       const dataA = values(1, m * k, "plain"), dataB = values(2, k * n, "plain");
       assertSameOnAllLinalg(`${m} x ${n} x ${k}`, (linalg, subject) => {
         const c = subject.output(new Float64Array(), m * n);
-        if (kernel === "gemmF32F64") {
+        if (kernel === "gemmF32F64" || kernel === "gemmF32ToF64") {
           const a = matrix(subject.input(dataA), m, k), b = matrix(subject.input(dataB), k, n);
-          linalg.gemmF32F64(matrix(c, m, n), a, b, "set");
+          linalg[kernel](matrix(c, m, n), a, b, "set");
         } else {
           const a = matrix(subject.input(Float64Array.from(dataA)), m, k);
           const b = matrix(subject.input(Float64Array.from(dataB)), k, n);

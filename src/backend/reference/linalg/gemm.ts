@@ -24,6 +24,11 @@ export function gemmF32F64(c: MatrixF64, a: MatrixF32, b: MatrixF32, mode: GemmM
   gemm(c, a, b, mode, asIs);
 }
 
+export function gemmF32ToF64(c: MatrixF64, a: MatrixF32, b: MatrixF32, mode: GemmMode): void {
+  checkGemm("gemmF32ToF64", c, a, b);
+  gemm(c, a, b, mode, Math.fround, GEMM_SHORT_DEPTH);
+}
+
 export function gemmF64ByF32(c: MatrixF64, a: MatrixF64, b: MatrixF64, mode: GemmMode): void {
   checkGemm("gemmF64ByF32", c, a, b);
   gemm(c, a, b, mode, Math.fround, GEMM_SHORT_DEPTH);

@@ -5,7 +5,7 @@ import { addLowRank } from "./add_low_rank.ts";
 import { choleskyBlock } from "./cholesky_block.ts";
 import { descendRows } from "./descend_rows.ts";
 import { feedBack, packErrors, packFactor } from "./feed_back_i16.ts";
-import { gemmF32, gemmF32F64, gemmF64, gemmF64ByF32 } from "./gemm.ts";
+import { gemmF32, gemmF32F64, gemmF32ToF64, gemmF64, gemmF64ByF32 } from "./gemm.ts";
 import { gemmI8 } from "./gemm_i8.ts";
 import { ldlqBlock } from "./ldlq_block.ts";
 import { ldlqLevels } from "./ldlq_levels.ts";
@@ -23,6 +23,7 @@ export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   gemmF32,
   gemmF32F64,
   gemmF64,
+  gemmF32ToF64,
   gemmF64ByF32,
   gemmI8,
   ldlqBlock,
