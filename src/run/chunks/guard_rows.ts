@@ -28,8 +28,14 @@ const NARROW_COLS = 1024;
 /** In wider layers: one row of so many, all having gained if what is left is at most this share. */
 const SAMPLE_STRIDE = 16, CLEAR_GAIN = 0.8;
 
-/** Rows that are looked at together. */
-const PART_ROWS = 64;
+/**
+ * Rows that are looked at together: the Hessian is prepared anew for each part, which in narrow layers takes
+ * longer than its product with few rows.
+ */
+function partRows(rows: number, cols: number): number {
+  const most = cols > NARROW_COLS ? 64 : Math.min(256, Math.floor(2 ** 17 / Math.max(1, cols)));
+  return Math.min(rows, most);
+}
 
 /** Rounded rows, whole groups of a grid or part of the only one. */
 export interface GuardedRows {
@@ -188,7 +194,7 @@ export function planGuard(
   { rows, cols }: Pick<Grid, "rows" | "cols">,
   measure: (rows: number) => void,
 ): void {
-  const part = Math.min(PART_ROWS, rows);
+  const part = partRows(rows, cols);
   memory.within(() => {
     roomForRows(memory, part, cols);
     measure(2 * part);
@@ -227,7 +233,7 @@ export function compareRows(
   const { cols } = grid, one = rowGrid(grid);
   const fitted = new Float64Array(rows.length), nearest = new Float64Array(rows.length);
   const mark = scratch.mark();
-  const part = Math.min(PART_ROWS, rows.length);
+  const part = partRows(rows.length, cols);
   const { errors, xhat, own } = roomForRows(scratch, part, cols);
   const addErrors = (at: number, w: Float32Array, code: Int8Array, scale: Float32Array): void => {
     kernels.dequantize(xhat, code, scale, one);
