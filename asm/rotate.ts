@@ -10,15 +10,79 @@
  * which is H4 / 2: (a + b + c - d) / 2 = h - d, and so on. This order of additions is part of the
  * definition: the same everywhere, it makes the result the same everywhere.
  *
+ * rotatedAbsmax: the larger of `least` and max |x| after `rotate`; x is left in between. The last two stages make
+ * of every 16 values sums of all of them with either sign, over 4, so no result is larger than a quarter of the sum
+ * of their magnitudes: only those of which that is above the maximum so far, few of them, are made. Class: exact.
+ * NaN is ignored.
+ *
  * Layout: n f32 in place, n a multiple of groupSize, a power of 4. Any alignment. No tail.
  * NaN and infinity spread over their run. Class: exact.
  */
 
 import { keepF32 } from "./lib/constants";
+import { maxLanesF32 } from "./lib/lanes";
 
 export function rotate(x: usize, n: usize, groupSize: usize): void {
   if (groupSize == 1) return;
   for (let at: usize = 0; at < n; at += groupSize) rotateGroup(x + (at << 2), groupSize);
+}
+
+/** What 16 magnitudes may add up to, in units of a maximum, before their rotation is looked at: 4, less rounding. */
+const ADDED: f32 = 3.9999;
+
+export function rotatedAbsmax(x: usize, n: usize, groupSize: usize, least: f32): f32 {
+  let largest = least;
+  if (groupSize < 16) {
+    rotate(x, n, groupSize);
+    for (let i: usize = 0; i < n; i++) {
+      const value = abs(load<f32>(x + (i << 2)));
+      if (value > largest) largest = value;
+    }
+    return largest;
+  }
+  for (let at: usize = 0; at < n; at += groupSize) {
+    const group = x + (at << 2);
+    firstStages(group, groupSize);
+    for (let i: usize = 0; i < groupSize; i += 64) {
+      largest = largestOf16s(group + (i << 2), min<usize>(4, (groupSize - i) >> 4), largest);
+    }
+  }
+  return largest;
+}
+
+/** The larger of `largest` and the magnitudes of up to four runs of 16 values after the last two stages. */
+// @ts-ignore: decorator
+@inline
+function largestOf16s(x: usize, runs: usize, largest: f32): f32 {
+  if (runs == 4) {
+    const a = magnitudes16(x), b = magnitudes16(x + 64);
+    const c = magnitudes16(x + 128), d = magnitudes16(x + 192);
+    const ab = f32x4.add(v128.shuffle<f32>(a, b, 0, 1, 4, 5), v128.shuffle<f32>(a, b, 2, 3, 6, 7));
+    const cd = f32x4.add(v128.shuffle<f32>(c, d, 0, 1, 4, 5), v128.shuffle<f32>(c, d, 2, 3, 6, 7));
+    const sums = f32x4.add(
+      v128.shuffle<f32>(ab, cd, 0, 2, 4, 6), v128.shuffle<f32>(ab, cd, 1, 3, 5, 7),
+    );
+    if (!v128.any_true(f32x4.gt(sums, f32x4.splat(ADDED * largest)))) return largest;
+  }
+  return rotated16s(x, runs, largest);
+}
+
+/** The same without a look at sums. */
+function rotated16s(x: usize, runs: usize, largest: f32): f32 {
+  lastTwoStages(x, runs << 6);
+  let most = f32x4.splat(largest);
+  for (let i: usize = 0; i < runs << 6; i += 16) most = f32x4.pmax(most, f32x4.abs(v128.load(x + i)));
+  return maxLanesF32(most);
+}
+
+/** Sums of the magnitudes of 16 values, in four lanes. */
+// @ts-ignore: decorator
+@inline
+function magnitudes16(p: usize): v128 {
+  return f32x4.add(
+    f32x4.add(f32x4.abs(v128.load(p)), f32x4.abs(v128.load(p, 16))),
+    f32x4.add(f32x4.abs(v128.load(p, 32)), f32x4.abs(v128.load(p, 48))),
+  );
 }
 
 /** One run: the last two stages together, those before them in pairs, an odd one alone and first. */
@@ -27,6 +91,12 @@ function rotateGroup(x: usize, size: usize): void {
     v128.store(x, lastStage(v128.load(x), keepF32(0.5)));
     return;
   }
+  firstStages(x, size);
+  lastTwoStages(x, size << 2);
+}
+
+/** All stages but the last two. */
+function firstStages(x: usize, size: usize): void {
   const bytes = size << 2, stages = ctz(size) >> 1;
   let stride = bytes >> 2;
   if (stages > 2 && (stages & 1) != 0) {
@@ -39,7 +109,6 @@ function rotateGroup(x: usize, size: usize): void {
       else twoStages(x + block, stride >> 2);
     }
   }
-  lastTwoStages(x, bytes);
 }
 
 /** The stage over four rows of `stride` bytes. */

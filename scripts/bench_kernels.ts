@@ -134,6 +134,9 @@ for (const groupSize of [16, 64, 256, 1024, 4096, 16384]) {
   if (n % groupSize === 0) time(`rotate ${groupSize}`, () => kernels.rotate(x, groupSize));
 }
 x.set(values);
+const most = kernels.rotatedAbsmax(x, 256, 0);
+time("rotatedAbsmax 256", () => kernels.rotatedAbsmax(x, 256, most), () => x.set(values));
+x.set(values);
 time("histogram", () => kernels.histogram(counts, x, counts.length / 0.12));
 time("castF16", () => kernels.castF16(halves, x));
 time("errorStats", () => kernels.errorStats(stats, x, other));

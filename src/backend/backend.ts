@@ -305,6 +305,9 @@ export interface CpuKernels extends Kernels {
     grid: Grid,
   ): void;
 
+  /** The larger of `least`, not negative, and max |x| after `rotate`, NaN ignored; x is left undefined. */
+  rotatedAbsmax(x: Float32Array, groupSize: number, least: number): number;
+
   /**
    * Rows of BF16 values, `source`, under one scale each: `decode`, `absmax`, `scaleFromAbsmax`, `quantize` and
    * `errorStats`.

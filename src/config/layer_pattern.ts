@@ -72,9 +72,12 @@ interface Matcher {
 const PLAIN = /^\^?(?:[\w.-]|\\\.)*\$?$/;
 
 function compilePlain(source: string): Matcher {
-  const found = new RegExp(source);
-  const whole = new RegExp(`^(?:${source})$`);
-  return { find: (name) => found.test(name), match: (name) => whole.test(name) };
+  // Most are names whose layers are found without matching.
+  let found: RegExp | undefined, whole: RegExp | undefined;
+  return {
+    find: (name) => (found ??= new RegExp(source)).test(name),
+    match: (name) => (whole ??= new RegExp(`^(?:${source})$`)).test(name),
+  };
 }
 
 function compileRe2(source: string, refuse: (why: string) => UsageError): Matcher {

@@ -35,6 +35,19 @@ export interface ResolvedLayerConfig {
 /** How many unused patterns get a suggestion, and an error lists. */
 const LISTED = 5;
 
+/** Returns an index of the names of `layers`, ready for all that patterns ask for. */
+function indexFor({ patterns, exclusions }: LayerConfig, layers: readonly string[]): NameIndex {
+  const index = new NameIndex(layers.map((layer) => `${layer}.weight`));
+  const asked = [...patterns.map(({ pattern }) => pattern), ...exclusions];
+  index.prepare(asked.flatMap(({ required }) => required.flat()));
+  return index;
+}
+
+/** Whether a pattern means a layer: one that is its name need not be matched. */
+function means(pattern: LayerPattern, layer: string, options: { fullmatch: boolean }): boolean {
+  return (pattern.source === layer && pattern.exact === layer) || pattern.test(layer, options);
+}
+
 /**
  * Applies a layer config to the layers of a model.
  *
@@ -47,8 +60,8 @@ export function resolveLayerConfig(
   layers: readonly string[],
   { fullmatch = false }: { fullmatch?: boolean } = {},
 ): ResolvedLayerConfig {
-  const index = new NameIndex(layers.map((layer) => `${layer}.weight`));
-  const meant = (pattern: LayerPattern, layer: string) => pattern.test(layer, { fullmatch });
+  const index = indexFor(config, layers);
+  const meant = (pattern: LayerPattern, layer: string) => means(pattern, layer, { fullmatch });
   const unused: string[] = [];
 
   // Exact names first: their layers are settled, and need no matching against all other patterns.

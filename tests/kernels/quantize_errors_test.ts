@@ -159,6 +159,27 @@ Deno.test("quantizeBf16Rows() gives what decoding and the single kernels give", 
   );
 });
 
+Deno.test("rotatedAbsmax() gives the largest magnitude after rotate()", async () => {
+  const groups = fc.constantFrom(1, 4, 16, 64, 256, 1024);
+  await fc.assert(
+    fc.asyncProperty(seeds, groups, fc.nat({ max: 4 }), flavors, (seed, group, count, flavor) => {
+      const x = values(seed, group * count, flavor);
+      // What was found before: nothing, some of it, more than there is.
+      const whole = referenceKernels.rotatedAbsmax(x.slice(), group, 0);
+      for (const least of [0, 0.4 * whole, 0.8 * whole, 2 * whole]) {
+        const want = referenceKernels.rotatedAbsmax(x.slice(), group, least);
+        const got = wasm.rotatedAbsmax(new Room(wasm).f32(x), group, least);
+        assert(
+          Object.is(got, want),
+          `seed ${seed}, ${count} x ${group}, ${flavor}: ${got}, ${want}`,
+        );
+      }
+      return Promise.resolve();
+    }),
+    { numRuns: 300 },
+  );
+});
+
 Deno.test("fused kernels refuse arrays that do not fit", () => {
   for (const kernels of BOTH) {
     const room = new Room(kernels), x = room.f32(new Float32Array(16)), codes = room.i8(16);

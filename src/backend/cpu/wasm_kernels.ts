@@ -261,6 +261,16 @@ export class WasmKernels implements CpuKernels {
     });
   }
 
+  rotatedAbsmax(x: Float32Array, groupSize: number, least: number): number {
+    checkRotate(x, groupSize);
+    const at = this.#address("rotatedAbsmax", x);
+    let largest = Math.fround(least);
+    forChunks(x.length, Math.max(groupSize, CHUNK), (start, count) => {
+      largest = this.#exports.rotatedAbsmax(at + start * 4, count, groupSize, largest);
+    });
+    return largest;
+  }
+
   histogram(counts: Uint32Array, x: Float32Array, binsPerUnit: number): void {
     checkHistogram(counts);
     const to = this.#address("histogram", counts), from = this.#address("histogram", x);

@@ -121,6 +121,7 @@ export interface KernelExports {
   roundToSteps: RoundToLevels;
   roundToTable: RoundToLevels;
   rotate(x: number, count: number, groupSize: number): void;
+  rotatedAbsmax(x: number, count: number, groupSize: number, least: number): number;
   scaleFromAbsmax(scales: number, absmax: number, count: number): void;
   searchLevels(
     choices: number,

@@ -13,6 +13,7 @@ import { quantize } from "./quantize.ts";
 import { codeErrors, quantizeBf16Rows, quantizeErrors } from "./quantize_errors.ts";
 import { quantizeLevels } from "./quantize_levels.ts";
 import { rotate } from "./rotate.ts";
+import { rotatedAbsmax } from "./rotated_absmax.ts";
 import { roundToSteps } from "./round_to_steps.ts";
 import { roundToTable } from "./round_to_table.ts";
 import { scaleFromAbsmax } from "./scale_from_absmax.ts";
@@ -36,6 +37,7 @@ export const referenceKernels: CpuKernels = Object.freeze({
   quantizeErrors,
   quantizeLevels,
   rotate,
+  rotatedAbsmax,
   roundToSteps,
   roundToTable,
   scaleFromAbsmax,

@@ -33,7 +33,6 @@ function roomForChunk(scratch: Scratch, task: QuantizeTask, rect: Rect) {
     codes: scratch.i8(rect.rows * rect.cols),
     scales: scratch.f32((rect.rows / groupRows) * (rect.cols / groupCols)),
     x: scratch.f32(tileRows(task, rect) * rect.cols),
-    largest: scratch.f32(1),
     stats: takeNumbers({ scratch }),
   };
 }
@@ -53,7 +52,7 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
   const { groupRows, groupCols } = task;
   const source = withLocalPairs(context, task.source);
   const across = rect.cols / groupCols;
-  const { raw, codes, scales, x, largest, stats } = roomForChunk(scratch, task, rect);
+  const { raw, codes, scales, x, stats } = roomForChunk(scratch, task, rect);
   const step = tileRows(task, rect);
 
   readRect(context, raw, source, rect);
@@ -72,7 +71,6 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
       codes: codes.subarray(row * rect.cols, row * rect.cols + values.length),
       scales: scales.subarray(firstGroup, firstGroup + groupCount(grid)),
       grid,
-      largest,
       stats: errorSums(stats),
       decode,
     };
@@ -93,8 +91,6 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
 interface RoundedTile extends Omit<Tile, "xhat" | "restore"> {
   /** The stored values. */
   readonly raw: Uint8Array;
-  /** Room for one number. */
-  readonly largest: Float32Array;
   /** Fills `x` with the values in original space. */
   decode(): void;
 }
@@ -153,8 +149,8 @@ function holdToBound(
   }
 }
 
-/** Values that become their errors, room for one number, and the error sums. */
-type MeasuredTile = Pick<RoundedTile, "x" | "largest" | "stats">;
+/** Values that become their errors, and the error sums. */
+type MeasuredTile = Pick<RoundedTile, "x" | "stats">;
 
 /** Returns what `add` adds to the sum of squared errors. */
 function errorAdded({ stats }: MeasuredTile, add: (stats: Float64Array) => void): number {
@@ -173,12 +169,10 @@ export function errorRotatedBack(
   tile: MeasuredTile,
   add: (stats: Float64Array) => void,
 ): number {
-  const { x, largest, stats } = tile, before = stats[STATS.maxAbsError]!;
+  const { x, stats } = tile, before = stats[STATS.maxAbsError]!;
   const error = errorAdded(tile, add);
   if (convrotGroupSize === null) return error;
-  kernels.rotate(x, convrotGroupSize);
-  kernels.absmax(largest, x, { rows: 1, cols: x.length, groupRows: 1, groupCols: x.length });
-  stats[STATS.maxAbsError] = Math.max(before, largest[0]!);
+  stats[STATS.maxAbsError] = kernels.rotatedAbsmax(x, convrotGroupSize, before);
   return error;
 }
 

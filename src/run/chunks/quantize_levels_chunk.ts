@@ -30,7 +30,7 @@ export function quantizeLevelsChunk(
   const source = withLocalPairs(context, task.source);
   const tables = loadTables(context, levels), across = cols / tables.groupCols;
   const room = roomForChunk(scratch, task, rect, tables.groupCols), step = tileRows(task, rect);
-  const { raw, codes, choices, scales, x, largest, stats } = room;
+  const { raw, codes, choices, scales, x, stats } = room;
 
   readRect(context, raw, source, rect);
   for (let row = 0; row < rect.rows; row += step) {
@@ -48,7 +48,7 @@ export function quantizeLevelsChunk(
     if (convrotGroupSize !== null) kernels.rotate(values, convrotGroupSize);
     const onLevels = { ...own, x: values, grid, tables };
     roundToLevels(context, levels.scheme, onLevels, task.scaleSearch);
-    const measured = { x: values, largest, stats: errorSums(stats) };
+    const measured = { x: values, stats: errorSums(stats) };
     errorRotatedBack(
       context,
       task,
@@ -75,7 +75,6 @@ function roomForChunk(scratch: Scratch, task: QuantizeTask, rect: Rect, groupCol
     choices: scratch.u8(rect.rows * (rect.cols / groupCols)),
     scales: scratch.f32(rect.rows),
     x: scratch.f32(tile),
-    largest: scratch.f32(1),
     stats: takeNumbers({ scratch }),
   };
 }
