@@ -3,10 +3,11 @@
  * peak memory, start-up. Prints a table with PASS or MISS; exits 1 if a target is missed.
  *
  *     deno task bench [--gb 4.3] [--rounds 3] [--dir FOLDER] [--only SECTION,...]
- *         [--markdown]
+ *         [--quick] [--markdown]
  *
  * Takes twice `--gb` of disk, in a temporary folder or in FOLDER; there the checkpoint stays for the next
- * run. All else that it writes is deleted.
+ * run. All else that it writes is deleted. `--quick` takes about two minutes: a smaller checkpoint, one round,
+ * and the sections that show what a change of the code costs.
  */
 
 import fs from "node:fs";
@@ -19,6 +20,7 @@ import { benchEdit, benchRemote, benchSpeed, benchStart, benchTensor } from "./b
 import { benchFormats } from "./bench_formats.ts";
 import { gptqComparisons, gptqFigures, timeGptq } from "./bench_gptq.ts";
 import { benchConfig, benchLayers, benchLearned, benchMerge } from "./bench_layers.ts";
+import { benchPatterns, benchSmall } from "./bench_many.ts";
 import { benchModes } from "./bench_modes.ts";
 import { benchQuality } from "./bench_quality.ts";
 import { benchReal, realTable } from "./bench_real.ts";
@@ -35,6 +37,7 @@ const SECTIONS = [
   "tensor",
   "start",
   "layers",
+  "small",
   "config",
   "learned",
   "gptq",
@@ -52,15 +55,21 @@ const MODES_COPIES = 16;
 /** The target: how many times faster than torch. */
 const TORCH_RATIO = 1.5;
 
-const { values: flags } = parseArgs({
+/** Sections of a quick run, and its size. */
+const QUICK = { only: "speed,merge,start,layers,small,config", gb: "1.1", rounds: "1" };
+
+const { values: given } = parseArgs({
   options: {
-    gb: { type: "string", default: "4.3" },
-    rounds: { type: "string", default: "3" },
+    gb: { type: "string" },
+    rounds: { type: "string" },
     dir: { type: "string" },
-    only: { type: "string", default: SECTIONS.join(",") },
+    only: { type: "string" },
+    quick: { type: "boolean", default: false },
     markdown: { type: "boolean", default: false },
   },
 });
+const standard = given.quick ? QUICK : { only: SECTIONS.join(","), gb: "4.3", rounds: "3" };
+const flags = { ...standard, ...given };
 
 /** Ends the program: the command line is wrong. */
 function refuse(message: string): never {
@@ -132,7 +141,11 @@ try {
   if (sections.includes("merge")) await benchMerge(bench, folder);
   if (sections.includes("tensor")) await benchTensor(bench, folder);
   if (sections.includes("layers")) await benchLayers(bench, folder);
-  if (sections.includes("config")) await benchConfig(bench, folder);
+  if (sections.includes("small")) await benchSmall(bench, folder);
+  if (sections.includes("config")) {
+    await benchConfig(bench, folder);
+    benchPatterns(bench);
+  }
   if (sections.includes("learned")) await benchLearned(bench, folder);
   if (sections.includes("gptq")) await benchLargeGptq();
   if (sections.includes("quality")) await benchMethods();

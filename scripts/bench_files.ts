@@ -19,8 +19,8 @@ const RTN = ["--simple", "--scaling_mode", "row"];
 
 /** The targets. */
 const LIMITS = {
-  rtnRatio: 1.3,
-  defaultRatio: 4,
+  rtnRatio: 1.15,
+  defaultRatio: 1.5,
   editRatio: 1.3,
   startSeconds: 0.15,
   remoteRatio: 1.3,
