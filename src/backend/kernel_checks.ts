@@ -228,7 +228,7 @@ export function checkBf16Rows(
 }
 
 /** Whether `size` is 1, 4, 16, 64, ... (up to 4^15). */
-export function isPowerOfFour(size: number): boolean {
+function isPowerOfFour(size: number): boolean {
   // A power of two has one bit; those of four have it at an even place.
   return Number.isInteger(size) && size > 0 && size < 2 ** 31 && (size & (size - 1)) === 0 &&
     (size & 0x55555555) !== 0;

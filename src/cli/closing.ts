@@ -38,7 +38,7 @@ export function qualityText(verdict: Verdict, plain: PlainRows | null): string {
 }
 
 /** Returns the error of plain rows by the measure of the verdict, as text; null if it is not known. */
-export function plainError({ measure }: Verdict, plain: PlainRows | null): string | null {
+function plainError({ measure }: Verdict, plain: PlainRows | null): string | null {
   if (plain === null || measure === "w8a16") return null;
   const error = measure === "w8a8" ? plain.w8a8 : plain.relativeError;
   if (error === null) return null;

@@ -69,7 +69,7 @@ export function compareReports(a: ReportJson, b: ReportJson): Comparison {
 }
 
 /** Returns `b / a` for errors; those below 1e-9 count as 1e-9. */
-export function ratioOf(a: number, b: number): number {
+function ratioOf(a: number, b: number): number {
   return Math.max(b, 1e-9) / Math.max(a, 1e-9);
 }
 

@@ -9,7 +9,7 @@ import { formatBytes, formatPercent } from "./format.ts";
 const BLOCKS = 100;
 
 /** Returns one line: `chosen: 12 bf16, 60 int8, 40 w6a8; 11.9 GB, error 1.13 %`. */
-export function fitLine({ layers, bytes, error }: FitResult): string {
+function fitLine({ layers, bytes, error }: FitResult): string {
   return `chosen: ${countsText(layers)}; ${formatBytes(bytes)}, error ${formatPercent(error)}`;
 }
 

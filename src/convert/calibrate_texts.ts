@@ -34,7 +34,7 @@ import { readIfThere } from "../safetensors/small_file.ts";
 import { prepare, type Prepared } from "./prepare.ts";
 
 /** Key of the metadata that says how the numbers were made. */
-export const TEXTS_METADATA = "quantsmith.texts";
+const TEXTS_METADATA = "quantsmith.texts";
 
 /** Parameters of a calibration by texts. */
 export interface CalibrateTextsRequest {

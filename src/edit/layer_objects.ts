@@ -5,7 +5,6 @@
 
 import { FormatError } from "../core/errors.ts";
 import { isJsonObject, parseJsonStrict } from "../core/json.ts";
-import type { SourceTensor } from "../core/tensor.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import {
   parseMarker,
@@ -120,11 +119,4 @@ export function sameObject(a: unknown, b: unknown): boolean {
   const keys = Object.keys(a);
   return keys.length === Object.keys(b).length &&
     keys.every((key) => Object.hasOwn(b, key) && sameObject(a[key], b[key]));
-}
-
-/** Returns the tensor of a name. Throws RangeError for one that is not there. */
-export function tensorOf(source: ModelSource, name: string): SourceTensor {
-  const tensor = tensorsByName(source).get(name);
-  if (tensor === undefined) throw new RangeError(`No tensor ${JSON.stringify(name)}`);
-  return tensor;
 }

@@ -1,5 +1,6 @@
 /** Writes tensors and converted weights to a file that ComfyUI loads: the last step of work on single weights. */
 
+import { isWeightName } from "../core/layer_name.ts";
 import { bytesOf } from "../core/bytes.ts";
 import type { DType } from "../core/dtype.ts";
 import { UsageError } from "../core/errors.ts";
@@ -100,7 +101,7 @@ export async function saveTensors(
 /** The tensors of a quantized layer. */
 function layerTensors(name: string, weight: ConvertedWeight): [string, TensorValues][] {
   const what = `Cannot write ${JSON.stringify(name)}`;
-  if (!name.endsWith(".weight")) {
+  if (!isWeightName(name)) {
     throw new UsageError(`${what}: a converted weight is named like the weight, LAYER.weight`);
   }
   const { codes, scale, scaleShape, space, grid: { rows, cols, groupRows, groupCols } } = weight;

@@ -6,7 +6,7 @@
 import { writerOf } from "../formats/written_format.ts";
 import type { LayerOverride } from "../config/layer_override.ts";
 import { layerOverrides } from "../config/layer_overrides.ts";
-import { layerName } from "../core/layer_name.ts";
+import { isWeightName, layerName } from "../core/layer_name.ts";
 import { UsageError } from "../core/errors.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { isExcluded } from "../presets/pattern.ts";
@@ -87,7 +87,7 @@ export function layerControl(
 
 /** Whether a config may name the tensor whatever its family: those that {@link layerConfigTemplate} lists. */
 export function isLayer({ name, shape }: TensorInfo): boolean {
-  return name.endsWith(".weight") && shape.length === 2;
+  return isWeightName(name) && shape.length === 2;
 }
 
 function fateOf(decision: LayerDecision, settings: LayerSettings): DecidedLayer {

@@ -66,7 +66,7 @@ export function resolveMode(options: ConvertOptions): Mode {
 }
 
 /** The grid of `--format`; null: INT8. */
-export function gridOf({ output, groupSize, linearDtype }: ConvertOptions): AskedGrid | null {
+function gridOf({ output, groupSize, linearDtype }: ConvertOptions): AskedGrid | null {
   return isGridOutput(output) ? { output, groupSize, linearDtype } : null;
 }
 

@@ -3,6 +3,7 @@
  * ComfyUI loads them quantized in the families that say so (`Family.banks`); other 3-D weights are read raw.
  */
 
+import { isWeightName } from "../core/layer_name.ts";
 import { hasBankShape } from "../core/expert_bank.ts";
 import { elementCount } from "../core/shape.ts";
 import type { TensorInfo } from "../core/tensor.ts";
@@ -21,7 +22,7 @@ export function bankMatcher(
 ): (tensor: TensorInfo) => boolean {
   const match = compilePatterns(family.banks ?? []);
   return ({ name, shape }) =>
-    shape.length === 3 && name.endsWith(".weight") && name.startsWith(prefix) &&
+    shape.length === 3 && isWeightName(name) && name.startsWith(prefix) &&
     !isComponent(name) && elementCount(shape) !== 0 && match(name.slice(prefix.length)) !== null;
 }
 

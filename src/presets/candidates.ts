@@ -1,6 +1,6 @@
 /** Which tensors may be quantized at all, before any keep-list: 2-D float `*.weight` of linear layers. */
 
-import { layerName } from "../core/layer_name.ts";
+import { isWeightName, layerName } from "../core/layer_name.ts";
 import { isFloatDType } from "../core/dtype.ts";
 import { elementCount } from "../core/shape.ts";
 import type { TensorInfo } from "../core/tensor.ts";
@@ -56,7 +56,7 @@ export function structuralReason(
   const { name, dtype, shape } = tensor;
   if (isComponent(name)) return COMPONENT_REASON;
   if (name.endsWith(".bias")) return "bias";
-  if (!name.endsWith(".weight")) return "not named *.weight";
+  if (!isWeightName(name)) return "not named *.weight";
   if (shape.length !== 2) return `not 2-D: shape [${shape.join(", ")}]`;
   if (elementCount(shape) === 0) return "no elements";
   if (!isFloatDType(dtype)) return `dtype ${dtype} is not a float`;

@@ -1,6 +1,6 @@
 /** `--like FILE`: quantizes the layers that an existing file quantized, in the way it did. */
 
-import { layerName } from "../core/layer_name.ts";
+import { isWeightName, layerName } from "../core/layer_name.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { structuralReason } from "./candidates.ts";
 import { withoutModelPrefix } from "./names.ts";
@@ -48,10 +48,10 @@ export function likeRule(
   const find = (name: string) =>
     exact.get(layerName(name)) ?? bare.get(withoutModelPrefix(layerName(name)));
   const present = new Set(
-    tensors.filter(({ name }) => name.endsWith(".weight")).map(({ name }) => find(name)?.layer),
+    tensors.filter(({ name }) => isWeightName(name)).map(({ name }) => find(name)?.layer),
   );
   const rule: LayerRule = (tensor) => {
-    const layer = tensor.name.endsWith(".weight") ? find(tensor.name) : undefined;
+    const layer = isWeightName(tensor.name) ? find(tensor.name) : undefined;
     if (layer === undefined) {
       return { action: "keep", reason: "not quantized in the reference file" };
     }

@@ -1,6 +1,6 @@
 /** The numbered stacks of blocks of a model, and which of them are its body. */
 
-import { layerName } from "../core/layer_name.ts";
+import { isWeightName, layerName } from "../core/layer_name.ts";
 import { elementCount } from "../core/shape.ts";
 import type { TensorInfo } from "../core/tensor.ts";
 import { isComponent, isIndex } from "./names.ts";
@@ -20,7 +20,7 @@ function placeOf(layer: string): { readonly path: string; readonly index: number
 export function stacksOf(tensors: readonly TensorInfo[], prefix: string): Stack[] {
   const stacks = new Map<string, { first: number; last: number; elements: number }>();
   for (const { name, shape } of tensors) {
-    if (shape.length !== 2 || !name.endsWith(".weight")) continue;
+    if (shape.length !== 2 || !isWeightName(name)) continue;
     if (!name.startsWith(prefix) || isComponent(name)) continue;
     const place = placeOf(layerName(name.slice(prefix.length)));
     if (place === null) continue;

@@ -13,7 +13,7 @@ export interface FloatScheme {
 }
 
 /** The largest numbers of E4M3 and of E2M1. */
-export const E4M3_MAX = 448, E2M1_MAX = 6;
+const E4M3_MAX = 448, E2M1_MAX = 6;
 
 /** Columns that share a scale; null: all of a weight. */
 export const FLOAT_GROUPS: Readonly<Record<FloatScheme["kind"], number | null>> = Object.freeze({

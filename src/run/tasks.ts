@@ -230,7 +230,7 @@ export function isTeamTask(task: Task): task is TeamTask {
 }
 
 /** Whether all workers quantize the layer together. */
-export function isTeamLayer(task: Task): task is TeamLayer {
+function isTeamLayer(task: Task): task is TeamLayer {
   return task.kind === "quantize" && (task.compensation !== null || task.transform !== undefined);
 }
 

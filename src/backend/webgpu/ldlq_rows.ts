@@ -49,7 +49,7 @@ export interface GpuRows {
 }
 
 /** Bytes of a slice if nothing else is said: some thousand rows. */
-export const SLICE_BYTES = 128 << 20;
+const SLICE_BYTES = 128 << 20;
 
 /** Rows of a slice are a multiple of it: the tiles of products are then full. */
 const ROW_UNIT = 64;

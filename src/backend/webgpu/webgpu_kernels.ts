@@ -443,6 +443,6 @@ export class WebGpuKernels implements AsyncKernels {
 }
 
 /** Result of `count_non_finite.wgsl`. */
-export function nonFiniteOf([count, first]: Uint32Array): NonFinite {
+function nonFiniteOf([count, first]: Uint32Array): NonFinite {
   return { count: count!, first: count === 0 ? -1 : first! };
 }

@@ -14,7 +14,7 @@
 import type { LayerOverride } from "../../config/layer_override.ts";
 import { NO_OVERRIDE } from "../../config/layer_override.ts";
 import { layerOverrides, NO_OVERRIDE_SOURCES } from "../../config/layer_overrides.ts";
-import { layerName } from "../../core/layer_name.ts";
+import { isWeightName, layerName } from "../../core/layer_name.ts";
 import { DTYPE_BITS } from "../../core/dtype.ts";
 import { UnsupportedError } from "../../core/errors.ts";
 import { measuringInputs } from "../../calibration/layer_inputs.ts";
@@ -258,7 +258,7 @@ function candidatesOf(
   plans: ReadonlyMap<FitFormat, Plan>,
 ): Candidate[] {
   const weights = plan.tensors.filter(({ action, source }) =>
-    action === "quantize" && source.shape.length === 2 && source.name.endsWith(".weight")
+    action === "quantize" && source.shape.length === 2 && isWeightName(source.name)
   );
   const named = layers === null
     ? null

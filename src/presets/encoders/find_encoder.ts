@@ -8,7 +8,7 @@ import { llamaGraph, type UnknownSize } from "./llama.ts";
 import { t5Graph } from "./t5.ts";
 
 /** The families that are known, for messages. */
-export const ENCODER_FAMILIES =
+const ENCODER_FAMILIES =
   "T5 and UMT5, Llama 3, Mistral Small 3, Ministral 3, Qwen2 and Qwen2.5, Qwen3, Gemma 2, Gemma 3, " +
   "CLIP and BERT";
 

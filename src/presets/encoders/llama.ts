@@ -35,7 +35,7 @@ interface Numbers {
 export type LlamaKind = "gemma3" | "gemma2" | "qwen3" | "qwen2" | "llama";
 
 /** Returns the kind of the blocks under `root`. */
-export function llamaKind(shapes: Shapes, root: string): LlamaKind {
+function llamaKind(shapes: Shapes, root: string): LlamaKind {
   const block = `${root}layers.0.`, hasHeadNorms = shapes.has(`${block}self_attn.q_norm.weight`);
   if (shapes.has(`${block}pre_feedforward_layernorm.weight`)) {
     return hasHeadNorms ? "gemma3" : "gemma2";

@@ -48,7 +48,7 @@ export function roundToLevels(
 }
 
 /** Groups choose among their sets: by the scale of their row, which is there. */
-export function roundGroups(
+function roundGroups(
   kernels: Kernels,
   { x, codes, scales, choices, grid, tables: { rounding } }: RowsOnLevels,
 ): void {
