@@ -52,19 +52,26 @@ export async function checksumsOf(path: string, ranges: readonly Range[]): Promi
   }
 }
 
-/** Returns the checksum of `length` bytes from `position` on; `use` sees them piece by piece. */
+/**
+ * Returns the checksum of `length` bytes from `position` on; `use` sees them piece by piece.
+ *
+ * @param place of the first byte where `use` puts them: pieces end at multiples of their size there, as writes of
+ * whole pages cost least.
+ */
 function checkBlock(
   { path, fd }: OpenFile,
   position: number,
-  { length, buffer, use = () => {} }: {
+  { length, buffer, place = position, use = () => {} }: {
     length: number;
     buffer: Uint8Array;
+    place?: number;
     use?: (bytes: Uint8Array, done: number) => void;
   },
 ): number {
   let sum = 0;
   for (let done = 0; done < length;) {
-    const wanted = Math.min(buffer.length, length - done);
+    const toEnd = buffer.length - (place + done) % buffer.length;
+    const wanted = Math.min(toEnd, length - done);
     const bytesRead = explained(
       `Cannot read ${JSON.stringify(path)}`,
       () => readSync(fd, buffer, 0, wanted, position + done),
@@ -111,6 +118,7 @@ export class RangeCopier implements AsyncDisposable {
       const sum = checkBlock(from, offsetBytes + done, {
         length,
         buffer: this.#buffer,
+        place: at,
         use: (bytes, within) => writeAll(to, bytes, at + within),
       });
       if (sum !== crc32[done / BLOCK_BYTES]) return offsetBytes + done;
