@@ -14,6 +14,7 @@ import {
   packedMatrix,
 } from "./matrix_source.ts";
 import { byCode } from "./packed_codes.ts";
+import { GROUP_SIZES } from "./outputs.ts";
 import { groupedLevels } from "../quant/level_grid.ts";
 import { noRotationGroup } from "../quant/rotation_groups.ts";
 
@@ -41,6 +42,15 @@ export const asymW4a8: Format = {
     };
   },
   decode,
+  recipe: (layer, { codes, shape, convrotGroupSize = null }) => {
+    const groupSize = groupSizeOf(layer.marker), cols = shape?.at(-1);
+    if (cols === undefined || !GROUP_SIZES.includes(groupSize)) return null;
+    const output = 2 * codes.shape.at(-1)! === cols ? "w4a8" : "w6a8";
+    return {
+      ...{ format: "asym_w4a8_int8", convrotGroupSize, scaling: "row" },
+      grid: { output, groupSize, linearDtype: "int4" },
+    };
+  },
   problems: (report, layer, found) => {
     const refusal = decode(layer, found);
     if ("why" in refusal) {

@@ -31,6 +31,13 @@ export const convrotW4a4: Format = {
     };
   },
   decode,
+  recipe: ({ marker }, { convrotGroupSize = null }) => ({
+    ...{ format: "convrot_w4a4", convrotGroupSize, scaling: "row" },
+    grid: {
+      ...{ output: "w4a4", groupSize: 16 },
+      linearDtype: marker?.["linear_dtype"] === "int8" ? "int8" : "int4",
+    },
+  }),
   problems: (report, layer, found) => {
     const refusal = decode(layer, found);
     if ("why" in refusal) {

@@ -1,5 +1,6 @@
 /** `float8_e4m3fn` and `float8_e5m2`: floats of one byte with one scale, as stock ComfyUI loads them. */
 
+import { floatRecipe } from "./outputs.ts";
 import type { DType } from "../core/dtype.ts";
 import {
   broken,
@@ -70,7 +71,7 @@ function float8(id: string, dtype: "F8_E4M3" | "F8_E5M2"): Format {
         );
       }
     },
-    ...(dtype === "F8_E4M3" ? { writeGrid: FP8_WRITER } : {}),
+    ...(dtype === "F8_E4M3" ? { writeGrid: FP8_WRITER, recipe: () => floatRecipe(id, "fp8") } : {}),
     states: (matrix) => {
       const { scale, transform, smoothFactors, packed, rows, cols, convrotGroupSize } = matrix;
       const isPlain = transform === undefined && smoothFactors === undefined &&

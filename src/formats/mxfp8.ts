@@ -1,5 +1,6 @@
 /** `mxfp8`: E4M3 with the exponent of a power of 2 per 32 columns, in the tiles that the hardware reads. */
 
+import { floatRecipe } from "./outputs.ts";
 import { broken, type Format, type LayerTensors, type Recognised, type Refusal } from "./format.ts";
 import { codesShape, roundUp, sameShape, shown } from "./layer_shapes.ts";
 import { type MatrixSource, packedMatrix } from "./matrix_source.ts";
@@ -19,6 +20,7 @@ export const mxfp8: Format = {
     return { codes: weight, scale: parts.get("weight_scale"), shape: shapeOf(layer, weight.shape) };
   },
   decode,
+  recipe: () => floatRecipe("mxfp8", "mxfp8"),
   problems: (report, layer, found) => {
     const refusal = faultOf(found);
     if (refusal === null) return;

@@ -1,5 +1,6 @@
 /** `nvfp4`: E2M1 with an E4M3 scale per 16 columns, in the tiles that the hardware reads, and one for all. */
 
+import { floatRecipe } from "./outputs.ts";
 import { SMOOTHED, START_FROM_ORIGINAL } from "./advice.ts";
 import {
   broken,
@@ -56,6 +57,7 @@ export const nvfp4: Format = {
       tiledAcross: tiledShape(1, across)[1],
     });
   },
+  recipe: () => floatRecipe("nvfp4", "nvfp4"),
   problems: (report, layer, found) => {
     const fault = faultOf(layer, found);
     if (fault === null) return;

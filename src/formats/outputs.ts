@@ -1,5 +1,7 @@
 /** The words of `--format`: what the weights of a conversion become. */
 
+import type { LayerRecipe } from "../presets/preset.ts";
+
 /** Formats of `--format` besides INT8 and floats. */
 export type GridOutput = LevelOutput | "fp8" | "mxfp8" | "nvfp4";
 
@@ -26,6 +28,12 @@ export const OUTPUTS: readonly WeightOutput[] = Object.freeze([
 
 /** Columns that may share a scale in `w4a8` and `w6a8`. */
 export const GROUP_SIZES: readonly number[] = Object.freeze([16, 32, 64, 128, 256]);
+
+/** How a conversion writes a layer of floats that `output` means. */
+export function floatRecipe(format: string, output: "fp8" | "mxfp8" | "nvfp4"): LayerRecipe {
+  const grid = { output, groupSize: GROUP_SIZES[0]!, linearDtype: "int4" } as const;
+  return { format, convrotGroupSize: null, scaling: "tensor", grid };
+}
 
 /** Whether weights are put on a grid that is not that of INT8. */
 export function isGridOutput(output: WeightOutput): output is GridOutput {

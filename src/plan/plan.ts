@@ -199,7 +199,8 @@ function planLayer(draft: Draft, source: SourceTensor, decision: DecidedLayer): 
   if (fellBack !== null) (scheme === null ? misfits : fallbacks).push(`${name}: ${fellBack}`);
   if (scheme === null) return planRest(input, wanted, source, `--heur: ${fellBack}`);
   const hasInputScale = !isBank && (options.inputScale || (input.staticScales?.has(name) ?? false));
-  planQuantize(draft, { source, scheme, options, hasInputScale });
+  const linearDtype = recipe?.grid?.linearDtype ?? options.linearDtype;
+  planQuantize(draft, { source, scheme, options: { ...options, linearDtype }, hasInputScale });
   const reason = fellBack === null ? decision.reason : `${decision.reason}; ${fellBack}`;
   return { source, action: "quantize", reason, scheme };
 }

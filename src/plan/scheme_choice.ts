@@ -227,6 +227,7 @@ function modeOfRecipe(mode: Mode, recipe: LayerRecipe): Mode {
     scaling: recipe.scaling,
     blockSize: recipe.blockSize ?? mode.blockSize,
     convrot: recipe.convrotGroupSize ?? "off",
+    grid: recipe.grid ?? null,
   };
 }
 

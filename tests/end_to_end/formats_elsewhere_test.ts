@@ -1,0 +1,179 @@
+/** Formats of 4 and 6 bits where they are not simply written: copied, read again, resumed, split, merged. */
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { convertModel } from "../../src/convert/convert.ts";
+import { bf16ToF32, f32ToBf16 } from "../../src/core/dtype.ts";
+import { DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
+import { relativeError, seededFloats } from "../lora/floats.ts";
+import { writeCalibratedModel } from "../support/calibrated_model.ts";
+import { WORKER_URL } from "../support/encode.ts";
+import {
+  bytesOfFile,
+  readModel,
+  temporaryFolder,
+  tensorOf,
+  writeModel,
+} from "../support/model_files.ts";
+import { runCli } from "../support/run_cli.ts";
+
+const ROWS = 48, COLS = 512;
+const NAMES = ["blocks.0.lin", "blocks.1.lin", "blocks.2.lin"];
+const FORMATS = ["w4a8", "w6a8", "w4a4", "fp8", "mxfp8", "nvfp4"] as const;
+/** Relative errors of weights that are rounded to nearest. */
+const ERROR = { w4a8: 0.075, w6a8: 0.022, w4a4: 0.13 } as const;
+
+/** The weight of layer `k`, as BF16 has it. */
+function weightOf(k: number): Float32Array {
+  return seededFloats(ROWS * COLS, k + 5).map((value) => bf16ToF32(f32ToBf16(value)));
+}
+
+function writeWeights(path: string): void {
+  writeModel(
+    path,
+    NAMES.map((name, k) =>
+      tensorOf(`${name}.weight`, "BF16", [ROWS, COLS], Uint16Array.from(weightOf(k), f32ToBf16))
+    ),
+  );
+}
+
+/** Runs the command line; returns what it said. */
+async function quantsmith(...args: readonly string[]): Promise<string> {
+  const { code, stdout, stderr } = await runCli([...args, "--force", "--no-progress"]);
+  assert.equal(code, 0, stderr);
+  return stdout + stderr;
+}
+
+const PLAIN = ["--preset", "none"];
+
+async function valuesOf(folder: string, file: string): Promise<Float32Array[]> {
+  const restored = join(folder, "restored.safetensors");
+  await quantsmith("dequantize", file, restored, "--output-dtype", "F32");
+  const model = readModel(restored);
+  return NAMES.map((name) =>
+    new Float32Array(model.get(`${name}.weight`)!.data.slice().buffer).subarray(0, ROWS * COLS)
+  );
+}
+
+for (const format of FORMATS) {
+  Deno.test(`--like writes layers as a file of ${format} has them`, async () => {
+    using folder = temporaryFolder();
+    const at = (name: string) => join(folder.path, `${name}.safetensors`);
+    writeWeights(at("m"));
+    const more = format === "w4a8"
+      ? ["--group-size", "64"]
+      : format === "w4a4"
+      ? ["--linear-dtype", "int8"]
+      : [];
+    // One layer is INT8: the reference is a mixture.
+    const mixed = ["--custom-layers", "blocks\\.1\\.", "--custom-type", "int8"];
+    await quantsmith(at("m"), at("reference"), ...PLAIN, "--format", format, ...more, ...mixed);
+    const said = await quantsmith(at("m"), at("copy"), "--like", at("reference"));
+    assert.doesNotMatch(said, /how they are quantized from the options/);
+    const [want, got] = [readModel(at("reference")), readModel(at("copy"))];
+    assert.deepEqual([...got.keys()].toSorted(), [...want.keys()].toSorted());
+    for (const [name, { dtype, shape, data }] of want) {
+      assert.deepEqual([got.get(name)!.dtype, got.get(name)!.shape], [dtype, shape], name);
+      assert.deepEqual(got.get(name)!.data, data, name);
+    }
+  });
+}
+
+for (const format of ["w4a8", "w6a8", "w4a4"] as const) {
+  Deno.test(`--requantize makes ${format} of an INT8 file, INT8 of that, and says what it adds`, async () => {
+    using folder = temporaryFolder();
+    const at = (name: string) => join(folder.path, `${name}.safetensors`);
+    writeWeights(at("m"));
+    await quantsmith(at("m"), at("int8"), ...PLAIN);
+    const refused = await runCli([at("int8"), at("no"), ...PLAIN, "--format", format]);
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /already quantized/);
+    const said = await quantsmith(
+      ...[at("int8"), at("small"), ...PLAIN, "--requantize", "--format", format],
+      "--report-quality",
+    );
+    const small = await valuesOf(folder.path, at("small"));
+    small.forEach((values, k) => {
+      const error = relativeError(values, weightOf(k));
+      // Not less than rounding to the format once, and hardly more.
+      assert(error > 0.5 * ERROR[format] && error < 1.05 * ERROR[format], `${k}: ${error}`);
+    });
+    assert.match(said, /dB/);
+    await quantsmith(at("small"), at("again"), ...PLAIN, "--requantize");
+    const again = await valuesOf(folder.path, at("again"));
+    again.forEach((values, k) => assert(relativeError(values, small[k]!) < 0.012, `layer ${k}`));
+  });
+
+  Deno.test(`convertModel() resumes a conversion to ${format}, and shards it, to the same tensors`, async () => {
+    using folder = temporaryFolder();
+    const { input } = writeCalibratedModel(folder.path, { layers: 12, rows: 1024 });
+    const at = (name: string) => join(folder.path, `${name}.safetensors`);
+    const convert = (output: string, more: object = {}, changes: object = {}) =>
+      convertModel({
+        ...{ input, output, workerUrl: WORKER_URL, workers: 1, ...more },
+        options: {
+          ...DEFAULT_CONVERT_OPTIONS,
+          ...{ preset: { kind: "none" }, output: format, ...changes },
+        },
+      }, { saveMs: 1, touchMs: 5, watchMs: 100 });
+    const whole = await convert(at("whole"));
+    const controller = new AbortController();
+    let count = 0;
+    const onLayer = () => void (++count === 5 && controller.abort());
+    await assert.rejects(
+      () => convert(at("resumed"), { resume: true, signal: controller.signal, onLayer }),
+      /--resume/,
+    );
+    let resumed: number | null = null;
+    const onPlan = (start: { resumed: number | null }) => resumed = start.resumed;
+    const rest = await convert(at("resumed"), { resume: true, onPlan });
+    assert(resumed !== null && resumed > 0 && resumed < 1, `${resumed}`);
+    assert(readFileSync(at("resumed")).equals(readFileSync(at("whole"))));
+    assert.deepEqual(rest.layers, whole.layers);
+    const many = await convert(at("many"), {}, { shardBytes: 500_000 });
+    assert(many.files.length > 1, `${many.files.length}`);
+    assert.deepEqual(readModel(many.output), readModel(at("whole")));
+  });
+
+  Deno.test(`--merge-lora merges before weights become ${format}`, async () => {
+    using folder = temporaryFolder();
+    const at = (name: string) => join(folder.path, `${name}.safetensors`);
+    writeWeights(at("m"));
+    const rank = 4, b = seededFloats(ROWS * rank, 70), a = seededFloats(rank * COLS, 71);
+    writeModel(at("lora"), [
+      tensorOf("blocks.0.lin.lora_B.weight", "F32", [ROWS, rank], b),
+      tensorOf("blocks.0.lin.lora_A.weight", "F32", [rank, COLS], a),
+    ]);
+    const merged = weightOf(0).map((value, i) => {
+      const row = Math.floor(i / COLS), col = i % COLS;
+      for (let r = 0; r < rank; r++) value += b[row * rank + r]! * a[r * COLS + col]!;
+      return value;
+    });
+    const lora = ["--merge-lora", at("lora"), "--merge-lora-dampen=False"];
+    await quantsmith(at("m"), at("o"), ...PLAIN, "--format", format, ...lora);
+    const [first, second] = await valuesOf(folder.path, at("o"));
+    assert(relativeError(first!, merged) < 1.1 * ERROR[format], "merged");
+    assert(relativeError(first!, weightOf(0)) > 0.5, "the LoRA changes the weight");
+    assert(relativeError(second!, weightOf(1)) < ERROR[format], "not merged");
+  });
+
+  Deno.test(`edit removes and adds keys of markers of ${format}, and nothing else`, async () => {
+    using folder = temporaryFolder();
+    const at = (name: string) => join(folder.path, `${name}.safetensors`);
+    writeWeights(at("m"));
+    await quantsmith(at("m"), at("o"), ...PLAIN, "--format", format);
+    const add = ["--add-keys", "'full_precision_matrix_mult': true"];
+    await quantsmith("edit", at("o"), at("e"), ...add);
+    const marker = (file: string) =>
+      JSON.parse(new TextDecoder().decode(readModel(file).get(`${NAMES[0]}.comfy_quant`)!.data));
+    assert.deepEqual(marker(at("e")), { ...marker(at("o")), full_precision_matrix_mult: true });
+    await quantsmith("edit", at("e"), at("b"), "--remove-keys", "full_precision_matrix_mult");
+    const [want, got] = [readModel(at("o")), readModel(at("b"))];
+    for (const [name, { data }] of want) {
+      if (!name.endsWith("comfy_quant")) assert.deepEqual(got.get(name)!.data, data, name);
+    }
+    assert.deepEqual(marker(at("b")), marker(at("o")));
+    assert(bytesOfFile(at("b")).length > 0);
+  });
+}
