@@ -227,7 +227,8 @@ function modeOfRecipe(mode: Mode, recipe: LayerRecipe): Mode {
     scaling: recipe.scaling,
     blockSize: recipe.blockSize ?? mode.blockSize,
     convrot: recipe.convrotGroupSize ?? "off",
-    grid: recipe.grid ?? null,
+    // Formats write their own words there.
+    grid: recipe.grid === undefined ? null : recipe.grid as AskedGrid,
   };
 }
 

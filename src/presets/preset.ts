@@ -99,7 +99,7 @@ export interface LayerRecipe {
   readonly blockSize?: number;
   /** The grid, if it is not that of INT8: a word of `--format`, and what the format leaves open. */
   readonly grid?: {
-    readonly output: "w6a8" | "w4a8" | "w4a4" | "fp8" | "mxfp8" | "nvfp4";
+    readonly output: string;
     readonly groupSize: number;
     readonly linearDtype: "int4" | "int8";
   };
