@@ -40,6 +40,11 @@ export function isGridOutput(output: WeightOutput): output is GridOutput {
   return output !== "int8" && output !== "fp16";
 }
 
+/** Whether the scales of a format are searched, or rounded to nearest, as those of INT8 are. */
+export function searchesScales(output: WeightOutput): boolean {
+  return output === "int8" || output === "w4a4" || output === "nvfp4";
+}
+
 /** What `--help` says of them. */
 export const OUTPUT_HELP: string =
   "format of weights: int8 (8 bits; runs on GPUs from Turing on), w6a8 and w4a8 (6.5 and 4.5 bits; from " +

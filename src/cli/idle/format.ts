@@ -1,5 +1,6 @@
 /** Idle flags of the mode and the format. */
 
+import { searchesScales } from "../../formats/outputs.ts";
 import type { IdleFacts, IdleRule } from "./idle_rule.ts";
 
 /** Flags that matter to quantized tensors only. */
@@ -26,9 +27,6 @@ export function fp16Rules({ quantizes }: IdleFacts): IdleRule[] {
   return [{ when: !quantizes, names, why: FP16 }];
 }
 
-/** Formats whose scales are searched, or rounded to nearest, as those of INT8 are. */
-const SEARCHED = new Set(["w4a4", "nvfp4"]);
-
 /** Formats other than INT8 have scales and groups of their own. */
 export function ownScaleRules(
   { options: { output }, quantizes, isMixed, hasData }: IdleFacts,
@@ -49,7 +47,7 @@ export function ownScaleRules(
       why,
     },
     {
-      when: isOther && !SEARCHED.has(output),
+      when: isOther && !searchesScales(output),
       // With data it says that nothing is compensated.
       names: hasData ? ["scale-search"] : ["scale-search", "simple"],
       why: `with --format ${output}, whose scales have one way to be chosen`,
