@@ -187,6 +187,10 @@ export function shrinkToDiagonal(context: LinalgContext, h: MatrixF64, factor: n
  * Measured on rotated synthetic layers, against n / (n + K): the output error on held-out inputs falls by
  * 4% with 1,024 inputs and by 5% with 64, and inputs of a wrong distribution do 1.5% more harm. Below K / 10
  * that harm grows faster than the gain.
+ *
+ * It is not chosen layer by layer: of all-MiniLM-L6-v2, the best of six such rules and of five dampings for each
+ * layer, chosen by the very inputs that it is judged by, has 0.2 % less output error with int8 inputs and 0.6 %
+ * less without, at 1,024 rows as at 64. Choosing by held-out rows cannot reach that, and takes a factor each.
  */
 export function shrinkageOf(count: number, size: number): number {
   return count / (count + size / 4);
