@@ -18,7 +18,9 @@
  * and no bias is corrected by them. A `channel_mean` without negative numbers holds magnitudes, which
  * correct nothing either. `quantsmith.row_origins` = `{"L": [rows, rows, ...]}` says how many neighbouring
  * rows of activations are from one origin (a run, a prompt): rows to measure with are taken from others than
- * rows to fit to.
+ * rows to fit to. `quantsmith.moments` = `{"L": inputs}` says of how many inputs the second moments are, and
+ * that none of them is of the last origins of the activations, an eighth of the rows or more: a layer is fitted
+ * to the second moments then, if they are of more inputs, and judged by those rows.
  *
  * In JSON: `{"L": {"channel_max": [...], "activations": [[...], ...], ...}}`. The best of a layer is used,
  * in the order of the table.
@@ -76,6 +78,10 @@ export interface LayerStatistic {
   readonly data: StatisticData;
   /** How many rows of activations are from each run or prompt, in their order. Absent: unknown. */
   readonly origins?: readonly number[];
+  /** Of how many inputs second moments are; absent: of more than there are channels. */
+  readonly inputs?: number;
+  /** Activations that second moments are judged by; absent: none. */
+  readonly judgedBy?: Pick<LayerStatistic, "rows" | "origins" | "data">;
 }
 
 /** Statistic without any knowledge of inputs: all channels alike. To be steered by LoRA directions. */
@@ -157,6 +163,7 @@ export function openCalibration(path: string): Calibration {
     }
   }
   placeOrigins(fields, model.metadata ?? {}, path);
+  placeMoments(fields, model.metadata ?? {}, path);
   const isSynthetic = isMarkedSynthetic(model.metadata ?? {});
   return { path, paths: model.paths, layers: bestOf(fields), fields, isSynthetic };
 }
@@ -167,6 +174,41 @@ function isMarkedSynthetic(metadata: Readonly<Record<string, string>>): boolean 
 
 /** Key of the metadata that says where the rows of activations are from. */
 export const ORIGINS_METADATA = "quantsmith.row_origins";
+
+/** Key of the metadata that says of how many inputs second moments are. */
+export const MOMENTS_METADATA = "quantsmith.moments";
+
+const MOMENTS = v.record(v.string(), v.pipe(v.number(), v.integer(), v.minValue(1)));
+
+/** Adds to second moments in `fields` what the metadata says of their inputs. */
+function placeMoments(
+  fields: ReadonlyMap<string, Record<string, LayerStatistic>>,
+  metadata: Readonly<Record<string, string>>,
+  path: string,
+): void {
+  const text = metadata[MOMENTS_METADATA];
+  if (text === undefined) return;
+  const parsed = v.safeParse(v.pipe(v.string(), v.parseJson(), MOMENTS), text);
+  if (!parsed.success) {
+    throw new FormatError(
+      `its metadata ${MOMENTS_METADATA} is no JSON object of layers and counts`,
+      {
+        path,
+        hint: "capture the file again, or take the entry out of its metadata",
+      },
+    );
+  }
+  for (const [layer, inputs] of Object.entries(parsed.output)) {
+    const known = fields.get(layer);
+    if (known?.hessian === undefined) continue;
+    const { activations } = known;
+    known.hessian = {
+      ...known.hessian,
+      inputs,
+      ...(activations === undefined ? {} : { judgedBy: activations }),
+    };
+  }
+}
 
 const ORIGINS = v.record(v.string(), v.array(v.pipe(v.number(), v.integer(), v.minValue(0))));
 
@@ -203,7 +245,11 @@ function bestOf(fields: ReadonlyMap<string, LayerFields>): Map<string, LayerStat
   const best = new Map<string, LayerStatistic>();
   for (const [layer, known] of fields) {
     const field = ORDER.find((name) => known[name] !== undefined);
-    if (field !== undefined) best.set(layer, known[field]!);
+    if (field === undefined) continue;
+    const { hessian, activations } = known;
+    const isOfMore = hessian?.inputs !== undefined && activations !== undefined &&
+      hessian.inputs > activations.rows;
+    best.set(layer, isOfMore ? hessian : known[field]!);
   }
   return best;
 }

@@ -1,7 +1,7 @@
 /** How the errors of a layer are compensated: what is known of its inputs, and what the options say. */
 
 import { DAMPING_DEFAULT } from "../linalg/damping.ts";
-import type { LayerStatistic, LoraDirections } from "./calibration.ts";
+import type { LayerStatistic, LoraDirections, StatisticData } from "./calibration.ts";
 import { fittedRows, heldOutRows, type Holdout, type LayerInputs } from "./layer_inputs.ts";
 import type { ConvertOptions, Segments } from "../plan/options.ts";
 
@@ -36,7 +36,10 @@ export interface Compensation extends LayerStatistic {
 }
 
 /** Rows of the activations: `firstRow`, `firstRow + rowStep`, ... */
-export type HeldOutRows = Pick<LayerInputs, "firstRow" | "rowStep" | "rows">;
+export type HeldOutRows = Pick<LayerInputs, "firstRow" | "rowStep" | "rows"> & {
+  /** Place of the activations; absent: they are what is fitted to. */
+  readonly data?: StatisticData;
+};
 
 /** Rows that compensation is held to, at most: what they cost grows with their number. */
 const GUARD_ROWS_MAX = 64;
@@ -50,6 +53,12 @@ export function fittedPart(
   statistic: LayerStatistic,
   holdout: Holdout,
 ): { readonly rows: number; readonly heldOut: HeldOutRows | null } {
+  const { judgedBy } = statistic;
+  if (statistic.statistic === "hessian" && judgedBy !== undefined) {
+    const rows = heldOutRows(judgedBy, holdout, GUARD_ROWS_MAX);
+    const heldOut = rows === null ? null : { ...rows, data: judgedBy.data };
+    return { rows: statistic.rows, heldOut };
+  }
   if (statistic.statistic !== "activations") return { rows: statistic.rows, heldOut: null };
   return {
     rows: fittedRows(statistic, holdout),

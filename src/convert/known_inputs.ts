@@ -7,6 +7,7 @@ import {
   type LayerStatistic,
   noStatistic,
   openCalibration,
+  type StatisticData,
 } from "../calibration/calibration.ts";
 import {
   calibratedExperts,
@@ -106,11 +107,15 @@ function compensationIn(
     const statistic = statistics.get(name) ??
       (directions === null ? undefined : noStatistic(source.shape.at(-1) ?? 1));
     if (statistic === undefined) return null;
-    const data = statistic.data.kind === "file"
-      ? { ...statistic.data, file: statistic.data.file + firstFile }
-      : statistic.data;
+    const placed = (data: StatisticData) =>
+      data.kind === "file" ? { ...data, file: data.file + firstFile } : data;
     const { rows, heldOut } = fittedPart(statistic, options.calibrationHoldout);
-    return compensationBy({ ...statistic, rows, data }, options, directions, heldOut);
+    const judge = heldOut?.data === undefined
+      ? heldOut
+      : { ...heldOut, data: placed(heldOut.data) };
+    const { judgedBy: _, ...own } = statistic;
+    const data = placed(own.data);
+    return compensationBy({ ...own, rows, data }, options, directions, judge);
   };
 }
 

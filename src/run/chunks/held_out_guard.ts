@@ -37,8 +37,18 @@ export function planHeldOut({ own, shared }: PlannedMemory, compensation: Compen
   shared.f32(cols * heldOut.rows);
   own.within(() => {
     own.f32(cols);
-    planInputRow(own, compensation, cols);
+    planInputRow(own, inputsOf(compensation, heldOut), cols);
   });
+}
+
+/** Place of the held-out rows. */
+function inputsOf(compensation: Compensation, { data }: HeldOutRows) {
+  if (data === undefined) return compensation;
+  const { factors } = compensation.data;
+  return {
+    statistic: "activations" as const,
+    data: factors === undefined ? data : { ...data, factors },
+  };
 }
 
 /** Counts what {@link guardByHeldOut} takes for rows. */
@@ -78,8 +88,9 @@ export function loadHeldOut(
   const own = shareOf(linalg.team, 0, heldOut.rows);
   for (let t = own.start; t < own.end; t++) {
     const index = rowOf(heldOut, t);
-    loadInputRow(team, compensation, index, row);
-    refuseNonFinite({ ...compensation, what: "activations" }, row, index);
+    const from = inputsOf(compensation, heldOut);
+    loadInputRow(team, from, index, row);
+    refuseNonFinite({ ...from, what: "activations" }, row, index);
     if (convrotGroupSize !== null) kernels.rotate(row, convrotGroupSize);
     for (let k = 0; k < cols; k++) inputs[k * heldOut.rows + t] = row[k]!;
   }

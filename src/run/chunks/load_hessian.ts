@@ -274,6 +274,9 @@ function plainHessian(
     const segment = values.subarray(first * blockSize, (first + blockSize) * blockSize);
     const place = { team: linalg.team, firstChannel: first };
     explained(compensation, () => hessianFromMatrix(segment, blockSize, place));
+    if (compensation.inputs === undefined) continue;
+    const weight = shrinkageOf(compensation.inputs, size);
+    shrinkToDiagonal(linalg, matrix(segment, blockSize, blockSize), weight);
   }
   return { size, blockSize, values, source: "hessian" };
 }
