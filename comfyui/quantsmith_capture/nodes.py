@@ -35,6 +35,15 @@ def _inputs(kind, what):
                 {"default": 4.0, "min": 0.1, "max": 1024.0, "step": 0.1, "tooltip": "RAM for rows, at most"},
             ),
             "mode": (["continue", "start over"], {"tooltip": "Go on with the file of this name, or begin anew"}),
+            "moments": (
+                "BOOLEAN",
+                {"default": False, "tooltip": "Sum up second moments, too, a few layers in each run: large files"},
+            ),
+            "moments_gb": (
+                "FLOAT",
+                {"default": 2.0, "min": 0.1, "max": 1024.0, "step": 0.1,
+                 "tooltip": "Memory of the second moments of one run, on the device and in RAM"},
+            ),
         },
         "hidden": {"unique_id": "UNIQUE_ID"},
     }
@@ -99,20 +108,23 @@ def _layers_of(modules, paths, model=None):
     return layers
 
 
-def _session(path, root, patcher, model, *, rows, runs, memory_gb, mode, modules=None):
+def _session(path, root, patcher, model, *, rows, runs, memory_gb, moments, moments_gb, mode, modules=None):
     modules = modules or linear_modules(root)
     paths = _checkpoint_paths(patcher)
     if not paths:
         log.warning("quantsmith: the loader does not say which file it read: layers get the names of ComfyUI's modules")
     known = _SESSIONS.get(path)
     identity = _identity(paths)
-    if known is not None and mode == "continue" and known.model == identity and known.asked_rows == rows:
+    moment_bytes = int(moments_gb * 1e9) if moments else 0
+    is_same = known is not None and [known.model, known.asked_rows, known.moment_bytes] == [identity, rows, moment_bytes]
+    if is_same and mode == "continue" and (known.runs == runs or moment_bytes == 0):
         known.attach(modules)
         known.runs = runs
         return known
     session = Session(
         path, modules, _layers_of(modules, paths, model),
-        model=identity, rows=rows, runs=runs, memory_bytes=memory_gb * 1e9, start_over=mode == "start over",
+        model=identity, rows=rows, runs=runs, memory_bytes=memory_gb * 1e9,
+        moment_bytes=moment_bytes, start_over=mode == "start over",
     )
     _SESSIONS[path] = session
     return session
@@ -141,12 +153,14 @@ class CaptureModelCalibration:
     def INPUT_TYPES(cls):
         return _inputs("MODEL", "Images (runs of a sampler)")
 
-    def capture(self, model, name, enabled, rows, runs, memory_gb, mode, unique_id=None):
+    def capture(
+        self, model, name, enabled, rows, runs, memory_gb, mode, moments=False, moments_gb=2.0, unique_id=None
+    ):
         if not enabled:
             return (model,)
         session = _session(
             _file_of(name), model.model.diffusion_model, model, model.model,
-            rows=rows, runs=runs, memory_gb=memory_gb, mode=mode,
+            rows=rows, runs=runs, memory_gb=memory_gb, moments=moments, moments_gb=moments_gb, mode=mode,
         )
         clone = model.clone()
         wrappers = comfy.patcher_extension.WrappersMP
@@ -187,12 +201,14 @@ class CaptureClipCalibration:
     def INPUT_TYPES(cls):
         return _inputs("CLIP", "Prompts")
 
-    def capture(self, clip, name, enabled, rows, runs, memory_gb, mode, unique_id=None):
+    def capture(
+        self, clip, name, enabled, rows, runs, memory_gb, mode, moments=False, moments_gb=2.0, unique_id=None
+    ):
         if not enabled:
             return (clip,)
         session = _session(
             _file_of(name), clip.cond_stage_model, clip.patcher, None,
-            rows=rows, runs=runs, memory_gb=memory_gb, mode=mode,
+            rows=rows, runs=runs, memory_gb=memory_gb, moments=moments, moments_gb=moments_gb, mode=mode,
         )
         clone = clip.clone()
         # The encoder is no model that a sampler wraps: its method is replaced while this clone is loaded.

@@ -1,5 +1,8 @@
 """Rows and channel statistics of the inputs of linear layers, recorded by forward pre-hooks.
 
+Second moments are summed up for those layers that `start` names: 4 K² bytes each, on the device during a run
+and on the CPU.
+
 Memory: the rows that are kept lie in CPU memory, 2 bytes per number; on the device at most
 `PENDING_BYTES` wait to be copied, so that a step stops for the copy a few times, not once per layer.
 """
@@ -23,6 +26,31 @@ class LayerRecord:
         self.mean_sum = torch.zeros(columns, dtype=torch.float64)
         self.mean_count = torch.zeros(columns, dtype=torch.float64)
         self._device_stats = None
+        self.moments = None
+        self.moment_count = 0
+        self._device_moments = None
+
+    def add_moments(self, x):
+        """Adds the second moments of the finite rows of `x` [n, K], in F32 where `x` is."""
+        x = x[torch.isfinite(x).all(1)].float()
+        if self._device_moments is None or self._device_moments.device != x.device:
+            self.flush_moments()
+            self._device_moments = torch.zeros((self.columns, self.columns), device=x.device)
+        self._device_moments.addmm_(x.t(), x)
+        self.moment_count += x.shape[0]
+
+    def flush_moments(self):
+        """Brings the second moments of the device to the CPU, and frees them there."""
+        if self._device_moments is None:
+            return
+        moments, self._device_moments = self._device_moments.cpu(), None
+        self.moments = moments if self.moments is None else self.moments.add_(moments)
+
+    def mean_moments(self):
+        """Returns the second moments of one row, symmetric; None if none were summed up."""
+        if self.moments is None or self.moment_count == 0:
+            return None
+        return (self.moments + self.moments.t()) / (2 * self.moment_count)
 
     def add_statistics(self, x):
         """Adds the channel statistics of `x` [n, K]; a channel that is not finite in this call is left out."""
@@ -64,16 +92,25 @@ class LayerRecord:
         self.origins[slots[~finite]] = -1
         return int((~finite).sum())
 
-    def origin_counts(self):
-        """Returns the origins that rows are kept of, ascending, and how many of each."""
-        origins, counts = torch.unique(self.origins[self.origins >= 0], return_counts=True)
-        return origins.tolist(), counts.tolist()
+    def origin_counts(self, last=None):
+        """Returns the origins that rows are kept of, ascending, and how many of each.
 
-    def ordered(self):
-        """Returns the rows, [T, K], those of one origin beside one another, origins ascending."""
-        order = torch.argsort(self.origins, stable=True)
-        order = order[self.origins[order] >= 0]
-        return torch.empty((0, self.columns)) if self.rows is None else self.rows[order]
+        last: says of an origin whether it comes behind the others; None: none does.
+        """
+        origins, counts = torch.unique(self.origins[self.origins >= 0], return_counts=True)
+        pairs = sorted(zip(origins.tolist(), counts.tolist()), key=lambda pair: _order(pair[0], last))
+        return [origin for origin, _ in pairs], [count for _, count in pairs]
+
+    def ordered(self, last=None):
+        """Returns the rows, [T, K], those of one origin beside one another, in the order of `origin_counts`."""
+        if self.rows is None:
+            return torch.empty((0, self.columns))
+        parts = [torch.nonzero(self.origins == origin)[:, 0] for origin in self.origin_counts(last)[0]]
+        return self.rows[torch.cat(parts)] if parts else self.rows[:0]
+
+
+def _order(origin, last):
+    return (last is not None and last(origin), origin)
 
 
 class Recorder:
@@ -89,11 +126,16 @@ class Recorder:
         self._pending = []
         self._pending_bytes = 0
         self._handles = []
+        self._summed = set()
 
-    def start(self, origin):
-        """Hooks the modules; rows that pass from here on are of `origin`, a small whole number."""
+    def start(self, origin, summed=()):
+        """Hooks the modules; rows that pass from here on are of `origin`, a small whole number.
+
+        summed: names of the modules whose second moments are summed up.
+        """
         self.stop()
         self.origin = origin
+        self._summed = {id(self.layers[name]) for name in summed}
         for name, module in self.modules.items():
             self._handles.append(module.register_forward_pre_hook(self._hook(self.layers[name])))
 
@@ -105,6 +147,7 @@ class Recorder:
         self.flush_rows()
         for layer in self.layers.values():
             layer.flush_statistics()
+            layer.flush_moments()
 
     def _hook(self, layer):
         def record(_module, inputs):
@@ -118,6 +161,8 @@ class Recorder:
         if x.shape[0] == 0 or x.shape[1] != layer.columns:
             return
         layer.add_statistics(x)
+        if id(layer) in self._summed:
+            layer.add_moments(x)
         chosen = layer.reservoir.take(x.shape[0])
         if not chosen:
             return
