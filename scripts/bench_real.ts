@@ -33,11 +33,15 @@ const HELD_OUT_TEXTS = 40;
 /** All 36 linear layers are quantized, and nothing else. */
 const SCOPE = ["--preset", "none", "--exclude-layers", "embeddings|pooler"];
 
-/** Name, flags, and rows of calibration data; 0: none. */
-const MODES: readonly (readonly [string, readonly string[], number])[] = [
+/** Calibration data: rows of our own run of the model, or what `calibrate --texts` writes; 0: none. */
+type Data = number | "texts";
+
+/** Name, flags, and calibration data. */
+const MODES: readonly (readonly [string, readonly string[], Data])[] = [
   ["rotated rows, scale search (default)", [], 0],
   ["the same with 64 rows of data", [], 64],
   ["the same with 1,024 rows", [], 1024],
+  ["the same, by `calibrate --texts`", [], "texts"],
   ["rotated rows, nearest", ["--simple"], 0],
   ["`--optimizer quip`, 1,024 rows", ["--optimizer", "quip"], 1024],
   ["plain rows, nearest", ["--simple", "--scaling_mode", "row"], 0],
@@ -102,6 +106,16 @@ function writeInputs(
   );
 }
 
+/** Writes the inputs of every layer as a user does: texts and tokenizer are files. */
+function calibrateByTexts(folder: string, file: string, texts: readonly string[]): void {
+  const lines = path.join(folder, "fitted.txt"), tokenizer = path.join(folder, "tokenizer.json");
+  fs.writeFileSync(lines, texts.join("\n"));
+  quantsmith([
+    ...["calibrate", path.join(folder, "model.safetensors"), file, "--force", ...SCOPE],
+    ...["--texts", lines, "--tokenizer", tokenizer],
+  ]);
+}
+
 /** Rounds each row of inputs to int8, in the rotated space of the layer's codes. */
 function roundInputs(x: Float32Array, cols: number, group: number): Float32Array {
   const turned = rotated(x, group), out = new Float32Array(x.length);
@@ -146,9 +160,10 @@ export async function benchReal(folder: string): Promise<RealResult[]> {
   const plain: Linear = (name, x) => applyLinear(x, exact.get(name)!);
   const tokens = heldOut.map((text) => model.tokens(text));
   const want = model.embed(tokens, plain);
-  const inputsOf = (rows: number) => path.join(folder, `inputs-${rows}.safetensors`);
+  const inputsOf = (rows: Data) => path.join(folder, `inputs-${rows}.safetensors`);
   for (const rows of new Set(MODES.map(([, , rows]) => rows))) {
-    if (rows > 0) writeInputs(inputsOf(rows), model, plain, { texts: fitted, rows });
+    if (rows === "texts") calibrateByTexts(folder, inputsOf(rows), fitted);
+    else if (rows > 0) writeInputs(inputsOf(rows), model, plain, { texts: fitted, rows });
   }
   const fresh = path.join(folder, "inputs-fresh.safetensors");
   writeInputs(fresh, model, plain, { texts: heldOut, rows: 128 });
