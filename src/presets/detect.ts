@@ -21,27 +21,51 @@ const MAX_EVIDENCE = 4;
 /** Below this a prefix is an accident, not a model. */
 const MIN_PREFIXED = 6;
 
-/** The names of a model behind one prefix. */
+/** The name in a place of a size: `name[axis]`. */
+function nameOfPlace(place: string): string {
+  return place.slice(0, place.lastIndexOf("["));
+}
+
+/** Names and paths that a rule looks for. */
+function keysOf({ all = [], any = [], not = [], shape = {}, notShape = [] }: DetectRule): string[] {
+  const places = [shape, ...notShape].flatMap((sizes) => Object.keys(sizes));
+  return [...all, ...any, ...not, ...places.map(nameOfPlace)];
+}
+
+/** All that any rule looks for: a model may have a million names, of which hardly one is among them. */
+function lookedFor(): ReadonlySet<string> {
+  const rules = [...listFamilies().map(({ detect }) => detect), ...DIFFUSERS_LAYOUTS];
+  return new Set([...CONTROLNET_KEYS, ...rules.flatMap(keysOf)]);
+}
+
+/** Those names of a model behind one prefix that rules look for. */
 class NameIndex {
   readonly #tensors = new Map<string, TensorInfo>();
-  /** Every name and every path up to a dot -> the first full name below it. */
+  /** Names and paths up to a dot -> the first full name below. */
   readonly #paths = new Map<string, string>();
+  /** How many names begin with the prefix. */
+  readonly size: number;
 
-  constructor(tensors: readonly TensorInfo[], prefix: string) {
+  constructor(tensors: readonly TensorInfo[], prefix: string, keys: ReadonlySet<string>) {
+    let size = 0;
+    // Most paths are told apart by their length, without a copy of them.
+    const lengths: boolean[] = [];
+    for (const { length } of keys) lengths[length] = true;
     for (const tensor of tensors) {
-      if (!tensor.name.startsWith(prefix)) continue;
-      const name = tensor.name.slice(prefix.length);
-      this.#tensors.set(name, tensor);
-      for (let dot = name.indexOf("."); dot >= 0; dot = name.indexOf(".", dot + 1)) {
-        const path = name.slice(0, dot);
-        if (!this.#paths.has(path)) this.#paths.set(path, tensor.name);
+      const { name } = tensor;
+      if (!name.startsWith(prefix)) continue;
+      size++;
+      for (let dot = name.indexOf(".", prefix.length); dot >= 0; dot = name.indexOf(".", dot + 1)) {
+        if (lengths[dot - prefix.length] !== true) continue;
+        const path = name.slice(prefix.length, dot);
+        if (keys.has(path) && !this.#paths.has(path)) this.#paths.set(path, name);
       }
-      this.#paths.set(name, tensor.name);
+      const own = lengths[name.length - prefix.length] === true ? name.slice(prefix.length) : null;
+      if (own === null || !keys.has(own)) continue;
+      this.#tensors.set(own, tensor);
+      this.#paths.set(own, name);
     }
-  }
-
-  get size(): number {
-    return this.#tensors.size;
+    this.size = size;
   }
 
   /** The full name of a tensor that satisfies `key`, or undefined. */
@@ -52,9 +76,8 @@ class NameIndex {
   /** Whether every `name[axis]` of `sizes` has that size. */
   hasSizes(sizes: Readonly<Record<string, number>>): boolean {
     return Object.entries(sizes).every(([place, size]) => {
-      const open = place.lastIndexOf("[");
-      const tensor = this.#tensors.get(place.slice(0, open));
-      return tensor?.shape[Number(place.slice(open + 1, -1))] === size;
+      const name = nameOfPlace(place), tensor = this.#tensors.get(name);
+      return tensor?.shape[Number(place.slice(name.length + 1, -1))] === size;
     });
   }
 
@@ -85,8 +108,9 @@ export function detect(tensors: readonly TensorInfo[]): Detection {
   }
   // A prefix counts only if something matches behind it, so `model.` can be tried before the bare
   // names although text encoders' own names start with it.
+  const keys = lookedFor();
   const indexes = [...MODEL_PREFIXES, ""]
-    .map((prefix) => ({ prefix, index: new NameIndex(tensors, prefix) }))
+    .map((prefix) => ({ prefix, index: new NameIndex(tensors, prefix, keys) }))
     .filter(({ index }) => index.size > 0);
 
   for (const { prefix, index } of indexes) {
