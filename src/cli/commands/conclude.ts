@@ -8,7 +8,8 @@ import { compensatedCount, methodOf } from "../method_line.ts";
 import type { ConvertIo } from "../options.ts";
 import { overallOutput } from "../../convert/output_errors.ts";
 import { closingLines } from "../closing.ts";
-import { plainRows } from "../../convert/plain_rows.ts";
+import { type PlainRows, plainRows } from "../../convert/plain_rows.ts";
+import { FileError } from "../../safetensors/io_error.ts";
 import { overallErrors } from "../../run/layer_statistics.ts";
 import { qualityTable } from "../quality_table.ts";
 import { verdictJson, verdictOf } from "../verdict.ts";
@@ -17,6 +18,7 @@ import { checkSideFile, type SideFileRules } from "../../safetensors/side_file.t
 import type { ModelSource } from "../../safetensors/model_source.ts";
 import { verifyOutput } from "../verify_output.ts";
 
+import type { Log } from "../log.ts";
 import type { ConversionRequest } from "./conversion_request.ts";
 import { totalsJson } from "./announce.ts";
 
@@ -38,6 +40,24 @@ function reportRules(
 }
 
 /** Ends a conversion: its report, its quality in words, its verification. Returns the exit code. */
+/**
+ * Returns what `measure` does. The output is complete by now: a source that cannot be read any more costs the
+ * comparison, not the run.
+ */
+export function baseline(
+  measure: () => PlainRows | null,
+  log: Pick<Log, "warn">,
+): PlainRows | null {
+  try {
+    return measure();
+  } catch (error) {
+    if (!(error instanceof FileError || error instanceof RangeError)) throw error;
+    log.warn(`plain rows were not measured for comparison: ${error.message}`);
+    return null;
+  }
+}
+
+/** Says what came of a conversion; returns the exit code. */
 export async function conclude(
   result: ConvertResult,
   request: Finished,
@@ -51,7 +71,7 @@ export async function conclude(
     log.info(`part ${index} of ${count} was finished before: nothing is done`);
   }
   const rules = reportRules(io, { inputs: request.source.paths, outputs: request.outputs });
-  const plain = plainRows(request.source, result.layers, options);
+  const plain = baseline(() => plainRows(request.source, result.layers, options), log);
   await writeReport(result, { io, options, method, plain, rules });
   for (const note of fallbackNotes(result.layers)) log.warn(note);
   if (fellBack > 0 && fellBack === compensatedCount(result.plan) && io.output === null) {
