@@ -40,6 +40,7 @@ export function roundToSteps(
   scales: usize,
   steps: usize,
   first: usize,
+  _errors: usize,
   rows: usize,
   cols: usize,
   groupRows: usize,

@@ -3,7 +3,7 @@
  *
  *     u     = clamp(roundHalfEven((x / s) * 32), -8191, 8191)          NaN: 0
  *     c     = clamp((u + 16) >> 5, -127, 127)
- *     error(set) = sum over the group of (c - level)^2, the difference held to -128 to 127
+ *     error(set) = sum over the group of min((c - level)^2, 4095)
  *     level = levels[number of middles below c]
  *
  * The candidates are first[max |c|] and the three sets before it, none below 0; the first of least error is
@@ -13,13 +13,15 @@
  * which those below middle i are at 2 i and those above it at 2 i + 1; its 16 levels; and the middles in their
  * order again, but those that are not integers as -128.
  *
- * Levels lie some steps apart, so that whole steps choose nearly as well as units do; and all of it is arithmetic on
- * bytes, 16 values at a time, whose levels are found in four steps down a tree whose nodes are bytes of a
- * vector. With (u + 15) >> 5 for c, the middles below u are those below c, and the one at c if it is an
- * integer and u is above it.
+ * Levels lie some steps apart, so that whole steps choose nearly as well as units do, and errors are looked up:
+ * entry c + 128 of set `start` of `errors` has those of all four candidates, 16 bits each, so that one addition
+ * a value adds to four sums; 16 values do not overflow them. Levels are found in four steps down a tree whose
+ * nodes are bytes of a vector: with (u + 15) >> 5 for c, the middles below u are those below c, and the one at
+ * c if it is an integer and u is above it.
  *
  * Layout: x f32 and codes i8 [rows, cols] row-major, scales f32 [rows / groupRows, cols / groupCols], choices
- * u8 [rows, cols / setCols], steps i8 [sets, 48], first u8 [128]. Any alignment. setCols is a multiple of 16, at
+ * u8 [rows, cols / setCols], steps i8 [sets, 48], first u8 [128], errors
+ * u16 [sets, 256, 4]. Any alignment. setCols is a multiple of 16, at
  * most 65536, and divides groupCols. Infinity: the outermost level. Class: exact. The division is a true one.
  */
 
@@ -33,7 +35,6 @@ import {
   ROUNDER,
   ROUNDER_BITS,
   STEPS,
-  sumsOf4,
   unitsOf8,
 } from "./lib/levels";
 
@@ -44,6 +45,7 @@ export function roundToTable(
   scales: usize,
   steps: usize,
   first: usize,
+  errors: usize,
   rows: usize,
   cols: usize,
   groupRows: usize,
@@ -69,18 +71,12 @@ export function roundToTable(
       const ca = wholeOf16(la, ha, half, lowest), cb = wholeOf16(lb, hb, half, lowest);
       const a = <i32>load<u8>(first + largestOf16(i8x16.abs(ca)));
       const b = <i32>load<u8>(first + largestOf16(i8x16.abs(cb)));
-      const a0 = squaresOf16(ca, tableOf(steps, a, 0), two, leaf);
-      const b0 = squaresOf16(cb, tableOf(steps, b, 0), two, leaf);
-      const a1 = squaresOf16(ca, tableOf(steps, a, 1), two, leaf);
-      const b1 = squaresOf16(cb, tableOf(steps, b, 1), two, leaf);
-      const a2 = squaresOf16(ca, tableOf(steps, a, 2), two, leaf);
-      const b2 = squaresOf16(cb, tableOf(steps, b, 2), two, leaf);
-      const a3 = squaresOf16(ca, tableOf(steps, a, 3), two, leaf);
-      const b3 = squaresOf16(cb, tableOf(steps, b, 3), two, leaf);
-      const setA = max<i32>(0, a - leastOf4(sumsOf4(a0, a1, a2, a3)));
-      const setB = max<i32>(0, b - leastOf4(sumsOf4(b0, b1, b2, b3)));
-      const levelsA = levelsOf(la, ha, tableOf(steps, setA, 0), below, lowest, two, leaf);
-      const levelsB = levelsOf(lb, hb, tableOf(steps, setB, 0), below, lowest, two, leaf);
+      v128.store(codes, ca);
+      v128.store(codes, cb, 16);
+      const setA = max<i32>(0, a - leastOf(errorsOf16(codes, errors, a)));
+      const setB = max<i32>(0, b - leastOf(errorsOf16(codes + 16, errors, b)));
+      const levelsA = levelsOf(la, ha, tableOf(steps, setA), below, lowest, two, leaf);
+      const levelsB = levelsOf(lb, hb, tableOf(steps, setB), below, lowest, two, leaf);
       v128.store(codes, levelsA);
       v128.store(codes, levelsB, 16);
       store<u8>(choices, <u8>setA);
@@ -104,19 +100,14 @@ export function roundToTable(
         v128.store(codes + k, w);
       }
       const start = <i32>load<u8>(first + largestOf16(largest));
-      const t0 = tableOf(steps, start, 0), t1 = tableOf(steps, start, 1);
-      const t2 = tableOf(steps, start, 2), t3 = tableOf(steps, start, 3);
-      let s0 = squaresOf16(c, t0, two, leaf), s1 = squaresOf16(c, t1, two, leaf);
-      let s2 = squaresOf16(c, t2, two, leaf), s3 = squaresOf16(c, t3, two, leaf);
-      for (let k: usize = 16; k < setCols; k += 16) {
-        c = v128.load(codes + k);
-        s0 = i32x4.add(s0, squaresOf16(c, t0, two, leaf));
-        s1 = i32x4.add(s1, squaresOf16(c, t1, two, leaf));
-        s2 = i32x4.add(s2, squaresOf16(c, t2, two, leaf));
-        s3 = i32x4.add(s3, squaresOf16(c, t3, two, leaf));
+      v128.store(codes, c);
+      let sums = i32x4.splat(0);
+      for (let k: usize = 0; k < setCols; k += 16) {
+        const four = i64x2.splat(errorsOf16(codes + k, errors, start));
+        sums = i32x4.add(sums, i32x4.extend_low_i16x8_u(four));
       }
-      const set = max<i32>(0, start - leastOf4(sumsOf4(s0, s1, s2, s3)));
-      const table = tableOf(steps, set, 0);
+      const set = max<i32>(0, start - leastOf4(sums));
+      const table = tableOf(steps, set);
       v128.store(codes, levelsOf(low, high, table, below, lowest, two, leaf));
       for (let k: usize = 16; k < setCols; k += 16) {
         const at = x + (k << 2);
@@ -131,11 +122,33 @@ export function roundToTable(
   }
 }
 
-/** Candidate `k` of a group that begins with `start`. */
+/** The table of a set. */
 // @ts-ignore: decorator
 @inline
-function tableOf(steps: usize, start: i32, k: i32): usize {
-  return steps + <usize>max<i32>(0, start - k) * 48;
+function tableOf(steps: usize, set: i32): usize {
+  return steps + <usize>set * 48;
+}
+
+/** The errors that four sets leave in 16 whole steps, in 16 bits each. */
+// @ts-ignore: decorator
+@inline
+function errorsOf16(c: usize, errors: usize, start: i32): i64 {
+  const own = errors + (<usize>start << 11) + 1024;
+  return errorsOf4(c, own) + errorsOf4(c + 4, own) + (errorsOf4(c + 8, own) + errorsOf4(c + 12, own));
+}
+
+// @ts-ignore: decorator
+@inline
+function errorsOf4(c: usize, own: usize): i64 {
+  return load<i64>(own + (<usize>load<i8>(c) << 3)) + load<i64>(own + (<usize>load<i8>(c, 1) << 3)) +
+    (load<i64>(own + (<usize>load<i8>(c, 2) << 3)) + load<i64>(own + (<usize>load<i8>(c, 3) << 3)));
+}
+
+/** The place of the first of four numbers of 16 bits that no other is below. */
+// @ts-ignore: decorator
+@inline
+function leastOf(errors: i64): i32 {
+  return leastOf4(i32x4.extend_low_i16x8_u(i64x2.splat(errors)));
 }
 
 /** Units as whole steps, i8. */
@@ -144,16 +157,6 @@ function tableOf(steps: usize, start: i32, k: i32): usize {
 function wholeOf16(low: v128, high: v128, half: v128, lowest: v128): v128 {
   const l = i16x8.shr_s(i16x8.add(low, half), 5), h = i16x8.shr_s(i16x8.add(high, half), 5);
   return i8x16.max_s(i8x16.narrow_i16x8_s(l, h), lowest);
-}
-
-/** The squared errors of 16 whole steps, in four sums. */
-// @ts-ignore: decorator
-@inline
-function squaresOf16(c: v128, table: usize, two: v128, leaf: v128): v128 {
-  const at = middlesBelow(c, table, two, leaf);
-  const e = i8x16.sub_sat_s(c, i8x16.swizzle(v128.load(table, 16), at));
-  const low = i16x8.extend_low_i8x16_s(e), high = i16x8.extend_high_i8x16_s(e);
-  return i32x4.add(i32x4.dot_i16x8_s(low, low), i32x4.dot_i16x8_s(high, high));
 }
 
 /** The levels nearest to 16 values in units. */

@@ -57,7 +57,7 @@ fn roundGroup(group: u32) -> u32 {
     var sum = 0u;
     for (var i = begin; i < begin + params.setCols; i++) {
       let error = errorOf(u32(chosen), unitsOf(x[i], scale));
-      sum += u32(error * error);
+      sum += min(4095u, u32(error * error));
     }
     if (best < 0 || sum < least) {
       least = sum;
@@ -102,7 +102,7 @@ fn middlesBelow(table: u32, c: i32) -> u32 {
 fn errorOf(chosen: u32, units: i32) -> i32 {
   let table = chosen * 48u;
   let c = magnitudeOf(units);
-  return clamp(c - stepAt(table + 16u + middlesBelow(table, c)), -128, 127);
+  return c - stepAt(table + 16u + middlesBelow(table, c));
 }
 
 // The level of set `chosen` that is nearest to a value in units.

@@ -66,6 +66,9 @@ export const LEVEL_CANDIDATES = 4;
 /** Bytes of a set in {@link TableRounding.steps}. */
 export const TABLE_BYTES = 48;
 
+/** Bytes of a set in {@link TableRounding.errors}. */
+export const TABLE_ERROR_BYTES = 256 * 2 * LEVEL_CANDIDATES;
+
 /** Sets of at most 16 levels, in the order of their steps. */
 export interface TableRounding {
   /** Columns of a row that share a set, a multiple of 16 that divides the columns under a scale. */
@@ -78,6 +81,11 @@ export interface TableRounding {
   readonly steps: Int8Array;
   /** The first candidate for a group by its largest magnitude in whole scales, u8 `[128]`. */
   readonly first: Uint8Array;
+  /**
+   * u16 `[sets, 256, LEVEL_CANDIDATES]`, as bytes: min((c - level)^2, 4095) for whole scales c from -128 on, level
+   * the one that the middles give, of a set and those before it. Some backends look errors up there.
+   */
+  readonly errors: Uint8Array;
 }
 
 /** Bytes of a set in {@link StepRounding.steps}. */
@@ -216,7 +224,7 @@ export interface Kernels {
 
   /**
    * choices[g] = of LEVEL_CANDIDATES sets the one whose levels are nearest to the values of group g in whole scales,
-   * in squares; of several the first. codes = the level of that set nearest to x / scale, as `quantizeLevels`
+   * in squares of at most 4095; of several the first. codes = the level of that set nearest to x / scale, as `quantizeLevels`
    * has it. Exact.
    */
   roundToTable(

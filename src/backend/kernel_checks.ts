@@ -15,6 +15,7 @@ import {
   type StepRounding,
   STEPS_BYTES,
   TABLE_BYTES,
+  TABLE_ERROR_BYTES,
   type TableRounding,
 } from "./backend.ts";
 
@@ -80,9 +81,10 @@ export function checkLevelSearch(
 export function checkTableRounding(
   grid: Grid,
   choices: Uint8Array,
-  { groupCols, steps, first }: TableRounding,
+  { groupCols, steps, first, errors }: TableRounding,
 ): void {
   const sets = steps.length / TABLE_BYTES;
+  requireLength("roundToTable", "errors", errors.length, sets * TABLE_ERROR_BYTES);
   checkRounding("roundToTable", grid, { choices, groupCols, first, sets, bins: 128 });
 }
 

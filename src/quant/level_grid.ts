@@ -15,6 +15,7 @@ import {
   type LevelRounding,
   STEPS_BYTES,
   TABLE_BYTES,
+  TABLE_ERROR_BYTES,
 } from "../backend/backend.ts";
 import { f8e4m3ToF32 } from "../core/dtype.ts";
 
@@ -124,10 +125,15 @@ export type TakeBytes = (count: number) => Uint8Array;
 export function levelTableSizes(scheme: LevelScheme): readonly number[] {
   const sets = levelSetCount(scheme), plain = [sets * LEVEL_TABLE, sets * 256, 256];
   if (scheme.kind !== "scaled") return plain;
-  return [...plain, ...(scheme.bits === 4 ? [sets * TABLE_BYTES, 128] : [sets * STEPS_BYTES])];
+  return [
+    ...plain,
+    ...(scheme.bits === 4
+      ? [sets * TABLE_BYTES, 128, sets * TABLE_ERROR_BYTES]
+      : [sets * STEPS_BYTES]),
+  ];
 }
 
-type Tables = [Uint8Array, Uint8Array, Uint8Array, Uint8Array | undefined, Uint8Array | undefined];
+type Tables = [Uint8Array, Uint8Array, Uint8Array, Uint8Array?, Uint8Array?, Uint8Array?];
 
 /** The bytes of the tables of schemes that were asked for: 1 ms of work each, the same every time. */
 const MADE = new Map<string, readonly Uint8Array[]>();
@@ -141,13 +147,13 @@ export function levelTables(scheme: LevelScheme, take: TakeBytes): LevelTables {
     own.set(bytes);
     return own;
   });
-  const [bytes, codes, first, steps, firstByCode] = arrays as Tables;
+  const [bytes, codes, first, steps, firstByCode, errors] = arrays as Tables;
   const groupCols = levelGroupCols(scheme), nearest = signed(bytes);
   const tables = { groupCols, nearest, codes, first, candidates: 1, rounding: null };
   if (steps === undefined) return tables;
-  const rounding: LevelRounding = firstByCode === undefined
+  const rounding: LevelRounding = firstByCode === undefined || errors === undefined
     ? { kind: "steps", groupCols, steps, first }
-    : { kind: "table", groupCols, steps: signed(steps), first: firstByCode };
+    : { kind: "table", groupCols, steps: signed(steps), first: firstByCode, errors };
   return { ...tables, candidates: LEVEL_CANDIDATES, rounding };
 }
 
@@ -159,7 +165,7 @@ function signed({ buffer, byteOffset, length }: Uint8Array): Int8Array {
 /** Makes the bytes of {@link levelTableSizes}. */
 function makeTables(scheme: LevelScheme): Uint8Array[] {
   const arrays = levelTableSizes(scheme).map((size) => new Uint8Array(size));
-  const [nearest, codes, first, steps, firstByCode] = arrays as Tables;
+  const [nearest, codes, first, steps, firstByCode, errors] = arrays as Tables;
   for (let set = 0; set < levelSetCount(scheme); set++) {
     const levels = levelsOf(scheme, set);
     fillNearest(signed(nearest).subarray(set * LEVEL_TABLE, (set + 1) * LEVEL_TABLE), levels);
@@ -169,9 +175,10 @@ function makeTables(scheme: LevelScheme): Uint8Array[] {
   }
   fillFirst(first, scheme);
   if (scheme.kind !== "scaled" || steps === undefined) return arrays;
-  if (firstByCode === undefined) fillSteps(steps, scheme);
+  if (firstByCode === undefined || errors === undefined) fillSteps(steps, scheme);
   else {
     fillTable(signed(steps), scheme);
+    fillErrors(errors, signed(steps));
     // A code of c stands for magnitudes from c - 1/2 on.
     for (let c = 0; c < firstByCode.length; c++) firstByCode[c] = first[Math.max(0, c - 1)]!;
   }
@@ -191,6 +198,24 @@ function fillTable(steps: Int8Array, scheme: LevelScheme): void {
       if (i < 15) own[TREE[i]!] = twice >> 1;
       own[16 + i] = levels[i]!;
       own[32 + i] = twice % 2 === 0 ? twice / 2 : -128;
+    }
+  }
+}
+
+/** Errors that sets leave in whole scales: see `TableRounding`. */
+function fillErrors(bytes: Uint8Array, steps: Int8Array): void {
+  const errors = new Uint16Array(bytes.buffer, bytes.byteOffset, bytes.length / 2);
+  const ofSet = (set: number, c: number) => {
+    const own = steps.subarray(set * TABLE_BYTES, (set + 1) * TABLE_BYTES);
+    let at = 1;
+    for (let k = 0; k < 4; k++) at = 2 * at + Number(c > own[at]!);
+    return Math.min((c - own[at]!) ** 2, 4095);
+  };
+  for (let set = 0; set < E4M3_SETS; set++) {
+    for (let c = -128; c < 128; c++) {
+      for (let k = 0; k < LEVEL_CANDIDATES; k++) {
+        errors[(set * 256 + c + 128) * LEVEL_CANDIDATES + k] = ofSet(Math.max(0, set - k), c);
+      }
     }
   }
 }

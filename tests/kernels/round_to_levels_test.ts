@@ -24,7 +24,8 @@ async function round(
   const [from, by] = [subject.input(x), subject.input(scales)];
   if (rounding.kind === "table") {
     const steps = subject.input(rounding.steps);
-    await subject.kernels.roundToTable(codes, choices, from, by, on, { ...own, steps });
+    const errors = subject.input(rounding.errors);
+    await subject.kernels.roundToTable(codes, choices, from, by, on, { ...own, steps, errors });
   } else {
     const steps = subject.input(rounding.steps);
     await subject.kernels.roundToSteps(codes, choices, from, by, on, { ...own, steps });

@@ -362,10 +362,11 @@ export class WasmKernels implements CpuKernels {
     const codes = this.#address(name, views.codes), choices = this.#address(name, views.choices);
     const x = this.#address(name, views.x), scales = this.#address(name, views.scales);
     const steps = this.#address(name, rounding.steps), first = this.#address(name, rounding.first);
+    const errors = "errors" in rounding ? this.#address(name, rounding.errors) : 0;
     forBands(grid, (rows, at, group) => {
       const { cols, groupRows, groupCols } = grid;
       const own = [codes + at, choices + at / setCols, x + at * 4, scales + group * 4] as const;
-      run(...own, steps, first, rows, cols, groupRows, groupCols, setCols);
+      run(...own, steps, first, errors, rows, cols, groupRows, groupCols, setCols);
     });
   }
 

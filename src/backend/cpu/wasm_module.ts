@@ -20,6 +20,7 @@ export type RoundToLevels = (
   scales: number,
   steps: number,
   first: number,
+  errors: number,
   rows: number,
   cols: number,
   groupRows: number,

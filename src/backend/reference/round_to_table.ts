@@ -23,7 +23,7 @@ export function roundToTable(
       const at = set * TABLE_BYTES, middles = steps.subarray(at + 1, at + 16);
       return whole.reduce((sum, c) => {
         const level = steps[at + 16 + middles.filter((middle) => c > middle).length]!;
-        return sum + Math.max(-128, Math.min(127, c - level)) ** 2;
+        return sum + Math.min((c - level) ** 2, 4095);
       }, 0);
     });
     const levels = steps.subarray(set * TABLE_BYTES + 16, set * TABLE_BYTES + 32);

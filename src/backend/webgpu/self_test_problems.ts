@@ -15,6 +15,7 @@ import {
   STATS_LENGTH,
   STEPS_BYTES,
   TABLE_BYTES,
+  TABLE_ERROR_BYTES,
 } from "../backend.ts";
 import type { AsyncKernels } from "./webgpu_kernels.ts";
 import type { AsyncLinalg, GpuLinalgName } from "./webgpu_linalg.ts";
@@ -132,6 +133,7 @@ export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKer
           groupCols: 16,
           steps,
           first,
+          errors: new Uint8Array(sets * TABLE_ERROR_BYTES),
         }),
     );
   },
