@@ -4,6 +4,7 @@ import { type ErrorsJson, errorsJson } from "./errors_json.ts";
 import { type OutputErrors, overallOutput } from "../convert/output_errors.ts";
 import type { Problem, VerifyReport } from "../verify/verify.ts";
 import type { ComparedLayer, SourceReport } from "../verify/verify_source.ts";
+import { runsOn } from "../formats/written_format.ts";
 import { formatBytes, visible } from "./format.ts";
 import type { PlainRows } from "../convert/plain_rows.ts";
 import { qualityText } from "./closing.ts";
@@ -32,6 +33,7 @@ export function verifiedJson(
     loads: report.loads,
     problems: [...report.problems, ...comparison?.problems ?? []],
     quantized: report.quantized,
+    runs_on: runsOn(Object.keys(report.quantized)),
     tensors: report.tensors,
     checked_bytes: report.checkedBytes,
     ...(comparison === null ? {} : {
@@ -62,6 +64,9 @@ export function verifiedLines(verified: Verified, options: { thresholdDb: number
   const lines = [
     visible(`${path}: ${verdict}`),
     visible(`  ${quantized}; ${report.tensors} tensors, ${formatBytes(report.checkedBytes)} read`),
+    ...Object.entries(runsOn(Object.keys(report.quantized))).map(([format, on]) =>
+      `  ${format} runs on ${on}`
+    ),
     ...problemLines(report.problems),
   ];
   if (comparison === null) return lines;

@@ -26,6 +26,9 @@ export const asymW4a8: Format = {
   id: "asym_w4a8_int8",
   title: "W4A8 and W6A8",
   isStock: true,
+  runsOn:
+    "NVIDIA from Ampere (SM 8.0) and AMD from RDNA2; elsewhere weights are restored to compute; " +
+    "6 bits need comfy-kitchen 0.2.36",
   parts: ["weight_s_rel", "weight_s_channel", "weight_codebook", "weight_correction"],
   recognise: ({ format, weight, parts, marker }) => {
     if (format !== "asym_w4a8_int8" || weight === null) return null;

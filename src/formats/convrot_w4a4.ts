@@ -18,6 +18,7 @@ export const convrotW4a4: Format = {
   id: "convrot_w4a4",
   title: "ConvRot W4A4",
   isStock: true,
+  runsOn: "NVIDIA from Turing (SM 7.5)",
   parts: ["weight_scale"],
   recognise: ({ format, weight, parts, marker }) => {
     if (format !== "convrot_w4a4" || weight === null) return null;

@@ -40,6 +40,7 @@ function float8(id: string, dtype: "F8_E4M3" | "F8_E5M2"): Format {
     id,
     title: `FP8 (${id})`,
     isStock: true,
+    runsOn: "NVIDIA from Ada (SM 8.9)",
     parts: PARTS,
     recognise: (layer) => marked(layer, id),
     decode: (layer, found) => decodeFloat8(layer, found, { dtype }),

@@ -151,6 +151,8 @@ export interface Format {
   readonly title: string;
   /** Whether it is in the table of stock ComfyUI. Default: it is not. */
   readonly isStock?: boolean;
+  /** GPUs that multiply in it, what others do, and the versions that it needs, for people; absent: no loader has it. */
+  readonly runsOn?: string;
   /**
    * Names of the companions that it knows, as in {@link LayerTensors.parts}. A companion that is not among
    * them, and is no scale of activations, contradicts the format. Absent: it takes any.

@@ -41,6 +41,8 @@ export const int8Tensorwise: Format = {
   id: "int8_tensorwise",
   title: "INT8 of stock ComfyUI",
   isStock: true,
+  runsOn:
+    "NVIDIA from Turing (SM 7.5) and AMD from RDNA2; elsewhere weights are restored to compute",
   parts: INT8_PARTS,
   recognise: (layer) => markedInt8(layer, "int8_tensorwise"),
   decode: (layer, found) => decodeInt8(layer, found, { tiles: false }),

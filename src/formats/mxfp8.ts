@@ -13,6 +13,7 @@ export const mxfp8: Format = {
   id: "mxfp8",
   title: "MXFP8",
   isStock: true,
+  runsOn: "NVIDIA from Blackwell (SM 10)",
   parts: ["weight_scale"],
   recognise: (layer) => {
     const { weight, format, parts } = layer;

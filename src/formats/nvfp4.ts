@@ -22,6 +22,7 @@ export const nvfp4: Format = {
   id: "nvfp4",
   title: "NVFP4",
   isStock: true,
+  runsOn: "NVIDIA from Blackwell (SM 10), not AMD",
   parts: ["weight_scale", "weight_scale_2", "pre_quant_scale"],
   recognise: (layer) => {
     const { weight, format, parts } = layer;

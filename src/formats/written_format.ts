@@ -39,6 +39,12 @@ export function writerOf(format: string): FormatWriter {
   return writer;
 }
 
+/** Returns what runs layers of these formats, by format; formats that no loader has are left out. */
+export function runsOn(formats: readonly string[]): Record<string, string> {
+  const known = FORMATS.filter(({ id, runsOn }) => formats.includes(id) && runsOn !== undefined);
+  return Object.fromEntries(known.map(({ id, runsOn }) => [id, runsOn!]));
+}
+
 /** Whether stock ComfyUI loads layers whose marker names this format. */
 export function isStockFormat(format: string): boolean {
   return FORMATS.some(({ id, isStock }) => id === format && isStock === true);

@@ -177,3 +177,20 @@ for (const format of ["w4a8", "w6a8", "w4a4"] as const) {
     assert(bytesOfFile(at("b")).length > 0);
   });
 }
+
+Deno.test("verify says which GPUs run each format of a file, and which versions it needs", async () => {
+  using folder = temporaryFolder();
+  const at = (name: string) => join(folder.path, `${name}.safetensors`);
+  writeWeights(at("m"));
+  const mixed = ["--custom-layers", "blocks\\.1\\.", "--custom-type", "nvfp4"];
+  await quantsmith(at("m"), at("o"), ...PLAIN, "--format", "w6a8", ...mixed);
+  const { code, stdout } = await runCli(["verify", at("o")]);
+  assert.equal(code, 0, stdout);
+  assert.match(
+    stdout,
+    /asym_w4a8_int8 runs on NVIDIA from Ampere .* 6 bits need comfy-kitchen 0\.2\.36/,
+  );
+  assert.match(stdout, /nvfp4 runs on NVIDIA from Blackwell/);
+  const json = JSON.parse((await runCli(["verify", at("o"), "--json"])).stdout);
+  assert.deepEqual(Object.keys(json.runs_on).toSorted(), ["asym_w4a8_int8", "nvfp4"]);
+});
