@@ -13,6 +13,7 @@
 import { Buffer } from "node:buffer";
 import fs from "node:fs";
 import { referenceKernels } from "../src/backend/reference/reference_kernels.ts";
+import { levelVectors } from "./support/level_vectors.ts";
 
 type Packable = Float32Array | Float64Array | Uint8Array | Int8Array | Uint16Array | Uint32Array;
 
@@ -443,5 +444,20 @@ write(
     x: pack(x),
     count: x.filter((value) => !Number.isFinite(value)).length,
     first: x.findIndex((value) => !Number.isFinite(value)),
+  })),
+);
+
+// --- quantize_levels, round_to_table, round_to_steps, pack_levels
+write(
+  "levels",
+  "sets of groups of columns, the levels of x / scale in them, and their codes as a file has them",
+  levelVectors(normal, e4m3).map(({ x, scales, first, choices, codes, packed, ...rest }) => ({
+    ...rest,
+    x: pack(x),
+    scales: pack(scales),
+    first: pack(first),
+    choices: pack(choices),
+    codes: pack(codes),
+    packed: pack(packed),
   })),
 );

@@ -3,6 +3,7 @@ import type { Grid, LevelRounding } from "../../src/backend/backend.ts";
 import { groupedLevels, levelTables } from "../../src/quant/level_grid.ts";
 import { assertSameOnAllBackends, type Subject, testEachBackend } from "./subject.ts";
 import { normal, values } from "./values.ts";
+import { type Packed, readVectors, unpack } from "./vectors.ts";
 
 const take = (count: number) => new Uint8Array(count);
 const grid: Grid = { rows: 6, cols: 256, groupRows: 1, groupCols: 256 };
@@ -123,3 +124,48 @@ testEachBackend(
     }
   },
 );
+
+interface LevelCase {
+  bits: 4 | 6;
+  groupCols: number;
+  x: Packed<"f32">;
+  scales: Packed<"f32">;
+  first: Packed<"u8">;
+  choices: Packed<"u8">;
+  codes: Packed<"i8">;
+  packed: Packed<"u8">;
+}
+
+for (const { name, bits, groupCols, ...packed } of readVectors<LevelCase>("levels")) {
+  testEachBackend(`kernels of few levels give the golden data: ${name}`, async (subject) => {
+    const tables = levelTables(groupedLevels({ bits, groupCols }), take);
+    const x = unpack(packed.x),
+      scales = unpack(packed.scales),
+      on = { ...grid, rows: 2, cols: 512 };
+    const rounding = { ...tables.rounding!, first: unpack(packed.first) };
+    const wide = { ...on, groupCols: 512 };
+    const { codes, choices } = await round(subject, x, scales, rounding, wide);
+    assert.deepEqual(choices.slice(), unpack(packed.choices));
+    assert.deepEqual(codes.slice(), unpack(packed.codes));
+    const again = subject.output(new Int8Array(), x.length);
+    const sets = {
+      groupCols,
+      nearest: subject.input(tables.nearest),
+      choices: subject.input(choices),
+    };
+    await subject.kernels.quantizeLevels(
+      again,
+      subject.input(x),
+      subject.input(scales),
+      wide,
+      sets,
+    );
+    assert.deepEqual(again.slice(), unpack(packed.codes));
+    const bytes = subject.output(new Uint8Array(), x.length * bits / 8);
+    await subject.kernels.packLevels(bytes, again, {
+      ...{ bits, cols: 512, groupCols, choices: sets.choices },
+      codes: subject.input(tables.codes),
+    });
+    assert.deepEqual(bytes.slice(), unpack(packed.packed));
+  });
+}
