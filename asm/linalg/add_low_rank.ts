@@ -1,9 +1,10 @@
 /**
  * addLowRank: x[r, c] += sum over k of b[r, k] * a[k, c], for a small number of terms: the merge of a LoRA.
  *
- * A product whose inner dimension is small is bound by loads if it is packed as large ones are. Here
- * nothing is packed: strips of STRIP columns of `a` stay in the first-level cache while all rows go by, four
- * rows and eight columns in registers. Sums begin at 0 in f32, k ascending, and are added to x last, so what
+ * A product whose inner dimension is small is bound by loads if it is packed as large ones are. Here only
+ * strips of STRIP columns of `a` are copied to the workspace, one behind the other: where rows are a multiple of
+ * 4 KiB, all rows of a strip would share the same few lines of the first-level cache. They stay there while all
+ * rows go by, four rows and eight columns in registers. Sums begin at 0 in f32, k ascending, and are added to x last, so what
  * is rounded is the change, not the weight.
  *
  * Layout: x f32 [rows, cols], b f32 [rows, rank], a f32 [rank, cols], all contiguous row-major. Any
@@ -13,34 +14,47 @@
 /** 64 columns of 16 ranks are 4 KiB. */
 const STRIP: usize = 64;
 
-export function addLowRank(x: usize, b: usize, a: usize, rows: usize, cols: usize, rank: usize): void {
-  const rowBytes = cols << 2;
+/** Ranks whose strip fits the workspace, 2 MiB of it; larger ones are read where they are. */
+const MOST_PACKED: usize = 8192;
+
+export function addLowRank(
+  x: usize, b: usize, a: usize, rows: usize, cols: usize, rank: usize, workspace: usize,
+): void {
+  const rowBytes = cols << 2, isPacked = rank <= MOST_PACKED && rows >= 4;
   for (let left: usize = 0; left < cols; left += STRIP) {
-    const right = min(cols, left + STRIP);
+    const right = min(cols, left + STRIP), from = a + (left << 2);
+    if (isPacked) packStrip(workspace, from, right - left, rowBytes, rank);
+    // The strip: where it begins, less what columns are counted from, and its bytes from row to row.
+    const strip = isPacked ? workspace - (left << 2) : a, step = isPacked ? STRIP << 2 : rowBytes;
     let r: usize = 0;
     for (; r + 4 <= rows; r += 4) {
       const row = x + r * rowBytes, factors = b + (r * rank << 2);
       let c = left;
       for (; c + 8 <= right; c += 8) {
-        addTile(row + (c << 2), factors, a + (c << 2), rowBytes, rank);
+        addTile(row + (c << 2), factors, strip + (c << 2), rowBytes, step, rank);
       }
       for (; c < right; c++) {
         for (let i: usize = 0; i < 4; i++) {
-          addOne(row + i * rowBytes + (c << 2), factors + (i * rank << 2), a + (c << 2), rowBytes, rank);
+          addOne(row + i * rowBytes + (c << 2), factors + (i * rank << 2), strip + (c << 2), step, rank);
         }
       }
     }
     for (; r < rows; r++) {
       const row = x + r * rowBytes, factors = b + (r * rank << 2);
-      for (let c = left; c < right; c++) addOne(row + (c << 2), factors, a + (c << 2), rowBytes, rank);
+      for (let c = left; c < right; c++) addOne(row + (c << 2), factors, strip + (c << 2), step, rank);
     }
   }
+}
+
+/** Copies `cols` columns of `rank` rows to rows of STRIP columns. */
+function packStrip(out: usize, a: usize, cols: usize, rowBytes: usize, rank: usize): void {
+  for (let k: usize = 0; k < rank; k++) memory.copy(out + k * (STRIP << 2), a + k * rowBytes, cols << 2);
 }
 
 /** Four rows of eight columns. */
 // @ts-ignore: decorator
 @inline
-function addTile(x: usize, b: usize, a: usize, rowBytes: usize, rank: usize): void {
+function addTile(x: usize, b: usize, a: usize, rowBytes: usize, step: usize, rank: usize): void {
   let s00 = f32x4.splat(0), s01 = s00, s10 = s00, s11 = s00;
   let s20 = s00, s21 = s00, s30 = s00, s31 = s00;
   const b1 = b + (rank << 2), b2 = b1 + (rank << 2), b3 = b2 + (rank << 2);
@@ -57,7 +71,7 @@ function addTile(x: usize, b: usize, a: usize, rowBytes: usize, rank: usize): vo
     s21 = f32x4.add(s21, f32x4.mul(f2, a1));
     s30 = f32x4.add(s30, f32x4.mul(f3, a0));
     s31 = f32x4.add(s31, f32x4.mul(f3, a1));
-    row += rowBytes;
+    row += step;
   }
   addTo(x, s00, s01);
   addTo(x + rowBytes, s10, s11);
@@ -72,8 +86,8 @@ function addTo(x: usize, s0: v128, s1: v128): void {
   v128.store(x, f32x4.add(v128.load(x, 16), s1), 16);
 }
 
-function addOne(x: usize, b: usize, a: usize, rowBytes: usize, rank: usize): void {
+function addOne(x: usize, b: usize, a: usize, step: usize, rank: usize): void {
   let sum: f32 = 0;
-  for (let k: usize = 0; k < rank; k++) sum += load<f32>(b + (k << 2)) * load<f32>(a + k * rowBytes);
+  for (let k: usize = 0; k < rank; k++) sum += load<f32>(b + (k << 2)) * load<f32>(a + k * step);
   store<f32>(x, load<f32>(x) + sum);
 }

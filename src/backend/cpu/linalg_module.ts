@@ -114,7 +114,15 @@ export interface LinalgExports {
     columnSets: number,
     nearest: number,
   ): void;
-  addLowRank(x: number, b: number, a: number, rows: number, cols: number, rank: number): void;
+  addLowRank(
+    x: number,
+    b: number,
+    a: number,
+    rows: number,
+    cols: number,
+    rank: number,
+    workspace: number,
+  ): void;
   hadamardColumnsF32(x: number, rows: number, cols: number, xRow: number, norm: number): void;
   hadamardColumnsF64(x: number, rows: number, cols: number, xRow: number, norm: number): void;
   hadamardRowsF32(x: number, rows: number, cols: number, xRow: number, norm: number): void;

@@ -243,7 +243,8 @@ export class WasmLinalg implements LinalgKernels {
     const [xAt, bAt, aAt] = [x, b, a].map((array) => this.#address("addLowRank", array));
     forBands(rows, (row, count) => {
       const change = bAt! + row * rank * 4;
-      this.#exports.addLowRank(xAt! + row * cols * 4, change, aAt!, count, cols, rank);
+      const out = xAt! + row * cols * 4;
+      this.#exports.addLowRank(out, change, aAt!, count, cols, rank, this.#workspace);
     });
   }
 
