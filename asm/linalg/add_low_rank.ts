@@ -14,13 +14,15 @@
 /** 64 columns of 16 ranks are 4 KiB. */
 const STRIP: usize = 64;
 
-/** Ranks whose strip fits the workspace, 2 MiB of it; larger ones are read where they are. */
-const MOST_PACKED: usize = 8192;
+/** Bytes of workspace for a strip, and behind it for `b`: 4 rows by 4 rows, factors of the same rank together. */
+const STRIP_BYTES: usize = 1 << 20, FACTOR_BYTES: usize = 1 << 20;
 
 export function addLowRank(
   x: usize, b: usize, a: usize, rows: usize, cols: usize, rank: usize, workspace: usize,
 ): void {
-  const rowBytes = cols << 2, isPacked = rank <= MOST_PACKED && rows >= 4;
+  const rowBytes = cols << 2, packedB = workspace + STRIP_BYTES;
+  const isPacked = rank * (STRIP << 2) <= STRIP_BYTES && rank * (rows << 2) <= FACTOR_BYTES;
+  if (isPacked) packFactors(packedB, b, rows & ~3, rank);
   for (let left: usize = 0; left < cols; left += STRIP) {
     const right = min(cols, left + STRIP), from = a + (left << 2);
     if (isPacked) packStrip(workspace, from, right - left, rowBytes, rank);
@@ -30,8 +32,8 @@ export function addLowRank(
     for (; r + 4 <= rows; r += 4) {
       const row = x + r * rowBytes, factors = b + (r * rank << 2);
       let c = left;
-      for (; c + 8 <= right; c += 8) {
-        addTile(row + (c << 2), factors, strip + (c << 2), rowBytes, step, rank);
+      for (; isPacked && c + 8 <= right; c += 8) {
+        addTile(row + (c << 2), packedB + (r * rank << 2), strip + (c << 2), rowBytes, rank);
       }
       for (; c < right; c++) {
         for (let i: usize = 0; i < 4; i++) {
@@ -48,30 +50,43 @@ export function addLowRank(
 
 /** Copies `cols` columns of `rank` rows to rows of STRIP columns. */
 function packStrip(out: usize, a: usize, cols: usize, rowBytes: usize, rank: usize): void {
-  for (let k: usize = 0; k < rank; k++) memory.copy(out + k * (STRIP << 2), a + k * rowBytes, cols << 2);
+  const bytes = cols << 2;
+  for (let k: usize = 0; k < rank; k++) {
+    const to = out + k * (STRIP << 2), from = a + k * rowBytes;
+    let i: usize = 0;
+    for (; i + 16 <= bytes; i += 16) v128.store(to + i, v128.load(from + i));
+    for (; i < bytes; i += 4) store<f32>(to + i, load<f32>(from + i));
+  }
 }
 
-/** Four rows of eight columns. */
+/** Copies rows by fours: of each rank the factors of the four rows. */
+function packFactors(out: usize, b: usize, rows: usize, rank: usize): void {
+  for (let r: usize = 0; r < rows; r++) {
+    const to = out + ((r & ~3) * rank + (r & 3) << 2), from = b + (r * rank << 2);
+    for (let k: usize = 0; k < rank; k++) store<f32>(to + (k << 4), load<f32>(from + (k << 2)));
+  }
+}
+
+/** Four rows of eight columns, of copies: one load has the factors of all rows. */
 // @ts-ignore: decorator
 @inline
-function addTile(x: usize, b: usize, a: usize, rowBytes: usize, step: usize, rank: usize): void {
+function addTile(x: usize, b: usize, a: usize, rowBytes: usize, rank: usize): void {
   let s00 = f32x4.splat(0), s01 = s00, s10 = s00, s11 = s00;
   let s20 = s00, s21 = s00, s30 = s00, s31 = s00;
-  const b1 = b + (rank << 2), b2 = b1 + (rank << 2), b3 = b2 + (rank << 2);
   let row = a;
-  for (let k: usize = 0; k < rank << 2; k += 4) {
-    const a0 = v128.load(row), a1 = v128.load(row, 16);
-    const f0 = v128.load32_splat(b + k), f1 = v128.load32_splat(b1 + k);
+  for (let k: usize = 0; k < rank << 4; k += 16) {
+    const a0 = v128.load(row), a1 = v128.load(row, 16), f = v128.load(b + k);
+    const f0 = v128.shuffle<f32>(f, f, 0, 0, 0, 0), f1 = v128.shuffle<f32>(f, f, 1, 1, 1, 1);
     s00 = f32x4.add(s00, f32x4.mul(f0, a0));
     s01 = f32x4.add(s01, f32x4.mul(f0, a1));
     s10 = f32x4.add(s10, f32x4.mul(f1, a0));
     s11 = f32x4.add(s11, f32x4.mul(f1, a1));
-    const f2 = v128.load32_splat(b2 + k), f3 = v128.load32_splat(b3 + k);
+    const f2 = v128.shuffle<f32>(f, f, 2, 2, 2, 2), f3 = v128.shuffle<f32>(f, f, 3, 3, 3, 3);
     s20 = f32x4.add(s20, f32x4.mul(f2, a0));
     s21 = f32x4.add(s21, f32x4.mul(f2, a1));
     s30 = f32x4.add(s30, f32x4.mul(f3, a0));
     s31 = f32x4.add(s31, f32x4.mul(f3, a1));
-    row += step;
+    row += STRIP << 2;
   }
   addTo(x, s00, s01);
   addTo(x + rowBytes, s10, s11);
