@@ -9,9 +9,11 @@ import {
   hessianBlock,
   shrinkageOf,
   shrinkToDiagonal,
+  standsSingle,
 } from "../../src/linalg/hessian.ts";
 import { hessianFromChannels, hessianFromMatrix } from "../../src/linalg/hessian_sources.ts";
 import { matrix } from "../../src/linalg/matrix.ts";
+import { SINGLE_ERROR } from "../../src/linalg/cholesky.ts";
 import { assertSameBits } from "../kernels/subject.ts";
 import { values } from "../kernels/values.ts";
 import { put, testEachContext } from "./contexts.ts";
@@ -126,4 +128,33 @@ Deno.test("diagonalOf() and hessianBlock() find elements of every kind of blocks
   const hessian: Hessian = { size: 6, blockSize: 2, values, source: "channels" };
   assert.deepEqual([...diagonalOf(hessian)], [0, 3, 4, 7, 8, 11]);
   assert.deepEqual([...hessianBlock(hessian, 1).data], [4, 5, 6, 7]);
+});
+
+testEachContext(
+  "addGram() in f32 is as near to the sums in f64 as standsSingle() counts on",
+  (context) => {
+    const rows = 2 * GEMM_DEPTH + 30, size = 20;
+    const x = put(context.memory, values(3, rows * size, "outlier"));
+    const exact = context.memory.f64(size * size).fill(0);
+    const single = context.memory.f64(size * size).fill(0);
+    addGram(context, matrix(exact, size, size), matrix(x, rows, size));
+    addGram(context, matrix(single, size, size), matrix(x, rows, size), { single: true });
+    let different = 0;
+    for (let i = 0; i < size; i++) {
+      for (let j = 0; j <= i; j++) {
+        const at = i * size + j, most = Math.sqrt(exact[i * (size + 1)]! * exact[j * (size + 1)]!);
+        assert(Math.abs(single[at]! - exact[at]!) <= SINGLE_ERROR * most, `at ${i}, ${j}`);
+        if (single[at] !== exact[at]) different++;
+      }
+    }
+    assert(different > 0, "the data tells the two forms apart");
+  },
+);
+
+Deno.test("standsSingle() refuses little damping, many channels and inputs beyond the range of f32", () => {
+  const layer = { size: 1536, damping: 0.1 };
+  assert(standsSingle(3, layer));
+  assert(!standsSingle(3, { ...layer, damping: 0.01 }));
+  assert(!standsSingle(3, { ...layer, size: 12288 }));
+  for (const largest of [1e-20, 1e18, Infinity, NaN]) assert(!standsSingle(largest, layer));
 });

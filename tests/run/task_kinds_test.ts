@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { TaskList } from "../../src/run/task_list.ts";
 import { CHUNK_ELEMENTS, chunkCount, chunkRect } from "../../src/run/chunk_grid.ts";
-import { chunkGrid } from "../../src/run/task_kinds.ts";
+import { chunkGrid, isDoneAlone } from "../../src/run/task_kinds.ts";
+import type { Compensation } from "../../src/calibration/compensation.ts";
 import type { QuantizeTask, Task } from "../../src/run/tasks.ts";
 import type { MatrixSource } from "../../src/formats/matrix_source.ts";
 
@@ -108,4 +109,32 @@ Deno.test("TaskList finds the task of every chunk, empty tensors included", () =
   const list = new TaskList([copy(0), copy(5), copy(0), copy(9_000_000), copy(1), copy(0)]);
   const owners = Array.from({ length: list.chunkCount }, (_, chunk) => list.taskOf(chunk));
   assert.deepEqual(owners, [1, 3, 3, 3, 3, 3, 4]);
+});
+
+/** A layer with 1,024 rows of inputs. */
+function withInputs(rows: number, cols: number): QuantizeTask {
+  const dtype = "F32" as const;
+  const compensation: Compensation = {
+    ...{
+      statistic: "activations",
+      rows: 1024,
+      cols,
+      heldOut: null,
+      directions: null,
+      segments: null,
+    },
+    data: { kind: "file", path: "in", name: "w.activations", file: 1, offsetBytes: 0, dtype },
+    ...{ damping: 0.1, actOrder: false, turbo: true, guarded: false, pairs: 1 },
+    ...{ weightedScales: false, fallbackScaleSearch: true },
+  } as unknown as Compensation;
+  return { ...quantize(matrix(rows, cols), 1, cols), compensation };
+}
+
+Deno.test("isDoneAlone() is true of small layers with data, which come behind those of the team", () => {
+  const small = withInputs(384, 1536), large = withInputs(4096, 4096);
+  const plain = quantize(matrix(8, 16), 1, 16);
+  assert.deepEqual([small, large, plain].map(isDoneAlone), [true, false, false]);
+  const list = new TaskList([large, small, small, plain]);
+  assert.deepEqual([list.teamCount, list.aloneCount, list.endAlone], [1, 2, 3]);
+  assert.throws(() => new TaskList([small, large, plain]), /must come first/);
 });
