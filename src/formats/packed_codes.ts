@@ -94,6 +94,24 @@ function unpackRow(
   }
 }
 
+/** Adds to `counts` how often each code occurs in the whole rows of `raw`. */
+export function countCodes(
+  counts: number[],
+  raw: Uint8Array,
+  { cols, packed: { rowBytes, fields } }: { readonly cols: number; readonly packed: PackedCodes },
+): void {
+  for (let row = 0; row < raw.length; row += rowBytes) {
+    for (let c = 0; c < cols; c++) {
+      let code = 0, shift = 0;
+      for (const field of fields) {
+        code |= bitsAt(raw, row + field.firstByte, c, field) << shift;
+        shift += field.bits;
+      }
+      counts[code]!++;
+    }
+  }
+}
+
 function bitsAt(raw: Uint8Array, from: number, col: number, { bits, highFirst }: BitField): number {
   const perByte = 8 / bits, place = col % perByte;
   const shift = bits * (highFirst ? perByte - 1 - place : place);

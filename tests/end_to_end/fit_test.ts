@@ -1,7 +1,7 @@
 /** `--fit` and `--max-error`: the size is obeyed to the byte, the choice is the better one, and is the same always. */
 
 import assert from "node:assert/strict";
-import { statSync } from "node:fs";
+import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { FileServer } from "../support/file_server.ts";
 import { runCli } from "../support/run_cli.ts";
@@ -214,4 +214,24 @@ Deno.test("quantsmith --fit chooses for a model on a server what it chooses for 
     outputs.push(bytesOfFile(output));
   }
   assert.deepEqual(outputs[0], outputs[1]);
+});
+
+Deno.test("quantsmith --fit --report draws sizes against errors, and says so in JSON", async () => {
+  using folder = temporaryFolder();
+  const { model } = writeFiles(folder.path);
+  const page = join(folder.path, "r.html"), json = join(folder.path, "r.json");
+  for (const report of [page, json]) {
+    const output = join(folder.path, "out.safetensors");
+    const run = [model, "-o", output, "--preset", "none", "--fit", "60%", "--report", report];
+    const { code, stderr } = await runCli([...run, "--force", "--no-progress"]);
+    assert.equal(code, 0, stderr);
+  }
+  const { fit } = JSON.parse(readFileSync(json, "utf8"));
+  assert.ok(fit.frontier.length > 3 && fit.layers.length === LAYERS);
+  const html = readFileSync(page, "utf8");
+  const line = /<polyline points="([^"]*)"/.exec(html)![1]!.split(" ");
+  assert.equal(line.length, fit.frontier.length);
+  for (const text of ["this file", "all layers w4a8", "all layers int8"]) {
+    assert.ok(html.includes(text), text);
+  }
 });

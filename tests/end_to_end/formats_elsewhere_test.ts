@@ -194,3 +194,25 @@ Deno.test("verify says which GPUs run each format of a file, and which versions 
   const json = JSON.parse((await runCli(["verify", at("o"), "--json"])).stdout);
   assert.deepEqual(Object.keys(json.runs_on).toSorted(), ["asym_w4a8_int8", "nvfp4"]);
 });
+
+for (
+  const [format, least, most] of [["w4a8", -8, 7], ["w6a8", -31, 31], ["w4a4", -7, 7]] as const
+) {
+  Deno.test(`--report draws how often each code of ${format} occurs`, async () => {
+    using folder = temporaryFolder();
+    const at = (name: string) => join(folder.path, `${name}.safetensors`);
+    writeWeights(at("m"));
+    const page = join(folder.path, "report.html");
+    await quantsmith(at("m"), at("o"), ...PLAIN, "--format", format, "--report", page);
+    const data = /<script type="application\/json" id="data">(.*?)<\/script>/s
+      .exec(readFileSync(page, "utf8"))![1]!;
+    const { histograms } = JSON.parse(data) as { histograms: { counts: number[] }[] };
+    assert.equal(histograms.length, NAMES.length);
+    for (const { counts } of histograms) {
+      assert.equal(counts.reduce((sum, count) => sum + count, 0), ROWS * COLS);
+      const used = counts.flatMap((count, i) => count > 0 ? [i - 127] : []);
+      assert(used[0]! >= least && used.at(-1)! <= most, `${used}`);
+      assert(used.length > (most - least) / 2, `${used}`);
+    }
+  });
+}

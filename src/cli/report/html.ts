@@ -10,6 +10,7 @@ import { errorsOfJson } from "../errors_json.ts";
 import { formatSqnr, PAGE_TITLES, statisticCells } from "../statistic_columns.ts";
 import { type Measure, MEASURE_NAMES } from "../verdict.ts";
 import { byKind, inModelOrder, median } from "./layer_order.ts";
+import { frontierPart } from "./frontier_part.ts";
 import { escaped, fileName, pageOf, tableOf } from "./page_shell.ts";
 import type { KeptJson, LayerJson, ReportJson } from "./report_data.ts";
 
@@ -39,6 +40,7 @@ export function htmlReport(report: ReportJson, histograms: readonly Histogram[])
       verdictPart(report),
       `<div class="cards">\n${cards(report).join("\n")}\n</div>`,
       ...layerParts(report, measure),
+      ...frontierPart(report.fit),
       ...histogramPart(histograms),
       ...keptPart(report.kept),
       madePart(report),

@@ -14,6 +14,7 @@ import { numbersOf, overallErrors } from "../../run/layer_statistics.ts";
 import type { PlannedTensor } from "../../plan/plan.ts";
 import { explain } from "../../presets/explain.ts";
 import { type ErrorsJson, errorsJson, learnedJson } from "../errors_json.ts";
+import { fitJson } from "../fit_report.ts";
 import { nextStep } from "../next_step.ts";
 import { planJson } from "../plan_report.ts";
 import { compensatedJson, noteJson } from "../report_json.ts";
@@ -90,6 +91,8 @@ export interface ReportJson {
   readonly kept: readonly KeptJson[];
   /** The plan, as `--dry-run --json` prints it; null for a file that was measured afterwards. */
   readonly plan: Record<string, unknown> | null;
+  /** What `--fit` or `--max-error` chose, and from what, as `--dry-run --json` prints it; absent: neither was asked for. */
+  readonly fit?: Record<string, unknown>;
 }
 
 /** The facts of a report beside the result. */
@@ -140,6 +143,7 @@ export function conversionReport(result: ConvertResult, facts: ReportFacts): Rep
     }),
     kept: keptOf(plan.tensors.map((tensor) => ({ ...tensor.source, ...tensor }))),
     plan: planJson(plan),
+    ...(result.fit === null ? {} : { fit: fitJson(result.fit)! }),
   };
 }
 
