@@ -6,7 +6,7 @@ import { RemoteError } from "./remote_error.ts";
 export interface Patience {
   /** Without a byte for as long, a connection counts as broken. */
   readonly silenceMs: number;
-  /** Failures in a row, without a byte between them, after which reading fails. */
+  /** Failures in a row, without some bytes between them, after which reading fails. */
   readonly attempts: number;
   /** Wait after the first failure; twice as long after each further one, at most {@link MAX_WAIT_MS}. */
   readonly firstWaitMs: number;
@@ -18,6 +18,9 @@ export const DEFAULT_PATIENCE: Patience = Object.freeze({
   attempts: 8,
   firstWaitMs: 500,
 });
+
+/** Bytes that a connection must bring to be no failure: a few at a time would never end. */
+const PROGRESS_BYTES = 16 << 10;
 
 /** Longest wait between two requests. */
 const MAX_WAIT_MS = 20_000;
@@ -33,7 +36,7 @@ export interface PersistOptions {
 /**
  * Returns what `attempt` returns, which is called again after temporary failures.
  *
- * @param progress how far it is, in any unit: failures count anew when it has grown.
+ * @param progress bytes that it has: failures count anew when there are 16 KiB more.
  * @throws RemoteError; what else `attempt` throws; the reason of `signal`.
  */
 export async function persist<T>(
@@ -48,7 +51,7 @@ export async function persist<T>(
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
       if (!(error instanceof RemoteError) || !error.fault.isTemporary) throw error;
-      failures = progress() > before ? 1 : failures + 1;
+      failures = progress() - before >= PROGRESS_BYTES ? 1 : failures + 1;
       if (failures >= patience.attempts) throw givenUp(error, failures);
       const backoff = Math.min(MAX_WAIT_MS, patience.firstWaitMs * 2 ** (failures - 1));
       const wait = Math.min(MAX_WAIT_MS, Math.max(error.fault.waitMs ?? 0, jittered(backoff)));

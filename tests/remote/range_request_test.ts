@@ -115,8 +115,13 @@ Deno.test("readRemoteRange() continues from the byte at which a connection was c
 });
 
 Deno.test("readRemoteRange() survives more cuts than it has attempts while bytes come", async () => {
-  const { bytes } = await read(Array(8).fill({ cutAfter: 20_000 }));
+  const { bytes } = await read(Array(4).fill({ cutAfter: 40_000 }));
   assert.deepEqual(bytes, DATA.slice(1000, 200_000));
+});
+
+Deno.test("readRemoteRange() gives up a server that sends a few bytes per connection", async () => {
+  const failure = await failureOf(read(Array(200).fill({ cutAfter: 2000 })));
+  assert.match(failure.message, /3 times in a row; run again later/);
 });
 
 Deno.test("readRemoteRange() asks again after 500, 503 and 429, and gives up at last", async () => {
