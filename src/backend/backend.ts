@@ -157,7 +157,6 @@ export type GpuWork =
   | "rounding"
   | "moments"
   | "compensation"
-  | "compensation in bf16"
   | "compensation in f16"
   | "learning"
   | "measuring"

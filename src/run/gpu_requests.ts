@@ -90,7 +90,7 @@ export interface FactorRequest {
 }
 
 /** How large intermediates are stored on the device. Sums are f32 always. */
-export type GpuStorage = "f32" | "bf16" | "f16";
+export type GpuStorage = "f32" | "f16";
 
 /** Rows to be rounded with a factor. */
 export interface LdlqRequest {

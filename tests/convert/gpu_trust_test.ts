@@ -19,7 +19,7 @@ interface Scene {
   /** Whether there is calibration data. */
   readonly hasData: boolean;
   readonly measures: boolean;
-  readonly half?: "bf16" | "f16";
+  readonly half?: "f16";
 }
 
 const PLAIN: Scene = { rows: 512, cols: 1024, options: {}, hasData: false, measures: false };
@@ -154,8 +154,7 @@ const SMALL: readonly (readonly [Scene, readonly string[]])[] = [
   [{ ...GPTQ, rows: 64, cols: 256 }, [
     ...["gemm_f32", "ldlq_block", "gather_columns", "gather_codes"],
   ]],
-  [{ ...GPTQ, rows: 64, cols: 256, half: "bf16" }, ["gemm_f32_bf16", "ldlq_block_bf16", "narrow"]],
-  [{ ...GPTQ, rows: 64, cols: 256, half: "f16" }, ["gemm_f32_f16", "ldlq_block_f16"]],
+  [{ ...GPTQ, rows: 64, cols: 256, half: "f16" }, ["gemm_f32_f16", "ldlq_block_f16", "narrow"]],
   [{ ...LEARNED, rows: 20, cols: 256 }, ["descend_rows"]],
   [{ ...MEASURED, rows: 64 }, ["error_stats", "gemm_i8", "scaled_product"]],
   [{ ...QUIP, rows: 64, cols: 256 }, ["hadamard"]],
@@ -191,8 +190,8 @@ const LARGE: readonly (readonly [Scene, string, number])[] = [
   [GPTQ, "ldlq_block", 16],
   [GPTQ, "gather_columns", 64],
   [GPTQ, "gather_codes", 64],
-  [{ ...GPTQ, half: "bf16" }, "narrow", 512],
-  [{ ...GPTQ, half: "bf16" }, "gemm_f32_bf16", 16],
+  [{ ...GPTQ, half: "f16" }, "narrow", 512],
+  [{ ...GPTQ, half: "f16" }, "gemm_f32_f16", 16],
   [{ ...GPTQ, half: "f16" }, "ldlq_block_f16", 16],
   [LEARNED, "descend_rows", 64],
   [MEASURED, "error_stats", 64],

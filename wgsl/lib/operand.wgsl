@@ -3,8 +3,7 @@
 // one branch remains. Products and sums stay f32 in every case.
 
 const STORAGE_F32 = 0u;
-const STORAGE_BF16 = 1u;
-const STORAGE_F16 = 2u;
+const STORAGE_F16 = 1u;
 
 // The word that element `at` lies in.
 fn wordOf(at: u32, storage: u32) -> u32 {
@@ -17,9 +16,6 @@ fn elementOf(word: u32, at: u32, storage: u32) -> f32 {
     return bitcast<f32>(word);
   }
   let isSecond = (at & 1u) == 1u;
-  if (storage == STORAGE_BF16) {
-    return bitcast<f32>(select(word << 16u, word & 0xffff0000u, isSecond));
-  }
   let pair = unpack2x16float(word);
   return select(pair.x, pair.y, isSecond);
 }

@@ -88,11 +88,12 @@ export const hadamard = shader("hadamard", {
 
 export const narrow = shader("narrow", {
   code: narrowCode,
-  libraries: [exact, index, operand],
+  libraries: [exact, index],
   buffers: ["write", "read"],
   params: {
-    ...u32s("rows", "cols", "xStart", "xRow", "outStart", "outRow", "storage"),
+    ...u32s("rows", "cols", "xStart", "xRow", "outStart", "outRow"),
     gain: "f32",
+    zero: "u32",
   },
 });
 

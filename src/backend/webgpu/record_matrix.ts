@@ -4,7 +4,7 @@ import type { GemmMode, LdlqBlock } from "../../linalg/linalg_kernels.ts";
 import type { Matrix } from "../../linalg/matrix.ts";
 import type { Batch, Slot } from "./batch.ts";
 import * as shaders from "./matrix_shaders.ts";
-import { type Storage, STORAGES } from "./storage.ts";
+import type { Storage } from "./storage.ts";
 
 /** A matrix on the device. Sizes, strides and `start` in elements. */
 export interface GpuMatrix extends Omit<Matrix<Slot>, "data"> {
@@ -121,7 +121,7 @@ export function recordLdlqBlock(batch: Batch, block: GpuLdlqBlock): void {
   batch.dispatch(shader, slots, params, Math.ceil(weights.rows / LDLQ_ROWS));
 }
 
-/** Records `out = gain * x` in the storage of `out`, bf16 or f16, of which rows begin at whole words. */
+/** Records `out = gain * x` in F16, the storage of `out`, of which rows begin at whole words. */
 export function recordNarrow(batch: Batch, out: GpuMatrix, x: GpuMatrix, gain: number): void {
   const { rows, cols } = x;
   const params = {
@@ -131,8 +131,8 @@ export function recordNarrow(batch: Batch, out: GpuMatrix, x: GpuMatrix, gain: n
     xRow: x.rowStride,
     outStart: out.start / 2,
     outRow: out.rowStride / 2,
-    storage: STORAGES.indexOf(out.storage),
     gain,
+    zero: 0,
   };
   const words = rows * Math.ceil(cols / 2);
   batch.dispatch(shaders.narrow, [out.slot, x.slot], params, Math.ceil(words / 256));

@@ -39,9 +39,6 @@ const PROBLEMS_OF: Readonly<Record<GpuWork, readonly string[]>> = {
   ],
   moments: ["gemmF32"],
   compensation: ["gemmF32", "ldlqBlock", "gatherColumns", "gatherCodes"],
-  "compensation in bf16": [
-    ...["gemmF32 of bf16", "ldlqBlock of bf16", "gatherColumns", "gatherCodes"],
-  ],
   "compensation in f16": [
     ...["gemmF32 of f16", "ldlqBlock of f16", "gatherColumns", "gatherCodes"],
   ],

@@ -3,7 +3,7 @@
  * columns in another order, the second half of an int8 product.
  */
 
-import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from "../../core/dtype.ts";
+import { f16ToF32, f32ToF16 } from "../../core/dtype.ts";
 import { fillNormal, type Random } from "../../core/rng.ts";
 import { matrix } from "../../linalg/matrix.ts";
 import type { Grid } from "../backend.ts";
@@ -47,9 +47,7 @@ const CODE_ROW = 4 * Math.ceil(N / 4);
 
 /** By name, for people. */
 export const DEVICE_PROBLEMS: Readonly<Record<string, DeviceProblem>> = {
-  "gemmF32 of bf16": storedAs("bf16", f32ToBf16, bf16ToF32),
   "gemmF32 of f16": storedAs("f16", f32ToF16, f16ToF32),
-  "ldlqBlock of bf16": ldlqOf("bf16", f32ToBf16, bf16ToF32),
   "ldlqBlock of f16": ldlqOf("f16", f32ToF16, f16ToF32),
   "gatherColumns": {
     async run(gpu, random) {
@@ -141,7 +139,7 @@ export const DEVICE_PROBLEMS: Readonly<Record<string, DeviceProblem>> = {
 
 type Narrow = (value: number) => number;
 
-function storedAs(storage: "bf16" | "f16", narrow: Narrow, widen: Narrow): DeviceProblem {
+function storedAs(storage: "f16", narrow: Narrow, widen: Narrow): DeviceProblem {
   return {
     async run(gpu, random) {
       const { a, b } = operands(random);
@@ -183,7 +181,7 @@ function products(bits: Uint16Array, c: Float32Array): Result[] {
   return [exact(bits), close(c, 1e-5)];
 }
 
-function ldlqOf(storage: "bf16" | "f16", narrow: Narrow, widen: Narrow): DeviceProblem {
+function ldlqOf(storage: "f16", narrow: Narrow, widen: Narrow): DeviceProblem {
   const { rows, width } = BLOCK;
   const problem = (random: Random) => ({
     weights: normal(random, rows * width),

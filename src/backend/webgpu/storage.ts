@@ -1,7 +1,7 @@
 /** How matrices are stored on the device. All arithmetic is f32; `wgsl/lib/operand.wgsl` reads them. */
 
-/** The ways, in the order of the constants there. Those of 2 bytes need no feature of the device. */
-export const STORAGES = Object.freeze(["f32", "bf16", "f16"] as const);
+/** The ways, in the order of the constants there. F16 needs no feature of the device. */
+export const STORAGES = Object.freeze(["f32", "f16"] as const);
 
 export type Storage = (typeof STORAGES)[number];
 
