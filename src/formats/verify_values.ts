@@ -55,7 +55,38 @@ export function scaleValueProblems(
   if (smooth !== null && isKnown(smooth)) {
     problems.push(...divisorProblems(layer.layer, smooth, readBytes(smooth)));
   }
+  const levels = matrix.packed?.levels;
+  const table = levels === undefined || levels instanceof Float32Array
+    ? null
+    : tensorAt(layer, levels);
+  if (table !== null && isKnown(table)) {
+    problems.push(...tableProblems(layer.layer, table, readBytes(table)));
+  }
   return problems;
+}
+
+/** A table of values that are no numbers, or that do not ascend. */
+function tableProblems(layer: string, { name }: SourceTensor, bytes: Uint8Array): Problem[] {
+  const values = new Float32Array(bytes.slice().buffer);
+  const bad = values.filter((value) => !Number.isFinite(value)).length;
+  if (bad > 0) {
+    return [{
+      layer,
+      rule: "table-not-finite",
+      effect: "loads, computes NaN",
+      severity: "error",
+      detail: `${bad} of the ${values.length} values of ${name} are NaN or infinite`,
+    }];
+  }
+  const at = values.findIndex((value, i) => i > 0 && value <= values[i - 1]!);
+  if (at === -1) return [];
+  return [{
+    layer,
+    rule: "table-not-sorted",
+    effect: "loads and computes; tools that look for the nearest value need it ascending",
+    severity: "warning",
+    detail: `value ${at} of ${name} is not above the one before it`,
+  }];
 }
 
 /**
@@ -70,7 +101,8 @@ export function refuseOddScales(
 ): void {
   const tensors = tensorsByName(model);
   for (const layer of layers) {
-    const [problem] = scaleValueProblems(layer, tensors, { readBytes });
+    const problem = scaleValueProblems(layer, tensors, { readBytes })
+      .find(({ rule }) => rule !== "table-not-sorted");
     if (problem === undefined) continue;
     throw new FormatError(`${problem.rule}: ${problem.detail}`, {
       path: model.path,

@@ -216,3 +216,31 @@ for (
     }
   });
 }
+
+Deno.test("verify reports a table of w4a8 that is not finite, and one that is not sorted", async () => {
+  using folder = temporaryFolder();
+  const at = (name: string) => join(folder.path, `${name}.safetensors`);
+  writeWeights(at("m"));
+  await quantsmith(at("m"), at("o"), ...PLAIN, "--format", "w4a8");
+  const name = `${NAMES[1]}.weight_codebook`;
+  const withTable = (change: (table: Float32Array) => void) => {
+    const tensors = [...readModel(at("o")).values()].map((tensor) => {
+      if (tensor.name !== name) return tensor;
+      const table = new Float32Array(tensor.data.slice().buffer);
+      change(table);
+      return tensorOf(name, "F32", [16], table);
+    });
+    writeModel(at("bad"), tensors);
+  };
+  withTable((table) => table[3] = NaN);
+  const broken = await runCli(["verify", at("bad")]);
+  assert.equal(broken.code, 1);
+  assert.match(broken.stdout, /1 of the 16 values of blocks\.1\.lin\.weight_codebook are NaN/);
+  const refused = await runCli(["dequantize", at("bad"), at("no")]);
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /table-not-finite/);
+  withTable((table) => table.reverse());
+  const odd = await runCli(["verify", at("bad")]);
+  assert.equal(odd.code, 0, odd.stdout);
+  assert.match(odd.stdout, /value 1 of blocks\.1\.lin\.weight_codebook is not above/);
+});
