@@ -107,8 +107,8 @@ export function levelGroupCols(scheme: LevelScheme): number {
  * How many scales above the first one that reaches the largest value of a group the first candidate is. Higher ones
  * pay where steps become whole numbers, which lose nothing when levels are rounded to integers: the more so
  * the smaller steps are. In large groups, whose largest value stands alone, clipping it pays, the more so the
- * fewer levels there are. The four candidates from there on have all but 0.3 % of what all sets would gain
- * (`tests/quant/level_grid_test.ts`).
+ * fewer levels there are. The squared error of the four candidates from there on is within 2.5 % of that of all sets in groups
+ * of 16 at 4 bits, within 1 % otherwise (`tests/quant/level_grid_test.ts`).
  */
 function firstAbove({ bits, groupCols }: LevelScheme & { readonly kind: "scaled" }): number {
   if (bits === 6) return groupCols > 128 ? 1 : 2;
