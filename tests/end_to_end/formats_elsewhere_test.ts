@@ -244,3 +244,20 @@ Deno.test("verify reports a table of w4a8 that is not finite, and one that is no
   assert.equal(odd.code, 0, odd.stdout);
   assert.match(odd.stdout, /value 1 of blocks\.1\.lin\.weight_codebook is not above/);
 });
+
+/** By the layouts: a scale per row in f32 (.0625 at 512 columns), groups of 16 in 8 bits. */
+const BITS = { int8: 8.063, w4a8: 4.563, w6a8: 6.563, w4a4: 4.063 } as const;
+
+Deno.test("--report says how many bits a weight takes in every format", async () => {
+  using folder = temporaryFolder();
+  const at = (name: string) => join(folder.path, name);
+  writeWeights(at("m.safetensors"));
+  for (const [format, bits] of Object.entries(BITS)) {
+    const words = [at("m.safetensors"), at("o.safetensors"), ...PLAIN, "--format", format];
+    await quantsmith(...words, "--report", at("r.json"));
+    const { layers } = JSON.parse(readFileSync(at("r.json"), "utf8"));
+    for (const { bits_per_weight: found } of layers) assert.equal(found, bits, format);
+  }
+  await quantsmith(at("m.safetensors"), at("o.safetensors"), ...PLAIN, "--report", at("r.html"));
+  assert.match(readFileSync(at("r.html"), "utf8"), /8\.06 bits per weight/);
+});

@@ -134,6 +134,18 @@ function bar(label: string, error: number, most: number): string {
     `<span>${escaped(formatPercent(error))}</span></div>`;
 }
 
+/** `; 8.03 bits per weight` of all quantized layers together; empty: not known. */
+function bitsPerWeight({ layers }: Pick<ReportJson, "layers">): string {
+  let bits = 0, weights = 0;
+  for (const { shape, bits_per_weight: each } of layers) {
+    if (each === undefined) return "";
+    const count = shape.reduce((product, size) => product * size, 1);
+    bits += each * count;
+    weights += count;
+  }
+  return weights === 0 ? "" : `; ${(bits / weights).toFixed(2)} bits per weight`;
+}
+
 function cards(report: ReportJson): string[] {
   const { verdict, input_bytes: before, output_bytes: after, overall } = report;
   const share = before === 0 ? 1 : after / before;
@@ -145,7 +157,10 @@ function cards(report: ReportJson): string[] {
         (100 * share).toFixed(0)
       } % of the size before`,
     ],
-    [`${report.layers.length} quantized`, `${report.kept.length} kept, cast or removed`],
+    [
+      `${report.layers.length} quantized`,
+      `${report.kept.length} kept, cast or removed${bitsPerWeight(report)}`,
+    ],
   ];
   if (verdict !== null) {
     list.push([

@@ -21,6 +21,7 @@ export function joinedReport(
   const planned = result.planned.toSorted((a, b) => a.name < b.name ? -1 : 1);
   const verdict = verdictOf(layers), overall = overallErrors(layers);
   const schemes = new Map(planned.map(({ name, scheme }) => [name, scheme]));
+  const bytes = new Map(planned.map(({ name, storedBytes }) => [name, storedBytes]));
   return {
     report_version: REPORT_VERSION,
     program: versionLine(),
@@ -43,6 +44,7 @@ export function joinedReport(
     overall_output: overallOutput(layers),
     layers: layersJson(layers, verdict?.measure ?? "weights", {
       schemeOf: (name) => schemes.get(name) ?? null,
+      bytesOf: (name) => bytes.get(name) ?? null,
     }),
     kept: keptOf(planned),
     plan: null,

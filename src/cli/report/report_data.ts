@@ -12,6 +12,7 @@ import {
 import type { PlainRows } from "../../convert/plain_rows.ts";
 import { numbersOf, overallErrors } from "../../run/layer_statistics.ts";
 import type { PlannedTensor } from "../../plan/plan.ts";
+import { storedBytes } from "../../plan/stored_bytes.ts";
 import { explain } from "../../presets/explain.ts";
 import { type ErrorsJson, errorsJson, learnedJson } from "../errors_json.ts";
 import { fitJson } from "../fit_report.ts";
@@ -38,6 +39,8 @@ export interface LayerJson {
   readonly format: string | null;
   /** How it is stored, in a few words: `row, convrot 256, gptq`. */
   readonly stored: string;
+  /** Bits of codes, scales and tables per weight; absent: not known. */
+  readonly bits_per_weight?: number;
   readonly errors: ErrorsJson;
   readonly output: OutputErrors | null;
   /** Estimated output errors (int8 inputs) of plain rows and of the default without data; absent: not known. */
@@ -116,6 +119,7 @@ export function conversionReport(result: ConvertResult, facts: ReportFacts): Rep
   const verdict = verdictOf(result.layers);
   const measure = verdict?.measure ?? "weights";
   const schemes = new Map(plan.tensors.map((tensor) => [tensor.source.name, tensor]));
+  const bytes = storedBytes(plan);
   const overall = overallErrors(result.layers);
   return {
     report_version: REPORT_VERSION,
@@ -139,6 +143,7 @@ export function conversionReport(result: ConvertResult, facts: ReportFacts): Rep
     overall_output: overallOutput(result.layers),
     layers: layersJson(result.layers, measure, {
       schemeOf: (name) => schemes.get(name)?.scheme ?? null,
+      bytesOf: (name) => bytes.get(name) ?? null,
       plain: facts.plain,
     }),
     kept: keptOf(plan.tensors.map((tensor) => ({ ...tensor.source, ...tensor }))),
@@ -159,8 +164,10 @@ export interface ReportedScheme {
 export function layersJson(
   layers: readonly LayerResult[],
   measure: Measure,
-  { schemeOf, plain = null }: {
+  { schemeOf, bytesOf, plain = null }: {
     readonly schemeOf: (name: string) => ReportedScheme | null;
+    /** Bytes that a weight is stored in; null: not known. */
+    readonly bytesOf: (name: string) => number | null;
     readonly plain?: PlainRows | null;
   },
 ): LayerJson[] {
@@ -170,6 +177,7 @@ export function layersJson(
     shape: layer.shape,
     format: schemeOf(layer.name)?.format ?? null,
     stored: storedText(layer, schemeOf(layer.name)),
+    ...bitsOf(layer, bytesOf(layer.name)),
     errors: errorsJson(layer.errors),
     output: layer.output,
     ...plainOf(plain, layer.name),
@@ -185,6 +193,12 @@ export function layersJson(
 function plainOf(plain: PlainRows | null, name: string) {
   const found = plain?.byLayer.get(name);
   return found === undefined ? {} : { plain_w8a8: found.w8a8, default_w8a8: found.defaultW8a8 };
+}
+
+function bitsOf({ shape }: LayerResult, bytes: number | null): Pick<LayerJson, "bits_per_weight"> {
+  if (bytes === null) return {};
+  const weights = shape.reduce((product, size) => product * size, 1);
+  return { bits_per_weight: Math.round((8000 * bytes) / weights) / 1000 };
 }
 
 /** Without the trajectory, of which `--json` has every step. */

@@ -6,6 +6,7 @@
 import { basename } from "node:path";
 import { FormatError } from "../../core/errors.ts";
 import type { Plan, PlannedTensor } from "../../plan/plan.ts";
+import { storedBytes } from "../../plan/stored_bytes.ts";
 import type { Scheme } from "../../quant/scheme.ts";
 import { type CheckedRange, readTextIfThere } from "../../safetensors/part_files.ts";
 import { writeSideFile } from "../../safetensors/side_file.ts";
@@ -38,6 +39,8 @@ export interface PartPlanned {
   readonly reason: string;
   /** Null unless it is quantized. */
   readonly scheme: PlannedScheme | null;
+  /** Bytes of its codes and scales; null unless it is quantized. */
+  readonly storedBytes: number | null;
 }
 
 /** A scheme, as far as reports name it. */
@@ -49,8 +52,11 @@ export interface PlannedScheme {
 }
 
 /** Returns what a manifest says of the tensors of a plan. */
-export function plannedOf(tensors: readonly PlannedTensor[]): PartPlanned[] {
-  return tensors.map(({ source: { name, dtype, shape, byteLength }, action, reason, scheme }) => ({
+export function plannedOf(plan: Pick<Plan, "tensors" | "outputs">): PartPlanned[] {
+  const bytes = storedBytes(plan);
+  return plan.tensors.map((
+    { source: { name, dtype, shape, byteLength }, action, reason, scheme },
+  ) => ({
     name,
     dtype,
     shape,
@@ -63,6 +69,7 @@ export function plannedOf(tensors: readonly PlannedTensor[]): PartPlanned[] {
       convrotGroupSize: scheme.convrotGroupSize,
       method: scheme.method,
     },
+    storedBytes: bytes.get(name) ?? null,
   }));
 }
 

@@ -108,7 +108,7 @@ export class PartRun {
       })),
       model: explain(whole.detection, whole.choice),
       inputBytes: whole.totals.inputBytes,
-      planned: plannedOf(own.tensors),
+      planned: plannedOf(own),
       layers,
       elapsedMs,
     });
