@@ -11,7 +11,7 @@ import { readSmallFile } from "./small_file.ts";
  * Bytes that are read and written at a time. What is copied stays in the processor's cache; larger writes take
  * Linux several times as long, as it looks for larger pieces of memory for them.
  */
-const STEP_BYTES = 128 << 10;
+const STEP_BYTES = 64 << 10;
 
 /** Bytes that one checksum is of. */
 export const BLOCK_BYTES = 4 << 20;
