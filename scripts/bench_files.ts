@@ -13,7 +13,7 @@ import {
   quantsmith,
   seconds,
 } from "./support/bench_run.ts";
-import { type Measurement, median } from "./support/measure.ts";
+import { type Measurement, median, settlePageCache } from "./support/measure.ts";
 
 const RTN = ["--simple", "--scaling_mode", "row"];
 
@@ -34,8 +34,11 @@ export async function benchSpeed(bench: Bench, model: string): Promise<void> {
   const rtn: Measurement[] = [];
   const byDefault: Measurement[] = [];
   for (let round = 1; round <= bench.rounds; round++) {
+    settlePageCache(model);
     copies.push(await copyAndSync(model));
+    settlePageCache(model);
     rtn.push(await convert(model, RTN));
+    settlePageCache(model);
     byDefault.push(await convert(model, []));
     console.error(
       `Round ${round} of ${bench.rounds}: cp+sync ${copies.at(-1)!.toFixed(2)} s, ` +

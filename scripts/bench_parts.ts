@@ -25,7 +25,7 @@ import { makeTasks } from "../src/run/make_tasks.ts";
 import { PoolKeeper } from "../src/run/workers/pool_keeper.ts";
 import { HEADER_NAMES, writeSparseModel } from "../tests/support/header_files.ts";
 import { tensorOf, writeModel } from "../tests/support/model_files.ts";
-import { measure } from "./support/measure.ts";
+import { measure, settlePageCache } from "./support/measure.ts";
 
 const { values: flags, positionals: [section] } = parseArgs({
   allowPositionals: true,
@@ -148,16 +148,14 @@ async function joinBeside(): Promise<void> {
   const whole = join(folder, "whole.st");
   await measure(deno, joinWords);
   renameSync(output, whole);
-  // Memory that the page cache gave back is slow to take again on virtual machines. Both find the same state: as
-  // much was written and removed just before.
-  const settle = async () => {
+  const settle = () => {
     rmSync(output, { force: true });
-    await measure("sh", ["-c", `cp "${whole}" "${copy}" && sync "${copy}" && rm "${copy}"`]);
+    settlePageCache(whole);
   };
   for (let round = 0; round < ROUNDS; round++) {
-    await settle();
+    settle();
     const joined = await measure(deno, joinWords, { memory: true });
-    await settle();
+    settle();
     const copied = await measure("sh", ["-c", `cp "${whole}" "${copy}" && sync "${copy}"`]);
     rmSync(copy);
     peak = Math.max(peak, joined.peakBytes);

@@ -1,6 +1,6 @@
 /** Wall time and peak memory of a command. */
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import fs from "node:fs";
 
 /** GNU time: the kernel's own account of a process, read after its end. */
@@ -18,6 +18,15 @@ export interface Measurement {
   readonly peakBytes: number;
   /** Seconds until the first line of stdout that `isFirst` accepts, NaN if none did. */
   readonly firstSeconds: number;
+}
+
+/**
+ * Writes as many bytes as `file` has beside it, syncs and removes them. Virtual machines give memory that the page
+ * cache has left back to their host and are slow to take it again: runs that are compared find the same state.
+ */
+export function settlePageCache(file: string): void {
+  const filler = `${file}.filler`;
+  execFileSync("sh", ["-c", 'cp "$1" "$2" && sync "$2" && rm "$2"', "sh", file, filler]);
 }
 
 /** Whether peaks come from GNU time. */
