@@ -7,7 +7,7 @@ import { nextStep } from "../../src/cli/next_step.ts";
 import { verdictOf } from "../../src/cli/verdict.ts";
 import { overallOutput } from "../../src/convert/output_errors.ts";
 import { methodOf } from "../../src/cli/method_line.ts";
-import { codeHistogram } from "../../src/cli/report/code_histogram.ts";
+import { codeHistograms } from "../../src/cli/report/code_histogram.ts";
 import { htmlReport, shownByDefault } from "../../src/cli/report/html.ts";
 import { conversionReport, type ReportJson } from "../../src/cli/report/report_data.ts";
 import { verifyOutput } from "../../src/cli/verify_output.ts";
@@ -155,10 +155,6 @@ function reportOf(
 }
 
 function pageOf(result: ConvertResult, report: ReportJson): string {
-  const model = openModel(result.output);
-  const histograms = shownByDefault(report).flatMap((name) => {
-    const counts = codeHistogram(model, name);
-    return counts === null ? [] : [{ name, counts }];
-  });
+  const histograms = codeHistograms(openModel(result.output), shownByDefault(report));
   return htmlReport(report, histograms);
 }

@@ -39,7 +39,6 @@ function reportRules(
   return { force, inputs: [input, ...readPaths, ...inputs], outputs };
 }
 
-/** Ends a conversion: its report, its quality in words, its verification. Returns the exit code. */
 /**
  * Returns what `measure` does. The output is complete by now: a source that cannot be read any more costs the
  * comparison, not the run.
@@ -57,7 +56,7 @@ export function baseline(
   }
 }
 
-/** Says what came of a conversion; returns the exit code. */
+/** Ends a conversion: its report, its quality in words, its verification. Returns the exit code. */
 export async function conclude(
   result: ConvertResult,
   request: Finished,
@@ -139,7 +138,7 @@ async function verified(
 function doneJson(
   result: ConvertResult,
   { plain, low, check }: {
-    plain: ReturnType<typeof plainRows>;
+    plain: PlainRows | null;
     low: readonly LayerResult[];
     check: Check | null;
   },

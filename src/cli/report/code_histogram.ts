@@ -18,18 +18,33 @@ const ZERO = 127;
 
 const CHUNK_BYTES = 1 << 20;
 
+/** How often each code -127..127 occurs in a layer. */
+export interface Histogram {
+  readonly name: string;
+  /** f64 `[255]`. */
+  readonly counts: readonly number[];
+}
+
 /**
- * Returns how many codes of tensor `name` are -127, -126, ..., 127: f64 `[255]`; null if the tensor
- * is not I8. Packed codes count as the integers that they stand for, or from the middle of their table on. Reads
- * the tensor in chunks of 1 MiB.
+ * Returns how often each code occurs in the tensors `names`; those that are not I8 are left out. Packed codes
+ * count as the integers that they stand for, or from the middle of their table on. Reads in chunks of 1 MiB.
  *
- * @throws FormatError if it holds -128; RangeError if the file ends early.
+ * @throws FormatError if one holds -128; RangeError if the file ends early.
  */
-export function codeHistogram(model: ModelSource, name: string): number[] | null {
-  const tensor = model.tensors.find((each) => each.name === name);
-  if (tensor === undefined || tensor.dtype !== "I8") return null;
-  const packed = packedLayer(model, name);
-  if (packed !== null) return packedHistogram(model, tensor, packed);
+export function codeHistograms(model: ModelSource, names: readonly string[]): Histogram[] {
+  const tensors = new Map(model.tensors.map((tensor) => [tensor.name, tensor]));
+  const packed = packedLayers(model, new Set(names));
+  return names.flatMap((name) => {
+    const tensor = tensors.get(name), layer = packed.get(name);
+    if (tensor === undefined || tensor.dtype !== "I8") return [];
+    const counts = layer === undefined
+      ? plainHistogram(model, tensor)
+      : packedHistogram(model, tensor, layer);
+    return [{ name, counts }];
+  });
+}
+
+function plainHistogram(model: ModelSource, tensor: SourceTensor): number[] {
   const path = nameOfInput(model.paths[tensor.file]!);
   const counts = new Array<number>(CODES).fill(0);
   const chunk = new Int8Array(Math.min(CHUNK_BYTES, tensor.byteLength));
@@ -43,7 +58,7 @@ export function codeHistogram(model: ModelSource, name: string): number[] | null
     );
     for (const code of codes) {
       const at = code + ZERO;
-      if (at < 0) throw new FormatError("it holds the code -128", { path, tensor: name });
+      if (at < 0) throw new FormatError("it holds the code -128", { path, tensor: tensor.name });
       counts[at]!++;
     }
   }
@@ -57,14 +72,19 @@ interface PackedLayer {
   readonly packed: PackedCodes;
 }
 
-function packedLayer(model: ModelSource, name: string): PackedLayer | null {
+/** Those of the weights `names` whose codes share bytes. The markers of the model are read once. */
+function packedLayers(model: ModelSource, names: ReadonlySet<string>): Map<string, PackedLayer> {
   using reader = new TensorReader(model);
-  const layers = findQuantizedLayers(model, (tensor) => reader.read(tensor));
-  const layer = layers.find(({ weightName }) => weightName === name);
-  const matrix = layer === undefined ? null : decodeLayer(layer);
-  if (matrix === null || isRefusal(matrix) || matrix.packed === undefined) return null;
-  const { rows, cols, packed } = matrix;
-  return { rows, cols, packed };
+  const found = new Map<string, PackedLayer>();
+  for (const layer of findQuantizedLayers(model, (tensor) => reader.read(tensor))) {
+    const { weightName } = layer;
+    if (weightName === null || !names.has(weightName)) continue;
+    const matrix = decodeLayer(layer);
+    if (isRefusal(matrix) || matrix.packed === undefined) continue;
+    const { rows, cols, packed } = matrix;
+    found.set(weightName, { rows, cols, packed });
+  }
+  return found;
 }
 
 function packedHistogram(

@@ -10,18 +10,13 @@ import { errorsOfJson } from "../errors_json.ts";
 import { formatSqnr, PAGE_TITLES, statisticCells } from "../statistic_columns.ts";
 import { type Measure, MEASURE_NAMES } from "../verdict.ts";
 import { byKind, inModelOrder, median } from "./layer_order.ts";
+import type { Histogram } from "./code_histogram.ts";
 import { frontierPart } from "./frontier_part.ts";
 import { escaped, fileName, pageOf, tableOf } from "./page_shell.ts";
 import type { KeptJson, LayerJson, ReportJson } from "./report_data.ts";
 
 /** Rows of the table of the worst layers. */
 const WORST_ROWS = 25;
-
-/** How often each code -127..127 occurs in a layer. */
-export interface Histogram {
-  readonly name: string;
-  readonly counts: readonly number[];
-}
 
 /** Returns the layers whose histograms are shown if none are asked for: the worst six. */
 export function shownByDefault({ layers }: Pick<ReportJson, "layers">): string[] {

@@ -13,7 +13,7 @@ import type { PlainRows } from "../../convert/plain_rows.ts";
 import type { ConvertIo } from "../request.ts";
 import { shownLine } from "../shown_text.ts";
 import { versionLine } from "../version.ts";
-import { codeHistogram } from "./code_histogram.ts";
+import { codeHistograms } from "./code_histogram.ts";
 import { conversionReport, type ReportJson } from "./report_data.ts";
 
 /** Most histograms of one page: each is a chart that the browser draws at once. */
@@ -80,10 +80,7 @@ export async function writeReportFile(
   const { htmlReport, shownByDefault } = await import("./html.ts");
   const names = shown ?? shownByDefault(report);
   const model = openModel(report.output);
-  const histograms = names.slice(0, MOST_HISTOGRAMS).flatMap((name) => {
-    const counts = codeHistogram(model, name);
-    return counts === null ? [] : [{ name, counts }];
-  });
+  const histograms = codeHistograms(model, names.slice(0, MOST_HISTOGRAMS));
   await writeSideFile(path, htmlReport(report, histograms), rules);
 }
 
