@@ -51,3 +51,34 @@ Deno.test("plainRows() estimates the output errors of plain rows and of the defa
   near(found.w8a8, await measured({ scaling: "row", convrot: "off", scaleSearch: "off" }));
   near(found.defaultW8a8, await measured({ scaleSearch: "mse" }));
 });
+
+Deno.test("plainRows() sees all parts of a fused layer in a sample, and equals a conversion if it reads all rows", async () => {
+  using folder = temporaryFolder();
+  const rows = 400, cols = 256, path = join(folder.path, "fused.safetensors");
+  const weights = randomValues(rows * cols, 5);
+  // One value of each row is large, by another factor in each quarter.
+  for (let row = 0; row < rows; row++) weights[row * cols] = 4 ** Math.floor((4 * row) / rows);
+  writeModel(path, [tensorOf("qkvm.weight", "F32", [rows, cols], weights)]);
+  const options: ConvertOptions = {
+    ...DEFAULT_CONVERT_OPTIONS,
+    preset: { kind: "none" },
+    method: "simple",
+    scaling: "row",
+    convrot: "off",
+  };
+  const { layers } = await convertModel({
+    input: path,
+    output: join(folder.path, "out.safetensors"),
+    options,
+    workerUrl: WORKER_URL,
+    workers: 1,
+    measure: true,
+  });
+  const whole = layers[0]!.errors.relativeError!;
+  const all = plainRows(openModel(path), layers, options)!;
+  assert.equal(all.sampledRows, rows);
+  assert.ok(Math.abs(all.relativeError / whole - 1) < 1e-6, `${all.relativeError} for ${whole}`);
+  const some = plainRows(openModel(path), layers, options, { sampledElements: 40 * cols })!;
+  assert.equal(some.sampledRows, 40);
+  assert.ok(Math.abs(some.relativeError / whole - 1) < 0.05, `${some.relativeError} for ${whole}`);
+});
