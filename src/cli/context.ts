@@ -1,5 +1,6 @@
 /** The edges of the process that a command gets. */
 
+import type { EarlyWorker } from "../run/workers/start_worker.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** The edges of the process. */
@@ -8,4 +9,6 @@ export interface CommandContext extends Terminal {
   readonly signal: AbortSignal;
   /** URL of the worker script, built in `main.ts`. */
   readonly workerUrl: URL;
+  /** A worker that was started before the command was loaded; null if it may need none. */
+  readonly early: EarlyWorker | null;
 }

@@ -2,6 +2,7 @@
 
 import process from "node:process";
 import { exitCodeOf, InterruptedError, splitHint } from "../core/errors.ts";
+import { EarlyWorker } from "../run/workers/start_worker.ts";
 import type { CommandContext } from "./context.ts";
 import { COMMANDS } from "./flags/flag.ts";
 import { spelling } from "./flags/table.ts";
@@ -71,6 +72,7 @@ async function runOn(
     ...terminal,
     signal: controller.signal,
     workerUrl: env.workerUrl,
+    early: null,
   };
   try {
     return await dispatch(args, context, env);
@@ -149,8 +151,11 @@ const LOADERS: Readonly<Record<Parsed["command"], () => Promise<Command>>> = {
 
 async function runCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const isEdit = parsed.command === "convert" && parsed.bool("edit-quant");
+  // Loading the command and planning the run take as long as a worker needs to begin.
+  const willRun = parsed.command === "convert" && !isEdit && parsed.string("dry-run") === null;
+  using early = willRun ? new EarlyWorker(context.workerUrl) : null;
   const command = await LOADERS[isEdit ? "edit" : parsed.command]();
-  return await command(parsed, context);
+  return await command(parsed, { ...context, early });
 }
 
 /** Looked for in the raw arguments: the error may be that they cannot be parsed. */

@@ -11,6 +11,7 @@ function contextTo(lines: string[]): CommandContext {
   return {
     signal: new AbortController().signal,
     workerUrl: new URL("file:///worker.ts"),
+    early: null,
     stdout: () => {},
     styled: () => {},
     stderr: (line) => lines.push(line),

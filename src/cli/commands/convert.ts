@@ -11,6 +11,7 @@ import type { ConvertOptions } from "../../plan/options.ts";
 import type { Plan } from "../../plan/plan.ts";
 import { prepareFitted } from "../../convert/fit/prepare_fitted.ts";
 import { defaultWorkers } from "../../run/workers/default_workers.ts";
+import { PoolKeeper } from "../../run/workers/pool_keeper.ts";
 import { EventWriter } from "../events.ts";
 import { createLog } from "../log.ts";
 import { askedConversion } from "../options.ts";
@@ -123,6 +124,9 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
   });
   const reporter = new ConversionReporter(request, input.model, events);
   let result: ConvertResult;
+  using ownPools = request.pools === undefined
+    ? new PoolKeeper(context.workerUrl, context.early)
+    : null;
   using ownGpus = request.gpus === undefined ? new GpuKeeper() : null;
   const gpus = request.gpus ?? ownGpus!;
   const { part } = io, { calibrationPath } = options;
@@ -137,7 +141,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
       part: part === null ? undefined : { ...part, command: commandWords(process.argv.slice(2)) },
       program: versionLine(),
       workerUrl: context.workerUrl,
-      pools: request.pools,
+      pools: request.pools ?? ownPools!,
       openGpu: async () => {
         const { workerUrl } = context;
         const gpu = await gpus.take(io.device, { workerUrl, log, memory: io.gpuMemory });

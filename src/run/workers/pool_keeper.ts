@@ -1,16 +1,22 @@
 /** Keeps the workers of one conversion for the next: starting them costs more than a small file. */
 
 import type { GpuService } from "./gpu_service.ts";
+import type { EarlyWorker } from "./start_worker.ts";
 import { WorkerPool } from "./worker_pool.ts";
 
 /** Worker pools for several conversions, one after the other. Dispose it (`using`), or the process stays. */
 export class PoolKeeper implements Disposable {
   readonly #workerUrl: URL;
+  readonly #early: EarlyWorker | null;
   #pool: WorkerPool | null = null;
 
-  /** @param workerUrl URL of `src/run/workers/worker.ts`, built in the main module. */
-  constructor(workerUrl: URL) {
+  /**
+   * @param workerUrl URL of `src/run/workers/worker.ts`, built in the main module.
+   * @param early a thread that was started before; the first pool takes it.
+   */
+  constructor(workerUrl: URL, early: EarlyWorker | null = null) {
     this.#workerUrl = workerUrl;
+    this.#early = early;
   }
 
   /**
@@ -20,7 +26,7 @@ export class PoolKeeper implements Disposable {
   take(count: number, gpu: GpuService | null = null): WorkerPool {
     if (this.#pool?.size !== count || this.#pool.gpu !== gpu) {
       this.drop();
-      this.#pool = new WorkerPool(this.#workerUrl, count, gpu);
+      this.#pool = new WorkerPool(this.#workerUrl, count, gpu, this.#early);
     }
     return this.#pool!;
   }

@@ -23,6 +23,45 @@ export function startWorker(url: URL): Worker {
   });
 }
 
+/** What a thread is told that will take part in runs: it loads their code while the run is planned. */
+export interface PrepareMessage {
+  readonly kind: "prepare";
+}
+
+const PREPARE: PrepareMessage = { kind: "prepare" };
+
+/** {@link startWorker} for a thread that will take part in runs. */
+export function startRunWorker(url: URL): Worker {
+  const worker = startWorker(url);
+  send(worker, PREPARE, []);
+  return worker;
+}
+
+/**
+ * A thread that is started before the run is planned, as every run needs at least one: it is ready when
+ * the plan is. Dispose it: `using`.
+ */
+export class EarlyWorker implements Disposable {
+  #worker: Worker | null;
+
+  /** @param url URL of `src/run/workers/worker.ts`, built in the main module. */
+  constructor(url: URL) {
+    this.#worker = startRunWorker(url);
+  }
+
+  /** Hands the thread over, to the first who asks; null to all others. */
+  take(): Worker | null {
+    const worker = this.#worker;
+    this.#worker = null;
+    return worker;
+  }
+
+  /** Ends the thread if nobody took it. */
+  [Symbol.dispose](): void {
+    this.take()?.terminate();
+  }
+}
+
 /** Deno's Worker of `node:worker_threads` takes no script of a server, but one that imports it. */
 function entryOf(url: URL): URL {
   const isOnServer = url.protocol === "http:" || url.protocol === "https:";

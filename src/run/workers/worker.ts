@@ -8,8 +8,9 @@ import { plainError } from "../../core/plain_error.ts";
 import type { FetchMessage, FetchReport } from "../../remote/fetch_thread.ts";
 import type { GpuMessage, GpuReport, GpuStartMessage } from "./gpu_protocol.ts";
 import type { RunMessage, WorkerMessage } from "./protocol.ts";
+import type { PrepareMessage } from "./start_worker.ts";
 
-type Told = RunMessage | GpuMessage | FetchMessage;
+type Told = PrepareMessage | RunMessage | GpuMessage | FetchMessage;
 
 if (parentPort === null) throw new Error("Cannot run as a program: this is the script of workers");
 const port = parentPort;
@@ -23,6 +24,9 @@ function begin(message: Told): void {
       report({ kind: "failed", task: -1, error: plainError(cause) });
       report({ kind: "finished" });
     });
+  } else if (message.kind === "prepare") {
+    // What fails here fails again when the run needs it, and is reported then.
+    import("./run_worker.ts").catch(() => {});
   } else if (message.kind === "gpu") {
     becomeGpuOwner(message).catch((cause) =>
       report({ kind: "unavailable", error: plainError(cause) })
@@ -53,6 +57,7 @@ async function becomeGpuOwner(start: GpuStartMessage): Promise<void> {
   const { ownGpu } = await import("./gpu_owner.ts");
   const answer = await ownGpu(start, report);
   take = (message) => {
-    if ("kind" in message && message.kind !== "gpu" && message.kind !== "fetch") answer(message);
+    if (!("kind" in message)) return;
+    if (message.kind === "connect" || message.kind === "prove") answer(message);
   };
 }

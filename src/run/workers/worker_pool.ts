@@ -21,7 +21,7 @@ import type { GpuService } from "./gpu_service.ts";
 import { Checkpoints, type RunJournal, type RunState } from "./checkpoints.ts";
 import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Note } from "../note.ts";
-import { send, startWorker, threadError } from "./start_worker.ts";
+import { type EarlyWorker, send, startRunWorker, threadError } from "./start_worker.ts";
 import { atTensor, reportedError } from "./error_classes.ts";
 import { type DoneBefore, type Progress, RunCells } from "./run_cells.ts";
 import type { RunMessage, WorkerMessage, WorkFailure } from "./protocol.ts";
@@ -71,12 +71,18 @@ export class WorkerPool {
    * @param workerUrl URL of `src/run/workers/worker.ts`, built in the main module.
    * @param count how many workers, 1 or more.
    * @param gpu what does what tasks have marked for it; the caller closes it. Null: the CPU does all.
+   * @param early a thread that was started before; it becomes one of the workers.
    */
-  constructor(workerUrl: URL, count: number, gpu: GpuService | null = null) {
+  constructor(
+    workerUrl: URL,
+    count: number,
+    gpu: GpuService | null = null,
+    early: EarlyWorker | null = null,
+  ) {
     this.gpu = gpu;
     this.#workers = Array.from(
       { length: count },
-      () => startWorker(workerUrl),
+      () => early?.take() ?? startRunWorker(workerUrl),
     );
   }
 
