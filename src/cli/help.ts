@@ -66,7 +66,10 @@ const NOTES: Readonly<Partial<Record<CommandName, string>>> = {
     "with plain code; the kernels of the default mode are timed. --verbose VERBOSE lists every kernel. " +
     "It takes a few seconds; the exit code is always 0.",
   edit: "If there is nothing to change, nothing is written.",
-  migrate: "If the file already loads, nothing is written and the exit code is 0.",
+  migrate:
+    "If the file already loads, nothing is written and the exit code is 0. --format FORMAT " +
+    "also puts layers that load into that format, without the original weights, and reports the " +
+    "error that this adds.",
 };
 
 /** Commands to begin with, and what they do. */

@@ -7,7 +7,6 @@
 import type { SourceTensor } from "../core/tensor.ts";
 import { isRefusal } from "../formats/format.ts";
 import { partName } from "../formats/layer_tensors.ts";
-import { markerOf } from "../formats/marker.ts";
 import { type ReadBytes, readQuantizationMetadata } from "../formats/marker_reader.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import { claimByTensors, type QuantizedLayer } from "../formats/quant_layers.ts";
@@ -15,47 +14,13 @@ import { FORMATS } from "../formats/registry.ts";
 import { decodeLayer, tensorsByName } from "../formats/stored_matrix.ts";
 import { layerProblems } from "../formats/verify_rules.ts";
 import { scaleValueProblems } from "../formats/verify_values.ts";
-import { resolveMode, schemeFor } from "../plan/scheme_choice.ts";
-import { DEFAULT_CONVERT_OPTIONS } from "../plan/options.ts";
+import type { ConvertOptions } from "../plan/options.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { type LayerObject, sameObject, writeMarker } from "./layer_objects.ts";
 import type { Operation } from "./operation.ts";
+import type { LayerMigration, Refusal } from "./layer_migration.ts";
+import { isStoredAs, requantizeLayer, schemeAskedFor } from "./requantize_layer.ts";
 import { exactScales, repeatedScales } from "./scale_values.ts";
-
-/** Migration of one layer. */
-export interface LayerMigration {
-  readonly layer: QuantizedLayer;
-  /** Empty: it is as it should be. */
-  readonly operations: readonly Operation[];
-  /** Its new marker; null: it is left alone. */
-  readonly object: LayerObject | null;
-  /** How its stored values are read, if they are rounded once more; else null. */
-  readonly matrix: MatrixSource | null;
-}
-
-/** A layer that cannot be made loadable. */
-export interface Refusal {
-  readonly layer: string;
-  /** Id of the rule, as `verify` names it. */
-  readonly rule: string;
-  /** The obstacle, as a sentence without its period. */
-  readonly why: string;
-}
-
-/** Scales of inputs: they stay if the weight is rounded once more. */
-const INPUT_SCALES = ["input_scale", "scale_input"];
-
-/** Keys of markers that say how codes are stored, and nothing else. */
-const STORING_KEYS = [
-  "format",
-  "group_size",
-  "block_size",
-  "convrot",
-  "convrot_groupsize",
-  "linear_dtype",
-  "out_features",
-  "in_features",
-];
 
 /** The object of a layer that no marker describes. */
 const UNMARKED: LayerObject = Object.freeze({});
@@ -64,37 +29,38 @@ const UNMARKED: LayerObject = Object.freeze({});
  * Returns what becomes of a layer with a weight, or why nothing can.
  *
  * @param layer its weight is there.
+ * @param asked with the format that layers get though they load; null: those that load stay.
  * @throws what `readBytes` throws.
  */
 export function migrateLayer(
   source: ModelSource,
   layer: QuantizedLayer,
   readBytes: ReadBytes,
+  asked: ConvertOptions | null,
 ): LayerMigration | Refusal {
   const refuse = (rule: string, why: string): Refusal => ({ layer: layer.layer, rule, why });
   const byName = tensorsByName(source);
   const listed = readQuantizationMetadata(source.metadata).layers;
   const errors = layerProblems(layer, { byName, listed, readBytes })
     .filter(({ severity, rule }) => severity === "error" && !MARKER_ONLY.includes(rule));
-  const before = layer.rawMarker ?? UNMARKED, flat = layer.marker ?? UNMARKED;
+  const flat = layer.marker ?? UNMARKED;
   const known = layer.format === null ? claimByTensors(layer) : layer;
   if (known.problem !== null) {
     const rule = known.rule === "unknown-layout" ? errors[0]?.rule : known.rule;
     return refuse(rule ?? "layer-inconsistent", known.problem);
   }
-  if (errors.length === 0 && layer.format !== null) {
-    return {
-      layer,
-      matrix: null,
-      object: flat,
-      operations: markerChange(source, layer, flat, readBytes),
-    };
-  }
-  if (errors.length === 0 && layer.origin === "unmarked") {
-    // The loader finds it by the tensor scaled_fp8.
-    return { layer, matrix: null, object: null, operations: [] };
-  }
   const matrix = decodeLayer(known);
+  // Without a marker the loader finds it by the tensor scaled_fp8.
+  const isUnmarked = layer.origin === "unmarked";
+  if (errors.length === 0 && (layer.format !== null || isUnmarked)) {
+    const isDone = asked === null || isStoredAs(known, asked);
+    const kept = isDone ? null : whyKept(known, matrix, asked);
+    if (isDone || kept !== null) {
+      const operations = isUnmarked ? [] : markerChange(source, layer, flat, readBytes);
+      const object = isUnmarked ? null : flat;
+      return { layer, matrix: null, object, operations, ...(kept === null ? {} : { kept }) };
+    }
+  }
   if (isRefusal(matrix)) {
     const rule = known.kind === null
       ? "format-unknown"
@@ -102,8 +68,16 @@ export function migrateLayer(
     return refuse(rule, matrix.why);
   }
   const weight = byName.get(layer.weightName!)!;
-  const [odd] = scaleValueProblems(known, byName, { readBytes });
+  const odd = scaleValueProblems(known, byName, { readBytes })
+    .find(({ severity }) => severity === "error");
   if (odd !== undefined) return refuse(odd.rule, odd.detail);
+  const before = layer.rawMarker ?? UNMARKED;
+  const requantize = () =>
+    requantizeLayer(
+      { layer: known, weight, matrix, before, asked },
+      renameInputScale(source, known),
+    );
+  if (asked !== null && !isStoredAs(known, asked)) return requantize();
   const stated = FORMATS.map(({ states }) => states?.(matrix) ?? null)
     .find((marker) => marker !== null);
   const scale = known.found?.scale;
@@ -111,20 +85,49 @@ export function migrateLayer(
     ? null
     : exactScales(scale.dtype, readBytes(scale));
   if (stated === undefined || stated === null || scale === undefined || scales === null) {
-    return requantize(source, known, { weight, matrix, before });
+    return requantize();
   }
-  const after = markerAfter(flat, stated);
+  const name = known.found?.name ?? weight.name;
+  return stateExactly(source, layer, { weight, name, scale, scales, matrix, stated, readBytes });
+}
+
+/** The same values, as the loader wants them said. */
+function stateExactly(
+  source: ModelSource,
+  layer: QuantizedLayer,
+  { weight, name, scale, scales, matrix, stated, readBytes }: {
+    weight: SourceTensor;
+    name: string;
+    scale: SourceTensor;
+    scales: Float32Array;
+    matrix: MatrixSource;
+    stated: LayerObject;
+    readBytes: ReadBytes;
+  },
+): LayerMigration {
+  const after = markerAfter(layer.marker ?? UNMARKED, stated);
   return {
     layer,
     matrix: null,
     object: after,
     operations: [
       ...markerChange(source, layer, after, readBytes),
-      ...renameCodes(layer, { weight, name: known.found?.name ?? weight.name }),
+      ...renameCodes(layer, { weight, name }),
       ...restateScale(layer, { weight, scale, scales, matrix }),
       ...renameInputScale(source, layer),
     ],
   };
+}
+
+/** Why a layer that loads stays as it is; null: it gets the format that was asked for. */
+function whyKept(
+  layer: QuantizedLayer,
+  matrix: ReturnType<typeof decodeLayer>,
+  asked: ConvertOptions,
+): string | null {
+  if (isRefusal(matrix)) return matrix.why;
+  const scheme = schemeAskedFor(layer, matrix, asked);
+  return typeof scheme === "string" ? scheme : null;
 }
 
 /** A marker in words that the loader knows, with what else it says. */
@@ -158,63 +161,6 @@ function markerChange(
     ? "marker put right"
     : `format ${was ?? "missing"} -> ${after["format"]}`;
   return [writeMarker(layer, after, detail)];
-}
-
-/** Rounds the weight once more, as a conversion does by default; banks of experts without rotation. */
-function requantize(
-  source: ModelSource,
-  layer: QuantizedLayer,
-  { weight, matrix, before }: {
-    weight: SourceTensor;
-    matrix: MatrixSource;
-    before: LayerObject;
-  },
-): LayerMigration {
-  const { rows, cols } = matrix;
-  const { name = weight.name, shape = weight.shape } = layer.found ?? {};
-  const isBank = shape.length > 2;
-  // A rotated bank is read without its rotation by ComfyUI 0.33.0; plain rows are right everywhere.
-  const mode = resolveMode({ ...DEFAULT_CONVERT_OPTIONS, ...(isBank ? { convrot: "off" } : {}) });
-  const { scheme } = schemeFor(mode, { rows, cols, heur: false });
-  const kept = Object.entries(layer.marker ?? {}).filter(([key]) => !STORING_KEYS.includes(key));
-  const object: LayerObject = {
-    ...Object.fromEntries(kept),
-    ...markerOf(scheme!, { fullPrecisionMatrixMult: false }),
-    ...(isBank ? { num_experts: shape[0] } : {}),
-  };
-  const was = before["format"] ?? layer.kind?.title ?? weight.dtype;
-  const rotation = scheme!.convrotGroupSize;
-  const how = rotation === null ? "rows" : `rows, convrot ${rotation}`;
-  const scaleName = partName(layer.layer, "weight_scale");
-  const staying = new Set([
-    scaleName,
-    layer.markerName,
-    ...INPUT_SCALES.map((part) => partName(layer.layer, part)),
-  ]);
-  return {
-    layer,
-    matrix,
-    object,
-    operations: [
-      writeMarker(layer, object, `format ${was} -> ${object["format"]}`),
-      {
-        kind: "requantize",
-        tensor: weight.name,
-        weight: { name, shape },
-        scheme: scheme!,
-        scale: { name: scaleName, dtype: "F32", shape: [...shape.slice(0, -1), 1] },
-        place: layer.layer,
-        detail: `dequantized and rounded once more (${how})`,
-      },
-      ...layer.partNames.filter((part) => !staying.has(part)).map((tensor): Operation => ({
-        kind: "remove",
-        tensor,
-        place: layer.layer,
-        detail: `${tensor} removed`,
-      })),
-      ...renameInputScale(source, layer),
-    ],
-  };
 }
 
 /** Codes that their format keeps under another name than `weight`. */

@@ -29,13 +29,16 @@ export type Change =
     readonly info: TensorInfo;
     readonly bytes: Uint8Array;
   }
-  /** The values that codes stand for are rounded once more, to `weight`; its scales are written as `scale`. */
+  /** The values that codes stand for are rounded once more, to `weight`, with what stands beside it. */
   | {
     readonly kind: "requantize";
     readonly tensor: string;
-    readonly weight: Pick<TensorInfo, "name" | "shape">;
+    readonly weight: TensorInfo;
     readonly scheme: Scheme;
-    readonly scale: TensorInfo;
+    readonly beside: readonly {
+      readonly info: TensorInfo;
+      readonly content: "scales" | "choices" | "wholeScale" | Uint8Array;
+    }[];
   }
   /** A value of the header's `__metadata__`; null: the key goes. */
   | { readonly kind: "metadata"; readonly key: string; readonly value: string | null };
@@ -114,11 +117,12 @@ export function applyOperations(
         break;
       }
       case "requantize": {
-        const { tensor, weight, scheme, scale } = operation;
+        const { tensor, weight, scheme, beside } = operation;
         const codes = source.tensors[places.get(tensor)!]!;
-        const content = { kind: "codes", source: codes, scheme } as const;
-        put({ info: scale, content: { kind: "scales", source: codes } }, tensor);
-        put({ info: { ...weight, dtype: "I8" }, content }, tensor);
+        for (const { info, content } of beside) {
+          put({ info, content: contentOf(content, codes) }, tensor);
+        }
+        put({ info: weight, content: { kind: "codes", source: codes, scheme } }, tensor);
         if (weight.name !== tensor) drop(tensor);
         break;
       }
@@ -153,6 +157,15 @@ export function editedSource(
       throw new RangeError(`Tensor ${JSON.stringify(tensor.name)} is still to be computed`);
     },
   };
+}
+
+function contentOf(
+  content: Extract<Change, { kind: "requantize" }>["beside"][number]["content"],
+  source: SourceTensor,
+): Content {
+  return typeof content === "string"
+    ? { kind: content, source }
+    : { kind: "inline", bytes: content };
 }
 
 function copyOf(source: SourceTensor): Entry {

@@ -9,10 +9,12 @@ import type { ModelSource } from "../safetensors/model_source.ts";
 import { isScaledFp8, type ReadBytes, readQuantizationMetadata } from "../formats/marker_reader.ts";
 import { findQuantizedLayers, readQuantizedModel } from "../formats/quant_layers.ts";
 import { refuseUnquantized, tensorsByName } from "../formats/stored_matrix.ts";
+import type { ConvertOptions } from "../plan/options.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import { headerProblems, isError } from "../verify/verify.ts";
 import { scaleValueProblems } from "../formats/verify_values.ts";
-import { type LayerMigration, migrateLayer, type Refusal } from "./migrate_layer.ts";
+import type { LayerMigration, Refusal } from "./layer_migration.ts";
+import { migrateLayer } from "./migrate_layer.ts";
 import { writeListed } from "./layer_objects.ts";
 import { applyOperations, type EditedModel, editedSource, type Operation } from "./operation.ts";
 
@@ -37,13 +39,17 @@ const LISTED = 5;
  * Returns what makes `source` loadable.
  *
  * @param options.shapes of weights in another file of the same model, for those that `source` does not say.
+ * @param options.asked with the format that all layers get, those that load included.
  * @throws UnsupportedError naming layers and rules if something cannot be put right, or if nothing
  *   is quantized; FormatError if markers cannot be read.
  */
 export function planMigration(
   source: ModelSource,
   readBytes: ReadBytes,
-  { shapes }: { shapes?: ReadonlyMap<string, readonly number[]> | undefined } = {},
+  { shapes, asked = null }: {
+    shapes?: ReadonlyMap<string, readonly number[]> | undefined;
+    asked?: ConvertOptions | null;
+  } = {},
 ): MigrationPlan {
   const { layers, emptyMarkers, notes } = readQuantizedModel(source, readBytes, { shapes });
   const weights = layers.filter(({ weightName }) => weightName !== null);
@@ -54,7 +60,7 @@ export function planMigration(
   const migrations: LayerMigration[] = [];
   const refusals: Refusal[] = [];
   for (const layer of weights) {
-    const result = migrateLayer(source, layer, readBytes);
+    const result = migrateLayer(source, layer, readBytes, asked);
     if ("rule" in result) refusals.push(result);
     else migrations.push(result);
   }
@@ -81,7 +87,7 @@ export function planMigration(
     requantized,
     exact: changed.length - requantized.size,
     untouched: weights.length - changed.length,
-    notes: [...notes, ...assumptions(changed)],
+    notes: [...notes, ...assumptions(changed), ...keptNotes(migrations)],
   };
 }
 
@@ -118,7 +124,8 @@ function remainingFaults(edited: EditedModel, readBytes: ReadBytes): Refusal[] {
   const layers = findQuantizedLayers(after.source, after.readBytes);
   const contents = new Map(edited.outputs.map(({ name, content }) => [name, content.kind]));
   const byName = tensorsByName(after.source);
-  const isKnown = ({ name }: { name: string }) => contents.get(name) !== "scales";
+  const isKnown = ({ name }: { name: string }) =>
+    ["copy", "inline"].includes(contents.get(name) ?? "");
   const values = layers.flatMap((layer) =>
     scaleValueProblems(layer, byName, { readBytes: after.readBytes, isKnown })
   );
@@ -136,6 +143,21 @@ function refuse(source: ModelSource, refusals: readonly Refusal[]): void {
     `Cannot migrate ${JSON.stringify(source.path)}: what is wrong with it cannot be put right ` +
       `from the file alone: ${listed.join("; ")}${more}`,
   );
+}
+
+/** Layers that do not get the format that was asked for, by the reason. */
+function keptNotes(migrations: readonly LayerMigration[]): string[] {
+  const reasons = new Map<string, LayerMigration[]>();
+  for (const migration of migrations) {
+    if (migration.kept === undefined) continue;
+    const key = `${migration.matrix === null ? "left as they are" : "INT8"}: ${migration.kept}`;
+    reasons.set(key, [...reasons.get(key) ?? [], migration]);
+  }
+  return [...reasons].map(([reason, those]) => {
+    const names = those.slice(0, LISTED).map(({ layer }) => layer.layer).join(", ");
+    const more = those.length > LISTED ? ` and ${those.length - LISTED} more` : "";
+    return `not in the format that was asked for, but ${reason} (${names}${more})`;
+  });
 }
 
 /** Assumptions if nothing says otherwise. */

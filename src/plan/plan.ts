@@ -206,7 +206,7 @@ function planLayer(draft: Draft, source: SourceTensor, decision: DecidedLayer): 
 }
 
 /** Why expert banks are INT8: tried with the classes of ComfyUI 0.33.0. */
-const BANK_FORMATS =
+export const BANK_FORMATS: string =
   "ComfyUI 0.33.0 fails to load expert banks with scales of groups (orig_shape must " +
   "be 2D), so that banks are written as INT8";
 

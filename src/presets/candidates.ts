@@ -66,6 +66,11 @@ export function structuralReason(
   return rawModule(tensor)?.what ?? null;
 }
 
+/** Whether the module that owns a weight is an embedding, by its name. */
+export function isEmbedding(name: string): boolean {
+  return tableReason(name) === "embedding";
+}
+
 /** Returns `embedding` or `norm` if the module that owns the weight is one, by its name. */
 function tableReason(name: string): string | null {
   const layer = layerName(name);

@@ -1,13 +1,18 @@
-/** `quantsmith migrate FILE [DST]`: a quantized file of another tool as stock ComfyUI loads it. */
+/** `quantsmith migrate FILE [DST]`: a quantized file as stock ComfyUI loads it, in another format if asked for. */
 
+import { UsageError } from "../../core/errors.ts";
 import { type MigrationPlan, planMigration } from "../../edit/plan_migration.ts";
 import { shapesIn } from "../../formats/stored_matrix.ts";
+import type { WeightOutput } from "../../formats/outputs.ts";
+import type { ConvertOptions } from "../../plan/options.ts";
+import { resolveOptions } from "../../plan/resolve_options.ts";
 import { TensorReader } from "../../safetensors/reader.ts";
 import type { CommandContext } from "../context.ts";
 import { editFiles, operationLines, operationsJson, writeWithProgress } from "../edit_run.ts";
 import { verbosityOf } from "../files.ts";
 import { formatBytes } from "../format.ts";
 import { createLog } from "../log.ts";
+import { flagNames } from "../option_flags.ts";
 import { type OpenFor, openFor } from "../open_input.ts";
 import type { Parsed } from "../parse.ts";
 import { overallErrors } from "../../run/layer_statistics.ts";
@@ -23,6 +28,7 @@ export async function migrateCommand(parsed: Parsed, context: CommandContext): P
   using reader = new TensorReader(source);
   const plan = planMigration(source, (tensor) => reader.read(tensor), {
     shapes: await shapesOf(parsed.string("source"), { context, log }),
+    asked: askedFormat(parsed),
   });
   const { edited, requantized, notes } = plan;
   for (const note of notes) log.warn(note);
@@ -32,7 +38,10 @@ export async function migrateCommand(parsed: Parsed, context: CommandContext): P
     return 0;
   }
   if (edited.operations.length === 0) {
-    log.info(`${source.path} loads in stock ComfyUI as it is: no file was written`);
+    const isAsked = parsed.has("format")
+      ? `is in ${parsed.string("format")} as far as it can be, and `
+      : "";
+    log.info(`${source.path} ${isAsked}loads in stock ComfyUI as it is: no file was written`);
     if (json) context.stdout(JSON.stringify({ event: "done", output: null, changes: 0 }));
     return 0;
   }
@@ -64,6 +73,35 @@ export async function migrateCommand(parsed: Parsed, context: CommandContext): P
   );
   return 0;
 }
+
+/**
+ * The options with the format of `--format`; null: layers that load stay as they are.
+ *
+ * @throws UsageError if it is none, or flags need another one.
+ */
+function askedFormat(parsed: Parsed): ConvertOptions | null {
+  const output = parsed.string("format") as WeightOutput | null;
+  for (const [flag, outputs] of [["group-size", GROUPED], ["linear-dtype", ["w4a4"]]] as const) {
+    if (!parsed.has(flag) || (outputs as readonly (string | null)[]).includes(output)) continue;
+    throw new UsageError(
+      `Cannot use --${flag} here: it belongs to --format ${outputs.join(" and ")}`,
+    );
+  }
+  if (output === null) return null;
+  if (output === "fp16") {
+    throw new UsageError(
+      "Cannot use --format fp16 here: `quantsmith dequantize FILE DST --output-dtype F16` writes it",
+    );
+  }
+  return resolveOptions({
+    output,
+    groupSize: parsed.number("group-size") ?? undefined,
+    linearDtype: (parsed.string("linear-dtype") ?? undefined) as "int4" | "int8" | undefined,
+  }, { names: flagNames });
+}
+
+/** Formats with scales of groups. */
+const GROUPED = ["w4a8", "w6a8"] as const;
 
 /** The shapes of the model that a file was made from. */
 async function shapesOf(

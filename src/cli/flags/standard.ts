@@ -126,18 +126,21 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       option: "output",
       type: oneOf(...OUTPUTS),
       help: OUTPUT_HELP,
+      commands: ["convert", "migrate"],
     },
     {
       name: "group-size",
       option: "groupSize",
       type: { kind: "int", min: 16, max: 256 },
       help: "w4a8, w6a8: columns under one scale; 16 is read by the fastest kernel",
+      commands: ["convert", "migrate"],
     },
     {
       name: "linear-dtype",
       option: "linearDtype",
       type: oneOf("int4", "int8"),
       help: "w4a4: what activations are multiplied in; int8 loses less, and runs on NVIDIA only",
+      commands: ["convert", "migrate"],
     },
     {
       name: "fit",
