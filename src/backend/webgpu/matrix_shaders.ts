@@ -1,13 +1,19 @@
 /** The shaders that work on matrices, some of them once for each way to store an operand. */
 
+import chooseLevelsCode from "../../../wgsl/choose_levels.wgsl" with { type: "text" };
 import gatherCodesCode from "../../../wgsl/gather_codes.wgsl" with { type: "text" };
 import gatherColumnsCode from "../../../wgsl/gather_columns.wgsl" with { type: "text" };
 import gemmCode from "../../../wgsl/gemm_f32.wgsl" with { type: "text" };
 import hadamardCode from "../../../wgsl/hadamard.wgsl" with { type: "text" };
 import ldlqBlockCode from "../../../wgsl/ldlq_block.wgsl" with { type: "text" };
+import ldlqLevelsCode from "../../../wgsl/ldlq_levels.wgsl" with { type: "text" };
+import bestSet from "../../../wgsl/lib/best_set.wgsl" with { type: "text" };
 import codeLibrary from "../../../wgsl/lib/code.wgsl" with { type: "text" };
 import exact from "../../../wgsl/lib/exact.wgsl" with { type: "text" };
 import index from "../../../wgsl/lib/index.wgsl" with { type: "text" };
+import ldlqColumns from "../../../wgsl/lib/ldlq_columns.wgsl" with { type: "text" };
+import levels from "../../../wgsl/lib/levels.wgsl" with { type: "text" };
+import nearestLevel from "../../../wgsl/lib/nearest_level.wgsl" with { type: "text" };
 import operand from "../../../wgsl/lib/operand.wgsl" with { type: "text" };
 import narrowCode from "../../../wgsl/narrow.wgsl" with { type: "text" };
 import { type ParamType, type Shader, shader } from "./shader.ts";
@@ -24,7 +30,7 @@ const GEMM = {
   gain: "f32",
 } as const satisfies Record<string, ParamType>;
 
-const LDLQ_BLOCK = u32s(
+const LDLQ_PLACES = u32s(
   "rows",
   "width",
   "codesStart",
@@ -39,8 +45,9 @@ const LDLQ_BLOCK = u32s(
   "firstRow",
   "groupRows",
   "scaleCols",
-  "zero",
 );
+const LDLQ_BLOCK = { ...LDLQ_PLACES, zero: "u32" } as const;
+const LDLQ_LEVELS = { ...LDLQ_PLACES, across: "u32", zero: "u32" } as const;
 
 /** Names of variants show how operands are stored, if not in f32. */
 function named(stem: string, storage: Storage): string {
@@ -59,11 +66,25 @@ const gemmShaders: readonly Shader<keyof typeof GEMM>[] = STORAGES.map((storage)
 const ldlqBlockShaders: readonly Shader<keyof typeof LDLQ_BLOCK>[] = STORAGES.map((storage) =>
   shader(named("ldlq_block", storage), {
     code: ldlqBlockCode,
-    libraries: [exact, index, codeLibrary, operand, storageConstants({ PANEL_STORAGE: storage })],
+    libraries: [...ldlqLibraries(storage), codeLibrary],
     buffers: ["write", "write", "read", "read", "read", "read"],
     params: LDLQ_BLOCK,
   })
 );
+
+const ldlqLevelsShaders: readonly Shader<keyof typeof LDLQ_LEVELS>[] = STORAGES.map((storage) =>
+  shader(named("ldlq_levels", storage), {
+    code: ldlqLevelsCode,
+    libraries: [...ldlqLibraries(storage), levels, nearestLevel],
+    buffers: ["write", "write", "read", "read", "read", "read", "read", "read"],
+    params: LDLQ_LEVELS,
+  })
+);
+
+/** What both need for a panel stored as `storage`. */
+function ldlqLibraries(storage: Storage): string[] {
+  return [exact, index, operand, storageConstants({ PANEL_STORAGE: storage }), ldlqColumns];
+}
 
 /** The product of matrices that are both stored as `storage`. */
 export function gemmShader(storage: Storage): Shader<keyof typeof GEMM> {
@@ -74,6 +95,30 @@ export function gemmShader(storage: Storage): Shader<keyof typeof GEMM> {
 export function ldlqBlockShader(panel: Storage): Shader<keyof typeof LDLQ_BLOCK> {
   return ldlqBlockShaders[STORAGES.indexOf(panel)]!;
 }
+
+/** `ldlqLevels` for a panel stored as `panel`. */
+export function ldlqLevelsShader(panel: Storage): Shader<keyof typeof LDLQ_LEVELS> {
+  return ldlqLevelsShaders[STORAGES.indexOf(panel)]!;
+}
+
+export const chooseLevels = shader("choose_levels", {
+  code: chooseLevelsCode,
+  libraries: [exact, index, levels, nearestLevel, bestSet],
+  buffers: ["write", "read", "read", "read", "read", "read", "read"],
+  params: u32s(
+    "rows",
+    "width",
+    "setCols",
+    "weightsStart",
+    "weightsRow",
+    "feedbackStart",
+    "feedbackRow",
+    "groupsStart",
+    "firstRow",
+    "across",
+    "candidates",
+  ),
+});
 
 export const hadamard = shader("hadamard", {
   code: hadamardCode,
@@ -115,6 +160,8 @@ export const gatherCodes = shader("gather_codes", {
 export const matrixShaders: readonly Shader[] = [
   ...gemmShaders,
   ...ldlqBlockShaders,
+  ...ldlqLevelsShaders,
+  chooseLevels,
   hadamard,
   narrow,
   gatherColumns,

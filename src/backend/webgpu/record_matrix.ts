@@ -91,14 +91,26 @@ export interface GpuLdlqBlock extends Pick<LdlqBlock, "scaleCols" | "groupRows" 
   readonly feedback: GpuMatrix;
   readonly panel: GpuMatrix;
   readonly scales: Slot;
+  /** u32: the group of each column whose scale it has; with `levels`, behind each one that whose set it has. */
   readonly columnGroups: Slot;
-  /** Which of the `columnGroups` belongs to the first column. */
+  /** Which of the columns in `columnGroups` is the first one. */
   readonly groupsStart: number;
+  /** The levels that codes may be; absent: all from -127 to 127. */
+  readonly levels?: GpuBlockLevels | undefined;
 }
 
-/** Records `ldlqBlock` of at most {@link LDLQ_WIDTH_MAX} columns. */
+/** Levels of a block on the device. */
+export interface GpuBlockLevels {
+  /** u32 `[rows of the layer, across]`. */
+  readonly choices: Slot;
+  readonly across: number;
+  /** i8 `[sets, LEVEL_TABLE]`. */
+  readonly nearest: Slot;
+}
+
+/** Records `ldlqBlock`, or `ldlqLevels`, of at most {@link LDLQ_WIDTH_MAX} columns. */
 export function recordLdlqBlock(batch: Batch, block: GpuLdlqBlock): void {
-  const { codes, weights, feedback, panel, scales, columnGroups } = block;
+  const { codes, weights, feedback, panel, scales, columnGroups, levels } = block;
   const params = {
     rows: weights.rows,
     width: weights.cols,
@@ -117,8 +129,47 @@ export function recordLdlqBlock(batch: Batch, block: GpuLdlqBlock): void {
     zero: 0,
   };
   const slots = [codes.slot, weights.slot, feedback.slot, panel.slot, scales, columnGroups];
-  const shader = shaders.ldlqBlockShader(panel.storage);
-  batch.dispatch(shader, slots, params, Math.ceil(weights.rows / LDLQ_ROWS));
+  const workgroups = Math.ceil(weights.rows / LDLQ_ROWS), { storage } = panel;
+  if (levels === undefined) {
+    batch.dispatch(shaders.ldlqBlockShader(storage), slots, params, workgroups);
+    return;
+  }
+  const { choices, nearest, across } = levels;
+  slots.push(choices, nearest);
+  batch.dispatch(shaders.ldlqLevelsShader(storage), slots, { ...params, across }, workgroups);
+}
+
+/** Records `chooseLevels`: sets of the columns of a block, for their weights and what is fed back into them. */
+export function recordChooseLevels(
+  batch: Batch,
+  block: Pick<
+    GpuLdlqBlock,
+    "weights" | "feedback" | "scales" | "columnGroups" | "groupsStart" | "firstRow"
+  >,
+  { choices, across, nearest, first, setCols, candidates }: GpuBlockLevels & {
+    /** u8 `[256]`. */
+    readonly first: Slot;
+    readonly setCols: number;
+    readonly candidates: number;
+  },
+): void {
+  const { weights, feedback, scales, columnGroups, groupsStart, firstRow } = block;
+  const params = {
+    rows: weights.rows,
+    width: weights.cols,
+    setCols,
+    weightsStart: weights.start,
+    weightsRow: weights.rowStride,
+    feedbackStart: feedback.start,
+    feedbackRow: feedback.rowStride,
+    groupsStart,
+    firstRow,
+    across,
+    candidates,
+  };
+  const slots = [choices, weights.slot, feedback.slot, scales, columnGroups, nearest, first];
+  const groups = weights.rows * (weights.cols / setCols);
+  batch.dispatch(shaders.chooseLevels, slots, params, Math.ceil(groups / 64));
 }
 
 /** Records `out = gain * x` in F16, the storage of `out`, of which rows begin at whole words. */

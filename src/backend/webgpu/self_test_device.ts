@@ -6,12 +6,13 @@
 import { f16ToF32, f32ToF16 } from "../../core/dtype.ts";
 import { fillNormal, type Random } from "../../core/rng.ts";
 import { matrix } from "../../linalg/matrix.ts";
-import type { Grid } from "../backend.ts";
+import { type Grid, LEVEL_TABLE } from "../backend.ts";
 import { Batch } from "./batch.ts";
 import type { Gpu } from "./device.ts";
 import { recordInt8Linear } from "./record_int8_linear.ts";
 import {
   gpuMatrix,
+  recordChooseLevels,
   recordGatherCodes,
   recordGatherColumns,
   recordGemm,
@@ -29,6 +30,7 @@ import {
   type RightKernels,
   rowScales,
 } from "./self_test_problems.ts";
+import { inPairs } from "./webgpu_linalg.ts";
 
 /** Results of the device, and the right ones, for the same random numbers. */
 export interface DeviceProblem {
@@ -42,13 +44,59 @@ const M = 67, N = 70, K = 130;
 /** Rows and columns of a block. */
 const BLOCK = { rows: 37, width: 40 };
 
+/** A block that is reached: more groups than a workgroup takes, and the places of the sets of its groups. */
+const REACHED = { rows: 37, width: 64 }, SET_COLS = 16, REACHED_SETS = [2, 0, 3, 1];
+
+/** Sets of levels. */
+const SETS = 9;
+
 /** Bytes of a row of codes in whole words. */
 const CODE_ROW = 4 * Math.ceil(N / 4);
 
 /** By name, for people. */
 export const DEVICE_PROBLEMS: Readonly<Record<string, DeviceProblem>> = {
   "gemmF32 of f16": storedAs("f16", f32ToF16, f16ToF32),
-  "ldlqBlock of f16": ldlqOf("f16", f32ToF16, f16ToF32),
+  "ldlqBlock of f16": ldlqOf("f16", f32ToF16, f16ToF32, { onLevels: false }),
+  "ldlqLevels of f16": ldlqOf("f16", f32ToF16, f16ToF32, { onLevels: true }),
+  "chooseLevels": {
+    async run(gpu, random) {
+      const { weights, feedback, scales, sets, tables } = reached(random);
+      const { rows, width } = REACHED, across = width / SET_COLS;
+      const out = new Uint32Array(rows * across), batch = new Batch("choose levels");
+      const choices = batch.scratch("choices", out.byteLength);
+      const groups = Uint32Array.from(
+        { length: 2 * width },
+        (_, k) => k % 2 === 0 ? 0 : sets[k >> 1]!,
+      );
+      recordChooseLevels(batch, {
+        weights: gpuMatrix(batch.input("weights", weights), { rows, cols: width }),
+        feedback: gpuMatrix(batch.input("feedback", feedback), { rows, cols: width }),
+        scales: batch.input("scales", scales),
+        columnGroups: batch.input("groups", groups),
+        groupsStart: 0,
+        firstRow: 0,
+      }, {
+        ...{ choices, across, setCols: SET_COLS, candidates: tables.candidates },
+        nearest: batch.input("nearest", tables.nearest),
+        first: batch.input("first", tables.first),
+      });
+      batch.output(choices, out);
+      await batch.run(gpu);
+      return [exact(out)];
+    },
+    want({ kernels }, random) {
+      const { weights, feedback, scales, sets, tables } = reached(random);
+      const { rows, width } = REACHED, across = width / SET_COLS;
+      const found = new Uint8Array(rows * across), out = new Uint32Array(found.length);
+      const sums = weights.map((weight, at) => weight + feedback[at]!);
+      const grid = { rows, cols: width, groupRows: 1, groupCols: width };
+      kernels.searchLevels(found, sums, scales, grid, { ...tables, groupCols: SET_COLS });
+      found.forEach((set, at) => {
+        out[at - at % across + sets[(at % across) * SET_COLS]!] = set;
+      });
+      return [exact(out)];
+    },
+  },
   "gatherColumns": {
     async run(gpu, random) {
       const { x, order } = gathered(random), out = new Float32Array(x.length);
@@ -181,16 +229,25 @@ function products(bits: Uint16Array, c: Float32Array): Result[] {
   return [exact(bits), close(c, 1e-5)];
 }
 
-function ldlqOf(storage: "f16", narrow: Narrow, widen: Narrow): DeviceProblem {
+function ldlqOf(
+  storage: "f16",
+  narrow: Narrow,
+  widen: Narrow,
+  { onLevels }: { readonly onLevels: boolean },
+): DeviceProblem {
   const { rows, width } = BLOCK;
   const problem = (random: Random) => ({
     weights: normal(random, rows * width),
     feedback: normal(random, rows * width),
     bits: Uint16Array.from(ldlqPanel(random, width), narrow),
+    // Every row has a set of its own.
+    choices: Uint8Array.from({ length: rows }, () => random() % SETS),
+    nearest: codesOf(random, SETS * LEVEL_TABLE),
   });
   return {
     async run(gpu, random) {
-      const { weights, feedback, bits } = problem(random), grid = rowScales(rows, width);
+      const { weights, feedback, bits, choices, nearest } = problem(random);
+      const grid = rowScales(rows, width), groups = grid.columnGroups;
       const codes = new Int8Array(rows * width), batch = new Batch(`block of ${storage}`);
       const w = gpuMatrix(batch.input("weights", weights), { rows, cols: width });
       const slot = batch.scratch("codes", codes.byteLength);
@@ -201,8 +258,13 @@ function ldlqOf(storage: "f16", narrow: Narrow, widen: Narrow): DeviceProblem {
         feedback: gpuMatrix(batch.input("feedback", feedback), { rows, cols: width }),
         panel: gpuMatrix(batch.input("panel", bits), { rows: width, cols: width, storage }),
         scales: batch.input("scales", grid.scales),
-        columnGroups: batch.input("groups", grid.columnGroups),
+        columnGroups: batch.input("groups", onLevels ? inPairs(groups, groups) : groups),
         groupsStart: 0,
+        levels: !onLevels ? undefined : {
+          choices: batch.input("choices", Uint32Array.from(choices)),
+          across: 1,
+          nearest: batch.input("nearest", nearest),
+        },
       });
       batch.output(slot, codes);
       batch.output(w.slot, weights);
@@ -210,16 +272,36 @@ function ldlqOf(storage: "f16", narrow: Narrow, widen: Narrow): DeviceProblem {
       return [exact(codes), exact(weights)];
     },
     want({ linalg }, random) {
-      const { weights, feedback, bits } = problem(random), codes = new Int8Array(rows * width);
-      linalg.ldlqBlock({
-        ...rowScales(rows, width),
+      const { weights, feedback, bits, choices, nearest } = problem(random);
+      const codes = new Int8Array(rows * width), grid = rowScales(rows, width);
+      const args = {
+        ...grid,
         codes,
         codesRowStride: width,
         weights: matrix(weights, rows, width),
         feedback: matrix(feedback, rows, width),
         panel: matrix(Float32Array.from(bits, widen), width, width),
-      });
+      };
+      const levels = { choices, across: 1, columnSets: grid.columnGroups, nearest };
+      if (onLevels) linalg.ldlqLevels({ ...args, levels });
+      else linalg.ldlqBlock(args);
       return [exact(codes), exact(weights)];
+    },
+  };
+}
+
+/** A block of columns that are reached, their groups in another order. */
+function reached(random: Random) {
+  const { rows, width } = REACHED;
+  return {
+    weights: normal(random, rows * width),
+    feedback: normal(random, rows * width),
+    scales: Float32Array.from({ length: rows }, (_, r) => 0.03 + 0.001 * r),
+    sets: Int32Array.from({ length: width }, (_, j) => REACHED_SETS[Math.floor(j / SET_COLS)]!),
+    tables: {
+      nearest: codesOf(random, SETS * LEVEL_TABLE),
+      first: Uint8Array.from({ length: 256 }, () => random() % SETS),
+      candidates: 4,
     },
   };
 }

@@ -256,6 +256,26 @@ export const LINALG_PROBLEMS: Readonly<Record<GpuLinalgName, Problem<AnyLinalg>>
     });
     return [exact(codes), exact(weights)];
   },
+  ldlqLevels: async (linalg, random) => {
+    const rows = 19, width = 48, { sets, nearest } = levelSets(random);
+    const codes = new Int8Array(rows * width), weights = normal(random, rows * width);
+    const panel = ldlqPanel(random, width);
+    await linalg.ldlqLevels({
+      codes,
+      codesRowStride: width,
+      weights: matrix(weights, rows, width),
+      feedback: matrix(normal(random, rows * width), rows, width),
+      panel: matrix(panel, width, width),
+      ...rowScales(rows, width),
+      levels: {
+        choices: Uint8Array.from({ length: rows * 3 }, () => random() % sets),
+        across: 3,
+        columnSets: Int32Array.from({ length: width }, (_, j) => Math.floor(j / 16)),
+        nearest,
+      },
+    });
+    return [exact(codes), exact(weights)];
+  },
   descendRows: async (linalg, random) => {
     const [rows, cols, width, rank] = [19, 70, 90, 100];
     const scale = 0.03, panel = normal(random, cols * width).map((value) => 0.1 * value);

@@ -11,13 +11,16 @@ import descendSumsCode from "../../../wgsl/descend_sums.wgsl" with { type: "text
 import errorStatsCode from "../../../wgsl/error_stats.wgsl" with { type: "text" };
 import gemmI8Code from "../../../wgsl/gemm_i8.wgsl" with { type: "text" };
 import histogramCode from "../../../wgsl/histogram.wgsl" with { type: "text" };
+import bestSet from "../../../wgsl/lib/best_set.wgsl" with { type: "text" };
 import codeLibrary from "../../../wgsl/lib/code.wgsl" with { type: "text" };
 import dot4Bits from "../../../wgsl/lib/dot4_bits.wgsl" with { type: "text" };
 import dot4Packed from "../../../wgsl/lib/dot4_packed.wgsl" with { type: "text" };
 import exact from "../../../wgsl/lib/exact.wgsl" with { type: "text" };
 import index from "../../../wgsl/lib/index.wgsl" with { type: "text" };
+import levelGroups from "../../../wgsl/lib/level_groups.wgsl" with { type: "text" };
 import nearestLevelLibrary from "../../../wgsl/lib/nearest_level.wgsl" with { type: "text" };
 import levelsLibrary from "../../../wgsl/lib/levels.wgsl" with { type: "text" };
+import roundGroup from "../../../wgsl/lib/round_group.wgsl" with { type: "text" };
 import quantizeCode from "../../../wgsl/quantize.wgsl" with { type: "text" };
 import packLevelsCode from "../../../wgsl/pack_levels.wgsl" with { type: "text" };
 import quantizeLevelsCode from "../../../wgsl/quantize_levels.wgsl" with { type: "text" };
@@ -102,21 +105,21 @@ const LEVEL_GROUPS = {
 
 export const roundToSteps = shader("round_to_steps", {
   code: roundToStepsCode,
-  libraries: [...libraries, levelsLibrary],
+  libraries: [...libraries, levelsLibrary, bestSet, levelGroups, roundGroup],
   buffers: ["write", "write", "read", "read", "read", "read"],
   params: LEVEL_GROUPS,
 });
 
 export const roundToTable = shader("round_to_table", {
   code: roundToTableCode,
-  libraries: [...libraries, levelsLibrary],
+  libraries: [...libraries, levelsLibrary, bestSet, levelGroups, roundGroup],
   buffers: ["write", "write", "read", "read", "read", "read"],
   params: LEVEL_GROUPS,
 });
 
 export const searchLevels = shader("search_levels", {
   code: searchLevelsCode,
-  libraries: [...libraries, levelsLibrary, nearestLevelLibrary],
+  libraries: [...libraries, levelsLibrary, nearestLevelLibrary, bestSet, levelGroups],
   buffers: ["write", "read", "read", "read", "read"],
   params: { ...LEVEL_GROUPS, candidates: "u32" },
 });

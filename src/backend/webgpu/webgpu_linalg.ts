@@ -13,11 +13,13 @@ import {
   checkGemmI8,
   checkHadamard,
   checkLdlqBlock,
+  checkLdlqLevels,
 } from "../../linalg/linalg_checks.ts";
 import type {
   DescendRows,
   GemmMode,
   LdlqBlock,
+  LdlqLevels,
   LinalgKernels,
 } from "../../linalg/linalg_kernels.ts";
 import { extentOf, type MatrixF32 } from "../../linalg/matrix.ts";
@@ -30,6 +32,7 @@ import {
   REPORT_SLOTS,
 } from "./record_descent.ts";
 import {
+  type GpuLdlqBlock,
   type GpuMatrix,
   LDLQ_WIDTH_MAX,
   recordGemm,
@@ -44,6 +47,7 @@ export type GpuLinalgName =
   | "gemmI8"
   | "addLowRank"
   | "ldlqBlock"
+  | "ldlqLevels"
   | "descendRows"
   | "hadamardRows"
   | "hadamardColumns";
@@ -79,24 +83,50 @@ export class WebGpuLinalg implements AsyncLinalg {
   /** @throws RangeError for a block of more than {@link LDLQ_WIDTH_MAX} columns. */
   async ldlqBlock(args: LdlqBlock): Promise<void> {
     checkLdlqBlock(args);
+    await this.#ldlq("ldlqBlock", args, (batch) => ({
+      columnGroups: batch.input("columnGroups", args.columnGroups),
+    }));
+  }
+
+  /** @throws RangeError for a block of more than {@link LDLQ_WIDTH_MAX} columns. */
+  async ldlqLevels(args: LdlqLevels): Promise<void> {
+    checkLdlqLevels(args);
+    const { columnGroups, levels: { choices, across, columnSets, nearest } } = args;
+    await this.#ldlq("ldlqLevels", args, (batch) => ({
+      columnGroups: batch.input("columnGroups", inPairs(columnGroups, columnSets)),
+      levels: {
+        choices: batch.input("choices", Uint32Array.from(choices)),
+        across,
+        nearest: batch.input("nearest", nearest),
+      },
+    }));
+  }
+
+  /** @param more operands that not both have alike. */
+  async #ldlq(
+    name: string,
+    args: LdlqBlock,
+    more: (batch: Batch) => Pick<GpuLdlqBlock, "columnGroups" | "levels">,
+  ): Promise<void> {
     const { rows, cols: width } = args.weights;
     if (width > LDLQ_WIDTH_MAX) {
       throw new RangeError(
-        `Cannot run ldlqBlock: ${width} columns, on a GPU at most ${LDLQ_WIDTH_MAX}`,
+        `Cannot run ${name}: ${width} columns, on a GPU at most ${LDLQ_WIDTH_MAX}`,
       );
     }
-    const batch = new Batch("ldlqBlock");
+    const batch = new Batch(name);
     const weights = inputMatrix(batch, "weights", args.weights);
     const rowStride = Math.ceil(width / 4), packed = new Int8Array(rows * rowStride * 4);
     const codes = batch.scratch("codes", packed.byteLength);
+    const { scaleCols, groupRows, firstRow } = args;
     recordLdlqBlock(batch, {
-      ...args,
+      ...{ scaleCols, groupRows, firstRow },
       codes: { slot: codes, start: 0, rowStride },
       weights,
       feedback: inputMatrix(batch, "feedback", args.feedback),
       panel: inputMatrix(batch, "panel", args.panel),
       scales: batch.input("scales", args.scales),
-      columnGroups: batch.input("columnGroups", args.columnGroups),
+      ...more(batch),
       groupsStart: 0,
     });
     batch.output(codes, packed);
@@ -199,6 +229,11 @@ export class WebGpuLinalg implements AsyncLinalg {
     await batch.run(this.#gpu);
     addDescentReport(args.totals, told, rows);
   }
+}
+
+/** u32: numbers of both, in turn. */
+export function inPairs(a: Int32Array, b: Int32Array): Uint32Array {
+  return Uint32Array.from({ length: 2 * a.length }, (_, k) => (k % 2 === 0 ? a : b)[k >> 1]!);
 }
 
 /** The part of the array of `m` from its first element to its last. */
