@@ -155,12 +155,25 @@ export const ERROR_RUN_VALUES = 1024;
 /** Kinds of work that a GPU does, by which a run says what it needs. */
 export type GpuWork =
   | "rounding"
+  | "searching scales"
+  | "rotating"
+  | "rotating large groups"
+  | "merging"
+  | "rounding to tables"
+  | "rounding to steps"
   | "moments"
   | "compensation"
   | "compensation in f16"
+  | "compensation on levels"
+  | "compensation on levels in f16"
   | "learning"
   | "measuring"
-  | "products";
+  | "products"
+  | "int8 products"
+  | "transforms";
+
+/** Values of the largest groups that a GPU rotates in the memory of a workgroup. */
+export const GPU_ROTATION_MAX = 1024;
 
 /** Places of values that cannot be quantized. */
 export interface NonFinite {

@@ -4,7 +4,7 @@
  * data only.
  */
 
-import type { Grid } from "../backend/backend.ts";
+import type { Grid, LevelRounding } from "../backend/backend.ts";
 import type { FloatDType } from "../core/dtype.ts";
 import type { LinalgKernels } from "../linalg/linalg_kernels.ts";
 import type { MatrixF32 } from "../linalg/matrix.ts";
@@ -27,10 +27,24 @@ export interface QuantizeRequest {
   readonly grid: Grid;
   readonly convrotGroupSize: number | null;
   readonly scaleSearch: boolean;
+  /** The levels that codes may be; absent: all from -127 to 127. */
+  readonly levels?: RequestedRounding;
   /** i8 */
   readonly codes: MemoryPlace;
   /** f32 */
   readonly scales: MemoryPlace;
+}
+
+/** Levels of a rectangle: see `LevelRounding`. */
+export interface RequestedRounding {
+  readonly kind: LevelRounding["kind"];
+  readonly groupCols: number;
+  /** Bytes of `steps`. */
+  readonly steps: MemoryPlace;
+  /** u8 */
+  readonly first: MemoryPlace;
+  /** u8 */
+  readonly choices: MemoryPlace;
 }
 
 /** `b · a`, added to some rows: a LoRA. */
@@ -105,6 +119,22 @@ export interface LdlqRequest {
   readonly errors: boolean;
   readonly firstRow: number;
   readonly grid: Grid;
+  /** See `GpuRowLevels` of `backend/webgpu/ldlq_rows.ts`; absent: codes are all from -127 to 127. */
+  readonly levels?: RequestedLevels;
+}
+
+/** Levels that codes may be, and how sets of them are chosen. */
+export interface RequestedLevels {
+  readonly groupCols: number;
+  /** u8 */
+  readonly choices: MemoryPlace;
+  /** i8 */
+  readonly nearest: MemoryPlace;
+  readonly search: {
+    /** u8 */
+    readonly first: MemoryPlace;
+    readonly candidates: number;
+  } | null;
 }
 
 /** A factor is needed no more. */

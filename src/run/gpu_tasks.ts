@@ -1,12 +1,13 @@
 /** Which tasks of a run go to the GPU, and in chunks of what size. Pure. */
 
-import type { GpuWork } from "../backend/backend.ts";
+import { GPU_ROTATION_MAX, type GpuWork } from "../backend/backend.ts";
 import type { GpuStorage } from "./gpu_requests.ts";
 import { chunkGrid, needsLinalg } from "./task_kinds.ts";
 import {
   isTeamTask,
   MEASURED_AT_A_TIME,
   type MeasureTask,
+  type OnGpu,
   type QuantizeTask,
   type Task,
 } from "./tasks.ts";
@@ -90,15 +91,33 @@ export function gpuWorkOf(tasks: readonly Task[]): Set<GpuWork> {
   const work = new Set<GpuWork>();
   for (const task of tasks) {
     if (needsLinalg(task)) work.add("products");
-    if (task.kind === "measure" && task.onGpu !== undefined) work.add("measuring");
-    if (task.kind !== "quantize" || task.onGpu === undefined) continue;
-    const { storage, sumsMoments } = task.onGpu;
-    if (sumsMoments) work.add("moments");
-    if (task.learned !== undefined) work.add("learning");
-    else if (!isTeamTask(task)) work.add("rounding");
-    else work.add(storage === "f32" ? "compensation" : `compensation in ${storage}`);
+    const { kind } = task;
+    if (kind === "measure") work.add(task.onGpu === undefined ? "int8 products" : "measuring");
+    if (kind !== "quantize") continue;
+    if (task.transform !== undefined || task.source.transform !== undefined) work.add("transforms");
+    if (task.onGpu !== undefined) { for (const one of layerWork(task, task.onGpu)) work.add(one); }
   }
   return work;
+}
+
+function layerWork(task: QuantizeTask, { storage, sumsMoments }: OnGpu): GpuWork[] {
+  const moments: GpuWork[] = sumsMoments ? ["moments"] : [];
+  if (task.learned !== undefined) return [...moments, "learning"];
+  if (!isTeamTask(task)) return roundingWork(task);
+  const compensation = task.levels === undefined ? "compensation" : "compensation on levels";
+  return [...moments, storage === "f32" ? compensation : `${compensation} in ${storage}`];
+}
+
+function roundingWork({ source, convrotGroupSize, scaleSearch, levels }: QuantizeTask): GpuWork[] {
+  const work: GpuWork[] = [];
+  if (convrotGroupSize !== null && convrotGroupSize > 1) {
+    work.push(convrotGroupSize > GPU_ROTATION_MAX ? "rotating large groups" : "rotating");
+  }
+  if (source.deltas !== undefined) work.push("merging");
+  if (levels !== undefined) {
+    return [...work, levels.scheme.bits === 4 ? "rounding to tables" : "rounding to steps"];
+  }
+  return [...work, "rounding", ...(scaleSearch ? ["searching scales"] as const : [])];
 }
 
 /** Marks one layer of every kind, the first one with a chunk of full size, as one to be checked more. */
@@ -131,6 +150,7 @@ function kindOnGpu(task: QuantizeTask | MeasureTask): string {
   const { source, groupRows, groupCols, convrotGroupSize, scaleSearch, onGpu } = task;
   const { dtype, cols, deltas } = source;
   return JSON.stringify([
+    ...[task.levels?.scheme ?? null],
     ...[dtype, cols, deltas?.length ?? 0, groupRows, groupCols, convrotGroupSize, scaleSearch],
     ...[task.compensation?.statistic ?? null, task.compensation?.segments ?? null],
     ...[task.transform === undefined, task.learned?.optimizer ?? null],
@@ -146,14 +166,12 @@ function placed(tasks: readonly Task[], placement: GpuPlacement): Task[] {
       const there: MeasureTask = { ...task, onGpu: { chunkElements } };
       return isMeasuredThere(there, placement) ? there : task;
     }
-    if (task.kind !== "quantize" || task.levels !== undefined || task.floats !== undefined) {
-      return task;
-    }
+    if (task.kind !== "quantize" || task.floats !== undefined) return task;
     const goes = task.learned !== undefined
       ? isDescended(task, placement)
       : isTeamTask(task)
       ? isCompensatedThere(task, placement)
-      : maxElements > 0;
+      : task.levels?.scheme.kind !== "int4" && maxElements > 0;
     if (!goes) return task;
     const { storage } = storageOf(task.transform ?? task.source, placement);
     const onGpu = { chunkElements, maxElements, storage };

@@ -14,15 +14,17 @@
  * the factor is stored in 2 bytes; and as much as comes down again for the download.
  */
 
-import type { Grid } from "../backend.ts";
+import type { Grid, LevelSearch } from "../backend.ts";
 import { Batch, type BatchTimes, type Slot } from "./batch.ts";
 import type { Gpu } from "./device.ts";
 import { FACTOR_BLOCK, type GpuFactor } from "./gpu_factor.ts";
 import {
   gpuBlock,
+  type GpuBlockLevels,
   type GpuMatrix,
   gpuMatrix,
   LDLQ_WIDTH_MAX,
+  recordChooseLevels,
   recordGatherCodes,
   recordGatherColumns,
   recordGemm,
@@ -30,6 +32,7 @@ import {
   recordNarrow,
 } from "./record_matrix.ts";
 import { storageBytes } from "./storage.ts";
+import { inPairs } from "./webgpu_linalg.ts";
 
 /** Some rows of a layer of n columns, and where results go. Views may lie in any buffer. */
 export interface GpuRows {
@@ -44,8 +47,22 @@ export interface GpuRows {
   /** The grid of the whole layer, and its scales. */
   readonly grid: Grid;
   readonly scales: Float32Array;
+  /** The levels that codes may be; absent: all from -127 to 127. */
+  readonly levels?: GpuRowLevels | undefined;
   /** Bytes that a slice may take on the device. */
   readonly sliceBytes?: number;
+}
+
+/** The levels of rows that share no scales, as `RowLevels` of `quant/rows_in_order.ts` has them. */
+export interface GpuRowLevels {
+  /** Columns of a row that share a set. */
+  readonly groupCols: number;
+  /** The set of every group, u8 `[rows of the layer, n / groupCols]`. In and, with a search, out. */
+  readonly choices: Uint8Array;
+  /** i8 `[sets, LEVEL_TABLE]`. */
+  readonly nearest: Int8Array;
+  /** How sets are chosen when their columns are reached; null: they stay. */
+  readonly search: Pick<LevelSearch, "first" | "candidates"> | null;
 }
 
 /** Bytes of a slice if nothing else is said: some thousand rows. */
@@ -85,8 +102,8 @@ export async function ldlqRows(factor: GpuFactor, rows: GpuRows): Promise<BatchT
   return { kernelMs };
 }
 
-function checkRows({ size }: GpuFactor, rows: GpuRows, count: number): void {
-  const { weights, codes, errors, grid, scales, firstRow } = rows;
+function checkRows(factor: GpuFactor, rows: GpuRows, count: number): void {
+  const { size } = factor, { weights, codes, errors, grid, scales, firstRow } = rows;
   const fits = grid.cols === size && Number.isInteger(count) && codes.length === weights.length &&
     (errors === null || errors.length === weights.length);
   if (!fits) {
@@ -96,10 +113,36 @@ function checkRows({ size }: GpuFactor, rows: GpuRows, count: number): void {
         `has ${size}`,
     );
   }
+  checkLevelRows(factor, rows, count);
   const need = count === 0 ? 0 : Math.ceil((firstRow + count) / grid.groupRows) *
     (grid.cols / grid.groupCols);
   if (scales.length < need) {
     throw new RangeError(`Cannot round rows: ${scales.length} scales, needs ${need}`);
+  }
+}
+
+function checkLevelRows(
+  { size, columns, order }: GpuFactor,
+  { levels, firstRow, grid }: GpuRows,
+  count: number,
+): void {
+  if (levels === undefined) return;
+  const { groupCols, choices, search } = levels;
+  const need = (firstRow + count) * (size / groupCols);
+  if (size % groupCols !== 0 || choices.length < need) {
+    throw new RangeError(`Cannot round rows: ${choices.length} sets of levels, needs ${need}`);
+  }
+  if (search === null) return;
+  // Each block of columns has whole groups, side by side.
+  const areWhole = columns.every(({ first, width }) =>
+    first % groupCols === 0 && width % groupCols === 0
+  );
+  const groupOf = (k: number) => Math.floor(order![k]! / groupCols);
+  const areTogether = order === null ||
+    order.every((_, k) => groupOf(k) === groupOf(k - k % groupCols));
+  const isOneScale = grid.groupRows === 1 && grid.groupCols === size;
+  if (!areWhole || !areTogether || !isOneScale || LDLQ_WIDTH_MAX % groupCols !== 0) {
+    throw new RangeError(`Cannot choose sets of levels for groups of ${groupCols} columns here`);
   }
 }
 
@@ -108,7 +151,8 @@ function sliceRows({ size, order, storage, gpu }: GpuFactor, rows: GpuRows, coun
   const reordered = order === null ? 0 : 5 * size;
   const half = storage === "f32" ? 0 : storageBytes(storage) * size;
   const down = size + (rows.errors === null ? 0 : 4 * size);
-  const rowBytes = 5 * size + 4 * FACTOR_BLOCK + reordered + half + down;
+  const sets = rows.levels === undefined ? 0 : 8 * (size / rows.levels.groupCols);
+  const rowBytes = 5 * size + 4 * FACTOR_BLOCK + reordered + half + down + sets;
   const bindable = gpu.device.limits.maxStorageBufferBindingSize / (4 * size);
   const most = Math.min((rows.sliceBytes ?? SLICE_BYTES) / rowBytes, bindable);
   const unit = most < ROW_UNIT ? 1 : ROW_UNIT;
@@ -131,7 +175,13 @@ interface Slice {
   readonly groupRows: number;
   readonly firstRow: number;
   readonly columnGroups: Slot;
+  readonly levels?: SliceLevels | undefined;
 }
+
+/** Levels of a slice. */
+type SliceLevels = GpuBlockLevels & {
+  readonly search: Parameters<typeof recordChooseLevels>[2] | null;
+};
 
 async function runSlice(
   gpu: Gpu,
@@ -156,6 +206,10 @@ async function runSlice(
     recordGatherColumns(batch, ordered, { x: given, order: slot, rows: count, cols: size });
   }
   const weights = gpuMatrix(ordered, { rows: count, cols: size });
+  const levels = levelsOf(batch, rows, {
+    firstRow: firstGroup * grid.groupRows,
+    endRow: firstRow + count,
+  });
   const codeBytes = 4 * Math.ceil(size / 4) * count;
   const slice: Slice = {
     batch,
@@ -168,7 +222,8 @@ async function runSlice(
     scaleCols,
     groupRows: grid.groupRows,
     firstRow: firstRow - firstGroup * grid.groupRows,
-    columnGroups: batch.input("column groups", columnGroupsOf(factor, grid)),
+    columnGroups: batch.input("column groups", columnGroupsOf(factor, rows)),
+    levels: levels?.slots,
   };
   recordColumns(slice, factor);
   let codes = slice.codes, errors = ordered;
@@ -187,7 +242,9 @@ async function runSlice(
   // Rows of codes begin at whole words on the device.
   const padded = size % 4 === 0 ? into : new Int8Array(codeBytes);
   batch.output(codes, padded);
+  const chosen = levels?.receive() ?? (() => {});
   const times = await batch.run(gpu);
+  chosen();
   if (padded !== into) copyRows(padded, into, { rows: count, cols: size });
   return times;
 }
@@ -222,10 +279,48 @@ function gainOf(scales: Float32Array): number {
   return isUsable ? 2 ** -Math.floor(Math.log2(largest)) : 1;
 }
 
-function columnGroupsOf({ size, order }: GpuFactor, { groupCols }: Grid): Uint32Array {
-  return Uint32Array.from({ length: size }, (_, k) => {
-    return Math.floor((order === null ? k : order[k]!) / groupCols);
-  });
+/** Which scale, and with levels which set behind it, each column has. */
+function columnGroupsOf({ size, order }: GpuFactor, { grid, levels }: GpuRows): Uint32Array {
+  const groupsOf = (groupCols: number) =>
+    Int32Array.from({ length: size }, (_, k) => {
+      return Math.floor((order === null ? k : order[k]!) / groupCols);
+    });
+  const scales = groupsOf(grid.groupCols);
+  return levels === undefined
+    ? Uint32Array.from(scales)
+    : inPairs(scales, groupsOf(levels.groupCols));
+}
+
+/** Takes levels to the device: rows `firstRow .. endRow` of the layer. */
+function levelsOf(
+  batch: Batch,
+  { levels, grid: { cols } }: GpuRows,
+  { firstRow, endRow }: { readonly firstRow: number; readonly endRow: number },
+): { readonly slots: SliceLevels; receive(): () => void } | undefined {
+  if (levels === undefined) return undefined;
+  const { search, groupCols } = levels, across = cols / groupCols;
+  const sets = levels.choices.subarray(firstRow * across, endRow * across);
+  const words = Uint32Array.from(sets);
+  const choices = batch.input("sets of levels", words);
+  const shared = { choices, across, nearest: batch.input("levels", levels.nearest) };
+  const slots: SliceLevels = {
+    ...shared,
+    search: search === null ? null : {
+      ...shared,
+      first: batch.input("first sets", search.first),
+      setCols: groupCols,
+      candidates: search.candidates,
+    },
+  };
+  return {
+    slots,
+    /** Has what is chosen come down; what is returned puts it where it belongs. */
+    receive() {
+      if (search === null) return () => {};
+      batch.output(choices, words);
+      return () => sets.set(words);
+    },
+  };
 }
 
 function inverseOf(order: Int32Array): Uint32Array {
@@ -269,6 +364,11 @@ function recordBlock(slice: Slice, panel: GpuMatrix, first: number, left: number
   }
   const col = first + left;
   const rounded = gpuBlock(weights, 0, col, count, width);
+  const { search = null } = slice.levels ?? {};
+  if (search !== null) {
+    const reached = { ...slice, weights: rounded, feedback, groupsStart: col };
+    recordChooseLevels(batch, reached, search);
+  }
   recordLdlqBlock(batch, {
     ...slice,
     codes: { slot: slice.codes, start: col / 4, rowStride: Math.ceil(weights.cols / 4) },

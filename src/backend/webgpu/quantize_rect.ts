@@ -12,6 +12,7 @@ import type { FloatDType } from "../../core/dtype.ts";
 import { type Grid, groupCount } from "../backend.ts";
 import { Batch, type BatchTimes } from "./batch.ts";
 import type { Gpu } from "./device.ts";
+import { type GpuRounding, recordRoundToLevels } from "./record_levels.ts";
 import { recordAddLowRank } from "./record_products.ts";
 import {
   recordAbsmax,
@@ -33,6 +34,13 @@ export interface LowRankChange {
   readonly a: Float32Array;
 }
 
+/** Levels of groups that choose among sets of them. */
+export interface RectLevels {
+  readonly rounding: GpuRounding;
+  /** Out: u8 `[rows, cols / rounding.groupCols]`. */
+  readonly choices: Uint8Array;
+}
+
 /** Input and output of rounding. Views may lie in shared memory. */
 export interface QuantizeRect {
   /** The bytes of `grid.rows * grid.cols` elements of `dtype`, row-major. */
@@ -44,6 +52,8 @@ export interface QuantizeRect {
   /** Group that is rotated before rounding; null: none. */
   readonly convrotGroupSize: number | null;
   readonly scaleSearch: boolean;
+  /** The levels that codes may be; absent: all from -127 to 127. */
+  readonly levels?: RectLevels | undefined;
   /** Out: i8 `[rows, cols]`. */
   readonly codes: Int8Array;
   /** Out: f32 `[groups]`. */
@@ -76,9 +86,16 @@ export async function quantizeRect(gpu: Gpu, rect: QuantizeRect): Promise<BatchT
   const scaleSlot = batch.scratch("scales", 4 * groupCount(grid));
   recordAbsmax(batch, scaleSlot, x, grid);
   recordScaleFromAbsmax(batch, scaleSlot, groupCount(grid));
-  if (rect.scaleSearch) recordSearchScale(batch, scaleSlot, x, grid);
-  const codeSlot = batch.scratch("codes", count);
-  recordQuantize(batch, codeSlot, { x, scales: scaleSlot, grid });
+  const codeSlot = batch.scratch("codes", count), { levels } = rect;
+  if (levels !== undefined) {
+    const { rounding, choices } = levels, sets = batch.scratch("sets", choices.byteLength);
+    const found = { codes: codeSlot, choices: sets };
+    recordRoundToLevels(batch, found, { x, scales: scaleSlot, grid, rounding });
+    batch.output(sets, choices);
+  } else {
+    if (rect.scaleSearch) recordSearchScale(batch, scaleSlot, x, grid);
+    recordQuantize(batch, codeSlot, { x, scales: scaleSlot, grid });
+  }
   batch.output(codeSlot, codes);
   batch.output(scaleSlot, scales);
   return await batch.run(gpu);

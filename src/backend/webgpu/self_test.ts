@@ -32,22 +32,34 @@ export interface KernelCheck {
   readonly detail: string;
 }
 
+/** What columns in another order take. */
+const ORDERED = ["gatherColumns", "gatherCodes"] as const;
+
 /** The problems that concern each kind of work. */
 const PROBLEMS_OF: Readonly<Record<GpuWork, readonly string[]>> = {
-  rounding: [
-    ...["decode", "absmax", "scaleFromAbsmax", "searchScale", "quantize", "rotate", "addLowRank"],
-  ],
+  rounding: ["decode", "absmax", "scaleFromAbsmax", "quantize"],
+  "searching scales": ["searchScale"],
+  rotating: ["rotate"],
+  "rotating large groups": ["rotate in stages"],
+  merging: ["addLowRank"],
+  "rounding to tables": ["decode", "absmax", "scaleFromAbsmax", "roundToTable"],
+  "rounding to steps": ["decode", "absmax", "scaleFromAbsmax", "roundToSteps"],
   moments: ["gemmF32"],
-  compensation: ["gemmF32", "ldlqBlock", "gatherColumns", "gatherCodes"],
-  "compensation in f16": [
-    ...["gemmF32 of f16", "ldlqBlock of f16", "gatherColumns", "gatherCodes"],
+  compensation: ["gemmF32", "ldlqBlock", ...ORDERED],
+  "compensation in f16": ["gemmF32 of f16", "ldlqBlock of f16", ...ORDERED],
+  "compensation on levels": ["gemmF32", "ldlqLevels", "chooseLevels", ...ORDERED],
+  "compensation on levels in f16": [
+    ...["gemmF32 of f16", "ldlqLevels of f16", "chooseLevels"],
+    ...ORDERED,
   ],
   learning: ["gemmF32", "descendRows"],
   measuring: [
     ...["gemmF32", "errorStats", "gemmI8", "scaledProduct"],
     ...["absmax", "scaleFromAbsmax", "quantize", "rotate"],
   ],
-  products: ["gemmF32", "gemmI8", "hadamardRows", "hadamardColumns"],
+  products: ["gemmF32"],
+  "int8 products": ["gemmI8"],
+  transforms: ["hadamardRows", "hadamardColumns"],
 };
 
 /** Every problem by the name of its kernel. */

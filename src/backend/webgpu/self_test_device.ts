@@ -30,6 +30,7 @@ import {
   type RightKernels,
   rowScales,
 } from "./self_test_problems.ts";
+import { WebGpuKernels } from "./webgpu_kernels.ts";
 import { inPairs } from "./webgpu_linalg.ts";
 
 /** Results of the device, and the right ones, for the same random numbers. */
@@ -96,6 +97,13 @@ export const DEVICE_PROBLEMS: Readonly<Record<string, DeviceProblem>> = {
       });
       return [exact(out)];
     },
+  },
+  "rotate in stages": {
+    async run(gpu, random) {
+      return await rotated(random, (x, group) => new WebGpuKernels(gpu).rotate(x, group));
+    },
+    want: async ({ kernels }, random) =>
+      await rotated(random, (x, group) => Promise.resolve(kernels.rotate(x, group))),
   },
   "gatherColumns": {
     async run(gpu, random) {
@@ -288,6 +296,20 @@ function ldlqOf(
       return [exact(codes), exact(weights)];
     },
   };
+}
+
+/** Groups that are too large for the memory of a workgroup; an odd and an even number of stages. */
+async function rotated(
+  random: Random,
+  rotate: (x: Float32Array, groupSize: number) => Promise<void>,
+): Promise<Result[]> {
+  const results: Result[] = [];
+  for (const groupSize of [4096, 16384]) {
+    const x = normal(random, 16384);
+    await rotate(x, groupSize);
+    results.push(exact(x));
+  }
+  return results;
 }
 
 /** A block of columns that are reached, their groups in another order. */

@@ -7,6 +7,7 @@
 import { FLOAT_DTYPES, type FloatDType } from "../../core/dtype.ts";
 import {
   ERROR_RUN_VALUES,
+  GPU_ROTATION_MAX,
   type Grid,
   groupCount,
   type Kernels,
@@ -34,6 +35,12 @@ import {
 import { searchRange } from "../search_range.ts";
 import { Batch, type Slot } from "./batch.ts";
 import type { Gpu } from "./device.ts";
+import {
+  type GpuRounding,
+  recordQuantizeLevels,
+  recordRoundToLevels,
+  recordSearchLevels,
+} from "./record_levels.ts";
 import * as shaders from "./shaders.ts";
 
 /** {@link Kernels} with promises. Views may lie in any buffer, also a shared one. */
@@ -93,49 +100,6 @@ export function recordQuantize(
   batch.dispatch(shaders.quantize, [codes, x, scales], params, workgroups);
 }
 
-/** Tables of sets of levels on the device. */
-export interface LevelSlots {
-  readonly nearest: Slot;
-  /** Columns of a row that share a set. */
-  readonly groupCols: number;
-}
-
-/** Records `quantizeLevels`. `codes` i8 and `choices` u8, four in a word. */
-function recordQuantizeLevels(
-  batch: Batch,
-  codes: Slot,
-  { x, scales, choices, grid, nearest, groupCols: setCols }: LevelSlots & {
-    readonly x: Slot;
-    readonly scales: Slot;
-    readonly choices: Slot;
-    readonly grid: Grid;
-  },
-): void {
-  const params = { ...elementParams(grid), setCols };
-  const workgroups = Math.ceil(params.count / (4 * WORKGROUP));
-  const slots = [codes, x, scales, choices, nearest];
-  batch.dispatch(shaders.quantizeLevels, slots, params, workgroups);
-}
-
-/** Records `searchLevels`. `choices` u8, four in a word. */
-function recordSearchLevels(
-  batch: Batch,
-  choices: Slot,
-  { x, scales, grid, nearest, first, groupCols: setCols, candidates }: LevelSlots & {
-    readonly x: Slot;
-    readonly scales: Slot;
-    readonly grid: Grid;
-    readonly first: Slot;
-    readonly candidates: number;
-  },
-): void {
-  const { rows, cols, groupRows, groupCols } = grid;
-  const groups = rows * (cols / setCols);
-  const params = { groups, cols, groupRows, groupCols, setCols, candidates };
-  const workgroups = Math.ceil(groups / (4 * 64));
-  batch.dispatch(shaders.searchLevels, [choices, x, scales, nearest, first], params, workgroups);
-}
-
 /** Records `dequantize`. */
 function recordDequantize(
   batch: Batch,
@@ -147,14 +111,11 @@ function recordDequantize(
   batch.dispatch(shaders.dequantize, [result, codes, scales], params, workgroups);
 }
 
-/** Groups up to this many values are rotated in the memory of a workgroup. */
-const ROTATE_LOCAL_MAX = 1024;
-
 /** Records `rotate` of `count` values, in place. */
 export function recordRotate(batch: Batch, x: Slot, count: number, groupSize: number): void {
   if (groupSize === 1) return;
-  if (groupSize <= ROTATE_LOCAL_MAX) {
-    const workgroups = Math.ceil(count / ROTATE_LOCAL_MAX);
+  if (groupSize <= GPU_ROTATION_MAX) {
+    const workgroups = Math.ceil(count / GPU_ROTATION_MAX);
     batch.dispatch(shaders.rotateGroup, [x], { count, groupSize, zero: 0 }, workgroups);
     return;
   }
@@ -316,7 +277,7 @@ export class WebGpuKernels implements AsyncKernels {
   ): Promise<void> {
     checkGrid("roundToTable", grid, { codes, x }, { scales });
     checkTableRounding(grid, choices, rounding);
-    return this.#roundToLevels("roundToTable", { codes, choices, x, scales }, grid, rounding);
+    return this.#roundToLevels({ codes, choices, x, scales }, grid, { ...rounding, kind: "table" });
   }
 
   roundToSteps(
@@ -329,7 +290,7 @@ export class WebGpuKernels implements AsyncKernels {
   ): Promise<void> {
     checkGrid("roundToSteps", grid, { codes, x }, { scales });
     checkStepRounding(grid, choices, rounding);
-    return this.#roundToLevels("roundToSteps", { codes, choices, x, scales }, grid, rounding);
+    return this.#roundToLevels({ codes, choices, x, scales }, grid, { ...rounding, kind: "steps" });
   }
 
   async packLevels(packed: Uint8Array, levels: Int8Array, packing: LevelPacking): Promise<void> {
@@ -415,25 +376,24 @@ export class WebGpuKernels implements AsyncKernels {
   }
 
   async #roundToLevels(
-    name: "roundToTable" | "roundToSteps",
     { codes, choices, x, scales }: {
       readonly codes: Int8Array;
       readonly choices: Uint8Array;
       readonly x: Float32Array;
       readonly scales: Float32Array;
     },
-    { cols, groupRows, groupCols }: Grid,
-    { groupCols: setCols, steps, first }: TableRounding | StepRounding,
+    grid: Grid,
+    rounding: GpuRounding,
   ): Promise<void> {
-    const batch = new Batch(name), groups = choices.length;
-    const levels = batch.scratch("codes", codes.byteLength);
-    const sets = batch.scratch("choices", choices.byteLength);
-    const inputs = Object.entries({ x, scales, steps, first });
-    const slots = [levels, sets, ...inputs.map(([label, view]) => batch.input(label, view))];
-    const params = { groups, cols, groupRows, groupCols, setCols };
-    batch.dispatch(shaders[name], slots, params, Math.ceil(groups / (4 * 64)));
-    batch.output(sets, choices);
-    await this.#finish(batch, levels, codes);
+    const batch = new Batch(`round to ${rounding.kind}`);
+    const found = {
+      codes: batch.scratch("codes", codes.byteLength),
+      choices: batch.scratch("choices", choices.byteLength),
+    };
+    const given = { x: batch.input("x", x), scales: batch.input("scales", scales) };
+    recordRoundToLevels(batch, found, { ...given, grid, rounding });
+    batch.output(found.choices, choices);
+    await this.#finish(batch, found.codes, codes);
   }
 
   async #finish(batch: Batch, slot: Slot, into: ArrayBufferView): Promise<void> {

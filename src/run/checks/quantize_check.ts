@@ -6,8 +6,10 @@
  * every tile to what rounding can leave, by figures that are made anyway.
  */
 
-import type { Grid } from "../../backend/backend.ts";
+import type { Grid, Kernels, LevelRounding } from "../../backend/backend.ts";
 import { DTYPE_BITS, type FloatDType } from "../../core/dtype.ts";
+import { type LevelScheme, levelsOf, levelTables } from "../../quant/level_grid.ts";
+import type { Scratch } from "../scratch.ts";
 import {
   type CheckKernels,
   firstDifference,
@@ -32,6 +34,12 @@ export interface AddedPair {
   readonly a: Float32Array;
 }
 
+/** Levels of the answer. */
+export interface RoundedLevels {
+  readonly rounding: LevelRounding;
+  readonly choices: Uint8Array;
+}
+
 /** The request and the answer. */
 export interface RoundedRect {
   /** Says which one it is. */
@@ -44,6 +52,8 @@ export interface RoundedRect {
   readonly scaleSearch: boolean;
   readonly codes: Int8Array;
   readonly scales: Float32Array;
+  /** Levels that codes may be, and the sets of groups, u8 `[rows, cols / groupCols]`; null: all are. */
+  readonly levels: RoundedLevels | null;
   /** Whether it is the first of its kind. */
   readonly isFirst: boolean;
 }
@@ -72,7 +82,8 @@ function checkBand(cpu: CheckKernels, rect: RoundedRect, row: number): string | 
   const pairs = rect.pairs.flatMap((pair) => pairWithin(pair, row, groupRows, cols));
   const memory = cpu.memory(
     5 * count + bytes + 4 * groups + 4096 +
-      pairs.reduce((sum, { a, b }) => sum + 4 * (a.length + b.length) + 256, 0),
+      pairs.reduce((sum, { a, b }) => sum + 4 * (a.length + b.length) + 256, 0) +
+      (rect.levels === null ? 0 : levelsBytes(rect.levels, count)),
   );
   const { kernels } = cpu; // of the memory just taken
   const raw = memory.u8(bytes), x = memory.f32(count);
@@ -91,13 +102,54 @@ function checkBand(cpu: CheckKernels, rect: RoundedRect, row: number): string | 
   const scales = memory.f32(groups), codes = memory.i8(count);
   kernels.absmax(scales, x, grid);
   kernels.scaleFromAbsmax(scales, scales);
-  if (rect.scaleSearch) kernels.searchScale(scales, x, grid);
-  kernels.quantize(codes, x, scales, grid);
-  const first = row / groupRows * groups;
+  const first = row / groupRows * groups, own = rect.levels;
+  if (own !== null) {
+    const wrong = roundAgain({ kernels, memory }, own, { codes, x, scales, grid, row });
+    if (wrong !== null) return `sets of levels of row ${row} (${wrong})`;
+  } else {
+    if (rect.scaleSearch) kernels.searchScale(scales, x, grid);
+    kernels.quantize(codes, x, scales, grid);
+  }
   const scale = firstDifference(rect.scales.subarray(first, first + groups), scales);
   if (scale !== null) return `scales of row ${row} (${scale})`;
   const code = firstDifference(rect.codes.subarray(row * cols, row * cols + count), codes);
   return code === null ? null : `codes of row ${row} (${code})`;
+}
+
+/** Bytes that {@link roundAgain} takes. */
+function levelsBytes({ rounding }: RoundedLevels, count: number): number {
+  const errors = rounding.kind === "table" ? rounding.errors.length : 0;
+  return rounding.steps.length + rounding.first.length + errors + count / rounding.groupCols + 1024;
+}
+
+/** Rounds rows to levels on the CPU. Returns where sets are others than the device chose; null: nowhere. */
+function roundAgain(
+  { kernels, memory }: { readonly kernels: Kernels; readonly memory: Scratch },
+  { rounding, choices }: RoundedLevels,
+  { codes, x, scales, grid, row }: {
+    readonly codes: Int8Array;
+    readonly x: Float32Array;
+    readonly scales: Float32Array;
+    readonly grid: Grid;
+    readonly row: number;
+  },
+): string | null {
+  const across = grid.cols / rounding.groupCols, found = memory.u8(grid.rows * across);
+  const first = copied(memory.u8(rounding.first.length), rounding.first);
+  if (rounding.kind === "table") {
+    const steps = copied(memory.i8(rounding.steps.length), rounding.steps);
+    const errors = copied(memory.u8(rounding.errors.length), rounding.errors);
+    kernels.roundToTable(codes, found, x, scales, grid, { ...rounding, steps, first, errors });
+  } else {
+    const steps = copied(memory.u8(rounding.steps.length), rounding.steps);
+    kernels.roundToSteps(codes, found, x, scales, grid, { ...rounding, steps, first });
+  }
+  return firstDifference(choices.subarray(row * across, (row + grid.rows) * across), found);
+}
+
+function copied<T extends Int8Array | Uint8Array>(into: T, from: T): T {
+  into.set(from);
+  return into;
 }
 
 /** The part of a pair that concerns `count` rows from `row` on; none or one. */
@@ -125,4 +177,34 @@ export function roundingBound(
   let sum = 0;
   for (const scale of scales) sum += scale * scale;
   return 1.05 * half * half * groupElements * sum;
+}
+
+/**
+ * Returns the largest sum of squared errors that rounding to levels can leave in rows of `cols`: each group
+ * chooses a set that leaves no more than the first candidate does, whose levels lie half of their largest gap
+ * apart at most. Half a scale and some percent are for errors that are counted in whole scales.
+ */
+export function levelsBound(scheme: LevelScheme, scales: Float32Array, cols: number): number {
+  const most = farthestOf(scheme) + 0.5;
+  let sum = 0;
+  for (const scale of scales) sum += scale * scale;
+  return 1.05 * most * most * cols * sum;
+}
+
+const FARTHEST = new Map<string, number>();
+
+/** How many scales a value may be from the nearest level of the first set that is tried for its group. */
+function farthestOf(scheme: LevelScheme): number {
+  const key = JSON.stringify(scheme), known = FARTHEST.get(key);
+  if (known !== undefined) return known;
+  const { first } = levelTables(scheme, (count) => new Uint8Array(count));
+  let farthest = 0;
+  for (let bin = 0; bin < 127; bin++) {
+    const levels = levelsOf(scheme, first[bin]!);
+    const top = bin + 1 - Math.max(...levels), bottom = Math.min(...levels) + bin + 1;
+    const gaps = levels.map((level, i) => i === 0 ? 0 : (level - levels[i - 1]!) / 2);
+    farthest = Math.max(farthest, top, bottom, ...gaps);
+  }
+  FARTHEST.set(key, farthest);
+  return farthest;
 }

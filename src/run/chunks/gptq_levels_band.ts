@@ -9,7 +9,6 @@ import { bytesOf } from "../../core/bytes.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { MatrixF32 } from "../../linalg/matrix.ts";
 import { LDLQ_BLOCK } from "../../linalg/packed_factor.ts";
-import type { GptqRows } from "../../quant/rows_in_order.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { QuantizeTask, TaskLevels } from "../tasks.ts";
 import { SLOT } from "../layer_statistics.ts";
@@ -20,12 +19,13 @@ import { loadTables, planTables, planWrite, writeLevels } from "./levels_on_file
 import { decodeRect, planDecode, rawBytes, readRect } from "./load_rect.ts";
 import { planRoundToLevels, roundToLevels } from "./level_scales.ts";
 import { addErrors, reportNonFinite } from "./quantize_chunk.ts";
+import type { PlacedRows } from "./round_rows.ts";
 
 /** How the rows of a layer are rounded and judged. */
 export interface LevelsLayer {
   readonly task: QuantizeTask & { readonly levels: TaskLevels };
   /** Rounds rows. `weights` may become errors. */
-  round(context: ChunkContext, linalg: LinalgContext, rows: GptqRows & { errors: boolean }): void;
+  round(context: ChunkContext, linalg: LinalgContext, rows: PlacedRows): void;
   /** How the errors of rows are measured; null: all are rounded to nearest. */
   measures(context: ChunkContext, linalg: LinalgContext): RowMeasures | null;
   /** See `largestShare`. */
@@ -68,6 +68,7 @@ export function quantizeLevelsBand(
       weights: x,
       codes,
       firstRow: 0,
+      layerRow: rect.row,
       grid,
       scales,
       levels: { ...levels, search },

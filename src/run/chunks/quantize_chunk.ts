@@ -80,7 +80,9 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
       decode();
       if (reportNonFinite(context, values, tile, source.cols)) return;
     }
-    if (isRounded) holdToBound(context, task, part, error);
+    if (!isRounded) continue;
+    const most = roundingBound(part.scales, groupRows * groupCols, task.scaleSearch);
+    holdToBound(context, task, error, most);
   }
   context.slot.set(stats);
   writeCodes(context, task, rect, codes);
@@ -136,13 +138,12 @@ function measureTile(context: ChunkContext, task: QuantizeTask, tile: RoundedTil
 }
 
 /** Ends the run if rounding cannot have left the squared error that a GPU left in a tile. */
-function holdToBound(
+export function holdToBound(
   context: ChunkContext,
   task: QuantizeTask,
-  { scales, grid }: RoundedTile,
   error: number,
+  most: number,
 ): void {
-  const most = roundingBound(scales, grid.groupRows * grid.groupCols, task.scaleSearch);
   // Not the other way round: the error may be NaN.
   if (!(error <= most)) {
     context.gpu?.distrust(`codes of ${JSON.stringify(task.name)} that are far from its values`);

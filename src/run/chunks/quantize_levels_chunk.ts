@@ -8,6 +8,7 @@ import type { CountedMemory } from "../../core/counted_memory.ts";
 import { levelGroupCols } from "../../quant/level_grid.ts";
 import { type Grid, STATS } from "../../backend/backend.ts";
 import { errorSums } from "../layer_statistics.ts";
+import { levelsBound } from "../checks/quantize_check.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { type ChunkGrid, chunkRect, type Rect } from "../chunk_grid.ts";
 import type { QuantizeTask, TaskLevels } from "../tasks.ts";
@@ -16,7 +17,8 @@ import { loadTables, planTables, planWrite, writeLevels } from "./levels_on_file
 import { decodeRect, planDecode, rawBytes, rawRows, readRect } from "./load_rect.ts";
 import { planLocalPairs, withLocalPairs } from "./merge_rect.ts";
 import { planRoundToLevels, roundToLevels } from "./level_scales.ts";
-import { errorRotatedBack, reportNonFinite, tileRows } from "./quantize_chunk.ts";
+import { errorRotatedBack, holdToBound, reportNonFinite, tileRows } from "./quantize_chunk.ts";
+import { planOnGpu, quantizeOnGpu } from "./quantize_on_gpu.ts";
 
 /** Reads, rounds and writes `rect`. Stops early at NaN or infinity, which the slot then reports. */
 export function quantizeLevelsChunk(
@@ -33,6 +35,11 @@ export function quantizeLevelsChunk(
   const { raw, codes, choices, scales, x, stats } = room;
 
   readRect(context, raw, source, rect);
+  const { rounding } = tables;
+  const isRounded = rounding !== null && quantizeOnGpu(context, { ...task, source }, {
+    ...{ rect, raw, codes, scales },
+    levels: { rounding, choices },
+  });
   for (let row = 0; row < rect.rows; row += step) {
     const rows = Math.min(step, rect.rows - row), count = rows * cols;
     const tile = { ...rect, row: rect.row + row, rows };
@@ -47,9 +54,9 @@ export function quantizeLevelsChunk(
     };
     if (convrotGroupSize !== null) kernels.rotate(values, convrotGroupSize);
     const onLevels = { ...own, x: values, grid, tables };
-    roundToLevels(context, levels.scheme, onLevels, task.scaleSearch);
+    if (!isRounded) roundToLevels(context, levels.scheme, onLevels, task.scaleSearch);
     const measured = { x: values, stats: errorSums(stats) };
-    errorRotatedBack(
+    const error = errorRotatedBack(
       context,
       task,
       measured,
@@ -60,6 +67,7 @@ export function quantizeLevelsChunk(
       decode();
       if (reportNonFinite(context, values, tile, source.cols)) return;
     }
+    if (isRounded) holdToBound(context, task, error, levelsBound(levels.scheme, own.scales, cols));
   }
   context.slot.set(stats);
   writeLevels(context, { ...task, levels }, rect, { levels: codes, choices, tables });
@@ -90,6 +98,7 @@ export function planLevelsChunk(
   planLocalPairs(memory, source);
   planTables(memory, levels);
   roomForChunk(memory, task, rect, levelGroupCols(levels.scheme));
+  planOnGpu(memory, task, rect);
   planDecode(memory, source, { rows: tileRows(task, rect), cols: rect.cols }, { areLocal: true });
   planRoundToLevels(memory, levels.scheme, rect.cols, task.scaleSearch);
   planWrite(memory, levels, rect);

@@ -3,8 +3,8 @@
 import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { FloatDType } from "../../core/dtype.ts";
 import { groupCount } from "../../backend/backend.ts";
-import { type AddedPair, quantizeCheck } from "../checks/quantize_check.ts";
-import { packArrays, placeOf } from "../gpu_requests.ts";
+import { type AddedPair, quantizeCheck, type RoundedLevels } from "../checks/quantize_check.ts";
+import { packArrays, placeOf, type RequestedRounding } from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
@@ -37,11 +37,13 @@ export function planOnGpu(
 export function quantizeOnGpu(
   context: ChunkContext,
   task: QuantizeTask,
-  { rect, raw, codes, scales }: {
+  { rect, raw, codes, scales, levels = null }: {
     readonly rect: Rect;
     readonly raw: Uint8Array;
     readonly codes: Int8Array;
     readonly scales: Float32Array;
+    /** The levels that codes may be, and u8 `[rows, cols / groupCols]` for the sets of groups. */
+    readonly levels?: RoundedLevels | null;
   },
 ): boolean {
   const { gpu, scratch } = context;
@@ -68,6 +70,7 @@ export function quantizeOnGpu(
     grid,
     convrotGroupSize,
     scaleSearch,
+    ...(levels === null ? {} : { levels: requestedLevels(levels) }),
     codes: placeOf(codes),
     scales: placeOf(scales),
   } as const;
@@ -75,9 +78,15 @@ export function quantizeOnGpu(
   const subject = `${JSON.stringify(name)} from row ${rect.row} on`;
   const shape = { grid, convrotGroupSize, scaleSearch };
   const given = { name: subject, raw: stored, dtype, pairs, isFirst };
-  const isDone = gpu.run(request, quantizeCheck({ ...given, ...shape, codes, scales }));
+  const isDone = gpu.run(request, quantizeCheck({ ...given, ...shape, codes, scales, levels }));
   scratch.release(mark);
   return isDone;
+}
+
+function requestedLevels({ rounding, choices }: RoundedLevels): RequestedRounding {
+  const { kind, groupCols, steps, first } = rounding;
+  const tables = { steps: placeOf(steps), first: placeOf(first) };
+  return { kind, groupCols, ...tables, choices: placeOf(choices) };
 }
 
 /** Whether the values of `source` are its bytes, and at most pairs of factors go into them. */

@@ -5,11 +5,12 @@
 
 import type { LinalgContext } from "../../linalg/context.ts";
 import { type GptqFactor, gptqRows } from "../../quant/gptq.ts";
-import type { GptqRows } from "../../quant/rows_in_order.ts";
+import type { GptqRows, RowLevels } from "../../quant/rows_in_order.ts";
 import { ldlqCheck } from "../checks/ldlq_check.ts";
-import { placeOf } from "../gpu_requests.ts";
+import { placeOf, type RequestedLevels } from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { ChunkContext, TeamContext } from "./chunk_context.ts";
+import { unitColsOf } from "./gptq_levels_band.ts";
 
 /** A factor, and where it lies. */
 export interface PlacedFactor {
@@ -36,10 +37,12 @@ export function placeFactor(
 ): PlacedFactor {
   const { gpu, linalg } = team;
   const { onGpu } = task;
-  if (gpu === null || onGpu === undefined || factor.report.fallback !== null) {
+  const { size, blockSize, values, order } = factor;
+  // Groups that choose their sets lie within a block.
+  const areWhole = blockSize % unitColsOf(task) === 0;
+  if (gpu === null || onGpu === undefined || factor.report.fallback !== null || !areWhole) {
     return { factor, task, onGpu: null };
   }
-  const { size, blockSize, values, order } = factor;
   const isThere = linalg.team.index === 0 && gpu.run({
     op: "factor",
     name: task.name,
@@ -80,9 +83,17 @@ export function roundRows(
     errors,
     firstRow: rows.firstRow,
     grid: rows.grid,
+    ...(rows.levels === undefined ? {} : { levels: requestedLevels(rows.levels) }),
   } as const;
   const isDone = gpu !== null && onGpu !== null &&
     gpu.run({ ...request, name: onGpu }, check ?? undefined);
   // Results are copied when all of them are there: if the device failed, the weights are what they were.
   if (!isDone) gptqRows(linalg, factor, { ...rows, errors });
+}
+
+function requestedLevels({ groupCols, choices, nearest, search }: RowLevels): RequestedLevels {
+  const tables = { groupCols, choices: placeOf(choices), nearest: placeOf(nearest) };
+  if (!search) return { ...tables, search: null };
+  const { first, candidates } = search;
+  return { ...tables, search: { first: placeOf(first), candidates } };
 }

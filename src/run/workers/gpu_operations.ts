@@ -4,9 +4,9 @@ import { unitLowerPanel } from "../../backend/reference/linalg/unit_lower_panel.
 import { FACTOR_BLOCK, GpuFactor } from "../../backend/webgpu/gpu_factor.ts";
 import { GpuGram } from "../../backend/webgpu/gpu_gram.ts";
 import type { Gpu } from "../../backend/webgpu/device.ts";
-import { ldlqRows } from "../../backend/webgpu/ldlq_rows.ts";
+import { type GpuRowLevels, ldlqRows } from "../../backend/webgpu/ldlq_rows.ts";
 import { outputErrors } from "../../backend/webgpu/output_errors.ts";
-import { quantizeRect } from "../../backend/webgpu/quantize_rect.ts";
+import { quantizeRect, type RectLevels } from "../../backend/webgpu/quantize_rect.ts";
 import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
 import { matrix } from "../../linalg/matrix.ts";
 import { type GptqFactor, unitLowerColumns } from "../../quant/gptq.ts";
@@ -23,6 +23,8 @@ import {
   type OffloadedKernels,
   type Packed,
   type QuantizeRequest,
+  type RequestedLevels,
+  type RequestedRounding,
   unpackArrays,
 } from "../gpu_requests.ts";
 import { GpuDescents } from "./gpu_descents.ts";
@@ -30,6 +32,31 @@ import { GpuDescents } from "./gpu_descents.ts";
 /** A place as the arguments of the constructor of a view. */
 function at(buffer: ArrayBuffer, { offsetBytes, length }: MemoryPlace) {
   return [buffer, offsetBytes, length] as const;
+}
+
+function levelsAt(
+  { groupCols, choices, nearest, search }: RequestedLevels,
+  buffer: ArrayBuffer,
+): GpuRowLevels {
+  return {
+    groupCols,
+    choices: new Uint8Array(...at(buffer, choices)),
+    nearest: new Int8Array(...at(buffer, nearest)),
+    search: search && { ...search, first: new Uint8Array(...at(buffer, search.first)) },
+  };
+}
+
+function roundingAt(
+  { kind, groupCols, steps, first, choices }: RequestedRounding,
+  buffer: ArrayBuffer,
+): RectLevels {
+  const shared = { groupCols, first: new Uint8Array(...at(buffer, first)) };
+  return {
+    rounding: kind === "table"
+      ? { ...shared, kind, steps: new Int8Array(...at(buffer, steps)) }
+      : { ...shared, kind, steps: new Uint8Array(...at(buffer, steps)) },
+    choices: new Uint8Array(...at(buffer, choices)),
+  };
 }
 
 /** Carries out requests on one device, and keeps the factors between them. */
@@ -84,6 +111,7 @@ export class GpuOperations {
       ...request,
       raw: new Uint8Array(...at(buffer, request.raw)),
       changes: request.changes.map((change) => unpackArrays<LowRankRows>(change, buffer)),
+      levels: request.levels === undefined ? undefined : roundingAt(request.levels, buffer),
       codes: new Int8Array(...at(buffer, request.codes)),
       scales: new Float32Array(...at(buffer, request.scales)),
     });
@@ -140,6 +168,7 @@ export class GpuOperations {
       scales: new Float32Array(...at(buffer, request.scales)),
       firstRow: request.firstRow,
       grid: request.grid,
+      levels: request.levels === undefined ? undefined : levelsAt(request.levels, buffer),
       // All rows at once: results are then copied only if all of them are there.
       sliceBytes: Infinity,
     });

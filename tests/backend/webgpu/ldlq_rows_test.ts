@@ -13,6 +13,8 @@ import {
   prepareGptq,
   unitLowerColumns,
 } from "../../../src/quant/gptq.ts";
+import { groupedLevels, levelTables } from "../../../src/quant/level_grid.ts";
+import { referenceKernels as kernelsOfCpu } from "../../../src/backend/reference/reference_kernels.ts";
 import { wasmContext } from "../../linalg/contexts.ts";
 import { outputError, positiveDefinite, weights } from "../../linalg/matrices.ts";
 import { assertSameBits } from "../../kernels/subject.ts";
@@ -209,6 +211,133 @@ testGpuOnly("ldlqRows() takes rows from the middle of a layer", async (gpu) => {
     await ldlqRows(onDevice, { ...layer, weights: part, codes, errors: part, firstRow: 5 });
     assertSameBits(codes, whole.codes.slice(5 * 64, 19 * 64), "codes");
     assertSameBits(part, whole.errors.slice(5 * 64, 19 * 64), "errors");
+  });
+});
+
+/** Rows on few levels; their columns go in whole groups. */
+interface OnLevels extends Rounded {
+  readonly choices: Uint8Array;
+}
+
+const SET_COLS = 16;
+
+function takeBytes(length: number): Uint8Array {
+  const { buffer, byteOffset } = memory.i8(length);
+  return new Uint8Array(buffer, byteOffset, length);
+}
+
+/** Codes of `layer` on the levels of a format, on both devices. */
+async function onLevels(
+  gpu: Gpu,
+  layer: Layer,
+  { bits, searches, storage, sliceBytes }: {
+    readonly bits: 4 | 6;
+    readonly searches: boolean;
+    readonly storage: Storage;
+    readonly sliceBytes?: number;
+  },
+): Promise<{ readonly cpu: OnLevels; readonly gpu: OnLevels }> {
+  const { grid, blockSize } = layer, count = layer.weights.length;
+  const mark = memory.mark();
+  try {
+    const values = memory.f64(layer.hessian.length), scales = memory.f32(grid.rows);
+    values.set(layer.hessian);
+    kernelsOfCpu.absmax(scales, layer.weights, grid);
+    scales.set(scales.map((absmax) => absmax / 127));
+    const hessian: Hessian = { size: grid.cols, blockSize, values, source: "hessian" };
+    const order = { actOrder: true, unitCols: SET_COLS, damping: 0.01 };
+    const factor = prepareGptq(wasmContext, hessian, order);
+    const scheme = groupedLevels({ bits, groupCols: SET_COLS });
+    const tables = levelTables(scheme, takeBytes);
+    const fixed = () => {
+      const choices = takeBytes(count / SET_COLS);
+      choices.forEach((_, at) => choices[at] = 60 + at % 9);
+      return choices;
+    };
+    const own = { ...tables, choices: fixed() };
+    const cpu = { codes: memory.i8(count), errors: memory.f32(count), choices: own.choices };
+    cpu.errors.set(layer.weights);
+    const search = !searches ? null : {
+      ...tables,
+      kernels: kernelsOfCpu,
+      target: memory.f32(grid.rows * 128),
+      found: takeBytes(grid.rows * 8),
+    };
+    const rows = { ...layer, weights: cpu.errors, codes: cpu.codes, scales, firstRow: 0 };
+    gptqRows(wasmContext, factor, { ...rows, levels: { ...own, search } });
+    using there = await upload(gpu, factor, storage);
+    const codes = new Int8Array(count), errors = new Float32Array(count), choices = fixed();
+    const levels = { ...tables, choices, search: searches ? tables : null };
+    const slices = sliceBytes === undefined ? {} : { sliceBytes };
+    await ldlqRows(there, { ...layer, scales, codes, errors, firstRow: 0, levels, ...slices });
+    const copies = { codes: cpu.codes.slice(), errors: cpu.errors.slice() };
+    return {
+      cpu: { ...copies, choices: cpu.choices.slice() },
+      gpu: { codes, errors, choices: choices.slice() },
+    };
+  } finally {
+    memory.release(mark);
+  }
+}
+
+const LEVEL_LAYERS = {
+  "several block columns": layerOf({ rows: 70, cols: FACTOR_BLOCK + 208 }),
+  "blocks of channels": layerOf({ rows: 40, cols: 512, blockSize: 64 }),
+};
+
+for (const [name, layer] of Object.entries(LEVEL_LAYERS)) {
+  for (const bits of [4, 6] as const) {
+    for (const searches of [true, false]) {
+      const title = `${name}, ${bits} bits, sets ${searches ? "chosen on the way" : "given"}`;
+      testGpuOnly(
+        `ldlqRows() gives levels and sets of the CPU but for a few: ${title}`,
+        async (gpu) => {
+          const found = await onLevels(gpu, layer, { bits, searches, storage: "f32" });
+          const { length } = found.cpu.codes;
+          const codes = different(found.gpu.codes, found.cpu.codes);
+          assert(codes < 3e-3 * length, `${codes} of ${length} codes differ`);
+          const sets = found.gpu.choices.filter((set, at) => set !== found.cpu.choices[at]).length;
+          assert(
+            searches ? sets < 3e-3 * found.cpu.choices.length : sets === 0,
+            `${sets} sets differ`,
+          );
+          if (searches) assert(new Set(found.gpu.choices).size > 9, "sets were not chosen");
+          const ratio = lossOf(found.gpu, layer) / lossOf(found.cpu, layer);
+          assert(Math.abs(ratio - 1) < 0.02, `output error ${ratio} of that of the CPU`);
+        },
+      );
+    }
+  }
+}
+
+testGpuOnly(
+  "ldlqRows() on levels gives the same bits in slices, and with F16 nearly the same error",
+  async (gpu) => {
+    const layer = LEVEL_LAYERS["several block columns"];
+    const asked = { bits: 4, searches: true, storage: "f32" } as const;
+    const whole = await onLevels(gpu, layer, asked);
+    const slices = await onLevels(gpu, layer, { ...asked, sliceBytes: 300_000 });
+    assertSameBits(slices.gpu.codes, whole.gpu.codes, "codes");
+    assertSameBits(slices.gpu.choices, whole.gpu.choices, "sets");
+    const half = await onLevels(gpu, layer, { ...asked, storage: "f16" });
+    const ratio = lossOf(half.gpu, layer) / lossOf(whole.cpu, layer);
+    assert(Math.abs(ratio - 1) < 0.02, `output error ${ratio} of that of the CPU`);
+  },
+);
+
+testGpuOnly("ldlqRows() rejects groups of levels that its blocks would part", async (gpu) => {
+  const layer = layerOf({ rows: 2, cols: 64, blockSize: 16 });
+  await withFactor(layer, true, async (factor) => {
+    using onDevice = await upload(gpu, factor, "f32");
+    const rows = { ...layer, codes: new Int8Array(128), errors: null, firstRow: 0 };
+    const tables = { nearest: new Int8Array(512), choices: new Uint8Array(4) };
+    const search = { first: new Uint8Array(256), candidates: 4 };
+    const levels = { ...tables, groupCols: 32, search };
+    await assert.rejects(ldlqRows(onDevice, { ...rows, levels }), /groups of 32 columns/);
+    const few = { ...levels, choices: new Uint8Array(3) };
+    await assert.rejects(ldlqRows(onDevice, { ...rows, levels: few }), /3 sets of levels, needs 4/);
+    // Columns of a group that lie apart are no matter if its set is given.
+    await ldlqRows(onDevice, { ...rows, levels: { ...levels, search: null } });
   });
 });
 
