@@ -20,11 +20,16 @@ interface Scene {
   readonly hasData: boolean;
   readonly measures: boolean;
   readonly half?: "f16";
+  /** Rank of a LoRA that is merged. Absent: none is. */
+  readonly rank?: number;
 }
 
 const PLAIN: Scene = { rows: 512, cols: 1024, options: {}, hasData: false, measures: false };
 const BLOCKS: Scene = { ...PLAIN, options: { scaling: "block", blockSize: 16 } };
 const LONG: Scene = { ...PLAIN, rows: 64, cols: 4096, options: { convrot: 4096 } };
+const LORA: Scene = { ...PLAIN, rank: 20 };
+const FOUR: Scene = { ...PLAIN, options: { output: "w4a8" } };
+const SIX: Scene = { ...PLAIN, options: { output: "w6a8" } };
 const GPTQ: Scene = {
   rows: 1024,
   cols: 1024,
@@ -32,6 +37,7 @@ const GPTQ: Scene = {
   hasData: true,
   measures: false,
 };
+const GPTQ_FOUR: Scene = { ...GPTQ, options: { output: "w4a8" } };
 const QUIP: Scene = {
   ...PLAIN,
   options: {
@@ -59,7 +65,7 @@ const MEASURED: Scene = {
 
 const INPUTS = 96;
 
-function write(folder: string, { rows, cols, hasData }: Scene): void {
+function write(folder: string, { rows, cols, hasData, rank }: Scene): void {
   const values = new Float32Array(rows * cols), inputs = new Float32Array(INPUTS * cols);
   fillNormal(values, randomFor(1, "trust"));
   fillNormal(inputs, randomFor(1, "inputs"));
@@ -67,6 +73,15 @@ function write(folder: string, { rows, cols, hasData }: Scene): void {
   writeModel(join(folder, "in.safetensors"), [
     tensorOf("blocks.0.q.weight", "F32", [rows, cols], values),
   ]);
+  if (rank !== undefined) {
+    const a = new Float32Array(rank * cols), b = new Float32Array(rows * rank);
+    fillNormal(a, randomFor(1, "a"));
+    fillNormal(b, randomFor(1, "b"));
+    writeModel(join(folder, "lora.safetensors"), [
+      tensorOf("diffusion_model.blocks.0.q.lora_A.weight", "F32", [rank, cols], a),
+      tensorOf("diffusion_model.blocks.0.q.lora_B.weight", "F32", [rows, rank], b),
+    ]);
+  }
   if (!hasData) return;
   writeModel(join(folder, "calibration.safetensors"), [
     tensorOf("blocks.0.q.activations", "F32", [INPUTS, cols], inputs),
@@ -90,7 +105,11 @@ function everything({ half }: Scene): (adapter: GpuService["adapter"]) => GpuPla
 let count = 0;
 
 async function convert(folder: string, scene: Scene, gpu: GpuService | null) {
-  const { hasData, measures, options } = scene;
+  const { hasData, measures, options, rank } = scene;
+  const paths = [join(folder, "lora.safetensors")];
+  const merge = rank === undefined
+    ? {}
+    : { merge: { paths, scale: 1, dampen: false, strict: true } };
   const output = join(folder, `${count++}.safetensors`);
   const failures: string[] = [];
   const calibration = hasData ? { calibrationPath: join(folder, "calibration.safetensors") } : {};
@@ -102,6 +121,7 @@ async function convert(folder: string, scene: Scene, gpu: GpuService | null) {
       preset: { kind: "none" },
       ...options,
       ...calibration,
+      ...merge,
     },
     workerUrl: WORKER_URL,
     workers: 2,
@@ -148,13 +168,18 @@ const SELF_TEST = /Cannot trust .*self-test fails in/;
 /** The conversions that each shader has a part in, or that test it as one of their kind. */
 const SMALL: readonly (readonly [Scene, readonly string[]])[] = [
   [{ ...PLAIN, rows: 64, cols: 256 }, [
-    ...["decode", "absmax", "scale_from_absmax", "search_scale", "quantize", "rotate"],
-    ...["rotate_group", "add_low_rank"],
+    ...["decode", "absmax", "scale_from_absmax", "search_scale", "quantize", "rotate_group"],
   ]],
+  [{ ...LONG, rows: 4 }, ["rotate"]],
+  [{ ...LORA, rows: 64, cols: 256 }, ["add_low_rank"]],
+  [{ ...FOUR, rows: 64, cols: 256 }, ["round_to_table"]],
+  [{ ...SIX, rows: 64, cols: 256 }, ["round_to_steps"]],
   [{ ...GPTQ, rows: 64, cols: 256 }, [
     ...["gemm_f32", "ldlq_block", "gather_columns", "gather_codes"],
   ]],
   [{ ...GPTQ, rows: 64, cols: 256, half: "f16" }, ["gemm_f32_f16", "ldlq_block_f16", "narrow"]],
+  [{ ...GPTQ_FOUR, rows: 64, cols: 256 }, ["choose_levels", "ldlq_levels"]],
+  [{ ...GPTQ_FOUR, rows: 64, cols: 256, half: "f16" }, ["ldlq_levels_f16"]],
   [{ ...LEARNED, rows: 20, cols: 256 }, ["descend_rows"]],
   [{ ...MEASURED, rows: 64 }, ["error_stats", "gemm_i8", "scaled_product"]],
   [{ ...QUIP, rows: 64, cols: 256 }, ["hadamard"]],
@@ -184,6 +209,10 @@ const LARGE: readonly (readonly [Scene, string, number])[] = [
   [PLAIN, "search_scale", 64],
   [PLAIN, "quantize", 64],
   [PLAIN, "rotate_group", 64],
+  [LORA, "add_low_rank", 64],
+  [FOUR, "round_to_table", 64],
+  [SIX, "round_to_steps", 64],
+  [FOUR, "absmax", 64],
   [BLOCKS, "scale_from_absmax", 16],
   [LONG, "rotate", 64],
   [GPTQ, "gemm_f32", 64],
@@ -193,6 +222,9 @@ const LARGE: readonly (readonly [Scene, string, number])[] = [
   [{ ...GPTQ, half: "f16" }, "narrow", 512],
   [{ ...GPTQ, half: "f16" }, "gemm_f32_f16", 16],
   [{ ...GPTQ, half: "f16" }, "ldlq_block_f16", 16],
+  [GPTQ_FOUR, "choose_levels", 64],
+  [GPTQ_FOUR, "ldlq_levels", 16],
+  [{ ...GPTQ_FOUR, half: "f16" }, "ldlq_levels_f16", 16],
   [LEARNED, "descend_rows", 64],
   [MEASURED, "error_stats", 64],
   [MEASURED, "gemm_i8", 16],

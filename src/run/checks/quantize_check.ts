@@ -62,16 +62,25 @@ export interface RoundedRect {
 export function quantizeCheck(rect: RoundedRect): GpuCheck {
   return {
     verify(cpu) {
-      const { grid, name, isFirst } = rect;
-      const bands = grid.rows / grid.groupRows;
-      const wanted = Math.max(isFirst ? FIRST_BANDS : 1, Math.ceil(bands / BANDS_PER_CHECK));
-      for (const band of spread(bands, wanted, randomOf(name))) {
-        const wrong = checkBand(cpu, rect, band * grid.groupRows);
-        if (wrong !== null) return `${wrong} of ${name}`;
+      for (const band of bandsOf(rect)) {
+        const wrong = checkBand(cpu, rect, band * rect.grid.groupRows);
+        if (wrong !== null) return `${wrong} of ${rect.name}`;
       }
       return null;
     },
   };
+}
+
+/** The bands that are checked: some of all, and one of those that each pair changes, be they ever so few. */
+function bandsOf({ grid, name, isFirst, pairs }: RoundedRect): Iterable<number> {
+  const bands = grid.rows / grid.groupRows, random = randomOf(name);
+  const wanted = Math.max(isFirst ? FIRST_BANDS : 1, Math.ceil(bands / BANDS_PER_CHECK));
+  const found = new Set(spread(bands, wanted, random));
+  for (const { firstRow, rank, b } of pairs) {
+    const row = firstRow + random() % Math.max(1, b.length / rank);
+    if (row < grid.rows) found.add(Math.floor(row / grid.groupRows));
+  }
+  return found;
 }
 
 function checkBand(cpu: CheckKernels, rect: RoundedRect, row: number): string | null {

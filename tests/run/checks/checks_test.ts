@@ -59,7 +59,7 @@ Deno.test("quantizeCheck() finds a scale or a code that differs in a bit", () =>
   const codes = new Int8Array(512), scales = new Float32Array(8);
   const rect = {
     ...{ name: "w", raw, dtype: "F32" as const, pairs: [pair], grid, convrotGroupSize: 16 },
-    ...{ scaleSearch: true, codes, scales, isFirst: true },
+    ...{ scaleSearch: true, codes, scales, levels: null, isFirst: true },
   };
   const work = () => {
     const rows = x.slice();
