@@ -80,7 +80,7 @@ for (const [way, hang] of Object.entries(HANGS)) {
       try {
         if (remembered) {
           using sound = await GpuService.start(WORKER_URL);
-          assert(await sound.prove(["rounding"]));
+          assert(await sound.prove(["rounding", "searching scales", "rotating"]));
         }
         const onCpu = await convert(folder.path, "cpu", null);
         const worker = hangingWorker(folder.path, hang, from);

@@ -226,17 +226,9 @@ async function runSlice(
     levels: levels?.slots,
   };
   recordColumns(slice, factor);
-  let codes = slice.codes, errors = ordered;
-  if (order !== null) {
-    codes = batch.scratch("codes of the layer", codeBytes);
-    const inverse = batch.input("inverse order", inverseOf(order));
-    const moved = { order: inverse, rows: count, cols: size };
-    recordGatherCodes(batch, codes, { ...moved, x: slice.codes });
-    if (rows.errors !== null) {
-      recordGatherColumns(batch, given, { ...moved, x: ordered });
-      errors = given;
-    }
-  }
+  const { codes, errors } = order === null
+    ? { codes: slice.codes, errors: ordered }
+    : inLayerOrder(slice, order, { given, keepsErrors: rows.errors !== null });
   if (rows.errors !== null) batch.output(errors, rows.errors.subarray(at, at + length));
   const into = rows.codes.subarray(at, at + length);
   // Rows of codes begin at whole words on the device.
@@ -247,6 +239,20 @@ async function runSlice(
   chosen();
   if (padded !== into) copyRows(padded, into, { rows: count, cols: size });
   return times;
+}
+
+/** Puts codes, and errors if they are wanted, to the columns of the layer; errors go to `given`. */
+function inLayerOrder(
+  { batch, weights, codes }: Slice,
+  order: Int32Array,
+  { given, keepsErrors }: { readonly given: Slot; readonly keepsErrors: boolean },
+): { readonly codes: Slot; readonly errors: Slot } {
+  const { rows, cols } = weights;
+  const moved = { order: batch.input("inverse order", inverseOf(order)), rows, cols };
+  const own = batch.scratch("codes of the layer", codes.bytes);
+  recordGatherCodes(batch, own, { ...moved, x: codes });
+  if (keepsErrors) recordGatherColumns(batch, given, { ...moved, x: weights.slot });
+  return { codes: own, errors: given };
 }
 
 function feedbackOf(batch: Batch, rows: number): GpuMatrix {

@@ -1,6 +1,7 @@
 /** What all tasks share whose errors are compensated, whatever their codes are. */
 
 import type { Compensation } from "../../calibration/compensation.ts";
+import { LDLQ_BLOCK } from "../../linalg/packed_factor.ts";
 import type { GptqFactor } from "../../quant/gptq.ts";
 import type { CompensatedNote, Note } from "../note.ts";
 import type { QuantizeTask } from "../tasks.ts";
@@ -30,4 +31,15 @@ export function compensatedNote(
     deadChannels,
     inRowSpace,
   };
+}
+
+/**
+ * Columns that stay side by side while a layer is rounded: those of a group, if groups choose their sets when they
+ * are reached, for their weights with what is fed back into them. They do if there are several sets, and if
+ * they lie within the blocks of columns that are rounded at a time.
+ */
+export function unitColsOf({ levels }: QuantizeTask): number {
+  if (levels === undefined || levels.scheme.kind !== "scaled") return 1;
+  const { groupCols } = levels.scheme;
+  return LDLQ_BLOCK % groupCols === 0 ? groupCols : 1;
 }

@@ -7,7 +7,7 @@
  * `planGptqLayer` counts it.
  */
 
-import { compensatedNote, feedsIntegers } from "./compensated_task.ts";
+import { compensatedNote, feedsIntegers, unitColsOf } from "./compensated_task.ts";
 import type { CountedMemory } from "../../core/counted_memory.ts";
 import { type Grid, groupCount } from "../../backend/backend.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
@@ -45,7 +45,7 @@ import {
   rowSpaceMeasures,
 } from "./guard_rows.ts";
 import { guardByHeldOut, loadHeldOut, planHeldOut, planHeldOutGuard } from "./held_out_guard.ts";
-import { planLevelsBand, quantizeLevelsBand, unitColsOf } from "./gptq_levels_band.ts";
+import { planLevelsBand, quantizeLevelsBand } from "./gptq_levels_band.ts";
 import { decodeRect, planDecode, rawBytes, readRect } from "./load_rect.ts";
 import { codeBlockSize, planRotatedHessian, rotatedHessian } from "./load_hessian.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";

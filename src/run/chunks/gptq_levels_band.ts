@@ -3,6 +3,7 @@
  * `gptq_chunk.ts` does with its bands on INT8.
  */
 
+import { unitColsOf } from "./compensated_task.ts";
 import type { CountedMemory } from "../../core/counted_memory.ts";
 import { levelGroupCols } from "../../quant/level_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
@@ -88,17 +89,6 @@ export function quantizeLevelsBand(
     context.write(bytesOf(scales), task.scalesOffsetBytes + 4 * rect.row);
   }
   scratch.release(mark);
-}
-
-/**
- * Columns that stay side by side while a layer is rounded: those of a group, if groups choose their sets when they
- * are reached, for their weights with what is fed back into them. They do if there are several sets, and if
- * they lie within the blocks of columns that are rounded at a time.
- */
-export function unitColsOf({ levels }: QuantizeTask): number {
-  if (levels === undefined || levels.scheme.kind !== "scaled") return 1;
-  const { groupCols } = levels.scheme;
-  return LDLQ_BLOCK % groupCols === 0 ? groupCols : 1;
 }
 
 function roomForBand(

@@ -10,7 +10,7 @@ import { ldlqCheck } from "../checks/ldlq_check.ts";
 import { placeOf, type RequestedLevels } from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { ChunkContext, TeamContext } from "./chunk_context.ts";
-import { unitColsOf } from "./gptq_levels_band.ts";
+import { unitColsOf } from "./compensated_task.ts";
 
 /** A factor, and where it lies. */
 export interface PlacedFactor {

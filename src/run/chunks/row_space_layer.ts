@@ -15,7 +15,7 @@ import { factorRowSpace, planRowSpace, type RowSpaceFactor } from "../../quant/r
 import type { QuantizeTask } from "../tasks.ts";
 import type { PlannedMemory } from "../task_kind.ts";
 import type { Scratch, TeamContext } from "./chunk_context.ts";
-import { unitColsOf } from "./gptq_levels_band.ts";
+import { unitColsOf } from "./compensated_task.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
 import { loadInputRow, planInputRow } from "./load_inputs.ts";
 
