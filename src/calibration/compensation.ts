@@ -31,6 +31,8 @@ export interface Compensation extends LayerStatistic {
   readonly weightedScales: boolean;
   /** Whether scales are searched if there turns out to be nothing to compensate by. */
   readonly fallbackScaleSearch: boolean;
+  /** Checksum of a sample of the data; null: no other layer looks for it. See `data_sample.ts`. */
+  readonly sample: number | null;
   /** Rows of the inputs that nothing is fitted to, by which rounding is held to its gain; null: none. */
   readonly heldOut: HeldOutRows | null;
 }
@@ -71,6 +73,7 @@ export function fittedPart(
  *
  * @param directions of a LoRA that weigh more than in the inputs; null: none.
  * @param heldOut rows of the activations behind those of `statistic`; null: none.
+ * @param sample of `dataSample`; null: none was taken.
  */
 export function compensationBy(
   statistic: LayerStatistic,
@@ -80,6 +83,7 @@ export function compensationBy(
   >,
   directions: LoraDirections | null = null,
   heldOut: HeldOutRows | null = null,
+  sample: number | null = null,
 ): Compensation {
   return {
     ...statistic,
@@ -92,6 +96,7 @@ export function compensationBy(
     guarded: false,
     segments,
     fallbackScaleSearch: (scaleSearch ?? "mse") === "mse",
+    sample,
     heldOut,
   };
 }

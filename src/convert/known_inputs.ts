@@ -16,11 +16,13 @@ import {
 } from "../calibration/calibration_match.ts";
 import { compensationBy, fittedPart } from "../calibration/compensation.ts";
 import { knownExperts, nameExperts, statisticsName } from "../calibration/expert_statistics.ts";
+import { dataSample } from "../calibration/data_sample.ts";
 import { scaleInput } from "../calibration/layer_inputs.ts";
 import { type LoraSteering, openLoraSteering } from "../calibration/lora_steering.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import type { Plan, PlanInput } from "../plan/plan.ts";
 import type { CompensationOf } from "../run/make_tasks.ts";
+import type { InputPath } from "../remote/input_path.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 
 /** Known inputs of the layers of a model. */
@@ -82,6 +84,7 @@ export function knownInputs(
     compensationOf: compensationIn(statistics, steering, {
       options,
       firstFile: model.paths.length,
+      paths: calibration?.paths ?? [],
     }),
     notes,
     notesOf: (plan) => [
@@ -94,13 +97,23 @@ export function knownInputs(
 /**
  * Returns the way to the statistic of a layer.
  *
- * @param firstFile place of the first calibration file among those that a run reads.
+ * @param firstFile place of the first calibration file among those that a run reads. @param paths of these files.
  */
 function compensationIn(
   statistics: ReadonlyMap<string, LayerStatistic>,
   steering: LoraSteering | null,
-  { options, firstFile }: { readonly options: ConvertOptions; readonly firstFile: number },
+  { options, firstFile, paths }: {
+    readonly options: ConvertOptions;
+    readonly firstFile: number;
+    readonly paths: readonly InputPath[];
+  },
 ): CompensationOf {
+  const samples = new Map<LayerStatistic, number | null>();
+  const sampleOf = (statistic: LayerStatistic): number | null => {
+    const sample = samples.get(statistic) ?? dataSample(statistic, paths);
+    samples.set(statistic, sample);
+    return sample;
+  };
   return (source, expert) => {
     const directions = steering?.directionsOf(source.name) ?? null;
     const name = statisticsName(statistics, layerName(source.name), expert);
@@ -115,7 +128,8 @@ function compensationIn(
       : { ...heldOut, data: placed(heldOut.data) };
     const { judgedBy: _, ...own } = statistic;
     const data = placed(own.data);
-    return compensationBy({ ...own, rows, data }, options, directions, judge);
+    const sample = sampleOf(statistic);
+    return compensationBy({ ...own, rows, data }, options, directions, judge, sample);
   };
 }
 

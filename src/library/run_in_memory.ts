@@ -18,6 +18,7 @@ import type { LearnedReport } from "../quant/learned/report.ts";
 import { soloContext } from "../linalg/context.ts";
 import type { ChunkContext, TeamContext } from "../run/chunks/chunk_context.ts";
 import { bytesTaken } from "../core/counted_memory.ts";
+import { KeptInputs } from "../run/chunks/kept_inputs.ts";
 import { decodeRect, planDecodedRect, readRect, roomForRect } from "../run/chunks/load_rect.ts";
 import { runChunk, runTogether, scratchBytes, sharedBytes } from "../run/task_kinds.ts";
 import { CHUNK_ELEMENTS, chunkCount, type ChunkGrid, chunkRect } from "../run/chunk_grid.ts";
@@ -73,6 +74,7 @@ export function quantizeInMemory(
         ...contextOf(0),
         linalg,
         shared: own.shared,
+        kept: new KeptInputs(own.shared),
         nextChunk: () => next === count ? null : { index: next, context: contextOf(next++) },
         chunkDone: () => {},
         contextOf,

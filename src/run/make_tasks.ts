@@ -7,6 +7,7 @@ import { groupShape } from "../plan/scheme_choice.ts";
 import type { Scheme } from "../quant/scheme.ts";
 import { trustOf } from "../quant/data_trust.ts";
 import type { Plan, PlannedOutput } from "../plan/plan.ts";
+import { besideTheirLike } from "./chunks/inputs_key.ts";
 import { expertTasks } from "./expert_tasks.ts";
 import { isDoneAlone } from "./task_kinds.ts";
 import { isTeamTask, type Learned, type Task, type TaskLevels } from "./tasks.ts";
@@ -30,8 +31,8 @@ export interface Work {
 
 /**
  * Returns the tasks of a plan in the order of its input, so that the disk is read forwards. Before all
- * others come those that the workers do together, then those under one scale: one worker streams each of
- * these, and they should not come last.
+ * others come those that the workers do together, layers of the same inputs side by side, then those under one
+ * scale: one worker streams each of these, and they should not come last.
  *
  * @param matrixOf how the values of a source tensor are read.
  * @param compensationOf what is known of the inputs of a layer.
@@ -84,7 +85,7 @@ export function makeTasks(
     a.rank - b.rank || b.work - a.work || a.source.file - b.source.file ||
     a.source.offsetBytes - b.source.offsetBytes
   );
-  return { tasks: placed.map(({ task }) => task), inline };
+  return { tasks: besideTheirLike(placed).map(({ task }) => task), inline };
 }
 
 function taskOf(

@@ -11,6 +11,7 @@ import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../src/backend/cpu/wasm_l
 import { compileKernels } from "../../src/backend/cpu/wasm_module.ts";
 import { soloContext } from "../../src/linalg/context.ts";
 import { chunkCount } from "../../src/run/chunk_grid.ts";
+import { KeptInputs } from "../../src/run/chunks/kept_inputs.ts";
 import type { ChunkContext, TeamContext } from "../../src/run/chunks/chunk_context.ts";
 import {
   foldNumbers,
@@ -151,6 +152,7 @@ function carryOut(task: Task, io: TaskIo, device: GpuService | GpuAccess | null)
       ...contextOf(0),
       linalg: soloContext(linalg, scratch),
       shared,
+      kept: new KeptInputs(shared),
       nextChunk: () => next === count ? null : { index: next, context: contextOf(next++) },
       chunkDone: () => {},
       contextOf,

@@ -1,7 +1,9 @@
 /** The tools of a chunk: kernels, memory, files, and a slot for its numbers. */
 
 import type { CpuKernels } from "../../backend/backend.ts";
+import type { Compensation } from "../../calibration/compensation.ts";
 import type { Note } from "../note.ts";
+import type { Task } from "../tasks.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { GpuAccess } from "../gpu_requests.ts";
 import type { Scratch } from "../scratch.ts";
@@ -32,6 +34,22 @@ export interface ChunkContext {
   readonly slot: Float64Array;
 }
 
+/** Work on the inputs of a layer that the next layer may find of use. */
+export interface Kept {
+  /**
+   * Returns what the layer before has left, if it has the same inputs; else what `make` makes, which takes from the
+   * memory of the team first of all. Every member calls it.
+   */
+  take<Inputs>(team: TeamContext, layer: FittedLayer<Inputs>): Inputs;
+}
+
+/** A layer that is fitted to its inputs. */
+export interface FittedLayer<Inputs> {
+  readonly task: Task;
+  readonly compensation: Compensation;
+  readonly make: () => Inputs;
+}
+
 /** State that all workers share while they work on one layer together. */
 export interface TeamContext extends Omit<ChunkContext, "slot" | "linalg"> {
   /** With the team of all workers; its memory is this worker's own. */
@@ -40,6 +58,8 @@ export interface TeamContext extends Omit<ChunkContext, "slot" | "linalg"> {
    * Memory that all see. Every worker takes the same arrays in the same order, and gets the same ones.
    */
   readonly shared: Scratch;
+  /** What the layer before has left in `shared`: see `kept_inputs.ts`. */
+  readonly kept: Kept;
   /** Takes the next chunk of the layer that nobody has, with a context that has its slot; null: none is left. */
   nextChunk(): { readonly index: number; readonly context: ChunkContext } | null;
   /** Reports that a chunk is done. */

@@ -9,7 +9,7 @@
 
 import { compensatedNote, feedsIntegers, unitColsOf } from "./compensated_task.ts";
 import type { CountedMemory } from "../../core/counted_memory.ts";
-import { type Grid, groupCount } from "../../backend/backend.ts";
+import { groupCount } from "../../backend/backend.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import type { MatrixF32 } from "../../linalg/matrix.ts";
 import { diagonalOf, type Hessian, hessianBlock, shrinkToDiagonal } from "../../linalg/hessian.ts";
@@ -46,10 +46,13 @@ import {
 } from "./guard_rows.ts";
 import { guardByHeldOut, loadHeldOut, planHeldOut, planHeldOutGuard } from "./held_out_guard.ts";
 import { planLevelsBand, quantizeLevelsBand } from "./gptq_levels_band.ts";
+import { holdScales, planHoldScales, rowEnergies } from "./hold_scales.ts";
 import { decodeRect, planDecode, rawBytes, readRect } from "./load_rect.ts";
 import { codeBlockSize, planRotatedHessian, rotatedHessian } from "./load_hessian.ts";
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
 import { dropFactor, type PlacedRows, placeFactor, roundRows } from "./round_rows.ts";
+import type { FittedColumns, FittedInputs, FittedRows } from "./fitted_inputs.ts";
+import { planKeptInputs } from "./kept_inputs.ts";
 import { rowSpaceBlockCols } from "./row_space_choice.ts";
 import { planRowSpaceLayer, rowSpaceLayer } from "./row_space_layer.ts";
 import {
@@ -75,9 +78,17 @@ export function gptqLayer(
 ): void {
   const scales = new LayerScales(team, task);
   const blockCols = rowSpaceBlockCols(task);
-  const { drop, ...layer } = blockCols === null
-    ? denseLayer(team, task, compensation, scales)
-    : layerInRowSpace(team, task, compensation, { scales, blockCols });
+  const fitted = team.kept.take<FittedInputs>(team, {
+    task,
+    compensation,
+    make: () =>
+      blockCols === null
+        ? fitColumns(team, task, compensation, scales)
+        : fitRows(team, task, compensation, blockCols),
+  });
+  const { drop, ...layer } = "factor" in fitted
+    ? denseLayer(team, task, compensation, { scales, fitted })
+    : layerInRowSpace(team, task, compensation, { scales, fitted });
   if (layer.oneScale !== null && team.linalg.team.index === 0) {
     team.write(bytesOf(Float32Array.of(layer.oneScale)), task.scalesOffsetBytes);
   }
@@ -94,13 +105,13 @@ export function gptqLayer(
   drop();
 }
 
-/** A layer that is rounded by its factored K x K Hessian. */
-function denseLayer(
+/** Factors the K x K Hessian of a layer. */
+function fitColumns(
   team: TeamContext,
   task: QuantizeTask,
   compensation: Compensation,
   scales: LayerScales,
-): CompensatedLayer & { drop(): void } {
+): FittedColumns {
   const { linalg } = team;
   const heldOut = loadHeldOut(team, task, compensation);
   const hessian = rotatedHessian(team, task, compensation);
@@ -119,11 +130,24 @@ function denseLayer(
     unitCols: unitColsOf(task),
     turbo: feedsIntegers(task) ? team.shared : null,
   });
+  return { heldOut, factor, guard };
+}
+
+/** A layer that is rounded by its factored K x K Hessian. */
+function denseLayer(
+  team: TeamContext,
+  task: QuantizeTask,
+  compensation: Compensation,
+  { scales, fitted: { heldOut, factor, guard } }: {
+    readonly scales: LayerScales;
+    readonly fitted: FittedColumns;
+  },
+): CompensatedLayer & { drop(): void } {
   const { fallback } = factor.report;
-  if (linalg.team.index === 0) {
+  if (team.linalg.team.index === 0) {
     team.note(compensatedNote(guard !== null ? "guardedQuip" : "gptq", compensation, factor));
   }
-  const isPlain = fallback !== null || !weighted;
+  const isPlain = fallback !== null || !weighsScales(task, compensation, factor.blockSize);
   const scaleSearch = fallback === null ? task.scaleSearch : compensation.fallbackScaleSearch;
   const searched = { ...task, scaleSearch };
   const oneScale = !hasOneScale(task)
@@ -160,15 +184,27 @@ function ordersByImportance({ groupRows }: QuantizeTask, { actOrder }: Compensat
   return actOrder && groupRows > 1;
 }
 
+/** Factors the calibration rows of a layer. */
+function fitRows(
+  team: TeamContext,
+  task: QuantizeTask,
+  compensation: Compensation,
+  blockCols: number,
+): FittedRows {
+  const heldOut = loadHeldOut(team, task, compensation);
+  return { heldOut, inRowSpace: rowSpaceLayer(team, task, compensation, blockCols) };
+}
+
 /** A layer that is rounded in the space of its calibration rows. */
 function layerInRowSpace(
   team: TeamContext,
   task: QuantizeTask,
   compensation: Compensation,
-  { scales, blockCols }: { readonly scales: LayerScales; readonly blockCols: number },
+  { scales, fitted: { heldOut, inRowSpace: found } }: {
+    readonly scales: LayerScales;
+    readonly fitted: FittedRows;
+  },
 ): CompensatedLayer & { drop(): void } {
-  const heldOut = loadHeldOut(team, task, compensation);
-  const found = rowSpaceLayer(team, task, compensation, blockCols);
   const { factor } = found;
   if (team.linalg.team.index === 0) {
     const report = factor === null
@@ -343,60 +379,6 @@ function roundRow(
   kernels.quantize(codes.subarray(first, end), weights.subarray(first, end), scale, grid);
 }
 
-function roomForHeld(
-  scratch: Pick<Scratch, "f32" | "i8">,
-  { rows, cols }: Pick<Rect, "rows" | "cols">,
-  grid: Grid,
-) {
-  return { plain: scratch.f32(groupCount(grid)), codes: scratch.i8(rows * cols) };
-}
-
-/**
- * Gives rows the scale of their largest weight if the one at hand would add to the error of the outputs,
- * as far as channels alone show. Returns the squared weight error that no row may exceed: that of
- * rounding it to nearest with the scale of its largest weight.
- */
-function holdScales(
-  { kernels, scratch }: ChunkContext,
-  energies: Float64Array,
-  band: { x: Float32Array; xhat: Float32Array; scales: Float32Array; grid: Grid },
-): Float64Array {
-  const { x, xhat, scales, grid } = band;
-  const mark = scratch.mark();
-  const { plain, codes } = roomForHeld(scratch, grid, grid);
-  const errorsWith = (scales: Float32Array): Float32Array => {
-    kernels.quantize(codes, x, scales, grid);
-    kernels.dequantize(xhat, codes, scales, grid);
-    for (let i = 0; i < x.length; i++) xhat[i] = x[i]! - xhat[i]!;
-    return xhat;
-  };
-  const asSearched = rowEnergies(errorsWith(scales), grid.cols, energies);
-  kernels.absmax(plain, x, grid);
-  kernels.scaleFromAbsmax(plain, plain);
-  const nearest = errorsWith(plain);
-  const asPlain = rowEnergies(nearest, grid.cols, energies);
-  const limits = rowEnergies(nearest, grid.cols);
-  for (let row = 0; row < limits.length; row++) {
-    if (asSearched[row]! > asPlain[row]!) scales[row] = plain[row]!;
-  }
-  scratch.release(mark);
-  return limits;
-}
-
-/** Sums of squares of the rows of `x`, each column weighed. */
-function rowEnergies(x: Float32Array, cols: number, weights?: Float64Array): Float64Array {
-  const energies = new Float64Array(x.length / cols);
-  for (let row = 0; row < energies.length; row++) {
-    let sum = 0;
-    for (let k = 0; k < cols; k++) {
-      const value = x[row * cols + k]!;
-      sum += value * value * (weights === undefined ? 1 : weights[k]!);
-    }
-    energies[row] = sum;
-  }
-  return energies;
-}
-
 /** Counts what {@link gptqLayer} takes. */
 export function planGptqLayer(
   memory: PlannedMemory,
@@ -404,6 +386,7 @@ export function planGptqLayer(
   compensation: Compensation,
 ): void {
   const { own } = memory, { cols } = task.source, blockCols = rowSpaceBlockCols(task);
+  planKeptInputs(own);
   planHeldOut(memory, compensation);
   if (blockCols !== null) {
     planRowSpaceLayer(memory, task, compensation, blockCols);
@@ -463,7 +446,7 @@ function planBand(
   }
   roomForBand(memory, task, rect, { hasPlain: isWeighted && !hasOneScale(task) });
   planDecode(memory, task.source, rect);
-  if (task.compensation?.guarded) memory.within(() => roomForHeld(memory, rect, grid));
+  if (task.compensation?.guarded) planHoldScales(memory, rect, grid);
   round(rect.rows);
   planGuard(memory, rect, measure);
   if (task.compensation !== null) planHeldOutGuard(memory, task.compensation, rect);

@@ -19,6 +19,8 @@ import { placeOf } from "../../safetensors/output_set.ts";
 import { WriteRecord } from "../../safetensors/written_bytes.ts";
 import type { ChunkContext, TeamContext } from "../chunks/chunk_context.ts";
 import { nonFiniteOf, SLOT_LENGTH } from "../layer_statistics.ts";
+import { lastOfTheirLike } from "../chunks/inputs_key.ts";
+import { KeptInputs } from "../chunks/kept_inputs.ts";
 import { refuseInfiniteScales, refuseInfiniteValues } from "../chunks/scale_guard.ts";
 import { runChunk, runTogether } from "../task_kinds.ts";
 import { TaskList } from "../task_list.ts";
@@ -78,6 +80,10 @@ class Chunks {
   readonly #inputs: InputFiles;
   readonly #outputs: number[] = [];
   readonly #chunkDone: Uint8Array;
+  /** The last one of each group of layers that one worker does and that share what is made of their inputs. */
+  readonly #alike: readonly number[];
+  /** Layers that this worker has taken. */
+  #layers: number[] = [];
   readonly #record: WriteRecord | null;
 
   constructor(
@@ -95,6 +101,7 @@ class Chunks {
     this.#chunkDone = new Uint8Array(run.done);
     this.#record = run.recordsWrites ? new WriteRecord() : null;
     this.#list = list;
+    this.#alike = lastOfTheirLike(list.tasks, list.teamCount, list.endAlone);
     this.#team = team;
     this.#inputs = new InputFiles(run.inputPaths, { shouldStop: () => this.#stops() });
     this.#kernels = new WasmKernels(run.module, run.memory);
@@ -132,6 +139,7 @@ class Chunks {
   /** The tasks that all workers do together, one after the other. */
   runTogether(): void {
     const { memory, sharedBase, sharedBytes } = this.#run;
+    const shared = new Arena(memory, sharedBase, sharedBytes), kept = new KeptInputs(shared);
     for (this.task = 0; this.task < this.#list.teamCount && !this.#stops(); this.task++) {
       // By what was done before the run, so that all members leave out the same ones.
       if (this.#run.doneTasks.has(this.task)) continue;
@@ -140,10 +148,12 @@ class Chunks {
         throw new TypeError(`Cannot do ${task.name} together: no linear algebra was loaded`);
       }
       const end = this.#list.firstChunk[this.task + 1]!;
+      kept.begin(task);
       const context: TeamContext = {
         ...this.#contextOf(this.#list.firstChunk[this.task]!),
         linalg: { ...this.#linalg, team: this.#team },
-        shared: new Arena(memory, sharedBase, sharedBytes),
+        shared,
+        kept,
         nextChunk: () => this.#takeBefore(end),
         chunkDone: ({ slot }) => this.#done(task, slot),
         contextOf: (index) => this.#contextOf(this.#list.firstChunk[this.task]! + index),
@@ -159,7 +169,8 @@ class Chunks {
 
   /** Whole layers, in no order. */
   runAlone(): void {
-    for (let task = this.#takeLayer(); task !== null; task = this.#takeLayer()) {
+    const kept = new KeptInputs(this.#alone);
+    for (let task = this.#nextLayer(); task !== null; task = this.#nextLayer()) {
       if (this.#run.doneTasks.has(task)) continue;
       this.task = task;
       const layer = this.#list.tasks[task]!, first = this.#list.firstChunk[task]!;
@@ -168,36 +179,49 @@ class Chunks {
       }
       const count = this.#list.firstChunk[task + 1]! - first;
       const contextOf = (index: number) => this.#contextOf(first + index);
-      const mark = this.#alone.mark();
+      kept.begin(layer);
       let next = 0;
       runTogether({
         ...contextOf(0),
         linalg: this.#linalg,
         shared: this.#alone,
+        kept,
         nextChunk: () =>
           next === count || this.#stops() ? null : { index: next, context: contextOf(next++) },
         chunkDone: ({ slot }) => this.#done(layer, slot),
         contextOf,
       }, layer);
-      this.#alone.release(mark);
       this.#postWritten(first);
       if (!this.#stops()) this.#postDone();
     }
   }
 
-  /** Takes the next layer that one worker does and nobody has; null: none is left. */
-  #takeLayer(): number | null {
+  /** Returns the next layer of those that this worker has taken, or takes some; null: none is left. */
+  #nextLayer(): number | null {
+    if (this.#layers.length === 0) this.#takeLayers();
+    return this.#stops() ? null : this.#layers.shift() ?? null;
+  }
+
+  /**
+   * Takes the next layers that one worker does and nobody has: those that share what is made of their inputs, if
+   * enough are left for all workers, else one.
+   */
+  #takeLayers(): void {
     const { firstChunk, teamCount, endAlone } = this.#list, end = firstChunk[endAlone]!;
     let next = Atomics.load(this.#control, CONTROL.nextChunk);
     while (next < end && !this.#stops()) {
       // Behind tasks of the team that were left out.
       const task = this.#list.taskOf(Math.max(next, firstChunk[teamCount]!));
-      const behind = firstChunk[task + 1]!;
+      const groups = this.#alike.filter((last) => last >= task);
+      const last = groups.length < this.#run.workers ? task : groups[0]!;
+      const behind = firstChunk[last + 1]!;
       const found = Atomics.compareExchange(this.#control, CONTROL.nextChunk, next, behind);
-      if (found === next) return task;
+      if (found === next) {
+        this.#layers = Array.from({ length: last + 1 - task }, (_, i) => task + i);
+        return;
+      }
       next = found;
     }
-    return null;
   }
 
   /** The chunks of all other tasks, in no order. */
