@@ -80,7 +80,7 @@ export function inspectModel(source: ModelSource, readBytes: ReadBytes): Inspect
     metadata: source.metadata ?? {},
     detection,
     explanation: explain(detection),
-    largest: [...tensors].sort((a, b) => b.byteLength - a.byteLength).slice(0, LARGEST_COUNT),
+    largest: largestOf(tensors),
   };
 }
 
@@ -117,6 +117,20 @@ function problemOf(layer: QuantizedLayer): string | null {
   if (layer.problem !== null || layer.weightName === null) return layer.problem;
   const decoded = decodeLayer(layer);
   return isRefusal(decoded) ? `${decoded.tensor}: ${decoded.why}` : null;
+}
+
+/** The tensors with the most bytes, largest first; of equal ones the first. */
+function largestOf(tensors: readonly SourceTensor[]): SourceTensor[] {
+  const largest: SourceTensor[] = [];
+  for (const tensor of tensors) {
+    if (largest.length === LARGEST_COUNT && largest.at(-1)!.byteLength >= tensor.byteLength) {
+      continue;
+    }
+    const place = largest.findIndex(({ byteLength }) => byteLength < tensor.byteLength);
+    largest.splice(place < 0 ? largest.length : place, 0, tensor);
+    if (largest.length > LARGEST_COUNT) largest.pop();
+  }
+  return largest;
 }
 
 function countBy(values: readonly number[]): Record<string, number> {

@@ -55,12 +55,14 @@ export function partName(layer: string, part: string): string {
  * @param tensors all of the model.
  */
 export function gatherLayers(tensors: readonly SourceTensor[]): GatheredLayer[] {
+  const suspects = suspectLayers(tensors);
+  if (suspects.size === 0) return [];
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-  const families = familiesOf(tensors);
+  const families = familiesOf(tensors, suspects);
   const layers = new Map<string, GatheredLayer>();
   for (const { name } of tensors) {
     for (const layer of layersNamed(name)) {
-      if (layers.has(layer)) continue;
+      if (!suspects.has(layer) || layers.has(layer)) continue;
       const found = gather(layer, { byName, family: families.get(layer) ?? new Map() });
       if (found !== null) layers.set(layer, found);
     }
@@ -68,12 +70,32 @@ export function gatherLayers(tensors: readonly SourceTensor[]): GatheredLayer[] 
   return [...layers.values()];
 }
 
-/** Tensors by the layer that their names begin with, and what the names add. */
-function familiesOf(tensors: readonly SourceTensor[]): Map<string, Map<string, SourceTensor>> {
+/**
+ * Layers of which a tensor has codes, or the name of a companion: of a model of plain weights none, and
+ * nothing has to be gathered.
+ */
+function suspectLayers(tensors: readonly SourceTensor[]): ReadonlySet<string> {
+  const suspects = new Set<string>();
+  for (const { name, dtype } of tensors) {
+    const [, part] = splitName(name);
+    if (!isOpaque(dtype) && !isFloat8(dtype) && part !== "comfy_quant" && !COMPANION.test(part)) {
+      continue;
+    }
+    for (const layer of layersNamed(name)) suspects.add(layer);
+  }
+  return suspects;
+}
+
+/** Tensors of `layers` by the layer that their names begin with, and what the names add. */
+function familiesOf(
+  tensors: readonly SourceTensor[],
+  layers: ReadonlySet<string>,
+): Map<string, Map<string, SourceTensor>> {
   const families = new Map<string, Map<string, SourceTensor>>();
   for (const tensor of tensors) {
     if (isScaledFp8(tensor.name)) continue;
     const [layer, part] = splitName(tensor.name);
+    if (!layers.has(layer)) continue;
     const family = families.get(layer) ?? new Map<string, SourceTensor>();
     family.set(part, tensor);
     families.set(layer, family);

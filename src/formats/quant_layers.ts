@@ -100,7 +100,9 @@ export function readQuantizedModel(
   const gathered = gatherLayers(source.tensors);
   const known = new Map(gathered.map((layer) => [layer.layer, layer]));
   const entries = readQuantizationMetadata(source.metadata).layers;
-  const byName = new Map(source.tensors.map((tensor) => [tensor.name, tensor]));
+  const byName = entries.size === 0
+    ? new Map<string, SourceTensor>()
+    : new Map(source.tensors.map((tensor) => [tensor.name, tensor]));
   const listed = resolveListed(
     entries,
     (name) => known.has(name) || byName.has(`${name}.weight`) || byName.has(name),

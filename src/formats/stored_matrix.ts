@@ -151,9 +151,12 @@ export function layersByWeight(
  * go by. Bytes and dtypes are those of the codes.
  */
 export function logicalModel(model: ModelSource, layers: readonly QuantizedLayer[]): ModelSource {
+  if (layers.length === 0) return model;
   const byCodes = new Map(layers.map((layer) => [layer.weightName, layer.found]));
   const tensors = model.tensors.map((tensor): SourceTensor => {
-    const { name = tensor.name, shape = tensor.shape } = byCodes.get(tensor.name) ?? {};
+    const found = byCodes.get(tensor.name) ?? null;
+    if (found === null) return tensor;
+    const { name = tensor.name, shape = tensor.shape } = found;
     return { ...tensor, name, shape };
   });
   return { ...model, tensors };

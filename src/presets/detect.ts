@@ -21,6 +21,9 @@ const MAX_EVIDENCE = 4;
 /** Below this a prefix is an accident, not a model. */
 const MIN_PREFIXED = 6;
 
+/** Longer than all names that rules look for. */
+const LONGEST_NAME = 512;
+
 /** The name in a place of a size: `name[axis]`. */
 function nameOfPlace(place: string): string {
   return place.slice(0, place.lastIndexOf("["));
@@ -49,18 +52,18 @@ class NameIndex {
   constructor(tensors: readonly TensorInfo[], prefix: string, keys: ReadonlySet<string>) {
     let size = 0;
     // Most paths are told apart by their length, without a copy of them.
-    const lengths: boolean[] = [];
-    for (const { length } of keys) lengths[length] = true;
+    const lengths = new Uint8Array(LONGEST_NAME);
+    for (const { length } of keys) lengths[length] = 1;
     for (const tensor of tensors) {
       const { name } = tensor;
       if (!name.startsWith(prefix)) continue;
       size++;
       for (let dot = name.indexOf(".", prefix.length); dot >= 0; dot = name.indexOf(".", dot + 1)) {
-        if (lengths[dot - prefix.length] !== true) continue;
+        if (lengths[dot - prefix.length] !== 1) continue;
         const path = name.slice(prefix.length, dot);
         if (keys.has(path) && !this.#paths.has(path)) this.#paths.set(path, name);
       }
-      const own = lengths[name.length - prefix.length] === true ? name.slice(prefix.length) : null;
+      const own = lengths[name.length - prefix.length] === 1 ? name.slice(prefix.length) : null;
       if (own === null || !keys.has(own)) continue;
       this.#tensors.set(own, tensor);
       this.#paths.set(own, name);

@@ -7,6 +7,7 @@ import { FormatError } from "../core/errors.ts";
 import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
 import { identifyForeign } from "./foreign.ts";
 import {
+  checkCoverage,
   DAMAGED,
   DOWNLOAD_AGAIN,
   HeaderChecker,
@@ -14,6 +15,7 @@ import {
   LENGTH_BYTES,
   METADATA_KEY,
 } from "./header_checker.ts";
+import { scanHeader, type ScannedHeader } from "./scan_header.ts";
 
 export { type HeaderPlace, LENGTH_BYTES, METADATA_KEY } from "./header_checker.ts";
 
@@ -105,23 +107,61 @@ export function headerEnd(start: Uint8Array, { path, fileBytes }: HeaderPlace): 
  * @throws FormatError naming the rule that is broken; RangeError if `bytes` is too short.
  */
 export function parseHeader(bytes: Uint8Array, place: HeaderPlace): Header {
-  const dataOffsetBytes = headerEnd(bytes, place);
-  if (bytes.length < dataOffsetBytes) {
-    throw new RangeError(`Header bytes: got ${bytes.length}, the header needs ${dataOffsetBytes}`);
-  }
-  const text = decodeText(bytes.subarray(LENGTH_BYTES, dataOffsetBytes), place.path);
-  const checker = new HeaderChecker(text, place, dataOffsetBytes);
-  const json = checker.parseText();
+  return headerOf(bytes, place, (from, to) => {
+    if (bytes.length < to) {
+      throw new RangeError(`Header bytes: got ${bytes.length}, the header needs ${to}`);
+    }
+    return bytes.subarray(from, to);
+  });
+}
+
+/**
+ * As {@link parseHeader}, with bytes that are read when they are needed.
+ *
+ * @param start the first bytes of the file, at least 64 or all of it.
+ * @param read returns the bytes of the file from one absolute offset to another; they need not last.
+ * @throws FormatError naming the rule that is broken; what `read` throws.
+ */
+export function headerOf(
+  start: Uint8Array,
+  place: HeaderPlace,
+  read: (from: number, to: number) => Uint8Array,
+): Header {
+  const end = headerEnd(start, place);
+  const { tensors, metadata } = scanHeader({ end, read }, place.file ?? 0) ??
+    strictHeader(read(LENGTH_BYTES, end), place, end);
+  if (!isInOrder(tensors)) tensors.sort(byOffset);
+  checkCoverage(tensors, end, place);
+  return { tensors, metadata, dataOffsetBytes: end };
+}
+
+/**
+ * Parses the whole JSON, with an error for each rule.
+ *
+ * @param json the bytes from the brace on, padding included, up to `end`.
+ */
+export function strictHeader(json: Uint8Array, place: HeaderPlace, end: number): ScannedHeader {
+  const checker = new HeaderChecker(decodeText(json, place.path), place, end);
+  const entries = checker.parseText();
   const tensors: SourceTensor[] = [];
   let metadata: Header["metadata"] = null;
-  for (const name of Object.keys(json)) {
-    if (name === METADATA_KEY) metadata = checker.metadata(json[name]);
-    else tensors.push(checker.tensor(name, json[name]));
+  for (const name of Object.keys(entries)) {
+    if (name === METADATA_KEY) metadata = checker.metadata(entries[name]);
+    else tensors.push(checker.tensor(name, entries[name]));
   }
-  // Ties are tensors of size zero and the one that begins where they are: those come first.
-  tensors.sort((a, b) => a.offsetBytes - b.offsetBytes || a.byteLength - b.byteLength);
-  checker.coverage(tensors);
-  return { tensors, metadata, dataOffsetBytes };
+  return { tensors, metadata };
+}
+
+/** Ties are tensors of size zero and the one that begins where they are: those come first. */
+function byOffset(a: SourceTensor, b: SourceTensor): number {
+  return a.offsetBytes - b.offsetBytes || a.byteLength - b.byteLength;
+}
+
+function isInOrder(tensors: readonly SourceTensor[]): boolean {
+  for (let i = 1; i < tensors.length; i++) {
+    if (byOffset(tensors[i - 1]!, tensors[i]!) > 0) return false;
+  }
+  return true;
 }
 
 /**

@@ -32,6 +32,14 @@ export interface HeaderPlace {
   readonly file?: number;
 }
 
+/** Whether a value may be `__metadata__`: an object of well-formed text. */
+export function isMetadata(value: unknown): value is Record<string, string> {
+  return isJsonObject(value) &&
+    Object.entries(value).every(([key, text]) =>
+      typeof text === "string" && key.isWellFormed() && text.isWellFormed()
+    );
+}
+
 /** Checks one header's JSON, knowing where in the file it stands. */
 export class HeaderChecker {
   readonly #text: string;
@@ -112,46 +120,6 @@ export class HeaderChecker {
     return { name, dtype, shape, file: this.#place.file ?? 0, offsetBytes, byteLength: needed };
   }
 
-  /** Checks that the tensors, in offset order, cover the data exactly. */
-  coverage(tensors: readonly SourceTensor[]): void {
-    const { path, fileBytes } = this.#place;
-    const dataEnd = tensors.reduce(
-      (end, tensor) => Math.max(end, tensor.offsetBytes + tensor.byteLength),
-      this.#dataOffsetBytes,
-    );
-    if (dataEnd > fileBytes) {
-      const cut = tensors.find((tensor) => tensor.offsetBytes + tensor.byteLength > fileBytes)!;
-      throw new FormatError(
-        `the file ends at byte ${fileBytes}, its tensors end at ${dataEnd}: ` +
-          `${dataEnd - fileBytes} bytes are missing`,
-        { path, tensor: cut.name, offsetBytes: cut.offsetBytes, hint: DOWNLOAD_AGAIN },
-      );
-    }
-    let expected = this.#dataOffsetBytes;
-    let previous: SourceTensor | null = null;
-    for (const tensor of tensors) {
-      const gap = tensor.offsetBytes - expected;
-      if (gap !== 0) {
-        const before = previous === null ? "the header" : quoted(previous.name);
-        throw new FormatError(
-          gap < 0
-            ? `its data overlaps that of ${before} by ${-gap} bytes`
-            : `a hole of ${gap} bytes lies between ${before} and its data`,
-          { path, tensor: tensor.name, offsetBytes: tensor.offsetBytes, hint: DAMAGED },
-        );
-      }
-      expected = tensor.offsetBytes + tensor.byteLength;
-      previous = tensor;
-    }
-    if (expected < fileBytes) {
-      throw new FormatError(`${fileBytes - expected} bytes follow the last tensor`, {
-        path,
-        offsetBytes: expected,
-        hint: DAMAGED,
-      });
-    }
-  }
-
   #neededBytes(name: string, dtype: DType, shape: readonly number[]): number {
     const needed = byteLength(dtype, shape);
     if (needed !== undefined) return needed;
@@ -213,6 +181,49 @@ export class HeaderChecker {
   /** Returns the absolute offset in the file of a character of the JSON. */
   #byteOffset(character: number): number {
     return LENGTH_BYTES + new TextEncoder().encode(this.#text.slice(0, character)).length;
+  }
+}
+
+/** Checks that the tensors, in offset order, cover the data exactly. @throws FormatError. */
+export function checkCoverage(
+  tensors: readonly SourceTensor[],
+  dataOffsetBytes: number,
+  { path, fileBytes }: HeaderPlace,
+): void {
+  const dataEnd = tensors.reduce(
+    (end, tensor) => Math.max(end, tensor.offsetBytes + tensor.byteLength),
+    dataOffsetBytes,
+  );
+  if (dataEnd > fileBytes) {
+    const cut = tensors.find((tensor) => tensor.offsetBytes + tensor.byteLength > fileBytes)!;
+    throw new FormatError(
+      `the file ends at byte ${fileBytes}, its tensors end at ${dataEnd}: ` +
+        `${dataEnd - fileBytes} bytes are missing`,
+      { path, tensor: cut.name, offsetBytes: cut.offsetBytes, hint: DOWNLOAD_AGAIN },
+    );
+  }
+  let expected = dataOffsetBytes;
+  let previous: SourceTensor | null = null;
+  for (const tensor of tensors) {
+    const gap = tensor.offsetBytes - expected;
+    if (gap !== 0) {
+      const before = previous === null ? "the header" : quoted(previous.name);
+      throw new FormatError(
+        gap < 0
+          ? `its data overlaps that of ${before} by ${-gap} bytes`
+          : `a hole of ${gap} bytes lies between ${before} and its data`,
+        { path, tensor: tensor.name, offsetBytes: tensor.offsetBytes, hint: DAMAGED },
+      );
+    }
+    expected = tensor.offsetBytes + tensor.byteLength;
+    previous = tensor;
+  }
+  if (expected < fileBytes) {
+    throw new FormatError(`${fileBytes - expected} bytes follow the last tensor`, {
+      path,
+      offsetBytes: expected,
+      hint: DAMAGED,
+    });
   }
 }
 

@@ -10,7 +10,7 @@ import type { SourceTensor } from "../core/tensor.ts";
 import { readSmallFile } from "./small_file.ts";
 import { type InputPath, nameOfInput } from "../remote/input_path.ts";
 import { displayName, isRemote } from "../remote/location.ts";
-import { type Header, headerEnd, MAX_HEADER_BYTES, parseHeader } from "./header.ts";
+import { type Header, headerOf, MAX_HEADER_BYTES } from "./header.ts";
 import { InputFiles, readExactly } from "./input_files.ts";
 import { type FileStamp, stampOf } from "./input_watch.ts";
 import { codeOf, explained } from "./io_error.ts";
@@ -215,16 +215,15 @@ function readHeader(path: string, file: number): OpenedFile {
     const stamp = stampOf(path, fstatSync(fd, { bigint: true }));
     const fileBytes = Number(stamp.bytes);
     const place = { path, fileBytes, file };
-    let bytes = new Uint8Array(Math.min(fileBytes, FIRST_READ_BYTES));
-    explained(what, () => readExactly(fd, bytes, 0));
-    const end = headerEnd(bytes, place);
-    if (end > bytes.length) {
-      const whole = new Uint8Array(end);
-      whole.set(bytes);
-      explained(what, () => readExactly(fd, whole.subarray(bytes.length), bytes.length));
-      bytes = whole;
-    }
-    return { header: parseHeader(bytes, place), fileBytes, stamp };
+    const start = new Uint8Array(Math.min(fileBytes, FIRST_READ_BYTES));
+    explained(what, () => readExactly(fd, start, 0));
+    const header = headerOf(start, place, (from, to) => {
+      if (to <= start.length) return start.subarray(from, to);
+      const bytes = new Uint8Array(to - from);
+      explained(what, () => readExactly(fd, bytes, from));
+      return bytes;
+    });
+    return { header, fileBytes, stamp };
   } finally {
     closeSync(fd);
   }
