@@ -24,6 +24,7 @@ import { benchPatterns, benchSmall } from "./bench_many.ts";
 import { benchModes } from "./bench_modes.ts";
 import { benchQuality } from "./bench_quality.ts";
 import { benchReal, realTable } from "./bench_real.ts";
+import { benchFirstLayer, benchHeaders } from "./bench_start.ts";
 import { Bench, prepare } from "./support/bench_run.ts";
 import { UnavailableError } from "./support/pypi.ts";
 import { hasGnuTime, NO_GNU_TIME } from "./support/measure.ts";
@@ -39,6 +40,7 @@ const SECTIONS = [
   "layers",
   "small",
   "config",
+  "many",
   "learned",
   "gptq",
   "quality",
@@ -56,7 +58,7 @@ const MODES_COPIES = 16;
 const TORCH_RATIO = 1.5;
 
 /** Sections of a quick run, and its size. */
-const QUICK = { only: "speed,merge,start,layers,small,config", gb: "1.1", rounds: "1" };
+const QUICK = { only: "speed,merge,start,layers,small,config,many", gb: "1.1", rounds: "1" };
 
 const { values: given } = parseArgs({
   options: {
@@ -145,6 +147,10 @@ try {
   if (sections.includes("config")) {
     await benchConfig(bench, folder);
     benchPatterns(bench);
+  }
+  if (sections.includes("many")) {
+    await benchFirstLayer(bench, folder);
+    await benchHeaders(bench, folder);
   }
   if (sections.includes("learned")) await benchLearned(bench, folder);
   if (sections.includes("gptq")) await benchLargeGptq();
