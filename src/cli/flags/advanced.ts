@@ -2,7 +2,7 @@
 
 import { DEFAULT_CONVERT_OPTIONS } from "../../plan/options.ts";
 import { SCHEDULES } from "../../quant/learned/options.ts";
-import { DEFAULT_PLACEMENT } from "../../run/gpu_placement.ts";
+import { DEFAULT_PLACEMENT } from "../../run/placement_settings.ts";
 import { BOOL, type Flag, oneOf, section } from "./flag.ts";
 
 export const ADVANCED_FLAGS: readonly Flag[] = Object.freeze([
