@@ -31,7 +31,7 @@ export function absmax(
 }
 
 /** max |x| of `n` contiguous values. Four accumulators hide the latency of the maximum. */
-function absmaxSegment(x: usize, n: usize): f32 {
+export function absmaxSegment(x: usize, n: usize): f32 {
   let m0 = i64x2.splat(0);
   if (n < 4) {
     let largest: f32 = 0;

@@ -21,7 +21,7 @@ export { packLevels } from "./pack_levels";
 export { quantize } from "./quantize";
 export { codeErrors, quantizeBf16Rows, quantizeErrors } from "./quantize_errors";
 export { quantizeLevels } from "./quantize_levels";
-export { rotate, rotatedAbsmax } from "./rotate";
+export { rotate, rotateBf16Rows, rotatedAbsmax } from "./rotate";
 export { roundToSteps } from "./round_to_steps";
 export { roundToTable } from "./round_to_table";
 export { opaqueZero } from "./lib/constants";

@@ -15,16 +15,48 @@
  * of their magnitudes: only those of which that is above the maximum so far, few of them, are made. Class: exact.
  * NaN is ignored.
  *
+ * rotateBf16Rows: `decode` of rows of BF16 values, `rotate`, and `absmax` of each row. In groups of 256 values go
+ * from their stored form into the first stages, and the maximum is found as the last ones are stored.
+ *
  * Layout: n f32 in place, n a multiple of groupSize, a power of 4. Any alignment. No tail.
  * NaN and infinity spread over their run. Class: exact.
  */
 
+import { absmaxSegment } from "./absmax";
+import { decodeBf16 } from "./decode";
 import { keepF32 } from "./lib/constants";
 import { maxLanesF32 } from "./lib/lanes";
 
 export function rotate(x: usize, n: usize, groupSize: usize): void {
   if (groupSize == 1) return;
   for (let at: usize = 0; at < n; at += groupSize) rotateGroup(x + (at << 2), groupSize);
+}
+
+export function rotateBf16Rows(
+  x: usize,
+  largest: usize,
+  source: usize,
+  rows: usize,
+  cols: usize,
+  groupSize: usize,
+): void {
+  for (let r: usize = 0; r < rows; r++) {
+    if (groupSize == 256) {
+      let most = i64x2.splat(0);
+      for (let at: usize = 0; at < cols; at += 256) {
+        twoStagesOfBf16(x + (at << 2), source + (at << 1));
+        most = lastTwoStagesOf(x + (at << 2), 1024, most);
+      }
+      store<f32>(largest, maxLanesF32(most));
+    } else {
+      decodeBf16(x, source, cols);
+      rotate(x, cols, groupSize);
+      store<f32>(largest, absmaxSegment(x, cols));
+    }
+    x += cols << 2;
+    source += cols << 1;
+    largest += 4;
+  }
 }
 
 /** What 16 magnitudes may add up to, in units of a maximum, before their rotation is looked at: 4, less rounding. */
@@ -128,38 +160,52 @@ function oneStage(x: usize, stride: usize): void {
 /** The stages of strides 4 * stride and stride, in bytes, over sixteen rows of `stride` bytes. */
 function twoStages(x: usize, stride: usize): void {
   const half = keepF32(0.5);
-  for (let i: usize = 0; i < stride; i += 16) sixteen(x + i, stride, half);
+  for (let i: usize = 0; i < stride; i += 16) sixteen(x + i, stride, half, 0, false);
 }
 
 /** The same for a stride of 64 bytes, known to the compiler: addresses become constant offsets. */
 function twoStages64(x: usize): void {
   const half = keepF32(0.5);
-  for (let i: usize = 0; i < 64; i += 16) sixteen(x + i, 64, half);
+  for (let i: usize = 0; i < 64; i += 16) sixteen(x + i, 64, half, 0, false);
+}
+
+/** The same for values that are BF16 at `source`. */
+function twoStagesOfBf16(x: usize, source: usize): void {
+  const half = keepF32(0.5);
+  for (let i: usize = 0; i < 64; i += 16) sixteen(x + i, 64, half, source + (i >> 1), true);
+}
+
+/** Four values as f32: f32 at `p`, or BF16 at `source`. */
+// @ts-ignore: decorator
+@inline
+function fourOf(p: usize, source: usize, isBf16: bool): v128 {
+  if (!isBf16) return v128.load(p);
+  return v128.shuffle<u16>(i64x2.splat(0), v128.load64_zero(source), 0, 8, 1, 9, 2, 10, 3, 11);
 }
 
 /**
  * Two stages on sixteen vectors, `s` bytes apart, in registers: half the memory traffic of one after
- * the other.
+ * the other. They are read at `p`, or as BF16 at `source`.
  */
 // @ts-ignore: decorator
 @inline
-function sixteen(p: usize, s: usize, half: v128): void {
-  let v0 = v128.load(p);
-  let v1 = v128.load(p + s);
-  let v2 = v128.load(p + 2 * s);
-  let v3 = v128.load(p + 3 * s);
-  let v4 = v128.load(p + 4 * s);
-  let v5 = v128.load(p + 5 * s);
-  let v6 = v128.load(p + 6 * s);
-  let v7 = v128.load(p + 7 * s);
-  let v8 = v128.load(p + 8 * s);
-  let v9 = v128.load(p + 9 * s);
-  let v10 = v128.load(p + 10 * s);
-  let v11 = v128.load(p + 11 * s);
-  let v12 = v128.load(p + 12 * s);
-  let v13 = v128.load(p + 13 * s);
-  let v14 = v128.load(p + 14 * s);
-  let v15 = v128.load(p + 15 * s);
+function sixteen(p: usize, s: usize, half: v128, source: usize, isBf16: bool): void {
+  let v0 = fourOf(p, source, isBf16);
+  let v1 = fourOf(p + s, source + (s >> 1), isBf16);
+  let v2 = fourOf(p + 2 * s, source + 2 * (s >> 1), isBf16);
+  let v3 = fourOf(p + 3 * s, source + 3 * (s >> 1), isBf16);
+  let v4 = fourOf(p + 4 * s, source + 4 * (s >> 1), isBf16);
+  let v5 = fourOf(p + 5 * s, source + 5 * (s >> 1), isBf16);
+  let v6 = fourOf(p + 6 * s, source + 6 * (s >> 1), isBf16);
+  let v7 = fourOf(p + 7 * s, source + 7 * (s >> 1), isBf16);
+  let v8 = fourOf(p + 8 * s, source + 8 * (s >> 1), isBf16);
+  let v9 = fourOf(p + 9 * s, source + 9 * (s >> 1), isBf16);
+  let v10 = fourOf(p + 10 * s, source + 10 * (s >> 1), isBf16);
+  let v11 = fourOf(p + 11 * s, source + 11 * (s >> 1), isBf16);
+  let v12 = fourOf(p + 12 * s, source + 12 * (s >> 1), isBf16);
+  let v13 = fourOf(p + 13 * s, source + 13 * (s >> 1), isBf16);
+  let v14 = fourOf(p + 14 * s, source + 14 * (s >> 1), isBf16);
+  let v15 = fourOf(p + 15 * s, source + 15 * (s >> 1), isBf16);
   // Stride 4 s: rows j, j + 4, j + 8, j + 12.
   let h0 = sumHalf(v0, v4, v8, v12, half), t0 = v0, u0 = v4;
   v0 = f32x4.sub(h0, v12);
@@ -216,6 +262,27 @@ function lastTwoStages(x: usize, bytes: usize): void {
     v128.store(p, lastStage(f32x4.sub(h, b), half), 32);
     v128.store(p, lastStage(f32x4.sub(h, a), half), 48);
   }
+}
+
+/** The same; returns the largest magnitudes, and those in `most`. NaN is ignored, as in `absmax`. */
+function lastTwoStagesOf(x: usize, bytes: usize, most: v128): v128 {
+  const half = keepF32(0.5);
+  for (let i: usize = 0; i < bytes; i += 64) {
+    const p = x + i;
+    const a = v128.load(p), b = v128.load(p, 16), c = v128.load(p, 32), d = v128.load(p, 48);
+    const h = sumHalf(a, b, c, d, half);
+    const y0 = lastStage(f32x4.sub(h, d), half), y1 = lastStage(f32x4.sub(h, c), half);
+    const y2 = lastStage(f32x4.sub(h, b), half), y3 = lastStage(f32x4.sub(h, a), half);
+    v128.store(p, y0);
+    v128.store(p, y1, 16);
+    v128.store(p, y2, 32);
+    v128.store(p, y3, 48);
+    most = f32x4.pmax(most, f32x4.abs(y0));
+    most = f32x4.pmax(most, f32x4.abs(y1));
+    most = f32x4.pmax(most, f32x4.abs(y2));
+    most = f32x4.pmax(most, f32x4.abs(y3));
+  }
+  return most;
 }
 
 /** ((a + d) + (b + c)) * 0.5 */

@@ -78,6 +78,17 @@ time("bf16: decode, absmax, scale, quantize", () => {
 time("bf16 rows to codes and errors", () => {
   kernels.quantizeBf16Rows(codes, rowScales, stats, bf16Bytes);
 });
+for (const group of [256, 1024]) {
+  if (cols % group !== 0) continue;
+  time(`bf16: decode, rotate ${group}, absmax`, () => {
+    kernels.decode(x, bf16Bytes, "BF16");
+    kernels.rotate(x, group);
+    kernels.absmax(rowScales, x, row);
+  });
+  time(`bf16 rows rotated by ${group}, and absmax`, () => {
+    kernels.rotateBf16Rows(x, rowScales, bf16Bytes, group);
+  });
+}
 x.set(values);
 time("countNonFinite", () => kernels.countNonFinite(x));
 for (const grid of [row, { ...row, groupRows: 16, groupCols: 128 }, { ...row, groupCols: 64 }]) {

@@ -329,6 +329,16 @@ export interface CpuKernels extends Kernels {
   rotatedAbsmax(x: Float32Array, groupSize: number, least: number): number;
 
   /**
+   * Rows of BF16 values, `source`: x is what `decode` and `rotate` make of them, `largest` the `absmax` of each row.
+   */
+  rotateBf16Rows(
+    x: Float32Array,
+    largest: Float32Array,
+    source: Uint8Array,
+    groupSize: number,
+  ): void;
+
+  /**
    * Rows of BF16 values, `source`, under one scale each: `decode`, `absmax`, `scaleFromAbsmax`, `quantize` and
    * `errorStats`.
    */

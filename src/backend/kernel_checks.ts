@@ -184,7 +184,7 @@ export function checkDecode(out: Float32Array, source: Uint8Array, dtype: FloatD
 }
 
 /** Checks that `groupSize` is a power of 4 that divides the length of `x`. @throws RangeError */
-export function checkRotate(x: Float32Array, groupSize: number): void {
+export function checkRotate(x: { readonly length: number }, groupSize: number): void {
   if (!isPowerOfFour(groupSize)) fail("rotate", `group size ${groupSize} is not a power of 4`);
   if (x.length % groupSize !== 0) {
     fail("rotate", `group size ${groupSize} does not divide ${x.length} elements`);
@@ -227,6 +227,23 @@ export function checkBf16Rows(
     fail(kernel, `${codes.length} codes are no ${rows} rows`);
   }
   return { cols: rows === 0 ? 0 : codes.length / rows };
+}
+
+/** Checks rows of BF16 values that are rotated, and returns the length of a row. @throws RangeError */
+export function checkRotatedRows(
+  { x, largest, source, groupSize }: {
+    readonly x: Float32Array;
+    readonly largest: Float32Array;
+    readonly source: Uint8Array;
+    readonly groupSize: number;
+  },
+): { readonly cols: number } {
+  const kernel = "rotateBf16Rows", rows = largest.length;
+  requireLength(kernel, "source", source.length, 2 * x.length);
+  if (x.length % Math.max(1, rows) !== 0) fail(kernel, `${x.length} values are no ${rows} rows`);
+  const cols = rows === 0 ? 0 : x.length / rows;
+  checkRotate({ length: cols }, groupSize);
+  return { cols };
 }
 
 /** Whether `size` is 1, 4, 16, 64, ... (up to 4^15). */

@@ -159,6 +159,27 @@ Deno.test("quantizeBf16Rows() gives what decoding and the single kernels give", 
   );
 });
 
+Deno.test("rotateBf16Rows() gives what decode(), rotate() and absmax() give", async () => {
+  const groups = fc.constantFrom(1, 4, 16, 64, 256, 1024);
+  const rows = fc.nat({ max: 4 }), across = fc.integer({ min: 1, max: 3 });
+  await fc.assert(
+    fc.asyncProperty(seeds, groups, rows, across, flavors, (seed, group, rows, across, flavor) => {
+      const cols = group * across, source = bf16Of(values(seed, rows * cols, flavor));
+      const context = `seed ${seed}, ${rows} x ${cols} in groups of ${group}, ${flavor}`;
+      const [want, got] = BOTH.map((kernels) => {
+        const room = new Room(kernels), x = room.f32(new Float32Array(rows * cols).fill(7));
+        const largest = room.f32(new Float32Array(rows).fill(7));
+        kernels.rotateBf16Rows(x, largest, room.u8(source), group);
+        return { x, largest };
+      });
+      assertSameBits(got!.x, want!.x, `${context}: values`);
+      assertSameBits(got!.largest, want!.largest, `${context}: largest`);
+      return Promise.resolve();
+    }),
+    { numRuns: 300 },
+  );
+});
+
 Deno.test("rotatedAbsmax() gives the largest magnitude after rotate()", async () => {
   const groups = fc.constantFrom(1, 4, 16, 64, 256, 1024);
   await fc.assert(
@@ -196,6 +217,19 @@ Deno.test("fused kernels refuse arrays that do not fit", () => {
     assert.throws(
       () => kernels.quantizeBf16Rows(codes, scales.subarray(1), stats, room.u8(new Uint8Array(32))),
       /Cannot run quantizeBf16Rows: 16 codes are no 3 rows/,
+    );
+    const source = room.u8(new Uint8Array(32));
+    assert.throws(
+      () => kernels.rotateBf16Rows(x, scales, source.subarray(1), 4),
+      /Cannot run rotateBf16Rows: source has 31 elements, needs 32/,
+    );
+    assert.throws(
+      () => kernels.rotateBf16Rows(x, scales.subarray(1), source, 4),
+      /Cannot run rotateBf16Rows: 16 values are no 3 rows/,
+    );
+    assert.throws(
+      () => kernels.rotateBf16Rows(x, scales, source, 16),
+      /Cannot run rotate: group size 16 does not divide 4 elements/,
     );
   }
 });

@@ -25,6 +25,7 @@ import {
   checkLevelSearch,
   checkPackLevels,
   checkRotate,
+  checkRotatedRows,
   checkSameLength,
   checkStats,
   checkStepRounding,
@@ -258,6 +259,27 @@ export class WasmKernels implements CpuKernels {
     const at = this.#address("rotate", x);
     forChunks(x.length, Math.max(groupSize, CHUNK), (start, count) => {
       this.#exports.rotate(at + start * 4, count, groupSize);
+    });
+  }
+
+  rotateBf16Rows(
+    x: Float32Array,
+    largest: Float32Array,
+    source: Uint8Array,
+    groupSize: number,
+  ): void {
+    const name = "rotateBf16Rows";
+    const { cols } = checkRotatedRows({ x, largest, source, groupSize });
+    if (x.length === 0) {
+      largest.fill(0);
+      return;
+    }
+    const to = this.#address(name, x), most = this.#address(name, largest);
+    const from = this.#address(name, source);
+    const grid = { rows: largest.length, cols, groupRows: 1, groupCols: cols };
+    forBands(grid, (rows, at, row) => {
+      const own = [to + at * 4, most + row * 4, from + at * 2] as const;
+      this.#exports.rotateBf16Rows(...own, rows, cols, groupSize);
     });
   }
 

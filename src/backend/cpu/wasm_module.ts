@@ -122,6 +122,14 @@ export interface KernelExports {
   roundToSteps: RoundToLevels;
   roundToTable: RoundToLevels;
   rotate(x: number, count: number, groupSize: number): void;
+  rotateBf16Rows(
+    x: number,
+    largest: number,
+    source: number,
+    rows: number,
+    cols: number,
+    groupSize: number,
+  ): void;
   rotatedAbsmax(x: number, count: number, groupSize: number, least: number): number;
   scaleFromAbsmax(scales: number, absmax: number, count: number): void;
   searchLevels(

@@ -13,6 +13,7 @@ import { quantize } from "./quantize.ts";
 import { codeErrors, quantizeBf16Rows, quantizeErrors } from "./quantize_errors.ts";
 import { quantizeLevels } from "./quantize_levels.ts";
 import { rotate } from "./rotate.ts";
+import { rotateBf16Rows } from "./rotate_bf16_rows.ts";
 import { rotatedAbsmax } from "./rotated_absmax.ts";
 import { roundToSteps } from "./round_to_steps.ts";
 import { roundToTable } from "./round_to_table.ts";
@@ -37,6 +38,7 @@ export const referenceKernels: CpuKernels = Object.freeze({
   quantizeErrors,
   quantizeLevels,
   rotate,
+  rotateBf16Rows,
   rotatedAbsmax,
   roundToSteps,
   roundToTable,

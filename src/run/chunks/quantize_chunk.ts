@@ -101,12 +101,16 @@ interface RoundedTile extends Omit<Tile, "xhat" | "restore"> {
 function quantizeTile(context: ChunkContext, task: QuantizeTask, tile: RoundedTile): number {
   const { kernels } = context;
   const { raw, x, codes, scales, grid } = tile;
-  if (hasBf16Rows(task, grid)) {
+  if (hasBf16Rows(task, grid) && task.convrotGroupSize === null && !task.scaleSearch) {
     return errorAdded(tile, (stats) => kernels.quantizeBf16Rows(codes, scales, stats, raw));
   }
-  tile.decode();
-  if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
-  kernels.absmax(scales, x, grid);
+  if (hasBf16Rows(task, grid) && task.convrotGroupSize !== null) {
+    kernels.rotateBf16Rows(x, scales, raw, task.convrotGroupSize);
+  } else {
+    tile.decode();
+    if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
+    kernels.absmax(scales, x, grid);
+  }
   kernels.scaleFromAbsmax(scales, scales);
   if (task.scaleSearch) kernels.searchScale(scales, x, grid);
   return errorRotatedBack(
@@ -117,11 +121,10 @@ function quantizeTile(context: ChunkContext, task: QuantizeTask, tile: RoundedTi
   );
 }
 
-/** Whether rows are BF16 as they are stored, have one scale each and nothing else is done to them. */
-function hasBf16Rows(task: QuantizeTask, { groupRows, groupCols, cols }: Grid): boolean {
-  const { source, convrotGroupSize, scaleSearch } = task;
+/** Whether rows are BF16 as they are stored, and have one scale each. */
+function hasBf16Rows({ source }: QuantizeTask, { groupRows, groupCols, cols }: Grid): boolean {
   return source.dtype === "BF16" && isAsStored(source) && source.deltas === undefined &&
-    convrotGroupSize === null && !scaleSearch && groupRows === 1 && groupCols === cols;
+    groupRows === 1 && groupCols === cols;
 }
 
 /** Adds the errors of what a GPU made. Returns the sum of their squares. */
