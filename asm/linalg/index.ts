@@ -16,7 +16,7 @@ export {
   hadamardColumnsF32, hadamardColumnsF64, hadamardRowsF32, hadamardRowsF64,
 } from "./hadamard";
 export { ldlqBlock } from "./ldlq_block";
-export { ldlqLevels } from "./ldlq_levels";
+export { ldlqChosenLevels, ldlqLevels } from "./ldlq_levels";
 export { rotateColumnsF64, rotateRowsF64 } from "./rotate_f64";
 export { solveBlock } from "./solve_block";
 export { unitLowerPanel } from "./unit_lower_panel";

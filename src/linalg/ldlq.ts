@@ -74,22 +74,7 @@ export interface LdlqRows {
   /** For each column, which of the `scaleCols` scales it has. In the order of the factor. */
   readonly columnGroups: Int32Array;
   /** The levels that codes may be, columns in the order of the factor; absent: all from -127 to 127. */
-  readonly levels?: ColumnLevels | undefined;
-}
-
-/** Levels of columns, whose sets may be chosen when the columns are reached. */
-export interface ColumnLevels extends BlockLevels {
-  /**
-   * Chooses the sets of some columns for what they are to be rounded from: their weights and what is fed back
-   * into them, f32 `[rows, width]`. Null or absent: the sets stay.
-   */
-  readonly choose?:
-    | ((
-      columns: Pick<LdlqBlock, "weights" | "feedback" | "firstRow"> & {
-        readonly columnSets: Int32Array;
-      },
-    ) => void)
-    | null;
+  readonly levels?: BlockLevels | undefined;
 }
 
 /** Rounds columns `first .. first + width` of `layer`: `args` is what belongs to them alone. */
@@ -110,7 +95,6 @@ export function roundColumns(
   };
   if (levels === undefined) return kernels.ldlqBlock(columns);
   const columnSets = levels.columnSets.subarray(first, first + width);
-  levels.choose?.({ ...columns, columnSets });
   kernels.ldlqLevels({ ...columns, levels: { ...levels, columnSets } });
 }
 
@@ -224,9 +208,11 @@ export function ldlq(
  */
 export function roundRowsToNearest(context: LinalgContext, layer: LdlqRows): void {
   const { kernels, memory } = context;
-  const { weights } = layer;
+  const { weights, levels } = layer;
   const n = weights.cols, rows = weights.rows;
   if (n === 0 || rows === 0) return;
+  // Sets stay as they are: they were chosen for the same weights.
+  const own = levels === undefined ? layer : { ...layer, levels: { ...levels, search: null } };
   withScratch(context, () => {
     const width = Math.min(n, IDENTITY_BLOCK);
     const { identityData, feedbackData } = roomToNearest(memory, rows);
@@ -237,7 +223,7 @@ export function roundRowsToNearest(context: LinalgContext, layer: LdlqRows): voi
     for (let first = 0; first < n; first += IDENTITY_BLOCK) {
       const cols = Math.min(IDENTITY_BLOCK, n - first);
       feedback.data.fill(0);
-      roundColumns(kernels, layer, {
+      roundColumns(kernels, own, {
         first,
         width: cols,
         feedback: block(feedback, 0, 0, rows, cols),

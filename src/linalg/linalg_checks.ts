@@ -1,11 +1,13 @@
 /** Checks of every backend before a linear algebra kernel runs: sizes that fit together. */
 
 import {
+  type BlockSearch,
   type DescendRows,
   FEED_BACK_TERMS_MAX,
   GEMM_I8_TERMS_MAX,
   type LdlqBlock,
   type LdlqLevels,
+  LEVELS_TRIED,
   type ShortMatrix,
 } from "./linalg_kernels.ts";
 import { LEVEL_TABLE } from "../backend/backend.ts";
@@ -174,6 +176,27 @@ export function checkLdlqLevels(args: LdlqLevels): void {
   }
   if (nearest.length === 0 || nearest.length % LEVEL_TABLE !== 0) {
     fail(name, `nearest has ${nearest.length} elements, no multiple of ${LEVEL_TABLE}`);
+  }
+  if (args.levels.search) checkLevelSearch(args, args.levels.search);
+}
+
+/** Checks that columns are those of whole groups, each under one scale. */
+function checkLevelSearch(
+  { columnGroups, levels: { columnSets } }: LdlqLevels,
+  { groupCols, first, spare }: BlockSearch,
+): void {
+  const name = "ldlqLevels", width = columnSets.length;
+  if (!(groupCols >= 16 && groupCols % 16 === 0) || width % groupCols !== 0) {
+    fail(name, `groups of ${groupCols} columns do not make up ${width}`);
+  }
+  if (first.length !== 256) fail(name, `first has ${first.length} elements, needs 256`);
+  if (spare.length < LEVELS_TRIED * groupCols) {
+    fail(name, `spare has ${spare.length} elements, needs ${LEVELS_TRIED * groupCols}`);
+  }
+  for (let j = 0; j < width; j++) {
+    const k = j - j % groupCols;
+    if (columnSets[j] === columnSets[k] && columnGroups[j] === columnGroups[k]) continue;
+    fail(name, `column ${j} is not in the group of column ${k}`);
   }
 }
 

@@ -71,7 +71,29 @@ export interface BlockLevels {
   readonly columnSets: Int32Array;
   /** i8 `[sets, LEVEL_TABLE]`. */
   readonly nearest: Int8Array;
+  /** How sets are chosen when their columns are reached; null or absent: they stay. */
+  readonly search?: BlockSearch | null;
 }
+
+/**
+ * The choice of sets: columns of a group stand side by side under one scale, and blocks have whole groups. A group
+ * is rounded with each of LEVELS_TRIED sets, which feed back into the rest of it each in its own way, and gets the
+ * one with the least squared error; of several the first, which is the highest.
+ */
+export interface BlockSearch {
+  /** Columns of a group, a multiple of 16. */
+  readonly groupCols: number;
+  /** As in `LevelSearch`. The first set that is tried is {@link LEVELS_ABOVE} above, the others are those before it. */
+  readonly first: Uint8Array;
+  /** Room: f32 `[groupCols, LEVELS_TRIED]`. */
+  readonly spare: Float32Array;
+}
+
+/** How many sets are tried for a group whose errors are compensated. */
+export const LEVELS_TRIED = 8;
+
+/** How far above the first candidate of a search without compensation they begin. */
+export const LEVELS_ABOVE = 3;
 
 /** Operands of `ldlqLevels`. */
 export interface LdlqLevels extends LdlqBlock {
@@ -176,7 +198,7 @@ export interface LinalgKernels {
   /** Rounds one block of columns from the last to the first, each corrected by the errors of those before. */
   ldlqBlock(args: LdlqBlock): void;
 
-  /** The same to the nearest of few levels, as `quantizeLevels` takes them. */
+  /** The same to the nearest of few levels, as `quantizeLevels` takes them; sets may be chosen on the way. */
   ldlqLevels(args: LdlqLevels): void;
 
   /** Moves codes to the other side of their weights, one after the other, if that lowers a loss. */

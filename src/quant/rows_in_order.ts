@@ -4,7 +4,7 @@
  */
 
 import type { CountedMemory } from "../core/counted_memory.ts";
-import type { Grid, Kernels, LevelSearch, LevelSets } from "../backend/backend.ts";
+import type { Grid, LevelSearch, LevelSets } from "../backend/backend.ts";
 import { type Allocator, type LinalgContext, withScratch } from "../linalg/context.ts";
 import type { LdlqRows } from "../linalg/ldlq.ts";
 import { matrix } from "../linalg/matrix.ts";
@@ -45,13 +45,10 @@ export interface GptqRows {
   readonly levels?: RowLevels | undefined;
 }
 
-/** How sets are chosen on the way, with room for a block of columns of all rows at hand. */
+/** How sets are chosen on the way. */
 export interface SearchOnTheWay extends LevelSearch {
-  readonly kernels: Pick<Kernels, "searchLevels">;
-  /** f32 `[rows, LDLQ_BLOCK]`. */
-  readonly target: Float32Array;
-  /** u8 `[rows, LDLQ_BLOCK / groupCols]`. */
-  readonly found: Uint8Array;
+  /** See `BlockSearch`. */
+  readonly spare: Float32Array;
 }
 
 /** The levels of rows: the set of every group, and how it is chosen when its columns are reached. */
@@ -136,7 +133,7 @@ export function gridInOrder(
         nearest: levels.nearest,
         across: size / levels.groupCols,
         columnSets: groupsOf(levels.groupCols),
-        choose: chooserOf(levels, scales) ?? null,
+        search: levels.search ?? null,
       },
     }),
     scales,
@@ -144,34 +141,6 @@ export function gridInOrder(
     groupRows: grid.groupRows,
     columnGroups,
     codesRowStride: size,
-  };
-}
-
-/** What chooses the sets of columns that are reached; null: nothing. */
-function chooserOf(
-  { search = null, choices, groupCols }: RowLevels,
-  scales: Float32Array,
-): NonNullable<LdlqRows["levels"]>["choose"] | null {
-  if (search === null) return null;
-  return ({ weights, feedback, columnSets, firstRow }) => {
-    const { rows, cols } = weights, across = choices.length / scales.length;
-    const groups = cols / groupCols;
-    const target = search.target.subarray(0, rows * cols);
-    const found = search.found.subarray(0, rows * groups);
-    for (let r = 0; r < rows; r++) {
-      const w = r * weights.rowStride, f = r * feedback.rowStride;
-      for (let j = 0; j < cols; j++) {
-        target[r * cols + j] = weights.data[w + j]! + feedback.data[f + j]!;
-      }
-    }
-    const own = scales.subarray(firstRow, firstRow + rows);
-    const grid = { rows, cols, groupRows: 1, groupCols: cols };
-    search.kernels.searchLevels(found, target, own, grid, search);
-    for (let r = 0; r < rows; r++) {
-      for (let g = 0; g < groups; g++) {
-        choices[(firstRow + r) * across + columnSets[g * groupCols]!] = found[r * groups + g]!;
-      }
-    }
   };
 }
 

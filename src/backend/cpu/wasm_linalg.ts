@@ -4,6 +4,7 @@
  * with a workspace of its own; instances on one memory work at the same time.
  */
 
+import { LEVEL_TABLE } from "../backend.ts";
 import {
   checkAddLowRank,
   checkDescendRows,
@@ -181,14 +182,14 @@ export class WasmLinalg implements LinalgKernels {
     const choices = this.#address(name, args.levels.choices);
     const columnSets = this.#address(name, args.levels.columnSets);
     const nearest = this.#address(name, args.levels.nearest);
+    const { across, search = null } = args.levels;
+    const lastSet = args.levels.nearest.length / LEVEL_TABLE - 1;
+    const first = search === null ? 0 : this.#address(name, search.first);
+    const spare = search === null ? 0 : this.#address(name, search.spare);
     forBands(args.weights.rows, (row, rows) => {
-      this.#exports.ldlqLevels(
-        ...band(row, rows),
-        choices,
-        args.levels.across,
-        columnSets,
-        nearest,
-      );
+      const own = [...band(row, rows), choices, across, columnSets, nearest] as const;
+      if (search === null) this.#exports.ldlqLevels(...own);
+      else this.#exports.ldlqChosenLevels(...own, first, lastSet, search.groupCols, spare);
     });
   }
 

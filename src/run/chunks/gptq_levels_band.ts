@@ -1,6 +1,13 @@
 /**
  * The rows of a band on a grid of few levels (`quant/level_grid.ts`), with error compensation: what
  * `gptq_chunk.ts` does with its bands on INT8.
+ *
+ * The set of a group is the one with which rounding it, errors fed back within the group, loses least (`BlockSearch`).
+ * Against choosing it by the errors of the group alone, that lowers the loss tr(E H Eᵀ) by some percent. Weighing these errors by
+ * the diagonal of the Hessian, or by the pivots of its factor, by which the loss is exactly their sum, gains
+ * nothing: columns of a rotated group are about as important as one another. Nor does another scale of the row
+ * than that of its largest value: groups have scales of their own. `tests/quant/level_choice_test.ts` measures
+ * all three.
  */
 
 import { unitColsOf } from "./compensated_task.ts";
@@ -8,6 +15,7 @@ import type { CountedMemory } from "../../core/counted_memory.ts";
 import { levelGroupCols } from "../../quant/level_grid.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
+import { LEVELS_TRIED } from "../../linalg/linalg_kernels.ts";
 import type { MatrixF32 } from "../../linalg/matrix.ts";
 import { LDLQ_BLOCK } from "../../linalg/packed_factor.ts";
 import type { Rect } from "../chunk_grid.ts";
@@ -49,7 +57,7 @@ export function quantizeLevelsBand(
   const mark = scratch.mark();
   const tables = loadTables(context, task.levels);
   const room = roomForBand(scratch, task, rect);
-  const { raw, x, xhat, codes, scales, choices, plainChoices, onTheWay, stats } = room;
+  const { raw, x, xhat, codes, scales, choices, plainChoices, spare, stats } = room;
   readRect(context, raw, task.source, rect);
   const restore = () => decodeRect(context, x, raw, task.source, rect);
   restore();
@@ -63,7 +71,7 @@ export function quantizeLevelsBand(
     );
     plainChoices.set(choices);
     const levels = { ...tables, choices, plainChoices };
-    const search = onTheWay === null ? null : { ...tables, ...onTheWay, kernels };
+    const search = spare === null ? null : { ...tables, spare };
     xhat.set(x); // rounding uses the weights up
     layer.round(context, linalg, {
       weights: x,
@@ -98,7 +106,7 @@ function roomForBand(
 ) {
   const { source, levels: { scheme } } = task;
   const count = rect.rows * rect.cols, groups = rect.rows * (rect.cols / levelGroupCols(scheme));
-  const block = rect.rows * LDLQ_BLOCK, unit = unitColsOf(task);
+  const unit = unitColsOf(task);
   return {
     raw: scratch.u8(rawBytes(source, rect)),
     x: scratch.f32(count),
@@ -107,7 +115,7 @@ function roomForBand(
     scales: scratch.f32(rect.rows),
     choices: scratch.u8(groups),
     plainChoices: scratch.u8(groups),
-    onTheWay: unit === 1 ? null : { target: scratch.f32(block), found: scratch.u8(block / unit) },
+    spare: unit === 1 ? null : scratch.f32(LEVELS_TRIED * unit),
     stats: takeNumbers({ scratch }),
   };
 }

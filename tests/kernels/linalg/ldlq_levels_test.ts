@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { referenceKernels } from "../../../src/backend/reference/reference_kernels.ts";
+import { referenceLinalg } from "../../../src/backend/reference/linalg/reference_linalg.ts";
+import type { BlockSearch } from "../../../src/linalg/linalg_kernels.ts";
 import { matrix } from "../../../src/linalg/matrix.ts";
 import { groupedLevels, levelTables } from "../../../src/quant/level_grid.ts";
 import { asKept } from "../subnormals.ts";
@@ -109,4 +111,176 @@ Deno.test("ldlqLevels() gives the same on every device", async () => {
       return [codes, weights];
     });
   }
+});
+
+/** Rows of `groups` groups of `groupCols` columns, in sets that are chosen on the way. */
+function chosen(
+  { bits, rows, groups, groupCols }: {
+    readonly bits: 4 | 6;
+    readonly rows: number;
+    readonly groups: number;
+    readonly groupCols: number;
+  },
+  { flavor, isFed = true }: { readonly flavor: "plain" | "nasty"; readonly isFed?: boolean },
+) {
+  const scheme = groupedLevels({ bits, groupCols }), tables = levelTables(scheme, take);
+  const width = groups * groupCols, draw = normal(bits + rows);
+  const panel = Float32Array.from({ length: width * width }, () => isFed ? 0.1 * draw() : 0);
+  for (let j = 0; j < width; j++) {
+    panel.fill(0, j * width + j, (j + 1) * width);
+    panel[j * width + j] = 1;
+  }
+  const plain = Float32Array.from({ length: rows * width }, () => 30 * draw());
+  const w = flavor === "plain" ? plain : values(width, rows * width, "nasty");
+  return { tables, width, panel, w, scales: Float32Array.from({ length: rows }, (_, r) => 1 + r) };
+}
+
+for (const groupCols of [16, 32, 64]) {
+  Deno.test(`ldlqLevels() chooses sets of ${groupCols} columns on every backend`, () => {
+    for (
+      const [bits, rows, groups, flavor] of [
+        [4, 5, 2, "plain"],
+        [6, 5, 2, "plain"],
+        [4, 3, 1, "nasty"],
+        [6, 9, 2, "nasty"],
+      ] as const
+    ) {
+      const { tables, width, panel, w, scales } = chosen(
+        { bits, rows, groups, groupCols },
+        { flavor },
+      );
+      assertSameOnAllLinalg(`${bits} bits, ${rows} x ${width}, ${flavor}`, (linalg, s) => {
+        const codes = s.output(new Int8Array(), rows * width), weights = s.inOut(w);
+        const choices = s.inOut(new Uint8Array(rows * groups));
+        linalg.ldlqLevels({
+          codes,
+          codesRowStride: width,
+          weights: matrix(weights, rows, width),
+          feedback: matrix(
+            s.inOut(values(5, rows * width, "plain").map((x) => 3 * x)),
+            rows,
+            width,
+          ),
+          panel: matrix(s.input(panel), width, width),
+          scales: s.input(scales),
+          scaleCols: 1,
+          groupRows: 1,
+          firstRow: 0,
+          columnGroups: s.input(new Int32Array(width) as never),
+          levels: {
+            choices,
+            across: groups,
+            // The last group of the file is the first one here.
+            columnSets: s.input(
+              Int32Array.from(
+                { length: width },
+                (_, j) => groups - 1 - Math.floor(j / groupCols),
+              ) as never,
+            ),
+            nearest: s.input(tables.nearest),
+            search: {
+              groupCols,
+              first: s.input(tables.first),
+              spare: s.output(new Float32Array(), 8 * groupCols),
+            },
+          },
+        });
+        return [codes, weights, choices];
+      });
+    }
+  });
+}
+
+Deno.test("ldlqLevels() takes the set whose rounding, fed back within the group, errs least", () => {
+  const groupCols = 16, rows = 40;
+  const { tables, width, panel, w, scales } = chosen(
+    { bits: 4, rows, groups: 1, groupCols },
+    { flavor: "plain" },
+  );
+  /** Rounds with given sets; returns the squared error of each row in what was rounded, and the sets. */
+  const round = (sets: Uint8Array, isSearched: boolean) => {
+    const weights = w.slice(),
+      codes = new Int8Array(w.length),
+      feedback = new Float32Array(w.length);
+    referenceLinalg.ldlqLevels({
+      codes,
+      codesRowStride: width,
+      weights: matrix(weights, rows, width),
+      feedback: matrix(feedback, rows, width),
+      panel: matrix(panel, width, width),
+      scales,
+      scaleCols: 1,
+      groupRows: 1,
+      firstRow: 0,
+      columnGroups: new Int32Array(width),
+      levels: {
+        choices: sets,
+        across: 1,
+        columnSets: new Int32Array(width),
+        nearest: tables.nearest,
+        search: isSearched
+          ? { groupCols, first: tables.first, spare: new Float32Array(8 * groupCols) }
+          : null,
+      },
+    });
+    const errors = Float64Array.from({ length: rows }, (_, r) => {
+      let sum = 0;
+      for (let j = 0; j < width; j++) {
+        let target = w[r * width + j]!;
+        for (let k = j + 1; k < width; k++) {
+          target += weights[r * width + k]! * panel[k * width + j]!;
+        }
+        sum += (target / scales[r]! - codes[r * width + j]!) ** 2;
+      }
+      return sum;
+    });
+    return { errors, sets };
+  };
+  const found = round(new Uint8Array(rows), true);
+  const least = new Float64Array(rows).fill(Infinity);
+  for (let set = 1; set < 127; set++) {
+    const { errors } = round(new Uint8Array(rows).fill(set), false);
+    errors.forEach((error, r) => least[r] = Math.min(least[r]!, error));
+  }
+  const sum = (x: Float64Array) => x.reduce((total, value) => total + value, 0);
+  // Eight sets are tried, of 126; values are looked up in 1/32 of a scale.
+  const ratio = sum(found.errors) / sum(least);
+  assert(ratio < 1.005, `${ratio}`);
+  const plain = new Uint8Array(rows);
+  const grid = { rows, cols: width, groupRows: 1, groupCols: width };
+  referenceKernels.searchLevels(plain, w, scales, grid, tables);
+  const before = sum(found.errors) / sum(round(plain, false).errors);
+  assert(before < 0.998, `${before}`);
+});
+
+Deno.test("ldlqLevels() refuses groups that are torn, and a search without room", () => {
+  const { tables, width, panel, w, scales } = chosen(
+    { bits: 4, rows: 1, groups: 2, groupCols: 16 },
+    { flavor: "plain" },
+  );
+  const run = (more: Partial<BlockSearch>, columnSets = new Int32Array(width)) =>
+    referenceLinalg.ldlqLevels({
+      codes: new Int8Array(width),
+      codesRowStride: width,
+      weights: matrix(w.slice(), 1, width),
+      feedback: matrix(new Float32Array(width), 1, width),
+      panel: matrix(panel, width, width),
+      scales,
+      scaleCols: 1,
+      groupRows: 1,
+      firstRow: 0,
+      columnGroups: new Int32Array(width),
+      levels: {
+        choices: new Uint8Array(2),
+        across: 2,
+        columnSets,
+        nearest: tables.nearest,
+        search: { groupCols: 16, first: tables.first, spare: new Float32Array(128), ...more },
+      },
+    });
+  const torn = Int32Array.from({ length: width }, (_, j) => j % 2);
+  assert.throws(() => run({}, torn), /column 1 is not in the group of column 0/);
+  assert.throws(() => run({ groupCols: 48 }), /groups of 48 columns do not make up 32/);
+  assert.throws(() => run({ spare: new Float32Array(127) }), /spare has 127 elements, needs 128/);
+  assert.throws(() => run({ first: new Uint8Array(255) }), /first has 255 elements/);
 });
