@@ -17,7 +17,6 @@ import { bytesOf } from "../../core/bytes.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
 import { LEVELS_TRIED } from "../../linalg/linalg_kernels.ts";
 import type { MatrixF32 } from "../../linalg/matrix.ts";
-import { LDLQ_BLOCK } from "../../linalg/packed_factor.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { QuantizeTask, TaskLevels } from "../tasks.ts";
 import { SLOT } from "../layer_statistics.ts";

@@ -19,6 +19,7 @@ import { wasmContext } from "../../linalg/contexts.ts";
 import { outputError, positiveDefinite, weights } from "../../linalg/matrices.ts";
 import { assertSameBits } from "../../kernels/subject.ts";
 import { testGpuOnly } from "../../support/gpu.ts";
+import { choosingAsDevices } from "../../support/device_choice.ts";
 
 const { kernels, memory } = wasmContext;
 
@@ -257,14 +258,9 @@ async function onLevels(
     const own = { ...tables, choices: fixed() };
     const cpu = { codes: memory.i8(count), errors: memory.f32(count), choices: own.choices };
     cpu.errors.set(layer.weights);
-    const search = !searches ? null : {
-      ...tables,
-      kernels: kernelsOfCpu,
-      target: memory.f32(grid.rows * 128),
-      found: takeBytes(grid.rows * 8),
-    };
+    const search = !searches ? null : { ...tables, spare: memory.f32(8 * SET_COLS) };
     const rows = { ...layer, weights: cpu.errors, codes: cpu.codes, scales, firstRow: 0 };
-    gptqRows(wasmContext, factor, { ...rows, levels: { ...own, search } });
+    gptqRows(choosingAsDevices(wasmContext), factor, { ...rows, levels: { ...own, search } });
     using there = await upload(gpu, factor, storage);
     const codes = new Int8Array(count), errors = new Float32Array(count), choices = fixed();
     const levels = { ...tables, choices, search: searches ? tables : null };

@@ -6,7 +6,7 @@ import { matrix } from "../../../src/linalg/matrix.ts";
 import { groupedLevels, levelTables } from "../../../src/quant/level_grid.ts";
 import { asKept } from "../subnormals.ts";
 import { normal, uniform, values } from "../values.ts";
-import { assertSameOnAllDevices, testEachDevice } from "./linalg_subject.ts";
+import { assertSameOnAllDevices, assertSameOnAllLinalg, testEachDevice } from "./linalg_subject.ts";
 
 const take = (count: number) => new Uint8Array(count);
 const INT4 = levelTables({ kind: "int4", bits: 4 }, take);

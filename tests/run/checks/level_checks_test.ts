@@ -9,6 +9,7 @@ import type { CheckKernels } from "../../../src/run/checks/gpu_check.ts";
 import { ldlqCheck } from "../../../src/run/checks/ldlq_check.ts";
 import { levelsBound, quantizeCheck } from "../../../src/run/checks/quantize_check.ts";
 import type { Scratch } from "../../../src/run/scratch.ts";
+import { choosingAsDevices } from "../../support/device_choice.ts";
 
 const cpu: CheckKernels = {
   kernels: referenceKernels,
@@ -94,10 +95,7 @@ for (const bits of [4, 6] as const) {
     const given = normal(rows * size, "weights"), weights = given.slice();
     const plain = roundedRows(given, size, tables), choices = plain.choices.slice();
     const codes = new Int8Array(given.length);
-    const search = {
-      ...{ ...tables, kernels: referenceKernels },
-      ...{ target: new Float32Array(rows * 128), found: new Uint8Array(rows * 8) },
-    };
+    const search = { ...tables, spare: new Float32Array(8 * 16) };
     const { scales, grid } = plain;
     const all = {
       ...{ weights, codes, scales, grid, firstRow: 0, layerRow: 0, errors: false },
@@ -106,7 +104,7 @@ for (const bits of [4, 6] as const) {
     const layer = { name: "w", factor, storage: "f32" as const, isFirst: true };
     const check = ldlqCheck(layer, all, rows)!;
     check.prepare!();
-    gptqRows(context, factor, all);
+    gptqRows(choosingAsDevices(context), factor, all);
     assert.equal(check.verify(cpu), null);
     const right = { codes: codes.slice(), choices: choices.slice() };
     codes.set(plain.codes);
