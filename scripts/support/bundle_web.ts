@@ -33,6 +33,7 @@ const MODULES: Readonly<Record<string, string>> = {
 const THREADS = {
   engine: "web/engine/engine.ts",
   disk: "web/files/disk_worker.ts",
+  reader: "web/files/reader_worker.ts",
   worker: "src/run/workers/worker.ts",
 };
 

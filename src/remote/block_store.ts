@@ -6,7 +6,7 @@
  * If values are read more than once, the blocks are kept in a file (`keep`) and read from there.
  */
 
-import { type BlockName, BlockTable } from "./block_table.ts";
+import { type BlockName, BlockTable } from "../core/block_table.ts";
 import type { ChannelServer, FileRange, ReadAnswer, RemoteChannel, Wanted } from "./channel.ts";
 import { Extents } from "./extents.ts";
 import type { RemoteFile } from "./location.ts";

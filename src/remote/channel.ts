@@ -14,7 +14,7 @@ import {
   plainError,
   restoredError,
 } from "../core/plain_error.ts";
-import { BlockTable } from "./block_table.ts";
+import { BlockTable } from "../core/block_table.ts";
 import { RedirectError } from "./redirects.ts";
 import { RemoteError } from "./remote_error.ts";
 import { DEFAULT_SIZES, slotsOf, storeBytes, type StoreSizes } from "./store_sizes.ts";

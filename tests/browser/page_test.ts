@@ -156,7 +156,7 @@ browserTest("the page and its threads may connect to nothing", async () => {
     fetch(location.href).then(() => "sent", () => "refused")
   );
   assert.equal(refused, "refused");
-  for (const name of ["engine.js", "worker.js", "disk.js"]) {
+  for (const name of ["engine.js", "worker.js", "disk.js", "reader.js"]) {
     const response = await fetch(url + name);
     const policy = response.headers.get("Content-Security-Policy");
     assert.match(policy ?? "", /connect-src 'none'/, name);

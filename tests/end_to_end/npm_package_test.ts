@@ -98,7 +98,7 @@ Deno.test("npx quantsmith ui serves the page and its threads until it is interru
     assert.notEqual(url, "", line);
     const page = await (await fetch(url)).text();
     assert.match(page, /<script type="module" src="\.?\/?page\.js">/);
-    for (const name of ["page.js", "engine.js", "worker.js", "disk.js"]) {
+    for (const name of ["page.js", "engine.js", "worker.js", "disk.js", "reader.js"]) {
       const { status, body } = await fetch(url + name);
       assert.equal(status, 200, name);
       await body?.cancel();

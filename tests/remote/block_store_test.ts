@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { BlockStore } from "../../src/remote/block_store.ts";
-import { BlockTable } from "../../src/remote/block_table.ts";
+import { BlockTable } from "../../src/core/block_table.ts";
 import { createChannel, type FileRange } from "../../src/remote/channel.ts";
 import type { StoreSizes } from "../../src/remote/store_sizes.ts";
 import { httpFile } from "../../src/remote/location.ts";

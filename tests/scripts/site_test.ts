@@ -10,7 +10,17 @@ Deno.test("buildSite() bundles a site that has nothing of Node and names no serv
   using stage = new Stage();
   await buildSite(stage, folder.path);
   const names = readdirSync(folder.path);
-  for (const name of ["index.html", "style.css", "page.js", "engine.js", "worker.js", "disk.js"]) {
+  for (
+    const name of [
+      "index.html",
+      "style.css",
+      "page.js",
+      "engine.js",
+      "worker.js",
+      "disk.js",
+      "reader.js",
+    ]
+  ) {
     assert.ok(names.includes(name), name);
   }
   for (const name of names.filter((each) => each.endsWith(".js"))) {

@@ -6,8 +6,17 @@
 import { Disk, doorOf } from "../files/disk.ts";
 import { createLink, type DiskLink, doorBehind } from "../files/disk_channel.ts";
 import type { DiskWorkerMessage, DiskWorkerReport } from "../files/disk_worker.ts";
-import { mount, setDisk } from "../files/file_table.ts";
+import {
+  fileNumber,
+  type FileReading,
+  mount,
+  readingLink,
+  setDisk,
+  setReading,
+} from "../files/file_table.ts";
 import type { StoreResult } from "../files/output_store.ts";
+import { createReadAhead } from "../files/read_ahead.ts";
+import type { ReaderMessage } from "../files/reader_worker.ts";
 import { openStore } from "../files/store_place.ts";
 import { hasThreads, setInlineWorker } from "../node/worker_threads.ts";
 import { look } from "./look.ts";
@@ -91,8 +100,10 @@ async function startDisk({ files, place, freeBytes }: ConvertJob): Promise<JobDi
   await ask({ kind: "open", place });
   const { own, other } = createLink();
   connect(other);
-  mount(files, doorBehind(own));
+  const reader = await startReader(files);
+  mount(files, doorBehind(own), readingLink(reader));
   setDisk({ connect, free: freeBytes });
+  setReading(reader);
   return {
     result: async () => {
       const report = await ask({ kind: "result" });
@@ -102,6 +113,32 @@ async function startDisk({ files, place, freeBytes }: ConvertJob): Promise<JobDi
       return report.result;
     },
     discard: async () => void await ask({ kind: "discard" }),
+    close: () => {
+      worker.terminate();
+      reader.close();
+    },
+  };
+}
+
+/** Starts the thread that reads files ahead. */
+async function startReader(
+  files: ConvertJob["files"],
+): Promise<FileReading & { close(): void }> {
+  const worker = new Worker(ENGINE_URLS.reader, { type: "module" });
+  const memory = createReadAhead();
+  const blobs = new Map(files.map(({ blob }, i) => [fileNumber(i), blob]));
+  await new Promise((resolve, reject) => {
+    worker.onmessage = resolve;
+    worker.onerror = (event) => {
+      event.preventDefault();
+      reject(new Error(event.message || "the browser could not start a thread"));
+    };
+    worker.postMessage({ kind: "open", files: blobs, memory } satisfies ReaderMessage);
+  });
+  return {
+    memory,
+    connect: (port) =>
+      worker.postMessage({ kind: "connect", port } satisfies ReaderMessage, [port]),
     close: () => worker.terminate(),
   };
 }

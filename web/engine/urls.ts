@@ -3,4 +3,5 @@
 export const ENGINE_URLS = Object.freeze({
   worker: new URL("./worker.js", import.meta.url),
   disk: new URL("./disk.js", import.meta.url),
+  reader: new URL("./reader.js", import.meta.url),
 });

@@ -6,6 +6,7 @@
 import { BlobFile } from "./blob_file.ts";
 import type { DiskDoor } from "./disk.ts";
 import { createLink, type DiskLink, doorBehind } from "./disk_channel.ts";
+import { ReadAhead, type ReadAheadLink, type ReadAheadMemory } from "./read_ahead.ts";
 
 /** The folder of the output. */
 export const OUTPUT_FOLDER = "/output";
@@ -23,6 +24,8 @@ export interface FileAccess {
   readonly given: readonly GivenFile[];
   /** The way to the disk; null: there is none, as nothing is written. */
   readonly disk: DiskLink | null;
+  /** The way to what is read ahead; null: each thread reads by itself. */
+  readonly ahead: ReadAheadLink | null;
 }
 
 /** The first message to a thread of this program in a browser. */
@@ -34,19 +37,42 @@ const given = new Map<string, GivenFile & { readonly file: BlobFile; readonly nu
 let door: DiskDoor | null = null;
 let connect: ((link: DiskLink) => void) | null = null;
 let freeBytes = Infinity;
+let reader: FileReading | null = null;
+
+/** The thread that reads files ahead, for the one that started it. */
+export interface FileReading {
+  readonly memory: ReadAheadMemory;
+  /** Takes the port of one more thread. */
+  readonly connect: (port: MessagePort) => void;
+}
 
 /** Makes the files known to this thread. */
-export function mount(files: readonly GivenFile[], disk: DiskDoor | null): void {
+export function mount(
+  files: readonly GivenFile[],
+  disk: DiskDoor | null,
+  link: ReadAheadLink | null = null,
+): void {
   given.clear();
-  for (const one of files) {
-    given.set(one.path, { ...one, file: new BlobFile(one.blob), number: given.size + 1 });
+  const ahead = link === null ? null : new ReadAhead(link);
+  for (const [i, one] of files.entries()) {
+    const number = fileNumber(i);
+    const file = new BlobFile(
+      one.blob,
+      ahead === null ? null : (view, position) => ahead.read(number, view, position),
+    );
+    given.set(one.path, { ...one, file, number });
   }
   door = disk;
 }
 
+/** The number by which all threads know file `index` of those that were given. */
+export function fileNumber(index: number): number {
+  return index + 1;
+}
+
 /** Makes the files known that another thread has passed on. */
-export function mountPassed({ given: files, disk }: FileAccess): void {
-  mount(files, disk === null ? null : doorBehind(disk));
+export function mountPassed({ given: files, disk, ahead }: FileAccess): void {
+  mount(files, disk === null ? null : doorBehind(disk), ahead);
 }
 
 /** Says how threads that this one starts are connected with the disk, and how much fits on it. */
@@ -57,16 +83,30 @@ export function setDisk(
   freeBytes = free;
 }
 
+/** Says which thread reads ahead, for the threads that this one starts. */
+export function setReading(reading: FileReading | null): void {
+  reader = reading;
+}
+
+/** Returns one more thread's way to what is read ahead. */
+export function readingLink({ memory, connect }: FileReading): ReadAheadLink {
+  const { port1, port2 } = new MessageChannel();
+  connect(port2);
+  return { memory, port: port1 };
+}
+
 /** Returns what a thread gets that this one starts, and what of it must be transferred. */
 export function accessForThread(): {
   readonly access: FileAccess;
   readonly transfer: MessagePort[];
 } {
   const files = [...given.values()].map(({ path, blob, timeMs }) => ({ path, blob, timeMs }));
-  if (connect === null) return { access: { given: files, disk: null }, transfer: [] };
+  const ahead = reader === null ? null : readingLink(reader);
+  const transfer = ahead === null ? [] : [ahead.port];
+  if (connect === null) return { access: { given: files, disk: null, ahead }, transfer };
   const { own, other } = createLink();
   connect(other);
-  return { access: { given: files, disk: own }, transfer: [own.port] };
+  return { access: { given: files, disk: own, ahead }, transfer: [own.port, ...transfer] };
 }
 
 /** The file that was given under `path`; undefined: none. */

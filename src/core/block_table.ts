@@ -1,5 +1,5 @@
 /**
- * Table of the blocks of the files in memory, in shared memory itself: a thread that reads what is there
+ * Table of the blocks of files that lie in shared memory, itself in shared memory: a thread that reads them
  * asks nobody. A thread that holds a block has pinned it; one without pins that nobody wants any more is
  * taken back by the thread that fetches, which alone fills slots.
  */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { BlockTable } from "../../src/remote/block_table.ts";
+import { BlockTable } from "../../src/core/block_table.ts";
 import { ChannelClient, createChannel, killChannel } from "../../src/remote/channel.ts";
 import type { StoreSizes } from "../../src/remote/store_sizes.ts";
 

@@ -1,0 +1,128 @@
+import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
+import {
+  BLOCK_BYTES,
+  createReadAhead,
+  type ReadAheadMemory,
+} from "../../../web/files/read_ahead.ts";
+import { ReadAheadService } from "../../../web/files/read_ahead_service.ts";
+import type { ReadJob } from "./read_ahead_client_worker.ts";
+import { synthetic } from "./synthetic.ts";
+
+type Reads = ReadJob["reads"];
+
+/** Lets one thread per list of reads read file 1 of `service`; returns what each read gave. */
+async function readBy(
+  service: ReadAheadService,
+  memory: ReadAheadMemory,
+  lists: readonly Reads[],
+): Promise<Uint8Array[][]> {
+  return await Promise.all(lists.map(async (reads) => {
+    const { port1, port2 } = new MessageChannel();
+    service.connect(port2);
+    const script = new URL("./read_ahead_client_worker.ts", import.meta.url);
+    const client = new Worker(script, { type: "module" });
+    const said = await new Promise<Uint8Array[]>((resolve) => {
+      client.onmessage = ({ data }) => resolve(data);
+      client.postMessage({ link: { memory, port: port1 }, file: 1, reads }, [port1]);
+    });
+    client.terminate();
+    port2.close();
+    return said;
+  }));
+}
+
+/** A Blob whose streams fail after so many bytes, and that counts what is taken from them. */
+class WatchedBlob extends Blob {
+  taken = 0;
+  constructor(readonly data: Uint8Array<ArrayBuffer>, readonly most = Infinity) {
+    super([data]);
+  }
+  override slice(from = 0): WatchedBlob {
+    const count = (bytes: number) => this.taken += bytes;
+    const part = new WatchedBlob(this.data.subarray(from), this.most - from);
+    part.stream = () => {
+      let at = 0;
+      return new ReadableStream({
+        pull: (controller) => {
+          if (at >= part.most) return controller.error(new DOMException("", "NotReadableError"));
+          const bytes = part.data.slice(at, at + 300_000);
+          if (bytes.length === 0) return controller.close();
+          at += bytes.length;
+          count(bytes.length);
+          controller.enqueue(bytes);
+        },
+      }, { highWaterMark: 0 });
+    };
+    return part;
+  }
+}
+
+const FILE = synthetic(20 * BLOCK_BYTES + 12345, 3);
+
+function assertGives(said: readonly Uint8Array[], reads: Reads): void {
+  for (const [i, [position, length]] of reads.entries()) {
+    const expected = FILE.subarray(position, position + length);
+    assert.ok(Buffer.from(said[i]!).equals(expected), `read ${i} of ${length} at ${position}`);
+  }
+}
+
+Deno.test("ReadAhead gives several threads the bytes of a file, in any order", async () => {
+  const memory = createReadAhead();
+  const service = new ReadAheadService(new Map([[1, new Blob([FILE])]]), memory);
+  const step = 700_001;
+  const all = Array.from({ length: Math.ceil(FILE.length / step) }, (_, i): [number, number] => [
+    i * step,
+    Math.min(step, FILE.length - i * step),
+  ]);
+  const lists: Reads[] = [
+    all.filter((_, i) => i % 2 === 0),
+    all.filter((_, i) => i % 2 === 1),
+    all.toReversed(),
+    [[0, FILE.length], [5 * BLOCK_BYTES - 100_000, 200_000], [5, 100_000]],
+  ];
+  const said = await readBy(service, memory, lists);
+  for (const [i, reads] of lists.entries()) assertGives(said[i]!, reads);
+});
+
+Deno.test("ReadAhead ends with the file, also if the browser cannot read into memory that is there", async () => {
+  const memory = createReadAhead();
+  const service = new ReadAheadService(new Map([[1, new WatchedBlob(FILE)]]), memory);
+  const end = FILE.length;
+  const [said] = await readBy(service, memory, [[[end - 100_000, 200_000], [end - 10, 10]]]);
+  assert.ok(Buffer.from(said![0]!).equals(FILE.subarray(end - 100_000)));
+  assert.ok(Buffer.from(said![1]!).equals(FILE.subarray(end - 10)));
+});
+
+Deno.test("ReadAhead leaves short reads of absent blocks, and what streams cannot read, to the caller", async () => {
+  const memory = createReadAhead();
+  const blob = new WatchedBlob(FILE, 2 * BLOCK_BYTES);
+  const service = new ReadAheadService(new Map([[1, blob]]), memory);
+  const [short] = await readBy(service, memory, [[[0, 1000]]]);
+  assert.deepEqual(short!.map(({ length }) => length), [0]);
+  assert.equal(blob.taken, 0);
+  const [long] = await readBy(service, memory, [[[0, 4 * BLOCK_BYTES], [0, 1000]]]);
+  assert.ok(Buffer.from(long![0]!).equals(FILE.subarray(0, long![0]!.length)));
+  assert.ok(long![0]!.length <= 2 * BLOCK_BYTES);
+  const [after] = await readBy(service, memory, [[[10 * BLOCK_BYTES, BLOCK_BYTES]]]);
+  assert.deepEqual(after!.map(({ length }) => length), [0]);
+});
+
+Deno.test("ReadAheadService reads a few blocks beyond what was asked for, and more while readers follow", async () => {
+  const blob = new WatchedBlob(FILE);
+  const service = new ReadAheadService(new Map([[1, blob]]), createReadAhead());
+  const taken = async () => {
+    let before = -1;
+    while (before !== blob.taken) {
+      before = blob.taken;
+      for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 0));
+    }
+    return blob.taken / BLOCK_BYTES;
+  };
+  service.request({ file: 1, block: 0 });
+  const first = await taken();
+  assert.ok(first >= 3 && first < 4, `${first} blocks`);
+  for (let block = 1; block <= 4; block++) service.request({ file: 1, block });
+  const second = await taken();
+  assert.ok(second >= 13 && second < 14, `${second} blocks`);
+});
