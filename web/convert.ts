@@ -36,7 +36,7 @@ export interface LookOptions extends
   readonly loras?: readonly Blob[] | undefined;
   /** Strength of the LoRAs. Default: 1. */
   readonly loraScale?: number | undefined;
-  /** Known inputs of the layers: safetensors or JSON. */
+  /** Calibration data: safetensors or JSON. */
   readonly calibration?: Blob | undefined;
 }
 
@@ -57,11 +57,11 @@ export interface BrowserConvertOptions extends LookOptions {
   readonly report?: boolean | undefined;
   /** Aborts the conversion; nothing is left of the output. */
   readonly signal?: AbortSignal | undefined;
-  /** Hears how it goes. */
+  /** Gets the events of the conversion. */
   readonly onEvent?: ((event: ConvertEvent) => void) | undefined;
 }
 
-/** Most threads that compute: beyond, the disk is what limits. */
+/** Most threads that compute: with more, the disk limits. */
 const MOST_WORKERS = 8;
 
 /** A conversion failed. `name` is that of the program's error: `FormatError`, `UsageError`, ... */
@@ -73,7 +73,7 @@ export class ConvertError extends Error {
 }
 
 /**
- * Returns what `model` is, and what `options` would make of it. Reads headers only.
+ * Returns what is in `model`, and the plan for `options`. Reads headers and a few rows.
  *
  * @throws ConvertError if it is no safetensors file, or a broken one.
  */
@@ -115,7 +115,7 @@ export async function convert(
   signal?.throwIfAborted();
   await removeLeftFolders();
   const isShared = globalThis.crossOriginIsolated === true;
-  // Direct writes need a thread that may wait for them, and cannot be read back, which data asks for.
+  // Direct writes need a thread that may wait, and cannot be read back, as a run with data does.
   const isDirect = saveTo !== undefined && isShared && rest.calibration === undefined;
   const folder = isDirect ? null : await claimFolder();
   const place: StorePlace = isDirect
@@ -207,13 +207,13 @@ async function run(
 }
 
 /** Upper limit of the free space that browsers report. */
-const MOST_TOLD_BYTES = 10e9;
+const MOST_REPORTED_BYTES = 10e9;
 
-/** Free bytes of the browser's storage, Infinity if there is no telling. */
+/** Free bytes of the browser's storage, Infinity if it does not say. */
 async function freeBytes(): Promise<number> {
   const { quota = Infinity, usage = 0 } = await navigator.storage?.estimate() ?? {};
   const free = quota - usage;
-  return free < MOST_TOLD_BYTES ? free : Infinity;
+  return free < MOST_REPORTED_BYTES ? free : Infinity;
 }
 
 async function isEmpty(handle: FileSystemFileHandle): Promise<boolean> {
@@ -233,7 +233,7 @@ async function copyTo(
   await blob.stream().pipeTo(stream, signal === undefined ? {} : { signal });
 }
 
-/** Lays the files out as the program sees them: the model at the top, everything else in folders. */
+/** Puts the files into the folders that the program sees: the model at the top, everything else in folders. */
 function jobOf(model: ModelFiles, options: LookOptions): Job {
   const { format, loras = [], loraScale, calibration, ...rest } = options;
   const models = model instanceof Blob ? [model] : model;

@@ -1,5 +1,5 @@
 /**
- * The thread that is in a browser what the main thread is in the program. One job, then it ends: a page
+ * The thread that does in a browser what the main thread does in the program. One job, then it ends: a page
  * that cancels can end it at any time.
  */
 
@@ -31,7 +31,7 @@ const scope = globalThis as unknown as {
 
 const abort = new AbortController();
 
-// Browsers hide the name from pages that are not isolated; memory of one thread has it all the same.
+// Browsers hide the name from pages that are not isolated; memory of one thread still has it.
 (globalThis as { SharedArrayBuffer?: unknown }).SharedArrayBuffer ??=
   new WebAssembly.Memory({ initial: 0, maximum: 0, shared: true }).buffer.constructor;
 
@@ -61,7 +61,7 @@ async function convert(job: ConvertJob): Promise<StoreResult> {
     const summary = await runJob(job, {
       workerUrl: ENGINE_URLS.worker,
       signal: abort.signal,
-      tell: (event) => scope.postMessage({ kind: "event", event }),
+      report: (event) => scope.postMessage({ kind: "event", event }),
     });
     const result = await disk.result();
     scope.postMessage({ kind: "event", event: { type: "done", summary } });

@@ -1,9 +1,9 @@
-/** Which of several files stands for the model. */
+/** The file that stands for the model. */
 
 /**
  * Returns the index among `paths`, or the only file.
  *
- * @throws RangeError if there is no telling.
+ * @throws RangeError if several could be the model.
  */
 export function modelAmong(paths: readonly string[]): string {
   if (paths.length === 1) return paths[0]!;

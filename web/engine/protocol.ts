@@ -7,7 +7,7 @@ import type { GivenFile } from "../files/file_table.ts";
 import type { StoreResult } from "../files/output_store.ts";
 import type { StorePlace } from "../files/store_place.ts";
 
-/** A model and what is to become of it. */
+/** A model and the options of its conversion. */
 export interface Job {
   readonly files: readonly GivenFile[];
   /** Path of the model among the files. */
@@ -60,7 +60,7 @@ export interface PlanFacts {
   readonly remove: number;
   readonly inputBytes: number;
   readonly outputBytes: number;
-  /** Relative error of the weights, about, from a few rows; null if that cannot be told before the work. */
+  /** Relative error of the weights, about, from a few rows; null if rows cannot show it. */
   readonly expectedError: number | null;
   readonly method: string;
   readonly notes: readonly string[];
@@ -110,13 +110,13 @@ export interface Summary {
   /** Of all weights together; null if nothing was quantized, or without any error. */
   readonly sqnrDb: number | null;
   readonly relativeError: number | null;
-  /** How good it is, in a line; null if nothing was quantized. */
+  /** The quality in a line; null if nothing was quantized. */
   readonly quality: string | null;
   /** Error of outputs on the calibration data; null without. */
   readonly outputError: number | null;
   /** Advice on the file in ComfyUI. */
   readonly next: string;
-  /** Result of `verify`; null: it was not asked. */
+  /** Result of `verify`; null: not asked for. */
   readonly verified: Verdict | null;
   /** The page of `--report`; null: not asked for. */
   readonly reportHtml: string | null;

@@ -31,7 +31,7 @@ const SAMPLED_ELEMENTS = 2 ** 21;
 export interface JobContext {
   readonly workerUrl: URL;
   readonly signal: AbortSignal;
-  readonly tell: (event: ConvertEvent) => void;
+  readonly report: (event: ConvertEvent) => void;
 }
 
 /**
@@ -40,7 +40,7 @@ export interface JobContext {
  * @throws as `convertModel`; nothing is left in the store then.
  */
 export async function runJob(job: ConvertJob, context: JobContext): Promise<Summary> {
-  const { workerUrl, signal, tell } = context;
+  const { workerUrl, signal, report: send } = context;
   const options = resolveOptions(job.options, { what: "quantsmith.convert" });
   if (options.shardBytes !== null) {
     throw new UsageError("Cannot write shards from a page: it writes one file; the program does");
@@ -48,7 +48,7 @@ export async function runJob(job: ConvertJob, context: JobContext): Promise<Summ
   const gpu = await chooseGpu(job.device, {
     workerUrl,
     log: {
-      warn: (message) => tell({ type: "warning", message }),
+      warn: (message) => send({ type: "warning", message }),
       verbose: () => {},
     },
   });
@@ -62,23 +62,23 @@ export async function runJob(job: ConvertJob, context: JobContext): Promise<Summ
     workerUrl,
     openGpu: () => Promise.resolve(gpu),
     onGpuFailure: (reason) =>
-      tell({ type: "warning", message: `${reason}; the CPU does its work` }),
+      send({ type: "warning", message: `${reason}; the CPU does its work` }),
     workers: job.workers,
     signal,
     measure: true,
-    // Leftovers of a closed page cannot be found again: nothing would be continued.
+    // Leftovers of a closed page cannot be found again: no run could continue them.
     keepsJournal: false,
     program: versionLine(),
     onPlan: ({ plan, notes, loras, workers, gpu: adapter }) => {
       const facts = planFacts(plan, { ...job, options, notes, loras, expectedError: null });
-      tell({ type: "start", workers, gpu: adapter, output: facts.outputName, plan: facts });
-      for (const message of notes) tell({ type: "warning", message });
+      send({ type: "start", workers, gpu: adapter, output: facts.outputName, plan: facts });
+      for (const message of notes) send({ type: "warning", message });
     },
     onLayer: ({ name, errors: { relativeError, sqnrDb } }) =>
-      tell({ type: "layer", name, relativeError, sqnrDb }),
-    onProgress: (progress) => tell({ type: "progress", ...progress }),
+      send({ type: "layer", name, relativeError, sqnrDb }),
+    onProgress: (progress) => send({ type: "progress", ...progress }),
   });
-  if (job.verify) tell({ type: "verifying" });
+  if (job.verify) send({ type: "verifying" });
   const verified = job.verify ? await checkOf(result, { job, options, context }) : null;
   return summaryOf(result, { job, options, verified });
 }
@@ -94,7 +94,7 @@ async function checkOf(
     correctedBiases: new Set(
       result.layers.flatMap(({ bias }) => bias !== null && bias.factor > 0 ? [bias.name] : []),
     ),
-    // Of a terminal it uses nothing.
+    // It uses nothing of a terminal.
     context: { workerUrl, signal } as CommandContext,
     workers: job.workers,
   });

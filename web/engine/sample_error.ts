@@ -15,8 +15,8 @@ const LAYERS = 8;
 const ROWS = 128;
 
 /**
- * Returns the relative error of weights that `plan` will have, about; null if it cannot be told from a few
- * rows: methods that look at all of a layer, quantized sources, LoRAs.
+ * Returns the relative error of weights that `plan` will have, about; null if a few rows
+ * cannot show it: methods that look at all of a layer, quantized sources, LoRAs.
  */
 export function sampleError(
   model: ModelSource,

@@ -1,7 +1,7 @@
 /**
- * The folder of the output as the program sees it: its partial file, which goes to an `OutputStore`, and
- * what is small (lock, journal, reports), which stays in memory. One thread owns it, because a browser
- * gives the right to write a file to one thread only; the others ask it (`disk_client.ts`).
+ * The folder of the output as the program sees it: the partial file goes to an `OutputStore`, small files
+ * (lock, journal, reports) stay in memory. One thread owns it, because a browser
+ * gives the right to write a file to one thread only; the others ask it (`disk_channel.ts`).
  */
 
 import { MemoryFile } from "./memory_file.ts";
@@ -64,7 +64,7 @@ export class Disk {
     this.#store = store;
   }
 
-  /** Does what is asked; what the store does at once is done at once. */
+  /** Carries out a request; at once if the store does. */
   do(request: DiskRequest): Later<DiskAnswer> {
     switch (request.op) {
       case "open":
@@ -176,7 +176,7 @@ function nothing(done: Later<void>): Later<null> {
 export function doorOf(disk: Disk): DiskDoor {
   return (request) => {
     const answer = disk.do(request);
-    // Removing an output takes its time; nobody waits for that.
+    // Removing an output takes time; no caller waits for it.
     if (!(answer instanceof Promise)) return answer;
     if (request.op === "remove") return null;
     throw new FileError("ENOSYS", "this place cannot be written without a thread of its own");

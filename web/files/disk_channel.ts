@@ -1,5 +1,5 @@
 /**
- * How a thread asks the one that owns the disk, and waits: requests go by message, bytes and answers
+ * A thread asks the one that owns the disk and waits: requests go by message, bytes and answers
  * through shared memory.
  */
 
@@ -42,7 +42,7 @@ export function doorBehind({ port, answer }: DiskLink): DiskDoor {
   const ask = (request: DiskRequest): DiskAnswer => {
     Atomics.store(cells, CELL.state, STATE.waiting);
     port.postMessage({ request } satisfies Posted);
-    // Again and again: the wake-up of the answer before may come when this one is waited for already.
+    // In a loop: the notice of the answer before may come late, and wake this wait.
     while (Atomics.load(cells, CELL.state) === STATE.waiting) {
       Atomics.wait(cells, CELL.state, STATE.waiting);
     }
@@ -71,7 +71,7 @@ export function doorBehind({ port, answer }: DiskLink): DiskDoor {
   };
 }
 
-/** Answers what comes through links, one request after the other. */
+/** Answers the requests of links, one after the other. */
 export class DiskService {
   readonly #disk: Disk;
   #last: Promise<void> = Promise.resolve();

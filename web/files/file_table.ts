@@ -75,7 +75,7 @@ export function mountPassed({ given: files, disk, ahead }: FileAccess): void {
   mount(files, disk === null ? null : doorBehind(disk), ahead);
 }
 
-/** Says how threads that this one starts are connected with the disk, and how much fits on it. */
+/** Sets how threads that this one starts are connected with the disk, and how much fits on it. */
 export function setDisk(
   { connect: how, free }: { connect: ((link: DiskLink) => void) | null; free: number },
 ): void {
@@ -83,7 +83,7 @@ export function setDisk(
   freeBytes = free;
 }
 
-/** Says which thread reads ahead, for the threads that this one starts. */
+/** Sets the thread that reads ahead, for the threads that this one starts. */
 export function setReading(reading: FileReading | null): void {
   reader = reading;
 }
@@ -95,7 +95,7 @@ export function readingLink({ memory, connect }: FileReading): ReadAheadLink {
   return { memory, port: port1 };
 }
 
-/** Returns what a thread gets that this one starts, and what of it must be transferred. */
+/** Returns the access of a thread that this one starts, and the parts to be transferred. */
 export function accessForThread(): {
   readonly access: FileAccess;
   readonly transfer: MessagePort[];

@@ -1,4 +1,4 @@
-/** Destination of the bytes of an output: to the browser's own storage, to a file that was picked, or to memory. */
+/** Destinations of an output: the browser's own storage, a file that was picked, or memory. */
 
 import { FileError } from "./random_access_file.ts";
 import { MemoryFile } from "./memory_file.ts";
@@ -111,7 +111,7 @@ export class PrivateStore implements OutputStore {
     let done = 0;
     while (done < data.length) {
       const count = worded(() => this.#handle.write(data.subarray(done), { at: position + done }));
-      // A disk without room takes nothing, and some browsers say no more than that.
+      // A full disk takes nothing, and some browsers report no more than that.
       if (count === 0) throw new FileError("ENOSPC");
       done += count;
     }
@@ -213,7 +213,7 @@ export async function removeFile(handle: FileSystemFileHandle): Promise<void> {
 
 /** Memory, for browsers without storage, and for tests. */
 export class MemoryStore extends MemoryFile implements OutputStore {
-  /** @param mostBytes what is larger is refused. */
+  /** @param mostBytes larger outputs are refused. */
   constructor(private readonly mostBytes: number) {
     super();
   }
@@ -253,7 +253,7 @@ async function wordedLater<T>(action: () => Promise<T>, endBytes: number): Promi
   }
 }
 
-/** Returns what the browser says as the program knows it. `endBytes`: how far the file was to reach. */
+/** Returns an error of the browser as the program knows it. `endBytes`: the end of the write. */
 export function asFileError(error: unknown, endBytes: number): unknown {
   if (!(error instanceof DOMException) && !(error instanceof Error)) return error;
   if (error instanceof FileError) return error;

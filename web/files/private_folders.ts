@@ -1,5 +1,5 @@
 /**
- * Folders in the browser's own storage, one per conversion. A lock of the browser tells which are in use:
+ * Folders in the browser's own storage, one per conversion. A lock of the browser marks those in use:
  * it ends with the page, however the page ends, so that the next one can remove what was left.
  */
 

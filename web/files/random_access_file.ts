@@ -1,5 +1,5 @@
 /**
- * The access of a thread to a file: bytes by position. Three kinds stand behind it: files that a person gave
+ * The access of a thread to a file: bytes by position. There are three kinds: files that a person gave
  * to the page (`blob_file.ts`), files in memory (`memory_file.ts`), and the output, which one thread owns
  * (`disk.ts`). On Deno, Node and Bun it is `node:fs` itself; here `web/node/fs.ts` has the same functions
  * on top of this.
@@ -19,11 +19,11 @@ export interface RandomAccessFile {
   write(view: Uint8Array, position: number): void;
   /** Gives the file this size; what is new is zero. */
   truncate(size: number): void;
-  /** Makes durable what was written, as far as a browser can. */
+  /** Makes writes durable, as far as a browser can. */
   flush(): void;
 }
 
-/** An error as `node:fs` throws them: `code` is what the program goes by. */
+/** An error as `node:fs` throws them: the program goes by `code`. */
 export class FileError extends Error {
   override readonly name = "FileError";
   readonly code: string;

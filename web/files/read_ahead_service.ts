@@ -84,7 +84,7 @@ export class ReadAheadService {
     };
     this.#streams.push(stream);
     this.#run(stream).catch(() => {
-      // Who reads by itself learns why.
+      // A thread that then reads by itself learns why.
       Atomics.store(this.#cells, CELL.failed, 1);
       this.#notify();
     }).finally(() => this.#close(stream));

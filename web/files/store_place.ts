@@ -1,4 +1,4 @@
-/** Destination of an output, as one thread says it to another, and how that place is opened. */
+/** Destination of an output, in a form that threads can send, and how it is opened. */
 
 import { MemoryStore, type OutputStore, PickedStore, PrivateStore } from "./output_store.ts";
 

@@ -1,7 +1,6 @@
 /**
  * The parts of `node:fs` that the program uses, on files of a browser: the bundler puts this file in its
- * place. Only
- * for workers, where reads and writes may wait.
+ * place. For workers only, as reads and writes block.
  */
 
 import { resolve } from "./path.ts";
@@ -15,7 +14,7 @@ import {
 } from "../files/file_table.ts";
 import { FileError } from "../files/random_access_file.ts";
 
-/** As `fs.constants`; rights are not told apart here. */
+/** As `fs.constants`; rights make no difference here. */
 export const constants = Object.freeze({ F_OK: 0, R_OK: 4, W_OK: 2, X_OK: 1 });
 
 interface Opened {
@@ -149,7 +148,7 @@ export function statSync(path: string, options: StatOptions = {}): Stats | undef
   if (isFolder(place)) return new Stats({ ino: 0, size: 0, timeMs: 0, isFolder: true, isBig });
   const given = givenFile(place);
   if (given !== undefined) {
-    // What a page knows of a file is what it was when it was chosen; only reading tells whether it is still.
+    // A page knows the state of a file when it was chosen; only reading shows whether it has changed.
     given.file.probe();
     const { blob, timeMs, number } = given;
     return new Stats({ ino: number, size: blob.size, timeMs, isFolder: false, isBig });
@@ -235,7 +234,7 @@ function absolute(path: string): string {
   return resolve("/", path);
 }
 
-/** Folders are what paths of files say. */
+/** A folder exists if the path of a file names it. */
 function isFolder(path: string): boolean {
   if (path === "/" || path === OUTPUT_FOLDER) return true;
   return givenPaths().some((each) => each.startsWith(`${path}/`));

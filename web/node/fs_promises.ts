@@ -1,8 +1,8 @@
-/** The parts of `node:fs/promises` that the program uses: nothing that a page does needs it. */
+/** The parts of `node:fs/promises` that the program uses: a page needs none of it. */
 
 import { FileError } from "../files/random_access_file.ts";
 
-/** A file that is open, of which only the type is used here. */
+/** An open file; only the type is used. */
 export type FileHandle = never;
 
 export function open(): Promise<FileHandle> {

@@ -14,7 +14,7 @@ export function relative(from: string, to: string): string {
   return path.relative(resolve(from), resolve(to));
 }
 
-/** Patterns are for folders, which a page has none of. */
+/** A page has no folders, so no pattern matches. */
 export function matchesGlob(): boolean {
   return false;
 }

@@ -1,7 +1,6 @@
 /**
- * The parts of `node:worker_threads` that the program uses, on workers of the web. Each gets the files of
- * the thread
- * that starts it with its first message. Without shared memory there are no threads: the "worker" is this
+ * The parts of `node:worker_threads` that the program uses, on workers of the web. The first
+ * message of a worker holds the files of the thread that starts it. Without shared memory there are no threads: the "worker" is this
  * thread itself, and does its work when it gets the message.
  */
 
@@ -39,7 +38,7 @@ class Listeners {
   }
 }
 
-/** Whether threads can share memory: browsers want a page to be isolated for that. */
+/** Whether threads can share memory: browsers ask for an isolated page. */
 export const hasThreads =
   (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated === true;
 
@@ -53,7 +52,7 @@ export function setInlineWorker(load: () => Promise<unknown>): void {
   loadInline = load;
 }
 
-/** As `worker_threads.Worker`, in as much as the program uses it. */
+/** As `worker_threads.Worker`, as far as the program uses it. */
 export class Worker extends Listeners {
   readonly #worker: globalThis.Worker | null;
 

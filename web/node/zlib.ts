@@ -1,3 +1,3 @@
-/** The parts of `node:zlib` that the program uses: nothing that it could not do without. */
+/** The parts of `node:zlib` that the program uses: it does without them. */
 
 export const crc32 = undefined;

@@ -1,4 +1,4 @@
-/** Choices of the page, in plain words, and the options that they stand for. */
+/** Choices of the page in plain words, and their options. */
 
 import type { LookOptions } from "../convert.ts";
 
@@ -29,7 +29,7 @@ export const FORMATS: readonly Choice[] = [
     id: "w4a8",
     title: "4 bits (w4a8)",
     words:
-      "The smallest of these and the least exact: look at the expected error. For the same cards as 6 bits.",
+      "The smallest and the least exact: look at the expected error. For the same cards as 6 bits.",
     options: { format: "w4a8" },
   },
   {
@@ -46,25 +46,25 @@ export const METHODS: readonly Choice[] = [
     id: "auto",
     title: "Rotated rows (recommended)",
     words:
-      "Near-lossless, as in ComfyUI's own INT8 files. With calibration data it also makes up for " +
+      "Near-lossless, as in ComfyUI's own INT8 files. With calibration data it also compensates " +
       "rounding errors (GPTQ).",
     options: {},
   },
   {
     id: "plain",
     title: "Plain rows",
-    words: "For a ComfyUI that does not know rotation. About four times the error.",
+    words: "For versions of ComfyUI that do not know rotation. About four times the error.",
     options: { scaling: "row" },
   },
   {
     id: "fast",
-    title: "Rotated rows, rounded at once",
+    title: "Rotated rows, fast",
     words: "Without the search for the best scale: faster, a little less exact.",
     options: { method: "simple", convrot: "auto" },
   },
 ];
 
-/** Methods that a format can be combined with: rotation is part of those of 4 and 6 bits. */
+/** Methods that fit a format: rotation is part of the formats of 4 and 6 bits. */
 export function methodsFor(format: string): readonly Choice[] {
   if (format === "int8") return METHODS;
   if (format === "fp16") return [];

@@ -1,4 +1,4 @@
-/** Elements of `index.html`, found once, and small helpers to fill them. Text only: names are strangers'. */
+/** Elements of `index.html`, found once, and small helpers to fill them. Text only: names in files may hold anything. */
 
 /** Returns the element with this id. Throws TypeError if it is missing, or another kind. */
 export function byId<T extends HTMLElement>(id: string, kind: new () => T): T {

@@ -1,4 +1,4 @@
-/** The form of the page: what is chosen, as options. */
+/** The form of the page: choices as options. */
 
 import type { BrowserConvertOptions, LookOptions } from "../convert.ts";
 import { type Choice, FORMATS, METHODS, methodsFor } from "./choices.ts";
@@ -26,7 +26,7 @@ export function prepareForm(): void {
   workers.disabled = !globalThis.crossOriginIsolated;
 }
 
-/** Returns what is to be made of the model. */
+/** Returns the options of the conversion. */
 export function chosenOptions(): LookOptions {
   return {
     ...optionsOf(FORMATS, chosenOf(formats)),
@@ -42,7 +42,7 @@ export function chosenOptions(): LookOptions {
   };
 }
 
-/** Returns how it is to be done. */
+/** Returns the options of the run. */
 export function chosenRun(): Pick<BrowserConvertOptions, "workers" | "verify" | "device"> {
   const device = new URLSearchParams(location.search).get("device");
   return {

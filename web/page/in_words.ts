@@ -1,6 +1,6 @@
-/** Sentences of the program name its flags; a page has fields. Pure. */
+/** The fields of the page for the flags that messages of the program name. Pure. */
 
-/** Words about a flag in a sentence, and the words on the page. */
+/** Words about a flag, and the words of the page. */
 const WORDS: readonly (readonly [flag: RegExp, field: string])[] = [
   [
     /`--requantize` to dequantize it first/,

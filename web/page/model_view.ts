@@ -13,10 +13,10 @@ const plan = byId("plan", HTMLElement);
 const planError = byId("plan-error", HTMLParagraphElement);
 const notes = byId("notes", HTMLUListElement);
 
-/** Most sentences of a plan that are shown. */
+/** Most notes of a plan that are shown. */
 const MOST_NOTES = 8;
 
-/** Shows what the model is. */
+/** Shows the model. */
 export function showModel(name: string, look: Look): void {
   say(modelError, null);
   model.hidden = false;
@@ -50,7 +50,7 @@ export function showPlan(look: Look): void {
     ["Size", `${formatBytes(inputBytes)} → ${formatBytes(outputBytes)} (${share} %)`],
     [
       "Graphics memory",
-      `about ${formatBytes(outputBytes)} for the weights, and what the picture takes`,
+      `about ${formatBytes(outputBytes)} for the weights, and more for the image`,
     ],
     [
       "Expected error",

@@ -1,4 +1,4 @@
-/** The page: choose a model, see what would become of it, convert it, read what came of it. */
+/** The page: choose a model, see the plan, convert, read the result. */
 
 import { VERSION } from "../../src/core/version.ts";
 import { convert, look, release } from "../convert.ts";
@@ -18,7 +18,7 @@ const save = byId("save", HTMLButtonElement);
 const start = byId("convert", HTMLButtonElement);
 const cancel = byId("cancel", HTMLButtonElement);
 
-/** How long a person is given to go on choosing before the plan is made again. */
+/** Time for more choices before the plan is made again. */
 const SETTLE_MS = 150;
 
 let files: readonly File[] = [];
@@ -43,11 +43,11 @@ function begin(): void {
   prepareForm();
   save.hidden = !canPick();
   start.className = canPick() ? "" : "first";
-  byId("where", HTMLParagraphElement).textContent = canPick()
-    ? "“Convert” keeps the new file in the browser's own storage until you save it; that takes its size twice. " +
-      "Disks and sticks with FAT32 hold no file over 4 GB."
+  byId("storage", HTMLParagraphElement).textContent = canPick()
+    ? "“Convert” keeps the new file in the browser's own storage until you save it, which needs its size twice. " +
+      "Disks and memory sticks with FAT32 hold no file over 4 GB."
     : "The new file is kept in the browser's own storage until you save it, so its size is needed twice. " +
-      "Disks and sticks with FAT32 hold no file over 4 GB.";
+      "Disks and memory sticks with FAT32 hold no file over 4 GB.";
   choose.addEventListener("change", () => void take([...choose.files ?? []]));
   drop.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -83,7 +83,7 @@ async function take(chosen: readonly File[]): Promise<void> {
   await plan();
 }
 
-/** Looks at the model, and at what would become of it. */
+/** Looks at the model and its plan. */
 async function plan(): Promise<void> {
   if (files.length === 0) return;
   const turn = ++asked;
@@ -105,7 +105,7 @@ async function plan(): Promise<void> {
   for (const button of [save, start]) button.disabled = found.plan === null;
 }
 
-/** Has a place picked, then converts to it. Browsers want the click for it, so nothing is awaited before. */
+/** Lets a person pick a place, then converts to it. Browsers ask for a click just before, so nothing is awaited. */
 async function saveAs(): Promise<void> {
   const { showSaveFilePicker } = globalThis as unknown as {
     showSaveFilePicker(options: object): Promise<FileSystemFileHandle>;
@@ -122,7 +122,7 @@ async function saveAs(): Promise<void> {
     });
   } catch (error) {
     if ((error as Error).name === "AbortError") return;
-    showFailure(`No place could be picked: ${(error as Error).message}`);
+    showFailure(`Cannot pick a place: ${(error as Error).message}`);
     return;
   }
   await run(handle);
@@ -167,7 +167,7 @@ async function run(saveTo: FileSystemFileHandle | undefined): Promise<void> {
   }
 }
 
-/** The last result, whose bytes are in the browser's storage. */
+/** The last result; its bytes are in the browser's storage. */
 let last: Blob | null = null;
 
 /** Gives back the storage of the last result. */

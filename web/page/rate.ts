@@ -1,4 +1,4 @@
-/** How fast a conversion goes, and how long it will take. Pure. */
+/** Rate and remaining time of a conversion. Pure. */
 
 import { formatBytes, formatEta } from "../../src/cli/format.ts";
 
@@ -14,7 +14,7 @@ export function rateLine(
   return `${done}, ${formatBytes(1000 * perMs)}/s, ${left} left`;
 }
 
-/** Returns the next step of ten percent that is reached, for people who listen; null: none since `said`. */
+/** Returns the last ten percent that were reached, for screen readers; null: none since `said`. */
 export function spokenStep(share: number, said: number): number | null {
   const step = Math.floor(share * 10) * 10;
   return step > said && step < 100 ? step : null;

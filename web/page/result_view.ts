@@ -21,7 +21,7 @@ const report = byId("report", HTMLIFrameElement);
 const failure = byId("failure", HTMLParagraphElement);
 const live = byId("live", HTMLParagraphElement);
 
-/** Shows a conversion that goes on. */
+/** Shows a conversion while it runs. */
 export class WorkView {
   readonly #started = performance.now();
   #said = 0;
@@ -63,9 +63,9 @@ export class WorkView {
       case "verifying":
         title.textContent = "Checking the new file";
         bar.removeAttribute("value");
-        rate.textContent = "Every byte is read once more.";
+        rate.textContent = "It is read once more.";
         layer.textContent = "";
-        live.textContent = "The new file is written and is being checked.";
+        live.textContent = "The new file is complete and is being checked.";
     }
   }
 
@@ -74,7 +74,7 @@ export class WorkView {
   }
 }
 
-/** Shows what came of a conversion; `blob`: what is to be saved still, null if it is where it was picked. */
+/** Shows the result of a conversion; `blob`: bytes that are not saved yet, null if a picked file has them. */
 export function showResult(
   summary: Summary,
   { blob, warnings, onSave }: {
@@ -121,9 +121,9 @@ export function showResult(
     const data = new Blob([JSON.stringify(summary.report, null, 2)], { type: "application/json" });
     downloads.append(saveLink("Save the report as data", data, `${stem}.json`));
   }
-  next.textContent =
-    `${sentence(summary.next)} Then start ComfyUI again or press R in it, so that it finds ` +
-    "the file.";
+  next.textContent = `${
+    sentence(summary.next)
+  } Then restart ComfyUI or press R, so that it sees the file.`;
   fillList(problems, [
     ...(verified?.problems ?? []).map(({ layer, rule, effect }) => `${layer}: ${rule}: ${effect}`),
     ...warnings,

@@ -1,6 +1,6 @@
 /**
- * Sets the headers that give the page shared memory, on hosts that cannot. Keeps nothing and asks nobody but
- * the host of the page.
+ * Sets the headers that give the page shared memory, on hosts that cannot. It keeps nothing, and its
+ * only requests go to the host of the page.
  */
 
 import { pageHeaders } from "../../src/cli/ui/page_headers.ts";

@@ -11,7 +11,7 @@ const UPDATE = "Update it, or use Chrome, Edge, Firefox or Safari of the last tw
 /** Returns why this page cannot convert here; null if it can. */
 export function missing(): string | null {
   if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
-    return `This browser has no WebAssembly with SIMD, which does the computing. ${UPDATE}; or use the ` +
+    return `This browser has no WebAssembly with SIMD, which the page computes with. ${UPDATE}; or use the ` +
       "program: npx quantsmith.";
   }
   if (!globalThis.isSecureContext) {
@@ -25,14 +25,14 @@ export function missing(): string | null {
   return null;
 }
 
-/** Returns what is slower here than it could be; null: nothing is. */
+/** Returns why the page is slower here than it could be; null: it is not. */
 export function slower(): string | null {
   if (globalThis.crossOriginIsolated) return null;
   return "This page has no shared memory here, so one thread does all the work and no graphics card is used. " +
-    "Reload the page; if it stays so, the program is faster: npx quantsmith.";
+    "Reload the page. If that does not help, the program is faster: npx quantsmith.";
 }
 
-/** Whether a file can be written where a person picks. */
+/** Whether the browser can write to a file that a person picks. */
 export function canPick(): boolean {
   return "showSaveFilePicker" in globalThis && globalThis.crossOriginIsolated;
 }
