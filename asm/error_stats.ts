@@ -1,5 +1,5 @@
 /**
- * errorStats: adds to six f64 what tells how far xhat is from x (slots: STATS in backend.ts): the sums
+ * errorStats: adds to six f64 the distance of xhat from x (slots: STATS in backend.ts): the sums
  * of (x - xhat)^2, x^2, xhat^2 and x * xhat, the largest |x - xhat|, the number of values.
  *
  * Layout: x, xhat n f32, any alignment; stats 6 f64, added to. Tail: one by one, in f64.

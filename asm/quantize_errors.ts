@@ -183,7 +183,7 @@ function run(
       n1 = f32x4.sub(r1, rounder);
       n2 = f32x4.sub(r2, rounder);
       n3 = f32x4.sub(r3, rounder);
-      // What is not a small integer, NaN included, saturates here.
+      // Anything but a small integer, NaN included, saturates here.
       q01 = i16x8.narrow_i32x4_s(i32x4.sub(r0, rounderBits), i32x4.sub(r1, rounderBits));
       q23 = i16x8.narrow_i32x4_s(i32x4.sub(r2, rounderBits), i32x4.sub(r3, rounderBits));
     } else {

@@ -12,7 +12,7 @@
  *
  * rotatedAbsmax: the larger of `least` and max |x| after `rotate`; x is left in between. The last two stages make
  * of every 16 values sums of all of them with either sign, over 4, so no result is larger than a quarter of the sum
- * of their magnitudes: only those of which that is above the maximum so far, few of them, are made. Class: exact.
+ * of their magnitudes: sums are made only if that is above the maximum so far, which is seldom. Class: exact.
  * NaN is ignored.
  *
  * rotateBf16Rows: `decode` of rows of BF16 values, `rotate`, and `absmax` of each row. In groups of 256 values go

@@ -11,7 +11,7 @@
  * like f^2, then cost = f^2 * E + (1 - f)^2 * 127^2 with E = S_0, about n / 12, which is below E from
  * f = 1 down to (1 - r) / (1 + r) and least at 1 / (1 + r), where r = E / 127^2. Real groups have several
  * large values, so their best f lies in the upper part of that range: going down to 1 - 1.25 r loses
- * nothing. Groups under some 2000 values have hardly any such gain, but a scale some 0.2% away meets
+ * nothing. Groups under about 2000 values have hardly any such gain, but a scale about 0.2% away meets
  * other roundings, and the best of a few independent draws is better by luck. So the candidates divide
  * the range from 1 to 1 - width evenly (in 1 / f), where
  *

@@ -34,10 +34,10 @@ if (adapter === null) {
 }
 const { name, isSoftware } = describeAdapter(adapter);
 const cores = availableParallelism();
-/** Where to begin. */
+/** The first size. */
 const start = isSoftware ? { bytes: 4e7, size: 512 } : { bytes: 4e9, size: 4096 };
 
-/** The least of several times, in seconds; one is enough where time runs short. */
+/** The least of several times, in seconds; one is enough if time runs short. */
 function best(run: () => void, shareOfTime: number): number {
   const stopMs = performance.now() + shareOfTime * Math.max(0, endMs - performance.now());
   let least = Infinity;
@@ -80,7 +80,7 @@ try {
     writeSyntheticModel(model, fluxLikeOfBytes(MODEL_SIZES["demo"]!, bytes), { seed: 1 });
   };
   write();
-  // The first one compiles, and tells how long the others take.
+  // The first one compiles, and shows how long the others take.
   const startMs = performance.now();
   convert(model, folder, "gpu", "int8");
   const firstMs = performance.now() - startMs, leftMs = endMs - performance.now();

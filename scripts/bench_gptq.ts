@@ -11,7 +11,7 @@
  *   rounding;
  * - our method alone, the same steps on the same arrays: workers have started, kernels are compiled.
  *
- * Needs a `python3` with torch and safetensors; without it only our own times are told.
+ * Needs a `python3` with torch and safetensors; without it only our own times are shown.
  *
  *     deno run -A scripts/bench_gptq.ts [--size 4096] [--workers 2] [--rounds 3] [--python python3]
  */
@@ -73,7 +73,7 @@ function hessianOf(inputs: Float32Array, count: number, size: number): Float32Ar
 export interface GptqTimes {
   /** Of the whole program. */
   readonly command: number;
-  /** The same with --no-gptq-turbo; null if the program was told something else. */
+  /** The same with --no-gptq-turbo; null if the program got another option. */
   readonly exactCommand: number | null;
   /** Of our method alone; null likewise. */
   readonly method: number | null;

@@ -4,9 +4,10 @@
  *     deno run -A scripts/bench_modes.ts [--copies 16] [--markdown]
  *
  * The model is made of synthetic layers with outliers (`tests/support/synthetic_layer.ts`): one block of five
- * layers for the methods that take long, `--copies` times the same for the others. Errors are what `quantsmith verify` tells with inputs that no mode has seen. The time is
- * the processor's, of all threads together, less that of `--dry-run`, per GB of BF16: unlike wall time it
- * hardly depends on what else the machine does. It needs GNU time.
+ * layers for the methods that take long, `--copies` times the same for the others. Errors are those that
+ * `quantsmith verify` reports for inputs that no mode has seen. The time is the
+ * processor's, of all threads together, less that of `--dry-run`, per GB of BF16: unlike wall time it hardly
+ * depends on what else the machine does. It needs GNU time.
  */
 
 import { spawnSync } from "node:child_process";

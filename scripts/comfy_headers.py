@@ -150,7 +150,7 @@ def sensenova_u1():
 
 LLAMA_LAYERS = list(range(32)) + 16 * [31]
 
-# What a header is called, and the model: sizes of the published checkpoint, by model_detection.py or the class.
+# The name of a header, and the model: sizes of the published checkpoint, by model_detection.py or the class.
 MODELS = {
     "kandinsky5-lite-t2v": of("kandinsky5.model", "Kandinsky5"),
     "seedvr2-3b": of(

@@ -58,7 +58,7 @@ for (const target of targets) {
   } else {
     console.error(
       `Cannot build ${file}: the runtime part of deno compile cannot be downloaded (${url}). ` +
-        "Get that file where there is a way to it, unpack it, and name the denort in it by DENORT_BIN; " +
+        "Get that file on a machine that reaches it, unpack it, and name the denort in it by DENORT_BIN; " +
         "or build with Bun: deno task compile:bun",
     );
   }

@@ -131,7 +131,7 @@ def case(title, dtype, config, made):
     state = model.state_dict()
     shapes = {prefix + k: list(v.shape) for k, v in state.items()}
     model.load_state_dict({k: values(prefix + k, v.shape, adds_one) for k, v in state.items()})
-    # T5 tells distances apart up to 128; CLIP and BERT have 16 positions here.
+    # T5 distinguishes distances up to 128; CLIP and BERT have 16 positions here.
     first = 150 if "T5" in title else 9
     lengths = [first, 3, 6]
     tokens = (hashed(title, sum(lengths)) % VOCABULARY).tolist()

@@ -6,7 +6,7 @@
  *
  * Expected values do not come from the kernels: small floats from the engine's own Float16 and from
  * powers of two, codes from f64 quotients (which, rounded to f32, are the true f32 quotients), rotations
- * from the recursive definition of the matrix. The exception is `search_scale`, where the reference
+ * from the recursive definition of the matrix. The exception is `search_scale`: the reference
  * kernel at the time of writing pins the choice, so that a change of candidates is a visible one.
  */
 

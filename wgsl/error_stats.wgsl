@@ -25,7 +25,7 @@ var<workgroup> four: array<vec4f, 64>;
 // The largest |x - xhat|, and the largest |x| or |xhat|.
 var<workgroup> largest: array<vec2f, 64>;
 
-// The exponent of a power of two in units of which `value` can be squared; 0 for most.
+// The exponent of a power of two; in units of it `value` can be squared. 0 for most values.
 fn unitOf(value: f32) -> i32 {
   if (value == 0.0 || (value >= SMALLEST && value <= LARGEST)) {
     return 0;

@@ -3,8 +3,8 @@
  *
  * V8 builds a constant vector anew wherever it is used, in two or three instructions, also inside
  * loops; for short kernels that costs a third of the time. So these constants are made from a global
- * that nobody ever changes, but that the compilers must assume to change, as it is exported: what is
- * made from it before a loop stays a value and is kept in a register.
+ * that never changes, but that the compilers must assume to change, as it is exported: a value made
+ * from it before a loop stays a value and is kept in a register.
  */
 
 /** Always 0. Exported from the module for the reason above, for no other. */

@@ -2,7 +2,7 @@
  * choleskyBlock: A = L·Lᵀ for a small symmetric f64 matrix; L replaces the lower triangle.
  *
  * Layout: a [n, n] row-major, aRow elements from row to row; the upper triangle is neither read nor
- * written. Any alignment. Meant for n of some 16: `src/linalg/cholesky.ts` builds large factors from it.
+ * written. Any alignment. Meant for n of about 16: `src/linalg/cholesky.ts` builds large factors from it.
  *
  *     L[j,j] = sqrt(a[j,j] - L[j,0]^2 - L[j,1]^2 - ...)
  *     L[i,j] = (a[i,j] - L[i,0] L[j,0] - L[i,1] L[j,1] - ...) / L[j,j]

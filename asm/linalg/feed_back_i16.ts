@@ -9,7 +9,7 @@
  * have an execution port more. The second bound on a scale is what keeps every sum, also within the
  * instruction, below 2^31, by Cauchy-Schwarz: a line of integers has a norm of at most 46300, and of
  * sqrt(128) / 2 and what f32 rounds more, so two of them have a product of at most 46307^2 < 2^31. With 64
- * terms the integers have some 14 bits, so a product is off by 2^-14 of a usual one; errors of either sign
+ * terms the integers have about 14 bits, so a product is off by 2^-14 of a usual one; errors of either sign
  * cancel in the sum.
  *
  * Arithmetic: all in f32. Squares of a column are summed down it; those of a row in four partial sums,

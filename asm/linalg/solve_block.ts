@@ -2,7 +2,7 @@
  * solveBlock: X·Lᵀ = B for a small lower triangular L; X replaces B.
  *
  * Layout: x f64 [rows, n], l f64 [n, n], row-major with xRow and lRow elements from row to row; of l only
- * the lower triangle is read. Any alignment. Meant for n of some 16.
+ * the lower triangle is read. Any alignment. Meant for n of about 16.
  *
  *     x[r,j] = (b[r,j] - x[r,0] l[j,0] - x[r,1] l[j,1] - ...) / l[j,j]
  *

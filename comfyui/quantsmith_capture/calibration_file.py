@@ -2,7 +2,7 @@
 
 Per layer `L`: `L.activations` F16 or BF16 [T, K] (inputs, rows of one prompt beside one another),
 `L.channel_max` F32 [K] (largest magnitude), `L.channel_mean` F32 [K], and if they were asked for
-`L.hessian` F32 [K, K] (second moments). The metadata holds where the numbers are from.
+`L.hessian` F32 [K, K] (second moments). The metadata names the source of the numbers.
 """
 
 import json
@@ -61,7 +61,7 @@ class FileTensor:
 def write_calibration(path, tensors, metadata):
     """Writes `tensors` (an ordered dict of name -> CPU tensor or FileTensor) beside `path`, syncs, and renames.
 
-    A run that is stopped at any point leaves the old file or the whole new one. Raises OSError where the
+    A run that is stopped at any point leaves the old file or the whole new one. Raises OSError if the
     disk is full or the folder cannot be written; the partial file is removed then.
     """
     entries, at = {"__metadata__": metadata}, 0
@@ -93,7 +93,7 @@ def write_calibration(path, tensors, metadata):
 def read_calibration(path):
     """Returns tensors and metadata of a file that `write_calibration` wrote; second moments as FileTensor.
 
-    Raises ValueError where it is none of ours, so that no other file is ever replaced.
+    Raises ValueError if it is none of ours, so that no other file is ever replaced.
     """
     header, metadata, data = _header(path)
     if CAPTURE_KEY not in metadata:
@@ -128,7 +128,7 @@ def _moments_in(path, header, data):
 
 
 def _header(path):
-    """Entries and metadata of a safetensors file, and where its data begins."""
+    """Entries and metadata of a safetensors file, and the begin of its data."""
     with open(path, "rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0

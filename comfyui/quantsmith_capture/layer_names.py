@@ -47,7 +47,7 @@ def match_layers(modules, shapes, renamed=None):
     """Returns the layers of the file for every module, and the modules that have none.
 
     modules: dict of module name -> (rows N, columns K) of its weight.
-    shapes: dict of weight name in the file -> (N, K), from `weight_shapes`; {} where no file is known: the
+    shapes: dict of weight name in the file -> (N, K), from `weight_shapes`; {} if no file is known: the
       modules' own names are used.
     renamed: dict of weight name in the file -> module weight name, or (module weight name, (dim, start,
       length), ...), as ComfyUI's `*_to_diffusers` functions return it.

@@ -12,7 +12,7 @@ RUNS_EACH = 3
 
 
 def is_left_out(run):
-    """Whether run number `run` (from 0) is in nobody's moments."""
+    """Whether run number `run` (from 0) is in no moments."""
     return run % LEFT_OUT == 0
 
 

@@ -57,7 +57,7 @@ def _file_of(name):
 
 
 def _checkpoint_paths(patcher):
-    """The files that ComfyUI's own loaders read the model from; [] where a loader of others does not say."""
+    """The files that ComfyUI's own loaders read the model from; [] if a loader of others does not say."""
     init = getattr(patcher, "cached_patcher_init", None)
     source = init[1][0] if init is not None and init[1] else None
     paths = source if isinstance(source, (list, tuple)) else [source]

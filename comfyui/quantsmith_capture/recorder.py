@@ -15,7 +15,7 @@ PENDING_BYTES = 256 << 20
 
 
 class LayerRecord:
-    """What is known of the inputs of one module: rows, their origins, channel statistics."""
+    """Statistics of the inputs of one module: rows, their origins, channel statistics."""
 
     def __init__(self, columns, capacity, seed):
         self.columns = columns
@@ -31,7 +31,7 @@ class LayerRecord:
         self._device_moments = None
 
     def add_moments(self, x):
-        """Adds the second moments of the finite rows of `x` [n, K], in F32 where `x` is."""
+        """Adds the second moments of the finite rows of `x` [n, K], on the device of `x`, in F32."""
         x = x[torch.isfinite(x).all(1)].float()
         if self._device_moments is None or self._device_moments.device != x.device:
             self.flush_moments()

@@ -1,4 +1,4 @@
-"""Uniform samples of a stream whose length nobody knows: Li's Algorithm L (ACM TOMS 20:4, 1994).
+"""Uniform samples of a stream of unknown length: Li's Algorithm L (ACM TOMS 20:4, 1994).
 
 Every row that ever passed has the same chance to be among the rows that are kept, so rows are spread
 over prompts, steps and both halves of guidance as the stream itself is. The choice depends on the seed

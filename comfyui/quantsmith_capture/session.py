@@ -34,7 +34,7 @@ class CaptureRefused(ValueError):
 def linear_modules(root):
     """Returns the linear layers of a loaded model by name.
 
-    Raises CaptureRefused where a weight is not plain F16, BF16 or F32: the inputs of a quantized model are
+    Raises CaptureRefused if a weight is not plain F16, BF16 or F32: the inputs of a quantized model are
     not those of the model that is to be quantized, and some of its layers bypass the forward that is hooked.
     """
     modules = {}
@@ -66,7 +66,7 @@ class Session:
         self, path, modules, layers, *, model, rows, runs, memory_bytes, moment_bytes=0, seed=0, start_over=False
     ):
         """path: of the calibration file. layers: dict of module name -> list of StoredLayer. model: dict with
-        the name and size of the model's file. rows: kept per layer, fewer where `memory_bytes` holds fewer.
+        the name and size of the model's file. rows: kept per layer, fewer if `memory_bytes` holds fewer.
         runs: after how many the capture is complete; 0: never. moment_bytes: of the second moments that are
         summed up at a time; 0: none are.
         """

@@ -14,7 +14,7 @@ export interface Command {
   readonly brings?: (folder: string) => void;
   /** It goes on with what a killed run left. */
   readonly resumes?: boolean;
-  /** Ends of names of side files, which tell times: they need only be complete. */
+  /** Ends of names of side files that hold times: they need only be complete. */
   readonly loose?: RegExp;
   /** An old file that a kill may take: the manifest of a part, which vouches for a file that is replaced. */
   readonly mayGo?: RegExp;
@@ -126,7 +126,7 @@ export async function measure(command: Command, folder: string): Promise<Trial> 
   return { ...command, expected, old, elapsedMs: ended.elapsedMs };
 }
 
-/** A file of the same form that is told apart: the last byte of values differs; an index stays. */
+/** A file of the same form that differs: the last byte of values differs; an index stays. */
 function otherBytes(name: string, bytes: Uint8Array): Uint8Array {
   const isData = name.endsWith(".safetensors") && !/\.part-\d+-of-\d+\./.test(name);
   if (!isData) return bytes;

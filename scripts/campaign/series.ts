@@ -56,7 +56,7 @@ function folderFor(trial: Trial, path: string, hadOld: boolean): string {
   return path;
 }
 
-/** As if the run that was killed had been so an hour ago: nobody has to watch its lock then. */
+/** Makes a killed run look an hour old, so that its lock need not be watched. */
 function age(folder: string): void {
   const hourAgo = new Date(Date.now() - 3_600_000);
   for (const name of readdirSync(folder)) {

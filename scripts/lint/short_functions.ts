@@ -2,7 +2,7 @@
 
 /**
  * A rule of `deno lint`: functions of `src/` have at most {@link MOST_LINES} lines, and its files at most
- * {@link MOST_FILE_LINES}. What is longer is several steps, each of which has a name of its own.
+ * {@link MOST_FILE_LINES}. Longer ones consist of several steps, and each step deserves a name.
  */
 
 /** Lines of the longest function, from its name or its parameters to its brace. */

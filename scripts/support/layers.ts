@@ -67,7 +67,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   "web/page": ["web/convert", "web/engine", "cli", "core"],
 };
 
-/** Imports beyond the layers: where a thing is put together from its parts. `/` at the end: a folder. */
+/** Imports beyond the layers, of files that put a thing together from its parts. `/` at the end: a folder. */
 const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
   { from: "src/run/workers/run_worker.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/worker_pool.ts", to: "src/backend/cpu/" },
@@ -88,7 +88,7 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
   },
   { from: "src/run/workers/gpu_descents.ts", to: "src/backend/webgpu/" },
   ...["protocol", "service"].flatMap((name) =>
-    ["adapter", "device"].map((type) => ( // types of what the owner tells
+    ["adapter", "device"].map((type) => ( // types of the owner's messages
       { from: `src/run/workers/gpu_${name}.ts`, to: `src/backend/webgpu/${type}.ts` }
     ))
   ),

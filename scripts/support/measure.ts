@@ -51,7 +51,7 @@ function highWaterMark(pid: number): number {
 /**
  * Runs a command to its end.
  *
- * @param isFirst tells the line of stdout whose time is wanted.
+ * @param isFirst finds the line of stdout whose time is wanted.
  * @throws Error with what the command said, if it does not exit with 0.
  */
 export function measure(

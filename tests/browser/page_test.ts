@@ -101,7 +101,7 @@ browserTest(
 );
 
 browserTest(
-  "the page saves the bytes of the program where a person picks, with a LoRA merged",
+  "the page saves the bytes of the program to a picked file, with a LoRA merged",
   async () => {
     await using open = await openPage();
     const { page } = open;

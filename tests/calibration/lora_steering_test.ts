@@ -90,7 +90,7 @@ Deno.test("calibrationLora makes errors small along the directions of the LoRA, 
   });
 });
 
-Deno.test("calibrationLora adds its directions to what activations tell, also rotated and transformed", async () => {
+Deno.test("calibrationLora adds its directions to the Hessian of activations, also rotated and transformed", async () => {
   await withFiles(async (run, folder) => {
     const calibrationPath = join(folder, "data.safetensors");
     const plain = await run({ calibrationPath });

@@ -82,7 +82,7 @@ Deno.test("tokenizeTexts() refuses the tokenizer of another model, and what is n
   }
 });
 
-Deno.test("keptTokens() keeps whole or part of the tokens evenly, and says of which texts", () => {
+Deno.test("keptTokens() keeps all or an even part of the tokens, and names their texts", () => {
   const lengths = [5, 1, 40, 54];
   const all = keptTokens(lengths, { rows: 200, seed: 1 });
   assert.deepEqual([...all.kept], Array.from({ length: 100 }, (_, i) => i));

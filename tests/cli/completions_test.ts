@@ -34,7 +34,7 @@ const COMPLETE: Readonly<Record<string, (words: readonly string[]) => string[]>>
         `COMP_CWORD=${words.length - 1}; _quantsmith; printf '%s\\n' "\${COMPREPLY[@]}"`,
       ["--norc"],
     ),
-  // What the completion system is given: it does the matching, the script only says what there is.
+  // The candidates: the completion system does the matching, the script only lists them.
   zsh: (words) =>
     ask(
       "zsh",

@@ -35,7 +35,7 @@ Deno.test("help, manual, command line and library follow every default that chan
       strict: more.merge.strict,
     });
   }
-  // What cannot have another default: words of the one target, switches that have no option.
+  // Flags that cannot have another default: words of the one target, switches that have no option.
   const fixed = new Set([
     "target",
     "preset",

@@ -28,7 +28,7 @@ function request(argv: readonly string[], values: Readonly<Record<string, string
 
 const GPTQ = ["--optimizer=gptq", "--calibration-data=c.safetensors"];
 
-Deno.test("gpuMemoryOf() gives the documented defaults where nothing is asked", () => {
+Deno.test("gpuMemoryOf() gives the documented defaults if nothing is asked", () => {
   assert.deepEqual(settings([]), DEFAULT_PLACEMENT);
 });
 

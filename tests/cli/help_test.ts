@@ -59,7 +59,7 @@ Deno.test("helpPage() keeps to the terminal's width, and to 100 columns", () => 
   }
 });
 
-Deno.test("helpPage() colours only where it is told to", () => {
+Deno.test("helpPage() colours only if it is asked to", () => {
   ok(!helpPage("standard", PLAIN).join("").includes("\x1b"));
   ok(helpPage("standard", { columns: 80, color: true }).join("").includes("\x1b["));
 });

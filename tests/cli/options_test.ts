@@ -22,7 +22,7 @@ function refuses(argv: readonly string[], pattern: RegExp): void {
   }, argv.join(" "));
 }
 
-Deno.test("askedConversion() gives the documented defaults where nothing is asked", () => {
+Deno.test("askedConversion() gives the documented defaults if nothing is asked", () => {
   const { options, io, warnings } = request();
   deepStrictEqual(options, DEFAULT_CONVERT_OPTIONS);
   deepStrictEqual(warnings, []);
@@ -274,7 +274,7 @@ Deno.test("autoOutputName() says what the output holds, beside the input", () =>
     "model_int8_row_convrot256_mse_gptq.safetensors",
   );
   strictEqual(
-    basename(name(["--calibration-data", "d.json"], 256)), // of which no layer has any
+    basename(name(["--calibration-data", "d.json"], 256)), // data for none of the layers
     "model_int8_row_convrot256_mse.safetensors",
   );
   strictEqual(basename(name(["--fp16"], null)), "model_fp16.safetensors");

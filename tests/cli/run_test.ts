@@ -66,7 +66,7 @@ Deno.test("run() prints help and version on stdout, even beside a wrong flag", a
   });
 });
 
-Deno.test("run() prints a short usage and exits 2 where nothing is asked for", async () => {
+Deno.test("run() prints a short usage and exits 2 if nothing is asked for", async () => {
   const { code, stdout, stderr } = await quantsmith();
   strictEqual(code, 2);
   strictEqual(stdout, "");
@@ -160,7 +160,7 @@ Deno.test("run() exits 2 and writes nothing for a pattern that matches no layer"
   match(stderr, /nothing in it would be quantized/);
 });
 
-Deno.test("run() is quiet if nobody reads its output any more", async () => {
+Deno.test("run() is quiet if its output is not read any more", async () => {
   const command = `"${Deno.execPath()}" run -A --quiet --no-check "${MAIN}" --help | true`;
   const { stderr, code } = await new Deno.Command("bash", {
     args: ["-c", `set -o pipefail; ${command}`],

@@ -54,7 +54,7 @@ async function convert(tensors: Tensor[], options: Partial<ConvertOptions> = {})
   return { out: readModel(output), notes: notes.join("\n"), report };
 }
 
-/** What a bank in `out` stands for, decoded expert by expert apart from the product's code. */
+/** The values of a bank in `out`, decoded expert by expert without the program's code. */
 function decoded(out: ReadonlyMap<string, Tensor>, group: number | null): Float32Array {
   const codes = new Int8Array(out.get(`${BANK}.weight`)!.data.slice().buffer);
   const scales = new Float32Array(out.get(`${BANK}.weight_scale`)!.data.slice().buffer);

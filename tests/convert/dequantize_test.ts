@@ -15,7 +15,7 @@ const COLS = 32;
 const VALUES = randomValues(ROWS * COLS);
 const NORM = tensorOf("norm.weight", "BF16", [3], new Uint16Array([1, 2, 3]));
 
-/** What a dequantization leaves behind. */
+/** The result of a dequantization. */
 interface Outcome {
   readonly tensors: Map<string, Tensor>;
   readonly metadata: Readonly<Record<string, string>> | null;

@@ -135,7 +135,7 @@ const FAULTS: readonly (readonly [Fault, RegExp])[] = [
 ];
 
 for (const [fault, message] of FAULTS) {
-  testGpuOnly(`convertModel() is complete and right where the GPU fails: ${fault}`, async () => {
+  testGpuOnly(`convertModel() is complete and right if the GPU fails: ${fault}`, async () => {
     using folder = temporaryFolder();
     writeLayers(join(folder.path, "in.safetensors"), 40);
     using faulty = await startFaultyGpu();
@@ -145,7 +145,7 @@ for (const [fault, message] of FAULTS) {
       onSecondLayer: () => faulty.provoke(fault),
     });
     assert.deepEqual(broken.bytes, onCpu.bytes);
-    assert.equal(broken.failures.length, 1, "told once");
+    assert.equal(broken.failures.length, 1, "reported once");
     assert.match(broken.failures[0]!, message);
     assert.equal(broken.result.gpu!.failure, broken.failures[0]);
     const { operations } = broken.result.gpu!;

@@ -132,7 +132,7 @@ async function convert(folder: string, scene: Scene, gpu: GpuService | null) {
   return { result, bytes: bytesOfFile(output), failures };
 }
 
-/** What the CPU makes of each scene. */
+/** The file of the CPU for each scene. */
 const onCpuBy = new Map<string, Awaited<ReturnType<typeof convert>>>();
 
 async function convertOnCpu(folder: string, scene: Scene) {
@@ -142,7 +142,7 @@ async function convertOnCpu(folder: string, scene: Scene) {
   return known;
 }
 
-/** Converts with the shader broken; fails unless that is told once and the file is the CPU's. */
+/** Converts with the shader broken; fails unless that is reported once and the file is the CPU's. */
 async function assertFoundOut(
   scene: Scene,
   name: string,

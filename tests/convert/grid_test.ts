@@ -164,7 +164,7 @@ for (const output of ["fp8", "mxfp8", "nvfp4"] as const) {
     for (const [part, shape] of Object.entries(parts)) {
       assert.deepEqual(out.get(`blocks.0.a.${part}`)!.shape, shape);
     }
-    // The bias of the layer tells how many rows are padding.
+    // The bias of the layer shows how many rows are padding.
     const found = f32(restored.get("blocks.0.a.weight")!).subarray(0, 48 * 512);
     const error = relativeError(found, wanted("blocks.0.a.weight"));
     assert(error < most, `${error}`);

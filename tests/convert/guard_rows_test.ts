@@ -1,4 +1,4 @@
-/** What is stored is, on the data at hand, no worse than rounding to nearest: in every row of its own scale. */
+/** Stored codes are no worse than rounding to nearest on the data at hand: in every row with a scale of its own. */
 
 import { describeNote } from "../../src/run/layer_notes.ts";
 import assert from "node:assert/strict";
@@ -94,7 +94,7 @@ for (const [what, [rows, cols], options, unit] of CASES) {
   });
 }
 
-Deno.test("largestShare() asks for more of a gain the fewer inputs tell of it", () => {
+Deno.test("largestShare() asks for a larger gain if fewer inputs show it", () => {
   const of = (rows: number) => largestShare({ statistic: "activations", rows });
   assert.deepEqual([1, 2, 8, 200].map(of), [0, 0, 0.5, 0.9]);
   assert.equal(largestShare({ statistic: "hessian", rows: 8 }), 1);

@@ -48,7 +48,7 @@ function changingInputs(): Float32Array {
   for (let t = 0; t < TOKENS; t++) {
     const isLast = t >= TOKENS - TOKENS / 8;
     for (let k = 0; k < COLS; k++) {
-      // Two halves of the channels, one of which is silent, in turn.
+      // Two halves of the channels are silent in turn.
       const isLoud = (k < COLS / 2) !== isLast;
       x[t * COLS + k] = isLoud ? x[t * COLS + k]! : others[t * COLS + k]! * 1e-3;
     }

@@ -19,7 +19,7 @@ function notesOf(changes: Partial<ConvertOptions>): string {
     .join("\n");
 }
 
-Deno.test("prepare() says that segments have no effect where no layer is wide enough", () => {
+Deno.test("prepare() says that segments have no effect if no layer is wide enough", () => {
   assert.match(
     notesOf({ segments: { threshold: 1024, count: 8 } }),
     /--quip-checkpointed has no effect: no quantized layer has 1024 columns.* widest has 512/,
@@ -33,7 +33,7 @@ Deno.test("prepare() says that segments have no effect where no layer is wide en
   assert.doesNotMatch(notesOf({}), /segments|--quip-checkpointed/);
 });
 
-Deno.test("prepare() says that a fallback has no effect where nothing is kept that it could convert", () => {
+Deno.test("prepare() says that a fallback has no effect if nothing is kept that it could convert", () => {
   const flags = readLayerFlags({ ...NO_LAYER_FLAGS, fallback: "int8" });
   const layers = { config: null, flags, fullmatch: false };
   assert.match(notesOf({ layers }), /--fallback int8 has no effect: no layer is kept/);

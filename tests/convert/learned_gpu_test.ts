@@ -117,7 +117,7 @@ for (const [name, options] of Object.entries(MODES)) {
 }
 
 for (const fault of ["lost", "shader"] as const) {
-  testGpuOnly(`convertModel() learns all codes where the GPU fails: ${fault}`, async () => {
+  testGpuOnly(`convertModel() learns all codes if the GPU fails: ${fault}`, async () => {
     await withModel(async (run) => {
       using faulty = await startFaultyGpu();
       const options = { scaling: "row", convrot: 64 } as const;
@@ -127,7 +127,7 @@ for (const fault of ["lost", "shader"] as const) {
         faulty.gpu,
         () => faulty.provoke(fault),
       );
-      assert.equal(failures.length, 1, "told once");
+      assert.equal(failures.length, 1, "reported once");
       const [first, second] = LAYERS.map(({ name }) => `${name}.weight`);
       assert(sameCodes(onCpu, broken) > 0.999);
       const codesOf = (result: ConvertResult, name: string) =>

@@ -209,7 +209,7 @@ for (const style of Object.keys(STYLES)) {
         }
         const error = relativeError(stored, want.get(`${name}.weight`)!);
         assert.ok(error < 0.02, `${scaling} ${name}: ${error}`);
-        // What is reported is the error against the merged weight.
+        // The reported error is that against the merged weight.
         const told = layers.find((layer) => layer.name === `${name}.weight`)!.errors.relativeError;
         assert.ok(Math.abs(told / error - 1) < 1e-3, `${scaling} ${name}: ${told}, not ${error}`);
       }
@@ -217,7 +217,7 @@ for (const style of Object.keys(STYLES)) {
   });
 }
 
-Deno.test("convertModel() dampens the n-th LoRA by 0.9^(n-1), unless told not to", async () => {
+Deno.test("convertModel() dampens the n-th LoRA by 0.9^(n-1), unless asked not to", async () => {
   using folder = temporaryFolder();
   const at = (name: string) => join(folder.path, name);
   const source = writeFlux(at("m.safetensors"));

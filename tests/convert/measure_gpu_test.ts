@@ -85,7 +85,7 @@ for (const [name, options] of Object.entries(MODES)) {
   });
 }
 
-testGpuOnly("convertModel() measures outputs on the CPU where the GPU fails", async () => {
+testGpuOnly("convertModel() measures outputs on the CPU if the GPU fails", async () => {
   using faulty = await startFaultyGpu(everything);
   const options = { scaling: "row" } as const;
   const broken = await measure(options, faulty.gpu, () => faulty.provoke("lost"));

@@ -1,6 +1,6 @@
 /**
- * What calibration data that says little, or not the truth, does to layers: their outputs for other inputs
- * are to be no worse than those of layers that were converted without data.
+ * Calibration data that says little, or is not true: the outputs of layers for other inputs must be no worse
+ * than those of layers that were converted without data.
  */
 
 import assert from "node:assert/strict";
@@ -39,7 +39,7 @@ function hessianOf(x: Float32Array, count: number): Data {
 
 const column = (i: number) => i % COLS;
 
-/** What is odd of the data. Layers see the inputs of `syntheticLayer` all the same, these channels too. */
+/** Odd data by name. Layers still see the inputs of `syntheticLayer`, these channels too. */
 const ODD: Readonly<Record<string, (layer: SyntheticLayer) => Data>> = {
   "one input": (layer) => activations(layer.inputs(1, 1)),
   "the same input again and again": (layer) => {
@@ -68,7 +68,7 @@ const ODD: Readonly<Record<string, (layer: SyntheticLayer) => Data>> = {
   }),
 };
 
-/** What says of inputs what is not so: that is nowhere to be seen. */
+/** Data that is not true of the inputs, which nothing shows. */
 const UNTRUE = new Set(["nothing but constants", "a Hessian of ones"]);
 
 /** A layer with the name it has in the file, and its data. */

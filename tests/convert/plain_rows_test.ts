@@ -10,7 +10,7 @@ import { temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts
 
 const ROWS = 320, COLS = 256, TOKENS = 96;
 
-/** Inputs with a mean, and weights of which a few rows lie along it, so that they make most of the outputs. */
+/** Inputs with a mean, and weights with a few rows along it, which make most of the outputs. */
 function writeFiles(folder: string): { readonly model: string; readonly data: string } {
   const mean = randomValues(COLS, 3), at = (name: string) => join(folder, name);
   const weights = randomValues(ROWS * COLS, 1), inputs = randomValues(TOKENS * COLS, 2);

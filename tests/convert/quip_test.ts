@@ -65,7 +65,7 @@ function equalBytes(one: Uint8Array, other: Uint8Array): boolean {
   return Buffer.compare(one, other) === 0;
 }
 
-/** What the file says the weight is. */
+/** The weight that the file stands for. */
 async function restored(path: string): Promise<Float32Array> {
   using pool = new WorkerPool(WORKER_URL, 1);
   const output = `${path}.float`;
@@ -212,12 +212,12 @@ Deno.test("quip stored transformed reports the errors that its file has, also pa
     const rounding = 1e-6 * Math.hypot(...weight);
     assert(
       Math.abs(told - error) < 1e-3 * error + rounding,
-      `[${rows}, ${cols}]: told ${told}, is ${error}`,
+      `[${rows}, ${cols}]: reported ${told}, is ${error}`,
     );
   }
 });
 
-Deno.test("quip stored transformed is told the same by its conversion, verify and dequantize: padded, signs and all", async () => {
+Deno.test("conversion, verify and dequantize report the same of quip stored transformed: padded, signs and all", async () => {
   using folder = temporaryFolder();
   using pool = new WorkerPool(WORKER_URL, 1);
   const at = (name: string) => join(folder.path, `${name}.safetensors`);

@@ -92,7 +92,7 @@ LAYERS["FP8 in blocks"] = [
   floats("a.b.weight_scale_inv", [2, 2], blocks.scales),
 ];
 
-/** Ways to round once more, each of which cuts weights in another way. */
+/** Ways to round once more; each cuts weights in another way. */
 const MODES: readonly (readonly [string, Partial<ConvertOptions>])[] = [
   ["rows, rotated", {}],
   ["one scale", { scaling: "tensor" }],

@@ -92,7 +92,7 @@ function normed(x: Float64Array, w: Float64Array, isGemma: boolean): Float64Arra
   });
 }
 
-/** What the layer makes of `x` in f64: queries with keys, values through o_proj, the gated MLP. */
+/** The outputs of the layer for `x` in f64: queries with keys, values through o_proj, the gated MLP. */
 function outputs(values: Values, x: Float64Array, isGemma: boolean): Float64Array[] {
   const apply = (name: string, input: Float64Array) =>
     linear(input, values(name), ...SHAPES[name]!);
@@ -163,7 +163,7 @@ for (const isGemma of [false, true]) {
     assert.notDeepEqual(smooth.get(norm)!.data, tensors[0]!.data, "the norm has changed");
     const x = Float64Array.from(random(T * D, 77), (v, i) => v * (i % D === 3 ? 20 : 1));
     const want = outputs(before, x, isGemma), got = outputs(valuesOf(restored), x, isGemma);
-    // Far below what a factor that was forgotten would do; int8 rounding gives some 1%.
+    // Far below what a factor that was forgotten would do; int8 rounding gives about 1%.
     want.forEach((output, k) =>
       assert(
         relativeError(got[k]!, output) < 0.05,

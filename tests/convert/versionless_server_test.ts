@@ -50,7 +50,7 @@ async function convertFrom(
 const same = (bytes: Uint8Array) => bytes;
 const other = (bytes: Uint8Array) => bytes.map((byte, i) => i > bytes.length / 2 ? byte ^ 1 : byte);
 
-Deno.test("a server without ETag and date is told, and its file is converted where it stays the same", async () => {
+Deno.test("a server without ETag and date is reported, and its file is converted if it stays the same", async () => {
   const { notes, files } = await convertFrom(null, same);
   assert.match(notes.join(), /gives no ETag and no date .* second look/);
   assert.deepEqual(files, ["out.safetensors"]);

@@ -22,7 +22,7 @@ Deno.test("BlockTable finds a block by file and number while its slot is open", 
   assert.equal(table.pin({ file: 3, block: 7 }), null);
 });
 
-Deno.test("BlockTable closes a slot only once nobody reads it and all that is wanted was read", () => {
+Deno.test("BlockTable closes a slot only when no thread reads it and all that is wanted was read", () => {
   let idle = 0;
   const table = new BlockTable(BlockTable.create(1), () => idle++);
   table.open(0, { file: 0, block: 0 }, 1000, 600);
@@ -40,7 +40,7 @@ Deno.test("BlockTable closes a slot only once nobody reads it and all that is wa
   assert.equal(table.close(0), true);
 });
 
-Deno.test("BlockTable reports the release of the last pin of a block that nobody wants", () => {
+Deno.test("BlockTable reports the release of the last pin of a block that is not wanted", () => {
   let idle = 0;
   const table = new BlockTable(BlockTable.create(1), () => idle++);
   table.open(0, { file: 0, block: 0 }, 1000, 1000);
@@ -49,7 +49,7 @@ Deno.test("BlockTable reports the release of the last pin of a block that nobody
   assert.equal(idle, 1);
 });
 
-/** A channel that nobody answers, with the blocks `names` of 1,000 bytes each that count from their number. */
+/** A channel that is not answered, with the blocks `names` of 1,000 bytes each that count from their number. */
 function filled(names: readonly { file: number; block: number }[]) {
   const channel = createChannel(SIZES);
   const table = new BlockTable(channel.table, () => {});
@@ -66,7 +66,7 @@ function byteAt(file: number, block: number, within: number): number {
   return (file * 101 + block * 31 + within) & 255;
 }
 
-Deno.test("ChannelClient reads what lies in memory though nobody answers, across blocks", () => {
+Deno.test("ChannelClient reads from memory without an answer, across blocks", () => {
   fc.assert(fc.property(
     fc.integer({ min: 0, max: 1999 }).chain((begin) =>
       fc.tuple(fc.constant(begin), fc.integer({ min: 1, max: 2000 - begin }))

@@ -55,7 +55,7 @@ Deno.test("parseJsonStrict() refuses whatever JSON.parse refuses, with a JsonErr
   );
 });
 
-Deno.test("parseJsonStrict() names a repeated key and where it is, at every depth", () => {
+Deno.test("parseJsonStrict() names a repeated key and its place, at every depth", () => {
   const cases: [string, string, number][] = [
     ['{"a":1,"a":2}', "a", 7],
     ['{"x":{"b":1,"c":[{"b":1},{"d":1,"d":2}]}}', "d", 32],

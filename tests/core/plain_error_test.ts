@@ -79,7 +79,7 @@ Deno.test("restoredError() gives an Error for a class it does not know, and for 
   }
 });
 
-Deno.test("plainError() ends where causes go in a circle", () => {
+Deno.test("plainError() ends if causes go in a circle", () => {
   const a = new Error("a"), b = new Error("b", { cause: a });
   a.cause = b;
   for (const back of crossed(b)) assert.equal((back.cause as Error).message, "a");

@@ -15,7 +15,7 @@ import { WORKER_URL } from "../support/encode.ts";
 
 type Metadata = Record<string, string> | null;
 
-/** What was written. */
+/** The written file. */
 export interface Written {
   readonly tensors: Map<string, Tensor>;
   readonly metadata: Readonly<Record<string, string>> | null;

@@ -37,7 +37,7 @@ function hasEmptyKey(value: unknown): boolean {
   return Object.entries(value).some(([key, member]) => key === "" || hasEmptyKey(member));
 }
 
-Deno.test("parseAddKeys() names the character where it cannot go on", () => {
+Deno.test("parseAddKeys() names the character at which it cannot go on", () => {
   for (
     const [text, message] of [
       ["", /holds no key/],

@@ -127,7 +127,7 @@ Deno.test("planEdit() refuses markers and metadata that cannot be read, naming t
     return true;
   });
   await assert.rejects(edit(MODEL, options, { [KEY]: "{" }), /_quantization_metadata/);
-  // What the filter leaves out is not looked at.
+  // Tensors that the filter leaves out are not checked.
   const other = [...broken, ...layer("b")];
   const { tensors } = await edit(other, { ...options, filter: layerPattern("b") });
   assert.deepEqual(markerOf(tensors, "b"), { format: "int8_tensorwise", x: 1 });

@@ -189,7 +189,7 @@ Deno.test("planMigration() rounds blocks once more, by rows with rotation, and s
     assert.deepEqual(result.tensors.get("norm.weight"), NORM);
     const [layer] = result.layers;
     assert.equal(layer?.name, "l.weight");
-    // Against the values that were stored, not against codes: some 40 dB, neither garbage nor exact.
+    // Against the values that were stored, not against codes: about 40 dB, neither garbage nor exact.
     assert(layer!.errors.sqnrDb! > 35 && layer!.errors.sqnrDb! < 60, `${layer!.errors.sqnrDb}`);
   }
 });

@@ -1,4 +1,4 @@
-/** Calibration data that is broken, of no use or misleading: through the command line, and its effect. */
+/** Calibration data that is broken, useless or misleading: through the command line, and its effect. */
 
 import assert from "node:assert/strict";
 import { existsSync, writeFileSync } from "node:fs";

@@ -202,7 +202,7 @@ Deno.test(
 
 Deno.test("compile honours DENORT_BIN and embeds what is shipped only", () => {
   using place = temporaryFolder();
-  // Deno itself may stand for its runtime part as long as nobody runs the result.
+  // Deno itself may stand for its runtime part as long as the result is not run.
   const { status, stdout, stderr } = spawnSync(
     process.execPath,
     ["run", "-A", "scripts/compile.ts", "--out", place.path],

@@ -1,4 +1,4 @@
-/** What a command takes and what takes it down: files that are none, signals. */
+/** Inputs and ends of a command: files that are none, signals. */
 
 import assert from "node:assert/strict";
 import { existsSync, readdirSync } from "node:fs";

@@ -1,4 +1,4 @@
-/** Formats of 4 and 6 bits where they are not simply written: copied, read again, resumed, split, merged. */
+/** Formats of 4 and 6 bits beside plain conversions: copied, read again, resumed, split, merged. */
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

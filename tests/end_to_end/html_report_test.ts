@@ -157,7 +157,7 @@ Deno.test({
   },
 });
 
-/** What stands in the page for its charts. */
+/** The data of the charts in the page. */
 function dataOf(html: string) {
   return JSON.parse(/<script[^>]*id="data"[^>]*>(.*?)<\/script>/s.exec(html)![1]!);
 }
@@ -209,7 +209,7 @@ Deno.test("--report and verify set W8A8 of outputs beside the default without da
   );
 });
 
-/** Two layers, and inputs of which some channels are large and go with others. */
+/** Two layers, and inputs with some channels that are large and go with others. */
 function writeCalibratedModel(model: string, data: string): void {
   const values = (count: number, seed: number) =>
     Float32Array.from({ length: count }, (_, i) => ((i * 7919 + seed * 104729) % 1009) / 504 - 1);

@@ -138,7 +138,7 @@ Deno.test("quantsmith reports how many rows it rounded to nearest in spite of da
   assert.doesNotMatch(quiet.stderr, /rows rounded to nearest/);
 });
 
-Deno.test("quantsmith --static-activations warns if there is nothing to write, and if nobody reads it", async () => {
+Deno.test("quantsmith --static-activations warns if there is nothing to write, and if no loader reads it", async () => {
   using folder = temporaryFolder();
   const { model, data } = writeFiles(folder.path);
   const given = [model, join(folder.path, "o.safetensors"), "--preset", "none", "--simple"];

@@ -95,7 +95,7 @@ Deno.test("join --report is the report of one run; parts with the same --report 
       typeof whole,
   ) => ({
     ...{ model, input_bytes, output_bytes, overall, overall_output, kept },
-    // A join does not read the source, of which these are estimated.
+    // A join does not read the source, from which these are estimated.
     layers: layers.map(({ plain_w8a8: _, default_w8a8: __, ...layer }: Record<string, unknown>) =>
       layer
     ),

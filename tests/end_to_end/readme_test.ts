@@ -113,7 +113,7 @@ async function serve(model: Uint8Array): Promise<FileServer> {
 /** A command that has not ended by then hangs: it is killed, so that its step fails and not the whole run. */
 const HANG_MS = 300_000;
 
-/** Checks that a command which serves until it is interrupted serves a page where it says, and ends then. */
+/** Checks that a command which serves until it is interrupted serves a page at the address that it prints, and ends then. */
 async function checkServed(child: Deno.ChildProcess): Promise<void> {
   let printed = "";
   let url: string | undefined;

@@ -1,4 +1,4 @@
-/** The command line on models that lie on servers, some of which misbehave. */
+/** The command line on models on servers, good ones and bad ones. */
 
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";

@@ -6,7 +6,7 @@ import { runCli } from "../support/run_cli.ts";
 
 const VALUES = Float32Array.from({ length: 64 * 64 }, (_, i) => Math.sin(i));
 
-/** A model of one shard behind an index, a layer config, and where the output would be. */
+/** A model of one shard behind an index, a layer config, and the path of the output. */
 function files(folder: string) {
   const shard = join(folder, "model-00001-of-00001.safetensors");
   const names = ["blocks.0.q.weight", "blocks.1.q.weight"];

@@ -85,7 +85,7 @@ Deno.test("findQuantizedLayers() reads a marker padded with spaces, with keys of
   assert.deepEqual([layer.scaleName, layer.scaleShape], [null, null]);
 });
 
-Deno.test("findQuantizedLayers() gives rotated layers their group size, 256 where none is named", () => {
+Deno.test("findQuantizedLayers() gives rotated layers their group size, 256 if none is named", () => {
   const group = (fields: object) =>
     only([
       tensor("l.weight", "I8", [2, 64]),

@@ -28,7 +28,7 @@ const one = (name: string, shape: number[] = [], value = 1) =>
   );
 const PLAIN = ones("blocks.9.mlp.up.weight", "BF16", [512, 256]);
 
-/** What every command says of a file; nothing must be written. */
+/** The message of every command about a file; nothing must be written. */
 async function sayAll(tensors: readonly Tensor[], metadata: Record<string, string> | null = null) {
   using folder = temporaryFolder();
   using pool = new WorkerPool(WORKER_URL, 1);

@@ -1,4 +1,4 @@
-/** What the real headers are, and how many layers each tier must quantize. */
+/** The real headers, and how many layers each tier must quantize. */
 
 import type { Detection } from "../../src/presets/preset.ts";
 
@@ -61,7 +61,7 @@ export const EXPECTED: Readonly<Record<string, Expected>> = {
   // All block linears: 28 * (8 of attention, 2 of the MLP, 6 of modulation). Conservative keeps the
   // modulation and the first and the last block.
   "cosmos-predict2-2b-t2i": native("cosmos_predict2", 448, 260, "net."),
-  // What the official file has quantized: 32 * 6.
+  // As many as in the official file: 32 * 6.
   "qwen-image-2.1-int8-convrot-official": native("qwen_image21", 192, 192),
   // All block linears, 60 * 14, img_mod.1 and txt_mod.1 among them, as in the official files.
   // Conservative keeps img_mod.1.

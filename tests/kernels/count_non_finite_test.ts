@@ -28,10 +28,13 @@ testEachBackend(
   },
 );
 
-testEachBackend("countNonFinite() tells apart the largest finite value and infinity", async (s) => {
-  const x = new Float32Array(20).fill(3.4028234663852886e38);
-  assert.deepEqual(await s.kernels.countNonFinite(s.input(x)), { count: 0, first: -1 });
-  x[19] = -Infinity;
-  x[11] = NaN;
-  assert.deepEqual(await s.kernels.countNonFinite(s.input(x)), { count: 2, first: 11 });
-});
+testEachBackend(
+  "countNonFinite() distinguishes the largest finite value from infinity",
+  async (s) => {
+    const x = new Float32Array(20).fill(3.4028234663852886e38);
+    assert.deepEqual(await s.kernels.countNonFinite(s.input(x)), { count: 0, first: -1 });
+    x[19] = -Infinity;
+    x[11] = NaN;
+    assert.deepEqual(await s.kernels.countNonFinite(s.input(x)), { count: 2, first: 11 });
+  },
+);

@@ -40,7 +40,7 @@ for (const bits of [4, 6] as const) {
     const name = `${bits} bits, [${rows}, ${cols}], groups of ${groupCols}`;
 
     testEachBackend(
-      `packLevels() puts every bit where readers look for it: ${name}`,
+      `packLevels() puts every bit at the place of the format: ${name}`,
       async (subject) => {
         const rowBytes = cols! * bits / 8;
         const packed = subject.output(new Uint8Array(), rows! * rowBytes);

@@ -116,7 +116,7 @@ Deno.test("quantizeErrors() gives the same at every length of a row, and beyond 
   }
 });
 
-Deno.test("quantizeErrors() divides where a multiplication by the reciprocal gives other codes", () => {
+Deno.test("quantizeErrors() divides if a multiplication by the reciprocal gives other codes", () => {
   const next = uniform(9), by = 0.37;
   // Halves of a step, and the numbers next to them.
   const x = Float32Array.from({ length: 40_000 }, () => {
@@ -128,7 +128,7 @@ Deno.test("quantizeErrors() divides where a multiplication by the reciprocal giv
   referenceKernels.quantize(want, x, scales, grid);
   const inverse = Math.fround(1 / scales[0]!);
   const naive = x.map((value) => Math.fround(Math.fround(value * inverse) + 12582912) - 12582912);
-  assert(want.some((code, i) => code !== naive[i]), "the data tells the two forms apart");
+  assert(want.some((code, i) => code !== naive[i]), "the two forms differ on this data");
   const room = new Room(wasm), got = room.i8(x.length);
   wasm.quantizeErrors(got, room.f32(x), room.stats(), room.f32(scales), grid);
   assertSameBits(got, want, "codes");
@@ -185,7 +185,7 @@ Deno.test("rotatedAbsmax() gives the largest magnitude after rotate()", async ()
   await fc.assert(
     fc.asyncProperty(seeds, groups, fc.nat({ max: 4 }), flavors, (seed, group, count, flavor) => {
       const x = values(seed, group * count, flavor);
-      // What was found before: nothing, some of it, more than there is.
+      // Found before: nothing, some of it, more than there is.
       const whole = referenceKernels.rotatedAbsmax(x.slice(), group, 0);
       for (const least of [0, 0.4 * whole, 0.8 * whole, 2 * whole]) {
         const want = referenceKernels.rotatedAbsmax(x.slice(), group, least);

@@ -62,7 +62,7 @@ testEachBackend("quantize() rounds ties to even, clamps, and gives 0 for NaN", a
 });
 
 testEachBackend(
-  "quantize() divides, where a multiplication by the reciprocal differs",
+  "quantize() divides if a multiplication by the reciprocal differs",
   async (s) => {
     const next = uniform(9);
     const many = Float32Array.from(
@@ -84,7 +84,7 @@ testEachBackend(
       const want = rest < 0.5 || (rest === 0.5 && low % 2 === 0) ? low : low + 1;
       assert.equal(got[i], Math.min(127, want), `at ${i}: ${value} / ${by[0]}`);
     });
-    assert(differing > 0, "the data tells the two forms apart");
+    assert(differing > 0, "the two forms differ on this data");
   },
 );
 

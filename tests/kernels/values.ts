@@ -25,7 +25,7 @@ export function normal(seed: number): () => number {
   };
 }
 
-/** What breaks kernels: zeros, ties, subnormals, ends of the range, NaN, infinities. */
+/** Values that break kernels: zeros, ties, subnormals, ends of the range, NaN, infinities. */
 export const NASTY: readonly number[] = [
   0,
   -0,

@@ -110,7 +110,7 @@ Deno.test("converters say what the layer computes: dequantized in original space
   }
 });
 
-Deno.test("converters take second moments and channel magnitudes, and tell which they used", () => {
+Deno.test("converters take second moments and channel magnitudes, and report which they used", () => {
   const hessian = new Float64Array(COLS * COLS), x = INPUTS.activations;
   const channelMax = new Float32Array(COLS);
   for (let t = 0; t < 200; t++) {

@@ -50,7 +50,7 @@ Deno.test("LearnedRoundingConverter.convert() lowers the error of the outputs wi
   assert.equal(after.report.loss, "output");
   assert.ok(lossOf(after) < 0.8 * before, `${lossOf(after) / before}`);
   const told = after.report.lossRatio!, seen = lossOf(after) / before;
-  assert.ok(Math.abs(seen - told) < 1e-3, `${seen}, not ${told}`);
+  assert.ok(Math.abs(seen - told) < 1e-3, `${seen}, reported ${told}`);
 });
 
 Deno.test("LearnedRoundingConverter refuses bad options, shapes and values, naming them", () => {

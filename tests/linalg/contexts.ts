@@ -12,7 +12,7 @@ export const referenceContext: LinalgContext = soloContext(referenceLinalg, HEAP
 const BYTES = 96 << 20;
 const arena = new Arena(createSharedMemory(BYTES), 0, BYTES);
 
-/** One thread of WASM kernels, with some 90 MiB. */
+/** One thread of WASM kernels, with about 90 MiB. */
 export const wasmContext: LinalgContext = soloContext(
   new WasmLinalg(compileLinalg(), arena),
   arena,

@@ -147,7 +147,7 @@ testEachContext(
         if (single[at] !== exact[at]) different++;
       }
     }
-    assert(different > 0, "the data tells the two forms apart");
+    assert(different > 0, "the two forms differ on this data");
   },
 );
 

@@ -1,18 +1,18 @@
-/** A worker of `team_test.ts`: meets its team for some rounds, then gives up if it is told to. */
+/** A worker of `team_test.ts`: meets its team for some rounds, then gives up if it is asked to. */
 
 import { AtomicsTeam } from "../../src/linalg/team.ts";
 
-/** What a member is told. */
+/** Parameters of a member. */
 export interface MemberTask {
   readonly control: Int32Array<SharedArrayBuffer>;
   readonly index: number;
   readonly size: number;
-  /** What it gives to each round. */
+  /** Its values, by round. */
   readonly values: readonly number[];
   readonly abort: boolean;
 }
 
-/** What it says at the end. */
+/** Its message at the end. */
 export interface MemberReport {
   /** The maximum of each round. */
   readonly seen: readonly number[];

@@ -63,7 +63,7 @@ Deno.test("AtomicsTeam.barrier() throws if a member has given up", () => {
   assert.throws(() => team.max(1), /another worker of the team has stopped/);
 });
 
-/** What member `index` gives to `round`. */
+/** The value of member `index` in `round`. */
 function valueOf(round: number, index: number): number {
   return (round * 7 + index * 3) % 11 - 5;
 }

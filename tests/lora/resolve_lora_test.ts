@@ -91,7 +91,7 @@ Deno.test("resolveLora() covers each fused weight of Flux.1 by the 494 pairs of 
   }
 });
 
-Deno.test("resolveLora() places Flux.1's layers of diffusers where they belong", () => {
+Deno.test("resolveLora() puts Flux.1's layers of diffusers into their places", () => {
   const place = (name: string, shape: number[]) => placeOf([name, shape], DIFFUSERS, FLUX);
   const D = 3072;
   assert.equal(

@@ -26,7 +26,7 @@ function sources(config: unknown, flags: Partial<LayerFlags> = {}): OverrideSour
   };
 }
 
-/** What becomes of each layer if a keep-list has the head, and embeddings are kept. */
+/** The decision for each layer if a keep-list has the head, and embeddings are kept. */
 function fates(
   layers: OverrideSources,
   options: Partial<ConvertOptions> = {},

@@ -5,13 +5,13 @@ import { detect } from "../../src/presets/detect.ts";
 import { loadHeader } from "../support/header_files.ts";
 import { model, weight } from "./model_names.ts";
 
-/** What a test compares: family or layout. */
+/** The compared result: family or layout. */
 function kindOf(tensors: readonly TensorInfo[]): string {
   const { family, layout } = detect(tensors);
   return family ?? layout;
 }
 
-/** Names particular to families of which no real header is packed, as their checkpoints have them. */
+/** Names particular to families without a packed header, as their checkpoints have them. */
 const BY_NAME: Readonly<Record<string, readonly string[]>> = {
   chroma_radiance: [
     "distilled_guidance_layer.norms.0.scale",
@@ -433,7 +433,7 @@ Deno.test("detect() knows quantized variants: the extra tensors do not disturb",
   }
 });
 
-Deno.test("detect() reports the telling prefix of an unknown model", () => {
+Deno.test("detect() reports the prefix of an unknown model", () => {
   const names = Array.from(
     { length: 8 },
     (_, i) => `model.diffusion_model.odd_blocks.${i}.q.weight`,

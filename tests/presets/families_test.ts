@@ -5,7 +5,7 @@ import { layerRule } from "../../src/presets/rule.ts";
 import { loadHeader } from "../support/header_files.ts";
 import { detected, quantizedBy, weight } from "./model_names.ts";
 
-/** What the balanced list of a family quantizes and what it keeps, by the names of its checkpoints. */
+/** Layers that the balanced list of a family quantizes and keeps, by the names of its checkpoints. */
 const LISTS: Readonly<Record<string, { quantized: string[]; kept: string[] }>> = {
   kandinsky5: {
     quantized: [

@@ -42,7 +42,7 @@ Deno.test("compilePatterns() refuses an empty segment", () => {
   }
 });
 
-Deno.test("compilePatterns() matches a literal pattern exactly where its segments follow one another", () => {
+Deno.test("compilePatterns() matches a literal pattern if its segments follow one another, and only then", () => {
   const segment = fc.string({ unit: fc.constantFrom("a", "b", "_", "0", "+", "("), minLength: 1 });
   const path = fc.array(segment, { minLength: 1, maxLength: 5 });
   fc.assert(fc.property(path, path, (pattern, name) => {

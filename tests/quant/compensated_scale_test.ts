@@ -68,7 +68,7 @@ for (const groupCols of [96, 32]) {
   );
 }
 
-testEachContext("searchCompensatedScales() leaves rows where no channel dominates", (context) => {
+testEachContext("searchCompensatedScales() leaves rows if no channel dominates", (context) => {
   const n = 64, rows = 5, w = weights(3, rows * n);
   const grid: Grid = { rows, cols: n, groupRows: 1, groupCols: n };
   const scales = plainScales(w, grid).map((s) => s * 0.9), before = scales.slice();

@@ -109,7 +109,7 @@ testEachContext(
 );
 
 testEachContext(
-  "gptqRows() rounds to nearest, and says why, if a Hessian is of no use",
+  "gptqRows() rounds to nearest, and says why, if a Hessian cannot be used",
   (context) => {
     const n = 40, rows = 5, w = weights(5, rows * n), grid = rowGrid(rows, n);
     const scales = absmaxScales(w, grid), want = nearest(w, scales, grid);
@@ -173,7 +173,7 @@ testEachContext("gptqRows() rounds weights of dead channels plainly", (context) 
 });
 
 testEachContext(
-  "gptqRows() on a rotated diagonal lowers the error that the diagonal tells of",
+  "gptqRows() on a rotated diagonal lowers the error that the diagonal measures",
   (context) => {
     const n = 128, rows = 16, groupSize = 64, grid = rowGrid(rows, n);
     const magnitudes = Float32Array.from({ length: n }, (_, i) => i % 20 === 3 ? 20 : 1 + i % 3);

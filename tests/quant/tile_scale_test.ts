@@ -6,7 +6,7 @@ import { searchTileScales } from "../../src/quant/tile_scale.ts";
 import { uniform } from "../kernels/values.ts";
 import { weights } from "../linalg/matrices.ts";
 
-/** What a scale costs one tile, by the definition. */
+/** The cost of a scale in one tile, by the definition. */
 function costOf(s: number, w: Float32Array, energies: Float64Array): number {
   let cost = 0;
   w.forEach((x, i) => {
@@ -40,7 +40,7 @@ Deno.test("searchTileScales() weighs every tile by the energies of its columns",
   const scales = new Float32Array(4);
   searchTileScales(scales, w, grid, Float64Array.of(0, 1, 1, 1, 1, 1, 1, 1));
   const full = Math.fround(1 / 127);
-  assert(scales[0]! < 0.2 * full, "nothing is lost where column 0 is clipped");
+  assert(scales[0]! < 0.2 * full, "nothing is lost if column 0 is clipped");
   for (const tile of [1, 2, 3]) assert(scales[tile]! > 0.9 * full, `tile ${tile}`);
 });
 

@@ -168,7 +168,7 @@ Deno.test("BlockStore reads a file that comes in one piece, in any order, and fe
   assert.deepEqual(readdirSync(place.folder), []);
 });
 
-Deno.test("BlockStore begins a file that comes in one piece again where it was cut, and skips what it has", async () => {
+Deno.test("BlockStore begins a file that comes in one piece again if it was cut, and skips what it has", async () => {
   await using place = await bench(({ number }) => number === 0 ? { cutAfter: 9000 } : null, false);
   assert.deepEqual(await place.read(0, 0, 25_300), FILES[0]!);
   assert.equal(place.server.requests.length, 2);

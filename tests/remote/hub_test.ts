@@ -6,7 +6,7 @@ import { FileServer } from "../support/file_server.ts";
 const PLACE = { repo: "o/r", file: null, revision: null };
 const PATIENCE = { silenceMs: 20_000, attempts: 2, firstWaitMs: 1 };
 
-/** Lists the repository of a Hub whose every page is `body`, with a next one where `hasNext`. */
+/** Lists the repository of a Hub whose every page is `body`, with a next one if `hasNext`. */
 async function list(body: string, { hasNext }: { hasNext: boolean }): Promise<string[]> {
   await using server: FileServer = await FileServer.start({
     files: {},

@@ -163,7 +163,7 @@ Deno.test("readRemoteRange() fails at once, with what to do, if asking again is 
   }
 });
 
-Deno.test("readRemoteRange() does not join bytes of two versions where a cut lies between them", async () => {
+Deno.test("readRemoteRange() does not join bytes of two versions if a cut lies between them", async () => {
   const failure = await failureOf(read([{ cutAfter: 50_000 }, { etag: '"v2"' }]));
   assert.match(failure.message, /has changed while it was read/);
   assert.ok(failure.fault.offsetBytes! > 1000);

@@ -1,4 +1,4 @@
-/** What the compiler refuses of requests to the GPU: `deno task check` fails where it does not. */
+/** Requests to the GPU that the compiler refuses: `deno task check` fails if it does not. */
 
 import assert from "node:assert/strict";
 import { matrix } from "../../src/linalg/matrix.ts";

@@ -1,4 +1,4 @@
-/** What tasks plan of memory beside what they take: of every kind, in every manner. */
+/** Planned memory beside the memory that tasks take: of every kind, in every manner. */
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -301,7 +301,7 @@ for (const [what, names] of Object.entries(BANK_DATA)) {
   }
 }
 
-/** What a GPU takes part in. */
+/** Tasks that a GPU takes part in. */
 const ON_GPU: readonly string[] = [
   "round to nearest",
   "round to nearest, scale search",

@@ -17,7 +17,7 @@ function parse(file: Uint8Array, fileBytes = file.length) {
   return parseHeader(file, { path: "m.safetensors", fileBytes });
 }
 
-/** What must be wrong with a file. */
+/** The fault that a file must have. */
 interface Expected {
   rule: RegExp;
   offsetBytes?: number | undefined;
@@ -187,7 +187,7 @@ Deno.test("parseHeader() pads with any number of spaces and with nothing else", 
   }
 });
 
-Deno.test("parseHeader() refuses a tensor that is listed twice, where the second is", () => {
+Deno.test("parseHeader() refuses a tensor that is listed twice, at the second one", () => {
   const one = '"ü":{"dtype":"U8","shape":[4],"data_offsets":[0,4]}';
   const error = refuses(rawFile(`{${one},${one}}`, 4), {
     rule: /has the key "ü" twice/,

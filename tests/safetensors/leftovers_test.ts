@@ -167,7 +167,7 @@ Deno.test("checkOutput() removes the journal and the lock beside an output that 
   Deno.utimeSync(lock, hourAgo, hourAgo);
   await assert.rejects(checkOutput(path, { force: false }), /it exists/);
   assert.deepEqual(readdirSync(folder.path), ["m.safetensors"]);
-  // What can be resumed is not touched.
+  // Files that can be resumed are not touched.
   folder.write(".m.safetensors.partial", "left");
   folder.write(".m.safetensors.journal", "left");
   await checkOutput(path, { force: true });

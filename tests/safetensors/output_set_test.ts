@@ -160,7 +160,7 @@ const FEWER_NAMES = [
   "m.safetensors.index.json",
 ];
 
-/** Writes the three shards, or those of another layout, over what is there; returns what was told. */
+/** Writes the three shards, or those of another layout, over the files that are there; returns the messages. */
 function write(folder: TempFolder, layout = LAYOUT) {
   const path = join(folder.path, "m.safetensors");
   using output = OutputSet.create(path, layout, { force: true });

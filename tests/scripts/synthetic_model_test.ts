@@ -23,7 +23,7 @@ import {
   weight,
 } from "../support/synthetic_shapes.ts";
 
-Deno.test("writeSyntheticModel() writes a file that reads as the model it was told to", () => {
+Deno.test("writeSyntheticModel() writes a file that reads as the model that was asked for", () => {
   using folder = new TempFolder();
   const path = join(folder.path, "tiny.safetensors");
   const tensors = fluxLikeTensors(MODEL_SIZES.tiny);

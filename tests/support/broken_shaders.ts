@@ -34,7 +34,7 @@ export function halfOfIt({ code }: Shader): string {
   );
 }
 
-/** What is written goes where the neighbour belongs. */
+/** Results go to the place of the neighbour. */
 export function permuted({ code }: Shader): string {
   // The last storage buffers that are written are results in every shader.
   const written = [...code.matchAll(/var<storage, read_write> (\w+)/g)].map(([, name]) => name);
@@ -109,7 +109,7 @@ async function findProblems(gpu: Gpu): Promise<ReadonlyMap<string, string[]>> {
   return found;
 }
 
-/** What of the self-test's `problems` fails while `shader` has another text. */
+/** The `problems` of the self-test that fail while `shader` has another text. */
 export async function failuresWith(
   gpu: Gpu,
   shader: Shader,

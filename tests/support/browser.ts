@@ -9,7 +9,7 @@ import { Stage } from "../../scripts/support/stage.ts";
 import { buildSite } from "../../scripts/support/site.ts";
 import { type PageServer, servePage } from "../../src/cli/ui/page_server.ts";
 
-/** What browsers are called, by kind; an environment variable of that name in capitals goes first. */
+/** Names of browsers by kind; an environment variable of that name in capitals goes first. */
 const PROGRAMS = {
   chromium: ["chromium", "chromium-browser", "google-chrome"],
   firefox: ["firefox-esr", "firefox"],
@@ -74,7 +74,7 @@ export async function openPage(options: OpenOptions = {}): Promise<OpenPage> {
     browser: kind === "chromium" ? "chrome" : "firefox",
     executablePath: findBrowser(kind)!,
     headless: true,
-    // Tests run as root in containers, where Chromium's sandbox cannot.
+    // Tests run as root in containers, and Chromium's sandbox does not run there.
     args: [...(kind === "chromium" ? ["--no-sandbox"] : []), ...args],
     protocolTimeout: 1_800_000,
   });

@@ -1,4 +1,4 @@
-/** Conversions in a page, and what the program makes of the same, for comparison. */
+/** Conversions in a page, and the same by the program for comparison. */
 
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
@@ -7,7 +7,7 @@ import type { Page } from "puppeteer-core";
 import { chooseFiles } from "./browser.ts";
 import { runCli } from "./run_cli.ts";
 
-/** What a test asks of a page; files are by their places among those that were chosen. */
+/** A conversion in a page; files are given by their paths. */
 export interface PageRun {
   /** Paths of the model: one file, or shards and their index. */
   readonly model: readonly string[];
@@ -19,7 +19,7 @@ export interface PageRun {
   readonly save?: boolean;
 }
 
-/** What came of it. */
+/** The result of a conversion in a page. */
 export interface PageResult {
   /** SHA-256 of the output; null if it failed. */
   readonly hash: string | null;

@@ -17,7 +17,7 @@ export function randomValues(count: number, seed = 1): Float32Array {
 export interface Encoded {
   readonly codes: Int8Array;
   readonly scales: Float32Array;
-  /** What codes and scales stand for, in original space. */
+  /** The values of codes and scales, in original space. */
   readonly restored: Float32Array;
 }
 

@@ -6,14 +6,14 @@ import { GpuService } from "../../src/run/workers/gpu_service.ts";
 /** Ways of a device to fail: it is lost, has no memory left, or does not compile a shader. */
 export type Fault = "lost" | "memory" | "shader";
 
-/** A device that works until it is told to fail. Dispose it. */
+/** A device that works until it is asked to fail. Dispose it. */
 export interface FaultyGpu extends Disposable {
   readonly gpu: GpuService;
   /** Makes the device fail from now on. */
   provoke(fault: Fault): void;
 }
 
-/** Opens the GPU of this machine in a worker that can be told to fail. */
+/** Opens the GPU of this machine in a worker that can be made to fail. */
 export async function startFaultyGpu(
   placementOf?: Parameters<typeof GpuService.start>[1],
 ): Promise<FaultyGpu> {

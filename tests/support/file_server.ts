@@ -19,7 +19,7 @@ export interface SeenRequest {
   readonly headers: IncomingMessage["headers"];
 }
 
-/** What a server does instead of sending what was asked for. */
+/** Faults of a server, instead of the bytes that were asked for. */
 export type Fault =
   | { readonly status: number; readonly headers?: Record<string, string>; readonly body?: string }
   /** Sends as many bytes of the part, then breaks the connection. */
@@ -34,7 +34,7 @@ export type Fault =
   /** Sends the whole file, as servers do that know no parts. */
   | { readonly whole: true };
 
-/** What a server serves, and how. */
+/** The files of a server, and how it serves them. */
 export interface FileServerOptions {
   /** A folder, or the bytes of files by path. */
   readonly files: string | Readonly<Record<string, Uint8Array>>;
@@ -188,7 +188,7 @@ async function send(
   }
   if (fault !== null && "silentAfter" in fault) return;
   if (last < end) {
-    // What was written is sent before the connection goes.
+    // Written bytes are sent before the connection goes.
     await new Promise((done) => setTimeout(done, 20));
     response.destroy();
   } else response.end();

@@ -1,5 +1,5 @@
 /**
- * Gives every property the same cases in every run, so that a run tells about the change it is made for.
+ * Gives every property the same cases in every run, so that a failure is due to the change under test.
  * `deno task test` loads this before the tests; `FC_SEED=random` leaves the choice to chance, any other
  * number repeats what a failure printed.
  */

@@ -2,7 +2,7 @@
 
 import type { GptqOptions, GptqReport } from "../../src/quant/gptq.ts";
 
-/** What one member gets. Addresses in bytes; arrays lie in `memory`. Row scaling. */
+/** Parameters of one member. Addresses in bytes; arrays lie in `memory`. Row scaling. */
 export interface TeamJob extends GptqOptions {
   readonly module: WebAssembly.Module;
   readonly memory: WebAssembly.Memory;
@@ -13,7 +13,7 @@ export interface TeamJob extends GptqOptions {
   readonly cols: number;
   /** Of the Hessian. */
   readonly blockSize: number;
-  /** Where the factor goes in 16-bit integers; absent: errors are fed back in f32. */
+  /** Address of the factor in 16-bit integers; absent: errors are fed back in f32. */
   readonly packed?: { readonly base: number; readonly bytes: number };
   /**
    * Address of a Hessian in f32, from which that in f64, and then scales by the largest magnitude, are made
@@ -29,7 +29,7 @@ export interface TeamJob extends GptqOptions {
   readonly scratchBytes: number;
 }
 
-/** What a member says at the end. */
+/** The message of a member at the end. */
 export interface TeamTimes {
   /** Of making Hessian and scales, if they are not there. */
   readonly loadMs: number;

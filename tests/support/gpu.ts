@@ -1,6 +1,6 @@
 /**
  * The device that tests run on: any adapter, a software one too. Null if there is none, and in
- * processes that are told to do without (`QUANTSMITH_TEST_GPU=none`).
+ * processes that are asked to do without (`QUANTSMITH_TEST_GPU=none`).
  */
 
 import { tmpdir } from "node:os";
@@ -10,7 +10,7 @@ import { findAdapter } from "../../src/backend/webgpu/adapter.ts";
 import { Deadlines } from "../../src/backend/webgpu/deadlines.ts";
 import { Gpu } from "../../src/backend/webgpu/device.ts";
 
-// What devices passed is remembered, but not where a user's is.
+// Passed checks of devices are remembered, but not in a user's folder.
 process.env["XDG_CACHE_HOME"] = join(tmpdir(), "quantsmith-tests");
 
 const adapter = process.env["QUANTSMITH_TEST_GPU"] === "none" ? null : await findAdapter();

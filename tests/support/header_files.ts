@@ -87,7 +87,7 @@ export function writeSparseModel(name: string, dir: string): string {
   return path;
 }
 
-/** The markers in use are told apart by their length. */
+/** The markers in use differ in length. */
 function markerJson(length: number): string {
   const format = '{"format": "int8_tensorwise"';
   if (length < 72) return `${format}}`;

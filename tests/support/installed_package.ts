@@ -11,7 +11,7 @@ import { VERSION } from "../../src/core/version.ts";
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const SHELL = process.platform === "win32";
 
-/** What a command left. */
+/** The result of a command. */
 export interface Run {
   readonly code: number | null;
   readonly stdout: string;
@@ -22,7 +22,7 @@ export interface Run {
 export class InstalledPackage {
   /** An empty home folder. */
   readonly home: string;
-  /** The folder where it is installed. */
+  /** The folder of the installation. */
   readonly place: string;
   /** The packed package. */
   readonly tarball: string;
@@ -48,7 +48,7 @@ export class InstalledPackage {
     this.mustRun("npm", ["install", "--offline", "--no-audit", "--silent", this.tarball]);
   }
 
-  /** Runs a program in the folder where the package is installed. */
+  /** Runs a program in the folder of the installation. */
   run(command: string, args: readonly string[], env: Record<string, string> = {}): Run {
     const { status, stdout, stderr, error } = spawnSync(command, args, {
       cwd: this.place,

@@ -114,7 +114,7 @@ const FAILED: GpuAccess = {
   },
 };
 
-/** What a task found, and the bytes of each kind of memory that it took. */
+/** Results of a task, and the bytes of each kind of memory that it took. */
 interface CarriedOut {
   readonly numbers: TaskNumbers;
   readonly scratch: number;
@@ -123,7 +123,7 @@ interface CarriedOut {
 
 function carryOut(task: Task, io: TaskIo, device: GpuService | GpuAccess | null): CarriedOut {
   const grid = chunkGrid(task), count = chunkCount(grid);
-  // Twice the room, so that what takes too much is told with numbers.
+  // Twice the room, so that a task that takes too much is reported with numbers.
   const sharedRoom = 2 * sharedBytes(task);
   const ownRoom = 2 * scratchBytes(task, grid) + LINALG_WORKSPACE_BYTES + 4096;
   const memory = createSharedMemory(STATICS_BYTES + sharedRoom + ownRoom);

@@ -1,4 +1,4 @@
-/** The commands that documents tell people to type. */
+/** The commands of documents. */
 
 /**
  * Returns the commands of a Markdown text, each once: the lines of its `sh` blocks, and inline code that begins

@@ -8,7 +8,7 @@ import process from "node:process";
 import { convertModel } from "../../src/convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 
-/** What the process is told. */
+/** Parameters of the process. */
 export interface ResumableRun {
   readonly input: string;
   readonly output: string;

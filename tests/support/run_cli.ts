@@ -2,7 +2,7 @@
 
 const MAIN = new URL("../../main.ts", import.meta.url).pathname;
 
-/** What a run left. */
+/** The result of a run. */
 export interface CliRun {
   readonly code: number;
   readonly stdout: string;

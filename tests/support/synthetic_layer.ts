@@ -7,7 +7,7 @@
  * - Inputs are correlated: a few common directions of falling strength plus independent noise per channel.
  *   A few channels, chosen independently of the weights, are 20 times as large.
  *
- * Rounding to nearest then reaches some 32 dB by row, 14 by tensor, 23 by 128 x 128 block, and 42 by row
+ * Rounding to nearest then reaches about 32 dB by row, 14 by tensor, 23 by 128 x 128 block, and 42 by row
  * after rotation.
  */
 

@@ -3,9 +3,9 @@
  * outlier rows; written as a stream, the same bytes for the same seed, fast.
  *
  * The statistics are chosen so that plain per-row rounding of the block weights comes out near 32 dB
- * SQNR, and rotation + rounding near 42 dB, where the weights of real diffusion transformers lie. What
- * makes the gap: `OUTLIER_CHANNELS` of the columns are eight times as large, so that every row has a
- * maximum of some ten standard deviations; a rotation spreads them over their group.
+ * SQNR, and rotation + rounding near 42 dB, as for the weights of real diffusion transformers. The gap
+ * comes from `OUTLIER_CHANNELS` columns that are eight times as large, so that every row has a
+ * maximum of about ten standard deviations; a rotation spreads them over their group.
  */
 
 import { closeSync, openSync, writeSync } from "node:fs";
@@ -41,7 +41,7 @@ const CHUNK_ELEMENTS = 1 << 20;
 class Random {
   #state: number;
 
-  /** @param seed any integer. @param name tells the streams of one seed apart. */
+  /** @param seed any integer. @param name gives the streams of one seed different values. */
   constructor(seed: number, name: string) {
     let hash = 0x811c9dc5 ^ seed;
     for (let i = 0; i < name.length; i++) hash = Math.imul(hash ^ name.charCodeAt(i), 0x01000193);

@@ -12,7 +12,7 @@ export interface ModelSize {
   readonly text: number;
 }
 
-/** `tiny`: some MB, for tests. `demo`: some 300 MB. `bench`: the blocks of FLUX.2 klein 4B, a few of them. */
+/** `tiny`: a few MB, for tests. `demo`: about 300 MB. `bench`: the blocks of FLUX.2 klein 4B, a few of them. */
 export const MODEL_SIZES: Readonly<Record<"tiny" | "demo" | "bench", ModelSize>> = {
   tiny: { hidden: 256, doubleBlocks: 1, singleBlocks: 1, text: 512 },
   demo: { hidden: 1024, doubleBlocks: 2, singleBlocks: 6, text: 2048 },

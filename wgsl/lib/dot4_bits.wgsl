@@ -1,4 +1,4 @@
-// dot4 of lib/dot4_packed.wgsl for where the language has no dot4I8Packed.
+// dot4 of lib/dot4_packed.wgsl, if the language has no dot4I8Packed.
 
 fn dot4(a: u32, b: u32) -> i32 {
   let x = bitcast<i32>(a);

@@ -16,7 +16,7 @@ const broken = shader("broken", {
 });
 
 testGpuOnly(
-  "Batch.run() tells what shader did not compile, and the device goes on",
+  "Batch.run() names the shader that did not compile, and the device goes on",
   async (gpu) => {
     const batch = new Batch("nothing");
     const slot = batch.scratch("result", 4);
@@ -138,7 +138,7 @@ Deno.test("BufferPool.take() rounds no size up beyond the largest buffer of the 
   };
   const pool = new BufferPool(device as unknown as GPUDevice);
   for (const bytes of [1025, 1099, 900, 5000]) pool.take("x", bytes, 0);
-  // What does not fit at all is left to the device, which says so.
+  // A size that does not fit at all is left to the device, which says so.
   assert.deepEqual(sizes, [1100, 1100, 1024, 5000]);
 });
 

@@ -90,7 +90,7 @@ testGpuOnly(
   },
 );
 
-testGpuOnly("GpuGram refuses parts of rows, and tells of a device that was lost", async () => {
+testGpuOnly("GpuGram refuses parts of rows, and reports a device that was lost", async () => {
   const gpu = await Gpu.open((await findAdapter())!);
   using gram = await GpuGram.create(gpu, 8);
   await assert.rejects(gram.add(new Float32Array(12)), /12 values of 8 channels/);

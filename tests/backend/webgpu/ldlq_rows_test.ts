@@ -366,7 +366,7 @@ testGpuOnly("GpuFactor.upload() reports a factor that does not fit", async (gpu)
   assert.equal(gpu.failure, null);
 });
 
-testGpuOnly("GpuFactor and ldlqRows() tell of a device that was lost", async () => {
+testGpuOnly("GpuFactor and ldlqRows() report a device that was lost", async () => {
   const layer = layerOf({ rows: 4, cols: 16 });
   await withFactor(layer, false, async (factor) => {
     const gpu = await Gpu.open((await findAdapter())!);

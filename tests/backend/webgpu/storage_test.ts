@@ -13,7 +13,7 @@ import { f16ToF32, f32ToF16 } from "../../../src/core/dtype.ts";
 import { testGpuOnly } from "../../support/gpu.ts";
 import { values } from "../../kernels/values.ts";
 
-/** What becomes of `x`, row-major with rows of `rowStride`, by storing columns 3 .. 3 + cols. */
+/** Returns `x`, row-major with rows of `rowStride`, after storing columns 3 .. 3 + cols. */
 async function narrowed(
   gpu: Gpu,
   x: Float32Array,

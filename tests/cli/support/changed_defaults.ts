@@ -43,7 +43,7 @@ function change(tree: Tree, except: readonly string[] = []): void {
   }
 }
 
-// What decides which other options count stays: a changed target would hide the others.
+// Options that decide which others count stay: a changed target would hide the others.
 change(options.DEFAULT_CONVERT_OPTIONS as unknown as Tree, ["kind", "method", "seed", "output"]);
 (options.DEFAULT_CONVERT_OPTIONS as unknown as Tree)["seed"] = 7;
 (options.DEFAULT_CONVERT_OPTIONS as unknown as Tree)["target"] = "comfyui";

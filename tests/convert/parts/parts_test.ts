@@ -156,7 +156,7 @@ Deno.test("joinParts() takes no part without a manifest, as a kill leaves it", a
   const { input, output } = await threeParts(folder.path);
   rmSync(join(folder.path, "out.part-2-of-3.json"));
   await assert.rejects(joined(output), /part 2 of 3 is missing/);
-  // Made again without --force: nobody vouched for what was there.
+  // Made again without --force: nothing vouched for the file that was there.
   await makePart(input, output, {}, [2, 3]);
   await joined(output);
 });

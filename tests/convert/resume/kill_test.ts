@@ -120,7 +120,7 @@ async function killAndResume(
     }
     const found = [...outputFiles(folder.path, "cut").keys()];
     if (found.includes(".safetensors") || found.includes(".safetensors.index.json")) {
-      // It was killed when all was done; what it found was not told any more.
+      // It was killed when all was done, before it reported its results.
       end = { ...ended, layers: whole.layers };
       break;
     }

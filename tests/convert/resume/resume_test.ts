@@ -116,7 +116,7 @@ Deno.test("convertModel() resumes by what the journal says, whatever else the pa
     const journal = join(place.folder, LEFT[0]!), partial = join(place.folder, LEFT[1]!);
     await interrupt(place, 8);
     const size = readFileSync(journal).length;
-    // A crash in the middle of a record: what it and those after it tell of was not finished.
+    // A crash in the middle of a record: its work and that of the records after it was not finished.
     for (const share of [0.97, 0.6]) {
       truncateSync(journal, Math.floor(size * share));
       await interrupt(place, 2 + Math.floor(8 * share));

@@ -18,7 +18,7 @@ import {
 const MODES: readonly GemmMode[] = ["set", "add", "subtract"];
 const FACTORS = [[1, 2, 3, 4, 5, 6], [7, 8, 9, 10, 11, 12]] as const satisfies number[][];
 
-/** What becomes of ones by the product of {@link FACTORS}, 2 x 3 by 3 x 2. */
+/** Ones after the product of {@link FACTORS}, 2 x 3 by 3 x 2. */
 function productOf(mode: GemmMode): number[] {
   return [58, 64, 139, 154].map((x) => mode === "set" ? x : mode === "add" ? 1 + x : 1 - x);
 }
@@ -26,7 +26,7 @@ function productOf(mode: GemmMode): number[] {
 /** Beyond the blocks of the kernels. */
 const SHAPES = [[200, 9, 300], [6, 1030, 260], [100, 5, 513]] as const;
 
-/** How far an element may be from another order of additions, of which `gemm_f32.wgsl` tells. */
+/** How far an element may be from another order of additions; `gemm_f32.wgsl` explains the bound. */
 function boundsOf(c: MatrixF32, a: MatrixF32, b: MatrixF32): Float64Array {
   const bounds = new Float64Array(c.data.length);
   for (let i = 0; i < c.rows; i++) {

@@ -38,7 +38,7 @@ testEachDevice("ldlqLevels() feeds back what levels leave of weights", async (li
 });
 
 testEachDevice(
-  "ldlqLevels() rounds as quantizeLevels() where nothing is fed back",
+  "ldlqLevels() rounds as quantizeLevels() if nothing is fed back",
   async (linalg, s) => {
     const scheme = groupedLevels({ bits: 4, groupCols: 16 }), tables = levelTables(scheme, take);
     const rows = 5, width = 32, next = uniform(1), draw = normal(2);

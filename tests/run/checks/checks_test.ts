@@ -33,7 +33,7 @@ function normal(length: number, name: string): Float32Array {
   return values;
 }
 
-/** What a check says of work that is done right, and of the same work with something changed after it. */
+/** The verdicts of a check on work that is done right, and on the same work with something changed after it. */
 function verdicts(check: GpuCheck, work: () => void, change: () => void): (string | null)[] {
   check.prepare?.();
   work();

@@ -108,7 +108,7 @@ Deno.test("encodeTexts() writes the same for any number of workers and bands, an
   using folder = temporaryFolder();
   const model = SMALL_MODELS.find(({ title }) => title === "Gemma 3")!, times = 90;
   const file = writeSmallModel(folder.path, model, fs.writeFileSync);
-  // Several bands, the last of which is smaller.
+  // Several bands, the last one smaller.
   const repeated = <T>(items: readonly T[]) => Array.from({ length: times }, () => items).flat();
   const texts = {
     tokens: Int32Array.from(repeated(model.tokens)),

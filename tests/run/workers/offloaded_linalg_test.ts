@@ -41,7 +41,7 @@ Deno.test("offloadedLinalg() gives the GPU what is large, and the CPU what is sm
   const large = ones(4, 4);
   linalg.gemmF32(large, ones(4, 4), ones(4, 4), "set");
   assert.equal(gpu.requests.length, 1);
-  assert.equal(large.data[0], 1, "the fake device computed nothing, and nobody else did");
+  assert.equal(large.data[0], 1, "the fake device computed nothing, and nothing else did");
   const small = ones(2, 2);
   linalg.gemmF32(small, ones(2, 2), ones(2, 2), "set");
   assert.equal(gpu.requests.length, 1);

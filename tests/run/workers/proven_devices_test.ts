@@ -12,7 +12,7 @@ import { WORKER_URL } from "../../support/encode.ts";
 import { testGpuOnly } from "../../support/gpu.ts";
 import { temporaryFolder } from "../../support/model_files.ts";
 
-Deno.test("cacheFolder() is where each system keeps what programs can do without", () => {
+Deno.test("cacheFolder() is the system's folder for files that programs can do without", () => {
   assert.equal(cacheFolder({ XDG_CACHE_HOME: "/x", HOME: "/h" }, "linux"), "/x/quantsmith");
   assert.equal(cacheFolder({ XDG_CACHE_HOME: "", HOME: "/h" }, "linux"), "/h/.cache/quantsmith");
   assert.equal(cacheFolder({ HOME: "/h" }, "darwin"), "/h/Library/Caches/quantsmith");

@@ -4,7 +4,7 @@ import { mount, setDisk } from "../../../web/files/file_table.ts";
 import { MemoryStore } from "../../../web/files/output_store.ts";
 import * as fs from "../../../web/node/fs.ts";
 
-/** What the tests need of the reader that only workers of browsers have: bytes that are there at once. */
+/** The reader of workers in browsers, as far as the tests need it: bytes that are there at once. */
 class Reader {
   readAsArrayBuffer(blob: TestBlob): ArrayBuffer {
     if (blob.failure !== null) throw new DOMException("gone", blob.failure);

@@ -8,7 +8,7 @@ import { temporaryFolder, tensorOf, writeModel } from "../../support/model_files
 
 const WEIGHT = new Float32Array(512 * 256).fill(1);
 
-/** What the program says of models that are refused for something that a field of the page changes. */
+/** Messages of the program about refused models that a field of the page can help. */
 async function refusals(folder: string): Promise<string[]> {
   const models = {
     quantized: [
