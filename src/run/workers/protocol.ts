@@ -11,6 +11,17 @@ import type { GpuLink } from "./gpu_client.ts";
 /** Int32 cells of the control block; the rest counts the open chunks of each task. */
 export const CONTROL = Object.freeze({ nextChunk: 0, stop: 1, openChunks: 2 });
 
+/**
+ * A value in a message. Deno looks for ports in everything that a message holds, number by number in typed arrays
+ * (a second for the LoRA of a large model), but not in a Map.
+ */
+export type Unsearched<Value> = ReadonlyMap<"value", Value>;
+
+/** Wraps a value for a message. */
+export function unsearched<Value>(value: Value): Unsearched<Value> {
+  return new Map([["value", value]]);
+}
+
 /** A run, as each worker gets it. */
 export interface RunMessage {
   readonly module: WebAssembly.Module;
@@ -35,7 +46,7 @@ export interface RunMessage {
   readonly inputPaths: readonly InputPath[];
   /** The partial files, which exist; none if nothing is written. */
   readonly outputs: readonly OutputPlace[];
-  readonly tasks: readonly Task[];
+  readonly tasks: Unsearched<readonly Task[]>;
   /** Int32: see CONTROL. */
   readonly control: SharedArrayBuffer;
   /** Float64: SLOT_LENGTH numbers per chunk. */

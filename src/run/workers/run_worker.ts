@@ -36,7 +36,12 @@ type Post = (message: WorkerMessage) => void;
 export function runAll(run: RunMessage, post: Post): void {
   const control = new Int32Array(run.control);
   const team = new AtomicsTeam(new Int32Array(run.teamControl), run.index, run.workers);
-  const chunks = new Chunks(run, { control, list: new TaskList(run.tasks), team, post });
+  const chunks = new Chunks(run, {
+    control,
+    list: new TaskList(run.tasks.get("value")!),
+    team,
+    post,
+  });
   try {
     chunks.open();
     chunks.runTogether();

@@ -24,7 +24,7 @@ import type { Note } from "../note.ts";
 import { type EarlyWorker, send, startRunWorker, threadError } from "./start_worker.ts";
 import { atTensor, reportedError } from "./error_classes.ts";
 import { type DoneBefore, type Progress, RunCells } from "./run_cells.ts";
-import type { RunMessage, WorkerMessage, WorkFailure } from "./protocol.ts";
+import { type RunMessage, unsearched, type WorkerMessage, type WorkFailure } from "./protocol.ts";
 
 export type { Progress };
 
@@ -151,6 +151,7 @@ export class WorkerPool {
   ): (index: number) => RunMessage {
     const linalgModule = run.tasks.some(needsLinalg) ? compileLinalg() : null;
     const doneTasks = new Set(before.tasks), aloneBytes = aloneBytesFor(run.tasks);
+    const tasks = unsearched(run.tasks);
     return (index) => ({
       module: this.#module,
       linalgModule,
@@ -161,7 +162,7 @@ export class WorkerPool {
       gpu: this.gpu?.connect(memory.memory) ?? null,
       inputPaths: run.inputPaths,
       outputs: run.outputs,
-      tasks: run.tasks,
+      tasks,
       ...cells.shared,
       doneTasks,
       recordsWrites: run.journal !== undefined,
