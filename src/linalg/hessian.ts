@@ -33,6 +33,9 @@ export interface Hessian {
 /** Rows of H per product: half of a diagonal block is computed in vain. */
 const GRAM_ROWS = 128;
 
+/** Rows and columns of the tiles that a triangle is mirrored by: 8 KiB of each side. */
+const MIRRORED = 32;
+
 /** Returns block `index` of `hessian` as a matrix on its values. */
 export function hessianBlock(
   hessian: Pick<Hessian, "blockSize" | "values">,
@@ -102,11 +105,16 @@ export function finishGram(context: LinalgContext, h: MatrixF64, count: number):
   const { team } = context;
   const { start, end } = triangleShareOf(team, h.rows, GRAM_ROWS);
   const { data, rowStride } = h;
-  for (let i = start; i < end; i++) {
-    for (let j = 0; j <= i; j++) {
-      const value = data[i * rowStride + j]! / count;
-      data[i * rowStride + j] = value;
-      data[j * rowStride + i] = value;
+  // By tiles: a column of a large matrix shares no line of a cache, and few pages, with the next.
+  for (let top = start; top < end; top += MIRRORED) {
+    for (let left = 0; left < Math.min(top + MIRRORED, end); left += MIRRORED) {
+      for (let i = top; i < Math.min(top + MIRRORED, end); i++) {
+        for (let j = left; j <= Math.min(left + MIRRORED - 1, i); j++) {
+          const value = data[i * rowStride + j]! / count;
+          data[i * rowStride + j] = value;
+          data[j * rowStride + i] = value;
+        }
+      }
     }
   }
   team.barrier();
