@@ -6,7 +6,14 @@ import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../../src/plan/opt
 import { DEFAULT_LEARNED_OPTIONS } from "../../src/quant/learned/options.ts";
 import { type GpuPlacement, placementWithin } from "../../src/run/gpu_tasks.ts";
 import { GpuService } from "../../src/run/workers/gpu_service.ts";
-import { beyond, halfOfIt, permuted, shaderNamed, workerWith } from "../support/broken_shaders.ts";
+import {
+  ALL_SHADERS,
+  beyond,
+  halfOfIt,
+  permuted,
+  shaderNamed,
+  workerWith,
+} from "../support/broken_shaders.ts";
 import { WORKER_URL } from "../support/encode.ts";
 import { testGpuOnly } from "../support/gpu.ts";
 import { bytesOfFile, temporaryFolder, tensorOf, writeModel } from "../support/model_files.ts";
@@ -238,6 +245,19 @@ for (const [scene, name, first] of LARGE) {
     return assertFoundOut(scene, name, beyond(shader, first), /Cannot trust .*it computed/);
   });
 }
+
+/** Those that no conversion runs: kernels of the interface for tests and `doctor`, and for devices that lack a feature. */
+const NOT_IN_RUNS = [
+  ...["count_non_finite", "quantize_levels", "search_levels", "pack_levels", "dequantize"],
+  ...["histogram", "cast_f16", "descend_sums", "gemm_i8_bits"],
+];
+
+Deno.test("every shader that a conversion runs is broken here on small problems and on large ones", () => {
+  const all = ALL_SHADERS.map(({ name }) => name).sort();
+  const small = SMALL.flatMap(([, names]) => names), large = LARGE.map(([, name]) => name);
+  assert.deepEqual([...new Set([...small, ...NOT_IN_RUNS])].sort(), all);
+  assert.deepEqual([...new Set([...large, ...NOT_IN_RUNS])].sort(), all);
+});
 
 testGpuOnly("convertModel() measures what a GPU rounded as it does the CPU's codes", async () => {
   using folder = temporaryFolder();

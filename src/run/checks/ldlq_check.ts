@@ -9,17 +9,19 @@
  * With few levels (`quant/level_grid.ts`) no level of the set of its group may be nearer, and the set must be the
  * one of least error of those that are tried, as far as sums tell.
  *
- * Errors follow from codes exactly, so that one row takes K² / 2 multiply-adds in f64, and nothing of the device.
- * That is some milliseconds; factoring the Hessian of the layer takes hundreds of times as long. One row
- * of every layer is checked, more of the first layer of a kind.
+ * Errors follow from codes exactly, so that nothing of the device is needed. All of a row take K² / 2 multiply-adds
+ * in f64; 16 columns of each 128 an eighth of that, some milliseconds, where factoring the Hessian of the layer
+ * takes thousands of times as long. Those of one row of every layer are checked, and of some rows of the first layer of
+ * a kind; of the first one of these all.
  */
 
 import type { GptqFactor } from "../../quant/gptq.ts";
-import { LEVEL_STEPS, LEVEL_TABLE } from "../../backend/backend.ts";
+import { LEVEL_STEPS, LEVEL_TABLE, type LevelSearch } from "../../backend/backend.ts";
 import { LDLQ_BLOCK as LDLQ_WIDTH } from "../../linalg/packed_factor.ts";
 import type { GptqRows, RowLevels } from "../../quant/rows_in_order.ts";
 import type { GpuStorage } from "../gpu_requests.ts";
 import { FLUSHED, sumTolerance } from "./product_check.ts";
+import type { Random } from "../../core/rng.ts";
 import { type GpuCheck, randomOf, spread } from "./gpu_check.ts";
 
 /** Rows that are checked of the first layer of a kind. */
@@ -55,8 +57,8 @@ export function ldlqCheck(
 ): GpuCheck | null {
   const { size } = factor, count = rows.weights.length / size;
   const wanted = isFirst ? FIRST_ROWS : 1;
-  const place = rows.layerRow;
-  const chosen = spread(layerRows, wanted, randomOf(name))
+  const place = rows.layerRow, random = randomOf(name);
+  const chosen = spread(layerRows, wanted, random)
     .map((row) => row - place)
     .filter((row) => row >= 0 && row < count);
   if (chosen.length === 0) return null;
@@ -67,7 +69,8 @@ export function ldlqCheck(
     },
     verify() {
       for (const [index, row] of chosen.entries()) {
-        const wrong = checkRow(factor, storage, rows, { row, weights: before[index]! });
+        const given = { row, weights: before[index]!, isWhole: isFirst && index === 0, random };
+        const wrong = checkRow(factor, storage, rows, given);
         if (wrong !== null) return `${wrong} in row ${place + row} of ${JSON.stringify(name)}`;
       }
       return null;
@@ -75,51 +78,95 @@ export function ldlqCheck(
   };
 }
 
-/** A row, and what the codes after each of its columns feed back. */
-interface FedRow {
-  /** Sums in the order of the factor, and the sums of their magnitudes. */
-  readonly fed: Float64Array;
-  readonly sizes: Float64Array;
-  /** The same of columns of later blocks alone, not yet divided by the diagonal. */
-  readonly fedBefore: Float64Array;
-  /** Magnitudes of errors, added up: what F16 rounds to zero. */
-  readonly steps: Float64Array;
+/** Columns that lie side by side in the order of the factor, within one block of those that are rounded at a time. */
+interface Run {
+  readonly start: number;
+  readonly end: number;
 }
 
-/** Sums up what `error`, in the order of the factor, feeds back. */
-function feedBack({ size, blockSize, values }: GptqFactor, error: Float64Array): FedRow {
-  const arrays = () => new Float64Array(size);
-  const row = { fed: arrays(), sizes: arrays(), fedBefore: arrays(), steps: arrays() };
-  const { fed, sizes, fedBefore, steps } = row;
+/** Columns of a run: two lines of the cache of the factor. */
+const RUN_COLS = 16;
+
+/** The columns of a row that are checked: a run in each block of columns, or all of them. */
+function* runsOf(
+  { size, blockSize }: GptqFactor,
+  runCols: number,
+  isWhole: boolean,
+  random: Random,
+): Iterable<Run> {
   for (let first = 0; first < size; first += blockSize) {
-    for (let k = blockSize - 1; k > 0; k--) {
-      const from = (first + k) * blockSize, e = error[first + k]!, magnitude = Math.abs(e);
-      // Where the block of columns begins that column k is rounded in.
-      const own = k - k % LDLQ_WIDTH;
-      for (let j = 0; j < k; j++) {
-        const l = values[from + j]!, term = e * l;
-        fed[first + j] = fed[first + j]! + term;
-        if (j < own) fedBefore[first + j] = fedBefore[first + j]! + term;
-        sizes[first + j] = sizes[first + j]! + magnitude * Math.abs(l);
+    for (let at = 0; at < blockSize; at += LDLQ_WIDTH) {
+      const start = first + at, width = Math.min(LDLQ_WIDTH, blockSize - at);
+      if (isWhole || width <= runCols) {
+        yield { start, end: start + width };
+        continue;
       }
-      steps[first + k - 1] = magnitude;
-    }
-    // Values that f16 rounds to zero: the same for every term that a column gets.
-    for (let j = blockSize - 2; j >= 0; j--) {
-      steps[first + j] = steps[first + j]! + steps[first + j + 1]!;
+      const chosen = (random() % Math.ceil(width / runCols)) * runCols;
+      yield { start: start + chosen, end: start + Math.min(width, chosen + runCols) };
     }
   }
-  return row;
+}
+
+/** What the codes after each column of a run feed back, not yet divided by the diagonal. */
+interface Fed {
+  readonly fed: Float64Array;
+  /** Sums of the magnitudes of the terms. */
+  readonly sizes: Float64Array;
+  /** What columns of later blocks alone feed back. */
+  readonly before: Float64Array;
+}
+
+/** Sums up what `error`, in the order of the factor, feeds back into a run. */
+function feedBack(
+  { blockSize, values }: GptqFactor,
+  error: Float64Array,
+  { start, end }: Run,
+): Fed {
+  const width = end - start, first = start - start % blockSize;
+  const fed = new Float64Array(width), sizes = new Float64Array(width);
+  const add = (k: number, count: number) => {
+    const e = error[k]!, magnitude = Math.abs(e), from = k * blockSize + start - first;
+    for (let j = 0; j < count; j++) {
+      const l = values[from + j]!;
+      fed[j] = fed[j]! + e * l;
+      sizes[j] = sizes[j]! + magnitude * Math.abs(l);
+    }
+  };
+  const own = start - (start - first) % LDLQ_WIDTH;
+  const blockEnd = Math.min(own + LDLQ_WIDTH, first + blockSize);
+  for (let k = first + blockSize - 1; k >= blockEnd; k--) add(k, width);
+  const before = fed.slice();
+  for (let k = blockEnd - 1; k > start; k--) add(k, Math.min(width, k - start));
+  return { fed, sizes, before };
+}
+
+/** For each column the magnitudes of the errors after it, added up: each term has a part that F16 rounds to zero. */
+function magnitudesAfter({ size, blockSize }: GptqFactor, error: Float64Array): Float64Array {
+  const sums = new Float64Array(size);
+  for (let k = size - 2; k >= 0; k--) {
+    if (k % blockSize !== blockSize - 1) sums[k] = sums[k + 1]! + Math.abs(error[k + 1]!);
+  }
+  return sums;
+}
+
+/** A row that is checked. */
+interface CheckedRow {
+  readonly row: number;
+  /** Its weights before it was rounded. */
+  readonly weights: Float32Array;
+  /** Whether all of its columns are checked. */
+  readonly isWhole: boolean;
+  readonly random: Random;
 }
 
 function checkRow(
   factor: GptqFactor,
   storage: GpuStorage,
   rows: GptqRows & { errors: boolean },
-  { row, weights }: { readonly row: number; readonly weights: Float32Array },
+  { row, weights, isWhole, random }: CheckedRow,
 ): string | null {
   const { size, blockSize, values, order } = factor;
-  const { weights: after, codes, scales, grid, firstRow, errors } = rows;
+  const { weights: after, codes, scales, grid, firstRow, errors, levels } = rows;
   const at = row * size, across = grid.cols / grid.groupCols;
   const scaleRow = Math.floor((firstRow + row) / grid.groupRows) * across;
   const columnOf = (k: number) => order === null ? k : order[k]!;
@@ -133,28 +180,38 @@ function checkRow(
       return `an error of ${after[at + column]} instead of ${error[k]} of column ${column}`;
     }
   }
-  const { fed, sizes, fedBefore, steps } = feedBack(factor, error);
+  const steps = magnitudesAfter(factor, error);
   const relative = sumTolerance(size) + STORED_ERROR[storage];
-  const wanted = new Float64Array(size);
-  for (let k = size - 1; k >= 0; k--) {
-    const column = columnOf(k), s = scaleOf(column), code = codes[at + column]!;
-    const j = k % blockSize, diagonal = values[k * blockSize + j]!;
-    const target = weights[column]! + fed[k]! / diagonal;
-    const size = sizes[k]! / diagonal + Math.abs(weights[column]!);
-    const steps16 = storage === "f16" ? F16_STEP * (steps[k]! + blockSize * s) : 0;
-    const slack = relative * size + steps16 + s * 1e-5 + FLUSHED;
-    wanted[column] = (weights[column]! + fedBefore[k]! / diagonal) / s;
-    const isNearest = rows.levels === undefined
-      ? isNearestCode(target - code * s, code, s / 2 + slack)
-      : isNearestLevel(rows.levels, firstRow * size + at + column, target / s, {
-        code,
-        slack: slack / s,
-      });
-    if (!isNearest) return `code ${code} for ${target / s} in column ${column}`;
+  const runCols = Math.max(RUN_COLS, levels?.search ? levels.groupCols : 0);
+  for (const run of runsOf(factor, runCols, isWhole, random)) {
+    const { fed, sizes, before } = feedBack(factor, error, run);
+    const reached = new Float64Array(fed.length);
+    for (let k = run.end - 1; k >= run.start; k--) {
+      const column = columnOf(k), s = scaleOf(column), code = codes[at + column]!;
+      const j = k - run.start, diagonal = values[k * blockSize + k % blockSize]!;
+      const wanted = weights[column]! + fed[j]! / diagonal;
+      const magnitude = sizes[j]! / diagonal + Math.abs(weights[column]!);
+      const steps16 = storage === "f16" ? F16_STEP * (steps[k]! + blockSize * s) : 0;
+      const slack = relative * magnitude + steps16 + s * 1e-5 + FLUSHED;
+      reached[j] = (weights[column]! + before[j]! / diagonal) / s;
+      const isNearest = levels === undefined
+        ? isNearestCode(wanted - code * s, code, s / 2 + slack)
+        : isNearestLevel(levels, firstRow * size + at + column, wanted / s, {
+          code,
+          slack: slack / s,
+        });
+      if (!isNearest) return `code ${code} for ${wanted / s} in column ${column}`;
+    }
+    if (!levels?.search) continue;
+    const { groupCols } = levels;
+    for (let k = run.start; k < run.end; k += groupCols) {
+      const group = Math.floor((firstRow * size + at + columnOf(k)) / groupCols);
+      const own = reached.subarray(k - run.start, k - run.start + groupCols);
+      const wrong = checkSet(levels, levels.search, group, own);
+      if (wrong !== null) return `${wrong} of columns from ${columnOf(k)} on`;
+    }
   }
-  return rows.levels === undefined
-    ? null
-    : checkSets(rows.levels, wanted, (firstRow * size + at) / rows.levels.groupCols);
+  return null;
 }
 
 /** Whether `code`, from which the value is `off`, is the nearest of those from -127 to 127. */
@@ -184,35 +241,31 @@ function levelAt(nearest: Int8Array, set: number, value: number): number {
 }
 
 /**
- * Looks whether sets that were chosen when their columns were reached, for `wanted` values in scales, are those of
- * least error, but for what rounding of sums and to units can change. The largest value of a group decides which
- * ones are tried: it may lie next to the middle between two, too.
+ * Looks whether the set that a group chose when its columns were reached, for `values` in scales, is the one of least
+ * error, but for what rounding of sums and to units can change. The largest value decides which ones are tried:
+ * it may lie next to the middle between two, too.
  */
-function checkSets(
-  { choices, groupCols, nearest, search }: RowLevels,
-  wanted: Float64Array,
-  firstGroup: number,
+function checkSet(
+  { choices, nearest }: RowLevels,
+  { first, candidates }: LevelSearch,
+  group: number,
+  values: Float64Array,
 ): string | null {
-  if (!search) return null;
-  for (let group = 0; group < wanted.length / groupCols; group++) {
-    const values = wanted.subarray(group * groupCols, (group + 1) * groupCols);
-    const chosen = choices[firstGroup + group]!;
-    const errorOf = (set: number) =>
-      values.reduce((sum, value) => sum + (value - levelAt(nearest, set, value)) ** 2, 0);
-    const most = values.reduce((found, value) => Math.max(found, Math.abs(value)), 0);
-    const starts = [-1, 1].map((sign) => search.first[placeOf(most + sign * SET_SLACK)]!);
-    const least = starts.map((start) => {
-      const tried = Array.from({ length: search.candidates }, (_, k) => Math.max(0, start - k));
-      return Math.min(...tried.map(errorOf));
-    });
-    const error = errorOf(chosen);
-    // Each value may be off by the slack, and its error with it.
-    const allowed = 2 * SET_SLACK * (Math.sqrt(error * groupCols) + groupCols);
-    if (!(error <= Math.max(...least) + allowed)) {
-      return `set ${chosen} for group ${group}, which leaves ${error} instead of ${least[0]}`;
-    }
-  }
-  return null;
+  const chosen = choices[group]!;
+  const errorOf = (set: number) =>
+    values.reduce((sum, value) => sum + (value - levelAt(nearest, set, value)) ** 2, 0);
+  const most = values.reduce((found, value) => Math.max(found, Math.abs(value)), 0);
+  const least = [-1, 1].map((sign) => {
+    const start = first[placeOf(most + sign * SET_SLACK)]!;
+    const tried = Array.from({ length: candidates }, (_, k) => Math.max(0, start - k));
+    return Math.min(...tried.map(errorOf));
+  });
+  const error = errorOf(chosen), count = values.length;
+  // Each value may be off by the slack, and its error with it.
+  const allowed = 2 * SET_SLACK * (Math.sqrt(error * count) + count);
+  return error <= Math.max(...least) + allowed
+    ? null
+    : `set ${chosen}, which leaves ${error} instead of ${least[0]},`;
 }
 
 /** Scales by which a value may be another than the device saw, when it chose sets. */

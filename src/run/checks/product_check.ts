@@ -2,7 +2,8 @@
  * Checks of single operations of the linear algebra: a few elements of a product, or a few lines of a
  * transform, are computed again.
  *
- * Cost: a product of m x k by k x n takes some m n k / {@link PRODUCTS_PER_CHECK} multiply-adds here.
+ * Cost: a product of m x k by k x n takes at most m n k / {@link PRODUCTS_PER_CHECK} multiply-adds here, or those
+ * of {@link LEAST_ELEMENTS}.
  */
 
 import type { GemmMode } from "../../linalg/linalg_kernels.ts";
@@ -12,8 +13,8 @@ import { firstDifference, type GpuCheck, randomOf, spread } from "./gpu_check.ts
 /** Of so many multiply-adds one is done again. */
 const PRODUCTS_PER_CHECK = 8192;
 
-/** Elements of a product that are checked at least. */
-const LEAST_ELEMENTS = 16;
+/** Elements of a product that are checked at least, and at most: each takes all terms, from far apart in memory. */
+const LEAST_ELEMENTS = 16, MOST_ELEMENTS = 256;
 
 /** Of so many lines of a transform one is done again. */
 const LINES_PER_CHECK = 256;
@@ -31,7 +32,7 @@ export const FLUSHED = 2 ** -120;
 
 /** Which elements of m x n are checked, for k terms each. */
 function elementsOf(name: string, m: number, n: number, k: number): number[] {
-  const usual = Math.ceil(m * n / PRODUCTS_PER_CHECK);
+  const usual = Math.min(MOST_ELEMENTS, Math.ceil(m * n / PRODUCTS_PER_CHECK));
   return k === 0 ? [] : spread(m * n, Math.max(LEAST_ELEMENTS, usual), randomOf(name));
 }
 

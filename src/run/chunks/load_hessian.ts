@@ -357,8 +357,8 @@ function sumOnGpu(
   if (!ask({ op: "moments", step: "begin", size })) return false;
   const isSummed = forInputs(team, compensation, size, ({ data, rows }) => {
     const part = data.subarray(0, rows * size);
-    if (linalg.team.index === 0) check.add(part);
-    return ask({ op: "moments", step: "add", inputs: placeOf(part) });
+    const adding = { prepare: () => check.add(part), verify: () => null };
+    return ask({ op: "moments", step: "add", inputs: placeOf(part) }, adding);
   });
   const end = { op: "moments", step: "end", into: placeOf(values) } as const;
   if (!isSummed || !ask(end, check)) return false;

@@ -31,6 +31,8 @@ export class GpuClient implements GpuAccess {
   readonly #adapterName: string;
   readonly #times: GpuTimes;
   readonly #checkKernels: OwnCheckKernels;
+  /** Time of checks that is not in the cells yet. */
+  #checkMs = 0;
 
   /** @param modules what answers are checked with. */
   constructor({ port, answer, state, adapterName, times }: GpuLink, modules: CheckModules) {
@@ -44,9 +46,9 @@ export class GpuClient implements GpuAccess {
 
   run(request: GpuRequest, check?: GpuCheck): boolean {
     if (this.#hasFailed) return false;
-    check?.prepare?.();
+    this.#checking(() => check?.prepare?.());
     if (!this.#isDone(request)) return false;
-    const wrong = check?.verify(this.#checkKernels) ?? null;
+    const wrong = this.#checking(() => check?.verify(this.#checkKernels) ?? null);
     if (wrong !== null) this.distrust(wrong);
     return true;
   }
@@ -73,6 +75,17 @@ export class GpuClient implements GpuAccess {
         return Atomics.load(this.#answer, 0) === GPU_ANSWER.done;
       }
     }
+  }
+
+  /** Returns what `work` gives, and adds how long it takes to the time of all checks. */
+  #checking<T>(work: () => T): T {
+    const startedMs = performance.now();
+    const result = work();
+    this.#checkMs += performance.now() - startedMs;
+    const units = Math.floor(this.#checkMs * 100);
+    this.#checkMs -= units / 100;
+    Atomics.add(this.#state, GPU_STATE.checked, units);
+    return result;
   }
 
   get #hasFailed(): boolean {

@@ -48,7 +48,9 @@ export const GPU_STATE = Object.freeze({
   copying: 2,
   /** When the owner will be done with what it has at the latest, in seconds since 1970. */
   untilS: 3,
-  length: 4,
+  /** How long the others checked its answers, added up, in units of 10 µs. */
+  checked: 4,
+  length: 5,
 });
 
 /** Values of the cell a worker waits at. */

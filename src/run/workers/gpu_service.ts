@@ -134,6 +134,11 @@ export class GpuService {
     return Atomics.load(this.#state, GPU_STATE.done);
   }
 
+  /** How many seconds the workers checked its answers, added up. */
+  get checkedSeconds(): number {
+    return Atomics.load(this.#state, GPU_STATE.checked) / 1e5;
+  }
+
   /** Why it does nothing any more; null while it works. */
   get failure(): string | null {
     const state = Atomics.load(this.#state, GPU_STATE.failed);

@@ -109,15 +109,25 @@ for (const bits of [4, 6] as const) {
     const right = { codes: codes.slice(), choices: choices.slice() };
     codes.set(plain.codes);
     choices.set(plain.choices);
-    assert.match(check.verify(cpu)!, /(code|set) -?\d+ for .* in row \d of "w"/, "to nearest");
+    assert.match(
+      check.verify(cpu)!,
+      /(code -?\d+ for|set \d+, which) .* in row \d of "w"/,
+      "to nearest",
+    );
+    // Of a layer that is not the first of its kind less is looked at.
+    const few = ldlqCheck({ ...layer, isFirst: false }, all, rows)!;
+    weights.set(given);
+    few.prepare!();
+    assert.match(few.verify(cpu)!, /(code|set) .* in row \d of "w"/, "to nearest, few");
     codes.set(right.codes);
     choices.set(right.choices);
     assert.equal(check.verify(cpu), null);
+    assert.equal(few.verify(cpu), null);
     // Levels that are right for sets which are not those of least error.
     choices.fill(126);
     weights.set(given);
     gptqRows(context, factor, { ...all, levels: { ...all.levels, search: null } });
-    assert.match(check.verify(cpu)!, /set 126 for group \d+, which leaves/);
+    assert.match(check.verify(cpu)!, /set 126, which leaves/);
   });
 }
 
