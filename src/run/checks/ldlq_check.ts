@@ -12,7 +12,8 @@
  * Errors follow from codes exactly, so that nothing of the device is needed. All of a row take K² / 2 multiply-adds
  * in f64; 16 columns of each 128 an eighth of that, some milliseconds, where factoring the Hessian of the layer
  * takes thousands of times as long. Those of one row of every layer are checked, and of some rows of the first layer of
- * a kind; of the first one of these all.
+ * a kind; of the first one of these, or if
+ * sets are chosen, all.
  */
 
 import type { GptqFactor } from "../../quant/gptq.ts";
@@ -57,6 +58,8 @@ export function ldlqCheck(
 ): GpuCheck | null {
   const { size } = factor, count = rows.weights.length / size;
   const wanted = isFirst ? FIRST_ROWS : 1;
+  // A set that is not the best one is nearly as good: it takes many to see that they were not chosen.
+  const choosesSets = (rows.levels?.search ?? null) !== null;
   const place = rows.layerRow, random = randomOf(name);
   const chosen = spread(layerRows, wanted, random)
     .map((row) => row - place)
@@ -69,7 +72,12 @@ export function ldlqCheck(
     },
     verify() {
       for (const [index, row] of chosen.entries()) {
-        const given = { row, weights: before[index]!, isWhole: isFirst && index === 0, random };
+        const given = {
+          row,
+          weights: before[index]!,
+          isWhole: isFirst && (index === 0 || choosesSets),
+          random,
+        };
         const wrong = checkRow(factor, storage, rows, given);
         if (wrong !== null) return `${wrong} in row ${place + row} of ${JSON.stringify(name)}`;
       }
