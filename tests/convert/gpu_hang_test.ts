@@ -40,7 +40,8 @@ function hangingWorker(folder: string, hang: string, from: number): URL {
   return pathToFileURL(path);
 }
 
-const TIMES = { baseMs: 1500, workgroupMs: 0, graceMs: 500 };
+/** Long enough to start a worker on a machine that does something else, too. */
+const TIMES = { baseMs: 5000, workgroupMs: 0, graceMs: 1000 };
 
 async function convert(folder: string, name: string, gpu: GpuService | null) {
   const output = join(folder, `${name}.safetensors`), failures: string[] = [];
@@ -98,3 +99,20 @@ for (const [way, hang] of Object.entries(HANGS)) {
     });
   }
 }
+
+testGpuOnly(
+  "GpuService.start() gives up a driver that blocks its thread when it is opened",
+  async () => {
+    using folder = temporaryFolder();
+    const blocked = `
+GPUAdapter.prototype.requestDevice = function () {
+  if (hangs()) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+};`;
+    const worker = hangingWorker(folder.path, blocked, 0);
+    const placementOf = ({ limits }: GpuService["adapter"]) => placementWithin(limits);
+    await assert.rejects(
+      GpuService.start(worker, placementOf, TIMES),
+      /Cannot start the GPU: its driver does not answer/,
+    );
+  },
+);
