@@ -19,7 +19,7 @@ import { fluxLikeOfBytes, MODEL_SIZES } from "../tests/support/synthetic_shapes.
 import { benchEdit, benchRemote, benchSpeed, benchStart, benchTensor } from "./bench_files.ts";
 import { benchFormats } from "./bench_formats.ts";
 import { gptqComparisons, gptqFigures, timeGptq } from "./bench_gptq.ts";
-import { benchConfig, benchLayers, benchLearned, benchMerge } from "./bench_layers.ts";
+import { benchConfig, benchLayers, benchLearned, benchMerge, benchShared } from "./bench_layers.ts";
 import { benchPatterns, benchSmall } from "./bench_many.ts";
 import { benchModes } from "./bench_modes.ts";
 import { benchQuality } from "./bench_quality.ts";
@@ -43,6 +43,7 @@ const SECTIONS = [
   "many",
   "learned",
   "gptq",
+  "shared",
   "quality",
   "modes",
   "formats",
@@ -58,7 +59,7 @@ const MODES_COPIES = 16;
 const TORCH_RATIO = 1.5;
 
 /** Sections of a quick run, and its size. */
-const QUICK = { only: "speed,merge,start,layers,small,config,many", gb: "1.1", rounds: "1" };
+const QUICK = { only: "speed,merge,start,layers,small,config,many,shared", gb: "1.1", rounds: "1" };
 
 const { values: given } = parseArgs({
   options: {
@@ -154,6 +155,7 @@ try {
   }
   if (sections.includes("learned")) await benchLearned(bench, folder);
   if (sections.includes("gptq")) await benchLargeGptq();
+  if (sections.includes("shared")) await benchShared(bench, folder);
   if (sections.includes("quality")) await benchMethods();
   // A table of its own: other columns.
   if (sections.includes("modes")) modes = benchModes({ folder, copies: MODES_COPIES });

@@ -25,6 +25,8 @@ const LIMITS = {
   startSeconds: 0.15,
   remoteRatio: 1.3,
   remotePeakBytes: 200e6,
+  rtnPeakBytes: 110e6,
+  defaultPeakBytes: 150 * 2 ** 20,
 };
 
 /** Wall time beside cp + sync, interleaved, with a warm cache. */
@@ -51,16 +53,16 @@ export async function benchSpeed(bench: Bench, model: string): Promise<void> {
   const size = `${(fs.statSync(model).size / 1e9).toFixed(2)} GB`;
   bench.note(`cp + sync of ${size}`, seconds(copies));
   for (
-    const [what, runs, limit] of [
-      ["RTN per row", rtn, LIMITS.rtnRatio],
-      ["default mode", byDefault, LIMITS.defaultRatio],
+    const [what, runs, limit, peak] of [
+      ["RTN per row", rtn, LIMITS.rtnRatio, LIMITS.rtnPeakBytes],
+      ["default mode", byDefault, LIMITS.defaultRatio, LIMITS.defaultPeakBytes],
     ] as const
   ) {
     const times = runs.map((run) => run.seconds);
     const ratio = median(times) / copy;
     bench.note(`${what}: wall time`, seconds(times));
     bench.judge(`${what}: wall / cp+sync`, ratio.toFixed(2), `<= ${limit}`, ratio <= limit);
-    bench.judgePeak(`${what}: peak memory`, runs);
+    bench.judgePeak(`${what}: peak memory`, runs, peak);
   }
 }
 

@@ -2,6 +2,8 @@
 
 import fs from "node:fs";
 import path from "node:path";
+import { tensorOf, writeModel } from "../tests/support/model_files.ts";
+import { syntheticLayer } from "../tests/support/synthetic_layer.ts";
 import { writeSyntheticModel } from "../tests/support/synthetic_model.ts";
 import {
   dataBytes,
@@ -12,13 +14,14 @@ import {
   weight,
 } from "../tests/support/synthetic_shapes.ts";
 import { type Bench, convert, prepare, quantsmith, seconds } from "./support/bench_run.ts";
-import { median } from "./support/measure.ts";
+import { median, settlePageCache } from "./support/measure.ts";
 
 /** The targets. */
 const LIMITS = {
   mergeRatios: [1.2, 1.7],
   configSeconds: 1,
   learnedRatio: 3,
+  sharedRatio: 1.6,
   firstTensorSeconds: 0.2,
 };
 
@@ -39,8 +42,10 @@ export async function benchMerge(bench: Bench, folder: string): Promise<void> {
     const plain: number[] = [];
     const merged: number[][] = RANKS.map(() => []);
     for (let round = 0; round < bench.rounds; round++) {
+      settlePageCache(model);
       plain.push((await convert(model, [])).seconds);
       for (const [i, lora] of loras.entries()) {
+        settlePageCache(model);
         merged[i]!.push((await convert(model, ["--merge-lora", lora])).seconds);
       }
     }
@@ -127,6 +132,41 @@ export async function benchLearned(bench: Bench, folder: string): Promise<void> 
   } finally {
     fs.rmSync(file, { force: true });
     fs.rmSync(calibration, { force: true });
+  }
+}
+
+/** GPTQ of three layers that read the same inputs, as q, k and v of an attention do, beside one of them. */
+export async function benchShared(bench: Bench, folder: string): Promise<void> {
+  const side = 4096, tokens = 1024;
+  const names = ["q", "k", "v"].map((name) => `blocks.0.attn.${name}`);
+  const { inputs } = syntheticLayer({ rows: 1, cols: side, seed: 1, rank: 64 });
+  const rows = inputs(tokens, 1);
+  const files = [1, 3].map((count) => {
+    const model = path.join(folder, `quantsmith-bench-shared${count}.safetensors`);
+    const data = path.join(folder, `quantsmith-bench-shared${count}-inputs.safetensors`);
+    const layers = names.slice(0, count);
+    writeSyntheticModel(model, layers.map((name) => weight(name, side, side)));
+    const same = layers.map((name) => tensorOf(`${name}.activations`, "F32", [tokens, side], rows));
+    writeModel(data, same);
+    return { model, data, times: [] as number[] };
+  });
+  try {
+    for (let round = 0; round < bench.rounds; round++) {
+      for (const { model, data, times } of files) {
+        const args = ["--preset", "none", "--calibration-data", data];
+        times.push((await convert(model, args)).seconds);
+      }
+    }
+    const [one, three] = files.map(({ times }) => times) as [number[], number[]];
+    bench.note(`GPTQ of ${side} x ${side}, ${tokens} inputs: wall time`, seconds(one));
+    bench.note("the same of three layers with these inputs: wall time", seconds(three));
+    const ratio = median(three) / median(one), limit = LIMITS.sharedRatio;
+    bench.judge("three layers / one", ratio.toFixed(2), `<= ${limit}`, ratio <= limit);
+  } finally {
+    for (const { model, data } of files) {
+      fs.rmSync(model, { force: true });
+      fs.rmSync(data, { force: true });
+    }
   }
 }
 

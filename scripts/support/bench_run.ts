@@ -93,10 +93,9 @@ export class Bench {
   }
 
   /** Adds the peak memory of some runs. */
-  judgePeak(what: string, runs: readonly Measurement[]): void {
+  judgePeak(what: string, runs: readonly Measurement[], limit = PEAK_LIMIT_BYTES): void {
     const peak = Math.max(...runs.map((run) => run.peakBytes));
-    const limit = PEAK_LIMIT_BYTES;
-    const figure = `${(peak / 2 ** 20).toFixed(0)} MiB`;
-    this.judge(what, figure, `<= ${limit / 2 ** 20} MiB`, peak <= limit);
+    const mib = (bytes: number) => `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+    this.judge(what, mib(peak), `<= ${mib(limit)}`, peak <= limit);
   }
 }
