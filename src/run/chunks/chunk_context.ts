@@ -2,6 +2,7 @@
 
 import type { CpuKernels } from "../../backend/backend.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
+import type { MatrixSource } from "../../formats/matrix_source.ts";
 import type { Note } from "../note.ts";
 import type { Task } from "../tasks.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
@@ -16,6 +17,12 @@ export function takeNumbers({ scratch }: { readonly scratch: Scratch }): Float64
   return scratch.f64(SLOT_LENGTH).fill(0);
 }
 
+/** Pairs of LoRAs in a worker's memory. */
+export interface Pairs {
+  /** Whether those of `source` are there; from now on they are. */
+  has(source: MatrixSource): boolean;
+}
+
 /** The surroundings of one chunk. */
 export interface ChunkContext {
   readonly kernels: CpuKernels;
@@ -24,6 +31,8 @@ export interface ChunkContext {
   readonly scratch: Scratch;
   /** Null if the run has no GPU. */
   readonly gpu: GpuAccess | null;
+  /** Pairs of LoRAs that are left from the chunk before: see `merge_rect.ts`. Absent: none are. */
+  readonly localPairs?: Pairs;
   /** Fills `view` from input file number `file`. */
   read(file: number, view: Uint8Array, positionBytes: number): void;
   /** Writes `view` to the output; an address counts through all its files. */

@@ -24,16 +24,41 @@ export function mergeRect(
 }
 
 /**
- * Returns `source` with the `a` of its pairs copied to where the kernels reach them: once for all tiles of
- * a chunk. Takes scratch that the caller gives back.
+ * The pairs that a worker copied for its last chunk, at the begin of its memory. The next chunk of the same task, if
+ * nothing else came between, finds them there.
  */
-export function withLocalPairs({ scratch }: ChunkContext, source: MatrixSource): MatrixSource {
+export class LocalPairs {
+  #source: MatrixSource | null = null;
+
+  /** Forgets them: the next chunk is one of another task. */
+  clear(): void {
+    this.#source = null;
+  }
+
+  /** Whether the pairs of `source` are there; from now on they are. */
+  has(source: MatrixSource): boolean {
+    const isThere = source === this.#source;
+    this.#source = source;
+    return isThere;
+  }
+}
+
+/**
+ * Returns `source` with the `a` of its pairs where the kernels reach them: once for all tiles of a chunk, and
+ * copied once for all chunks of a task that a worker does in a row. Takes scratch that the caller gives back, and
+ * is the first to take any.
+ */
+export function withLocalPairs(
+  { scratch, localPairs }: Pick<ChunkContext, "scratch" | "localPairs">,
+  source: MatrixSource,
+): MatrixSource {
   if (source.deltas === undefined) return source;
+  const isThere = localPairs?.has(source) ?? false;
   const deltas = source.deltas.map((delta): LoraDelta => {
     const { form, magnitude } = delta;
     if (form.kind !== "lora" || magnitude !== null) return delta;
     const a = scratch.f32(form.a.length);
-    a.set(form.a);
+    if (!isThere) a.set(form.a);
     return { ...delta, form: { ...form, a } };
   });
   return { ...source, deltas };

@@ -21,6 +21,7 @@ import type { ChunkContext, TeamContext } from "../chunks/chunk_context.ts";
 import { nonFiniteOf, SLOT_LENGTH } from "../layer_statistics.ts";
 import { lastOfTheirLike } from "../chunks/inputs_key.ts";
 import { KeptInputs } from "../chunks/kept_inputs.ts";
+import { LocalPairs } from "../chunks/merge_rect.ts";
 import { refuseInfiniteScales, refuseInfiniteValues } from "../chunks/scale_guard.ts";
 import { runChunk, runTogether } from "../task_kinds.ts";
 import { TaskList } from "../task_list.ts";
@@ -231,13 +232,16 @@ class Chunks {
 
   /** The chunks of all other tasks, in no order. */
   runApart(): void {
+    const localPairs = new LocalPairs();
     while (!this.#stops()) {
       const chunk = Atomics.add(this.#control, CONTROL.nextChunk, 1);
       if (chunk >= this.#list.chunkCount) break;
       if (Atomics.load(this.#chunkDone, chunk) === 1) continue;
+      const before = this.task;
       this.task = this.#list.taskOf(chunk);
+      if (this.task !== before) localPairs.clear();
       const task = this.#list.tasks[this.task]!;
-      const context = this.#contextOf(chunk);
+      const context = { ...this.#contextOf(chunk), localPairs };
       const index = chunk - this.#list.firstChunk[this.task]!;
       runChunk(context, task, this.#list.grids[this.task]!, index);
       this.#postWritten(chunk);
