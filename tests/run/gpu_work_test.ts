@@ -1,0 +1,58 @@
+import assert from "node:assert/strict";
+import { groupedLevels, type LevelScheme } from "../../src/quant/level_grid.ts";
+import { gpuWorkOf, placementWithin, placeOnGpu } from "../../src/run/gpu_tasks.ts";
+import type { QuantizeTask } from "../../src/run/tasks.ts";
+
+const LIMITS = { maxStorageBufferBindingSize: 2 ** 27, maxBufferSize: 2 ** 28 };
+
+/** A layer of 256 x 256 that is rounded to nearest. */
+function layer(changes: Partial<QuantizeTask>): QuantizeTask {
+  return {
+    kind: "quantize",
+    name: "a.weight",
+    source: {
+      ...{ name: "a.weight", file: 0, offsetBytes: 0, dtype: "BF16", rows: 256, cols: 256 },
+      ...{ scale: null, convrotGroupSize: null },
+    },
+    ...{ groupRows: 1, groupCols: 256, convrotGroupSize: null, scaleSearch: false },
+    ...{ compensation: null, codesOffsetBytes: 0, scalesOffsetBytes: 0 },
+    ...changes,
+  };
+}
+
+function onLevels(scheme: LevelScheme, changes: Partial<QuantizeTask> = {}): QuantizeTask {
+  return layer({ ...changes, levels: { scheme, choicesOffsetBytes: 0 } });
+}
+
+const FOUR = groupedLevels({ bits: 4, groupCols: 16 });
+const SIX = groupedLevels({ bits: 6, groupCols: 16 });
+
+/** What a run of `task` alone needs, sorted; null: it stays on the CPU. */
+function workOf(task: QuantizeTask): string[] | null {
+  const [placed] = placeOnGpu([task], placementWithin(LIMITS)) as [QuantizeTask];
+  return placed.onGpu === undefined ? null : [...gpuWorkOf([placed])].sort();
+}
+
+Deno.test("gpuWorkOf() names what a layer needs that is rounded to nearest, and nothing else", () => {
+  assert.deepEqual(workOf(layer({})), ["rounding"]);
+  assert.deepEqual(workOf(layer({ scaleSearch: true })), ["rounding", "searching scales"]);
+  assert.deepEqual(workOf(layer({ convrotGroupSize: 256 })), ["rotating", "rounding"]);
+  assert.deepEqual(workOf(layer({ convrotGroupSize: 4096 })), [
+    "rotating large groups",
+    "rounding",
+  ]);
+});
+
+Deno.test("placeOnGpu() gives a device levels that groups choose, and leaves the other formats", () => {
+  // Groups choose their sets in any case: `scaleSearch` asks for nothing more.
+  const changes = { convrotGroupSize: 256, scaleSearch: true };
+  assert.deepEqual(workOf(onLevels(FOUR, changes)), ["rotating", "rounding to tables"]);
+  assert.deepEqual(workOf(onLevels(SIX, changes)), ["rotating", "rounding to steps"]);
+  assert.equal(workOf(onLevels({ kind: "int4", bits: 4 })), null);
+  const floats = {
+    scheme: { kind: "e4m3" },
+    paddedRows: 256,
+    wholeScaleOffsetBytes: null,
+  } as const;
+  assert.equal(workOf(layer({ floats })), null);
+});
