@@ -55,12 +55,13 @@ function modeName(
   if (options.output === "fp16") return [...merged, "fp16"].join("_");
   const { scaling, scaleSearch: search } = resolveMode(options);
   const isQuip = options.method === "quip";
-  const { output, groupSize } = options;
+  const { output, groupSize, codebook } = options;
   if (output !== "int8") {
     return [
       ...merged,
       output,
       ...(output === "w4a8" || output === "w6a8" ? [`g${groupSize}`] : []),
+      ...(codebook === "fit" ? ["fit"] : []),
       ...(isQuip ? ["quip"] : isCompensated ? ["gptq"] : []),
     ].join("_");
   }

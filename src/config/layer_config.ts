@@ -38,6 +38,7 @@ const ENTRY = v.strictObject({
   group_size: v.optional(
     v.picklist(GROUP_SIZES, `one of ${GROUP_SIZES.join(", ")} is needed`),
   ),
+  codebook: v.optional(v.picklist(["default", "fit"], "one of default, fit is needed")),
   scaling_mode: v.optional(
     v.picklist(SCALING_MODES, `one of ${SCALING_MODES.join(", ")} is needed`),
   ),
@@ -244,6 +245,7 @@ function overrideOf(
     skip: entry.skip ?? false,
     output,
     groupSize: entry.group_size ?? null,
+    codebook: entry.codebook ?? null,
     format,
     scaling,
     blockSize: entry.block_size ?? null,

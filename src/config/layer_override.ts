@@ -21,6 +21,8 @@ export interface LayerOverride {
   readonly output: WeightOutput | null;
   /** Columns that share a scale in `w4a8` and `w6a8`. */
   readonly groupSize: number | null;
+  /** Levels of `w4a8`. */
+  readonly codebook: "default" | "fit" | null;
   /** The format to write, if one was named; it always agrees with `scaling`. */
   readonly format: string | null;
   /** If it is set and `convrot` is null, the layer is not rotated: as for `--scaling_mode`. */
@@ -47,6 +49,7 @@ export const NO_OVERRIDE: Omit<LayerOverride, "origin"> = Object.freeze({
   keptAs: null,
   output: null,
   groupSize: null,
+  codebook: null,
   format: null,
   scaling: null,
   blockSize: null,

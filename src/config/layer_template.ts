@@ -14,7 +14,7 @@ export interface TemplateLayer {
 const COMMENT =
   "Every key is a regular expression found in layer names. The exact name of a layer " +
   "wins, then the pattern with the longest literal part, then the later one. Fields: format, " +
-  "group_size, scaling_mode, block_size, convrot, optimizer, simple, full_precision_matrix_mult, skip.";
+  "group_size, codebook, scaling_mode, block_size, convrot, optimizer, simple, full_precision_matrix_mult, skip.";
 
 /**
  * Returns the text of a layer config with one line per layer, which `parseLayerConfig` accepts as it

@@ -51,6 +51,8 @@ export interface Prepared {
   readonly inputPaths: readonly InputPath[];
   /** The plan once more, with tensors kept for the values they hold. */
   replan(keepNonFinite: ReadonlySet<string>): Plan;
+  /** The same with tables of levels that were fitted to weights, by name. */
+  withCodebooks(codebooks: ReadonlyMap<string, readonly number[]>): Prepared;
   /** Throws FormatError if a layer of a quantized source has scales of zero, NaN and the like. */
   readonly refuseOddScales: () => void;
   /** Things a user should know, one sentence each. */
@@ -98,7 +100,7 @@ export function prepare(
   refuse(copyOf(plan, options, unusableFile(logical, detection)));
   notes.push(...idleInModel(plan, options), ...fp8Notes(plan), ...bankNotes(plan));
   notes.push(...unusableNotes(model, logical, plan), ...inputs.notesOf(plan));
-  return {
+  const prepared: Prepared = {
     model,
     plan,
     matrixOf: matrixReader(read, merge),
@@ -111,8 +113,14 @@ export function prepare(
     loras: merge?.reports ?? [],
     inputPaths: [...model.paths, ...(calibration?.paths ?? [])],
     replan: (keepNonFinite) => makePlan({ ...input, keepNonFinite }),
+    withCodebooks: (codebooks) => ({
+      ...prepared,
+      plan: makePlan({ ...input, codebooks }),
+      replan: (keepNonFinite) => makePlan({ ...input, codebooks, keepNonFinite }),
+    }),
     notes,
   };
+  return prepared;
 }
 
 /** The tensors of the model, quantized layers as the weights that they stand for. */

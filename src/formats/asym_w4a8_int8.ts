@@ -15,7 +15,7 @@ import {
 } from "./matrix_source.ts";
 import { byCode } from "./packed_codes.ts";
 import { GROUP_SIZES } from "./outputs.ts";
-import { groupedLevels } from "../quant/level_grid.ts";
+import { DEFAULT_CODEBOOK, groupedLevels } from "../quant/level_grid.ts";
 import { noRotationGroup } from "../quant/rotation_groups.ts";
 
 /** Levels of 4 bits without a table, and of 6 bits. */
@@ -51,7 +51,7 @@ export const asymW4a8: Format = {
     const output = 2 * codes.shape.at(-1)! === cols ? "w4a8" : "w6a8";
     return {
       ...{ format: "asym_w4a8_int8", convrotGroupSize, scaling: "row" },
-      grid: { output, groupSize, linearDtype: "int4" },
+      grid: { output, groupSize, linearDtype: "int4", codebook: codebookOf(layer) },
     };
   },
   problems: (report, layer, found) => {
@@ -86,13 +86,14 @@ export const asymW4a8: Format = {
   writeGrid: {
     outputs: ["w6a8", "w4a8"],
     rotates: true,
-    levels: ({ output, groupSize: group }, { cols, rotation }) => {
+    levels: ({ output, groupSize: group, codebook }, { cols, rotation }) => {
       const isSixBit = output === "w6a8";
       if (rotation === null) return noRotationGroup(cols);
       if (cols % group !== 0) return `groups of ${group} do not divide ${cols} columns`;
       const rule = sizeRule({ cols, group, rotation, isSixBit });
       if (rule !== null) return rule.replace(/^its /, "");
-      return groupedLevels({ bits: isSixBit ? 6 : 4, groupCols: group });
+      const bits = isSixBit ? 6 : 4;
+      return groupedLevels({ bits, groupCols: group, isFitted: codebook === "fit" });
     },
     layout: (levels, { rows, cols, rotation }) => {
       if (levels.kind !== "scaled") throw new TypeError("asym_w4a8_int8 has scales of groups");
@@ -121,6 +122,15 @@ export const asymW4a8: Format = {
 function groupSizeOf(marker: LayerTensors["marker"]): number {
   const size = marker?.["group_size"] ?? 16;
   return typeof size === "number" && Number.isInteger(size) && size > 0 ? size : 0;
+}
+
+/** Whether a layer has a table of its own. */
+function codebookOf({ parts, bytesOf }: LayerTensors): "default" | "fit" {
+  const table = parts.get("weight_codebook");
+  if (table === undefined) return "default";
+  const values = new Float32Array(bytesOf(table).slice().buffer);
+  const isDefault = values.every((value, i) => value === Math.fround(DEFAULT_CODEBOOK[i] ?? NaN));
+  return isDefault ? "default" : "fit";
 }
 
 /** The columns that scales and codes agree on; null: they do not. */

@@ -37,6 +37,7 @@ export const convrotW4a4: Format = {
     grid: {
       ...{ output: "w4a4", groupSize: 16 },
       linearDtype: marker?.["linear_dtype"] === "int8" ? "int8" : "int4",
+      codebook: "default",
     },
   }),
   problems: (report, layer, found) => {

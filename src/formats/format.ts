@@ -82,6 +82,8 @@ export interface AskedGrid {
   readonly groupSize: number;
   /** Dtype in which activations are multiplied, if the format leaves it open. */
   readonly linearDtype: "int4" | "int8";
+  /** Whether the table of levels is the default one or fitted to each weight, if the format has a table. */
+  readonly codebook: "default" | "fit";
 }
 
 /** Stored form of a weight on the format's own grid. */

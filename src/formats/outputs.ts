@@ -31,7 +31,12 @@ export const GROUP_SIZES: readonly number[] = Object.freeze([16, 32, 64, 128, 25
 
 /** How a conversion writes a layer of floats that `output` means. */
 export function floatRecipe(format: string, output: "fp8" | "mxfp8" | "nvfp4"): LayerRecipe {
-  const grid = { output, groupSize: GROUP_SIZES[0]!, linearDtype: "int4" } as const;
+  const grid = {
+    output,
+    groupSize: GROUP_SIZES[0]!,
+    linearDtype: "int4",
+    codebook: "default",
+  } as const;
   return { format, convrotGroupSize: null, scaling: "tensor", grid };
 }
 

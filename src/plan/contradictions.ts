@@ -15,6 +15,7 @@ import { scalingNameOf } from "./scheme_choice.ts";
 export function refuseContradictions(options: ConvertOptions, names: OptionNames): void {
   const { quip, convrot, comfyQuant } = options;
   refuseDirections(options.learned, names);
+  refuseCodebook(options, names);
   if (isGridOutput(options.output)) refuseWithGrid(options, names);
   if (options.fit !== null || options.maxError !== null) refuseWithFit(options, names);
   if (options.method === "quip" && quip.storeTransformed) {
@@ -52,6 +53,15 @@ function refuseWithTransform(
   if (!comfyQuant) {
     refuse(names("comfyQuant", false), transform, "only a marker shows a loader the transform");
   }
+}
+
+/** A table of levels of a format that has none; formats of single layers may have one. */
+function refuseCodebook(options: ConvertOptions, names: OptionNames): void {
+  const { codebook, output, fit, maxError, fitFormats, layers, preset } = options;
+  const isFitting = (fit !== null || maxError !== null) && fitFormats.includes("w4a8");
+  if (codebook === "default" || output === "w4a8" || isFitting) return;
+  if (layers !== null || preset.kind === "like") return;
+  refuse(names("codebook", codebook), names("output", output), "only w4a8 has a table of levels");
 }
 
 /** Options that other formats than INT8 cannot be combined with. */

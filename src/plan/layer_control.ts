@@ -131,12 +131,18 @@ function settingsWith(options: ConvertOptions, override: LayerOverride): LayerSe
     throw new UsageError(`Cannot use ${origin}: format ${format} has no rotation (convrot)`);
   }
   const output = override.output ?? options.output;
+  if (override.codebook === "fit" && output !== "w4a8") {
+    throw new UsageError(
+      `Cannot use ${origin}: codebook "fit" needs format w4a8, ${output} has no table of levels`,
+    );
+  }
   // A format that is named brings its own scales and rotation; those of all layers are for INT8.
   const ownsScales = override.output !== null && isGridOutput(override.output);
   const merged: ConvertOptions = {
     ...options,
     output,
     groupSize: override.groupSize ?? options.groupSize,
+    codebook: override.codebook ?? options.codebook,
     // Of the formats of one scale per row, the target chooses; a format that was named wins.
     target: writer?.target ?? options.target,
     // Naming a rotation asks for the one scaling that has it, naming a scaling for none.

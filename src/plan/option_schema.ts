@@ -152,6 +152,7 @@ export const OPTION_ENTRIES = {
   target: v.optional(oneOf("comfyui", "ctq")),
   output: v.optional(oneOf(...OUTPUTS)),
   groupSize: v.optional(groupSize),
+  codebook: v.optional(oneOf("default", "fit")),
   linearDtype: v.optional(oneOf("int4", "int8")),
   scaling: v.optional(v.nullable(oneOf("tensor", "axis", "row", "block"))),
   blockSize: v.optional(whole(1, MAX_BLOCK)),

@@ -58,6 +58,8 @@ export interface ConvertOptions {
   readonly output: WeightOutput;
   /** Columns that share a scale in `w4a8` and `w6a8`. */
   readonly groupSize: number;
+  /** Levels of `w4a8`: the table that the runtime has, or one that is fitted to each weight. */
+  readonly codebook: "default" | "fit";
   /** Dtype in which `w4a4` multiplies activations. */
   readonly linearDtype: "int4" | "int8";
   /** Weights that share a scale; null: what the target defaults to. */
@@ -139,6 +141,7 @@ export const DEFAULT_CONVERT_OPTIONS: ConvertOptions = Object.freeze<ConvertOpti
   target: "comfyui",
   output: "int8",
   groupSize: 16,
+  codebook: "default",
   linearDtype: "int4",
   scaling: null,
   blockSize: 128,

@@ -11,6 +11,7 @@ import { mergedShape } from "../lora/key_map.ts";
 import { familyBanks } from "../presets/banks.ts";
 import type { RuleChoice } from "../presets/explain.ts";
 import type { Detection, LayerDecision, LayerRule } from "../presets/preset.ts";
+import { isFitted, withTable } from "../quant/level_grid.ts";
 import { randomSigns } from "../quant/incoherence.ts";
 import type { Scheme, Transform } from "../quant/scheme.ts";
 import type { PlacedTensor } from "../safetensors/layout.ts";
@@ -120,6 +121,8 @@ export interface PlanInput {
   readonly merged?: ReadonlySet<string>;
   /** Names that are kept because they hold NaN or infinity (`--nonfinite keep`). */
   readonly keepNonFinite?: ReadonlySet<string>;
+  /** Tables of levels that were fitted to weights, by name. */
+  readonly codebooks?: ReadonlyMap<string, readonly number[]>;
 }
 
 /**
@@ -195,7 +198,7 @@ function planLayer(draft: Draft, source: SourceTensor, decision: DecidedLayer): 
   const mode = isBank ? bankMode(decision.mode) : decision.mode;
   const calibrated = method !== "simple" && (input.calibrated?.has(name) ?? false);
   const choice = schemeFor(mode, { ...rowsOf(source.shape), heur, recipe, calibrated });
-  const { scheme, fellBack } = choice;
+  const { fellBack } = choice, scheme = withCodebook(choice.scheme, input.codebooks?.get(name));
   if (fellBack !== null) (scheme === null ? misfits : fallbacks).push(`${name}: ${fellBack}`);
   if (scheme === null) return planRest(input, wanted, source, `--heur: ${fellBack}`);
   const hasInputScale = !isBank && (options.inputScale || (input.staticScales?.has(name) ?? false));
@@ -203,6 +206,13 @@ function planLayer(draft: Draft, source: SourceTensor, decision: DecidedLayer): 
   planQuantize(draft, { source, scheme, options: { ...options, linearDtype }, hasInputScale });
   const reason = fellBack === null ? decision.reason : `${decision.reason}; ${fellBack}`;
   return { source, action: "quantize", reason, scheme };
+}
+
+function withCodebook(scheme: Scheme | null, table: readonly number[] | undefined): Scheme | null {
+  if (scheme?.levels === undefined || table === undefined || !isFitted(scheme.levels)) {
+    return scheme;
+  }
+  return { ...scheme, levels: withTable(scheme.levels, table) };
 }
 
 /** Why expert banks are INT8: tried with the classes of ComfyUI 0.33.0. */

@@ -102,6 +102,7 @@ export interface LayerRecipe {
     readonly output: string;
     readonly groupSize: number;
     readonly linearDtype: "int4" | "int8";
+    readonly codebook: "default" | "fit";
   };
 }
 

@@ -34,6 +34,8 @@ export type LevelScheme =
     readonly table: readonly number[];
     /** The code of the first entry. */
     readonly firstCode: number;
+    /** The table is fitted to the weight (`convert/fit/fit_codebooks.ts`) before the work. Absent: it is the default. */
+    readonly isFitted?: true;
   }
   /** One set for all: the integers from -7 to 7, as two's complement in 4 bits. */
   | { readonly kind: "int4"; readonly bits: 4 };
@@ -42,7 +44,7 @@ export type LevelScheme =
  * The 16 levels of a group-normalised Gaussian that lose least (Lloyd and Max), absolute values up to 1: the
  * default table of `asym_w4a8_int8`.
  */
-const DEFAULT_CODEBOOK: readonly number[] = Object.freeze([
+export const DEFAULT_CODEBOOK: readonly number[] = Object.freeze([
   -0.980602,
   -0.794529,
   -0.638165,
@@ -62,14 +64,26 @@ const DEFAULT_CODEBOOK: readonly number[] = Object.freeze([
 ]);
 
 /** Returns the grid of `asym_w4a8_int8`: 16 levels of a table, or 63 evenly spaced ones. */
-export function groupedLevels({ bits, groupCols, codebook = DEFAULT_CODEBOOK }: {
+export function groupedLevels({ bits, groupCols, isFitted = false }: {
   readonly bits: 4 | 6;
   readonly groupCols: number;
-  readonly codebook?: readonly number[];
+  /** Whether the table of 4 bits is going to be fitted to the weight: {@link withTable}. */
+  readonly isFitted?: boolean;
 }): LevelScheme {
   const isTable = bits === 4;
-  const table = isTable ? codebook : Array.from({ length: 63 }, (_, i) => i - 31);
-  return { kind: "scaled", bits, groupCols, table, firstCode: isTable ? 0 : 1 };
+  const table = isTable ? DEFAULT_CODEBOOK : Array.from({ length: 63 }, (_, i) => i - 31);
+  const fitted = isTable && isFitted ? { isFitted } as const : {};
+  return { kind: "scaled", bits, groupCols, table, firstCode: isTable ? 0 : 1, ...fitted };
+}
+
+/** Returns a grid of 16 levels with another table, ascending. */
+export function withTable(scheme: LevelScheme, table: readonly number[]): LevelScheme {
+  return { ...scheme, table } as LevelScheme;
+}
+
+/** Whether the table of a grid is fitted to its weight. */
+export function isFitted(levels: LevelScheme | undefined): boolean {
+  return levels?.kind === "scaled" && levels.isFitted === true;
 }
 
 /** Table in which kernels look levels up. */
@@ -135,13 +149,22 @@ export function levelTableSizes(scheme: LevelScheme): readonly number[] {
 
 type Tables = [Uint8Array, Uint8Array, Uint8Array, Uint8Array?, Uint8Array?, Uint8Array?];
 
-/** The bytes of the tables of schemes that were asked for: 1 ms of work each, the same every time. */
+/** The bytes of the tables of schemes that were asked for last: 1 ms of work and 0.4 MB each, the same every time. */
 const MADE = new Map<string, readonly Uint8Array[]>();
+
+/** How many are kept: as many as there are without fitted tables, and some of those. */
+const MADE_MAX = 8;
 
 /** Returns the tables of `scheme`, in memory that kernels can read. */
 export function levelTables(scheme: LevelScheme, take: TakeBytes): LevelTables {
   const key = JSON.stringify(scheme), made = MADE.get(key) ?? makeTables(scheme);
+  // What was asked for last is the last one.
+  MADE.delete(key);
   MADE.set(key, made);
+  for (const old of MADE.keys()) {
+    if (MADE.size <= MADE_MAX) break;
+    MADE.delete(old);
+  }
   const arrays = made.map((bytes) => {
     const own = take(bytes.length);
     own.set(bytes);

@@ -41,6 +41,7 @@ Deno.test("help, manual, command line and library follow every default that chan
     "preset",
     "format",
     "linear-dtype",
+    "codebook",
     "int8",
     "progress",
     "open",

@@ -62,7 +62,7 @@ for (const format of FORMATS) {
     const at = (name: string) => join(folder.path, `${name}.safetensors`);
     writeWeights(at("m"));
     const more = format === "w4a8"
-      ? ["--group-size", "64"]
+      ? ["--group-size", "64", "--codebook", "fit"]
       : format === "w4a4"
       ? ["--linear-dtype", "int8"]
       : [];
@@ -109,12 +109,13 @@ for (const format of ["w4a8", "w6a8", "w4a4"] as const) {
     using folder = temporaryFolder();
     const { input } = writeCalibratedModel(folder.path, { layers: 12, rows: 1024 });
     const at = (name: string) => join(folder.path, `${name}.safetensors`);
+    const codebook = format === "w4a8" ? { codebook: "fit" as const } : {};
     const convert = (output: string, more: object = {}, changes: object = {}) =>
       convertModel({
         ...{ input, output, workerUrl: WORKER_URL, workers: 1, ...more },
         options: {
           ...DEFAULT_CONVERT_OPTIONS,
-          ...{ preset: { kind: "none" }, output: format, ...changes },
+          ...{ preset: { kind: "none" }, output: format, ...codebook, ...changes },
         },
       }, { saveMs: 1, touchMs: 5, watchMs: 100 });
     const whole = await convert(at("whole"));

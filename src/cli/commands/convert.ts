@@ -31,6 +31,8 @@ import { versionLine } from "../version.ts";
 import type { ConversionOutcome, ConversionRequest } from "./conversion_request.ts";
 import { ConversionReporter } from "./conversion_reporter.ts";
 import { checkReport, conclude } from "./conclude.ts";
+import { isFitted } from "../../quant/level_grid.ts";
+import { outputOf } from "../../plan/scheme_choice.ts";
 
 /** Runs the conversion or dry run that `parsed` asks for; returns the exit code. */
 export async function convertCommand(parsed: Parsed, context: CommandContext): Promise<number> {
@@ -89,7 +91,12 @@ function templateLayers(plan: Plan): TemplateLayer[] {
       return [{ name, entry: { format: "fp16" as const } }];
     }
     if (scheme === null) return [{ name, entry: { skip: true } }];
-    const { scaling, convrotGroupSize } = scheme;
+    const { scaling, convrotGroupSize, levels } = scheme, output = outputOf(scheme);
+    if (output !== null) {
+      const groupSize = levels?.kind === "scaled" ? { group_size: levels.groupCols } : {};
+      const codebook = isFitted(levels) ? { codebook: "fit" as const } : {};
+      return [{ name, entry: { format: output, ...groupSize, ...codebook } }];
+    }
     return [{
       name,
       entry: {

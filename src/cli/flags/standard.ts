@@ -136,6 +136,14 @@ export const STANDARD_FLAGS: readonly Flag[] = Object.freeze([
       commands: ["convert", "migrate"],
     },
     {
+      name: "codebook",
+      option: "codebook",
+      type: oneOf("default", "fit"),
+      help:
+        "w4a8: levels of the table that the runtime has, or of one fitted to each weight, which " +
+        "loses less and misses the fastest kernel",
+    },
+    {
       name: "linear-dtype",
       option: "linearDtype",
       type: oneOf("int4", "int8"),

@@ -4,6 +4,7 @@ import type { ConvertOptions } from "../../plan/options.ts";
 import { openModel } from "../../safetensors/reader.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
 import { prepare, type Prepared } from "../prepare.ts";
+import { withFittedCodebooks } from "./fit_codebooks.ts";
 import { fitFormats, fitNotes, type FitResult } from "./fit_formats.ts";
 
 /** A model with its plan, and how its formats were chosen. */
@@ -24,13 +25,23 @@ export function prepareFitted(
   options: ConvertOptions,
   how: { readonly dryRun?: boolean } = {},
 ): FittedModel {
+  const fitted = chosen(source, options, how);
+  // A dry run shows formats and sizes, which tables do not change.
+  return how.dryRun === true ? fitted : withFittedCodebooks(fitted);
+}
+
+function chosen(
+  source: string | ModelSource,
+  options: ConvertOptions,
+  how: { readonly dryRun?: boolean },
+): FittedModel {
   if (options.fit === null && options.maxError === null) {
     return { ...prepare(source, options, how), fit: null };
   }
   const model = openModel(source);
   const again = (options: ConvertOptions) => prepare(model, options, how);
   const base = again({ ...options, fit: null, maxError: null });
-  const { options: chosen, result } = fitFormats(base, options, again);
-  const fitted = again(chosen);
+  const { options: own, result } = fitFormats(base, options, again);
+  const fitted = again(own);
   return { ...fitted, fit: result, notes: [...fitted.notes, ...fitNotes(result)] };
 }

@@ -17,12 +17,13 @@ import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
 import { compileKernels } from "../../backend/cpu/wasm_module.ts";
 import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
 import { Arena, createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
-import { bf16ToF32, f32ToBf16 } from "../../core/dtype.ts";
+import { bf16ToF32, f32ToBf16, f8e4m3ToF32 } from "../../core/dtype.ts";
 import type { LayerInputs } from "../../calibration/layer_inputs.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
 import { soloContext } from "../../linalg/context.ts";
 import { matrix, type MatrixF32 } from "../../linalg/matrix.ts";
-import { levelTables } from "../../quant/level_grid.ts";
+import { addValue, emptyHistogram, fitCodebook, type RoundedSample } from "../../quant/codebook.ts";
+import { type LevelScheme, levelTables } from "../../quant/level_grid.ts";
 import type { Scheme } from "../../quant/scheme.ts";
 import type { ChunkContext } from "../../run/chunks/chunk_context.ts";
 import { roundToLevels } from "../../run/chunks/level_scales.ts";
@@ -97,6 +98,44 @@ export class SampleErrors {
     } finally {
       this.#arena.release(mark);
     }
+  }
+
+  /**
+   * Returns the table of levels that loses least in rows rounded to nearest: that of `scheme`, or one fitted to them.
+   *
+   * @throws what reading throws.
+   */
+  codebookOf(source: MatrixSource, { levels, convrotGroupSize }: Scheme): readonly number[] {
+    if (levels?.kind !== "scaled") throw new TypeError("Only scales of groups have a table");
+    const { kernels, scratch } = this.#context, { cols } = source;
+    const mark = scratch.mark();
+    try {
+      const w = this.#rowsOf(source);
+      if (convrotGroupSize !== null) kernels.rotate(w, convrotGroupSize);
+      return fitCodebook(levels, (scheme) => this.#onLevels(w, scheme, cols));
+    } finally {
+      scratch.release(mark);
+    }
+  }
+
+  /** What rounding `w` to levels leaves, and a histogram of its values relative to the scales of their groups. */
+  #onLevels(w: Float32Array, scheme: LevelScheme, cols: number): RoundedSample {
+    const { scratch } = this.#context, mark = scratch.mark();
+    const rows = w.length / cols, grid = { rows, cols, groupRows: 1, groupCols: cols };
+    const codes = scratch.i8(w.length), scales = scratch.f32(rows);
+    const tables = levelTables(scheme, (count) => scratch.u8(count));
+    const choices = scratch.u8(w.length / tables.groupCols);
+    roundToLevels(this.#context, scheme, { x: w, codes, scales, choices, grid, tables }, true);
+    const histogram = emptyHistogram();
+    let error = 0;
+    for (let i = 0; i < w.length; i++) {
+      const scale = scales[Math.floor(i / cols)]!;
+      error += (w[i]! - codes[i]! * scale) ** 2;
+      const own = scale * f8e4m3ToF32(choices[Math.floor(i / tables.groupCols)]!);
+      if (own > 0) addValue(histogram, w[i]! / own, own * own);
+    }
+    scratch.release(mark);
+    return { error, histogram };
   }
 
   #measured({ matrix: source, schemes, inputs, isCompensated }: SampledLayer): number[] {
