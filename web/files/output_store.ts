@@ -2,7 +2,7 @@
 
 import { FileError } from "./random_access_file.ts";
 import { MemoryFile } from "./memory_file.ts";
-import { type Piece, WriteBehind } from "./write_behind.ts";
+import { WriteBehind } from "./write_behind.ts";
 
 /** Result of an action that some stores do at once, and others after a while. */
 export type Later<T> = T | Promise<T>;
@@ -42,9 +42,6 @@ export class PrivateStore implements OutputStore {
   readonly #folder: FileSystemDirectoryHandle;
   readonly #file: FileSystemFileHandle;
   readonly #handle: SyncHandle;
-  readonly #behind = new WriteBehind();
-  /** Where the last byte ends that was written or held. */
-  #endBytes = 0;
   #isOpen = true;
 
   private constructor(
@@ -74,47 +71,33 @@ export class PrivateStore implements OutputStore {
   }
 
   get size(): number {
-    return Math.max(this.#endBytes, this.#handle.getSize());
+    return this.#handle.getSize();
   }
 
   read(view: Uint8Array, position: number): number {
-    this.#writeHeld();
     return worded(() => this.#handle.read(view, { at: position }));
   }
 
-  /** A write costs the browser the same, whatever its size: so most are held until there is more. */
   write(view: Uint8Array, position: number): void {
-    this.#endBytes = Math.max(this.#endBytes, position + view.length);
-    for (const piece of this.#behind.take(view, position)) this.#writeNow(piece);
+    let done = 0;
+    while (done < view.length) {
+      const count = worded(() => this.#handle.write(view.subarray(done), { at: position + done }));
+      // A full disk takes nothing, and some browsers report no more than that.
+      if (count === 0) throw new FileError("ENOSPC");
+      done += count;
+    }
   }
 
   truncate(size: number): void {
-    this.#writeHeld();
     worded(() => this.#handle.truncate(size));
-    this.#endBytes = size;
   }
 
   flush(): void {
-    this.#writeHeld();
     worded(() => this.#handle.flush());
   }
 
   complete(): void {
     this.flush();
-  }
-
-  #writeHeld(): void {
-    for (const piece of this.#behind.rest()) this.#writeNow(piece);
-  }
-
-  #writeNow({ data, position }: Piece): void {
-    let done = 0;
-    while (done < data.length) {
-      const count = worded(() => this.#handle.write(data.subarray(done), { at: position + done }));
-      // A full disk takes nothing, and some browsers report no more than that.
-      if (count === 0) throw new FileError("ENOSPC");
-      done += count;
-    }
   }
 
   async discard(): Promise<void> {
@@ -140,13 +123,16 @@ export class PrivateStore implements OutputStore {
 export class PickedStore implements OutputStore {
   readonly #handle: FileSystemFileHandle;
   readonly #stream: FileSystemWritableFileStream;
-  readonly #behind = new WriteBehind();
+  readonly #behind: WriteBehind;
   #finished: Blob | null = null;
   #size = 0;
 
   private constructor(handle: FileSystemFileHandle, stream: FileSystemWritableFileStream) {
     this.#handle = handle;
     this.#stream = stream;
+    this.#behind = new WriteBehind((data, position) =>
+      wordedLater(() => stream.write({ type: "write", position, data }), position + data.length)
+    );
   }
 
   static async create(handle: FileSystemFileHandle): Promise<PickedStore> {
@@ -167,9 +153,9 @@ export class PickedStore implements OutputStore {
     return bytes.length;
   }
 
-  async write(view: Uint8Array, position: number): Promise<void> {
+  write(view: Uint8Array, position: number): Later<void> {
     this.#size = Math.max(this.#size, position + view.length);
-    await this.#writeAll(this.#behind.take(view, position));
+    return this.#behind.write(view, position);
   }
 
   async truncate(size: number): Promise<void> {
@@ -181,7 +167,7 @@ export class PickedStore implements OutputStore {
 
   async complete(): Promise<void> {
     if (this.#finished !== null) return;
-    await this.#writeAll(this.#behind.rest());
+    await this.#behind.flush();
     await wordedLater(() => this.#stream.close(), this.#size);
     this.#finished = await this.#handle.getFile();
   }
@@ -195,13 +181,6 @@ export class PickedStore implements OutputStore {
 
   result(): Promise<StoreResult> {
     return Promise.resolve({ kind: "picked", handle: this.#handle });
-  }
-
-  async #writeAll(pieces: Iterable<Piece>): Promise<void> {
-    for (const { data, position } of pieces) {
-      const write = () => this.#stream.write({ type: "write", position, data });
-      await wordedLater(write, position + data.length);
-    }
   }
 }
 

@@ -1,4 +1,4 @@
-/** Few large writes from many small ones: each write to a file goes through several processes of a browser. */
+/** Few large writes from many small ones: each write to a picked file goes through several processes. */
 
 /** Bytes of a block. */
 const BLOCK_BYTES = 4 << 20;
@@ -12,59 +12,54 @@ interface Block {
   ranges: [number, number][];
 }
 
-/** Bytes that are to be written now. */
-export interface Piece {
-  readonly data: Uint8Array<ArrayBuffer>;
-  readonly position: number;
-}
-
-/**
- * Collects writes in blocks and yields them when they are full, or when too many are held. The caller writes
- * each piece before it asks for the next one: its memory is used again.
- */
+/** Collects writes in blocks and hands them on when they are full, or when too many are held. */
 export class WriteBehind {
+  readonly #write: (data: Uint8Array<ArrayBuffer>, position: number) => Promise<void>;
   readonly #blocks = new Map<number, Block>();
-  readonly #free: Uint8Array<ArrayBuffer>[] = [];
 
-  /** Takes a copy of `view`; yields what is to be written. */
-  *take(view: Uint8Array, position: number): Generator<Piece, void> {
+  /** @param write takes the bytes, which may change once its promise is settled. */
+  constructor(write: (data: Uint8Array<ArrayBuffer>, position: number) => Promise<void>) {
+    this.#write = write;
+  }
+
+  /** Takes a copy of `view`. */
+  async write(view: Uint8Array, position: number): Promise<void> {
     let done = 0;
     while (done < view.length) {
       const at = position + done;
       const number = Math.floor(at / BLOCK_BYTES);
       const offset = at - number * BLOCK_BYTES;
       const count = Math.min(view.length - done, BLOCK_BYTES - offset);
-      const block = this.#blocks.get(number) ?? (yield* this.#open(number));
+      const block = this.#blocks.get(number) ?? await this.#open(number);
       block.bytes.set(view.subarray(done, done + count), offset);
       block.ranges = joined(block.ranges, [offset, offset + count]);
-      if (isFull(block)) yield* this.#close(number);
+      if (isFull(block)) await this.#close(number);
       done += count;
     }
   }
 
-  /** Yields everything that is held. */
-  *rest(): Generator<Piece, void> {
-    for (const number of [...this.#blocks.keys()]) yield* this.#close(number);
+  /** Hands on everything. */
+  async flush(): Promise<void> {
+    for (const number of [...this.#blocks.keys()]) await this.#close(number);
   }
 
-  *#open(number: number): Generator<Piece, Block> {
+  async #open(number: number): Promise<Block> {
     // The one that was opened first.
     for (const oldest of this.#blocks.keys()) {
       if (this.#blocks.size < MOST_BLOCKS) break;
-      yield* this.#close(oldest);
+      await this.#close(oldest);
     }
-    const block: Block = { bytes: this.#free.pop() ?? new Uint8Array(BLOCK_BYTES), ranges: [] };
+    const block: Block = { bytes: new Uint8Array(BLOCK_BYTES), ranges: [] };
     this.#blocks.set(number, block);
     return block;
   }
 
-  *#close(number: number): Generator<Piece, void> {
+  async #close(number: number): Promise<void> {
     const { bytes, ranges } = this.#blocks.get(number)!;
     this.#blocks.delete(number);
     for (const [from, to] of ranges) {
-      yield { data: bytes.subarray(from, to), position: number * BLOCK_BYTES + from };
+      await this.#write(bytes.subarray(from, to), number * BLOCK_BYTES + from);
     }
-    this.#free.push(bytes);
   }
 }
 

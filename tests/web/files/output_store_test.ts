@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { Buffer } from "node:buffer";
-import { PickedStore, PrivateStore, type SyncHandle } from "../../../web/files/output_store.ts";
+import { PickedStore } from "../../../web/files/output_store.ts";
 import { synthetic } from "./synthetic.ts";
 
 const GIB = 2 ** 30;
@@ -105,78 +104,4 @@ Deno.test("PickedStore says that the disk is full, or that FAT32 holds no file o
     (await storeOf(broken)).truncate(1000),
     (error: Error) => /the disk reports an error: failed/.test(error.message),
   );
-});
-
-/** A file of the browser's storage, whose handle counts its writes and may have little room. */
-class StoredFile {
-  readonly name = "output";
-  content = new Uint8Array(0);
-  readonly writes: number[] = [];
-  room = Infinity;
-
-  getFileHandle(): Promise<unknown> {
-    return Promise.resolve(this);
-  }
-
-  createSyncAccessHandle(): Promise<SyncHandle> {
-    return Promise.resolve({
-      read: (view: Uint8Array, { at }: { at: number }) => {
-        const part = this.content.subarray(at, at + view.length);
-        view.set(part);
-        return part.length;
-      },
-      write: (view: Uint8Array, { at }: { at: number }) => {
-        const end = at + view.length;
-        if (end > this.room) return 0;
-        if (end > this.content.length) this.#resize(end);
-        this.content.set(view, at);
-        this.writes.push(view.length);
-        return view.length;
-      },
-      truncate: (size: number) => this.#resize(size),
-      getSize: () => this.content.length,
-      flush: () => {},
-      close: () => {},
-    });
-  }
-
-  #resize(size: number): void {
-    const other = new Uint8Array(size);
-    other.set(this.content.subarray(0, size));
-    this.content = other;
-  }
-}
-
-function privateStoreOf(file: StoredFile): Promise<PrivateStore> {
-  return PrivateStore.create(file as unknown as FileSystemDirectoryHandle, file.name);
-}
-
-Deno.test("PrivateStore makes few writes of many, and reads back what it holds", async () => {
-  const file = new StoredFile();
-  const store = await privateStoreOf(file);
-  store.truncate(9 << 20);
-  const bytes = synthetic(9 << 20, 1);
-  for (let at = 0; at < bytes.length; at += 1 << 18) {
-    store.write(bytes.subarray(at, at + (1 << 18)), at);
-  }
-  assert.deepEqual(file.writes, [4 << 20, 4 << 20]);
-  const back = new Uint8Array(1000);
-  assert.equal(store.read(back, bytes.length - 900), 900);
-  assert.deepEqual(back.subarray(0, 900), bytes.subarray(bytes.length - 900));
-  store.write(synthetic(10, 2), 5);
-  store.complete();
-  bytes.set(synthetic(10, 2), 5);
-  assert.ok(Buffer.from(file.content.buffer).equals(bytes));
-});
-
-Deno.test("PrivateStore knows its size with what it holds, and reports a full disk at the latest when it is complete", async () => {
-  const file = new StoredFile();
-  const store = await privateStoreOf(file);
-  store.write(synthetic(100, 1), 50);
-  assert.equal(store.size, 150);
-  store.truncate(120);
-  assert.equal(store.size, 120);
-  file.room = 200;
-  store.write(synthetic(100, 1), 150);
-  assert.throws(() => store.complete(), { code: "ENOSPC" });
 });
