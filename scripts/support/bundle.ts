@@ -1,6 +1,7 @@
 /** Bundles the sources with esbuild: for npm as files that load one another, or as one file. */
 
 import fs from "node:fs";
+import { isBuiltin } from "node:module";
 import path from "node:path";
 import { build, type BuildOptions, type Metafile, type Plugin, stop } from "esbuild";
 import { OLDEST_NODE } from "./npm_manifest.ts";
@@ -16,7 +17,7 @@ const WORKER_NAME = "worker.js";
  * is in files of its own, which it does not load. Returns what is inside.
  */
 export async function bundlePackage(stage: Stage, folder: string): Promise<Metafile> {
-  return await bundle(stage, {
+  const inside = await bundle(stage, {
     entryPoints: {
       main: "scripts/npm/main.ts",
       mod: "mod.ts",
@@ -28,6 +29,19 @@ export async function bundlePackage(stage: Stage, folder: string): Promise<Metaf
     chunkNames: "[name]-[hash]",
     plugins: [textImports(stage), workerBeside(stage)],
   });
+  for (const name of Object.keys(inside.outputs)) giveRequire(path.resolve(stage.path, name));
+  return inside;
+}
+
+/** Gives a module `require` if a package in it asks for what is built in: modules have none of their own. */
+function giveRequire(file: string): void {
+  const body = fs.readFileSync(file, "utf8");
+  if (!body.includes("Dynamic require of")) return;
+  const lines = [
+    'import { createRequire } from "node:module";',
+    "const require = createRequire(import.meta.url);",
+  ];
+  fs.writeFileSync(file, `${lines.join("\n")}\n${body}`);
 }
 
 /** Writes the program as one file, which is its own worker, and a module as well as a script of CommonJS. */
@@ -39,9 +53,10 @@ export async function bundleOneFile(stage: Stage, file: string, licenses: string
     plugins: [textImports(stage)],
   });
   const body = fs.readFileSync(file, "utf8");
+  // Packages name what is built in without the prefix that Deno asks for.
   const builtins = [
-    ...new Set([...body.matchAll(/\brequire\("(node:[^"]+)"\)/g)].map(([, n]) => n!)),
-  ];
+    ...new Set([...body.matchAll(/\brequire\("([^"]+)"\)/g)].map(([, name]) => name!)),
+  ].filter((name) => isBuiltin(name));
   const notice = `/*\n${licenses.replaceAll("*/", "* /")}*/\n`;
   fs.writeFileSync(file, asAnyScript(body, builtins.sort()) + notice);
 }
@@ -51,7 +66,9 @@ export async function bundleOneFile(stage: Stage, file: string, licenses: string
  * imported before it runs, which modules and scripts may do alike.
  */
 function asAnyScript(body: string, builtins: readonly string[]): string {
-  const imports = builtins.map((name) => `import(${JSON.stringify(name)})`).join(", ");
+  const imports = builtins.map((name) =>
+    `import(${JSON.stringify(name.startsWith("node:") ? name : `node:${name}`)})`
+  ).join(", ");
   const check = fs.readFileSync(new URL("../npm/check_node.js", import.meta.url), "utf8")
     .replace("export function", "function");
   return `#!/usr/bin/env node

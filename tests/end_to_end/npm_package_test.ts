@@ -87,6 +87,26 @@ Deno.test("npx quantsmith MODEL writes beside the model, with an empty home that
   assert.deepEqual(bytesOfFile(join(models.path, written[0]!)), await expectedBytes(methods[0]!));
 });
 
+/** Makes Node believe that it has a terminal. */
+const TERMINAL = "data:text/javascript," + encodeURIComponent(`
+  import tty from "node:tty";
+  import { syncBuiltinESMExports } from "node:module";
+  tty.isatty = () => true;
+  syncBuiltinESMExports();
+  const ignored = () => {};
+  Object.assign(process.stderr, { isTTY: true, columns: 80, cursorTo: ignored, clearLine: ignored });
+`);
+
+Deno.test("the package and the program as one file draw their progress in a terminal", () => {
+  for (const program of [bin, oneFile]) {
+    const out = join(folder.path, "drawn.safetensors");
+    const args = ["--import", TERMINAL, program, input, out, "--force"];
+    const { code, stderr } = run("node", args, { TERM: "xterm" });
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /[\u2588\u2591]{5}/, program);
+  }
+});
+
 Deno.test("npx quantsmith ui serves the page and its threads until it is interrupted", async () => {
   const child = spawn("node", [bin, "ui", "--no-open"], { stdio: ["ignore", "pipe", "inherit"] });
   const ended = new Promise((resolve) => child.on("close", resolve));
