@@ -39,10 +39,19 @@ export function writerOf(format: string): FormatWriter {
   return writer;
 }
 
-/** Returns what runs layers of these formats, by format; formats that no loader has are left out. */
+/** The version of ComfyUI whose loader the rules were read from. */
+const COMFYUI = "0.33.0";
+
+/**
+ * Returns what runs layers of these formats, and the version whose loader has them, by format; formats that no
+ * loader has are left out.
+ */
 export function runsOn(formats: readonly string[]): Record<string, string> {
   const known = FORMATS.filter(({ id, runsOn }) => formats.includes(id) && runsOn !== undefined);
-  return Object.fromEntries(known.map(({ id, runsOn }) => [id, runsOn!]));
+  return Object.fromEntries(known.map(({ id, runsOn, isStock = false }) => [
+    id,
+    isStock ? `${runsOn}; the loader of ComfyUI ${COMFYUI} has it` : runsOn!,
+  ]));
 }
 
 /** Whether stock ComfyUI loads layers whose marker names this format. */
