@@ -4,7 +4,7 @@ import { FormatError } from "../../core/errors.ts";
 import type { SourceTensor } from "../../core/tensor.ts";
 import { isRefusal } from "../../formats/format.ts";
 import type { PackedCodes } from "../../formats/matrix_source.ts";
-import { countCodes } from "../../formats/packed_codes.ts";
+import { countCodes, E4M3_LEVELS } from "../../formats/packed_codes.ts";
 import { findQuantizedLayers } from "../../formats/quant_layers.ts";
 import { decodeLayer } from "../../formats/stored_matrix.ts";
 import { nameOfInput } from "../../remote/input_path.ts";
@@ -18,6 +18,15 @@ const ZERO = 127;
 
 const CHUNK_BYTES = 1 << 20;
 
+/** Dtypes that codes are stored as: integers, E4M3, and E2M1 in halves of bytes. */
+const CODE_DTYPES = ["I8", "F8_E4M3", "U8"] as const;
+
+/** Codes of a float of 8 bits: one in every byte. */
+const ONE_BYTE: Pick<PackedCodes, "fields" | "levelCount"> = {
+  fields: [{ firstByte: 0, bits: 8, highFirst: false }],
+  levelCount: 256,
+};
+
 /** How often each code -127..127 occurs in a layer. */
 export interface Histogram {
   readonly name: string;
@@ -26,8 +35,9 @@ export interface Histogram {
 }
 
 /**
- * Returns how often each code occurs in the tensors `names`; those that are not I8 are left out. Packed codes
- * count as the integers that they stand for, or from the middle of their table on. Reads in chunks of 1 MiB.
+ * Returns how often each code occurs in the tensors `names`; those that are neither I8 nor floats of a quantized
+ * layer are left out. Packed codes count as the integers that they stand for, or from the middle of their table on; floats
+ * as their places among the floats, from 0 on. Reads in chunks of 1 MiB.
  *
  * @throws FormatError if one holds -128; RangeError if the file ends early.
  */
@@ -36,7 +46,10 @@ export function codeHistograms(model: ModelSource, names: readonly string[]): Hi
   const packed = packedLayers(model, new Set(names));
   return names.flatMap((name) => {
     const tensor = tensors.get(name), layer = packed.get(name);
-    if (tensor === undefined || tensor.dtype !== "I8") return [];
+    if (tensor === undefined || !(CODE_DTYPES as readonly string[]).includes(tensor.dtype)) {
+      return [];
+    }
+    if (layer === undefined && tensor.dtype !== "I8") return [];
     const counts = layer === undefined
       ? plainHistogram(model, tensor)
       : packedHistogram(model, tensor, layer);
@@ -80,16 +93,18 @@ function packedLayers(model: ModelSource, names: ReadonlySet<string>): Map<strin
     const { weightName } = layer;
     if (weightName === null || !names.has(weightName)) continue;
     const matrix = decodeLayer(layer);
-    if (isRefusal(matrix) || matrix.packed === undefined) continue;
-    const { rows, cols, packed } = matrix;
-    found.set(weightName, { rows, cols, packed });
+    if (isRefusal(matrix)) continue;
+    const { rows, cols, dtype } = matrix;
+    const floats = { ...ONE_BYTE, rowBytes: cols, levels: E4M3_LEVELS, scales: [] };
+    const packed = matrix.packed ?? (dtype === "F8_E4M3" ? floats : null);
+    if (packed !== null) found.set(weightName, { rows, cols, packed });
   }
   return found;
 }
 
 function packedHistogram(
   model: ModelSource,
-  { file, offsetBytes }: SourceTensor,
+  { file, offsetBytes, dtype }: SourceTensor,
   layer: PackedLayer,
 ): number[] {
   const { rows, packed: { rowBytes, levels, levelCount } } = layer;
@@ -103,9 +118,18 @@ function packedHistogram(
   }
   const counts = new Array<number>(CODES).fill(0);
   byCode.forEach((count, code) => {
-    const place = levels instanceof Float32Array ? levels[code]! : code - levelCount / 2;
+    const place = dtype !== "I8"
+      ? floatPlace(code, levelCount / 2)
+      : levels instanceof Float32Array
+      ? levels[code]!
+      : code - levelCount / 2;
     const at = Math.max(0, Math.min(CODES - 1, ZERO + place));
     counts[at] = counts[at]! + count;
   });
   return counts;
+}
+
+/** The place of a float among those of its kind, 0 the one of 0: its highest bit is the sign, the others ascend. */
+function floatPlace(code: number, sign: number): number {
+  return code < sign ? code : sign - code;
 }
