@@ -1,6 +1,7 @@
 /** The words of `--format`: what the weights of a conversion become. */
 
 import type { LayerRecipe } from "../presets/preset.ts";
+import type { Scheme } from "../quant/scheme.ts";
 
 /** Formats of `--format` besides INT8 and floats. */
 export type GridOutput = LevelOutput | "fp8" | "mxfp8" | "nvfp4";
@@ -43,6 +44,17 @@ export function floatRecipe(format: string, output: "fp8" | "mxfp8" | "nvfp4"): 
 /** Whether weights are put on a grid that is not that of INT8. */
 export function isGridOutput(output: WeightOutput): output is GridOutput {
   return output !== "int8" && output !== "fp16";
+}
+
+const FLOAT_OUTPUTS = Object.freeze(
+  { e4m3: "fp8", e4m3Groups: "mxfp8", e2m1Groups: "nvfp4" } as const,
+);
+
+/** Returns the word of `--format` for the grid of a scheme; null: it is INT8. */
+export function outputOf({ levels, floats }: Scheme): GridOutput | null {
+  if (floats !== undefined) return FLOAT_OUTPUTS[floats.kind];
+  if (levels === undefined) return null;
+  return levels.kind === "int4" ? "w4a4" : levels.bits === 4 ? "w4a8" : "w6a8";
 }
 
 /** Whether the scales of a format are searched, or rounded to nearest, as those of INT8 are. */

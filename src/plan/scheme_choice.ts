@@ -6,7 +6,7 @@ import { isLearnedOptimizer, type LearnedOptimizer } from "../quant/learned/opti
 import { paddedSize } from "../quant/incoherence.ts";
 import type { AskedGrid, WrittenLayout } from "../formats/format.ts";
 import { formatFor, gridWriterFor, gridWriterOf, writerOf } from "../formats/written_format.ts";
-import { type GridOutput, isGridOutput } from "../formats/outputs.ts";
+import { isGridOutput } from "../formats/outputs.ts";
 import type { Scaling, Scheme } from "../quant/scheme.ts";
 import { type ConvertOptions, CTQ_DEFAULTS } from "./options.ts";
 
@@ -201,17 +201,6 @@ export function layoutOfGrid(
 ): WrittenLayout | null {
   const grid = levels ?? floats;
   return grid === undefined ? null : gridWriterOf(format)!.layout(grid, { ...size, rotation });
-}
-
-const FLOAT_OUTPUTS = Object.freeze(
-  { e4m3: "fp8", e4m3Groups: "mxfp8", e2m1Groups: "nvfp4" } as const,
-);
-
-/** Returns the word of `--format` for the grid of a scheme; null: it is INT8. */
-export function outputOf({ levels, floats }: Scheme): GridOutput | null {
-  if (floats !== undefined) return FLOAT_OUTPUTS[floats.kind];
-  if (levels === undefined) return null;
-  return levels.kind === "int4" ? "w4a4" : levels.bits === 4 ? "w4a8" : "w6a8";
 }
 
 function scalingOf({ scaling, blockSize }: Mode): Scaling {

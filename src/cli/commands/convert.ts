@@ -32,7 +32,7 @@ import type { ConversionOutcome, ConversionRequest } from "./conversion_request.
 import { ConversionReporter } from "./conversion_reporter.ts";
 import { checkReport, conclude } from "./conclude.ts";
 import { isFitted } from "../../quant/level_grid.ts";
-import { outputOf } from "../../plan/scheme_choice.ts";
+import { outputOf } from "../../formats/outputs.ts";
 
 /** Runs the conversion or dry run that `parsed` asks for; returns the exit code. */
 export async function convertCommand(parsed: Parsed, context: CommandContext): Promise<number> {
