@@ -21,9 +21,6 @@ const MAX_EVIDENCE = 4;
 /** Below this a prefix is an accident, not a model. */
 const MIN_PREFIXED = 6;
 
-/** Longer than all names that rules look for. */
-const LONGEST_NAME = 512;
-
 /** The name in a place of a size: `name[axis]`. */
 function nameOfPlace(place: string): string {
   return place.slice(0, place.lastIndexOf("["));
@@ -52,7 +49,7 @@ class NameIndex {
   constructor(tensors: readonly TensorInfo[], prefix: string, keys: ReadonlySet<string>) {
     let size = 0;
     // Most paths are told apart by their length, without a copy of them.
-    const lengths = new Uint8Array(LONGEST_NAME);
+    const lengths = new Uint8Array(1 + Math.max(...[...keys].map(({ length }) => length)));
     for (const { length } of keys) lengths[length] = 1;
     for (const tensor of tensors) {
       const { name } = tensor;

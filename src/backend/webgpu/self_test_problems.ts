@@ -243,30 +243,15 @@ export const LINALG_PROBLEMS: Readonly<Record<GpuLinalgName, Problem<AnyLinalg>>
     return [exact(x)];
   },
   ldlqBlock: async (linalg, random) => {
-    const rows = 19, width = 40;
-    const codes = new Int8Array(rows * width), weights = normal(random, rows * width);
-    const panel = ldlqPanel(random, width);
-    await linalg.ldlqBlock({
-      codes,
-      codesRowStride: width,
-      weights: matrix(weights, rows, width),
-      feedback: matrix(normal(random, rows * width), rows, width),
-      panel: matrix(panel, width, width),
-      ...rowScales(rows, width),
-    });
-    return [exact(codes), exact(weights)];
+    const { args, results } = ldlqProblem(random, { rows: 19, width: 40 });
+    await linalg.ldlqBlock(args);
+    return results();
   },
   ldlqLevels: async (linalg, random) => {
     const rows = 19, width = 48, { sets, nearest } = levelSets(random);
-    const codes = new Int8Array(rows * width), weights = normal(random, rows * width);
-    const panel = ldlqPanel(random, width);
+    const { args, results } = ldlqProblem(random, { rows, width });
     await linalg.ldlqLevels({
-      codes,
-      codesRowStride: width,
-      weights: matrix(weights, rows, width),
-      feedback: matrix(normal(random, rows * width), rows, width),
-      panel: matrix(panel, width, width),
-      ...rowScales(rows, width),
+      ...args,
       levels: {
         choices: Uint8Array.from({ length: rows * 3 }, () => random() % sets),
         across: 3,
@@ -274,7 +259,7 @@ export const LINALG_PROBLEMS: Readonly<Record<GpuLinalgName, Problem<AnyLinalg>>
         nearest,
       },
     });
-    return [exact(codes), exact(weights)];
+    return results();
   },
   descendRows: async (linalg, random) => {
     const [rows, cols, width, rank] = [19, 70, 90, 100];
@@ -371,5 +356,25 @@ export function rowScales(rows: number, cols: number) {
     groupRows: 1,
     firstRow: 0,
     columnGroups: new Int32Array(cols),
+  };
+}
+
+/** A block of columns that is rounded, and what becomes of it. */
+function ldlqProblem(
+  random: Random,
+  { rows, width }: { readonly rows: number; readonly width: number },
+) {
+  const codes = new Int8Array(rows * width), weights = normal(random, rows * width);
+  const panel = ldlqPanel(random, width);
+  return {
+    args: {
+      codes,
+      codesRowStride: width,
+      weights: matrix(weights, rows, width),
+      feedback: matrix(normal(random, rows * width), rows, width),
+      panel: matrix(panel, width, width),
+      ...rowScales(rows, width),
+    },
+    results: (): Result[] => [exact(codes), exact(weights)],
   };
 }
