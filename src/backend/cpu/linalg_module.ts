@@ -3,6 +3,34 @@
 import linalgBase64 from "./linalg.wasm.b64" with { type: "text" };
 import { compileModule } from "./wasm_module.ts";
 
+/** Addresses, sizes and strides of a block of columns: `asm/linalg/ldlq_block.ts`. */
+type LdlqBlockArgs = [
+  codes: number,
+  x: number,
+  feedback: number,
+  panel: number,
+  scales: number,
+  columnGroups: number,
+  rows: number,
+  width: number,
+  codesRow: number,
+  xRow: number,
+  feedbackRow: number,
+  panelRow: number,
+  firstRow: number,
+  groupRows: number,
+  scaleCols: number,
+];
+
+/** The same and the sets of levels: `asm/linalg/ldlq_levels.ts`. */
+type LdlqLevelsArgs = [
+  ...LdlqBlockArgs,
+  choices: number,
+  across: number,
+  columnSets: number,
+  nearest: number,
+];
+
 /** The exports of `asm/linalg/index.ts`. Addresses are bytes, sizes and strides elements. */
 export interface LinalgExports {
   choleskyBlock(a: number, n: number, aRow: number, minPivot: number): number;
@@ -76,69 +104,17 @@ export interface LinalgExports {
     workspace: number,
   ): void;
   gemmWorkspaceBytes(): number;
-  ldlqBlock(
-    codes: number,
-    x: number,
-    feedback: number,
-    panel: number,
-    scales: number,
-    columnGroups: number,
-    rows: number,
-    width: number,
-    codesRow: number,
-    xRow: number,
-    feedbackRow: number,
-    panelRow: number,
-    firstRow: number,
-    groupRows: number,
-    scaleCols: number,
-  ): void;
+  ldlqBlock(...args: LdlqBlockArgs): void;
   ldlqChosenLevels(
-    codes: number,
-    x: number,
-    feedback: number,
-    panel: number,
-    scales: number,
-    columnGroups: number,
-    rows: number,
-    width: number,
-    codesRow: number,
-    xRow: number,
-    feedbackRow: number,
-    panelRow: number,
-    firstRow: number,
-    groupRows: number,
-    scaleCols: number,
-    choices: number,
-    across: number,
-    columnSets: number,
-    nearest: number,
-    first: number,
-    lastSet: number,
-    setCols: number,
-    spare: number,
+    ...args: [
+      ...LdlqLevelsArgs,
+      first: number,
+      lastSet: number,
+      setCols: number,
+      spare: number,
+    ]
   ): void;
-  ldlqLevels(
-    codes: number,
-    x: number,
-    feedback: number,
-    panel: number,
-    scales: number,
-    columnGroups: number,
-    rows: number,
-    width: number,
-    codesRow: number,
-    xRow: number,
-    feedbackRow: number,
-    panelRow: number,
-    firstRow: number,
-    groupRows: number,
-    scaleCols: number,
-    choices: number,
-    across: number,
-    columnSets: number,
-    nearest: number,
-  ): void;
+  ldlqLevels(...args: LdlqLevelsArgs): void;
   addLowRank(
     x: number,
     b: number,
