@@ -1,6 +1,6 @@
 /** The next step after a conversion: the folder of the file in ComfyUI, and the node that loads it. Pure. */
 
-import { isStockFormat } from "../formats/written_format.ts";
+import { isStockFormat, versionsFor } from "../formats/written_format.ts";
 import type { Plan } from "../plan/plan.ts";
 import { isComponent } from "../presets/names.ts";
 
@@ -37,5 +37,7 @@ export function nextStep(plan: Plan, output: string): string {
   if (place === null) return "put it beside the original: the same node loads it";
   const isThere = output.replaceAll("\\", "/").includes(`${place.folder}/`);
   const move = isThere ? "" : `copy it to ComfyUI/${place.folder}, `;
-  return `${move}load it with the node "${place.node}"`;
+  const versions = versionsFor(plan.tensors.flatMap(({ scheme }) => scheme ?? []));
+  const needed = versions === null ? "" : ` (${versions})`;
+  return `${move}load it with the node "${place.node}"${needed}`;
 }

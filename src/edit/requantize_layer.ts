@@ -42,7 +42,7 @@ export function isStoredAs(
   const recipe = kind === null || found === null ? null : kind.recipe?.(tensors, found) ?? null;
   if (recipe === null) return false;
   if (recipe.grid !== undefined) return recipe.grid.output === asked.output;
-  return asked.output === "int8" && kind?.isStock === true;
+  return asked.output === "int8" && kind?.stockSince !== undefined;
 }
 
 /** Returns the scheme of a layer in the format that is asked for, or why it cannot have that. */

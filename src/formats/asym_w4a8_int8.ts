@@ -22,13 +22,16 @@ import { noRotationGroup } from "../quant/rotation_groups.ts";
 const PLAIN_LEVELS = byCode(16, (code) => code - 8),
   SIX_BIT_LEVELS = byCode(64, (code) => code - 32);
 
+/** ComfyUI 0.33.0 installs 0.2.31. */
+const SIX_BIT_KITCHEN = "comfy-kitchen 0.2.36";
+
 export const asymW4a8: Format = {
   id: "asym_w4a8_int8",
   title: "W4A8 and W6A8",
-  isStock: true,
+  stockSince: "0.31.0",
   runsOn:
     "NVIDIA from Ampere (SM 8.0) and AMD from RDNA2; elsewhere weights are restored to compute; " +
-    "6 bits need comfy-kitchen 0.2.36",
+    `6 bits need ${SIX_BIT_KITCHEN}`,
   parts: ["weight_s_rel", "weight_s_channel", "weight_codebook", "weight_correction"],
   recognise: ({ format, weight, parts, marker }) => {
     if (format !== "asym_w4a8_int8" || weight === null) return null;
@@ -86,6 +89,7 @@ export const asymW4a8: Format = {
   writeGrid: {
     outputs: ["w6a8", "w4a8"],
     rotates: true,
+    needs: ({ bits }) => bits === 6 ? SIX_BIT_KITCHEN : null,
     levels: ({ output, groupSize: group, codebook }, { cols, rotation }) => {
       const isSixBit = output === "w6a8";
       if (rotation === null) return noRotationGroup(cols);

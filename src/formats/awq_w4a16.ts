@@ -8,7 +8,7 @@ import { START_FROM_ORIGINAL } from "./advice.ts";
 export const awqW4a16: Format = {
   id: "awq_w4a16",
   title: "AWQ W4A16",
-  isStock: true,
+  stockSince: "a version after 0.33.0",
   parts: ["weight_scale", "weight_zeros"],
   recognise: ({ format, weight, parts }) => {
     if (format !== "awq_w4a16" || weight === null) return null;

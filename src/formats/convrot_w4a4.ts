@@ -17,7 +17,7 @@ const LEVELS = byCode(16, (code) => code < 8 ? code : code - 16);
 export const convrotW4a4: Format = {
   id: "convrot_w4a4",
   title: "ConvRot W4A4",
-  isStock: true,
+  stockSince: "0.28.0",
   runsOn: "NVIDIA from Turing (SM 7.5)",
   parts: ["weight_scale"],
   recognise: ({ format, weight, parts, marker }) => {

@@ -28,18 +28,24 @@ const FP8_WRITER: GridWriter = {
   }),
 };
 
-export const float8E4m3: Format = float8("float8_e4m3fn", "F8_E4M3");
-export const float8E5m2: Format = float8("float8_e5m2", "F8_E5M2");
+export const float8E4m3: Format = float8("float8_e4m3fn", {
+  dtype: "F8_E4M3",
+  stockSince: "0.4.0",
+});
+export const float8E5m2: Format = float8("float8_e5m2", { dtype: "F8_E5M2", stockSince: "0.8.0" });
 
 /** Markers of forks, for scales that stock ComfyUI does not take. */
 export const float8Rowwise: Format = forked("float8_e4m3fn_rowwise");
 export const float8Blockwise: Format = forked("float8_e4m3fn_blockwise");
 
-function float8(id: string, dtype: "F8_E4M3" | "F8_E5M2"): Format {
+function float8(
+  id: string,
+  { dtype, stockSince }: { readonly dtype: "F8_E4M3" | "F8_E5M2"; readonly stockSince: string },
+): Format {
   return {
     id,
     title: `FP8 (${id})`,
-    isStock: true,
+    stockSince,
     runsOn: "NVIDIA from Ada (SM 8.9)",
     parts: PARTS,
     recognise: (layer) => marked(layer, id),

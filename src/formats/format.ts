@@ -113,6 +113,8 @@ export interface GridWriter {
   ): LevelScheme | FloatScheme | string;
   /** Whether weights are rotated, which is always or never. */
   readonly rotates: boolean;
+  /** What must be installed besides {@link Format.stockSince}; absent or null: nothing. */
+  needs?(grid: LevelScheme): string | null;
   /** Its tensors. */
   layout(
     grid: LevelScheme | FloatScheme,
@@ -151,8 +153,8 @@ export interface Format {
   readonly id: string;
   /** For people: `NF4 of bitsandbytes`. */
   readonly title: string;
-  /** Whether it is in the table of stock ComfyUI. Default: it is not. */
-  readonly isStock?: boolean;
+  /** The first version of ComfyUI with it in its table, by ComfyUI's own history; absent: none has it. */
+  readonly stockSince?: string;
   /** GPUs that multiply in it, what others do, and the versions that it needs, for people; absent: no loader has it. */
   readonly runsOn?: string;
   /**

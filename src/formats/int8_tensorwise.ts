@@ -40,7 +40,7 @@ const IGNORED_TRANSFORMS: readonly {
 export const int8Tensorwise: Format = {
   id: "int8_tensorwise",
   title: "INT8 of stock ComfyUI",
-  isStock: true,
+  stockSince: "0.27.0",
   runsOn:
     "NVIDIA from Turing (SM 7.5) and AMD from RDNA2; elsewhere weights are restored to compute",
   parts: INT8_PARTS,

@@ -12,7 +12,7 @@ const GROUP = 32;
 export const mxfp8: Format = {
   id: "mxfp8",
   title: "MXFP8",
-  isStock: true,
+  stockSince: "0.18.0",
   runsOn: "NVIDIA from Blackwell (SM 10)",
   parts: ["weight_scale"],
   recognise: (layer) => {

@@ -21,7 +21,7 @@ export const NVFP4_GROUP = 16;
 export const nvfp4: Format = {
   id: "nvfp4",
   title: "NVFP4",
-  isStock: true,
+  stockSince: "0.8.0",
   runsOn: "NVIDIA from Blackwell (SM 10), not AMD",
   parts: ["weight_scale", "weight_scale_2", "pre_quant_scale"],
   recognise: (layer) => {

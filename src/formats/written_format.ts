@@ -2,6 +2,7 @@
 
 import type { GridOutput } from "./outputs.ts";
 import type { FormatWriter, GridWriter, WrittenScales } from "./format.ts";
+import type { Scheme } from "../quant/scheme.ts";
 import { FORMATS } from "./registry.ts";
 
 /**
@@ -39,22 +40,35 @@ export function writerOf(format: string): FormatWriter {
   return writer;
 }
 
-/** The version of ComfyUI whose loader the rules were read from. */
-const COMFYUI = "0.33.0";
-
-/**
- * Returns what runs layers of these formats, and the version whose loader has them, by format; formats that no
- * loader has are left out.
- */
+/** Returns what runs layers of these formats, and since which version, by format; those without a loader are left out. */
 export function runsOn(formats: readonly string[]): Record<string, string> {
   const known = FORMATS.filter(({ id, runsOn }) => formats.includes(id) && runsOn !== undefined);
-  return Object.fromEntries(known.map(({ id, runsOn, isStock = false }) => [
+  return Object.fromEntries(known.map(({ id, runsOn, stockSince }) => [
     id,
-    isStock ? `${runsOn}; the loader of ComfyUI ${COMFYUI} has it` : runsOn!,
+    stockSince === undefined ? runsOn! : `${runsOn}; loads in ComfyUI ${stockSince} or later`,
   ]));
+}
+
+/**
+ * Returns the versions that layers with these schemes need: `ComfyUI 0.31.0 or later`; null if no stock ComfyUI
+ * loads one of them, or there are none.
+ */
+export function versionsFor(schemes: readonly Pick<Scheme, "format" | "levels">[]): string | null {
+  const formats = schemes.map((scheme) => ({
+    levels: scheme.levels,
+    format: FORMATS.find(({ id }) => id === scheme.format)!,
+  }));
+  const since = formats.flatMap(({ format }) => format.stockSince ?? []);
+  if (since.length === 0 || since.length < schemes.length) return null;
+  const inOrder = new Intl.Collator("en", { numeric: true });
+  const newest = since.toSorted(inOrder.compare).at(-1);
+  const needs = formats.flatMap(({ levels, format: { writeGrid } }) =>
+    levels === undefined ? [] : writeGrid?.needs?.(levels) ?? []
+  );
+  return [`ComfyUI ${newest}`, ...new Set(needs)].map((name) => `${name} or later`).join(" and ");
 }
 
 /** Whether stock ComfyUI loads layers whose marker names this format. */
 export function isStockFormat(format: string): boolean {
-  return FORMATS.some(({ id, isStock }) => id === format && isStock === true);
+  return FORMATS.some(({ id, stockSince }) => id === format && stockSince !== undefined);
 }

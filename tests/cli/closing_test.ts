@@ -3,6 +3,9 @@ import { join } from "node:path";
 import { closingLines } from "../../src/cli/closing.ts";
 import { formatPercent } from "../../src/cli/format.ts";
 import { nextStep, placeOf } from "../../src/cli/next_step.ts";
+import { versionsFor } from "../../src/formats/written_format.ts";
+import { groupedLevels } from "../../src/quant/level_grid.ts";
+import type { Scheme } from "../../src/quant/scheme.ts";
 import { overallErrors } from "../../src/run/layer_statistics.ts";
 import { qualityTable } from "../../src/cli/quality_table.ts";
 import { GRADES, verdictOf } from "../../src/cli/verdict.ts";
@@ -125,6 +128,28 @@ Deno.test("nextStep() names folder and node by the kind of the model", async () 
   assert.match(nextStep(of(null), "o.safetensors"), /original/);
   const block = await converted(folder.path, { ...ROWS, scaling: "block", blockSize: 64 });
   assert.match(nextStep(block.result.plan, "o"), /convert_to_quant.*int8_blockwise/);
+});
+
+Deno.test("nextStep() names the versions that a mixture of formats needs", async () => {
+  using folder = temporaryFolder();
+  const { result: { plan } } = await converted(folder.path, ROWS);
+  const flux = { ...plan, detection: { ...plan.detection, family: "flux2" } };
+  assert.match(nextStep(flux, "o"), /"Load Diffusion Model" \(ComfyUI 0\.27\.0 or later\)$/);
+  const [scheme] = plan.tensors.flatMap(({ scheme }) => scheme ?? []);
+  const of = (...others: Partial<Scheme>[]) =>
+    versionsFor([scheme!, ...others.map((other) => ({ ...scheme!, ...other }))]);
+  assert.equal(of({ format: "nvfp4" }), "ComfyUI 0.27.0 or later");
+  const levels = (bits: 4 | 6) => ({
+    format: "asym_w4a8_int8",
+    levels: groupedLevels({ bits, groupCols: 16 }),
+  });
+  assert.equal(of(levels(4)), "ComfyUI 0.31.0 or later");
+  assert.equal(
+    of(levels(6), levels(4)),
+    "ComfyUI 0.31.0 or later and comfy-kitchen 0.2.36 or later",
+  );
+  assert.equal(of({ format: "int8_blockwise" }), null);
+  assert.equal(versionsFor([]), null);
 });
 
 Deno.test("qualityTable() lists the worst ten and says how many there are", async () => {
