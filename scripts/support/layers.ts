@@ -73,6 +73,7 @@ const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
   { from: "src/run/workers/worker_pool.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/run_bytes.ts", to: "src/backend/cpu/wasm_linalg.ts" },
   { from: "src/run/workers/check_kernels.ts", to: "src/backend/cpu/" },
+  { from: "src/run/workers/own_kernels.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/gpu_owner.ts", to: "src/backend/webgpu/" },
   // The reference that the device is compared with before it is used.
   {
@@ -123,6 +124,7 @@ const MAY_TOUCH_THE_WORLD = [
   "src/safetensors/reader.ts",
   "src/safetensors/input_files.ts",
   "src/safetensors/output_file.ts",
+  "src/safetensors/write_exactly.ts",
   "src/safetensors/output_set.ts",
   "src/safetensors/replaced_shards.ts",
   "src/safetensors/interim_shards.ts",

@@ -14,7 +14,7 @@ import { matrixRows } from "../formats/matrix_rows.ts";
 import { GEMM_I8_TERMS_MAX } from "../linalg/linalg_kernels.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { findQuantizedLayers, type QuantizedLayer } from "../formats/quant_layers.ts";
-import type { OutputPlace } from "../safetensors/output_set.ts";
+import type { OutputPlace } from "../safetensors/output_place.ts";
 import { openFiles, TensorReader } from "../safetensors/reader.ts";
 import { foldNumbers, numbersOf, type TaskNumbers } from "../run/layer_statistics.ts";
 import { placeOnGpu } from "../run/gpu_tasks.ts";

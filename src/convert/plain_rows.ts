@@ -6,7 +6,8 @@
  */
 
 import { type CpuKernels, type Grid, STATS, STATS_LENGTH } from "../backend/backend.ts";
-import { type OwnCheckKernels, ownKernels } from "../run/workers/check_kernels.ts";
+import type { OwnCheckKernels } from "../run/workers/check_kernels.ts";
+import { ownKernels } from "../run/workers/own_kernels.ts";
 import { convrotGroupFor } from "../quant/rotation_groups.ts";
 import { calibrationOf } from "./known_inputs.ts";
 import { layerName } from "../core/layer_name.ts";

@@ -9,7 +9,7 @@ import { closeSync, fsync, ftruncateSync, openSync, rmSync } from "node:fs";
 import { promisify } from "node:util";
 import { codeOf, explained, explainedAsync } from "./io_error.ts";
 import { readSmallFile } from "./small_file.ts";
-import { writeExactly } from "./output_file.ts";
+import { writeExactly } from "./write_exactly.ts";
 
 const fsyncAsync = promisify(fsync);
 

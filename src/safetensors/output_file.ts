@@ -17,7 +17,6 @@ import {
   statfsSync,
   statSync,
   unlinkSync,
-  writeSync,
 } from "node:fs";
 import { createHash } from "node:crypto";
 import { basename, dirname, join, resolve } from "node:path";
@@ -26,7 +25,7 @@ import { promisify } from "node:util";
 import { UnsupportedError } from "../core/errors.ts";
 import { codeOf, explained, explainedAsync, ioReason } from "./io_error.ts";
 import type { InputPath } from "../remote/input_path.ts";
-import { MAX_IO_BYTES } from "./input_files.ts";
+import { writeExactly } from "./write_exactly.ts";
 
 /** Parameters of an output. */
 export interface OutputOptions {
@@ -47,21 +46,6 @@ const fsyncAsync = promisify(fsync);
 
 /** File systems limit names to 255 bytes; the ends added to a name must fit too. */
 const MAX_STEM_BYTES = 200;
-
-/**
- * Writes all of `view` to a file from `positionBytes` on.
- *
- * @param fd a file open for writing.
- * @param view any length, 0 included; may lie in shared memory.
- * @throws what `node:fs` throws if writing fails (`ENOSPC`: the disk is full).
- */
-export function writeExactly(fd: number, view: Uint8Array, positionBytes: number): void {
-  let done = 0;
-  while (done < view.length) {
-    const wanted = Math.min(view.length - done, MAX_IO_BYTES);
-    done += writeSync(fd, view, done, wanted, positionBytes + done);
-  }
-}
 
 /**
  * Refuses an output that cannot become a file: it is a folder, its folder is missing or cannot be

@@ -23,16 +23,8 @@ import {
   restoreReplaced,
   shardsOf,
 } from "./replaced_shards.ts";
+import { type OutputPlace, placeOf } from "./output_place.ts";
 import { encodeIndex, type OutputLayout, type OutputNames, outputNames } from "./shard_layout.ts";
-
-/** A file that workers write to, and the address of its first byte. */
-export interface OutputPlace {
-  /** The file that it becomes, for messages. */
-  readonly output: string;
-  readonly path: string;
-  readonly startBytes: number;
-  readonly totalBytes: number;
-}
 
 /** How an output is written. */
 export interface OutputSetOptions {
@@ -265,16 +257,4 @@ export class OutputSet implements Disposable {
       `Cannot write ${JSON.stringify(path)}: it has come up meanwhile; \`--force\` replaces it`,
     );
   }
-}
-
-/** Returns the number of the file that has `address`. The places are in the order of their addresses. */
-export function placeOf(places: readonly OutputPlace[], address: number): number {
-  let low = 0;
-  let high = places.length - 1;
-  while (low < high) {
-    const middle = (low + high + 1) >> 1;
-    if (places[middle]!.startBytes <= address) low = middle;
-    else high = middle - 1;
-  }
-  return low;
 }

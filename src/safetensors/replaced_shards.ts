@@ -21,9 +21,10 @@ import { FormatError, UnsupportedError } from "../core/errors.ts";
 import type { InputPath } from "../remote/input_path.ts";
 import { codeOf, explained, ioReason } from "./io_error.ts";
 import { readSmallFile } from "./small_file.ts";
-import { hiddenName, isInput, writeExactly } from "./output_file.ts";
+import { hiddenName, isInput } from "./output_file.ts";
 import { type OutputNames, outputNames } from "./shard_layout.ts";
 import { parseIndex } from "./shards.ts";
+import { writeExactly } from "./write_exactly.ts";
 
 /** Shards of a replaced output, by name. */
 export interface ReplacedShards {

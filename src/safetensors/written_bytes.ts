@@ -7,7 +7,7 @@ import type { FileHandle } from "node:fs/promises";
 import { open } from "node:fs/promises";
 import { crc32 } from "./crc32.ts";
 import { explainedAsync } from "./io_error.ts";
-import { type OutputPlace, placeOf } from "./output_set.ts";
+import { type OutputPlace, placeOf } from "./output_place.ts";
 
 /** Pieces of the same length at equal distances, in the order they were written. */
 export interface WrittenBytes {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { Arena, createSharedMemory } from "../../src/backend/cpu/arena.ts";
 import { WasmKernels } from "../../src/backend/cpu/wasm_kernels.ts";
-import { compileKernels, MEMORY_MAX_BYTES } from "../../src/backend/cpu/wasm_module.ts";
+import { MEMORY_MAX_BYTES } from "../../src/backend/cpu/instantiate.ts";
+import { compileKernels } from "../../src/backend/cpu/wasm_module.ts";
 import { assertSameBits, BACKENDS, testEachBackend } from "./subject.ts";
 import { values } from "./values.ts";
 

@@ -35,8 +35,8 @@ import { offloadedLinalg } from "../../src/run/workers/offloaded_linalg.ts";
 import type { PoolKeeper } from "../../src/run/workers/pool_keeper.ts";
 import type { PoolRun, WorkerPool } from "../../src/run/workers/worker_pool.ts";
 import { InputFiles } from "../../src/safetensors/input_files.ts";
-import { writeExactly } from "../../src/safetensors/output_file.ts";
-import { placeOf } from "../../src/safetensors/output_set.ts";
+import { writeExactly } from "../../src/safetensors/write_exactly.ts";
+import { placeOf } from "../../src/safetensors/output_place.ts";
 
 const KERNELS = compileKernels(), LINALG = compileLinalg();
 

@@ -4,7 +4,7 @@
  */
 
 import { alignUp } from "../../core/counted_memory.ts";
-import { MEMORY_MAX_BYTES, PAGE_BYTES } from "./wasm_module.ts";
+import { MEMORY_MAX_BYTES, PAGE_BYTES } from "./instantiate.ts";
 
 /** The first bytes of a memory belong to the kernels' constants: arenas begin here or behind it. */
 export const STATICS_BYTES = 1 << 16;

@@ -31,7 +31,7 @@ import {
   checkStepRounding,
   checkTableRounding,
 } from "../kernel_checks.ts";
-import { instantiate, type KernelExports, type RoundToLevels } from "./wasm_module.ts";
+import { instantiate, type KernelExports, type RoundToLevels } from "./instantiate.ts";
 
 /**
  * Elements per call into the module (a power of 4, so that every smaller rotation divides it). The

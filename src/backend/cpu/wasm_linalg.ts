@@ -32,7 +32,7 @@ import type {
 import type { Matrix, MatrixF32, MatrixF64 } from "../../linalg/matrix.ts";
 import type { Arena } from "./arena.ts";
 import type { GemmExport, LinalgExports } from "./linalg_module.ts";
-import { instantiate } from "./wasm_module.ts";
+import { instantiate } from "./instantiate.ts";
 
 /** Bytes that every instance takes from its arena for packed blocks: 2.2 MiB. */
 export const LINALG_WORKSPACE_BYTES = 128 + 768 * 256 + 1024 * 256 * 8;

@@ -4,7 +4,7 @@ import { InterruptedError } from "../../core/errors.ts";
 import { type FinishedWork, withoutChunks } from "../../run/workers/checkpoints.ts";
 import { TaskList } from "../../run/task_list.ts";
 import type { Task } from "../../run/tasks.ts";
-import type { OutputPlace } from "../../safetensors/output_set.ts";
+import type { OutputPlace } from "../../safetensors/output_place.ts";
 import { WrittenChecker } from "../../safetensors/written_bytes.ts";
 
 /** Finished work that is still good after it was read back. */

@@ -5,7 +5,6 @@
 
 import { Arena, createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
-import { compileKernels } from "../../backend/cpu/wasm_module.ts";
 import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
 import type { CpuKernels } from "../../backend/backend.ts";
 import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";
@@ -56,11 +55,6 @@ export class OwnCheckKernels implements CheckKernels {
     this.#instance = instanceOf(this.#modules, Math.max(LEAST_BYTES, bytes + SLACK_BYTES));
     return this.#instance;
   }
-}
-
-/** Kernels that this thread has for itself, without linear algebra. */
-export function ownKernels(): OwnCheckKernels {
-  return new OwnCheckKernels({ kernels: compileKernels(), linalg: null });
 }
 
 interface Instance {

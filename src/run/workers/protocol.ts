@@ -2,7 +2,7 @@
 
 import type { PlainError } from "../../core/plain_error.ts";
 import type { InputPath } from "../../remote/input_path.ts";
-import type { OutputPlace } from "../../safetensors/output_set.ts";
+import type { OutputPlace } from "../../safetensors/output_place.ts";
 import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Note } from "../note.ts";
 import type { Task } from "../tasks.ts";

@@ -12,7 +12,7 @@ import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
 import { InterruptedError } from "../../core/errors.ts";
 import type { InputPath } from "../../remote/input_path.ts";
 import { needsLinalg } from "../task_kinds.ts";
-import type { OutputPlace } from "../../safetensors/output_set.ts";
+import type { OutputPlace } from "../../safetensors/output_place.ts";
 import type { TaskNumbers } from "../layer_statistics.ts";
 import { TaskList } from "../task_list.ts";
 import type { Task } from "../tasks.ts";

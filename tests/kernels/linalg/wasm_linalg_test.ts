@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Arena, createSharedMemory } from "../../../src/backend/cpu/arena.ts";
 import { compileLinalg, type LinalgExports } from "../../../src/backend/cpu/linalg_module.ts";
 import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../../src/backend/cpu/wasm_linalg.ts";
-import { instantiate, MEMORY_MAX_BYTES } from "../../../src/backend/cpu/wasm_module.ts";
+import { instantiate, MEMORY_MAX_BYTES } from "../../../src/backend/cpu/instantiate.ts";
 import { referenceLinalg } from "../../../src/backend/reference/linalg/reference_linalg.ts";
 import { matrix, transpose } from "../../../src/linalg/matrix.ts";
 import { assertSameBits } from "../subject.ts";
