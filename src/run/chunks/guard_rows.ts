@@ -125,7 +125,7 @@ export function roundToNearest(
       const from = row * cols / levels.groupCols, to = (row + 1) * cols / levels.groupCols;
       levels.choices.set(levels.plainChoices.subarray(from, to), from);
     }
-    nearestRow(kernels, rounded, row, {
+    nearestRows(kernels, rounded, row, {
       codes: codes.subarray(first, end),
       weights: weights.subarray(first, end),
       scales: own,
@@ -134,18 +134,18 @@ export function roundToNearest(
   return losers;
 }
 
-/** Rounds row `row` to nearest. */
-function nearestRow(
+/** Rounds rows to nearest, from row `row` on: one, or several that have scales of their own. */
+function nearestRows(
   kernels: Kernels,
   { grid, levels }: Pick<GuardedRows, "grid" | "levels">,
   row: number,
   { codes, weights, scales }: Record<"weights" | "scales", Float32Array> & { codes: Int8Array },
 ): void {
-  const one = rowGrid(grid);
-  if (levels === undefined) return kernels.quantize(codes, weights, scales, one);
+  const own = ownGrid(grid, codes.length / grid.cols);
+  if (levels === undefined) return kernels.quantize(codes, weights, scales, own);
   const across = grid.cols / levels.groupCols;
-  const choices = levels.plainChoices.subarray(row * across, (row + 1) * across);
-  kernels.quantizeLevels(codes, weights, scales, one, { ...levels, choices });
+  const choices = levels.plainChoices.subarray(row * across, (row + own.rows) * across);
+  kernels.quantizeLevels(codes, weights, scales, own, { ...levels, choices });
 }
 
 /** How errors of rows are measured: exactly, and, if there is a way, quickly, by bounds. */
@@ -201,19 +201,42 @@ export function planGuard(
   });
 }
 
-/** Errors of rows as they are and rounded to nearest, and one row of values and of codes. */
+/** Errors of rows as they are and rounded to nearest, and codes of the latter. */
 function roomForRows(scratch: Pick<Scratch, "f32" | "i8">, part: number, cols: number) {
-  return { errors: scratch.f32(2 * part * cols), xhat: scratch.f32(cols), own: scratch.i8(cols) };
+  return { errors: scratch.f32(2 * part * cols), nearest: scratch.i8(part * cols) };
 }
 
-/** A single row has the scales of its group. */
-function rowGrid({ cols, groupCols }: Grid): Grid {
-  return { rows: 1, cols, groupRows: 1, groupCols };
+/** Rows by themselves; a single one has the scales of its group. */
+function ownGrid({ cols, groupCols }: Grid, rows: number): Grid {
+  return { rows, cols, groupRows: 1, groupCols };
 }
 
-function scalesOfRow(scales: Float32Array, { cols, groupRows, groupCols }: Grid, row: number) {
+/** The scales of `rows` rows from `row` on; several have scales of their own. */
+function scalesOfRow(
+  scales: Float32Array,
+  { cols, groupRows, groupCols }: Grid,
+  row: number,
+  rows = 1,
+): Float32Array {
   const across = cols / groupCols, first = Math.floor(row / groupRows) * across;
-  return scales.subarray(first, first + across);
+  return scales.subarray(first, first + rows * across);
+}
+
+/** Rows that follow one another. */
+interface RowRun {
+  readonly row: number;
+  readonly count: number;
+}
+
+/** Returns the runs of `rows`, which ascend, of at most `most` each. */
+function runsOf(rows: readonly number[], most: number): RowRun[] {
+  const runs: { row: number; count: number }[] = [];
+  for (const row of rows) {
+    const last = runs.at(-1);
+    if (last !== undefined && last.count < most && row === last.row + last.count) last.count++;
+    else runs.push({ row, count: 1 });
+  }
+  return runs;
 }
 
 /** Squared output errors of rows, or what they lie between; null: not to be had this way. */
@@ -229,26 +252,29 @@ export function compareRows(
   rounded: GuardedRows,
   rows: readonly number[],
 ): { fitted: Float64Array; nearest: Float64Array } | null {
-  const { weights, codes, scales, plain, grid } = rounded;
-  const { cols } = grid, one = rowGrid(grid);
+  const { weights, codes, scales, plain, grid } = rounded, { cols } = grid;
   const fitted = new Float64Array(rows.length), nearest = new Float64Array(rows.length);
   const mark = scratch.mark();
   const part = partRows(rows.length, cols);
-  const { errors, xhat, own } = roomForRows(scratch, part, cols);
+  const { errors, nearest: own } = roomForRows(scratch, part, cols);
   const addErrors = (at: number, w: Float32Array, code: Int8Array, scale: Float32Array): void => {
-    kernels.dequantize(xhat, code, scale, one);
-    for (let k = 0; k < cols; k++) errors[at * cols + k] = w[k]! - xhat[k]!;
+    const e = errors.subarray(at * cols, at * cols + w.length);
+    kernels.dequantize(e, code, scale, ownGrid(grid, w.length / cols));
+    for (let k = 0; k < e.length; k++) e[k] = w[k]! - e[k]!;
   };
   for (let start = 0; start < rows.length; start += part) {
     const now = rows.slice(start, start + part);
-    now.forEach((row, i) => {
-      const w = weights.subarray(row * cols, (row + 1) * cols);
-      const code = codes.subarray(row * cols, (row + 1) * cols);
-      addErrors(i, w, code, scalesOfRow(scales, grid, row));
-      const scale = scalesOfRow(plain, grid, row);
-      nearestRow(kernels, rounded, row, { codes: own, weights: w, scales: scale });
-      addErrors(now.length + i, w, own, scale);
-    });
+    let at = 0;
+    for (const { row, count } of runsOf(now, grid.groupRows === 1 ? part : 1)) {
+      const w = weights.subarray(row * cols, (row + count) * cols);
+      const code = codes.subarray(row * cols, (row + count) * cols);
+      addErrors(at, w, code, scalesOfRow(scales, grid, row, count));
+      const found = { codes: own.subarray(0, w.length), weights: w };
+      const scale = scalesOfRow(plain, grid, row, count);
+      nearestRows(kernels, rounded, row, { ...found, scales: scale });
+      addErrors(now.length + at, w, found.codes, scale);
+      at += count;
+    }
     const both = matrix(errors, 2 * now.length, cols);
     const found = measure(both);
     if (found === null) {

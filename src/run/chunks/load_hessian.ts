@@ -37,7 +37,7 @@ import type { Compensation } from "../../calibration/compensation.ts";
 import type { Segments } from "../../plan/options.ts";
 import type { PlannedMemory } from "../task_kind.ts";
 import type { Scratch, TeamContext } from "./chunk_context.ts";
-import { loadInputRow, planInputRow } from "./load_inputs.ts";
+import { loadInputRow, loadInputRows, planInputRow, planInputRows } from "./load_inputs.ts";
 
 /** Advice about data that is no statistic. */
 const BAD_DATA_HINT = "calibrate again, or take the layer out of the file";
@@ -137,6 +137,7 @@ export function planHessian(
   own.within(() => {
     if (statistic === "activations") {
       shared.within(() => roomForInputs(shared, cols, rows));
+      planInputRows(own, compensation, Math.min(ACTIVATION_ROWS, rows), cols);
       own.within(() => own.f32(1));
     } else if (statistic === "hessian") own.f32(cols);
     else roomForChannels(own, cols);
@@ -385,9 +386,10 @@ function forInputs(
   for (let first = 0; goesOn && first < compensation.rows; first += ACTIVATION_ROWS) {
     const rows = Math.min(ACTIVATION_ROWS, compensation.rows - first);
     const mine = shareOf(linalg.team, 0, rows);
+    const own = matrix(x.subarray(mine.start * size, mine.end * size), mine.end - mine.start, size);
+    loadInputRows(team, compensation, first + mine.start, own);
     for (let i = mine.start; i < mine.end; i++) {
       const row = x.subarray(i * size, (i + 1) * size);
-      loadInputRow(team, compensation, first + i, row);
       refuseNonFinite({ ...compensation, what: "activations" }, row, first + i);
     }
     linalg.team.barrier();

@@ -1,8 +1,10 @@
-/** Reads a row of calibration data. */
+/** Reads rows of calibration data. */
 
 import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { Statistic, StatisticData } from "../../calibration/calibration.ts";
 import { elementBytes } from "../tasks.ts";
+import type { DType } from "../../core/dtype.ts";
+import type { MatrixF32 } from "../../linalg/matrix.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 
 /** Fills `out` (K long) with row `index` of `data`, its channels multiplied by their factors. */
@@ -37,4 +39,52 @@ export function planInputRow(
   cols: number,
 ): void {
   if (data.kind === "file") memory.within(() => memory.u8(cols * elementBytes(data.dtype)));
+}
+
+/** Rows that are read at a time: a call for each of a small layer's takes as long as its product with the others. */
+const ROWS_AT_A_TIME = 32;
+
+function roomForRows(memory: Pick<CountedMemory, "u8">, dtype: DType, rows: number, cols: number) {
+  return memory.u8(Math.min(ROWS_AT_A_TIME, rows) * cols * elementBytes(dtype));
+}
+
+/**
+ * Fills `out` with rows of activations from row `first` on, as {@link loadInputRow} does with each.
+ *
+ * @param out f32 `[rows, cols]`.
+ */
+export function loadInputRows(
+  context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
+  { data }: { readonly data: StatisticData },
+  first: number,
+  { data: out, rows, cols }: MatrixF32,
+): void {
+  if (data.kind === "inline") {
+    out.set(data.values.subarray(first * cols, (first + rows) * cols));
+  } else {
+    const mark = context.scratch.mark(), rowBytes = cols * elementBytes(data.dtype);
+    const room = roomForRows(context.scratch, data.dtype, rows, cols);
+    for (let row = 0; row < rows; row += ROWS_AT_A_TIME) {
+      const count = Math.min(ROWS_AT_A_TIME, rows - row);
+      const raw = room.subarray(0, count * rowBytes);
+      context.read(data.file, raw, data.offsetBytes + (first + row) * rowBytes);
+      context.kernels.decode(out.subarray(row * cols, (row + count) * cols), raw, data.dtype);
+    }
+    context.scratch.release(mark);
+  }
+  const { factors } = data;
+  if (factors === undefined) return;
+  for (let at = 0; at < rows * cols; at += cols) {
+    for (let k = 0; k < cols; k++) out[at + k] = out[at + k]! * factors[k]!;
+  }
+}
+
+/** Counts what {@link loadInputRows} takes for at most `rows` rows of `cols` channels. */
+export function planInputRows(
+  memory: CountedMemory,
+  { data }: { readonly data: StatisticData },
+  rows: number,
+  cols: number,
+): void {
+  if (data.kind === "file") memory.within(() => roomForRows(memory, data.dtype, rows, cols));
 }
