@@ -39,7 +39,7 @@ export type { RuleChoice } from "./src/presets/explain.ts";
 export type { FileStamp } from "./src/safetensors/input_watch.ts";
 export type { ModelSource } from "./src/safetensors/model_source.ts";
 export type { DType, FloatDType } from "./src/core/dtype.ts";
-export type { SourceTensor, Tensor, TensorInfo } from "./src/core/tensor.ts";
+export type { SourceTensor, Tensor, TensorInfo, Tensors } from "./src/core/tensor.ts";
 
 export { loadLoraForMerging, loadLoraTensors } from "./src/lora/load_lora.ts";
 export { LORA_DAMPENING, mergeLoraIntoWeight, mergeMultipleLoras } from "./src/lora/merge.ts";

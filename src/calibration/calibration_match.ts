@@ -2,7 +2,7 @@
 
 import { layerName } from "../core/layer_name.ts";
 import { FormatError } from "../core/errors.ts";
-import type { TensorInfo } from "../core/tensor.ts";
+import type { Tensors } from "../core/tensor.ts";
 import type { Calibration } from "./calibration.ts";
 import { expertName } from "./expert_name.ts";
 import { knownExperts } from "./expert_statistics.ts";
@@ -20,7 +20,7 @@ const NAMES_MAX = 8;
  */
 export function matchCalibration(
   { path, fields }: Calibration,
-  tensors: readonly TensorInfo[],
+  tensors: Tensors,
 ): string[] {
   const shapes = new Map(tensors.map(({ name, shape }) => [layerName(name), shape]));
   for (const [name, shape] of [...shapes]) {
@@ -56,7 +56,7 @@ export function matchCalibration(
 function refuseAll(
   path: string,
   unknown: readonly string[],
-  tensors: readonly TensorInfo[],
+  tensors: Tensors,
 ): never {
   const [first] = unknown;
   if (first === undefined) {

@@ -5,7 +5,7 @@
 
 import { layerName } from "../core/layer_name.ts";
 import { FormatError } from "../core/errors.ts";
-import type { TensorInfo } from "../core/tensor.ts";
+import type { Tensors } from "../core/tensor.ts";
 import type { Calibration } from "./calibration.ts";
 import { expertName } from "./expert_name.ts";
 
@@ -18,7 +18,7 @@ const NUMBERED = /^(.+)\.(\d+)(?:\.(.+))?$/;
  * @param tensors of the model.
  * @throws FormatError if the data knows one expert under two names, or more experts than the bank has.
  */
-export function nameExperts(calibration: Calibration, tensors: readonly TensorInfo[]): Calibration {
+export function nameExperts(calibration: Calibration, tensors: Tensors): Calibration {
   const banks = new Map(
     tensors.filter(({ shape }) => shape.length === 3)
       .map(({ name, shape }) => [layerName(name), shape[0]!]),

@@ -4,7 +4,7 @@
  * reads from a layer's inputs should come out right.
  */
 
-import type { TensorInfo } from "../core/tensor.ts";
+import type { Tensors } from "../core/tensor.ts";
 import type { LoraDelta } from "../lora/lora_delta.ts";
 import type { LoraDirections } from "./calibration.ts";
 import { openLoraMerge } from "../plan/lora_merge.ts";
@@ -26,7 +26,7 @@ export interface LoraSteering {
  * @param tensors the model's tensors; quantized ones as what they dequantize to.
  * @throws as `openLoraMerge`.
  */
-export function openLoraSteering(tensors: readonly TensorInfo[], path: string): LoraSteering {
+export function openLoraSteering(tensors: Tensors, path: string): LoraSteering {
   const merge = openLoraMerge(tensors, { paths: [path], scale: 1, dampen: false, strict: false });
   const shapes = new Map(tensors.map(({ name, shape }) => [name, shape]));
   const isMatrix = (name: string) => shapes.get(name)?.length === 2;

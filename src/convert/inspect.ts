@@ -1,10 +1,11 @@
 /** Contents of a model, from its header and the bytes of its markers: the data behind `inspect`. */
 
-import type { SourceTensor } from "../core/tensor.ts";
+import type { SourceTensor, Tensors } from "../core/tensor.ts";
 import { detect } from "../presets/detect.ts";
 import { explain } from "../presets/explain.ts";
 import type { Detection } from "../presets/preset.ts";
 import { nameOfInput } from "../remote/input_path.ts";
+import { TensorTable } from "../safetensors/tensor_table.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { isScaledFp8 } from "../formats/marker_reader.ts";
 import { isRefusal } from "../formats/format.ts";
@@ -42,7 +43,7 @@ export interface Inspection {
   /** The detection in words. */
   readonly explanation: string;
   /** The tensors with the most bytes, largest first. */
-  readonly largest: readonly SourceTensor[];
+  readonly largest: Tensors<SourceTensor>;
 }
 
 /** As many tensors as a person wants to see. */
@@ -57,8 +58,11 @@ export function inspectModel(source: ModelSource, readBytes: ReadBytes): Inspect
   const { tensors } = source;
   const { layers, emptyMarkers, notes } = readQuantizedModel(source, readBytes);
   const parts = new Set([...emptyMarkers, ...layers.flatMap(({ partNames }) => partNames)]);
-  const weights = logicalModel(source, layers).tensors
-    .filter(({ name }) => !parts.has(name) && !isScaledFp8(name));
+  const weights = chosen(
+    logicalModel(source, layers).tensors,
+    // To look for a text is to hash it, and there may be a million.
+    ({ name }) => !(parts.size > 0 && parts.has(name)) && !isScaledFp8(name),
+  );
   const detection = detect(weights);
   const dtypes = new Map<string, { count: number; bytes: number }>();
   for (const { dtype, byteLength } of tensors) {
@@ -112,6 +116,14 @@ export function inspectionJson(inspection: Inspection): Record<string, unknown> 
   };
 }
 
+/** As `filter`, without objects for what a table holds. */
+function chosen(
+  tensors: Tensors<SourceTensor>,
+  isWanted: (tensor: SourceTensor) => boolean,
+): Tensors<SourceTensor> {
+  return tensors instanceof TensorTable ? tensors.choose(isWanted) : tensors.filter(isWanted);
+}
+
 /** Why the values of a layer cannot be restored; null if they can. */
 function problemOf(layer: QuantizedLayer): string | null {
   if (layer.problem !== null || layer.weightName === null) return layer.problem;
@@ -120,7 +132,7 @@ function problemOf(layer: QuantizedLayer): string | null {
 }
 
 /** The tensors with the most bytes, largest first; of equal ones the first. */
-function largestOf(tensors: readonly SourceTensor[]): SourceTensor[] {
+function largestOf(tensors: Tensors<SourceTensor>): SourceTensor[] {
   const largest: SourceTensor[] = [];
   for (const tensor of tensors) {
     if (largest.length === LARGEST_COUNT && largest.at(-1)!.byteLength >= tensor.byteLength) {

@@ -1,7 +1,7 @@
 /** What is known of the inputs of the layers: calibration data, static scales, and a LoRA that steers. */
 
 import { layerName } from "../core/layer_name.ts";
-import type { TensorInfo } from "../core/tensor.ts";
+import type { Tensors } from "../core/tensor.ts";
 import {
   type Calibration,
   type LayerStatistic,
@@ -51,7 +51,7 @@ export interface KnownInputs {
  */
 export function knownInputs(
   model: ModelSource,
-  logical: readonly TensorInfo[],
+  logical: Tensors,
   options: ConvertOptions,
 ): KnownInputs {
   const notes: string[] = [];
@@ -141,7 +141,7 @@ function compensationIn(
  */
 export function calibrationOf(
   { calibrationPath, output }: Pick<ConvertOptions, "calibrationPath" | "output">,
-  tensors: readonly TensorInfo[],
+  tensors: Tensors,
 ): Calibration | null {
   if (calibrationPath === null || output === "fp16") return null;
   return nameExperts(openCalibration(calibrationPath), tensors);
@@ -177,7 +177,7 @@ function staticScalesOf(
 }
 
 /** The LoRA whose directions the method is steered by. */
-function steeringOf(logical: readonly TensorInfo[], options: ConvertOptions): LoraSteering | null {
+function steeringOf(logical: Tensors, options: ConvertOptions): LoraSteering | null {
   const { calibrationLora: path, method, output } = options;
   if (path === null || method === "simple" || output === "fp16") return null;
   return openLoraSteering(logical, path);

@@ -1,6 +1,6 @@
 /** Reasons not to convert a model, and things to know of its plan: sentences. Pure. */
 
-import type { TensorInfo } from "../core/tensor.ts";
+import type { Tensors } from "../core/tensor.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Detection } from "../presets/preset.ts";
@@ -81,7 +81,7 @@ export function widenedNotes({ tensors }: Plan, merged: ReadonlySet<string> = ne
 /** Problems that stock ComfyUI has with the result, by the list that `verify` uses. */
 export function unusableNotes(
   model: ModelSource,
-  tensors: readonly TensorInfo[],
+  tensors: Tensors,
   plan: Plan,
 ): string[] {
   const shard = unusableFiles(model.paths.map(nameOfInput));

@@ -70,7 +70,10 @@ export function prepare(
   options: ConvertOptions,
   { dryRun = false }: { dryRun?: boolean } = {},
 ): Prepared {
-  const read = readQuantizedSource(openModel(source), options), { model, requantized } = read;
+  const opened = openModel(source);
+  // A plan keeps all of them.
+  const kept: ModelSource = { ...opened, tensors: [...opened.tensors] };
+  const read = readQuantizedSource(kept, options), { model, requantized } = read;
   const logical = logicalTensors(read);
   const detection = detect(logical);
   const notes = [...read.notes, ...options.layers?.flags.notes ?? [], ...idleOverrides(options)];

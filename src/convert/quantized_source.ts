@@ -12,6 +12,7 @@ import {
   logicalName,
   refuseUndecodable,
   shapesIn,
+  tensorsByName,
 } from "../formats/stored_matrix.ts";
 import { refuseOddScales } from "../formats/verify_values.ts";
 import type { ConvertOptions } from "../plan/options.ts";
@@ -63,9 +64,9 @@ export function readQuantizedSource(opened: ModelSource, options: ConvertOptions
         "dequantize it first, which adds its errors to the new ones",
     );
   }
+  const byName = tensorsByName(opened);
   const weights = new Map(layers.map((layer): [string, TensorInfo] => {
-    const name = logicalName(layer)!;
-    const codes = opened.tensors.find((tensor) => tensor.name === layer.weightName)!;
+    const name = logicalName(layer)!, codes = byName.get(layer.weightName!)!;
     return [name, { name, dtype: "BF16", shape: layer.found?.shape ?? codes.shape }];
   }));
   const parts = new Set([

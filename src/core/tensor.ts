@@ -22,6 +22,26 @@ export interface SourceTensor extends TensorInfo {
   readonly byteLength: number;
 }
 
+/** Tensors in an order: an array, or a table that makes each object when it is asked for. */
+export interface Tensors<Tensor extends TensorInfo = TensorInfo> extends Iterable<Tensor> {
+  /** How many there are. */
+  readonly length: number;
+  /** The one in a place, from 0; undefined if there is none. */
+  at(place: number): Tensor | undefined;
+  /** What is made of each. */
+  map<Made>(make: (tensor: Tensor, place: number) => Made): Made[];
+  /** What is made of each, lists joined. */
+  flatMap<Made>(make: (tensor: Tensor, place: number) => Made | readonly Made[]): Made[];
+  /** Those that pass. */
+  filter(isWanted: (tensor: Tensor) => boolean): Tensor[];
+  /** The first that passes. */
+  find(isWanted: (tensor: Tensor) => boolean): Tensor | undefined;
+  /** Whether one passes. */
+  some(isWanted: (tensor: Tensor) => boolean): boolean;
+  /** All added to `start`. */
+  reduce<Sum>(add: (sum: Sum, tensor: Tensor) => Sum, start: Sum): Sum;
+}
+
 /** A tensor with its bytes, little-endian, row-major. */
 export interface Tensor extends TensorInfo {
   /** Its bytes, little-endian, row-major. */

@@ -118,7 +118,7 @@ export function applyOperations(
       }
       case "requantize": {
         const { tensor, weight, scheme, beside } = operation;
-        const codes = source.tensors[places.get(tensor)!]!;
+        const codes = source.tensors.at(places.get(tensor)!)!;
         for (const { info, content } of beside) {
           put({ info, content: contentOf(content, codes) }, tensor);
         }

@@ -1,7 +1,7 @@
 /** Gathers tensors to layers: which weights hold codes, and what stands beside them. Pure, by names and dtypes. */
 
 import { type DType, isFloatDType } from "../core/dtype.ts";
-import type { SourceTensor } from "../core/tensor.ts";
+import type { SourceTensor, Tensors } from "../core/tensor.ts";
 import { elementsOf } from "./layer_shapes.ts";
 import { isScaledFp8 } from "./marker_reader.ts";
 
@@ -54,7 +54,7 @@ export function partName(layer: string, part: string): string {
  *
  * @param tensors all of the model.
  */
-export function gatherLayers(tensors: readonly SourceTensor[]): GatheredLayer[] {
+export function gatherLayers(tensors: Tensors<SourceTensor>): GatheredLayer[] {
   const suspects = suspectLayers(tensors);
   if (suspects.size === 0) return [];
   const byName = new Map(tensors.map((tensor) => [tensor.name, tensor]));
@@ -74,7 +74,7 @@ export function gatherLayers(tensors: readonly SourceTensor[]): GatheredLayer[] 
  * Layers of which a tensor has codes, or the name of a companion: of a model of plain weights none, and
  * nothing has to be gathered.
  */
-function suspectLayers(tensors: readonly SourceTensor[]): ReadonlySet<string> {
+function suspectLayers(tensors: Tensors<SourceTensor>): ReadonlySet<string> {
   const suspects = new Set<string>();
   for (const { name, dtype } of tensors) {
     const [, part] = splitName(name);
@@ -88,7 +88,7 @@ function suspectLayers(tensors: readonly SourceTensor[]): ReadonlySet<string> {
 
 /** Tensors of `layers` by the layer that their names begin with, and what the names add. */
 function familiesOf(
-  tensors: readonly SourceTensor[],
+  tensors: Tensors<SourceTensor>,
   layers: ReadonlySet<string>,
 ): Map<string, Map<string, SourceTensor>> {
   const families = new Map<string, Map<string, SourceTensor>>();

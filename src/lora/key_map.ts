@@ -7,7 +7,7 @@
 import { matrixShape } from "../core/shape.ts";
 import { layerName } from "../core/layer_name.ts";
 import { hasBankShape } from "../core/expert_bank.ts";
-import type { TensorInfo } from "../core/tensor.ts";
+import type { TensorInfo, Tensors } from "../core/tensor.ts";
 import { type Component, LORA_PREFIXES, MODEL_PREFIXES } from "./key_prefixes.ts";
 import type { FusedLayout, NamingTable } from "./naming_table.ts";
 import { NAMING_TABLES } from "./naming_tables.ts";
@@ -94,7 +94,7 @@ class Names {
  *
  * @param modelTensors all tensors of the model, under the names of its file.
  */
-export function buildKeyMap(modelTensors: readonly TensorInfo[]): KeyMap {
+export function buildKeyMap(modelTensors: Tensors): KeyMap {
   const scopes: Record<Component, Names> = { denoiser: new Names(), text: new Names() };
   const full = new Names();
   /** The model's own layers, by the prefix that was stripped: tables never mix two components. */

@@ -3,7 +3,7 @@
  * what a layer is called in a model is the key map's business.
  */
 
-import type { TensorInfo } from "../core/tensor.ts";
+import type { TensorInfo, Tensors } from "../core/tensor.ts";
 import { FormatError, UnsupportedError } from "../core/errors.ts";
 import { readLoraMetadata } from "./lora_metadata.ts";
 import type { AlphaSource, LoraModule, LoraProblem, LoraRole, ParsedLora } from "./lora_module.ts";
@@ -69,7 +69,7 @@ const SHOWN = 3;
  * @param metadata the `__metadata__` of its header, which may hold alphas; null if there is none.
  */
 export function parseLora(
-  tensors: readonly TensorInfo[],
+  tensors: Tensors,
   metadata: Readonly<Record<string, string>> | null = null,
 ): ParsedLora {
   const fromMetadata = readLoraMetadata(metadata);
@@ -119,7 +119,7 @@ interface GatheredRoles {
   readonly unknown: string[];
 }
 
-function gatherRoles(tensors: readonly TensorInfo[]): GatheredRoles {
+function gatherRoles(tensors: Tensors): GatheredRoles {
   const problems: LoraProblem[] = [], unknown: string[] = [];
   const layers = new Map<string, Partial<Record<LoraRole, TensorInfo>>>();
   const faulty = new Set<string>();

@@ -4,7 +4,7 @@
  */
 
 import { UnsupportedError, UsageError } from "../core/errors.ts";
-import type { TensorInfo } from "../core/tensor.ts";
+import type { Tensors } from "../core/tensor.ts";
 import { buildKeyMap, type KeyMap } from "./key_map.ts";
 import { loraDampening } from "./merge.ts";
 import { checkLora, parseLora } from "./parse_lora.ts";
@@ -20,7 +20,7 @@ import {
 /** The header of a LoRA file. */
 export interface LoraFile {
   readonly path: string;
-  readonly tensors: readonly TensorInfo[];
+  readonly tensors: Tensors;
   readonly metadata: Readonly<Record<string, string>> | null;
 }
 
@@ -74,7 +74,7 @@ const LISTED = 5;
  */
 export function planMerge(
   files: readonly LoraFile[],
-  modelTensors: readonly TensorInfo[],
+  modelTensors: Tensors,
   { scale = 1, dampen = true, strict = false }: MergeOptions = {},
 ): MergePlan {
   if (!Number.isFinite(scale)) {

@@ -2,7 +2,7 @@
 
 import { layerName } from "../core/layer_name.ts";
 import { hasBankShape } from "../core/expert_bank.ts";
-import type { TensorInfo } from "../core/tensor.ts";
+import type { TensorInfo, Tensors } from "../core/tensor.ts";
 import type { Candidate, KeyMap, ModuleScope } from "./key_map.ts";
 import { matrixShape } from "../core/shape.ts";
 import type { LoraModule, ParsedLora } from "./lora_module.ts";
@@ -72,7 +72,7 @@ export interface LoraResolution {
  */
 export function resolveLora(
   lora: ParsedLora,
-  modelTensors: readonly TensorInfo[],
+  modelTensors: Tensors,
   keyMap: KeyMap,
 ): LoraResolution {
   const biases = new Map(
@@ -149,7 +149,7 @@ interface Misfit {
 }
 
 /** The modules of a model that hold expert banks. */
-function bankModulesOf(tensors: readonly TensorInfo[]): Set<string> {
+function bankModulesOf(tensors: Tensors): Set<string> {
   return new Set(
     tensors.filter(hasBankShape).map(({ name }) =>
       layerName(name).split(".").slice(0, -1).join(".")

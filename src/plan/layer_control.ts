@@ -8,7 +8,7 @@ import type { LayerOverride } from "../config/layer_override.ts";
 import { layerOverrides } from "../config/layer_overrides.ts";
 import { isWeightName, layerName } from "../core/layer_name.ts";
 import { UsageError } from "../core/errors.ts";
-import type { TensorInfo } from "../core/tensor.ts";
+import type { TensorInfo, Tensors } from "../core/tensor.ts";
 import { isExcluded } from "../presets/pattern.ts";
 import { nonCandidateReason, structuralReason } from "../presets/candidates.ts";
 import type { LayerDecision, LayerRecipe } from "../presets/preset.ts";
@@ -47,7 +47,7 @@ export type LayerControl = (tensor: TensorInfo, decision: LayerDecision) => Deci
  * The control itself throws the same for a layer's settings.
  */
 export function layerControl(
-  tensors: readonly TensorInfo[],
+  tensors: Tensors,
   options: ConvertOptions,
   isBank: (tensor: TensorInfo) => boolean = () => false,
 ): LayerControl {

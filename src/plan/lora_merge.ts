@@ -4,7 +4,7 @@
  */
 
 import { bf16ToF32, f16ToF32 } from "../core/dtype.ts";
-import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
+import type { SourceTensor, TensorInfo, Tensors } from "../core/tensor.ts";
 import { decodeFloats } from "../lora/decode_floats.ts";
 import type { DeltaForm, LoraDelta } from "../lora/lora_delta.ts";
 import { type LoraReport, type MergeStep, planMerge } from "../lora/plan_merge.ts";
@@ -33,7 +33,7 @@ export interface LoraMerge {
  * @throws as `openModel` and `planMerge`.
  */
 export function openLoraMerge(
-  tensors: readonly TensorInfo[],
+  tensors: Tensors,
   options: LoraMergeOptions,
 ): LoraMerge {
   const files = options.paths.map((path) => new LoraValues(openModel(path)));

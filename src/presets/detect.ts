@@ -3,7 +3,7 @@
  * layout, a LoRA, or something unknown. Names decide, and shapes if two families share all names.
  */
 
-import type { TensorInfo } from "../core/tensor.ts";
+import type { TensorInfo, Tensors } from "../core/tensor.ts";
 import { DIFFUSERS_LAYOUTS } from "./diffusers_layouts.ts";
 import { isAdapterCompanion, isAdapterKey } from "./lora_keys.ts";
 import { MODEL_PREFIXES, TELLING_PREFIXES } from "./names.ts";
@@ -38,34 +38,47 @@ function lookedFor(): ReadonlySet<string> {
   return new Set([...CONTROLNET_KEYS, ...rules.flatMap(keysOf)]);
 }
 
+/** How many marks there are. */
+const MARKS = 1 << 16;
+
+/** Returns a number by the length of a piece of a text, its first and its last character. */
+function markOf(text: string, begin: number, end: number): number {
+  return (961 * (end - begin) + 31 * text.charCodeAt(begin) + text.charCodeAt(end - 1)) % MARKS;
+}
+
 /** Those names of a model behind one prefix that rules look for. */
 class NameIndex {
   readonly #tensors = new Map<string, TensorInfo>();
   /** Names and paths up to a dot -> the first full name below. */
   readonly #paths = new Map<string, string>();
+  readonly prefix: string;
+  readonly #keys: ReadonlySet<string>;
+  /** By the mark of a path, whether a key has it: most paths need no copy to be looked for. */
+  readonly #marks = new Uint8Array(MARKS);
   /** How many names begin with the prefix. */
-  readonly size: number;
+  size = 0;
 
-  constructor(tensors: readonly TensorInfo[], prefix: string, keys: ReadonlySet<string>) {
-    let size = 0;
-    // Most paths are told apart by their length, without a copy of them.
-    const lengths = new Uint8Array(1 + Math.max(...[...keys].map(({ length }) => length)));
-    for (const { length } of keys) lengths[length] = 1;
-    for (const tensor of tensors) {
-      const { name } = tensor;
-      if (!name.startsWith(prefix)) continue;
-      size++;
-      for (let dot = name.indexOf(".", prefix.length); dot >= 0; dot = name.indexOf(".", dot + 1)) {
-        if (lengths[dot - prefix.length] !== 1) continue;
-        const path = name.slice(prefix.length, dot);
-        if (keys.has(path) && !this.#paths.has(path)) this.#paths.set(path, name);
-      }
-      const own = lengths[name.length - prefix.length] === 1 ? name.slice(prefix.length) : null;
-      if (own === null || !keys.has(own)) continue;
-      this.#tensors.set(own, tensor);
-      this.#paths.set(own, name);
+  constructor(prefix: string, keys: ReadonlySet<string>) {
+    this.prefix = prefix;
+    this.#keys = keys;
+    for (const key of keys) this.#marks[markOf(key, 0, key.length)] = 1;
+  }
+
+  /** Takes a tensor if its name begins with the prefix. */
+  add(tensor: TensorInfo): void {
+    const { name } = tensor, start = this.prefix.length, marks = this.#marks;
+    if (!name.startsWith(this.prefix)) return;
+    this.size++;
+    for (let dot = name.indexOf(".", start); dot >= 0; dot = name.indexOf(".", dot + 1)) {
+      if (marks[markOf(name, start, dot)] !== 1) continue;
+      const path = name.slice(start, dot);
+      if (this.#keys.has(path) && !this.#paths.has(path)) this.#paths.set(path, name);
     }
-    this.size = size;
+    if (marks[markOf(name, start, name.length)] !== 1) return;
+    const own = name.slice(start);
+    if (!this.#keys.has(own)) return;
+    this.#tensors.set(own, tensor);
+    this.#paths.set(own, name);
   }
 
   /** The full name of a tensor that satisfies `key`, or undefined. */
@@ -101,7 +114,7 @@ class NameIndex {
  * registry order and the diffusers layouts, each behind every known prefix. Tensors of an already
  * quantized model (`weight_scale`, `comfy_quant`, ...) do not disturb.
  */
-export function detect(tensors: readonly TensorInfo[]): Detection {
+export function detect(tensors: Tensors): Detection {
   const adapter = adapterEvidence(tensors);
   if (adapter !== null) {
     return found(tensors, { family: null, prefix: "", layout: "lora", evidence: adapter });
@@ -109,17 +122,19 @@ export function detect(tensors: readonly TensorInfo[]): Detection {
   // A prefix counts only if something matches behind it, so `model.` can be tried before the bare
   // names although text encoders' own names start with it.
   const keys = lookedFor();
-  const indexes = [...MODEL_PREFIXES, ""]
-    .map((prefix) => ({ prefix, index: new NameIndex(tensors, prefix, keys) }))
-    .filter(({ index }) => index.size > 0);
+  const all = [...MODEL_PREFIXES, ""].map((prefix) => new NameIndex(prefix, keys));
+  for (const tensor of tensors) for (const index of all) index.add(tensor);
+  const indexes = all.filter(({ size }) => size > 0);
 
-  for (const { prefix, index } of indexes) {
+  for (const index of indexes) {
+    const { prefix } = index;
     const evidence = controlNetEvidence(index);
     if (evidence !== null) {
       return found(tensors, { family: null, prefix, layout: "unknown", evidence });
     }
   }
-  for (const { prefix, index } of indexes) {
+  for (const index of indexes) {
+    const { prefix } = index;
     for (const family of listFamilies()) {
       const evidence = index.match(family.detect);
       if (evidence !== null) {
@@ -127,7 +142,8 @@ export function detect(tensors: readonly TensorInfo[]): Detection {
       }
     }
   }
-  for (const { prefix, index } of indexes) {
+  for (const index of indexes) {
+    const { prefix } = index;
     for (const layout of DIFFUSERS_LAYOUTS) {
       const evidence = index.match(layout);
       if (evidence !== null) {
@@ -135,19 +151,18 @@ export function detect(tensors: readonly TensorInfo[]): Detection {
       }
     }
   }
-  const telling = indexes.find(({ prefix, index }) =>
-    TELLING_PREFIXES.includes(prefix) && index.size >= MIN_PREFIXED
-  );
-  const prefix = telling?.prefix ?? "";
+  const prefix =
+    indexes.find(({ prefix, size }) => TELLING_PREFIXES.includes(prefix) && size >= MIN_PREFIXED)
+      ?.prefix ?? "";
   return found(tensors, { family: null, prefix, layout: "unknown", evidence: [] });
 }
 
-function found(tensors: readonly TensorInfo[], what: Omit<Detection, "stacks">): Detection {
+function found(tensors: Tensors, what: Omit<Detection, "stacks">): Detection {
   return { ...what, stacks: stacksOf(tensors, what.prefix) };
 }
 
 /** Names of adapter tensors if they make up most of the file, else null. */
-function adapterEvidence(tensors: readonly TensorInfo[]): string[] | null {
+function adapterEvidence(tensors: Tensors): string[] | null {
   const keys = tensors.filter(({ name }) => isAdapterKey(name));
   if (keys.length === 0) return null;
   const companions = tensors.filter(({ name }) => !isAdapterKey(name) && isAdapterCompanion(name));

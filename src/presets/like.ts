@@ -1,7 +1,7 @@
 /** `--like FILE`: quantizes the layers that an existing file quantized, in the way it did. */
 
 import { isWeightName, layerName } from "../core/layer_name.ts";
-import type { TensorInfo } from "../core/tensor.ts";
+import type { TensorInfo, Tensors } from "../core/tensor.ts";
 import { structuralReason } from "./candidates.ts";
 import { withoutModelPrefix } from "./names.ts";
 import { isExcluded } from "./pattern.ts";
@@ -35,7 +35,7 @@ export interface LikeRule {
  */
 export function likeRule(
   reference: readonly ReferenceLayer[],
-  tensors: readonly TensorInfo[],
+  tensors: Tensors,
   options: {
     readonly excludeLayers?: RegExp | NamePattern | null;
     readonly isBank?: (tensor: TensorInfo) => boolean;

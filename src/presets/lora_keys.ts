@@ -13,12 +13,15 @@ const ADAPTER_KEYS: readonly RegExp[] = [
   /\.(diff|diff_b|diff_m|set_weight)$/,
 ];
 
+/** A piece that every one of them has: models have a million names without. */
+const ADAPTER_PIECE = /lora|lycoris|oft_|hada_|lokr_|dora_|vera_|ia3_|diff|set_weight/;
+
 /** Tensors that accompany an adapter, but occur in models (a snake activation has an `alpha`) too. */
 const COMPANION_KEY = /\.(alpha|scale|rescale|reshape_weight|w_norm|b_norm|network_\w+)$/;
 
 /** Whether `name` can only be part of an adapter. */
 export function isAdapterKey(name: string): boolean {
-  return ADAPTER_KEYS.some((key) => key.test(name));
+  return ADAPTER_PIECE.test(name) && ADAPTER_KEYS.some((key) => key.test(name));
 }
 
 /** Whether `name` accompanies an adapter's matrices. */

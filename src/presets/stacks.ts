@@ -2,7 +2,7 @@
 
 import { isWeightName, layerName } from "../core/layer_name.ts";
 import { elementCount } from "../core/shape.ts";
-import type { TensorInfo } from "../core/tensor.ts";
+import type { Tensors } from "../core/tensor.ts";
 import { isComponent, isIndex } from "./names.ts";
 import type { Edges, Stack } from "./preset.ts";
 
@@ -11,13 +11,16 @@ const BODY_SHARE = 0.25;
 
 /** Place of a layer: `double_blocks`, 7. Null outside of numbered blocks. */
 function placeOf(layer: string): { readonly path: string; readonly index: number } | null {
-  const segments = layer.split(".");
-  const at = segments.findIndex((segment, i) => i < segments.length - 1 && isIndex(segment));
-  return at <= 0 ? null : { path: segments.slice(0, at).join("."), index: Number(segments[at]) };
+  for (let start = 0, dot = 0; (dot = layer.indexOf(".", start)) >= 0; start = dot + 1) {
+    const segment = layer.slice(start, dot);
+    if (!isIndex(segment)) continue;
+    return start === 0 ? null : { path: layer.slice(0, start - 1), index: Number(segment) };
+  }
+  return null;
 }
 
 /** Returns the stacks of `tensors` behind `prefix`, largest first; 2-D `*.weight` tensors count. */
-export function stacksOf(tensors: readonly TensorInfo[], prefix: string): Stack[] {
+export function stacksOf(tensors: Tensors, prefix: string): Stack[] {
   const stacks = new Map<string, { first: number; last: number; elements: number }>();
   for (const { name, shape } of tensors) {
     if (shape.length !== 2 || !isWeightName(name)) continue;

@@ -6,7 +6,7 @@
  */
 
 import { layerName } from "../core/layer_name.ts";
-import type { TensorInfo } from "../core/tensor.ts";
+import type { TensorInfo, Tensors } from "../core/tensor.ts";
 import type { Detection } from "./preset.ts";
 
 /** One thing that does not work, and why. */
@@ -121,7 +121,7 @@ export function unusablePart(name: string): Unusable | null {
 
 /** Returns why no quantized file of this kind works; null if nothing speaks against it. */
 export function unusableFile(
-  tensors: readonly TensorInfo[],
+  tensors: Tensors,
   { family, layout, evidence }: Detection,
 ): Unusable | null {
   const seen = evidence[0] ?? "";

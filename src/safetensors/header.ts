@@ -4,7 +4,7 @@
  */
 
 import { FormatError } from "../core/errors.ts";
-import type { SourceTensor, TensorInfo } from "../core/tensor.ts";
+import type { TensorInfo } from "../core/tensor.ts";
 import { identifyForeign } from "./foreign.ts";
 import {
   checkCoverage,
@@ -16,6 +16,7 @@ import {
   METADATA_KEY,
 } from "./header_checker.ts";
 import { scanHeader, type ScannedHeader } from "./scan_header.ts";
+import { TableWriter, type TensorTable } from "./tensor_table.ts";
 
 export { type HeaderPlace, LENGTH_BYTES, METADATA_KEY } from "./header_checker.ts";
 
@@ -25,7 +26,7 @@ export const MAX_HEADER_BYTES = 100_000_000;
 /** Header of a file. */
 export interface Header {
   /** In offset order. */
-  readonly tensors: readonly SourceTensor[];
+  readonly tensors: TensorTable;
   /** The `__metadata__` map; null if there is none. */
   readonly metadata: Readonly<Record<string, string>> | null;
   /** Absolute offset of the data: length bytes and JSON, padding included. */
@@ -128,9 +129,9 @@ export function headerOf(
   read: (from: number, to: number) => Uint8Array,
 ): Header {
   const end = headerEnd(start, place);
-  const { tensors, metadata } = scanHeader({ end, read }, place.file ?? 0) ??
+  const scanned = scanHeader({ end, read }, place.file ?? 0) ??
     strictHeader(read(LENGTH_BYTES, end), place, end);
-  if (!isInOrder(tensors)) tensors.sort(byOffset);
+  const { metadata } = scanned, tensors = scanned.tensors.inOffsetOrder();
   checkCoverage(tensors, end, place);
   return { tensors, metadata, dataOffsetBytes: end };
 }
@@ -143,25 +144,13 @@ export function headerOf(
 export function strictHeader(json: Uint8Array, place: HeaderPlace, end: number): ScannedHeader {
   const checker = new HeaderChecker(decodeText(json, place.path), place, end);
   const entries = checker.parseText();
-  const tensors: SourceTensor[] = [];
+  const tensors = new TableWriter(json.length), encoder = new TextEncoder();
   let metadata: Header["metadata"] = null;
   for (const name of Object.keys(entries)) {
     if (name === METADATA_KEY) metadata = checker.metadata(entries[name]);
-    else tensors.push(checker.tensor(name, entries[name]));
+    else tensors.add(encoder.encode(name), checker.tensor(name, entries[name]));
   }
-  return { tensors, metadata };
-}
-
-/** Ties are tensors of size zero and the one that begins where they are: those come first. */
-function byOffset(a: SourceTensor, b: SourceTensor): number {
-  return a.offsetBytes - b.offsetBytes || a.byteLength - b.byteLength;
-}
-
-function isInOrder(tensors: readonly SourceTensor[]): boolean {
-  for (let i = 1; i < tensors.length; i++) {
-    if (byOffset(tensors[i - 1]!, tensors[i]!) > 0) return false;
-  }
-  return true;
+  return { tensors: tensors.finish(place.file ?? 0), metadata };
 }
 
 /**

@@ -5,6 +5,7 @@ import { FormatError } from "../core/errors.ts";
 import { isJsonObject, JsonError, offsetOfKey, parseJsonStrict } from "../core/json.ts";
 import { byteLength, elementCount } from "../core/shape.ts";
 import type { SourceTensor } from "../core/tensor.ts";
+import type { TensorTable } from "./tensor_table.ts";
 
 /** Bytes before the JSON: its length as a little-endian u64. */
 export const LENGTH_BYTES = 8;
@@ -186,14 +187,12 @@ export class HeaderChecker {
 
 /** Checks that the tensors, in offset order, cover the data exactly. @throws FormatError. */
 export function checkCoverage(
-  tensors: readonly SourceTensor[],
+  tensors: TensorTable,
   dataOffsetBytes: number,
   { path, fileBytes }: HeaderPlace,
 ): void {
-  const dataEnd = tensors.reduce(
-    (end, tensor) => Math.max(end, tensor.offsetBytes + tensor.byteLength),
-    dataOffsetBytes,
-  );
+  let dataEnd = dataOffsetBytes;
+  for (let i = 0; i < tensors.length; i++) dataEnd = Math.max(dataEnd, tensors.rangeAt(i).end);
   if (dataEnd > fileBytes) {
     const cut = tensors.find((tensor) => tensor.offsetBytes + tensor.byteLength > fileBytes)!;
     throw new FormatError(
@@ -203,20 +202,18 @@ export function checkCoverage(
     );
   }
   let expected = dataOffsetBytes;
-  let previous: SourceTensor | null = null;
-  for (const tensor of tensors) {
-    const gap = tensor.offsetBytes - expected;
+  for (let i = 0; i < tensors.length; i++) {
+    const { begin, end } = tensors.rangeAt(i), gap = begin - expected;
     if (gap !== 0) {
-      const before = previous === null ? "the header" : quoted(previous.name);
+      const before = i === 0 ? "the header" : quoted(tensors.at(i - 1)!.name);
       throw new FormatError(
         gap < 0
           ? `its data overlaps that of ${before} by ${-gap} bytes`
           : `a hole of ${gap} bytes lies between ${before} and its data`,
-        { path, tensor: tensor.name, offsetBytes: tensor.offsetBytes, hint: DAMAGED },
+        { path, tensor: tensors.at(i)!.name, offsetBytes: begin, hint: DAMAGED },
       );
     }
-    expected = tensor.offsetBytes + tensor.byteLength;
-    previous = tensor;
+    expected = end;
   }
   if (expected < fileBytes) {
     throw new FormatError(`${fileBytes - expected} bytes follow the last tensor`, {

@@ -3,7 +3,7 @@
  * Only headers are read here; values are read where they are used, by offset.
  */
 
-import type { SourceTensor } from "../core/tensor.ts";
+import type { SourceTensor, Tensors } from "../core/tensor.ts";
 import type { InputPath } from "../remote/input_path.ts";
 import type { FileStamp } from "./input_watch.ts";
 
@@ -13,8 +13,8 @@ export interface ModelSource {
   readonly path: string;
   /** The safetensors files, in the order that `SourceTensor.file` counts. */
   readonly paths: readonly InputPath[];
-  /** All tensors, in file order, then in offset order. */
-  readonly tensors: readonly SourceTensor[];
+  /** All tensors, in file order, then in offset order. A table makes them anew each time. */
+  readonly tensors: Tensors<SourceTensor>;
   /** The `__metadata__` map: of the one file, or of all shards merged; null if there is none. */
   readonly metadata: Readonly<Record<string, string>> | null;
   /** Size of all files together. */

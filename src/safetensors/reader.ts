@@ -107,7 +107,7 @@ export function openFiles(paths: readonly string[]): ModelSource {
   return {
     path: paths[0]!,
     paths,
-    tensors: opened.flatMap(({ header }) => header.tensors),
+    tensors: opened.flatMap(({ header }) => [...header.tensors]),
     metadata: opened[0]!.header.metadata,
     inputBytes: opened.reduce((sum, { fileBytes }) => sum + fileBytes, 0),
     stamps: opened.map(({ stamp }) => stamp),

@@ -81,7 +81,7 @@ export function parseIndex(bytes: Uint8Array, path: string): ShardIndex {
  */
 export function mergeShards(headers: readonly Header[], places: ShardPlaces): ModelSource {
   const { path, indexPath, index, paths, inputBytes } = places;
-  const tensors = headers.flatMap((header) => header.tensors);
+  const tensors = headers.flatMap((header) => [...header.tensors]);
   const seen = new Map<string, SourceTensor>();
   for (const tensor of tensors) {
     const at = { path: paths[tensor.file]!, tensor: tensor.name, offsetBytes: tensor.offsetBytes };

@@ -46,7 +46,7 @@ Deno.test("OutputSet appears as shards with their index on commit(), each byte i
   assert.deepEqual(readdirSync(folder.path).sort(), NAMES);
   const model = openModel(output.path);
   assert.deepEqual(model.tensors.map(({ name }) => name), TENSORS.map(({ name }) => name));
-  model.tensors.forEach(({ file, offsetBytes }, i) => {
+  [...model.tensors].forEach(({ file, offsetBytes }, i) => {
     const bytes = readFileSync(model.paths[file] as string).subarray(
       offsetBytes,
       offsetBytes + 100,
@@ -145,7 +145,7 @@ Deno.test("OutputSet.undoHalfCommit() takes names back that a killed process had
     using again = OutputSet.create(path, LAYOUT, { ...options, partial: { pathOf, reuse: true } });
     again.commit();
     const model = openModel(again.path);
-    model.tensors.forEach(({ file, offsetBytes }, i) => {
+    [...model.tensors].forEach(({ file, offsetBytes }, i) => {
       const bytes = readFileSync(model.paths[file] as string).subarray(offsetBytes);
       assert(bytes.every((byte) => byte === i + 1));
     });

@@ -219,7 +219,7 @@ Deno.test("TensorReader.read() names tensor and file if the file has shrunk", ()
   truncateSync(path, ONE.length - 2);
   using reader = new TensorReader(model);
   assert.throws(
-    () => reader.read(model.tensors[1]!),
+    () => reader.read(model.tensors.at(1)!),
     /Cannot read tensor "b" of ".*m.safetensors": .*the file ends at byte/,
   );
 });

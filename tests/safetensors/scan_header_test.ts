@@ -33,10 +33,10 @@ function strict(json: Uint8Array): ScannedHeader | null {
 const utf8 = (text: string) => new TextEncoder().encode(text);
 
 /** In one order: that of the strict parser has names that are integers first, as objects have. */
-function inOrder(header: ScannedHeader | null): ScannedHeader | null {
+function inOrder(header: ScannedHeader | null) {
   if (header === null) return null;
   const { tensors, metadata } = header;
-  return { tensors: tensors.toSorted((a, b) => a.name < b.name ? -1 : 1), metadata };
+  return { tensors: [...tensors].sort((a, b) => a.name < b.name ? -1 : 1), metadata };
 }
 
 /** Text with spaces where JSON allows them, of tensors whose sizes fit. */
@@ -140,7 +140,7 @@ Deno.test("scanHeader() reads headers and metadata that are longer than a window
   const found = scanned(json)!;
   assert.equal(found.tensors.length, count);
   assert.deepEqual(found.metadata, metadata);
-  assert.deepEqual(found.tensors[count - 1], {
+  assert.deepEqual(found.tensors.at(count - 1), {
     name: `blocks.${count - 1}.weight`,
     dtype: "BF16",
     shape: [2, 2],
@@ -148,7 +148,7 @@ Deno.test("scanHeader() reads headers and metadata that are longer than a window
     offsetBytes: LENGTH_BYTES + json.length,
     byteLength: 8,
   });
-  assert.equal(found.tensors[0]!.shape, found.tensors[count - 2]!.shape);
+  assert.equal(found.tensors.at(0)!.shape, found.tensors.at(count - 2)!.shape);
 });
 
 Deno.test("parseHeader() names the rule also for a header that scanHeader() leaves", () => {
