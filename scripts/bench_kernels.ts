@@ -6,7 +6,7 @@
  */
 
 import process from "node:process";
-import { type Grid, groupCount, STATS_LENGTH } from "../src/backend/backend.ts";
+import { FLOAT_GROUP_COLS, type Grid, groupCount, STATS_LENGTH } from "../src/backend/backend.ts";
 import { Arena, createSharedMemory } from "../src/backend/cpu/arena.ts";
 import { WasmKernels } from "../src/backend/cpu/wasm_kernels.ts";
 import { compileKernels } from "../src/backend/cpu/wasm_module.ts";
@@ -112,6 +112,21 @@ for (const grid of [row, { ...row, groupRows: 16, groupCols: 128 }, { ...row, gr
   x.set(values);
   time(`dequantize, ${label}`, () => kernels.dequantize(other, codes, groupScales, grid));
   time(`searchScale, ${label}`, () => kernels.searchScale(groupScales, x, grid), absmaxScales);
+}
+for (const kind of ["e4m3", "e4m3Groups", "e2m1Groups"] as const) {
+  const packed = source.subarray(0, kind === "e2m1Groups" ? n / 2 : n);
+  const groups = arena.u8(n / (FLOAT_GROUP_COLS[kind] ?? Infinity));
+  const rounding = { kind, scale: 2 ** -12, search: true };
+  time(`roundFloats, ${kind}`, () => kernels.roundFloats(packed, groups, other, x, rounding));
+}
+{
+  const shares = arena.f32(13), rowScales = scales.subarray(0, rows);
+  shares.set(Array.from(shares, (_, i) => 1 - 0.05 * i));
+  const fill = () => {
+    kernels.absmax(rowScales, x, row);
+    rowScales.forEach((absmax, r) => rowScales[r] = absmax / 7);
+  };
+  time("searchClip, 13 shares", () => kernels.searchClip(rowScales, x, shares, cols), fill);
 }
 for (const [name, scheme] of LEVEL_SCHEMES) {
   const tables = levelTables(scheme, (count) => arena.u8(count));

@@ -461,3 +461,25 @@ write(
     packed: pack(packed),
   })),
 );
+
+// --- round_floats
+write(
+  "round_floats",
+  "values as floats of few bits, scales of groups searched; pinned by the reference",
+  (["e4m3", "e4m3Groups", "e2m1Groups"] as const).map((kind) => {
+    const x = Float32Array.from({ length: 256 }, (_, i) => normal() * 2 ** -(i >> 4));
+    const isE2m1 = kind === "e2m1Groups", group = kind === "e4m3" ? Infinity : isE2m1 ? 16 : 32;
+    const codes = new Uint8Array(isE2m1 ? 128 : 256), groupScales = new Uint8Array(256 / group);
+    const scale = kind === "e4m3Groups" ? 1 : 2 ** (isE2m1 ? -10 : -7);
+    const rounding = { kind, scale, search: true };
+    referenceKernels.roundFloats(codes, groupScales, new Float32Array(256), x, rounding);
+    return {
+      name: kind,
+      kind,
+      scale,
+      x: pack(x),
+      codes: pack(codes),
+      group_scales: pack(groupScales),
+    };
+  }),
+);

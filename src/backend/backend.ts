@@ -106,6 +106,20 @@ export interface StepRounding {
   readonly first: Uint8Array;
 }
 
+/** How values become floats of few bits. */
+export interface FloatRounding {
+  /** E4M3 under one scale, or a power of 2 per 32 columns; E2M1 under an E4M3 scale per 16 columns. */
+  readonly kind: "e4m3" | "e4m3Groups" | "e2m1Groups";
+  /** The scale of all values, at least 2^-126; of `e4m3Groups` it is not used. */
+  readonly scale: number;
+  /** Whether scales near that which reaches the largest value of a group are tried. */
+  readonly search: boolean;
+}
+
+/** Columns of a group; null: all values have one scale. */
+export const FLOAT_GROUP_COLS: Readonly<Record<FloatRounding["kind"], number | null>> = Object
+  .freeze({ e4m3: null, e4m3Groups: 32, e2m1Groups: 16 });
+
 /** How levels become the codes of a file. */
 export interface LevelPacking {
   /** Bits of a code. */
@@ -324,6 +338,25 @@ export interface CpuKernels extends Kernels {
     scales: Float32Array,
     grid: Grid,
   ): void;
+
+  /**
+   * x, finite, as floats of few bits. codes u8: one a value, of E2M1 two in a byte, the even column in the high half;
+   * groupScales u8: the biased exponent or the E4M3 code of each group; values: what codes stand for. Scales that
+   * are searched have the least squared error of those tried (`asm/round_floats.ts`). Exact.
+   */
+  roundFloats(
+    codes: Uint8Array,
+    groupScales: Uint8Array,
+    values: Float32Array,
+    x: Float32Array,
+    rounding: FloatRounding,
+  ): void;
+
+  /**
+   * Rows of x `[rows, cols]`, cols a multiple of 4, on the integers from -7 to 7: shrinks the scale of each row to that of
+   * its `shares`, from 1/8 to 1, of least squared error, of several the first (`asm/search_clip.ts`). In place. Exact.
+   */
+  searchClip(scales: Float32Array, x: Float32Array, shares: Float32Array, cols: number): void;
 
   /** The larger of `least`, not negative, and max |x| after `rotate`, NaN ignored; x is left undefined. */
   rotatedAbsmax(x: Float32Array, groupSize: number, least: number): number;

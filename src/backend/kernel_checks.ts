@@ -5,6 +5,8 @@
 
 import { DTYPE_BITS, type FloatDType } from "../core/dtype.ts";
 import {
+  FLOAT_GROUP_COLS,
+  type FloatRounding,
   type Grid,
   groupCount,
   LEVEL_TABLE,
@@ -96,6 +98,27 @@ export function checkStepRounding(
 ): void {
   const sets = steps.length / STEPS_BYTES;
   checkRounding("roundToSteps", grid, { choices, groupCols, first, sets, bins: 256 });
+}
+
+/** Checks that codes, scales of groups and values are as many as `x` needs. @throws RangeError */
+export function checkRoundFloats(
+  codes: Uint8Array,
+  groupScales: Uint8Array,
+  { values, x }: { readonly values: Float32Array; readonly x: Float32Array },
+  { kind, scale }: FloatRounding,
+): void {
+  const kernel = "roundFloats", cols = FLOAT_GROUP_COLS[kind], { length } = x;
+  if (length % (cols ?? 1) !== 0) fail(kernel, `groups of ${cols} do not divide ${length} values`);
+  if (!(scale >= 2 ** -126)) fail(kernel, `the scale is ${scale}, needs at least 2^-126`);
+  requireLength(kernel, "codes", codes.length, kind === "e2m1Groups" ? length / 2 : length);
+  requireLength(kernel, "groupScales", groupScales.length, cols === null ? 0 : length / cols);
+  requireLength(kernel, "values", values.length, length);
+}
+
+/** Checks that every scale has a row of whole vectors. @throws RangeError */
+export function checkSearchClip(scales: Float32Array, x: Float32Array, cols: number): void {
+  if (cols < 4 || cols % 4 !== 0) fail("searchClip", `${cols} columns are no multiple of 4`);
+  requireLength("searchClip", "scales", scales.length, x.length / cols);
 }
 
 function checkRounding(

@@ -7,45 +7,13 @@ import {
   STATS,
   STATS_LENGTH,
 } from "../../src/backend/backend.ts";
-import { Arena, createSharedMemory } from "../../src/backend/cpu/arena.ts";
-import { WasmKernels } from "../../src/backend/cpu/wasm_kernels.ts";
-import { compileKernels } from "../../src/backend/cpu/wasm_module.ts";
 import { referenceKernels } from "../../src/backend/reference/reference_kernels.ts";
 import { f32ToBf16 } from "../../src/core/dtype.ts";
+import { CPU_BACKENDS, CpuRoom } from "./cpu_room.ts";
 import { assertSameBits } from "./subject.ts";
 import { flavors, grids, LENGTHS, seeds, uniform, values } from "./values.ts";
 
-const MEMORY_BYTES = 4 << 20;
-const memory = createSharedMemory(MEMORY_BYTES);
-const wasm = new WasmKernels(compileKernels(), memory);
-
-/** Arrays of a kernel, copied to where it reaches them: a guard byte in front keeps them unaligned. */
-class Room {
-  readonly #arena: Arena | null;
-  readonly kernels: CpuKernels;
-  constructor(kernels: CpuKernels) {
-    this.kernels = kernels;
-    this.#arena = kernels.name === "wasm" ? new Arena(memory, 0, MEMORY_BYTES) : null;
-  }
-  f32(data: Float32Array): Float32Array {
-    const view = this.#arena?.f32(data.length + 1).subarray(1) ?? new Float32Array(data.length);
-    view.set(data);
-    return view;
-  }
-  u8(data: Uint8Array): Uint8Array {
-    const view = this.#arena?.u8(data.length + 2).subarray(2) ?? new Uint8Array(data.length);
-    view.set(data);
-    return view;
-  }
-  i8(count: number): Int8Array {
-    return (this.#arena?.i8(count + 1).subarray(1) ?? new Int8Array(count)).fill(0x55);
-  }
-  stats(): Float64Array {
-    return (this.#arena?.f64(STATS_LENGTH) ?? new Float64Array(STATS_LENGTH)).fill(0);
-  }
-}
-
-const BOTH = [referenceKernels, wasm];
+const [, wasm] = CPU_BACKENDS as [CpuKernels, CpuKernels];
 
 /** Fails unless sums are within 1e-6 of those of squares; NaN stays NaN. */
 function assertCloseStats(got: Float64Array, want: Float64Array, context: string): void {
@@ -83,8 +51,8 @@ function compareWithSingleKernels(seed: number, grid: Grid, x: Float32Array): vo
   referenceKernels.dequantize(xhat, codes, scales, grid);
   const stats = new Float64Array(STATS_LENGTH), errors = x.map((value, i) => value - xhat[i]!);
   referenceKernels.errorStats(stats, x, xhat);
-  for (const kernels of BOTH) {
-    const room = new Room(kernels), by = room.f32(scales);
+  for (const kernels of CPU_BACKENDS) {
+    const room = new CpuRoom(kernels), by = room.f32(scales);
     const rounded = room.i8(x.length), left = room.f32(x), found = room.stats();
     kernels.quantizeErrors(rounded, left, found, by, grid);
     assertSameBits(rounded, codes, `${kernels.name}, ${context}: codes`);
@@ -129,7 +97,7 @@ Deno.test("quantizeErrors() divides if a multiplication by the reciprocal gives 
   const inverse = Math.fround(1 / scales[0]!);
   const naive = x.map((value) => Math.fround(Math.fround(value * inverse) + 12582912) - 12582912);
   assert(want.some((code, i) => code !== naive[i]), "the two forms differ on this data");
-  const room = new Room(wasm), got = room.i8(x.length);
+  const room = new CpuRoom(wasm), got = room.i8(x.length);
   wasm.quantizeErrors(got, room.f32(x), room.stats(), room.f32(scales), grid);
   assertSameBits(got, want, "codes");
 });
@@ -144,8 +112,8 @@ Deno.test("quantizeBf16Rows() gives what decoding and the single kernels give", 
     fc.asyncProperty(seeds, lengths, fc.nat({ max: 5 }), flavors, (seed, cols, rows, flavor) => {
       const source = bf16Of(values(seed, rows * cols, flavor));
       const context = `seed ${seed}, ${rows} x ${cols}, ${flavor}`;
-      const [want, got] = BOTH.map((kernels) => {
-        const room = new Room(kernels), codes = room.i8(rows * cols);
+      const [want, got] = CPU_BACKENDS.map((kernels) => {
+        const room = new CpuRoom(kernels), codes = room.i8(rows * cols);
         const scales = room.f32(new Float32Array(rows)), stats = room.stats();
         kernels.quantizeBf16Rows(codes, scales, stats, room.u8(source));
         return { codes, scales, stats };
@@ -166,8 +134,8 @@ Deno.test("rotateBf16Rows() gives what decode(), rotate() and absmax() give", as
     fc.asyncProperty(seeds, groups, rows, across, flavors, (seed, group, rows, across, flavor) => {
       const cols = group * across, source = bf16Of(values(seed, rows * cols, flavor));
       const context = `seed ${seed}, ${rows} x ${cols} in groups of ${group}, ${flavor}`;
-      const [want, got] = BOTH.map((kernels) => {
-        const room = new Room(kernels), x = room.f32(new Float32Array(rows * cols).fill(7));
+      const [want, got] = CPU_BACKENDS.map((kernels) => {
+        const room = new CpuRoom(kernels), x = room.f32(new Float32Array(rows * cols).fill(7));
         const largest = room.f32(new Float32Array(rows).fill(7));
         kernels.rotateBf16Rows(x, largest, room.u8(source), group);
         return { x, largest };
@@ -189,7 +157,7 @@ Deno.test("rotatedAbsmax() gives the largest magnitude after rotate()", async ()
       const whole = referenceKernels.rotatedAbsmax(x.slice(), group, 0);
       for (const least of [0, 0.4 * whole, 0.8 * whole, 2 * whole]) {
         const want = referenceKernels.rotatedAbsmax(x.slice(), group, least);
-        const got = wasm.rotatedAbsmax(new Room(wasm).f32(x), group, least);
+        const got = wasm.rotatedAbsmax(new CpuRoom(wasm).f32(x), group, least);
         assert(
           Object.is(got, want),
           `seed ${seed}, ${count} x ${group}, ${flavor}: ${got}, ${want}`,
@@ -202,8 +170,8 @@ Deno.test("rotatedAbsmax() gives the largest magnitude after rotate()", async ()
 });
 
 Deno.test("fused kernels refuse arrays that do not fit", () => {
-  for (const kernels of BOTH) {
-    const room = new Room(kernels), x = room.f32(new Float32Array(16)), codes = room.i8(16);
+  for (const kernels of CPU_BACKENDS) {
+    const room = new CpuRoom(kernels), x = room.f32(new Float32Array(16)), codes = room.i8(16);
     const scales = room.f32(new Float32Array(4)), stats = room.stats();
     const grid = { rows: 2, cols: 8, groupRows: 1, groupCols: 4 };
     assert.throws(

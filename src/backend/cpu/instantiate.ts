@@ -116,6 +116,16 @@ export interface KernelExports {
     groupCols: number,
     setCols: number,
   ): void;
+  roundFloats(
+    codes: number,
+    groupScales: number,
+    values: number,
+    x: number,
+    count: number,
+    kind: number,
+    scale: number,
+    search: number,
+  ): void;
   roundToSteps: RoundToLevels;
   roundToTable: RoundToLevels;
   rotate(x: number, count: number, groupSize: number): void;
@@ -129,6 +139,14 @@ export interface KernelExports {
   ): void;
   rotatedAbsmax(x: number, count: number, groupSize: number, least: number): number;
   scaleFromAbsmax(scales: number, absmax: number, count: number): void;
+  searchClip(
+    scales: number,
+    x: number,
+    shares: number,
+    candidates: number,
+    rows: number,
+    cols: number,
+  ): void;
   searchLevels(
     choices: number,
     x: number,

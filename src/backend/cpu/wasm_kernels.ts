@@ -5,15 +5,17 @@
  */
 
 import { DTYPE_BITS, type FloatDType } from "../../core/dtype.ts";
-import type {
-  CpuKernels,
-  Grid,
-  LevelPacking,
-  LevelSearch,
-  LevelSets,
-  NonFinite,
-  StepRounding,
-  TableRounding,
+import {
+  type CpuKernels,
+  FLOAT_GROUP_COLS,
+  type FloatRounding,
+  type Grid,
+  type LevelPacking,
+  type LevelSearch,
+  type LevelSets,
+  type NonFinite,
+  type StepRounding,
+  type TableRounding,
 } from "../backend.ts";
 import {
   checkBf16Rows,
@@ -26,7 +28,9 @@ import {
   checkPackLevels,
   checkRotate,
   checkRotatedRows,
+  checkRoundFloats,
   checkSameLength,
+  checkSearchClip,
   checkStats,
   checkStepRounding,
   checkTableRounding,
@@ -59,6 +63,9 @@ function forBands(
     run(count * groupRows, start * groupRows * cols, start * (cols / groupCols));
   });
 }
+
+/** Kinds of floats, in the order of their numbers in `asm/round_floats.ts`. */
+const FLOAT_KINDS: readonly FloatRounding["kind"][] = ["e4m3", "e4m3Groups", "e2m1Groups"];
 
 type View = Float32Array | Float64Array | Uint8Array | Int8Array | Uint16Array | Uint32Array;
 
@@ -238,6 +245,36 @@ export class WasmKernels implements CpuKernels {
     checkGrid("roundToSteps", grid, { codes, x }, { scales });
     checkStepRounding(grid, choices, rounding);
     this.#roundToLevels("roundToSteps", { codes, choices, x, scales }, grid, rounding);
+  }
+
+  roundFloats(
+    codes: Uint8Array,
+    groupScales: Uint8Array,
+    values: Float32Array,
+    x: Float32Array,
+    rounding: FloatRounding,
+  ): void {
+    checkRoundFloats(codes, groupScales, { values, x }, rounding);
+    const name = "roundFloats", { kind, scale, search } = rounding;
+    const to = this.#address(name, codes), by = this.#address(name, groupScales);
+    const out = this.#address(name, values), from = this.#address(name, x);
+    const place = FLOAT_KINDS.indexOf(kind), group = FLOAT_GROUP_COLS[kind] ?? Infinity;
+    const codeBytes = kind === "e2m1Groups" ? 1 / 2 : 1;
+    forChunks(x.length, CHUNK, (start, count) => {
+      const own = [to + start * codeBytes, by + start / group, out + start * 4, from + start * 4];
+      const [codes, scales, values, x] = own as [number, number, number, number];
+      this.#exports.roundFloats(codes, scales, values, x, count, place, scale, Number(search));
+    });
+  }
+
+  searchClip(scales: Float32Array, x: Float32Array, shares: Float32Array, cols: number): void {
+    checkSearchClip(scales, x, cols);
+    const name = "searchClip", count = shares.length;
+    const by = this.#address(name, shares);
+    const to = this.#address(name, scales), from = this.#address(name, x);
+    forBands({ rows: scales.length, cols, groupRows: 1, groupCols: cols }, (rows, at, row) => {
+      this.#exports.searchClip(to + row * 4, from + at * 4, by, count, rows, cols);
+    });
   }
 
   packLevels(packed: Uint8Array, levels: Int8Array, packing: LevelPacking): void {

@@ -16,8 +16,10 @@ import { rotate } from "./rotate.ts";
 import { rotateBf16Rows } from "./rotate_bf16_rows.ts";
 import { rotatedAbsmax } from "./rotated_absmax.ts";
 import { roundToSteps } from "./round_to_steps.ts";
+import { roundFloats } from "./round_floats.ts";
 import { roundToTable } from "./round_to_table.ts";
 import { scaleFromAbsmax } from "./scale_from_absmax.ts";
+import { searchClip } from "./search_clip.ts";
 import { searchLevels } from "./search_levels.ts";
 import { searchScale } from "./search_scale.ts";
 
@@ -40,9 +42,11 @@ export const referenceKernels: CpuKernels = Object.freeze({
   rotate,
   rotateBf16Rows,
   rotatedAbsmax,
+  roundFloats,
   roundToSteps,
   roundToTable,
   scaleFromAbsmax,
+  searchClip,
   searchLevels,
   searchScale,
 });

@@ -134,7 +134,7 @@ export function planLevelsBand(
     planTables(memory, task.levels);
     roomForBand(memory, task, rect);
     planDecode(memory, task.source, rect);
-    planRoundToLevels(memory, task.levels.scheme, rect.cols, task.scaleSearch);
+    planRoundToLevels(memory, task.levels.scheme, task.scaleSearch);
     round(rect.rows);
     planGuard(memory, rect, measure);
     if (task.compensation !== null) planHeldOutGuard(memory, task.compensation, rect);

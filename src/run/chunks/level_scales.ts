@@ -4,7 +4,7 @@ import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { Grid, Kernels } from "../../backend/backend.ts";
 import type { LevelScheme, LevelTables } from "../../quant/level_grid.ts";
 import { SCALE_MIN } from "../../quant/scheme.ts";
-import type { ChunkContext, Scratch } from "./chunk_context.ts";
+import type { ChunkContext } from "./chunk_context.ts";
 
 /** Rows in the space of their codes, and what is found for them. */
 export interface RowsOnLevels {
@@ -43,7 +43,12 @@ export function roundToLevels(
   for (let r = 0; r < scales.length; r++) {
     scales[r] = Math.max(scales[r]! / INT4_MAX, SCALE_MIN);
   }
-  if (search) searchRowScales({ kernels, scratch }, rows);
+  if (search) {
+    const mark = scratch.mark(), shares = scratch.f32(CLIPS.length);
+    shares.set(CLIPS);
+    kernels.searchClip(scales, x, shares, grid.cols);
+    scratch.release(mark);
+  }
   kernels.quantizeLevels(rows.codes, x, scales, grid, { ...tables, choices });
 }
 
@@ -58,52 +63,14 @@ function roundGroups(
   } else kernels.roundToSteps(codes, choices, x, scales, grid, rounding);
 }
 
-/** Shrinks the scale of each row, from the one that reaches its largest value. */
-function searchRowScales(
-  { kernels, scratch }: Pick<ChunkContext, "kernels" | "scratch">,
-  { x, scales, choices, grid, tables }: RowsOnLevels,
-): void {
-  const mark = scratch.mark();
-  const { cols } = grid, one: Grid = { rows: 1, cols, groupRows: 1, groupCols: cols };
-  const { codes, scale } = roomForRow(scratch, cols);
-  for (let r = 0; r < grid.rows; r++) {
-    const row = x.subarray(r * cols, (r + 1) * cols), largest = scales[r]!;
-    let least = Infinity;
-    for (const clip of CLIPS) {
-      scale[0] = largest * clip;
-      const own = { ...tables, choices: choices.subarray(0, cols / tables.groupCols) };
-      kernels.quantizeLevels(codes, row, scale, one, own);
-      const error = squaredError(row, codes, scale[0]);
-      if (!(error < least)) continue;
-      least = error;
-      scales[r] = scale[0];
-    }
-  }
-  scratch.release(mark);
-}
-
 /** The largest level of `convrot_w4a4`. */
 const INT4_MAX = 7;
 
-function squaredError(x: Float32Array, codes: Int8Array, scale: number): number {
-  let sum = 0;
-  for (let k = 0; k < x.length; k++) {
-    const error = x[k]! - codes[k]! * scale;
-    sum += error * error;
-  }
-  return sum;
-}
-
-function roomForRow(scratch: Pick<Scratch, "i8" | "f32">, cols: number) {
-  return { codes: scratch.i8(cols), scale: scratch.f32(1) };
-}
-
-/** Counts what {@link roundToLevels} takes for rows of `cols`. */
+/** Counts what {@link roundToLevels} takes. */
 export function planRoundToLevels(
   memory: CountedMemory,
   scheme: LevelScheme,
-  cols: number,
   search: boolean,
 ): void {
-  if (scheme.kind !== "scaled" && search) memory.within(() => roomForRow(memory, cols));
+  if (scheme.kind !== "scaled" && search) memory.within(() => memory.f32(CLIPS.length));
 }

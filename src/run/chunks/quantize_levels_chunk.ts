@@ -100,6 +100,6 @@ export function planLevelsChunk(
   roomForChunk(memory, task, rect, levelGroupCols(levels.scheme));
   planOnGpu(memory, task, rect);
   planDecode(memory, source, { rows: tileRows(task, rect), cols: rect.cols }, { areLocal: true });
-  planRoundToLevels(memory, levels.scheme, rect.cols, task.scaleSearch);
+  planRoundToLevels(memory, levels.scheme, task.scaleSearch);
   planWrite(memory, levels, rect);
 }
