@@ -18,6 +18,8 @@ import type { GivenFile } from "./files/file_table.ts";
 import { removeFile } from "./files/output_store.ts";
 import type { StorePlace } from "./files/store_place.ts";
 import { claimFolder, removeLeftFolders } from "./files/private_folders.ts";
+import { NOT_STARTED, UNREADABLE } from "./threads/lost_messages.ts";
+import { ThreadHost } from "./threads/thread_host.ts";
 
 export type { ConvertEvent, Look, PlanFacts, Summary, Verdict } from "./engine/protocol.ts";
 
@@ -172,7 +174,7 @@ function send(engine: Worker, message: EngineMessage): void {
 
 function threadError(event: ErrorEvent): ConvertError {
   event.preventDefault();
-  return new ConvertError("Error", event.message || "the browser could not start a thread");
+  return new ConvertError("Error", event.message || NOT_STARTED);
 }
 
 /** Runs `job` in an engine of its own. */
@@ -181,28 +183,37 @@ async function run(
   { signal, onEvent }: Pick<BrowserConvertOptions, "signal" | "onEvent">,
 ): Promise<Extract<EngineReport, { kind: "converted" }>["result"]> {
   const engine = startEngine();
+  let fail = (_message: string): void => {};
+  const threads = new ThreadHost({
+    start: (url) => new Worker(url, { type: "module" }),
+    report: (message, transfer) => engine.postMessage(message, [...transfer]),
+    fail: (message) => fail(message),
+  });
   const stop = () => {
     if (globalThis.crossOriginIsolated === true) send(engine, { kind: "abort" });
     else engine.terminate(); // it would not hear it while it works
   };
   try {
     return await new Promise((resolve, reject) => {
+      fail = (message) => reject(new ConvertError("Error", message));
       signal?.addEventListener("abort", () => {
         stop();
         if (globalThis.crossOriginIsolated !== true) reject(signal.reason);
       }, { once: true });
-      engine.onmessage = ({ data }: MessageEvent<EngineReport>) => {
+      engine.onmessageerror = () => fail(UNREADABLE);
+      engine.onmessage = ({ data, ports }: MessageEvent<EngineReport>) => {
         if (data.kind === "event") onEvent?.(data.event);
         else if (data.kind === "converted") resolve(data.result);
         else if (data.kind === "failed") {
           reject(signal?.aborted ? signal.reason : new ConvertError(data.name, data.message));
-        }
+        } else if (data.kind !== "looked") threads.take(data, ports);
       };
       engine.onerror = (event) => reject(threadError(event));
       send(engine, { kind: "convert", job });
     });
   } finally {
     engine.terminate();
+    threads.close();
   }
 }
 

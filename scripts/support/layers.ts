@@ -2,7 +2,7 @@
  *
  *     main -> cli -> {edit, library, verify} -> convert -> run -> calibration -> plan -> config -> formats
  *          -> {quant, lora, presets, safetensors} -> {backend/backend.ts, linalg, remote} -> core
- *     web/page -> web/convert -> web/engine -> {cli, ..., web/node} -> web/files
+ *     web/page -> web/convert -> web/engine -> {cli, ..., web/node} -> web/files -> web/threads
  *
  * The same rules hold for imports of types: a type names an idea, and ideas have layers too.
  */
@@ -60,10 +60,11 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   kernels: ["kernels"],
   core: [],
   // The page: its files know nothing of a conversion, its engine nothing of what a person sees.
-  "web/files": ["core"],
-  "web/node": ["web/files"],
-  "web/engine": ["web/files", "web/node", "cli", ...ROOFS, ...FLOORS, ...GROUND],
-  "web/convert": ["web/engine", "web/files", "plan", "run"],
+  "web/threads": [],
+  "web/files": ["web/threads", "core"],
+  "web/node": ["web/files", "web/threads"],
+  "web/engine": ["web/threads", "web/files", "web/node", "cli", ...ROOFS, ...FLOORS, ...GROUND],
+  "web/convert": ["web/engine", "web/files", "web/threads", "plan", "run"],
   "web/page": ["web/convert", "web/engine", "cli", "core"],
 };
 

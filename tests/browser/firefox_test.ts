@@ -47,3 +47,35 @@ Deno.test({
     }
   },
 });
+
+/** Conversions one after the other: each starts and ends six threads. */
+const CONVERSIONS = 4;
+
+Deno.test({
+  name: "convert() comes to its end in Firefox on a page that is slow to answer",
+  ignore: !hasBrowser,
+  fn: async () => {
+    using folder = temporaryFolder();
+    const at = (name: string) => join(folder.path, name);
+    const model = at("model.safetensors"), data = at("data.safetensors");
+    writeSmallModel(model);
+    writeCalibration(data);
+    const expected = await hashByProgram(model, at("out.safetensors"), [
+      "--calibration-data",
+      data,
+    ]);
+    await using open = await openPage({ kind: "firefox" });
+    // A thread that starts another one waits for the page in Firefox; nobody must wait for both.
+    await open.page.evaluate(() => {
+      setInterval(() => {
+        const end = performance.now() + 30;
+        while (performance.now() < end);
+      }, 31);
+    });
+    for (let run = 0; run < CONVERSIONS; run++) {
+      const result = await convertInPage(open.page, { model: [model], calibration: data });
+      assert.equal(result.error, null);
+      assert.equal(result.hash, expected);
+    }
+  },
+});

@@ -4,9 +4,10 @@
  */
 
 import { Disk, doorOf } from "../files/disk.ts";
-import { createLink, type DiskLink, doorBehind } from "../files/disk_channel.ts";
+import { createBell, type DiskLink, doorBehind } from "../files/disk_channel.ts";
 import type { DiskWorkerMessage, DiskWorkerReport } from "../files/disk_worker.ts";
 import {
+  diskLink,
   fileNumber,
   type FileReading,
   mount,
@@ -18,6 +19,8 @@ import type { StoreResult } from "../files/output_store.ts";
 import { createReadAhead } from "../files/read_ahead.ts";
 import type { ReaderMessage } from "../files/reader_worker.ts";
 import { openStore } from "../files/store_place.ts";
+import { AskedThread, hearThread, type ThreadReport } from "../threads/asked_thread.ts";
+import { throwOnLostMessages } from "../threads/lost_messages.ts";
 import { hasThreads, setInlineWorker } from "../node/worker_threads.ts";
 import { look } from "./look.ts";
 import type { ConvertJob, EngineMessage, EngineReport } from "./protocol.ts";
@@ -35,8 +38,11 @@ const abort = new AbortController();
 (globalThis as { SharedArrayBuffer?: unknown }).SharedArrayBuffer ??=
   new WebAssembly.Memory({ initial: 0, maximum: 0, shared: true }).buffer.constructor;
 
+throwOnLostMessages();
+
 scope.onmessage = ({ data }) => {
   if (data.kind === "abort") abort.abort();
+  else if (data.kind === "fromThread" || data.kind === "threadFailed") hearThread(data);
   else {
     answer(data).then((report) => scope.postMessage(report), (error) => {
       const { name, message } = error instanceof Error ? error : new Error(String(error));
@@ -46,7 +52,7 @@ scope.onmessage = ({ data }) => {
 };
 
 async function answer(
-  message: Exclude<EngineMessage, { kind: "abort" }>,
+  message: Exclude<EngineMessage, { kind: "abort" } | ThreadReport>,
 ): Promise<EngineReport> {
   if (message.kind === "look") {
     mount(message.job.files, null);
@@ -83,26 +89,22 @@ interface JobDisk {
 
 /** Starts the thread that owns the disk. */
 async function startDisk({ files, place, freeBytes }: ConvertJob): Promise<JobDisk> {
-  const worker = new Worker(ENGINE_URLS.disk, { type: "module" });
+  const worker = new AskedThread(ENGINE_URLS.disk, { isVital: true });
   const ask = (message: DiskWorkerMessage): Promise<DiskWorkerReport> =>
     new Promise((resolve, reject) => {
-      worker.onmessage = ({ data }: MessageEvent<DiskWorkerReport>) =>
-        data.kind === "failed" ? reject(new Error(data.message)) : resolve(data);
-      worker.onerror = (event) => {
-        event.preventDefault();
-        reject(new Error(event.message || "the browser could not start a thread"));
-      };
+      worker.onmessage = (report: DiskWorkerReport) =>
+        report.kind === "failed" ? reject(new Error(report.message)) : resolve(report);
+      worker.onfailure = reject;
       worker.postMessage(message);
     });
   const connect = (link: DiskLink) => {
-    worker.postMessage({ kind: "connect", link } satisfies DiskWorkerMessage, [link.port]);
+    worker.postMessage({ kind: "connect", link } satisfies DiskWorkerMessage);
   };
-  await ask({ kind: "open", place });
-  const { own, other } = createLink();
-  connect(other);
+  const connection = { bell: createBell(), connect };
+  await ask({ kind: "open", place, bell: connection.bell });
   const reader = STREAMS_FASTER ? await startReader(files) : null;
-  mount(files, doorBehind(own), reader === null ? null : readingLink(reader));
-  setDisk({ connect, free: freeBytes });
+  mount(files, doorBehind(diskLink(connection)), reader === null ? null : readingLink(reader));
+  setDisk({ connection, free: freeBytes });
   setReading(reader);
   return {
     result: async () => {
@@ -127,15 +129,12 @@ const STREAMS_FASTER = "userAgentData" in navigator;
 async function startReader(
   files: ConvertJob["files"],
 ): Promise<FileReading & { close(): void }> {
-  const worker = new Worker(ENGINE_URLS.reader, { type: "module" });
+  const worker = new AskedThread(ENGINE_URLS.reader);
   const memory = createReadAhead();
   const blobs = new Map(files.map(({ blob }, i) => [fileNumber(i), blob]));
   await new Promise((resolve, reject) => {
     worker.onmessage = resolve;
-    worker.onerror = (event) => {
-      event.preventDefault();
-      reject(new Error(event.message || "the browser could not start a thread"));
-    };
+    worker.onfailure = reject;
     worker.postMessage({ kind: "open", files: blobs, memory } satisfies ReaderMessage);
   });
   return {
@@ -150,7 +149,7 @@ async function startReader(
 async function ownDisk({ files, place, freeBytes }: ConvertJob): Promise<JobDisk> {
   const disk = new Disk(await openStore(place));
   mount(files, doorOf(disk));
-  setDisk({ connect: null, free: freeBytes });
+  setDisk({ connection: null, free: freeBytes });
   setInlineWorker(() => import("../../src/run/workers/worker.ts"));
   return { result: () => disk.result(), discard: () => disk.discard(), close: () => {} };
 }

@@ -6,6 +6,7 @@ import type { Problem } from "../../src/verify/verify.ts";
 import type { GivenFile } from "../files/file_table.ts";
 import type { StoreResult } from "../files/output_store.ts";
 import type { StorePlace } from "../files/store_place.ts";
+import type { ThreadOrder, ThreadReport } from "../threads/asked_thread.ts";
 
 /** A model and the options of its conversion. */
 export interface Job {
@@ -33,7 +34,8 @@ export interface ConvertJob extends Job {
 export type EngineMessage =
   | { readonly kind: "look"; readonly job: Job }
   | { readonly kind: "convert"; readonly job: ConvertJob }
-  | { readonly kind: "abort" };
+  | { readonly kind: "abort" }
+  | ThreadReport;
 
 /** A model, and its plan by the options. */
 export interface Look {
@@ -135,6 +137,7 @@ export interface Verdict {
 
 /** Messages of the engine. */
 export type EngineReport =
+  | ThreadOrder
   | { readonly kind: "looked"; readonly look: Look }
   | { readonly kind: "event"; readonly event: ConvertEvent }
   | { readonly kind: "converted"; readonly result: StoreResult }

@@ -1,115 +1,204 @@
 /**
- * A thread asks the one that owns the disk and waits: requests go by message, bytes and answers
- * through shared memory.
+ * A thread asks the one that owns the disk and waits. Requests, bytes and answers go through shared memory:
+ * messages get lost. In Firefox a port that was handed over is connected by messages to the thread that has
+ * it, and one that waits takes none; and some messages that hold shared memory do not arrive.
  */
 
 import type { Disk, DiskAnswer, DiskDoor, DiskRequest } from "./disk.ts";
 import { FileError } from "./random_access_file.ts";
 
-/** Bytes for an answer: a state, names, or an error. */
-const ANSWER_BYTES = 1 << 16;
+/** Bytes for a request and its answer: a path, a state, names, or an error. */
+const TEXT_BYTES = 1 << 16;
 
-/** Bytes that are carried at a time from memory that is not shared. */
-const BOUNCE_BYTES = 1 << 20;
+/** Bytes of a file that are carried at a time. */
+const CARRIED_BYTES = 1 << 20;
 
-/** Cells of the answer's head. */
+/** Cells of the head. */
 const CELL = { state: 0, length: 1 } as const;
-const STATE = { waiting: 0, done: 1, failed: 2 } as const;
+const STATE = { idle: 0, asked: 1, done: 2, failed: 3 } as const;
 const HEAD_BYTES = 8;
 
-/** One thread's end. */
+/** One thread's way to the disk, for both ends. */
 export interface DiskLink {
-  readonly port: MessagePort;
-  readonly answer: SharedArrayBuffer;
+  /** Head and text. */
+  readonly talk: SharedArrayBuffer;
+  readonly carried: SharedArrayBuffer;
+  readonly bell: DiskBell;
 }
 
-interface Posted {
-  readonly request: DiskRequest;
+/** Int32 `[1]`, the same for all links of a disk: it changes with every request. */
+export type DiskBell = SharedArrayBuffer;
+
+/** What stands in a link: a view is the bytes that are carried. */
+type Written<R = DiskRequest> = R extends { readonly view: Uint8Array }
+  ? Omit<R, "view"> & { readonly length: number }
+  : R;
+
+/** Returns the bell of a disk. */
+export function createBell(): DiskBell {
+  return new SharedArrayBuffer(4);
 }
 
-/** Returns a door for the thread that calls, and the other end, to be given to the thread of the disk. */
-export function createLink(): { readonly own: DiskLink; readonly other: DiskLink } {
-  const { port1, port2 } = new MessageChannel();
-  const answer = new SharedArrayBuffer(HEAD_BYTES + ANSWER_BYTES);
-  return { own: { port: port1, answer }, other: { port: port2, answer } };
+/** Returns a link for one thread. */
+export function createLink(bell: DiskBell): DiskLink {
+  return {
+    talk: new SharedArrayBuffer(HEAD_BYTES + TEXT_BYTES),
+    carried: new SharedArrayBuffer(CARRIED_BYTES),
+    bell,
+  };
 }
 
 /** Returns a door to the disk behind `link`; it blocks the calling thread until the answer is there. */
-export function doorBehind({ port, answer }: DiskLink): DiskDoor {
-  const cells = new Int32Array(answer, 0, 2);
-  const text = new Uint8Array(answer, HEAD_BYTES);
-  let bounce: Uint8Array<SharedArrayBuffer> | null = null;
-  const ask = (request: DiskRequest): DiskAnswer => {
-    Atomics.store(cells, CELL.state, STATE.waiting);
-    port.postMessage({ request } satisfies Posted);
-    // In a loop: the notice of the answer before may come late, and wake this wait.
-    while (Atomics.load(cells, CELL.state) === STATE.waiting) {
-      Atomics.wait(cells, CELL.state, STATE.waiting);
+export function doorBehind({ talk, carried, bell }: DiskLink): DiskDoor {
+  const cells = new Int32Array(talk, 0, 2);
+  const text = new Uint8Array(talk, HEAD_BYTES);
+  const bytes = new Uint8Array(carried);
+  const ask = (request: Written): DiskAnswer => {
+    cells[CELL.length] = putText(text, request);
+    Atomics.store(cells, CELL.state, STATE.asked);
+    ring(bell);
+    while (Atomics.load(cells, CELL.state) === STATE.asked) {
+      Atomics.wait(cells, CELL.state, STATE.asked);
     }
-    // A copy: decoders do not take shared memory.
-    const said = JSON.parse(new TextDecoder().decode(text.slice(0, cells[CELL.length])));
-    if (cells[CELL.state] === STATE.done) return said;
-    throw new FileError(said.code, said.message);
+    const said = textOf(text, cells[CELL.length]!);
+    if (cells[CELL.state] === STATE.done) return said as DiskAnswer;
+    const { code, message } = said as FileError;
+    throw new FileError(code, message);
   };
   return (request) => {
     if (request.op !== "read" && request.op !== "write") return ask(request);
     const { op, file, view, position } = request;
-    if (view.buffer instanceof SharedArrayBuffer) return ask(request);
-    bounce ??= new Uint8Array(new SharedArrayBuffer(BOUNCE_BYTES));
     let done = 0;
     do {
-      const count = Math.min(BOUNCE_BYTES, view.length - done);
-      const part = bounce.subarray(0, count);
-      if (op === "write") part.set(view.subarray(done, done + count));
-      const answer = ask({ op, file, view: part, position: position + done });
-      const moved = op === "write" ? count : answer as number;
-      if (op === "read") view.set(part.subarray(0, moved), done);
+      const length = Math.min(CARRIED_BYTES, view.length - done);
+      const part = view.subarray(done, done + length);
+      if (op === "write") bytes.set(part);
+      const answer = ask({ op, file, length, position: position + done });
+      const moved = op === "write" ? length : answer as number;
+      if (op === "read") part.set(bytes.subarray(0, moved));
       done += moved;
-      if (moved < count) break;
+      if (moved < length) break;
     } while (done < view.length);
     return done;
   };
 }
 
-/** Answers the requests of links, one after the other. */
+/** Answers the requests of links, one after the other, until it is closed. */
 export class DiskService {
   readonly #disk: Disk;
+  readonly #bell: Int32Array;
+  readonly #links: DiskLink[] = [];
   #last: Promise<void> = Promise.resolve();
+  #isClosed = false;
+  /** Settles after {@link close}. */
+  readonly ended: Promise<void>;
 
-  constructor(disk: Disk) {
+  constructor(disk: Disk, bell: DiskBell) {
     this.#disk = disk;
+    this.#bell = new Int32Array(bell);
+    this.ended = this.#serve();
   }
 
-  connect({ port, answer }: DiskLink): void {
-    const cells = new Int32Array(answer, 0, 2);
-    const text = new Uint8Array(answer, HEAD_BYTES);
-    const reply = (state: number, said: unknown): void => {
-      let bytes = new TextEncoder().encode(JSON.stringify(said));
-      if (bytes.length > text.length) {
-        bytes = new TextEncoder().encode(
-          JSON.stringify({ code: "EIO", message: "too long an answer" }),
-        );
-        state = STATE.failed;
-      }
-      text.set(bytes);
-      cells[CELL.length] = bytes.length;
-      Atomics.store(cells, CELL.state, state);
-      Atomics.notify(cells, CELL.state);
-    };
-    port.onmessage = ({ data }: MessageEvent<Posted>) => {
-      this.#last = this.#last.then(async () => {
-        try {
-          reply(STATE.done, await this.#disk.do(data.request));
-        } catch (error) {
-          const { message } = error as Error;
-          reply(STATE.failed, { code: error instanceof FileError ? error.code : "EIO", message });
-        }
-      });
-    };
+  /** Takes the requests of one more link, those that are there already too. */
+  connect(link: DiskLink): void {
+    this.#links.push(link);
+    ring(this.#bell.buffer as DiskBell);
   }
 
   /** Everything that was asked so far is answered. */
   async settled(): Promise<void> {
     await this.#last;
   }
+
+  /** Answers nothing more. */
+  close(): void {
+    this.#isClosed = true;
+    ring(this.#bell.buffer as DiskBell);
+  }
+
+  async #serve(): Promise<void> {
+    while (!this.#isClosed) {
+      const seen = Atomics.load(this.#bell, 0);
+      for (const link of this.#links) {
+        if (Atomics.load(new Int32Array(link.talk, 0, 1), CELL.state) !== STATE.asked) continue;
+        this.#last = this.#answer(link);
+        await this.#last;
+      }
+      await rung(this.#bell, seen);
+    }
+  }
+
+  async #answer({ talk, carried }: DiskLink): Promise<void> {
+    const cells = new Int32Array(talk, 0, 2);
+    const text = new Uint8Array(talk, HEAD_BYTES);
+    let state: number = STATE.done;
+    try {
+      const written = textOf(text, cells[CELL.length]!) as Written;
+      const request: DiskRequest = written.op === "read" || written.op === "write"
+        ? { ...written, view: new Uint8Array(carried, 0, written.length) }
+        : written;
+      cells[CELL.length] = putText(text, await this.#disk.do(request));
+    } catch (error) {
+      const { message } = error as Error;
+      const code = error instanceof FileError ? error.code : "EDISK";
+      state = STATE.failed;
+      cells[CELL.length] = putText(text, { code, message });
+    }
+    Atomics.store(cells, CELL.state, state);
+    Atomics.notify(cells, CELL.state);
+  }
+}
+
+/** Writes a value into shared memory; returns its length in bytes. */
+function putText(text: Uint8Array, value: unknown): number {
+  const bytes = new TextEncoder().encode(JSON.stringify(value));
+  if (bytes.length > text.length) {
+    throw new FileError("EDISK", "too long for the thread that writes");
+  }
+  text.set(bytes);
+  return bytes.length;
+}
+
+function textOf(text: Uint8Array, length: number): unknown {
+  // A copy: decoders do not take shared memory.
+  return JSON.parse(new TextDecoder().decode(text.slice(0, length)));
+}
+
+function ring(bell: DiskBell): void {
+  const cells = new Int32Array(bell);
+  Atomics.add(cells, 0, 1);
+  Atomics.notify(cells, 0);
+}
+
+/** How long a thread that cannot wait for memory and messages at a time waits for one of them. */
+const LISTEN_MS = 20;
+
+/** The types that Deno has lack it. */
+type WaitAsync = (cells: Int32Array, index: number, value: number) =>
+  | { readonly async: false }
+  | { readonly async: true; readonly value: Promise<string> };
+
+/** Returns once `bell` is not at `seen` any more. Messages to this thread are taken meanwhile. */
+async function rung(bell: Int32Array, seen: number): Promise<void> {
+  const { waitAsync } = Atomics as unknown as { readonly waitAsync?: WaitAsync };
+  if (waitAsync !== undefined) {
+    const wait = waitAsync(bell, 0, seen);
+    if (wait.async) await wait.value;
+    return;
+  }
+  // Firefox before 145.
+  while (Atomics.load(bell, 0) === seen) {
+    Atomics.wait(bell, 0, seen, LISTEN_MS);
+    await messagesTaken();
+  }
+}
+
+const turns = new MessageChannel();
+
+/** Returns when this thread has taken the messages that wait for it. Timers are held up by browsers. */
+function messagesTaken(): Promise<void> {
+  return new Promise((resolve) => {
+    turns.port1.onmessage = () => resolve();
+    turns.port2.postMessage(null);
+  });
 }

@@ -1,13 +1,14 @@
 /** The thread that owns the disk of a conversion. It ends with the conversion. */
 
 import { Disk } from "./disk.ts";
-import { type DiskLink, DiskService } from "./disk_channel.ts";
+import { type DiskBell, type DiskLink, DiskService } from "./disk_channel.ts";
 import { openStore, type StorePlace } from "./store_place.ts";
 import type { StoreResult } from "./output_store.ts";
+import { throwOnLostMessages } from "../threads/lost_messages.ts";
 
 /** Messages to the thread. */
 export type DiskWorkerMessage =
-  | { readonly kind: "open"; readonly place: StorePlace }
+  | { readonly kind: "open"; readonly place: StorePlace; readonly bell: DiskBell }
   | { readonly kind: "connect"; readonly link: DiskLink }
   | { readonly kind: "result" }
   | { readonly kind: "discard" };
@@ -24,6 +25,8 @@ const scope = globalThis as unknown as {
   postMessage(message: DiskWorkerReport): void;
 };
 
+throwOnLostMessages();
+
 let disk: Disk | null = null;
 let service: DiskService | null = null;
 
@@ -37,7 +40,7 @@ async function answer(message: DiskWorkerMessage): Promise<DiskWorkerReport | nu
   switch (message.kind) {
     case "open":
       disk = new Disk(await openStore(message.place));
-      service = new DiskService(disk);
+      service = new DiskService(disk, message.bell);
       return { kind: "opened" };
     case "connect":
       service!.connect(message.link);

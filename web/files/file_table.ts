@@ -5,7 +5,7 @@
 
 import { BlobFile } from "./blob_file.ts";
 import type { DiskDoor } from "./disk.ts";
-import { createLink, type DiskLink, doorBehind } from "./disk_channel.ts";
+import { createLink, type DiskBell, type DiskLink, doorBehind } from "./disk_channel.ts";
 import { ReadAhead, type ReadAheadLink, type ReadAheadMemory } from "./read_ahead.ts";
 
 /** The folder of the output. */
@@ -35,9 +35,16 @@ export interface StartMessage {
 
 const given = new Map<string, GivenFile & { readonly file: BlobFile; readonly number: number }>();
 let door: DiskDoor | null = null;
-let connect: ((link: DiskLink) => void) | null = null;
+let disk: DiskConnection | null = null;
 let freeBytes = Infinity;
 let reader: FileReading | null = null;
+
+/** The thread that owns the disk, for the one that started it. */
+export interface DiskConnection {
+  readonly bell: DiskBell;
+  /** Takes the link of one more thread. */
+  readonly connect: (link: DiskLink) => void;
+}
 
 /** The thread that reads files ahead, for the one that started it. */
 export interface FileReading {
@@ -77,10 +84,17 @@ export function mountPassed({ given: files, disk, ahead }: FileAccess): void {
 
 /** Sets how threads that this one starts are connected with the disk, and how much fits on it. */
 export function setDisk(
-  { connect: how, free }: { connect: ((link: DiskLink) => void) | null; free: number },
+  { connection, free }: { connection: DiskConnection | null; free: number },
 ): void {
-  connect = how;
+  disk = connection;
   freeBytes = free;
+}
+
+/** Returns one more thread's link to a disk. */
+export function diskLink({ bell, connect }: DiskConnection): DiskLink {
+  const link = createLink(bell);
+  connect(link);
+  return link;
 }
 
 /** Sets the thread that reads ahead, for the threads that this one starts. */
@@ -102,11 +116,10 @@ export function accessForThread(): {
 } {
   const files = [...given.values()].map(({ path, blob, timeMs }) => ({ path, blob, timeMs }));
   const ahead = reader === null ? null : readingLink(reader);
-  const transfer = ahead === null ? [] : [ahead.port];
-  if (connect === null) return { access: { given: files, disk: null, ahead }, transfer };
-  const { own, other } = createLink();
-  connect(other);
-  return { access: { given: files, disk: own, ahead }, transfer: [own.port, ...transfer] };
+  return {
+    access: { given: files, disk: disk === null ? null : diskLink(disk), ahead },
+    transfer: ahead === null ? [] : [ahead.port],
+  };
 }
 
 /** The file that was given under `path`; undefined: none. */

@@ -145,7 +145,7 @@ export class PickedStore implements OutputStore {
 
   async read(view: Uint8Array, position: number): Promise<number> {
     if (this.#finished === null) {
-      throw new FileError("EIO", "a picked file can be read only when all of it is written");
+      throw new FileError("EDISK", "a picked file can be read only when all of it is written");
     }
     const slice = this.#finished.slice(position, position + view.length);
     const bytes = new Uint8Array(await slice.arrayBuffer());
@@ -247,5 +247,5 @@ export function asFileError(error: unknown, endBytes: number): unknown {
         "exFAT or NTFS)",
     );
   }
-  return new FileError("EIO", `the disk reports an error: ${error.message}`);
+  return new FileError("EDISK", `the disk reports an error: ${error.message}`);
 }

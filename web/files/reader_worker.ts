@@ -2,6 +2,7 @@
 
 import type { ReadAheadMemory } from "./read_ahead.ts";
 import { ReadAheadService } from "./read_ahead_service.ts";
+import { throwOnLostMessages } from "../threads/lost_messages.ts";
 
 /** Messages to the thread. */
 export type ReaderMessage =
@@ -19,6 +20,8 @@ const scope = globalThis as unknown as {
   onmessage: ((event: MessageEvent<ReaderMessage>) => void) | null;
   postMessage(message: ReaderReport): void;
 };
+
+throwOnLostMessages();
 
 let service: ReadAheadService | null = null;
 

@@ -5,6 +5,8 @@
  */
 
 import { accessForThread, mountPassed, type StartMessage } from "../files/file_table.ts";
+import { AskedThread } from "../threads/asked_thread.ts";
+import { throwOnLostMessages } from "../threads/lost_messages.ts";
 
 type Listener = (value: never) => void;
 type Name = "message" | "error";
@@ -54,7 +56,7 @@ export function setInlineWorker(load: () => Promise<unknown>): void {
 
 /** As `worker_threads.Worker`, as far as the program uses it. */
 export class Worker extends Listeners {
-  readonly #worker: globalThis.Worker | null;
+  readonly #worker: AskedThread | null;
 
   constructor(url: URL) {
     super();
@@ -62,18 +64,15 @@ export class Worker extends Listeners {
       this.#worker = null;
       return;
     }
-    this.#worker = new globalThis.Worker(url, { type: "module" });
-    this.#worker.onmessage = ({ data }) => this.emit("message", data);
-    this.#worker.onerror = (event) => {
-      event.preventDefault();
-      this.emit("error", new Error(event.message || "the browser could not start a thread"));
-    };
+    this.#worker = new AskedThread(url);
+    this.#worker.onmessage = (message) => this.emit("message", message);
+    this.#worker.onfailure = (error) => this.emit("error", error);
     const { access, transfer } = accessForThread();
     this.#worker.postMessage({ start: access } satisfies StartMessage, transfer);
   }
 
   postMessage(message: unknown, transfer: readonly Transferable[] = []): void {
-    if (this.#worker !== null) this.#worker.postMessage(message, [...transfer]);
+    if (this.#worker !== null) this.#worker.postMessage(message, transfer);
     else void this.#takeInline(message);
   }
 
@@ -105,6 +104,7 @@ class OwnPort extends Listeners {
 
   constructor() {
     super();
+    throwOnLostMessages();
     scope.addEventListener("message", ({ data }) => {
       if (data?.start !== undefined) mountPassed((data as StartMessage).start);
       else if (this.#waiting === null) this.emit("message", data);

@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { Disk, doorOf } from "../../../web/files/disk.ts";
-import { createLink, DiskService } from "../../../web/files/disk_channel.ts";
+import {
+  createBell,
+  createLink,
+  type DiskLink,
+  DiskService,
+} from "../../../web/files/disk_channel.ts";
 import { MemoryStore } from "../../../web/files/output_store.ts";
 import { FileError } from "../../../web/files/random_access_file.ts";
 import { synthetic } from "./synthetic.ts";
@@ -49,42 +54,57 @@ Deno.test("Disk fails as a file system does", () => {
   assert.equal(codeOf(() => door(second)), "EMFILE");
 });
 
-Deno.test("doorBehind() carries bytes of shared and of own memory, and errors, to another thread", async () => {
-  const link = createLink();
-  const script = new URL("./disk_client_worker.ts", import.meta.url);
-  const client = new Worker(script, { type: "module" });
-  const store = new MemoryStore(1 << 24);
-  new DiskService(new Disk(store)).connect(link.other);
-  const said = await new Promise<unknown>((resolve) => {
-    client.onmessage = ({ data }) => resolve(data);
-    client.postMessage(link.own, [link.own.port]);
+/** Starts a thread that gets the link `link`. */
+function clientOf(script: string, link: DiskLink): Worker {
+  const client = new Worker(new URL(script, import.meta.url), { type: "module" });
+  client.postMessage(link);
+  return client;
+}
+
+function saidBy(client: Worker): Promise<unknown> {
+  return new Promise((resolve) => client.onmessage = ({ data }) => resolve(data));
+}
+
+for (const hasWaitAsync of [true, false]) {
+  const how = hasWaitAsync ? "" : ", to one that has no Atomics.waitAsync too";
+  Deno.test(`doorBehind() carries bytes of shared and of own memory, and errors, to another thread${how}`, async () => {
+    const { waitAsync } = Atomics as { waitAsync?: unknown };
+    if (!hasWaitAsync) Object.assign(Atomics, { waitAsync: undefined });
+    try {
+      const store = new MemoryStore(1 << 24);
+      const bell = createBell();
+      const service = new DiskService(new Disk(store), bell);
+      const link = createLink(bell);
+      const client = clientOf("./disk_client_worker.ts", link);
+      const said = saidBy(client);
+      // A thread may ask before the disk knows its link.
+      const state = new Int32Array(link.talk, 0, 1);
+      while (Atomics.load(state, 0) === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+      service.connect(link);
+      assert.deepEqual(await said, { isSame: true, count: 3_000_000, code: "ENOENT" });
+      assert.ok(Buffer.from(store.bytes).equals(synthetic(3_000_000, 5)));
+      client.terminate();
+      service.close();
+      await service.ended;
+    } finally {
+      Object.assign(Atomics, { waitAsync });
+    }
   });
-  client.terminate();
-  link.other.port.close();
-  assert.deepEqual(said, { isSame: true, count: 3_000_000, code: "ENOENT" });
-  assert.ok(Buffer.from(store.bytes).equals(synthetic(3_000_000, 5)));
-});
+}
 
 Deno.test("doorBehind() waits for the answer, whatever else wakes it", async () => {
-  const { own, other } = createLink();
-  const script = new URL("./disk_asker_worker.ts", import.meta.url);
-  const client = new Worker(script, { type: "module" });
-  const cells = new Int32Array(other.answer, 0, 2);
-  other.port.onmessage = async () => {
-    // As a thread that answered before may do late. The client may not wait yet: again until it did.
-    while (Atomics.notify(cells, 0) === 0) await new Promise((resolve) => setTimeout(resolve, 1));
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    const text = new TextEncoder().encode('["a"]');
-    new Uint8Array(other.answer, 8).set(text);
-    cells[1] = text.length;
-    Atomics.store(cells, 0, 1);
-    Atomics.notify(cells, 0);
-  };
-  const said = await new Promise<unknown>((resolve) => {
-    client.onmessage = ({ data }) => resolve(data);
-    client.postMessage(own, [own.port]);
-  });
+  const link = createLink(createBell());
+  const client = clientOf("./disk_asker_worker.ts", link);
+  const said = saidBy(client);
+  const cells = new Int32Array(link.talk, 0, 2);
+  // As a thread that answered before may do late. The client may not wait yet: again until it did.
+  while (Atomics.notify(cells, 0) === 0) await new Promise((resolve) => setTimeout(resolve, 1));
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  const text = new TextEncoder().encode('["a"]');
+  new Uint8Array(link.talk, 8).set(text);
+  cells[1] = text.length;
+  Atomics.store(cells, 0, 2);
+  Atomics.notify(cells, 0);
+  assert.deepEqual(await said, ["a"]);
   client.terminate();
-  other.port.close();
-  assert.deepEqual(said, ["a"]);
 });

@@ -36,7 +36,7 @@ function prepare(): { model: TestBlob; store: MemoryStore } {
     ],
     doorOf(new Disk(store)),
   );
-  setDisk({ connect: null, free: 500 });
+  setDisk({ connection: null, free: 500 });
   return { model, store };
 }
 
