@@ -86,6 +86,8 @@ export interface MatrixSource {
   readonly smoothFactors?: FilePlace;
   /** LoRAs that are added to the decoded values, in order; every rectangle then has whole rows. */
   readonly deltas?: readonly LoraDelta[];
+  /** Whether pairs of factors may be added as products of integers (`chunks/merge_rect.ts`); absent: in f32. */
+  readonly mergesByIntegers?: boolean;
 }
 
 /**

@@ -88,6 +88,11 @@ export function makeTasks(
   return { tasks: besideTheirLike(placed).map(({ task }) => task), inline };
 }
 
+/** Returns `source` with its LoRAs merged to far more digits than codes have, but not to all. */
+function mergedByIntegers(source: MatrixSource): MatrixSource {
+  return source.deltas === undefined ? source : { ...source, mergesByIntegers: true };
+}
+
 function taskOf(
   output: PlannedOutput,
   { matrixOf, compensationOf, scalesAt, choicesAt, wholeScaleAt }: {
@@ -120,7 +125,7 @@ function taskOf(
         outOffsetBytes: offsetBytes,
       };
     case "codes": {
-      const source = matrixOf(content.source);
+      const source = mergedByIntegers(matrixOf(content.source));
       return {
         kind: "quantize",
         name,

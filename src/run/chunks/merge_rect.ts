@@ -1,25 +1,50 @@
-/** Adds LoRAs to decoded rows: low-rank pairs as a matrix product of the kernels, other kinds in plain loops. */
+/**
+ * Adds LoRAs to decoded rows: low-rank pairs as products of the kernels, other kinds in plain loops.
+ *
+ * Sums of pairs are in f32, about 1e-7 of the change. Layers that become codes have them made of 16-bit integers
+ * (`asm/linalg/feed_back_i16.ts`), in less than half the time, with a scale for every row of `b` and every column of
+ * `a` in each run of 64 ranks: off by about 2^-14 of the change, where BF16 rounds their sum by 2^-9 of itself. Not
+ * those that a GPU rounds, nor those whose columns are no multiple of 8.
+ */
 
 import type { CountedMemory } from "../../core/counted_memory.ts";
-import type { LoraDelta } from "../../lora/lora_delta.ts";
+import type { LinalgKernels, ShortMatrix } from "../../linalg/linalg_kernels.ts";
+import { block, matrix } from "../../linalg/matrix.ts";
+import { FEED_BACK_RUN, roomForErrors } from "../../linalg/packed_factor.ts";
+import type { DeltaForm, LoraDelta } from "../../lora/lora_delta.ts";
 import { addLoraDelta } from "../../lora/merge.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
-import type { ChunkContext } from "./chunk_context.ts";
+import type { ChunkContext, Scratch } from "./chunk_context.ts";
 
-/**
- * Adds the changes of `matrix` to `x`, the whole rows of `rect`, in order.
- *
- * Sums of pairs are in f32 here, about 1e-7 of the change.
- */
+/** Rows and columns that products of integers are made by. */
+const TILE_ROWS = 4, TILE_COLS = 8;
+
+/** Columns of `a` that are copied to be packed. */
+const STRIP_COLS = 512;
+
+type LoraForm = Extract<DeltaForm, { readonly kind: "lora" }>;
+
+/** A pair whose `a` is where the kernels reach it; also in integers, by runs of ranks, if that is how it is merged. */
+interface LocalForm extends LoraForm {
+  readonly packed?: readonly ShortMatrix[];
+}
+
+/** Whether pairs of `matrix` are added as products of integers. */
+function mergesInIntegers({ cols, mergesByIntegers }: MatrixSource): boolean {
+  return mergesByIntegers === true && cols % TILE_COLS === 0;
+}
+
+/** Adds the changes of `matrix` to `x`, the whole rows of `rect`, in order. */
 export function mergeRect(
   context: ChunkContext,
   x: Float32Array,
   source: MatrixSource,
   rect: Rect,
 ): void {
+  const add = mergesInIntegers(source) ? addPairInIntegers : addPair;
   for (const delta of source.deltas ?? []) {
-    if (!addPair(context, x, delta, rect)) addLoraDelta(x, delta, { rowStart: rect.row });
+    if (!add(context, x, delta, rect)) addLoraDelta(x, delta, { rowStart: rect.row });
   }
 }
 
@@ -49,19 +74,76 @@ export class LocalPairs {
  * is the first to take any.
  */
 export function withLocalPairs(
-  { scratch, localPairs }: Pick<ChunkContext, "scratch" | "localPairs">,
+  context: Pick<ChunkContext, "scratch" | "localPairs" | "linalg">,
   source: MatrixSource,
 ): MatrixSource {
+  const { scratch, localPairs, linalg } = context;
   if (source.deltas === undefined) return source;
   const isThere = localPairs?.has(source) ?? false;
   const deltas = source.deltas.map((delta): LoraDelta => {
     const { form, magnitude } = delta;
     if (form.kind !== "lora" || magnitude !== null) return delta;
+    if (mergesInIntegers(source) && linalg !== null) {
+      const packed = roomForPacked(scratch, form, delta.cols);
+      if (!isThere) packPair(linalg.kernels, scratch, packed, form);
+      const local: LocalForm = { ...form, packed };
+      return { ...delta, form: local };
+    }
     const a = scratch.f32(form.a.length);
     if (!isThere) a.set(form.a);
     return { ...delta, form: { ...form, a } };
   });
   return { ...source, deltas };
+}
+
+function roomForPacked(
+  memory: Pick<Scratch, "i32" | "f32">,
+  { rank }: LoraForm,
+  cols: number,
+): ShortMatrix[] {
+  return runsOf(rank).map(({ terms }) => ({
+    pairs: memory.i32(Math.ceil(terms / 2) * cols),
+    scales: memory.f32(cols),
+  }));
+}
+
+/** The ranks that share scales. */
+function runsOf(rank: number): { readonly first: number; readonly terms: number }[] {
+  return Array.from({ length: Math.ceil(rank / FEED_BACK_RUN) }, (_, run) => {
+    const first = run * FEED_BACK_RUN;
+    return { first, terms: Math.min(FEED_BACK_RUN, rank - first) };
+  });
+}
+
+function roomForStrip(memory: Pick<Scratch, "f32">, rank: number, cols: number): Float32Array {
+  return memory.f32(Math.min(FEED_BACK_RUN, rank) * Math.min(STRIP_COLS, cols));
+}
+
+/** Packs `a`, strip by strip of columns. */
+function packPair(
+  kernels: LinalgKernels,
+  scratch: Scratch,
+  packed: readonly ShortMatrix[],
+  { a, rank }: LoraForm,
+): void {
+  const cols = a.length / rank, mark = scratch.mark();
+  const strip = roomForStrip(scratch, rank, cols);
+  runsOf(rank).forEach(({ first, terms }, run) => {
+    const { pairs, scales } = packed[run]!;
+    for (let left = 0; left < cols; left += STRIP_COLS) {
+      const width = Math.min(STRIP_COLS, cols - left);
+      for (let k = 0; k < terms; k++) {
+        const from = (first + k) * cols + left;
+        strip.set(a.subarray(from, from + width), k * width);
+      }
+      const into = {
+        pairs: pairs.subarray(left * Math.ceil(terms / 2)),
+        scales: scales.subarray(left),
+      };
+      kernels.packFactor(into, matrix(strip.subarray(0, terms * width), terms, width));
+    }
+  });
+  scratch.release(mark);
 }
 
 /** Whether all changes of `source` are pairs of factors. */
@@ -84,24 +166,43 @@ export interface Pair {
  */
 export function pairOf(
   { scratch }: Pick<ChunkContext, "scratch">,
-  { form, cols, rowStart, rowCount, scaling, strength }: LoraDelta,
+  delta: LoraDelta,
   rect: Rect,
 ): Pair | null {
+  const { form, cols } = delta;
   if (form.kind !== "lora") throw new TypeError(`Cannot take a change of kind ${form.kind} apart`);
-  const first = Math.max(rect.row, rowStart);
-  const rows = Math.min(rect.row + rect.rows, rowStart + rowCount) - first;
-  if (rows <= 0) return null;
-  const { rank } = form;
+  const place = rowsOf(delta, rect);
+  if (place === null) return null;
+  const { first, rows } = place, { rank } = form;
   let { a } = form;
   const b = scratch.f32(rows * rank);
-  const from = (first - rowStart) * rank;
-  const factor = scaling * strength;
-  for (let i = 0; i < b.length; i++) b[i] = form.b[from + i]! * factor;
+  fillFactors(b, delta, form, first);
   if (a.buffer !== b.buffer) {
     a = scratch.f32(rank * cols);
     a.set(form.a);
   }
   return { firstRow: first - rect.row, rank, b, a };
+}
+
+/** The rows of `rect` that a change touches; null: none. */
+function rowsOf(
+  { rowStart, rowCount }: LoraDelta,
+  rect: Rect,
+): { readonly first: number; readonly rows: number } | null {
+  const first = Math.max(rect.row, rowStart);
+  const rows = Math.min(rect.row + rect.rows, rowStart + rowCount) - first;
+  return rows <= 0 ? null : { first, rows };
+}
+
+/** Fills `out` with rows of `b` from row `first` of the weight on, times what the change is multiplied by. */
+function fillFactors(
+  out: Float32Array,
+  { rowStart, scaling, strength }: LoraDelta,
+  { b, rank }: LoraForm,
+  first: number,
+): void {
+  const from = (first - rowStart) * rank, factor = scaling * strength;
+  for (let i = 0; i < out.length; i++) out[i] = b[from + i]! * factor;
 }
 
 /** Adds `factor * b · a` to the rows that it touches; false if the change is of another kind. */
@@ -119,14 +220,75 @@ function addPair(context: ChunkContext, x: Float32Array, delta: LoraDelta, rect:
   return true;
 }
 
+/** The same with products of integers. */
+function addPairInIntegers(
+  context: ChunkContext,
+  x: Float32Array,
+  delta: LoraDelta,
+  rect: Rect,
+): boolean {
+  const { linalg, scratch } = context, { magnitude, cols } = delta, form: DeltaForm = delta.form;
+  if (linalg === null || form.kind !== "lora" || magnitude !== null) return false;
+  const place = rowsOf(delta, rect);
+  if (place === null) return true;
+  const { first, rows } = place, { kernels } = linalg, { rank } = form;
+  const mark = scratch.mark();
+  let { packed } = form as LocalForm;
+  if (packed === undefined) {
+    packed = roomForPacked(scratch, form, cols);
+    packPair(kernels, scratch, packed, form);
+  }
+  const { b, errors, rest } = roomForProduct(scratch, rows, { rank, cols });
+  fillFactors(b, delta, form, first);
+  const whole = rows - rows % TILE_ROWS, at = (first - rect.row) * cols;
+  rest.set(x.subarray(at + whole * cols, at + rows * cols));
+  runsOf(rank).forEach(({ first: k, terms }, run) => {
+    const left = errors[run]!, right = packed[run]!;
+    kernels.packErrors(left, block(matrix(b, rows, rank), 0, k, rows, terms));
+    if (whole > 0) {
+      const into = matrix(x.subarray(at, at + whole * cols), whole, cols);
+      kernels.feedBack(into, left, right, terms, true);
+    }
+    if (whole === rows) return;
+    const last = {
+      pairs: left.pairs.subarray(whole * Math.ceil(terms / 2)),
+      scales: left.scales.subarray(whole),
+    };
+    kernels.feedBack(matrix(rest, TILE_ROWS, cols), last, right, terms, true);
+  });
+  x.set(rest.subarray(0, (rows - whole) * cols), at + whole * cols);
+  scratch.release(mark);
+  return true;
+}
+
+/** The scaled factors of rows, the same in integers, and rows that fill no tile. */
+function roomForProduct(
+  memory: Pick<Scratch, "f32" | "i32">,
+  rows: number,
+  { rank, cols }: { readonly rank: number; readonly cols: number },
+) {
+  return {
+    b: memory.f32(rows * rank),
+    errors: roomForErrors(memory, rows, rank),
+    rest: memory.f32(TILE_ROWS * cols),
+  };
+}
+
 /** Whether a change is added as a product of factors. */
 function isPair({ form, magnitude }: LoraDelta): boolean {
   return form.kind === "lora" && magnitude === null;
 }
 
-/** Counts what {@link withLocalPairs} leaves. */
-export function planLocalPairs(memory: CountedMemory, { deltas = [] }: MatrixSource): void {
-  for (const { form } of deltas.filter(isPair)) if (form.kind === "lora") memory.f32(form.a.length);
+/** Counts what {@link withLocalPairs} leaves, and takes on its way. */
+export function planLocalPairs(memory: CountedMemory, source: MatrixSource): void {
+  for (const { form, cols } of (source.deltas ?? []).filter(isPair)) {
+    if (form.kind !== "lora") continue;
+    if (!mergesInIntegers(source)) memory.f32(form.a.length);
+    else {
+      roomForPacked(memory, form, cols);
+      memory.within(() => roomForStrip(memory, form.rank, cols));
+    }
+  }
 }
 
 /**
@@ -137,15 +299,24 @@ export function planLocalPairs(memory: CountedMemory, { deltas = [] }: MatrixSou
  */
 export function planMerge(
   memory: CountedMemory,
-  { deltas = [] }: MatrixSource,
+  source: MatrixSource,
   rows: number,
   { areLocal, together = false }: { readonly areLocal: boolean; readonly together?: boolean },
 ): void {
   const mark = memory.mark();
-  for (const { form, cols, rowCount } of deltas.filter(isPair)) {
+  for (const { form, cols, rowCount } of (source.deltas ?? []).filter(isPair)) {
     if (form.kind !== "lora") continue;
-    memory.f32(Math.min(rows, rowCount) * form.rank);
-    if (!areLocal) memory.f32(form.rank * cols);
+    const most = Math.min(rows, rowCount), { rank } = form;
+    if (mergesInIntegers(source)) {
+      if (!areLocal) {
+        roomForPacked(memory, form, cols);
+        memory.within(() => roomForStrip(memory, rank, cols));
+      }
+      roomForProduct(memory, most, { rank, cols });
+    } else {
+      memory.f32(most * rank);
+      if (!areLocal) memory.f32(rank * cols);
+    }
     if (!together) memory.release(mark);
   }
   memory.release(mark);

@@ -19,10 +19,14 @@ import { decodeRect, isAsStored, planDecode, rawBytes, rawRows, readRect } from 
 import { planLocalPairs, withLocalPairs } from "./merge_rect.ts";
 import { planOnGpu, quantizeOnGpu } from "./quantize_on_gpu.ts";
 
-/** Rows of the tiles that a rectangle is worked on in: whole groups, about TILE_ELEMENTS. */
+/**
+ * Rows of the tiles that a rectangle is worked on in: whole groups, about TILE_ELEMENTS. Where LoRAs are merged, by
+ * fours, as their products are made of so many rows.
+ */
 export function tileRows(task: QuantizeTask, rect: Rect): number {
-  const bands = Math.floor(TILE_ELEMENTS / (task.groupRows * rect.cols));
-  return Math.min(rect.rows, Math.max(1, bands) * task.groupRows);
+  const bands = Math.max(1, Math.floor(TILE_ELEMENTS / (task.groupRows * rect.cols)));
+  const whole = task.source.deltas === undefined ? bands : bands - bands % 4;
+  return Math.min(rect.rows, Math.max(1, whole) * task.groupRows);
 }
 
 /** Memory of a chunk, besides what is taken on the way. */
