@@ -47,6 +47,7 @@ import { PartRun } from "./parts/part_run.ts";
 import { planOfPart } from "./parts/split_plan.ts";
 import { type Fingerprint, fingerprintOf } from "./resume/fingerprint.ts";
 import { OutputSession, type SessionTimes } from "./resume/output_session.ts";
+import { writeBeside } from "./write_inline.ts";
 import { findSmoothing, smoothed, type Smoothing } from "./smoothing.ts";
 import { Stages } from "../run/staged_progress.ts";
 import { inputBytesOf } from "../run/task_kinds.ts";
@@ -378,25 +379,28 @@ async function execute(
 ): Promise<LayerResult[]> {
   const stages = stagesOf(request, prepared, tasks);
   const { output } = session;
-  for (const { bytes, offsetBytes } of inline) output.write(bytes, offsetBytes);
   const results = new LayerResults(tasks);
   const notes = new Map<number, Note>();
   try {
-    await pool.run({
-      inputPaths: prepared.inputPaths,
-      outputs: output.places,
-      tasks,
+    await writeBeside(output, inline, {
       signal: request.signal,
-      onTaskDone: (index, numbers) => {
-        const task = tasks[index]!;
-        const layer = layerResult(task, numbers, notes.get(index) ?? null);
-        if (layer === null || nonFiniteOf(task.kind, numbers).count > 0) return;
-        const whole = results.add(index, layer);
-        if (whole !== null) request.onLayer?.(whole);
-      },
-      onNote: (index, note) => notes.set(index, note),
-      onProgress: stages.of("weights"),
-      journal: request.keepsJournal === false ? undefined : session.journal,
+      run: (signal) =>
+        pool.run({
+          inputPaths: prepared.inputPaths,
+          outputs: output.places,
+          tasks,
+          signal,
+          onTaskDone: (index, numbers) => {
+            const task = tasks[index]!;
+            const layer = layerResult(task, numbers, notes.get(index) ?? null);
+            if (layer === null || nonFiniteOf(task.kind, numbers).count > 0) return;
+            const whole = results.add(index, layer);
+            if (whole !== null) request.onLayer?.(whole);
+          },
+          onNote: (index, note) => notes.set(index, note),
+          onProgress: stages.of("weights"),
+          journal: request.keepsJournal === false ? undefined : session.journal,
+        }),
     });
   } catch (error) {
     if (error instanceof NonFiniteError) {
