@@ -4,6 +4,17 @@ import { chunkCount, type ChunkGrid } from "./chunk_grid.ts";
 import { chunkGrid, isDoneAlone } from "./task_kinds.ts";
 import { isTeamTask, type Task } from "./tasks.ts";
 
+/** Index of the task that run-wide chunk `chunk` belongs to, by the first chunks of all tasks. */
+export function taskOfChunk(firstChunk: ArrayLike<number>, chunk: number): number {
+  let low = 0, high = firstChunk.length - 2;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (firstChunk[middle]! <= chunk) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
 /** All tasks of a run with the numbers of their chunks: chunk n of the run belongs to one task. */
 export class TaskList {
   readonly tasks: readonly Task[];
@@ -45,13 +56,6 @@ export class TaskList {
 
   /** Index of the task that run-wide chunk `chunk` belongs to. */
   taskOf(chunk: number): number {
-    let low = 0;
-    let high = this.tasks.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (this.firstChunk[middle]! <= chunk) low = middle;
-      else high = middle - 1;
-    }
-    return low;
+    return taskOfChunk(this.firstChunk, chunk);
   }
 }

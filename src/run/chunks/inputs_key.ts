@@ -41,7 +41,11 @@ export function besideTheirLike<Item extends { readonly task: Task; readonly ran
 }
 
 /** Returns the index of the last one of each run of tasks that have the same key, of those in `first .. end`. */
-export function lastOfTheirLike(tasks: readonly Task[], first: number, end: number): number[] {
-  const keys = tasks.slice(first, end).map(inputsKey);
+export function lastOfTheirLike(
+  tasks: { at(index: number): Task | undefined },
+  first: number,
+  end: number,
+): number[] {
+  const keys = Array.from({ length: end - first }, (_, i) => inputsKey(tasks.at(first + i)!));
   return keys.flatMap((key, i) => key !== null && key === keys[i + 1] ? [] : [first + i]);
 }

@@ -5,7 +5,7 @@ import type { InputPath } from "../../remote/input_path.ts";
 import type { OutputPlace } from "../../safetensors/output_place.ts";
 import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Note } from "../note.ts";
-import type { Task } from "../tasks.ts";
+import type { SharedTasks } from "../shared_tasks.ts";
 import type { GpuLink } from "./gpu_client.ts";
 
 /** Int32 cells of the control block; the rest counts the open chunks of each task. */
@@ -46,7 +46,7 @@ export interface RunMessage {
   readonly inputPaths: readonly InputPath[];
   /** The partial files, which exist; none if nothing is written. */
   readonly outputs: readonly OutputPlace[];
-  readonly tasks: Unsearched<readonly Task[]>;
+  readonly tasks: Unsearched<SharedTasks>;
   /** Int32: see CONTROL. */
   readonly control: SharedArrayBuffer;
   /** Float64: SLOT_LENGTH numbers per chunk. */

@@ -24,7 +24,7 @@ import { KeptInputs } from "../chunks/kept_inputs.ts";
 import { LocalPairs } from "../chunks/merge_rect.ts";
 import { refuseInfiniteScales, refuseInfiniteValues } from "../chunks/scale_guard.ts";
 import { runChunk, runTogether } from "../task_kinds.ts";
-import { TaskList } from "../task_list.ts";
+import { WorkerTasks } from "../shared_tasks.ts";
 import { isTeamTask, type Task } from "../tasks.ts";
 import { GpuClient } from "./gpu_client.ts";
 import { offloadedLinalg } from "./offloaded_linalg.ts";
@@ -39,7 +39,7 @@ export function runAll(run: RunMessage, post: Post): void {
   const team = new AtomicsTeam(new Int32Array(run.teamControl), run.index, run.workers);
   const chunks = new Chunks(run, {
     control,
-    list: new TaskList(run.tasks.get("value")!),
+    list: new WorkerTasks(run.tasks.get("value")!),
     team,
     post,
   });
@@ -75,7 +75,7 @@ class Chunks {
   readonly #run: RunMessage;
   readonly #post: Post;
   readonly #control: Int32Array;
-  readonly #list: TaskList;
+  readonly #list: WorkerTasks;
   readonly #team: AtomicsTeam;
   readonly #kernels: WasmKernels;
   readonly #scratch: Arena;
@@ -96,7 +96,7 @@ class Chunks {
     run: RunMessage,
     { control, list, team, post }: {
       control: Int32Array;
-      list: TaskList;
+      list: WorkerTasks;
       team: AtomicsTeam;
       post: Post;
     },
@@ -107,7 +107,7 @@ class Chunks {
     this.#chunkDone = new Uint8Array(run.done);
     this.#record = run.recordsWrites ? new WriteRecord() : null;
     this.#list = list;
-    this.#alike = lastOfTheirLike(list.tasks, list.teamCount, list.endAlone);
+    this.#alike = lastOfTheirLike(list, list.teamCount, list.endAlone);
     this.#team = team;
     this.#inputs = new InputFiles(run.inputPaths, { shouldStop: () => this.#stops() });
     this.#kernels = new WasmKernels(run.module, run.memory);
@@ -149,7 +149,7 @@ class Chunks {
     for (this.task = 0; this.task < this.#list.teamCount && !this.#stops(); this.task++) {
       // By what was done before the run, so that all members leave out the same ones.
       if (this.#run.doneTasks.has(this.task)) continue;
-      const task = this.#list.tasks[this.task]!;
+      const task = this.#list.at(this.task);
       if (!isTeamTask(task) || this.#linalg === null) {
         throw new TypeError(`Cannot do ${task.name} together: no linear algebra was loaded`);
       }
@@ -179,7 +179,7 @@ class Chunks {
     for (let task = this.#nextLayer(); task !== null; task = this.#nextLayer()) {
       if (this.#run.doneTasks.has(task)) continue;
       this.task = task;
-      const layer = this.#list.tasks[task]!, first = this.#list.firstChunk[task]!;
+      const layer = this.#list.at(task), first = this.#list.firstChunk[task]!;
       if (!isTeamTask(layer) || this.#linalg === null) {
         throw new TypeError(`Cannot do ${layer.name}: no linear algebra was loaded`);
       }
@@ -240,10 +240,10 @@ class Chunks {
       const before = this.task;
       this.task = this.#list.taskOf(chunk);
       if (this.task !== before) localPairs.clear();
-      const task = this.#list.tasks[this.task]!;
+      const task = this.#list.at(this.task);
       const context = { ...this.#contextOf(chunk), localPairs };
       const index = chunk - this.#list.firstChunk[this.task]!;
-      runChunk(context, task, this.#list.grids[this.task]!, index);
+      runChunk(context, task, this.#list.gridOf(this.task), index);
       this.#postWritten(chunk);
       this.#done(task, context.slot);
     }
@@ -284,7 +284,7 @@ class Chunks {
 
   #write(view: Uint8Array, address: number): void {
     const { outputs } = this.#run;
-    refuseInfiniteScales(this.#list.tasks[this.task]!, view, address);
+    refuseInfiniteScales(this.#list.at(this.task), view, address);
     const place = placeOf(outputs, address);
     const { output, startBytes } = outputs[place]!;
     const fd = this.#outputs[place]!;

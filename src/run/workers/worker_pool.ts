@@ -14,6 +14,7 @@ import type { InputPath } from "../../remote/input_path.ts";
 import { needsLinalg } from "../task_kinds.ts";
 import type { OutputPlace } from "../../safetensors/output_place.ts";
 import type { TaskNumbers } from "../layer_statistics.ts";
+import { shareTasks } from "../shared_tasks.ts";
 import { TaskList } from "../task_list.ts";
 import type { Task } from "../tasks.ts";
 import { announceReads } from "./announce_reads.ts";
@@ -151,7 +152,7 @@ export class WorkerPool {
   ): (index: number) => RunMessage {
     const linalgModule = run.tasks.some(needsLinalg) ? compileLinalg() : null;
     const doneTasks = new Set(before.tasks), aloneBytes = aloneBytesFor(run.tasks);
-    const tasks = unsearched(run.tasks);
+    const tasks = unsearched(shareTasks(cells.list));
     return (index) => ({
       module: this.#module,
       linalgModule,
