@@ -12,19 +12,10 @@ import { groupPlan, type GroupSection, type TensorGroup } from "./plan_groups.ts
  * @param loras what becomes of the LoRAs that are merged.
  */
 export function planJson(plan: Plan, loras: readonly LoraReport[] = []): Record<string, unknown> {
-  const { totals } = plan;
   return {
     family: plan.detection.family,
     target: plan.target,
-    totals: {
-      quantize: totals.quantize,
-      keep: totals.keep,
-      cast: totals.cast,
-      remove: totals.remove,
-      input_bytes: totals.inputBytes,
-      output_bytes: totals.outputBytes,
-      ...bankTotals(plan),
-    },
+    totals: totalsJson(plan),
     layout: plan.detection.layout,
     prefix: plan.detection.prefix,
     fallbacks: plan.fallbacks,
@@ -35,6 +26,20 @@ export function planJson(plan: Plan, loras: readonly LoraReport[] = []): Record<
     })),
     loras: lorasJson(loras),
     tensors: plan.tensors.map(tensorJson),
+  };
+}
+
+/** Counts and sizes of a plan for programs. */
+export function totalsJson(plan: Plan): Record<string, unknown> {
+  const { totals } = plan;
+  return {
+    quantize: totals.quantize,
+    keep: totals.keep,
+    cast: totals.cast,
+    remove: totals.remove,
+    input_bytes: totals.inputBytes,
+    output_bytes: totals.outputBytes,
+    ...bankTotals(plan),
   };
 }
 
@@ -55,7 +60,10 @@ export function loraLine({ path, strength, modules, resolved }: LoraReport): str
   return `${visible(path)}, ${resolved} of ${modules} layers, strength ${strength}`;
 }
 
-function tensorJson({ source, action, reason, scheme }: PlannedTensor): Record<string, unknown> {
+/** One tensor of a plan for programs. */
+export function tensorJson(
+  { source, action, reason, scheme }: PlannedTensor,
+): Record<string, unknown> {
   return {
     name: source.name,
     action,

@@ -135,7 +135,14 @@ export function makePlan(input: PlanInput): Plan {
   const { model, options } = input;
   const logical = model.tensors.map((t) => input.requantized?.weights.get(t.name) ?? t);
   const control = layerControl(logical, options, familyBanks(input.detection, options.preset));
-  const draft: Draft = { input, wanted: [], markers: new Map(), fallbacks: [], misfits: [] };
+  const draft: Draft = {
+    input,
+    wanted: [],
+    markers: new Map(),
+    known: new Map(),
+    fallbacks: [],
+    misfits: [],
+  };
   const tensors = model.tensors.map((source): PlannedTensor => {
     const decision = decide(input, control, source);
     switch (decision.action) {
@@ -183,8 +190,25 @@ interface Draft {
   readonly wanted: PlannedOutputs;
   /** By the name of the layer. */
   readonly markers: Map<string, Marker>;
+  /** By what they say, as nearly all layers have one of a few. */
+  readonly known: Map<string, KnownMarker>;
   readonly fallbacks: string[];
   readonly misfits: string[];
+}
+
+/** A marker that layers share. */
+interface KnownMarker {
+  readonly marker: Marker;
+  readonly bytes: Uint8Array;
+  readonly shape: readonly number[];
+}
+
+function knownMarker(known: Draft["known"], marker: Marker): KnownMarker {
+  const text = JSON.stringify(marker), found = known.get(text);
+  if (found !== undefined) return found;
+  const bytes = markerBytes(marker), made = { marker, bytes, shape: [bytes.length] };
+  known.set(text, made);
+  return made;
 }
 
 /** Plans a tensor that is to be quantized; it stays as it is if its scheme cannot be had. */
@@ -367,7 +391,7 @@ interface QuantizedTensor {
 }
 
 function planQuantize(
-  { wanted, markers }: Pick<Draft, "wanted" | "markers">,
+  { wanted, markers, known }: Pick<Draft, "wanted" | "markers" | "known">,
   { source, scheme, options, hasInputScale }: QuantizedTensor,
 ): void {
   const { rows, cols } = rowsOf(source.shape);
@@ -376,17 +400,13 @@ function planQuantize(
   const add = (info: TensorInfo, content: Content) => wanted.push({ info, content });
   const grid = layoutOfGrid(scheme, { rows, cols, linearDtype: options.linearDtype });
   if (options.comfyQuant) {
-    const marker = {
+    const { marker, bytes, shape } = knownMarker(known, {
       ...markerOf(scheme, options, { experts: bank?.[0], grid: grid?.marker }),
       // The codes have the padded size: a reader must know the weight's own.
       ...(scheme.transform === undefined ? {} : { out_features: rows, in_features: cols }),
-    };
-    const bytes = markerBytes(marker);
-    markers.set(base.replace(/\.$/, ""), marker);
-    add({ name: `${base}comfy_quant`, dtype: "U8", shape: [bytes.length] }, {
-      kind: "inline",
-      bytes,
     });
+    markers.set(base.replace(/\.$/, ""), marker);
+    add({ name: `${base}comfy_quant`, dtype: "U8", shape }, { kind: "inline", bytes });
   }
   if (grid !== null) {
     add({ name: source.name, ...grid.codes }, { kind: "codes", source, scheme });

@@ -39,8 +39,11 @@ export interface HeaderEntry extends TensorInfo {
   readonly end: number;
 }
 
-const OPEN_BRACE = 0x7b;
+const OPEN_BRACE = 0x7b, CLOSE_BRACE = 0x7d, COMMA = 0x2c;
 const SPACE = 0x20;
+
+/** Entries that are made text before they become bytes: a header may have a million. */
+const ENTRIES_AT_ONCE = 1024;
 
 /** How much text is tried at once where the first bad byte is looked for. */
 const SEARCH_BYTES = 65_536;
@@ -165,7 +168,8 @@ export function encodeHeader(
   entries: readonly HeaderEntry[],
   metadata: Readonly<Record<string, string>> | null,
 ): Uint8Array {
-  const parts: string[] = [];
+  const encoder = new TextEncoder(), pieces: Uint8Array[] = [], parts: string[] = [];
+  const flush = () => pieces.push(encoder.encode(parts.splice(0).join(",")));
   if (metadata !== null) parts.push(`"${METADATA_KEY}":${JSON.stringify(metadata)}`);
   const names = new Set<string>([METADATA_KEY]);
   for (const { name, dtype, shape, begin, end } of entries) {
@@ -179,15 +183,25 @@ export function encodeHeader(
         JSON.stringify(name)
       }:{"dtype":"${dtype}","shape":[${shape}],"data_offsets":[${begin},${end}]}`,
     );
+    if (parts.length === ENTRIES_AT_ONCE) flush();
   }
-  const json = new TextEncoder().encode(`{${parts.join(",")}}`);
-  const padded = Math.ceil(json.length / 8) * 8;
+  if (parts.length > 0) flush();
+  // Braces around, commas between.
+  const length = pieces.reduce((sum, { length }) => sum + length, 1 + Math.max(1, pieces.length));
+  const padded = Math.ceil(length / 8) * 8;
   if (padded > MAX_HEADER_BYTES) {
     throw headerFault(`its JSON has ${padded} bytes, readers accept ${MAX_HEADER_BYTES}`);
   }
   const bytes = new Uint8Array(LENGTH_BYTES + padded).fill(SPACE);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(padded), true);
-  bytes.set(json, LENGTH_BYTES);
+  let at = LENGTH_BYTES;
+  bytes[at++] = OPEN_BRACE;
+  for (const piece of pieces) {
+    if (piece !== pieces[0]) bytes[at++] = COMMA;
+    bytes.set(piece, at);
+    at += piece.length;
+  }
+  bytes[at] = CLOSE_BRACE;
   return bytes;
 }
 

@@ -54,16 +54,19 @@ export function layoutOutput(
   const shards = shardBytes === null ? [tensors] : cut(tensors, metadata, shardBytes);
   const parts: OutputPart[] = [];
   const entries: PlacedTensor[] = [];
-  const names = new Set<string>();
+  // The header of one file refuses names that occur twice.
+  const names = shards.length === 1 ? null : new Set<string>();
   let startBytes = 0;
   for (const shard of shards) {
     const layout = layoutTensors(shard, metadata);
     for (const entry of layout.entries) {
-      if (names.has(entry.name)) {
+      if (names?.has(entry.name)) {
         throw new RangeError(`Cannot lay out tensor ${JSON.stringify(entry.name)} twice`);
       }
-      names.add(entry.name);
-      entries.push({ ...entry, offsetBytes: startBytes + entry.offsetBytes });
+      names?.add(entry.name);
+      entries.push(
+        startBytes === 0 ? entry : { ...entry, offsetBytes: startBytes + entry.offsetBytes },
+      );
     }
     parts.push({
       header: layout.header,

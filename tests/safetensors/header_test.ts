@@ -427,6 +427,30 @@ Deno.test("encodeHeader() writes the JSON as the official writer does, padded to
   assert.equal(new DataView(bytes.buffer).getBigUint64(0, true), BigInt(bytes.length - 8));
 });
 
+Deno.test("encodeHeader() writes the same JSON whatever the number of entries", () => {
+  for (const count of [0, 1, 1023, 1024, 1025, 3000]) {
+    const entries = Array.from({ length: count }, (_, i): HeaderEntry => ({
+      name: `blöcke.${i}`,
+      dtype: "U8",
+      shape: [1],
+      begin: i,
+      end: i + 1,
+    }));
+    for (const metadata of [null, { format: "pt" }]) {
+      const json = JSON.stringify(Object.fromEntries([
+        ...(metadata === null ? [] : [["__metadata__", metadata]]),
+        ...entries.map(({ name, dtype, shape, begin, end }) => [
+          name,
+          { dtype, shape, data_offsets: [begin, end] },
+        ]),
+      ]));
+      const bytes = encodeHeader(entries, metadata);
+      assert.equal(new TextDecoder().decode(bytes.subarray(8)).trimEnd(), json);
+      assert.equal(bytes.length % 8, 0);
+    }
+  }
+});
+
 Deno.test("encodeHeader() refuses names that readers refuse", () => {
   const entry = (name: string): HeaderEntry => ({
     name,

@@ -7,14 +7,9 @@ import type { Plan } from "../../plan/plan.ts";
 import { explain, presetOfAnother } from "../../presets/explain.ts";
 import { formatBytes } from "../format.ts";
 import { methodLine } from "../method_line.ts";
-import { loraLine, planJson } from "../plan_report.ts";
+import { loraLine } from "../plan_report.ts";
 
 import type { ConversionRequest } from "./conversion_request.ts";
-
-/** The totals of a plan as events have them. */
-export function totalsJson(plan: Plan): unknown {
-  return planJson(plan)["totals"];
-}
 
 /** Says before the work what will be done, on what, and what the user should know. */
 export function announce(start: ConvertStart, request: ConversionRequest): void {

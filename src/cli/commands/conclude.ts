@@ -19,8 +19,8 @@ import type { ModelSource } from "../../safetensors/model_source.ts";
 import { verifyOutput } from "../verify_output.ts";
 
 import type { Log } from "../log.ts";
+import { totalsJson } from "../plan_report.ts";
 import type { ConversionRequest } from "./conversion_request.ts";
-import { totalsJson } from "./announce.ts";
 
 /** Refuses a report that cannot be written, or would replace a file of this run: before the work. */
 export function checkReport(

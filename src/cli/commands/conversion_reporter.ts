@@ -4,16 +4,17 @@ import type { ConvertStart, LayerResult } from "../../convert/convert.ts";
 import { displayName } from "../../remote/location.ts";
 import { type PlacementRules, placementRules } from "../../run/gpu_placement.ts";
 import { describeNote } from "../../run/layer_notes.ts";
+import type { PlannedTensor } from "../../plan/plan.ts";
 import type { GpuService } from "../../run/workers/gpu_service.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
 import { outputNames } from "../../safetensors/shard_layout.ts";
 import { errorsJson, learnedJson } from "../errors_json.ts";
 import type { EventWriter } from "../events.ts";
 import { operationLines, operationsOnCpu, placementJson } from "../placement_report.ts";
-import { lorasJson, planJson } from "../plan_report.ts";
+import { lorasJson, tensorJson, totalsJson } from "../plan_report.ts";
 import { checkReportLayers } from "../report/report_layers.ts";
 import { compensatedJson, noteJson } from "../report_json.ts";
-import { announce, totalsJson } from "./announce.ts";
+import { announce } from "./announce.ts";
 import { checkReport } from "./conclude.ts";
 import type { ConversionRequest } from "./conversion_request.ts";
 
@@ -24,7 +25,8 @@ export class ConversionReporter {
   readonly #request: ConversionRequest;
   readonly #model: ModelSource;
   readonly #events: EventWriter | null;
-  readonly #recipes = new Map<string, Record<string, unknown>>();
+  /** Tensors of the plan by name, for events. */
+  readonly #planned = new Map<string, PlannedTensor>();
   #rules: PlacementRules | null = null;
 
   constructor(request: ConversionRequest, model: ModelSource, events: EventWriter | null) {
@@ -52,10 +54,9 @@ export class ConversionReporter {
     // A user who asks for the GPU wants to know what stays on the CPU.
     const say = io.device === "gpu" ? log.info : log.verbose;
     for (const line of operationLines(onCpu)) say(line);
-    for (const tensor of planJson(start.plan)["tensors"] as Record<string, unknown>[]) {
-      this.#recipes.set(String(tensor["name"]), tensor);
-    }
-    this.#events?.start({
+    if (this.#events === null) return;
+    for (const tensor of start.plan.tensors) this.#planned.set(tensor.source.name, tensor);
+    this.#events.start({
       input: displayName(io.input),
       output: start.output,
       device: start.gpu === null ? "cpu" : "gpu",
@@ -72,8 +73,9 @@ export class ConversionReporter {
 
   /** A layer is done. */
   onLayer(layer: LayerResult): void {
+    const planned = this.#planned.get(layer.name);
     this.#events?.tensor({
-      ...this.#recipes.get(layer.name),
+      ...(planned === undefined ? {} : tensorJson(planned)),
       name: layer.name,
       errors: errorsJson(layer.errors),
       ...noteJson(layer),

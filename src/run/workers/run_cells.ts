@@ -30,6 +30,8 @@ export class RunCells implements Omit<RunState, "workers"> {
   readonly #control: Int32Array<SharedArrayBuffer>;
   readonly #teamControl = createTeamControl();
   readonly #numbers: (TaskNumbers | undefined)[];
+  /** Bytes that each task reads. */
+  readonly #inputBytes: Float64Array;
 
   constructor(list: TaskList) {
     const { tasks, firstChunk } = list, chunks = Math.max(1, list.chunkCount);
@@ -43,6 +45,7 @@ export class RunCells implements Omit<RunState, "workers"> {
     this.slots = new Float64Array(new SharedArrayBuffer(8 * SLOT_LENGTH * chunks));
     this.done = new Uint8Array(new SharedArrayBuffer(chunks));
     this.#numbers = tasks.map(() => undefined);
+    this.#inputBytes = Float64Array.from(tasks, inputBytesOf);
   }
 
   /** The parts that workers get. */
@@ -96,8 +99,8 @@ export class RunCells implements Omit<RunState, "workers"> {
   progress(): Progress {
     const { tasks, firstChunk, chunkCount } = this.list;
     let doneBytes = 0, totalBytes = 0;
-    tasks.forEach((task, i) => {
-      const bytes = inputBytesOf(task), chunks = firstChunk[i + 1]! - firstChunk[i]!;
+    tasks.forEach((_, i) => {
+      const bytes = this.#inputBytes[i]!, chunks = firstChunk[i + 1]! - firstChunk[i]!;
       totalBytes += bytes;
       if (chunks === 0) return;
       doneBytes += bytes * (1 - Atomics.load(this.#control, CONTROL.openChunks + i) / chunks);
