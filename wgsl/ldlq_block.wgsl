@@ -43,6 +43,9 @@ fn scaleOf(row: u32, j: u32) -> u32 {
 fn noteRule(_place: u32, _row: u32, _j: u32) {
 }
 
+fn reachStep(_local: u32, _top: u32, _first: u32) {
+}
+
 fn codeAt(_place: u32, wanted: u32, scale: u32) -> i32 {
   return quickCodeOf(wanted, scale);
 }

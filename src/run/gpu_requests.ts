@@ -133,7 +133,6 @@ export interface RequestedLevels {
   readonly search: {
     /** u8 */
     readonly first: MemoryPlace;
-    readonly candidates: number;
   } | null;
 }
 

@@ -5,6 +5,8 @@
 //   noteRule(place, row, j)     fetches what else its rule needs, for `place` of the step
 //   codeAt(place, wanted, scale) its code
 //   taken(wanted, scale, code)  what the code takes of it
+//   reachStep(local, top, first) settles what else a step needs, once all that is fed back into it is there; runs in
+//                               all invocations
 //
 // A workgroup takes 16 rows, in steps of 8 columns: 16 invocations each round the 8 columns of a row, with
 // nothing but the memory of the workgroup; then all feed the 8 errors back into the columns before them, 4
@@ -29,6 +31,11 @@ var<workgroup> stepPanel: array<f32, STEP * STEP>;
 fn panelAt(row: u32, col: u32) -> f32 {
   let at = params.panelStart + row * params.panelRow + col;
   return elementOf(panel[wordOf(at, PANEL_STORAGE)], at, PANEL_STORAGE);
+}
+
+// What is fed back into a column of a row of the workgroup so far.
+fn fedInto(row: u32, j: u32) -> f32 {
+  return fed[row * STRIDE + j / 4u][j % 4u];
 }
 
 // The feedback of earlier blocks, 0 beyond the matrix.
@@ -72,7 +79,7 @@ fn roundStep(local: u32, first: u32) {
   var found = array<f32, 8>();
   var words = array<u32, 2>();
   for (var k = 0u; k < STEP; k++) {
-    step[k] = fed[local * STRIDE + (first + k) / 4u][k % 4u];
+    step[k] = fedInto(local, first + k);
   }
   for (var k = min(STEP, params.width - first); k > 0u; ) {
     k--;
@@ -131,6 +138,7 @@ fn main(
   for (var left = steps; left > 0u; left--) {
     let first = (left - 1u) * STEP;
     workgroupBarrier();
+    reachStep(local, top, first);
     if (local < ROWS && top + local < params.rows) {
       roundStep(local, first);
     }

@@ -14,7 +14,8 @@
  * the factor is stored in 2 bytes; and as much as comes down again for the download.
  */
 
-import type { Grid, LevelSearch } from "../backend.ts";
+import type { BlockSearch } from "../../linalg/linalg_kernels.ts";
+import type { Grid } from "../backend.ts";
 import { Batch, type BatchTimes, type Slot } from "./batch.ts";
 import type { Gpu } from "./device.ts";
 import { FACTOR_BLOCK, type GpuFactor } from "./gpu_factor.ts";
@@ -24,7 +25,7 @@ import {
   type GpuMatrix,
   gpuMatrix,
   LDLQ_WIDTH_MAX,
-  recordChooseLevels,
+  levelSlots,
   recordGatherCodes,
   recordGatherColumns,
   recordGemm,
@@ -62,7 +63,7 @@ export interface GpuRowLevels {
   /** i8 `[sets, LEVEL_TABLE]`. */
   readonly nearest: Int8Array;
   /** How sets are chosen when their columns are reached; null: they stay. */
-  readonly search: Pick<LevelSearch, "first" | "candidates"> | null;
+  readonly search: Pick<BlockSearch, "first"> | null;
 }
 
 /** Bytes of a slice if nothing else is said: some thousand rows. */
@@ -175,13 +176,8 @@ interface Slice {
   readonly groupRows: number;
   readonly firstRow: number;
   readonly columnGroups: Slot;
-  readonly levels?: SliceLevels | undefined;
+  readonly levels?: GpuBlockLevels | undefined;
 }
-
-/** Levels of a slice. */
-type SliceLevels = GpuBlockLevels & {
-  readonly search: Parameters<typeof recordChooseLevels>[2] | null;
-};
 
 async function runSlice(
   gpu: Gpu,
@@ -302,22 +298,14 @@ function levelsOf(
   batch: Batch,
   { levels, grid: { cols } }: GpuRows,
   { firstRow, endRow }: { readonly firstRow: number; readonly endRow: number },
-): { readonly slots: SliceLevels; receive(): () => void } | undefined {
+): { readonly slots: GpuBlockLevels; receive(): () => void } | undefined {
   if (levels === undefined) return undefined;
   const { search, groupCols } = levels, across = cols / groupCols;
   const sets = levels.choices.subarray(firstRow * across, endRow * across);
   const words = Uint32Array.from(sets);
   const choices = batch.input("sets of levels", words);
-  const shared = { choices, across, nearest: batch.input("levels", levels.nearest) };
-  const slots: SliceLevels = {
-    ...shared,
-    search: search === null ? null : {
-      ...shared,
-      first: batch.input("first sets", search.first),
-      setCols: groupCols,
-      candidates: search.candidates,
-    },
-  };
+  const own = search === null ? null : { ...search, groupCols };
+  const slots = { choices, across, ...levelSlots(batch, levels.nearest, own) };
   return {
     slots,
     /** Has what is chosen come down; what is returned puts it where it belongs. */
@@ -370,11 +358,6 @@ function recordBlock(slice: Slice, panel: GpuMatrix, first: number, left: number
   }
   const col = first + left;
   const rounded = gpuBlock(weights, 0, col, count, width);
-  const { search = null } = slice.levels ?? {};
-  if (search !== null) {
-    const reached = { ...slice, weights: rounded, feedback, groupsStart: col };
-    recordChooseLevels(batch, reached, search);
-  }
   recordLdlqBlock(batch, {
     ...slice,
     codes: { slot: slice.codes, start: col / 4, rowStride: Math.ceil(weights.cols / 4) },

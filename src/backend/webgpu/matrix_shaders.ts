@@ -1,13 +1,11 @@
 /** The shaders that work on matrices, some of them once for each way to store an operand. */
 
-import chooseLevelsCode from "../../../wgsl/choose_levels.wgsl" with { type: "text" };
 import gatherCodesCode from "../../../wgsl/gather_codes.wgsl" with { type: "text" };
 import gatherColumnsCode from "../../../wgsl/gather_columns.wgsl" with { type: "text" };
 import gemmCode from "../../../wgsl/gemm_f32.wgsl" with { type: "text" };
 import hadamardCode from "../../../wgsl/hadamard.wgsl" with { type: "text" };
 import ldlqBlockCode from "../../../wgsl/ldlq_block.wgsl" with { type: "text" };
 import ldlqLevelsCode from "../../../wgsl/ldlq_levels.wgsl" with { type: "text" };
-import bestSet from "../../../wgsl/lib/best_set.wgsl" with { type: "text" };
 import codeLibrary from "../../../wgsl/lib/code.wgsl" with { type: "text" };
 import exact from "../../../wgsl/lib/exact.wgsl" with { type: "text" };
 import index from "../../../wgsl/lib/index.wgsl" with { type: "text" };
@@ -47,7 +45,11 @@ const LDLQ_PLACES = u32s(
   "scaleCols",
 );
 const LDLQ_BLOCK = { ...LDLQ_PLACES, zero: "u32" } as const;
-const LDLQ_LEVELS = { ...LDLQ_PLACES, across: "u32", zero: "u32" } as const;
+const LDLQ_LEVELS = {
+  ...LDLQ_PLACES,
+  ...u32s("across", "setCols", "lastSet"),
+  zero: "u32",
+} as const;
 
 /** Names of variants show how operands are stored, if not in f32. */
 function named(stem: string, storage: Storage): string {
@@ -76,7 +78,7 @@ const ldlqLevelsShaders: readonly Shader<keyof typeof LDLQ_LEVELS>[] = STORAGES.
   shader(named("ldlq_levels", storage), {
     code: ldlqLevelsCode,
     libraries: [...ldlqLibraries(storage), levels, nearestLevel],
-    buffers: ["write", "write", "read", "read", "read", "read", "read", "read"],
+    buffers: ["write", "write", "read", "read", "read", "read", "write", "read"],
     params: LDLQ_LEVELS,
   })
 );
@@ -100,25 +102,6 @@ export function ldlqBlockShader(panel: Storage): Shader<keyof typeof LDLQ_BLOCK>
 export function ldlqLevelsShader(panel: Storage): Shader<keyof typeof LDLQ_LEVELS> {
   return ldlqLevelsShaders[STORAGES.indexOf(panel)]!;
 }
-
-export const chooseLevels = shader("choose_levels", {
-  code: chooseLevelsCode,
-  libraries: [exact, index, levels, nearestLevel, bestSet],
-  buffers: ["write", "read", "read", "read", "read", "read", "read"],
-  params: u32s(
-    "rows",
-    "width",
-    "setCols",
-    "weightsStart",
-    "weightsRow",
-    "feedbackStart",
-    "feedbackRow",
-    "groupsStart",
-    "firstRow",
-    "across",
-    "candidates",
-  ),
-});
 
 export const hadamard = shader("hadamard", {
   code: hadamardCode,
@@ -161,7 +144,6 @@ export const matrixShaders: readonly Shader[] = [
   ...gemmShaders,
   ...ldlqBlockShaders,
   ...ldlqLevelsShaders,
-  chooseLevels,
   hadamard,
   narrow,
   gatherColumns,

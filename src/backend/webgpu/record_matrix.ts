@@ -1,7 +1,8 @@
 /** Work on matrices that lie on the device, recorded into a batch. */
 
-import type { GemmMode, LdlqBlock } from "../../linalg/linalg_kernels.ts";
+import type { BlockSearch, GemmMode, LdlqBlock } from "../../linalg/linalg_kernels.ts";
 import type { Matrix } from "../../linalg/matrix.ts";
+import { LEVEL_TABLE } from "../backend.ts";
 import type { Batch, Slot } from "./batch.ts";
 import * as shaders from "./matrix_shaders.ts";
 import type { Storage } from "./storage.ts";
@@ -101,11 +102,30 @@ export interface GpuLdlqBlock extends Pick<LdlqBlock, "scaleCols" | "groupRows" 
 
 /** Levels of a block on the device. */
 export interface GpuBlockLevels {
-  /** u32 `[rows of the layer, across]`. */
+  /** u32 `[rows of the layer, across]`; sets that are chosen are stored here. */
   readonly choices: Slot;
   readonly across: number;
-  /** i8 `[sets, LEVEL_TABLE]`. */
-  readonly nearest: Slot;
+  /** i8 `[sets, LEVEL_TABLE]`; with a search, u8 `[256]` behind it: which set it begins with. */
+  readonly tables: Slot;
+  /** How sets are chosen when their columns are reached, as `BlockSearch` says it; null: they stay. */
+  readonly search: { readonly groupCols: number; readonly lastSet: number } | null;
+}
+
+/** Bytes of `BlockSearch.first`. */
+const FIRST_SETS = 256;
+
+/** Takes tables of levels to the device, and how sets are chosen. */
+export function levelSlots(
+  batch: Batch,
+  nearest: Int8Array,
+  search: Pick<BlockSearch, "groupCols" | "first"> | null,
+): Pick<GpuBlockLevels, "tables" | "search"> {
+  if (search === null) return { tables: batch.input("levels", nearest), search };
+  const { groupCols, first } = search, tables = new Uint8Array(nearest.length + FIRST_SETS);
+  tables.set(nearest);
+  tables.set(first, nearest.length);
+  const lastSet = nearest.length / LEVEL_TABLE - 1;
+  return { tables: batch.input("levels", tables), search: { groupCols, lastSet } };
 }
 
 /** Records `ldlqBlock`, or `ldlqLevels`, of at most {@link LDLQ_WIDTH_MAX} columns. */
@@ -134,42 +154,10 @@ export function recordLdlqBlock(batch: Batch, block: GpuLdlqBlock): void {
     batch.dispatch(shaders.ldlqBlockShader(storage), slots, params, workgroups);
     return;
   }
-  const { choices, nearest, across } = levels;
-  slots.push(choices, nearest);
-  batch.dispatch(shaders.ldlqLevelsShader(storage), slots, { ...params, across }, workgroups);
-}
-
-/** Records `chooseLevels`: sets of the columns of a block, for their weights and what is fed back into them. */
-export function recordChooseLevels(
-  batch: Batch,
-  block: Pick<
-    GpuLdlqBlock,
-    "weights" | "feedback" | "scales" | "columnGroups" | "groupsStart" | "firstRow"
-  >,
-  { choices, across, nearest, first, setCols, candidates }: GpuBlockLevels & {
-    /** u8 `[256]`. */
-    readonly first: Slot;
-    readonly setCols: number;
-    readonly candidates: number;
-  },
-): void {
-  const { weights, feedback, scales, columnGroups, groupsStart, firstRow } = block;
-  const params = {
-    rows: weights.rows,
-    width: weights.cols,
-    setCols,
-    weightsStart: weights.start,
-    weightsRow: weights.rowStride,
-    feedbackStart: feedback.start,
-    feedbackRow: feedback.rowStride,
-    groupsStart,
-    firstRow,
-    across,
-    candidates,
-  };
-  const slots = [choices, weights.slot, feedback.slot, scales, columnGroups, nearest, first];
-  const groups = weights.rows * (weights.cols / setCols);
-  batch.dispatch(shaders.chooseLevels, slots, params, Math.ceil(groups / 64));
+  const { choices, tables, across, search } = levels;
+  slots.push(choices, tables);
+  const own = { across, setCols: search?.groupCols ?? 0, lastSet: search?.lastSet ?? 0 };
+  batch.dispatch(shaders.ldlqLevelsShader(storage), slots, { ...params, ...own }, workgroups);
 }
 
 /** Records `out = gain * x` in F16, the storage of `out`, of which rows begin at whole words. */

@@ -47,11 +47,8 @@ const PROBLEMS_OF: Readonly<Record<GpuWork, readonly string[]>> = {
   moments: ["gemmF32"],
   compensation: ["gemmF32", "ldlqBlock", ...ORDERED],
   "compensation in f16": ["gemmF32 of f16", "ldlqBlock of f16", ...ORDERED],
-  "compensation on levels": ["gemmF32", "ldlqLevels", "chooseLevels", ...ORDERED],
-  "compensation on levels in f16": [
-    ...["gemmF32 of f16", "ldlqLevels of f16", "chooseLevels"],
-    ...ORDERED,
-  ],
+  "compensation on levels": ["gemmF32", "ldlqLevels", ...ORDERED],
+  "compensation on levels in f16": ["gemmF32 of f16", "ldlqLevels of f16", ...ORDERED],
   learning: ["gemmF32", "descendRows"],
   measuring: [
     ...["gemmF32", "errorStats", "gemmI8", "scaledProduct"],

@@ -12,7 +12,7 @@ import type { Gpu } from "./device.ts";
 import { recordInt8Linear } from "./record_int8_linear.ts";
 import {
   gpuMatrix,
-  recordChooseLevels,
+  levelSlots,
   recordGatherCodes,
   recordGatherColumns,
   recordGemm,
@@ -21,6 +21,7 @@ import {
 } from "./record_matrix.ts";
 import { recordGemmI8 } from "./record_products.ts";
 import {
+  blockLevels,
   close,
   codesOf,
   exact,
@@ -42,14 +43,8 @@ export interface DeviceProblem {
 /** Rows, columns and terms of products; rows of half-width operands are whole words. */
 const M = 67, N = 70, K = 130;
 
-/** Rows and columns of a block. */
-const BLOCK = { rows: 37, width: 40 };
-
-/** A block that is reached: more groups than a workgroup takes, and the places of the sets of its groups. */
-const REACHED = { rows: 37, width: 64 }, SET_COLS = 16, REACHED_SETS = [2, 0, 3, 1];
-
-/** Sets of levels. */
-const SETS = 9;
+/** Rows and columns of a block; on levels groups are whole. */
+const BLOCK = { rows: 37, width: 40 }, LEVELS_BLOCK = { rows: 37, width: 48 };
 
 /** Bytes of a row of codes in whole words. */
 const CODE_ROW = 4 * Math.ceil(N / 4);
@@ -59,45 +54,6 @@ export const DEVICE_PROBLEMS: Readonly<Record<string, DeviceProblem>> = {
   "gemmF32 of f16": storedAs("f16", f32ToF16, f16ToF32),
   "ldlqBlock of f16": ldlqOf("f16", f32ToF16, f16ToF32, { onLevels: false }),
   "ldlqLevels of f16": ldlqOf("f16", f32ToF16, f16ToF32, { onLevels: true }),
-  "chooseLevels": {
-    async run(gpu, random) {
-      const { weights, feedback, scales, sets, tables } = reached(random);
-      const { rows, width } = REACHED, across = width / SET_COLS;
-      const out = new Uint32Array(rows * across), batch = new Batch("choose levels");
-      const choices = batch.scratch("choices", out.byteLength);
-      const groups = Uint32Array.from(
-        { length: 2 * width },
-        (_, k) => k % 2 === 0 ? 0 : sets[k >> 1]!,
-      );
-      recordChooseLevels(batch, {
-        weights: gpuMatrix(batch.input("weights", weights), { rows, cols: width }),
-        feedback: gpuMatrix(batch.input("feedback", feedback), { rows, cols: width }),
-        scales: batch.input("scales", scales),
-        columnGroups: batch.input("groups", groups),
-        groupsStart: 0,
-        firstRow: 0,
-      }, {
-        ...{ choices, across, setCols: SET_COLS, candidates: tables.candidates },
-        nearest: batch.input("nearest", tables.nearest),
-        first: batch.input("first", tables.first),
-      });
-      batch.output(choices, out);
-      await batch.run(gpu);
-      return [exact(out)];
-    },
-    want({ kernels }, random) {
-      const { weights, feedback, scales, sets, tables } = reached(random);
-      const { rows, width } = REACHED, across = width / SET_COLS;
-      const found = new Uint8Array(rows * across), out = new Uint32Array(found.length);
-      const sums = weights.map((weight, at) => weight + feedback[at]!);
-      const grid = { rows, cols: width, groupRows: 1, groupCols: width };
-      kernels.searchLevels(found, sums, scales, grid, { ...tables, groupCols: SET_COLS });
-      found.forEach((set, at) => {
-        out[at - at % across + sets[(at % across) * SET_COLS]!] = set;
-      });
-      return [exact(out)];
-    },
-  },
   "rotate in stages": {
     async run(gpu, random) {
       return await rotated(random, (x, group) => new WebGpuKernels(gpu).rotate(x, group));
@@ -243,22 +199,23 @@ function ldlqOf(
   widen: Narrow,
   { onLevels }: { readonly onLevels: boolean },
 ): DeviceProblem {
-  const { rows, width } = BLOCK;
+  const { rows, width } = onLevels ? LEVELS_BLOCK : BLOCK;
   const problem = (random: Random) => ({
     weights: normal(random, rows * width),
     feedback: normal(random, rows * width),
     bits: Uint16Array.from(ldlqPanel(random, width), narrow),
-    // Every row has a set of its own.
-    choices: Uint8Array.from({ length: rows }, () => random() % SETS),
-    nearest: codesOf(random, SETS * LEVEL_TABLE),
+    levels: blockLevels(random, { rows, cols: width }, true),
   });
   return {
     async run(gpu, random) {
-      const { weights, feedback, bits, choices, nearest } = problem(random);
+      const { weights, feedback, bits, levels } = problem(random);
       const grid = rowScales(rows, width), groups = grid.columnGroups;
+      const { columnSets, across, nearest, search } = levels;
+      const sets = Uint32Array.from(levels.choices);
       const codes = new Int8Array(rows * width), batch = new Batch(`block of ${storage}`);
       const w = gpuMatrix(batch.input("weights", weights), { rows, cols: width });
       const slot = batch.scratch("codes", codes.byteLength);
+      const choices = batch.input("choices", sets);
       recordLdlqBlock(batch, {
         ...grid,
         codes: { slot, start: 0, rowStride: width / 4 },
@@ -266,21 +223,20 @@ function ldlqOf(
         feedback: gpuMatrix(batch.input("feedback", feedback), { rows, cols: width }),
         panel: gpuMatrix(batch.input("panel", bits), { rows: width, cols: width, storage }),
         scales: batch.input("scales", grid.scales),
-        columnGroups: batch.input("groups", onLevels ? inPairs(groups, groups) : groups),
+        columnGroups: batch.input("groups", onLevels ? inPairs(groups, columnSets) : groups),
         groupsStart: 0,
-        levels: !onLevels ? undefined : {
-          choices: batch.input("choices", Uint32Array.from(choices)),
-          across: 1,
-          nearest: batch.input("nearest", nearest),
-        },
+        levels: !onLevels
+          ? undefined
+          : { choices, across, ...levelSlots(batch, nearest, search ?? null) },
       });
+      if (onLevels) batch.output(choices, sets);
       batch.output(slot, codes);
       batch.output(w.slot, weights);
       await batch.run(gpu);
-      return [exact(codes), exact(weights)];
+      return [exact(codes), exact(weights), exact(sets)];
     },
     want({ linalg }, random) {
-      const { weights, feedback, bits, choices, nearest } = problem(random);
+      const { weights, feedback, bits, levels } = problem(random);
       const codes = new Int8Array(rows * width), grid = rowScales(rows, width);
       const args = {
         ...grid,
@@ -290,10 +246,9 @@ function ldlqOf(
         feedback: matrix(feedback, rows, width),
         panel: matrix(Float32Array.from(bits, widen), width, width),
       };
-      const levels = { choices, across: 1, columnSets: grid.columnGroups, nearest };
       if (onLevels) linalg.ldlqLevels({ ...args, levels });
       else linalg.ldlqBlock(args);
-      return [exact(codes), exact(weights)];
+      return [exact(codes), exact(weights), exact(levels.choices)];
     },
   };
 }
@@ -310,22 +265,6 @@ async function rotated(
     results.push(exact(x));
   }
   return results;
-}
-
-/** A block of columns that are reached, their groups in another order. */
-function reached(random: Random) {
-  const { rows, width } = REACHED;
-  return {
-    weights: normal(random, rows * width),
-    feedback: normal(random, rows * width),
-    scales: Float32Array.from({ length: rows }, (_, r) => 0.03 + 0.001 * r),
-    sets: Int32Array.from({ length: width }, (_, j) => REACHED_SETS[Math.floor(j / SET_COLS)]!),
-    tables: {
-      nearest: codesOf(random, SETS * LEVEL_TABLE),
-      first: Uint8Array.from({ length: 256 }, () => random() % SETS),
-      candidates: 4,
-    },
-  };
 }
 
 function orderOf(random: Random): Uint32Array {

@@ -5,7 +5,7 @@
 
 import { DTYPE_BITS, FLOAT_DTYPES } from "../../core/dtype.ts";
 import { fillNormal, type Random } from "../../core/rng.ts";
-import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";
+import { type BlockLevels, LEVELS_TRIED, type LinalgKernels } from "../../linalg/linalg_kernels.ts";
 import { matrix } from "../../linalg/matrix.ts";
 import {
   type Grid,
@@ -248,18 +248,14 @@ export const LINALG_PROBLEMS: Readonly<Record<GpuLinalgName, Problem<AnyLinalg>>
     return results();
   },
   ldlqLevels: async (linalg, random) => {
-    const rows = 19, width = 48, { sets, nearest } = levelSets(random);
-    const { args, results } = ldlqProblem(random, { rows, width });
-    await linalg.ldlqLevels({
-      ...args,
-      levels: {
-        choices: Uint8Array.from({ length: rows * 3 }, () => random() % sets),
-        across: 3,
-        columnSets: Int32Array.from({ length: width }, (_, j) => Math.floor(j / 16)),
-        nearest,
-      },
-    });
-    return results();
+    const all: Result[] = [];
+    for (const isChosen of [false, true]) {
+      const { args, results } = ldlqProblem(random, { rows: 19, width: 48 });
+      const levels = blockLevels(random, args.weights, isChosen);
+      await linalg.ldlqLevels({ ...args, levels });
+      all.push(...results(), exact(levels.choices));
+    }
+    return all;
   },
   descendRows: async (linalg, random) => {
     const [rows, cols, width, rank] = [19, 70, 90, 100];
@@ -356,6 +352,25 @@ export function rowScales(rows: number, cols: number) {
     groupRows: 1,
     firstRow: 0,
     columnGroups: new Int32Array(cols),
+  };
+}
+
+/** Levels of a block of columns in groups of 16, the last group of the layer first. */
+export function blockLevels(
+  random: Random,
+  { rows, cols }: { readonly rows: number; readonly cols: number },
+  isChosen: boolean,
+): BlockLevels {
+  const { sets, nearest, groupCols } = levelSets(random), across = cols / groupCols;
+  const first = Uint8Array.from({ length: 256 }, () => random() % sets);
+  return {
+    choices: Uint8Array.from({ length: rows * across }, () => random() % sets),
+    across,
+    columnSets: Int32Array.from({ length: cols }, (_, j) => across - 1 - Math.floor(j / groupCols)),
+    nearest,
+    search: isChosen
+      ? { groupCols, first, spare: new Float32Array(LEVELS_TRIED * groupCols) }
+      : null,
   };
 }
 

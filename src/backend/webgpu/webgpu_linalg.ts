@@ -35,6 +35,7 @@ import {
   type GpuLdlqBlock,
   type GpuMatrix,
   LDLQ_WIDTH_MAX,
+  levelSlots,
   recordGemm,
   recordHadamard,
   recordLdlqBlock,
@@ -91,15 +92,17 @@ export class WebGpuLinalg implements AsyncLinalg {
   /** @throws RangeError for a block of more than {@link LDLQ_WIDTH_MAX} columns. */
   async ldlqLevels(args: LdlqLevels): Promise<void> {
     checkLdlqLevels(args);
-    const { columnGroups, levels: { choices, across, columnSets, nearest } } = args;
-    await this.#ldlq("ldlqLevels", args, (batch) => ({
-      columnGroups: batch.input("columnGroups", inPairs(columnGroups, columnSets)),
-      levels: {
-        choices: batch.input("choices", Uint32Array.from(choices)),
-        across,
-        nearest: batch.input("nearest", nearest),
-      },
-    }));
+    const { columnGroups, levels: { choices, across, columnSets, nearest, search = null } } = args;
+    const sets = Uint32Array.from(choices);
+    await this.#ldlq("ldlqLevels", args, (batch) => {
+      const slot = batch.input("choices", sets);
+      if (search !== null) batch.output(slot, sets);
+      return {
+        columnGroups: batch.input("columnGroups", inPairs(columnGroups, columnSets)),
+        levels: { choices: slot, across, ...levelSlots(batch, nearest, search) },
+      };
+    });
+    choices.set(sets);
   }
 
   /** @param more operands that not both have alike. */

@@ -7,7 +7,9 @@
  *     |w[j] + sum over k > j of e[k] L̃[k, j] - code[j] s[j]| <= s[j] / 2 + tolerance,   e = w - code s
  *
  * With few levels (`quant/level_grid.ts`) no level of the set of its group may be nearer, and the set must be the
- * one of least error of those that are tried, as far as sums tell.
+ * one of least error of those that are tried, each rounded with errors fed back within the group (`BlockSearch`). A set
+ * for which a value lies next to the middle between two levels says nothing: either of them may be taken, and what
+ * follows differs.
  *
  * Errors follow from codes exactly, so that nothing of the device is needed. All of a row take K² / 2 multiply-adds
  * in f64; 16 columns of each 128 an eighth of that, some milliseconds, where factoring the Hessian of the layer
@@ -18,6 +20,7 @@
 
 import type { GptqFactor } from "../../quant/gptq.ts";
 import { LEVEL_STEPS, LEVEL_TABLE, type LevelSearch } from "../../backend/backend.ts";
+import { LEVELS_ABOVE, LEVELS_TRIED } from "../../linalg/linalg_kernels.ts";
 import { LDLQ_BLOCK as LDLQ_WIDTH } from "../../linalg/packed_factor.ts";
 import type { GptqRows, RowLevels } from "../../quant/rows_in_order.ts";
 import type { GpuStorage } from "../gpu_requests.ts";
@@ -120,8 +123,6 @@ interface Fed {
   readonly fed: Float64Array;
   /** Sums of the magnitudes of the terms. */
   readonly sizes: Float64Array;
-  /** What columns of later blocks alone feed back. */
-  readonly before: Float64Array;
 }
 
 /** Sums up what `error`, in the order of the factor, feeds back into a run. */
@@ -143,9 +144,8 @@ function feedBack(
   const own = start - (start - first) % LDLQ_WIDTH;
   const blockEnd = Math.min(own + LDLQ_WIDTH, first + blockSize);
   for (let k = first + blockSize - 1; k >= blockEnd; k--) add(k, width);
-  const before = fed.slice();
   for (let k = blockEnd - 1; k > start; k--) add(k, Math.min(width, k - start));
-  return { fed, sizes, before };
+  return { fed, sizes };
 }
 
 /** For each column the magnitudes of the errors after it, added up: each term has a part that F16 rounds to zero. */
@@ -192,8 +192,7 @@ function checkRow(
   const relative = sumTolerance(size) + STORED_ERROR[storage];
   const runCols = Math.max(RUN_COLS, levels?.search ? levels.groupCols : 0);
   for (const run of runsOf(factor, runCols, isWhole, random)) {
-    const { fed, sizes, before } = feedBack(factor, error, run);
-    const reached = new Float64Array(fed.length);
+    const { fed, sizes } = feedBack(factor, error, run), slacks = new Float64Array(fed.length);
     for (let k = run.end - 1; k >= run.start; k--) {
       const column = columnOf(k), s = scaleOf(column), code = codes[at + column]!;
       const j = k - run.start, diagonal = values[k * blockSize + k % blockSize]!;
@@ -201,7 +200,7 @@ function checkRow(
       const magnitude = sizes[j]! / diagonal + Math.abs(weights[column]!);
       const steps16 = storage === "f16" ? F16_STEP * (steps[k]! + blockSize * s) : 0;
       const slack = relative * magnitude + steps16 + s * 1e-5 + FLUSHED;
-      reached[j] = (weights[column]! + before[j]! / diagonal) / s;
+      slacks[j] = slack / s;
       const isNearest = levels === undefined
         ? isNearestCode(wanted - code * s, code, s / 2 + slack)
         : isNearestLevel(levels, firstRow * size + at + column, wanted / s, {
@@ -214,8 +213,14 @@ function checkRow(
     const { groupCols } = levels;
     for (let k = run.start; k < run.end; k += groupCols) {
       const group = Math.floor((firstRow * size + at + columnOf(k)) / groupCols);
-      const own = reached.subarray(k - run.start, k - run.start + groupCols);
-      const wrong = checkSet(levels, levels.search, group, own);
+      const from = k - run.start, slack = slacks.subarray(from, from + groupCols);
+      const reached = reachedGroup(factor, k, {
+        ...{ slack, scale: scaleOf(columnOf(k)) },
+        own: (i) => weights[columnOf(k + i)]!,
+        fed: (i) => fed[from + i]!,
+        error: (i) => error[k + i]!,
+      });
+      const wrong = checkSet(levels, levels.search, group, reached);
       if (wrong !== null) return `${wrong} of columns from ${columnOf(k)} on`;
     }
   }
@@ -248,36 +253,113 @@ function levelAt(nearest: Int8Array, set: number, value: number): number {
   return nearest[set * LEVEL_TABLE + half + 255]!;
 }
 
+/** A group of columns when it is reached, in scales. */
+interface ReachedGroup {
+  /** Weights, and what all columns after the group feed back into them. */
+  readonly values: Float64Array;
+  /** The weights alone. */
+  readonly weights: Float64Array;
+  /** What the device took of them. */
+  readonly errors: Float64Array;
+  /** The factor within the group, `[groupCols, groupCols]`, unit lower. */
+  readonly factor: Float64Array;
+  /** By how much a value may be another on the device. */
+  readonly slack: Float64Array;
+}
+
+/** The group that begins at place `k` in the order of the factor. */
+function reachedGroup(
+  { blockSize, values }: GptqFactor,
+  k: number,
+  { slack, scale, own, fed, error }: {
+    readonly slack: Float64Array;
+    readonly scale: number;
+    own(i: number): number;
+    fed(i: number): number;
+    error(i: number): number;
+  },
+): ReachedGroup {
+  const count = slack.length, column = k % blockSize;
+  const factor = new Float64Array(count * count);
+  const errors = Float64Array.from({ length: count }, (_, i) => error(i) / scale);
+  const weights = Float64Array.from({ length: count }, (_, i) => own(i) / scale);
+  const reached = Float64Array.from({ length: count }, (_, i) => {
+    const diagonal = values[(k + i) * blockSize + column + i]!;
+    let within = 0;
+    for (let d = i + 1; d < count; d++) {
+      const l = values[(k + d) * blockSize + column + i]! / diagonal;
+      factor[d * count + i] = l;
+      within += errors[d]! * l;
+    }
+    return weights[i]! + fed(i) / diagonal / scale - within;
+  });
+  return { values: reached, weights, errors, factor, slack };
+}
+
 /**
- * Looks whether the set that a group chose when its columns were reached, for `values` in scales, is the one of least
- * error, but for what rounding of sums and to units can change. The largest value decides which ones are tried:
- * it may lie next to the middle between two, too.
+ * Looks whether the set that a group chose is the one of least error, but for what rounding of sums and to units can
+ * change. The largest value decides which ones are tried: it may lie next to the middle between two, too.
  */
 function checkSet(
   { choices, nearest }: RowLevels,
-  { first, candidates }: LevelSearch,
+  { first }: LevelSearch,
   group: number,
-  values: Float64Array,
+  reached: ReachedGroup,
 ): string | null {
-  const chosen = choices[group]!;
-  const errorOf = (set: number) =>
-    values.reduce((sum, value) => sum + (value - levelAt(nearest, set, value)) ** 2, 0);
+  const { values, weights, errors, slack } = reached, chosen = choices[group]!;
   const most = values.reduce((found, value) => Math.max(found, Math.abs(value)), 0);
-  const least = [-1, 1].map((sign) => {
-    const start = first[placeOf(most + sign * SET_SLACK)]!;
-    const tried = Array.from({ length: candidates }, (_, k) => Math.max(0, start - k));
-    return Math.min(...tried.map(errorOf));
+  const off = slack.reduce((sum, value) => Math.max(sum, value), 0) + HALF_UNIT;
+  const last = nearest.length / LEVEL_TABLE - 1;
+  const least = [-off, off].map((by) => {
+    const start = Math.min(last, first[placeOf(most + by)]! + LEVELS_ABOVE);
+    const tried = Array.from({ length: LEVELS_TRIED }, (_, k) => Math.max(0, start - k));
+    return Math.min(...tried.map((set) => errorOfSet(nearest, set, reached)));
   });
-  const error = errorOf(chosen), count = values.length;
-  // Each value may be off by the slack, and its error with it.
-  const allowed = 2 * SET_SLACK * (Math.sqrt(error * count) + count);
-  return error <= Math.max(...least) + allowed
+  const want = Math.max(...least);
+  if (want === Infinity) return null;
+  // Codes are w - e: what the device left is known without a doubt.
+  const left = fedWithin(reached, (c, value) => value - (weights[c]! - errors[c]!));
+  // Sums of squares as lengths: each value is off by at most that, on both sides.
+  const allowed = Math.sqrt(want) + 2 * off * Math.sqrt(values.length);
+  return Math.sqrt(left) <= allowed
     ? null
-    : `set ${chosen}, which leaves ${error} instead of ${least[0]},`;
+    : `set ${chosen}, which leaves ${left.toPrecision(6)} instead of ${want.toPrecision(6)},`;
 }
 
-/** Scales by which a value may be another than the device saw, when it chose sets. */
-const SET_SLACK = 1 / 16;
+/** The squared error of a group that is rounded with `set`; infinite if rounding of sums may change a level. */
+function errorOfSet(nearest: Int8Array, set: number, reached: ReachedGroup): number {
+  let isSure = true;
+  const sum = fedWithin(reached, (c, value) => {
+    // Levels of another set make other sums, about as large.
+    const off = 4 * reached.slack[c]!;
+    const [low, level, high] = [-off, 0, off].map((by) => deviceLevel(nearest, set, value + by));
+    isSure &&= low === level && level === high;
+    return value - level!;
+  });
+  return isSure ? sum : Infinity;
+}
+
+/** The squared errors that `left` of each value, errors fed back within the group, added up. */
+function fedWithin(
+  { values, weights, factor }: ReachedGroup,
+  left: (c: number, value: number) => number,
+): number {
+  const count = values.length, own = values.slice();
+  let sum = 0;
+  for (let c = count - 1; c >= 0; c--) {
+    const rest = left(c, own[c]!), error = weights[c]! - (own[c]! - rest);
+    sum += rest ** 2;
+    for (let i = 0; i < c; i++) own[i] = own[i]! + error * factor[c * count + i]!;
+  }
+  return sum;
+}
+
+/** The level of a set that a device finds for `value`, in scales. */
+function deviceLevel(nearest: Int8Array, set: number, value: number): number {
+  const units = Math.max(-8191, Math.min(8191, Math.round(value * LEVEL_STEPS)));
+  const half = Math.max(-255, Math.min(256, (units + 15) >> 4));
+  return nearest[set * LEVEL_TABLE + half + 255]!;
+}
 
 /** Place of a largest magnitude, in scales, in `LevelSearch.first`. */
 function placeOf(magnitude: number): number {

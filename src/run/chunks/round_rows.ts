@@ -94,6 +94,5 @@ export function roundRows(
 function requestedLevels({ groupCols, choices, nearest, search }: RowLevels): RequestedLevels {
   const tables = { groupCols, choices: placeOf(choices), nearest: placeOf(nearest) };
   if (!search) return { ...tables, search: null };
-  const { first, candidates } = search;
-  return { ...tables, search: { first: placeOf(first), candidates } };
+  return { ...tables, search: { first: placeOf(search.first) } };
 }

@@ -42,7 +42,7 @@ function levelsAt(
     groupCols,
     choices: new Uint8Array(...at(buffer, choices)),
     nearest: new Int8Array(...at(buffer, nearest)),
-    search: search && { ...search, first: new Uint8Array(...at(buffer, search.first)) },
+    search: search && { first: new Uint8Array(...at(buffer, search.first)) },
   };
 }
 

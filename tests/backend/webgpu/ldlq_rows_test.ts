@@ -19,7 +19,6 @@ import { wasmContext } from "../../linalg/contexts.ts";
 import { outputError, positiveDefinite, weights } from "../../linalg/matrices.ts";
 import { assertSameBits } from "../../kernels/subject.ts";
 import { testGpuOnly } from "../../support/gpu.ts";
-import { choosingAsDevices } from "../../support/device_choice.ts";
 
 const { kernels, memory } = wasmContext;
 
@@ -260,7 +259,7 @@ async function onLevels(
     cpu.errors.set(layer.weights);
     const search = !searches ? null : { ...tables, spare: memory.f32(8 * SET_COLS) };
     const rows = { ...layer, weights: cpu.errors, codes: cpu.codes, scales, firstRow: 0 };
-    gptqRows(choosingAsDevices(wasmContext), factor, { ...rows, levels: { ...own, search } });
+    gptqRows(wasmContext, factor, { ...rows, levels: { ...own, search } });
     using there = await upload(gpu, factor, storage);
     const codes = new Int8Array(count), errors = new Float32Array(count), choices = fixed();
     const levels = { ...tables, choices, search: searches ? tables : null };
@@ -327,7 +326,7 @@ testGpuOnly("ldlqRows() rejects groups of levels that its blocks would part", as
     using onDevice = await upload(gpu, factor, "f32");
     const rows = { ...layer, codes: new Int8Array(128), errors: null, firstRow: 0 };
     const tables = { nearest: new Int8Array(512), choices: new Uint8Array(4) };
-    const search = { first: new Uint8Array(256), candidates: 4 };
+    const search = { first: new Uint8Array(256) };
     const levels = { ...tables, groupCols: 32, search };
     await assert.rejects(ldlqRows(onDevice, { ...rows, levels }), /groups of 32 columns/);
     const few = { ...levels, choices: new Uint8Array(3) };

@@ -6,7 +6,7 @@ import { matrix } from "../../../src/linalg/matrix.ts";
 import { groupedLevels, levelTables } from "../../../src/quant/level_grid.ts";
 import { asKept } from "../subnormals.ts";
 import { normal, uniform, values } from "../values.ts";
-import { assertSameOnAllDevices, assertSameOnAllLinalg, testEachDevice } from "./linalg_subject.ts";
+import { assertSameOnAllDevices, testEachDevice } from "./linalg_subject.ts";
 
 const take = (count: number) => new Uint8Array(count);
 const INT4 = levelTables({ kind: "int4", bits: 4 }, take);
@@ -135,58 +135,63 @@ function chosen(
   return { tables, width, panel, w, scales: Float32Array.from({ length: rows }, (_, r) => 1 + r) };
 }
 
-for (const groupCols of [16, 32, 64]) {
-  Deno.test(`ldlqLevels() chooses sets of ${groupCols} columns on every backend`, () => {
+for (const groupCols of [16, 32, 64, 128]) {
+  Deno.test(`ldlqLevels() chooses sets of ${groupCols} columns on every device`, async () => {
     for (
       const [bits, rows, groups, flavor] of [
-        [4, 5, 2, "plain"],
-        [6, 5, 2, "plain"],
+        [4, 5, Math.min(2, 128 / groupCols), "plain"],
+        [6, 5, Math.min(2, 128 / groupCols), "plain"],
         [4, 3, 1, "nasty"],
-        [6, 9, 2, "nasty"],
+        [6, 9, Math.min(2, 128 / groupCols), "nasty"],
+        [4, 37, 128 / groupCols, "plain"],
       ] as const
     ) {
       const { tables, width, panel, w, scales } = chosen(
         { bits, rows, groups, groupCols },
         { flavor },
       );
-      assertSameOnAllLinalg(`${bits} bits, ${rows} x ${width}, ${flavor}`, (linalg, s) => {
-        const codes = s.output(new Int8Array(), rows * width), weights = s.inOut(w);
-        const choices = s.inOut(new Uint8Array(rows * groups));
-        linalg.ldlqLevels({
-          codes,
-          codesRowStride: width,
-          weights: matrix(weights, rows, width),
-          feedback: matrix(
-            s.inOut(values(5, rows * width, "plain").map((x) => 3 * x)),
-            rows,
-            width,
-          ),
-          panel: matrix(s.input(panel), width, width),
-          scales: s.input(scales),
-          scaleCols: 1,
-          groupRows: 1,
-          firstRow: 0,
-          columnGroups: s.input(new Int32Array(width) as never),
-          levels: {
-            choices,
-            across: groups,
-            // The last group of the file is the first one here.
-            columnSets: s.input(
-              Int32Array.from(
-                { length: width },
-                (_, j) => groups - 1 - Math.floor(j / groupCols),
-              ) as never,
+      const given = await asKept(w);
+      await assertSameOnAllDevices(
+        `${bits} bits, ${rows} x ${width}, ${flavor}`,
+        async (linalg, s) => {
+          const codes = s.output(new Int8Array(), rows * width), weights = s.inOut(given);
+          const choices = s.inOut(new Uint8Array(rows * groups));
+          await linalg.ldlqLevels({
+            codes,
+            codesRowStride: width,
+            weights: matrix(weights, rows, width),
+            feedback: matrix(
+              s.inOut(values(5, rows * width, "plain").map((x) => 3 * x)),
+              rows,
+              width,
             ),
-            nearest: s.input(tables.nearest),
-            search: {
-              groupCols,
-              first: s.input(tables.first),
-              spare: s.output(new Float32Array(), 8 * groupCols),
+            panel: matrix(s.input(panel), width, width),
+            scales: s.input(scales),
+            scaleCols: 1,
+            groupRows: 1,
+            firstRow: 0,
+            columnGroups: s.input(new Int32Array(width) as never),
+            levels: {
+              choices,
+              across: groups,
+              // The last group of the file is the first one here.
+              columnSets: s.input(
+                Int32Array.from(
+                  { length: width },
+                  (_, j) => groups - 1 - Math.floor(j / groupCols),
+                ) as never,
+              ),
+              nearest: s.input(tables.nearest),
+              search: {
+                groupCols,
+                first: s.input(tables.first),
+                spare: s.output(new Float32Array(), 8 * groupCols),
+              },
             },
-          },
-        });
-        return [codes, weights, choices];
-      });
+          });
+          return [codes, weights, choices];
+        },
+      );
     }
   });
 }

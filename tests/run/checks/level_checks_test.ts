@@ -9,7 +9,6 @@ import type { CheckKernels } from "../../../src/run/checks/gpu_check.ts";
 import { ldlqCheck } from "../../../src/run/checks/ldlq_check.ts";
 import { levelsBound, quantizeCheck } from "../../../src/run/checks/quantize_check.ts";
 import type { Scratch } from "../../../src/run/scratch.ts";
-import { choosingAsDevices } from "../../support/device_choice.ts";
 
 const cpu: CheckKernels = {
   kernels: referenceKernels,
@@ -104,7 +103,7 @@ for (const bits of [4, 6] as const) {
     const layer = { name: "w", factor, storage: "f32" as const, isFirst: true };
     const check = ldlqCheck(layer, all, rows)!;
     check.prepare!();
-    gptqRows(choosingAsDevices(context), factor, all);
+    gptqRows(context, factor, all);
     assert.equal(check.verify(cpu), null);
     const right = { codes: codes.slice(), choices: choices.slice() };
     codes.set(plain.codes);
