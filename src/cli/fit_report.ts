@@ -27,7 +27,7 @@ export function fitLines(fit: FitResult): string[] {
   return [
     "",
     fitLine(fit),
-    `errors are root mean squares over layers, of ${measure}`,
+    `errors are root mean squares over layers by size, of ${measure}`,
     ...names.map((name) => `  ${name.padEnd(width)}  ${countsText(blocks.get(name)!)}`),
     ...(blocks.size > BLOCKS ? [`  and ${blocks.size - BLOCKS} more blocks`] : []),
     "",

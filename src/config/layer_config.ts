@@ -39,12 +39,14 @@ const ENTRY = v.strictObject({
     v.picklist(GROUP_SIZES, `one of ${GROUP_SIZES.join(", ")} is needed`),
   ),
   codebook: v.optional(v.picklist(["default", "fit"], "one of default, fit is needed")),
+  linear_dtype: v.optional(v.picklist(["int4", "int8"], "one of int4, int8 is needed")),
   scaling_mode: v.optional(
     v.picklist(SCALING_MODES, `one of ${SCALING_MODES.join(", ")} is needed`),
   ),
   simple: v.optional(flag),
   full_precision_matrix_mult: v.optional(flag),
   skip: v.optional(flag),
+  kept_as: v.optional(v.picklist(["bf16"], "bf16 is needed")),
   convrot: v.optional(
     v.custom<"auto" | "off" | number>(
       (value) => value === "auto" || value === "off" || isPowerOfFour(value),
@@ -240,12 +242,17 @@ function overrideOf(
   if (entry.simple === true && entry.optimizer !== undefined) {
     throw new UsageError(`${at}, field "optimizer": it contradicts "simple": true`);
   }
+  if (entry.kept_as !== undefined && entry.skip !== true) {
+    throw new UsageError(`${at}, field "kept_as": only a layer with "skip": true is kept`);
+  }
   return {
     ...NO_OVERRIDE,
     skip: entry.skip ?? false,
+    keptAs: entry.kept_as === undefined ? null : "BF16",
     output,
     groupSize: entry.group_size ?? null,
     codebook: entry.codebook ?? null,
+    linearDtype: entry.linear_dtype ?? null,
     format,
     scaling,
     blockSize: entry.block_size ?? null,

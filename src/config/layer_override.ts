@@ -12,7 +12,7 @@ export const OPTIMIZERS: readonly Optimizer[] = ["original", "adamw", "radam", "
 export interface LayerOverride {
   /** Keep the layer in its source dtype; the other settings then count for nothing. */
   readonly skip: boolean;
-  /** The dtype that a layer which is skipped is stored in; null: that of the source. */
+  /** The dtype that a layer which is skipped is stored in, if it has more bits; null: that of the source. */
   readonly keptAs: "BF16" | null;
   /**
    * The format of its weights, also if a preset keeps the layer. null: kept or not as without the
@@ -23,6 +23,8 @@ export interface LayerOverride {
   readonly groupSize: number | null;
   /** Levels of `w4a8`. */
   readonly codebook: "default" | "fit" | null;
+  /** Integers that the runtime multiplies in, of `w4a4`. */
+  readonly linearDtype: "int4" | "int8" | null;
   /** The format to write, if one was named; it always agrees with `scaling`. */
   readonly format: string | null;
   /** If it is set and `convrot` is null, the layer is not rotated: as for `--scaling_mode`. */
@@ -50,6 +52,7 @@ export const NO_OVERRIDE: Omit<LayerOverride, "origin"> = Object.freeze({
   output: null,
   groupSize: null,
   codebook: null,
+  linearDtype: null,
   format: null,
   scaling: null,
   blockSize: null,

@@ -7,14 +7,15 @@ import { patternOfName } from "./layer_pattern.ts";
 export interface TemplateLayer {
   /** The layer's name, without `.weight`. */
   readonly name: string;
-  /** Its planned settings; `{skip: true}` if it is kept. */
+  /** Its planned settings; `{skip: true}` if it is kept, with `kept_as` if as BF16. */
   readonly entry: LayerEntry;
 }
 
 const COMMENT =
   "Every key is a regular expression found in layer names. The exact name of a layer " +
   "wins, then the pattern with the longest literal part, then the later one. Fields: format, " +
-  "group_size, codebook, scaling_mode, block_size, convrot, optimizer, simple, full_precision_matrix_mult, skip.";
+  "group_size, codebook, linear_dtype, scaling_mode, block_size, convrot, optimizer, simple, " +
+  "full_precision_matrix_mult, skip, kept_as.";
 
 /**
  * Returns the text of a layer config with one line per layer, which `parseLayerConfig` accepts as it

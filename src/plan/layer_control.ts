@@ -118,7 +118,7 @@ function overriddenFate(
   const reason = override.output === null ? `${decision.reason}; ${origin}` : origin;
   if (settings.options.output === "fp16") return { ...settings, action: "cast", reason };
   const speaks = override.scaling !== null || override.convrot !== null ||
-    override.blockSize !== null;
+    override.blockSize !== null || override.linearDtype !== null;
   return { ...settings, action: "quantize", reason, recipe: speaks ? undefined : decision.recipe };
 }
 
@@ -136,6 +136,11 @@ function settingsWith(options: ConvertOptions, override: LayerOverride): LayerSe
       `Cannot use ${origin}: codebook "fit" needs format w4a8, ${output} has no table of levels`,
     );
   }
+  if (override.linearDtype === "int8" && output !== "w4a4") {
+    throw new UsageError(
+      `Cannot use ${origin}: linear_dtype "int8" needs format w4a4, ${output} has no choice`,
+    );
+  }
   // A format that is named brings its own scales and rotation; those of all layers are for INT8.
   const ownsScales = override.output !== null && isGridOutput(override.output);
   const merged: ConvertOptions = {
@@ -143,6 +148,7 @@ function settingsWith(options: ConvertOptions, override: LayerOverride): LayerSe
     output,
     groupSize: override.groupSize ?? options.groupSize,
     codebook: override.codebook ?? options.codebook,
+    linearDtype: override.linearDtype ?? options.linearDtype,
     // Of the formats of one scale per row, the target chooses; a format that was named wins.
     target: writer?.target ?? options.target,
     // Naming a rotation asks for the one scaling that has it, naming a scaling for none.

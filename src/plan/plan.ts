@@ -39,6 +39,8 @@ export interface PlannedTensor {
   readonly reason: string;
   /** Set for `quantize`. */
   readonly scheme: Scheme | null;
+  /** Integers that the runtime multiplies in, if the format leaves it open. */
+  readonly linearDtype?: ConvertOptions["linearDtype"];
 }
 
 /** Content of an output tensor. */
@@ -153,7 +155,8 @@ export function makePlan(input: PlanInput): Plan {
       case "quantize":
         return planLayer(draft, source, decision);
       case "keep":
-        return decision.keptAs === "BF16" && !input.keepNonFinite?.has(source.name)
+        return decision.keptAs === "BF16" && isWide(source.dtype) &&
+            !input.keepNonFinite?.has(source.name)
           ? planBf16(draft.wanted, source, decision.reason)
           : planRest(input, draft.wanted, source, decision.reason);
     }
@@ -229,7 +232,8 @@ function planLayer(draft: Draft, source: SourceTensor, decision: DecidedLayer): 
   const linearDtype = recipe?.grid?.linearDtype ?? options.linearDtype;
   planQuantize(draft, { source, scheme, options: { ...options, linearDtype }, hasInputScale });
   const reason = fellBack === null ? decision.reason : `${decision.reason}; ${fellBack}`;
-  return { source, action: "quantize", reason, scheme };
+  const open = scheme.levels?.kind === "int4" ? { linearDtype } : {};
+  return { source, action: "quantize", reason, scheme, ...open };
 }
 
 function withCodebook(scheme: Scheme | null, table: readonly number[] | undefined): Scheme | null {
@@ -330,6 +334,11 @@ function planRest(
     return isMerged ? planMerged(wanted, source, reason) : planKeep(wanted, source, reason);
   }
   return planBf16(wanted, source, `dequantized: ${reason}`);
+}
+
+/** Whether a dtype has more bits than BF16. */
+export function isWide(dtype: DType): boolean {
+  return dtype === "F32" || dtype === "F64";
 }
 
 /** Writes a tensor as BF16. */

@@ -74,6 +74,9 @@ Deno.test("parseLayerConfig() names entry and field of what it refuses", () => {
     [{ a: { block_size: 1.5 } }, /a positive integer is needed, it is 1\.5/],
     [{ a: { block_size: "64" } }, /a positive integer is needed, it is "64"/],
     [{ a: { skip: "yes" } }, /field "skip": true or false is needed, it is "yes"/],
+    [{ a: { kept_as: "bf16" } }, /field "kept_as": only a layer with "skip": true is kept/],
+    [{ a: { skip: true, kept_as: "fp16" } }, /field "kept_as": bf16 is needed/],
+    [{ a: { linear_dtype: "fp8" } }, /field "linear_dtype": one of int4, int8 is needed/],
     [{ a: { scaling_mode: "rows" } }, /field "scaling_mode": one of tensor, axis, row, block/],
     [
       { a: { convrot: 128 } },

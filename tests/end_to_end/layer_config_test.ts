@@ -40,6 +40,9 @@ Deno.test("--dry-run create-template gives a layer config that changes no byte",
     ["--format", "w4a8", "--group-size", "32", "--codebook", "fit"],
     ["--format", "w6a8", "--custom-layers", "mlp", "--custom-type", "nvfp4"],
     ["--format", "w4a4", "--custom-layers", "mlp", "--custom-type", "int8"],
+    ["--format", "w4a4", "--linear-dtype", "int8"],
+    // Layers of F32 that are left in 16 bits, among others.
+    ["--fit", "56kB", "--fit-formats", "bf16,int8,w4a8"],
   ];
   for (const [index, flags] of modes.entries()) {
     const at = (name: string) => join(folder.path, `${index}-${name}`);
@@ -65,6 +68,11 @@ Deno.test("--dry-run create-template gives a layer config that changes no byte",
   const entries = JSON.parse(readFileSync(join(folder.path, "1-layers.json"), "utf8"));
   assert.deepEqual(entries.layer_patterns["blocks.0.mlp"].scaling_mode, "block");
   assert.deepEqual(entries.layer_patterns["blocks.1.odd"], { skip: true });
+  const fitted = JSON.parse(readFileSync(join(folder.path, "7-layers.json"), "utf8"));
+  const kept = Object.values(fitted.layer_patterns).filter((entry) =>
+    "kept_as" in (entry as object)
+  );
+  assert(kept.length > 0, "no layer is kept as BF16");
 });
 
 Deno.test("--layer-config mixes formats in one file, and a bad one exits 2 with nothing written", async () => {

@@ -8,7 +8,7 @@ import { layerConfigTemplate, type TemplateLayer } from "../../config/layer_temp
 import { convertModel, type ConvertResult } from "../../convert/convert.ts";
 import { isLayer } from "../../plan/layer_control.ts";
 import type { ConvertOptions } from "../../plan/options.ts";
-import type { Plan } from "../../plan/plan.ts";
+import { isWide, type Plan } from "../../plan/plan.ts";
 import { prepareFitted } from "../../convert/fit/prepare_fitted.ts";
 import { defaultWorkers } from "../../run/workers/default_workers.ts";
 import { PoolKeeper } from "../../run/workers/pool_keeper.ts";
@@ -83,19 +83,26 @@ async function createTemplate({ options, io, context, log }: ConversionRequest):
 
 function templateLayers(plan: Plan): TemplateLayer[] {
   const dtypes = new Map(plan.outputs.map(({ name, dtype }) => [name, dtype]));
-  return plan.tensors.flatMap(({ source, action, scheme }): TemplateLayer[] => {
+  return plan.tensors.flatMap(({ source, action, scheme, linearDtype }): TemplateLayer[] => {
     // Banks that are quantized can be named; other 3-D tensors cannot.
     if (!isLayer(source) && (scheme === null || source.shape.length !== 3)) return [];
     const name = layerName(source.name);
     if (action === "cast" && dtypes.get(source.name) === "F16") {
       return [{ name, entry: { format: "fp16" as const } }];
     }
-    if (scheme === null) return [{ name, entry: { skip: true } }];
+    if (scheme === null) {
+      const isNarrowed = isWide(source.dtype) && dtypes.get(source.name) === "BF16";
+      return [{
+        name,
+        entry: isNarrowed ? { skip: true, kept_as: "bf16" as const } : { skip: true },
+      }];
+    }
     const { scaling, convrotGroupSize, levels } = scheme, output = outputOf(scheme);
     if (output !== null) {
       const groupSize = levels?.kind === "scaled" ? { group_size: levels.groupCols } : {};
       const codebook = isFitted(levels) ? { codebook: "fit" as const } : {};
-      return [{ name, entry: { format: output, ...groupSize, ...codebook } }];
+      const linear = linearDtype === undefined ? {} : { linear_dtype: linearDtype };
+      return [{ name, entry: { format: output, ...groupSize, ...codebook, ...linear } }];
     }
     return [{
       name,

@@ -2,9 +2,9 @@
  * Chooses a format for each layer: the least total error for a size, or the least size for an error.
  *
  * 1. The model is planned once per format. That says which layers can have it, and to the byte what each takes.
- * 2. `SampleErrors` measures every layer in every format it can have. The loss of a choice is the sum of squared
- *    relative errors over the layers, each counting as much as any other; kept layers have none.
- * 3. `choose` takes the best formats for the size. The plan of that choice is made; its header, which depends on
+ * 2. `SampleErrors` measures every layer in every format it can have. The loss of a choice is the mean of squared
+ *    relative errors over the layers, each counting by its number of weights; kept layers have none.
+ * 3. `chooseWithin` takes the best formats for the size. The plan of that choice is made; its header, which depends on
  *    the choice, may need some bytes more than were counted, and the choice is made again with as many less.
  *
  * Everything comes from the input and the options, by exact kernels: every machine chooses the same, so that parts
@@ -18,10 +18,17 @@ import { isWeightName, layerName } from "../../core/layer_name.ts";
 import { DTYPE_BITS } from "../../core/dtype.ts";
 import { UnsupportedError } from "../../core/errors.ts";
 import { measuringInputs } from "../../calibration/layer_inputs.ts";
-import { type Choice, choose, frontier, type Option } from "../../plan/fit/choose.ts";
+import type { Choice, Option } from "../../plan/fit/choose.ts";
+import {
+  cheapest,
+  chooseWithin,
+  frontierOf,
+  type Section,
+  sectionsOf,
+} from "../../plan/fit/sections.ts";
 import type { FitFormat } from "../../plan/fit/fit_options.ts";
 import type { ConvertOptions } from "../../plan/options.ts";
-import type { Plan, PlannedTensor } from "../../plan/plan.ts";
+import { isWide, type Plan, type PlannedTensor } from "../../plan/plan.ts";
 import type { Scheme } from "../../quant/scheme.ts";
 import { InputFiles } from "../../safetensors/input_files.ts";
 import type { Prepared } from "../prepare.ts";
@@ -47,7 +54,7 @@ export interface FitResult {
   readonly maxError: number | null;
   /** Size of the output. */
   readonly bytes: number;
-  /** Root mean square of the layers' relative errors. */
+  /** Root mean square of the layers' relative errors, each counting by its number of weights. */
   readonly error: number;
   /** Whether no other choice is better by the measured errors. */
   readonly isBest: boolean;
@@ -65,9 +72,6 @@ export interface FitResult {
   }[];
 }
 
-/** An option that is never taken. */
-const IMPOSSIBLE: Option = Object.freeze({ cost: Infinity, loss: Infinity });
-
 /** Digits by which the offsets of a tensor may differ between two plans. */
 const OFFSET_DIGITS = 6;
 
@@ -78,7 +82,10 @@ const FRONTIER_POINTS = 12;
 interface Candidate {
   readonly tensor: PlannedTensor;
   readonly formats: readonly FitFormat[];
+  /** Losses are squared relative errors times `share`. */
   readonly options: readonly Option[];
+  /** Its part of the weights of all candidates. */
+  readonly share: number;
   /** The recipe of each format; `bf16`: rounded to that; null: as it is in the source. */
   readonly schemes: readonly (Scheme | "bf16" | null)[];
 }
@@ -108,22 +115,18 @@ export function fitFormats(
   const candidates = candidatesOf(base, options, plans);
   refuseNoChoice(base, options, candidates);
   const byOutputs = measureAll(base, options, candidates);
-  const items = candidates.map(({ options }) => options);
-  const worth = new Set(worthChoosing(options.fitFormats, plans, limitBytes));
-  const open = candidates.map(({ formats, options }) =>
-    options.map((option, k) => worth.has(formats[k]!) ? option : IMPOSSIBLE)
-  );
   const fixed = fixedBytesOf(base, candidates);
+  const sections = sectionsFor(candidates, plans, fixed);
   // Entries of the header are counted with the offsets of another plan, a few digits more or less.
   let slack = -OFFSET_DIGITS * base.plan.outputs.length;
   for (;;) {
     const choice = limitBytes === null
-      ? leastCost(items, options.maxError! ** 2 * items.length)
-      : choose(open, limitBytes - fixed - slack);
+      ? cheapest(sections, options.maxError! ** 2)
+      : chooseWithin(sections, limitBytes - fixed - slack);
     if (choice === null) {
       const bytesOf = (choice: Choice) =>
         prepare(withChoice(plain, candidates, choice)).plan.totals.outputBytes;
-      throw new UnsupportedError(cannotReach(items, limitBytes, options, bytesOf));
+      throw new UnsupportedError(cannotReach(sections, limitBytes, options, bytesOf));
     }
     const chosen = withChoice(plain, candidates, choice);
     const { outputBytes: bytes } = prepare(chosen).plan.totals;
@@ -131,11 +134,10 @@ export function fitFormats(
       slack += bytes - limitBytes;
       continue;
     }
-    const error = (loss: number) => Math.sqrt(Math.max(0, loss) / items.length);
     const layers = chosenLayers(candidates, choice);
-    const points = frontier(items).map(({ cost, loss }) => ({
+    const points = frontierOf(sections).map(({ cost, loss }) => ({
       bytes: fixed + cost,
-      error: error(loss),
+      error: errorOf(loss),
     }));
     return {
       options: chosen,
@@ -143,12 +145,12 @@ export function fitFormats(
         limitBytes,
         maxError: options.maxError,
         bytes,
-        error: error(choice.loss),
+        error: errorOf(choice.loss),
         isBest: choice.isBest,
         byOutputs,
         layers,
         frontier: thinned(points),
-        single: singles(candidates, options.fitFormats, { fixed, error, plans }),
+        single: singles(candidates, options.fitFormats, { fixed, plans }),
       },
     };
   }
@@ -191,31 +193,33 @@ function fixedBytesOf({ plan }: Prepared, candidates: readonly Candidate[]): num
 }
 
 function chosenLayers(candidates: readonly Candidate[], choice: Choice): FitResult["layers"] {
-  return candidates.map(({ tensor, formats, options }, item) => {
+  return candidates.map(({ tensor, formats, options, share }, item) => {
     const at = choice.options[item]!;
     return {
       name: tensor.source.name,
       format: formats[at]!,
-      error: Math.sqrt(options[at]!.loss),
+      error: errorOf(options[at]!.loss / share),
       bytes: options[at]!.cost,
     };
   });
 }
 
-/**
- * The formats that are worth choosing for a size. Where INT8 fits all layers, none gets less than that: on a real
- * text encoder, 6 bits in a few layers cost more than 16 bits in others gain (docs/benchmarks.md).
- */
-function worthChoosing(
-  formats: readonly FitFormat[],
+/** The sections of sizes, from those at which all layers fit in a format; BF16 is allowed in all. */
+function sectionsFor(
+  candidates: readonly Candidate[],
   plans: ReadonlyMap<FitFormat, Plan>,
-  limitBytes: number | null,
-): readonly FitFormat[] {
-  const int8 = plans.get("int8")?.totals.outputBytes;
-  if (limitBytes === null || int8 === undefined || limitBytes < int8) return formats;
-  return formats.filter((format) =>
-    format === "bf16" || plans.get(format)!.totals.outputBytes >= int8
+  fixed: number,
+): Section[] {
+  return sectionsOf(
+    candidates.map(({ options }) => options),
+    candidates.map(({ formats }) => formats),
+    new Map([...plans].map(([format, { totals }]) => [format, totals.outputBytes - fixed])),
   );
+}
+
+/** A root mean square, of a sum that rounding may have brought below 0. */
+function errorOf(loss: number): number {
+  return Math.sqrt(Math.max(0, loss));
 }
 
 /** The size of the output that is asked for; null: an error is. */
@@ -224,29 +228,20 @@ function limitOf({ plan }: Prepared, { fit }: ConvertOptions): number | null {
   return "bytes" in fit ? fit.bytes : Math.floor(fit.share * plan.totals.inputBytes);
 }
 
-/** The choice of least cost whose loss is at most `most`. */
-function leastCost(items: readonly (readonly Option[])[], most: number): Choice | null {
-  const swapped = items.map((options) =>
-    options.map(({ cost, loss }) => ({ cost: loss, loss: cost }))
-  );
-  const choice = choose(swapped, most);
-  return choice === null ? null : { ...choice, cost: choice.loss, loss: choice.cost };
-}
-
 /** Why neither the size nor the error can be had, with what can. */
 function cannotReach(
-  items: readonly (readonly Option[])[],
+  sections: readonly Section[],
   limitBytes: number | null,
   { maxError, fitFormats }: ConvertOptions,
   sizeOf: (choice: Choice) => number,
 ): string {
   const formats = fitFormats.join(", ");
   if (limitBytes !== null) {
-    const least = sizeOf(leastCost(items, Infinity)!);
+    const least = sizeOf(cheapest(sections, Infinity)!);
     return `Cannot make the output ${limitBytes} bytes: the smallest that ${formats} give is ` +
       `${least} bytes (${(least / 1e9).toFixed(2)} GB)`;
   }
-  const least = Math.sqrt(Math.max(0, frontier(items).at(-1)!.loss) / items.length);
+  const least = errorOf(frontierOf(sections).at(-1)!.loss);
   return `Cannot make the error ${maxError}: the least that ${formats} give is ` +
     `${least.toPrecision(3)}; allow bf16, or a larger error`;
 }
@@ -278,7 +273,7 @@ function candidatesOf(
       if (format === "bf16") {
         const size = tensors.values().next().value!.sizes.get(layerName(name))!;
         formats.push(format);
-        schemes.push(isWide(tensor) ? "bf16" : null);
+        schemes.push(isWide(tensor.source.dtype) ? "bf16" : null);
         costs.push(size.copied + keptBytes(tensor) + keptEntryBytes(tensor));
         continue;
       }
@@ -292,7 +287,8 @@ function candidatesOf(
       costs.push(size.copied + size.made);
     }
     if (formats.length < 2) return [];
-    return [{ tensor, formats, schemes, options: costs.map((cost) => ({ cost, loss: 0 })) }];
+    const options = costs.map((cost) => ({ cost, loss: 0 }));
+    return [{ tensor, formats, schemes, options, share: NaN }];
   });
 }
 
@@ -314,15 +310,10 @@ function sizesOf({ outputs }: Plan): Map<string, { copied: number; made: number 
   return sizes;
 }
 
-/** Whether a weight has more bits than BF16, in which it is stored then. */
-function isWide({ source: { dtype } }: PlannedTensor): boolean {
-  return dtype === "F32" || dtype === "F64";
-}
-
 /** Bytes of a weight that is not quantized. */
 function keptBytes(tensor: PlannedTensor): number {
   const { dtype, byteLength } = tensor.source;
-  return isWide(tensor) ? byteLength * 16 / DTYPE_BITS[dtype] : byteLength;
+  return isWide(dtype) ? byteLength * 16 / DTYPE_BITS[dtype] : byteLength;
 }
 
 /** Bytes of the header's entry of a tensor that is kept, about. */
@@ -364,6 +355,7 @@ function measureAll(
     };
   });
   shrink(candidates);
+  weigh(candidates);
   return byOutputs;
 }
 
@@ -389,6 +381,20 @@ function shrink(candidates: Candidate[]): void {
   });
 }
 
+/**
+ * Lets each layer count by its number of weights: large ones do more in a model, and a byte that is spent on any of
+ * them should bring as much.
+ */
+function weigh(candidates: Candidate[]): void {
+  const sizes = candidates.map(({ tensor: { source: { shape } } }) => shape[0]! * shape[1]!);
+  const total = sizes.reduce((sum, size) => sum + size, 0);
+  candidates.forEach((candidate, index) => {
+    const share = sizes[index]! / total;
+    const options = candidate.options.map(({ cost, loss }) => ({ cost, loss: loss * share }));
+    candidates[index] = { ...candidate, share, options };
+  });
+}
+
 /** The options with what was chosen for single layers. */
 function withChoice(
   options: ConvertOptions,
@@ -401,7 +407,12 @@ function withChoice(
     return [
       layerName(tensor.source.name),
       format === "bf16"
-        ? { ...NO_OVERRIDE, skip: true, keptAs: isWide(tensor) ? "BF16" : null, origin }
+        ? {
+          ...NO_OVERRIDE,
+          skip: true,
+          keptAs: isWide(tensor.source.dtype) ? "BF16" : null,
+          origin,
+        }
         : { ...NO_OVERRIDE, output: format, origin },
     ];
   }));
@@ -411,11 +422,7 @@ function withChoice(
 function singles(
   candidates: readonly Candidate[],
   formats: readonly FitFormat[],
-  { fixed, error, plans }: {
-    fixed: number;
-    error: (loss: number) => number;
-    plans: ReadonlyMap<FitFormat, Plan>;
-  },
+  { fixed, plans }: { fixed: number; plans: ReadonlyMap<FitFormat, Plan> },
 ): FitResult["single"] {
   return formats.map((format) => {
     let bytes = fixed, loss = 0;
@@ -425,7 +432,7 @@ function singles(
       bytes += option.cost;
       loss += option.loss;
     }
-    return { format, bytes: plans.get(format)?.totals.outputBytes ?? bytes, error: error(loss) };
+    return { format, bytes: plans.get(format)?.totals.outputBytes ?? bytes, error: errorOf(loss) };
   });
 }
 

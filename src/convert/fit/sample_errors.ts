@@ -3,8 +3,7 @@
  * searched scales: what `--fit` chooses by.
  *
  * With inputs: the squared relative error of the layer's outputs with int8 inputs, on rows that nothing is
- * fitted to, outputs and errors less their means over the inputs: what is the same for all inputs says nothing, is
- * large in layers that feed a residual stream, and is made up for in biases. It has two parts. What rounding of the inputs costs (the floor) is the same in every format; what
+ * fitted to. It has two parts. What rounding of the inputs costs (the floor) is the same in every format; what
  * rounding of the weights adds is multiplied by {@link COMPENSATED} if errors are going to be compensated, which
  * lowers it by about as much in every format. Without inputs: the squared relative error of the weights.
  *
@@ -32,12 +31,15 @@ import { decodeRect, rawBytes, readRect } from "../../run/chunks/load_rect.ts";
 import { SLOT_LENGTH } from "../../run/layer_statistics.ts";
 import type { InputFiles } from "../../safetensors/input_files.ts";
 
-/** Rows of a weight that are looked at, in bands of {@link BAND_ROWS} spread evenly. */
-const SAMPLED_ROWS = 64, BAND_ROWS = 16;
+/**
+ * Rows of a weight that are looked at, in bands of {@link BAND_ROWS} spread evenly. Neighbouring rows are those of one
+ * head of attention, and heads differ: bands of 16 hold too few of them to say which layers are worse.
+ */
+const SAMPLED_ROWS = 128, BAND_ROWS = 4;
 /** Elements of a weight that are looked at, at most; one row at least. */
 const SAMPLED_ELEMENTS = 2 ** 20;
 /** Inputs that outputs are computed for, at most. */
-const SAMPLED_INPUTS = 32;
+const SAMPLED_INPUTS = 64;
 
 /**
  * The share of the squared output error of rounding to nearest that compensation leaves. Measured on a real text
@@ -247,9 +249,11 @@ export class SampleErrors {
     for (let row = 0; row < rows; row++) {
       const own = (values: Float32Array) => values.subarray(row * count, (row + 1) * count);
       const y = own(exact), q = own(asInt8), r = own(byWeights);
-      signal += variation(y);
-      floor += variation(y.map((value, t) => value - q[t]!));
-      added += variation(y.map((value, t) => value - r[t]!));
+      for (let t = 0; t < count; t++) {
+        signal += y[t]! ** 2;
+        floor += (y[t]! - q[t]!) ** 2;
+        added += (y[t]! - r[t]!) ** 2;
+      }
     }
     return signal === 0 ? 0 : (floor + kept * added) / signal;
   }
@@ -271,12 +275,6 @@ export class SampleErrors {
 
 function rowsOf(rows: number, cols: number): number {
   return Math.min(rows, SAMPLED_ROWS, Math.max(1, Math.floor(SAMPLED_ELEMENTS / cols)));
-}
-
-/** Σ (v − mean)². */
-function variation(values: Float32Array): number {
-  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
-  return values.reduce((sum, value) => sum + (value - mean) ** 2, 0);
 }
 
 /** ‖w − what‖² / ‖w‖². */
