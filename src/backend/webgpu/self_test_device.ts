@@ -6,7 +6,7 @@
 import { f16ToF32, f32ToF16 } from "../../core/dtype.ts";
 import { fillNormal, type Random } from "../../core/rng.ts";
 import { matrix } from "../../linalg/matrix.ts";
-import { type Grid, LEVEL_TABLE } from "../backend.ts";
+import type { Grid } from "../backend.ts";
 import { Batch } from "./batch.ts";
 import type { Gpu } from "./device.ts";
 import { recordInt8Linear } from "./record_int8_linear.ts";
