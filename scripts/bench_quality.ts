@@ -16,6 +16,7 @@ import { convertModel } from "../src/convert/convert.ts";
 import { type ConvertOptions, DEFAULT_CONVERT_OPTIONS } from "../src/plan/options.ts";
 import { readModel, tensorOf, writeModel } from "../tests/support/model_files.ts";
 import { type SyntheticLayer, syntheticLayer } from "../tests/support/synthetic_layer.ts";
+import { decodedLevels, kitchenNearest } from "./support/plain_levels.ts";
 import { rotated, rotationGroup } from "./support/plain_math.ts";
 import { renderMarkdown, renderTable } from "./support/table.ts";
 
@@ -24,7 +25,7 @@ const SHAPES = [[512, 768], [768, 512], [640, 1024], [512, 512], [1024, 768]] as
 const CALIBRATION_ROWS = 1024, HELD_OUT_ROWS = 256;
 
 /** A way of storing a matrix: what rounding to nearest it is measured against. */
-type Grid = "row" | "block" | "tensor" | "group" | "convrot";
+type Grid = "row" | "block" | "tensor" | "group" | "convrot" | "w4a8" | "w6a8";
 
 /** Baseline of a mode: rounding to nearest, or the same mode without data. */
 type Baseline = Grid | "no data";
@@ -128,6 +129,17 @@ const MODES: readonly Mode[] = [
   },
 ];
 
+/** Four and six bits beside rounding to nearest with comfy-kitchen's scales. */
+const LEVEL_MODES: readonly Mode[] = ([["w4a8", 0.5], ["w6a8", 0.6]] as const).map((
+  [output, a8],
+) => ({
+  name: `${output}, GPTQ`,
+  baseline: output,
+  options: { output },
+  data: "rows",
+  limits: { a8 },
+}));
+
 /** Errors of one stored layer. */
 interface Score {
   readonly a16: number;
@@ -197,6 +209,10 @@ function scoreOf(layer: Layer, stored: Matrix, group: number): Score {
 /** Rounding to nearest on a grid: codes times scales. */
 function nearest(weight: Matrix, grid: Grid): Matrix {
   const { rows, cols } = weight;
+  if (grid === "w4a8" || grid === "w6a8") {
+    const values = kitchenNearest(weight.values, cols, grid === "w4a8" ? 4 : 6);
+    return { rows, cols, values };
+  }
   const [down, across] = grid === "tensor"
     ? [rows, cols]
     : grid === "block"
@@ -288,6 +304,7 @@ function storedLayer(
 ): { matrix: Matrix; group: number } {
   const tensor = (part: string) => file.get(`${name}.${part}`)!;
   const f32 = (part: string) => new Float32Array(tensor(part).data.slice().buffer);
+  if (file.has(`${name}.weight_s_rel`)) return levelLayer(file, name);
   const { shape, data } = tensor("weight");
   const [rows = 1, cols = 1] = shape;
   const codes = new Int8Array(data.slice().buffer), scales = f32("weight_scale");
@@ -304,6 +321,25 @@ function storedLayer(
     matrix: untransformed({ rows, cols, values }, f32("sign_row"), f32("sign_col"), marker),
     group: 0,
   };
+}
+
+/** The same of a layer in 4 or 6 bits. */
+function levelLayer(
+  file: ReturnType<typeof readModel>,
+  name: string,
+): { matrix: Matrix; group: number } {
+  const bytes = (part: string) => file.get(`${name}.${part}`)!.data.slice();
+  const { shape, data } = file.get(`${name}.weight_s_rel`)!;
+  const marker = JSON.parse(new TextDecoder().decode(bytes("comfy_quant")));
+  const [rows = 1, groups = 1] = shape, cols = groups * marker.group_size;
+  const table = file.has(`${name}.weight_codebook`)
+    ? new Float32Array(bytes("weight_codebook").buffer)
+    : null;
+  const values = decodedLevels({
+    ...{ rows, cols, table, weight: bytes("weight"), groupScales: new Uint8Array(data) },
+    rowScales: new Float32Array(bytes("weight_s_channel").buffer),
+  });
+  return { matrix: { rows, cols, values }, group: marker.convrot_groupsize };
 }
 
 function untransformed(
@@ -358,7 +394,8 @@ export async function benchQuality(
     const baselines = new Map<Grid, Score[]>();
     const baselineOf = (grid: Grid): Score[] => {
       const known = baselines.get(grid) ?? layers.map((layer) => {
-        const group = grid === "convrot" ? rotationGroup(layer.weight.cols) : 0;
+        const isRotated = grid === "convrot" || grid === "w4a8" || grid === "w6a8";
+        const group = isRotated ? rotationGroup(layer.weight.cols) : 0;
         const turned = group === 0
           ? layer.weight
           : { ...layer.weight, values: Float64Array.from(rotated(layer.source.weight, group)) };
@@ -393,7 +430,7 @@ export async function benchQuality(
         return scoreOf(layer, matrix, group);
       });
     };
-    for (const mode of MODES) {
+    for (const mode of [...MODES, ...LEVEL_MODES]) {
       const scores = await scoresOf(mode);
       // A mode without rotation at run time is measured against inputs as they are; so is its baseline's
       // W8A8.
