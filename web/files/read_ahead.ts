@@ -9,8 +9,8 @@ import { BlockTable } from "../../src/core/block_table.ts";
 /** Bytes of a block; the last one of a file is shorter. */
 export const BLOCK_BYTES = 1 << 20;
 
-/** Blocks in memory. Each of two streams is at most 8 ahead, and a worker holds one while it copies. */
-export const SLOTS = 24;
+/** Blocks in memory. Each of two runs is at most 16 ahead, and a worker holds one while it copies. */
+export const SLOTS = 44;
 
 /** Shorter reads that find nothing in memory fetch their own slice: headers, scales, sampled rows. */
 const LEAST_BYTES = 64 << 10;

@@ -3,23 +3,30 @@
 import { BlockTable } from "../../src/core/block_table.ts";
 import { BLOCK_BYTES, type BlockRequest, CELL, type ReadAheadMemory, SLOTS } from "./read_ahead.ts";
 
-/** Streams at a time: one for the layer at hand, one for the next. */
-const MOST_STREAMS = 2;
+/** Runs at a time: one for the layer at hand, one for the next. */
+const MOST_RUNS = 2;
 
-/** Blocks that a stream is ahead of its readers: at first, and at most. It doubles while they follow. */
-const AHEAD = Object.freeze({ first: 2, most: 8 });
+/**
+ * Blocks of one stream. Several streams side by side bring more than twice what one brings, for the same
+ * processor time: each waits for the browser's other processes. Shorter ones take more of that time.
+ */
+const STREAM_BLOCKS = 4;
 
-/** One stream of a file, from block to block. */
-interface BlockStream {
+/** Blocks that a run is ahead of its readers: at first, and at most. It doubles while they follow. */
+const AHEAD = Object.freeze({ first: 3, most: 16 });
+
+/** Blocks of a file that are read one after the other, by streams side by side. */
+interface BlockRun {
   readonly file: number;
-  readonly reader: StreamReader;
-  /** The block that is filled now, or next. */
+  readonly blob: Blob;
+  readonly readers: Set<StreamReader>;
+  /** Blocks that a stream is bringing. */
+  readonly coming: Set<number>;
+  /** The next stream begins here. */
   next: number;
   /** Blocks before this one are wanted. */
   goal: number;
   ahead: number;
-  /** Wakes the stream when it has reached its goal. */
-  wake: (() => void) | null;
   isClosed: boolean;
 }
 
@@ -30,7 +37,7 @@ export class ReadAheadService {
   readonly #table: BlockTable;
   readonly #cells: Int32Array;
   /** The one that was asked last comes last. */
-  #streams: BlockStream[] = [];
+  #runs: BlockRun[] = [];
   /** Slots in the order in which they were filled. */
   readonly #oldest = Array.from({ length: SLOTS }, (_, slot) => slot);
   /** Blocks that lie in slots, by slot. */
@@ -49,86 +56,104 @@ export class ReadAheadService {
     port.onmessage = ({ data }: MessageEvent<BlockRequest>) => this.request(data);
   }
 
-  /** Begins or continues the stream that leads to a block. */
+  /** Begins or continues the run that leads to a block. */
   request({ file, block }: BlockRequest): void {
     const isHeld = [...this.#held.values()].some((each) =>
       each.file === file && each.block === block
     );
-    const stream = this.#streams.find((each) =>
-      each.file === file && block <= each.goal && (isHeld || block >= each.next)
+    const run = this.#runs.find((each) =>
+      each.file === file && block <= each.goal &&
+      (isHeld || each.coming.has(block) || block >= each.next)
     );
-    if (stream === undefined) {
+    if (run === undefined) {
       if (!isHeld) this.#begin(file, block);
       return;
     }
-    this.#streams = [...this.#streams.filter((each) => each !== stream), stream];
-    if (block + 1 + stream.ahead > stream.goal) {
-      stream.ahead = Math.min(AHEAD.most, 2 * stream.ahead);
-      stream.goal = block + 1 + stream.ahead;
-      stream.wake?.();
+    this.#runs = [...this.#runs.filter((each) => each !== run), run];
+    if (block + 1 + run.ahead > run.goal) {
+      run.ahead = Math.min(AHEAD.most, 2 * run.ahead);
+      run.goal = block + 1 + run.ahead;
+      this.#fill(run);
     }
   }
 
   #begin(file: number, block: number): void {
     const blob = this.#files.get(file);
     if (blob === undefined) return;
-    while (this.#streams.length >= MOST_STREAMS) this.#close(this.#streams[0]!);
-    const stream: BlockStream = {
+    while (this.#runs.length >= MOST_RUNS) this.#close(this.#runs[0]!);
+    const run: BlockRun = {
       file,
-      reader: readerOf(blob.slice(block * BLOCK_BYTES)),
+      blob,
+      readers: new Set(),
+      coming: new Set(),
       next: block,
       goal: block + 1 + AHEAD.first,
       ahead: AHEAD.first,
-      wake: null,
       isClosed: false,
     };
-    this.#streams.push(stream);
-    this.#run(stream).catch(() => {
-      // A thread that then reads by itself learns why.
-      Atomics.store(this.#cells, CELL.failed, 1);
-      this.#notify();
-    }).finally(() => this.#close(stream));
+    this.#runs.push(run);
+    this.#fill(run);
   }
 
-  #close(stream: BlockStream): void {
-    if (stream.isClosed) return;
-    stream.isClosed = true;
-    this.#streams = this.#streams.filter((each) => each !== stream);
-    stream.wake?.();
-    stream.reader.cancel().catch(() => {});
+  /** Starts the streams that lead to the goal of a run. */
+  #fill(run: BlockRun): void {
+    const end = Math.ceil(run.blob.size / BLOCK_BYTES);
+    while (run.next + STREAM_BLOCKS <= run.goal && run.next < end) {
+      const first = run.next;
+      run.next += STREAM_BLOCKS;
+      this.#read(run, first).catch(() => {
+        if (run.isClosed) return;
+        // A thread that then reads by itself learns why.
+        Atomics.store(this.#cells, CELL.failed, 1);
+        this.#notify();
+        this.#close(run);
+      });
+    }
   }
 
-  /** Fills blocks until the file ends or the stream is closed. */
-  async #run(stream: BlockStream): Promise<void> {
-    let slot = -1, filled = 0;
+  #close(run: BlockRun): void {
+    if (run.isClosed) return;
+    run.isClosed = true;
+    this.#runs = this.#runs.filter((each) => each !== run);
+    for (const reader of run.readers) reader.cancel().catch(() => {});
+  }
+
+  /** Fills the blocks of one stream, until it ends or the run is closed. */
+  async #read(run: BlockRun, first: number): Promise<void> {
+    const reader = readerOf(
+      run.blob.slice(first * BLOCK_BYTES, (first + STREAM_BLOCKS) * BLOCK_BYTES),
+    );
+    for (let block = first; block < first + STREAM_BLOCKS; block++) run.coming.add(block);
+    run.readers.add(reader);
+    let block = first, slot = -1, filled = 0;
     const publish = () => {
-      const name = { file: stream.file, block: stream.next++ };
+      const name = { file: run.file, block: block++ };
       this.#table.open(slot, name, filled, 0);
       this.#oldest.push(slot);
       this.#held.set(slot, name);
+      run.coming.delete(name.block);
       [slot, filled] = [-1, 0];
       this.#notify();
     };
-    while (!stream.isClosed) {
-      if (stream.next >= stream.goal) {
-        await new Promise<void>((resolve) => stream.wake = resolve);
-        stream.wake = null;
-        continue;
+    try {
+      while (!run.isClosed) {
+        const bytes = await reader.read();
+        if (bytes === null) break;
+        for (let done = 0; done < bytes.length && !run.isClosed;) {
+          if (slot < 0) slot = this.#takeSlot();
+          const count = Math.min(bytes.length - done, BLOCK_BYTES - filled);
+          const at = slot * BLOCK_BYTES + filled;
+          this.#blocks.set(bytes.subarray(done, done + count), at);
+          done += count;
+          filled += count;
+          if (filled === BLOCK_BYTES) publish();
+        }
       }
-      const bytes = await stream.reader.read();
-      if (bytes === null) break;
-      for (let done = 0; done < bytes.length && !stream.isClosed;) {
-        if (slot < 0) slot = this.#takeSlot();
-        const count = Math.min(bytes.length - done, BLOCK_BYTES - filled);
-        const at = slot * BLOCK_BYTES + filled;
-        this.#blocks.set(bytes.subarray(done, done + count), at);
-        done += count;
-        filled += count;
-        if (filled === BLOCK_BYTES) publish();
-      }
+      if (filled > 0 && !run.isClosed) publish();
+    } finally {
+      if (slot >= 0) this.#oldest.unshift(slot);
+      run.readers.delete(reader);
     }
-    if (filled > 0 && !stream.isClosed) publish();
-    else if (slot >= 0) this.#oldest.unshift(slot);
   }
 
   /** Takes the slot that was filled first and that nobody copies from. */
@@ -153,6 +178,9 @@ interface StreamReader {
   cancel(): Promise<void>;
 }
 
+/** Memory of streams that have ended. */
+const spare: ArrayBuffer[] = [];
+
 /** Returns a reader into memory that is used again and again, if the browser can. */
 function readerOf(blob: Blob): StreamReader {
   const stream = blob.stream();
@@ -162,12 +190,15 @@ function readerOf(blob: Blob): StreamReader {
   } catch {
     return plainReader(stream.getReader());
   }
-  let buffer = new ArrayBuffer(BLOCK_BYTES);
+  let buffer = spare.pop() ?? new ArrayBuffer(BLOCK_BYTES);
   return {
     read: async () => {
       const { done, value } = await reader.read(new Uint8Array(buffer));
-      if (done) return null;
-      buffer = value.buffer;
+      if (value !== undefined) buffer = value.buffer;
+      if (done) {
+        spare.push(buffer);
+        return null;
+      }
       return value;
     },
     cancel: () => reader.cancel(),
