@@ -53,7 +53,8 @@ export const METHODS: readonly Choice[] = [
   {
     id: "plain",
     title: "Plain rows",
-    words: "For versions of ComfyUI that do not know rotation. About four times the error.",
+    words:
+      "For versions of ComfyUI that do not know rotation. Two to four times the error, as a rule.",
     options: { scaling: "row" },
   },
   {
