@@ -298,6 +298,55 @@ browserTest(
   },
 );
 
+browserTest(
+  "convert() ends with an error, and leaves nothing, if one of its threads fails",
+  async () => {
+    const model = at("model_of_threads.safetensors");
+    writeSyntheticModel(model, fluxLikeTensors(MODEL_SIZES.demo), { seed: 3 });
+    await using open = await openPage();
+    await chooseFiles(open.page, [model]);
+    for (const script of ["disk.js", "worker.js"]) {
+      const [message, left] = await open.page.evaluate(async (script) => {
+        const { quantsmith, chosen } = globalThis as unknown as {
+          quantsmith: typeof import("../../web/convert.ts");
+          chosen: File[];
+        };
+        const threads: Worker[] = [];
+        const { Worker: Own } = globalThis;
+        globalThis.Worker = class extends Own {
+          constructor(url: string | URL, options?: WorkerOptions) {
+            super(url, options);
+            if (String(url).endsWith(script)) threads.push(this);
+          }
+        };
+        const message = await quantsmith.convert(chosen, {
+          device: "cpu",
+          onEvent: ({ type }) => {
+            if (type !== "layer") return;
+            for (const thread of threads.splice(0)) {
+              thread.dispatchEvent(new ErrorEvent("error", { message: "a thread broke" }));
+            }
+          },
+        }).then(() => "nothing", (error) => error.message);
+        globalThis.Worker = Own;
+        const left: string[] = [];
+        const root = await navigator.storage.getDirectory();
+        for await (
+          const folder of (root as unknown as { values(): AsyncIterable<unknown> }).values()
+        ) {
+          if (!(folder instanceof FileSystemDirectoryHandle)) continue;
+          for await (
+            const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()
+          ) left.push(name);
+        }
+        return [message, left] as const;
+      }, script);
+      assert.match(message, /a thread broke/, script);
+      assert.deepEqual(left, [], script);
+    }
+  },
+);
+
 /** A GPU that is software, so that every machine has one. */
 const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
