@@ -6,7 +6,7 @@
 
 import type { Grid, LevelRounding } from "../backend/backend.ts";
 import type { FloatDType } from "../core/dtype.ts";
-import type { LinalgKernels } from "../linalg/linalg_kernels.ts";
+import type { LinalgKernels, ShortMatrix } from "../linalg/linalg_kernels.ts";
 import type { MatrixF32 } from "../linalg/matrix.ts";
 import type { GpuCheck } from "./checks/gpu_check.ts";
 
@@ -23,7 +23,7 @@ export interface QuantizeRequest {
   readonly raw: MemoryPlace;
   readonly dtype: FloatDType;
   /** LoRAs that are added. */
-  readonly changes: readonly Packed<LowRankRows>[];
+  readonly changes: readonly Packed<AddedRows>[];
   readonly grid: Grid;
   readonly convrotGroupSize: number | null;
   readonly scaleSearch: boolean;
@@ -57,6 +57,21 @@ export interface LowRankRows {
   /** f32 `[rank, cols]`. */
   readonly a: Float32Array;
 }
+
+/** The same of 16-bit integers, for at most 64 ranks: see `chunks/merge_rect.ts`. */
+export interface ShortRows {
+  /** The first of the rows. */
+  readonly firstRow: number;
+  readonly rows: number;
+  readonly terms: number;
+  /** `b`, in strips of four rows. */
+  readonly left: ShortMatrix;
+  /** `a`, in strips of eight columns. */
+  readonly right: ShortMatrix;
+}
+
+/** What is added to the rows of a rectangle. */
+export type AddedRows = LowRankRows | ShortRows;
 
 /** An array, in the memory of the run. */
 interface PackedArray<Name extends keyof typeof ARRAYS> extends MemoryPlace {

@@ -1,7 +1,6 @@
 /** Which tasks of a run go to the GPU, and in chunks of what size. Pure. */
 
 import { GPU_ROTATION_MAX, type GpuWork } from "../backend/backend.ts";
-import type { MatrixSource } from "../formats/matrix_source.ts";
 import type { GpuStorage } from "./gpu_requests.ts";
 import { chunkGrid, needsLinalg } from "./task_kinds.ts";
 import {
@@ -177,18 +176,8 @@ function placed(tasks: readonly Task[], placement: GpuPlacement): Task[] {
     const { storage } = storageOf(task.transform ?? task.source, placement);
     const onGpu = { chunkElements, maxElements, storage };
     const sumsMoments = isTeamTask(task) && areMomentsThere(task, placement);
-    return {
-      ...task,
-      // A GPU has no such products, and if it fails on the way, the rest of the layer must be as it made the begin.
-      source: withoutIntegers(task.source),
-      onGpu: sumsMoments ? { ...onGpu, sumsMoments } : onGpu,
-    };
+    return { ...task, onGpu: sumsMoments ? { ...onGpu, sumsMoments } : onGpu };
   });
-}
-
-/** Returns `source` with its LoRAs merged in f32. */
-function withoutIntegers({ mergesByIntegers: _, ...source }: MatrixSource): MatrixSource {
-  return source;
 }
 
 /** Whether the second moments of a layer's inputs are summed up on the GPU. */

@@ -178,7 +178,7 @@ const SMALL: readonly (readonly [Scene, readonly string[]])[] = [
     ...["decode", "absmax", "scale_from_absmax", "search_scale", "quantize", "rotate_group"],
   ]],
   [{ ...LONG, rows: 4 }, ["rotate"]],
-  [{ ...LORA, rows: 64, cols: 256 }, ["add_low_rank"]],
+  [{ ...LORA, rows: 64, cols: 256 }, ["feed_back", "add_low_rank"]],
   [{ ...FOUR, rows: 64, cols: 256 }, ["round_to_table"]],
   [{ ...SIX, rows: 64, cols: 256 }, ["round_to_steps"]],
   [{ ...GPTQ, rows: 64, cols: 256 }, [
@@ -216,7 +216,8 @@ const LARGE: readonly (readonly [Scene, string, number])[] = [
   [PLAIN, "search_scale", 64],
   [PLAIN, "quantize", 64],
   [PLAIN, "rotate_group", 64],
-  [LORA, "add_low_rank", 64],
+  [LORA, "feed_back", 64],
+  [{ ...LORA, cols: 1020 }, "add_low_rank", 64],
   [FOUR, "round_to_table", 64],
   [SIX, "round_to_steps", 64],
   [FOUR, "absmax", 64],

@@ -411,9 +411,7 @@ Deno.test("convertModel() merges before it compensates errors", async () => {
 
 for (const options of [{}, { scaling: "block", blockSize: 32 }] as const) {
   testGpuOnly(
-    `convertModel() merges LoRAs on a GPU as on the CPU, but for weights in the middle between two codes: ${
-      JSON.stringify(options)
-    }`,
+    `convertModel() merges LoRAs on a GPU to the bytes of the CPU: ${JSON.stringify(options)}`,
     async () => {
       using folder = temporaryFolder();
       using gpu = await GpuService.start(WORKER);
@@ -437,30 +435,15 @@ for (const options of [{}, { scaling: "block", blockSize: 32 }] as const) {
           force: true,
           openGpu,
         });
-        return { tensors: readModel(at("o.safetensors")), gpu: result.gpu };
+        return { bytes: bytesOfFile(at("o.safetensors")), gpu: result.gpu };
       };
       const onCpu = await bytesOn(() => Promise.resolve(null));
       const onGpu = await bytesOn(() => Promise.resolve(gpu));
       assert.equal(onGpu.gpu!.failure, null);
       assert.equal(onGpu.gpu!.operations, Object.keys(LAYERS).length);
-      assert.deepEqual([...onGpu.tensors.keys()], [...onCpu.tensors.keys()]);
-      for (const [name, { dtype, data }] of onCpu.tensors) {
-        const other = onGpu.tensors.get(name)!;
-        assert.equal(other.dtype, dtype);
-        if (dtype === "F32") {
-          const wanted = Float64Array.from(valuesOf(onCpu.tensors.get(name)!));
-          assert.ok(relativeError(valuesOf(other), wanted) < 1e-3, name);
-          continue;
-        }
-        if (dtype !== "I8") {
-          assert.deepEqual(other.data, data, name);
-          continue;
-        }
-        const one = new Int8Array(data.slice().buffer),
-          two = new Int8Array(other.data.slice().buffer);
-        const steps = one.map((code, k) => Math.abs(code - two[k]!)).filter((step) => step !== 0);
-        assert.ok(steps.every((step) => step === 1) && steps.length <= one.length / 100, name);
-      }
+      assert.equal(onGpu.bytes.length, onCpu.bytes.length);
+      // An assertion on all of them would take minutes to print what differs.
+      assert.equal(onGpu.bytes.findIndex((byte, k) => byte !== onCpu.bytes[k]), -1);
     },
   );
 }

@@ -10,10 +10,11 @@
 
 import type { FloatDType } from "../../core/dtype.ts";
 import { type Grid, groupCount } from "../backend.ts";
-import { Batch, type BatchTimes } from "./batch.ts";
+import type { ShortMatrix } from "../../linalg/linalg_kernels.ts";
+import { Batch, type BatchTimes, type Slot } from "./batch.ts";
 import type { Gpu } from "./device.ts";
 import { type GpuRounding, recordRoundToLevels } from "./record_levels.ts";
-import { recordAddLowRank } from "./record_products.ts";
+import { recordAddLowRank, recordFeedBack } from "./record_products.ts";
 import {
   recordAbsmax,
   recordDecode,
@@ -34,6 +35,18 @@ export interface LowRankChange {
   readonly a: Float32Array;
 }
 
+/** The same of 16-bit integers, at most 128 terms: `feedBack`. */
+export interface ShortChange {
+  /** The first of the rows. */
+  readonly firstRow: number;
+  readonly rows: number;
+  readonly terms: number;
+  /** Of `rows` rows. */
+  readonly left: ShortMatrix;
+  /** Of all columns. */
+  readonly right: ShortMatrix;
+}
+
 /** Levels of groups that choose among sets of them. */
 export interface RectLevels {
   readonly rounding: GpuRounding;
@@ -47,7 +60,7 @@ export interface QuantizeRect {
   readonly raw: Uint8Array;
   readonly dtype: FloatDType;
   /** Terms that are added to the values: LoRAs. Absent: nothing. */
-  readonly changes?: readonly LowRankChange[];
+  readonly changes?: readonly (LowRankChange | ShortChange)[];
   readonly grid: Grid;
   /** Group that is rotated before rounding; null: none. */
   readonly convrotGroupSize: number | null;
@@ -71,17 +84,10 @@ export async function quantizeRect(gpu: Gpu, rect: QuantizeRect): Promise<BatchT
   const batch = new Batch("quantize");
   const source = batch.input("source", raw);
   const x = batch.scratch("values", 4 * count);
-  const changes = (rect.changes ?? []).map(({ a, b, ...place }) => ({
-    ...place,
-    rows: b.length / place.rank,
-    a: batch.input("a", a),
-    b: batch.input("b", b),
-  }));
+  // Inputs come before what is recorded.
+  const changes = (rect.changes ?? []).map((change) => recorderOf(batch, change, grid.cols));
   recordDecode(batch, x, source, { count, dtype });
-  for (const { a, b, rows, rank, firstRow } of changes) {
-    const { cols } = grid;
-    recordAddLowRank(batch, x, { b, a, shape: { rows, cols, rank }, start: firstRow * cols });
-  }
+  for (const record of changes) record(x);
   if (convrotGroupSize !== null) recordRotate(batch, x, count, convrotGroupSize);
   const scaleSlot = batch.scratch("scales", 4 * groupCount(grid));
   recordAbsmax(batch, scaleSlot, x, grid);
@@ -99,4 +105,24 @@ export async function quantizeRect(gpu: Gpu, rect: QuantizeRect): Promise<BatchT
   batch.output(codeSlot, codes);
   batch.output(scaleSlot, scales);
   return await batch.run(gpu);
+}
+
+/** Takes what a change is made of; returns what records it. */
+function recorderOf(
+  batch: Batch,
+  change: LowRankChange | ShortChange,
+  cols: number,
+): (x: Slot) => void {
+  const start = change.firstRow * cols;
+  if ("a" in change) {
+    const b = batch.input("b", change.b), a = batch.input("a", change.a), { rank } = change;
+    const shape = { rows: change.b.length / rank, cols, rank };
+    return (x) => recordAddLowRank(batch, x, { b, a, shape, start });
+  }
+  const short = ({ pairs, scales }: ShortMatrix, name: string) => ({
+    pairs: batch.input(`pairs of ${name}`, pairs),
+    scales: batch.input(`scales of ${name}`, scales),
+  });
+  const e = short(change.left, "b"), l = short(change.right, "a"), { rows, terms } = change;
+  return (x) => recordFeedBack(batch, x, { e, l, shape: { rows, cols, terms }, start });
 }

@@ -69,6 +69,33 @@ export function recordAddLowRank(
   batch.dispatch(shaders.addLowRank, [x, b, a], params, tiles(rows, cols));
 }
 
+/** A `ShortMatrix` on the device. */
+export interface ShortSlot {
+  readonly pairs: Slot;
+  readonly scales: Slot;
+}
+
+/** Records `feedBack` into rows of `c` from element `start` on; rows of `e` beyond those of the shape are left alone. */
+export function recordFeedBack(
+  batch: Batch,
+  c: Slot,
+  { e, l, shape: { rows, cols, terms }, start = 0, rowStride = cols, add = true }: {
+    readonly e: ShortSlot;
+    readonly l: ShortSlot;
+    readonly shape: { readonly rows: number; readonly cols: number; readonly terms: number };
+    readonly start?: number;
+    readonly rowStride?: number;
+    readonly add?: boolean;
+  },
+): void {
+  const params = {
+    ...{ rows, cols, pairs: Math.ceil(terms / 2) },
+    ...{ cStart: start, cRow: rowStride, add: Number(add), zero: 0 },
+  };
+  const slots = [c, e.pairs, e.scales, l.pairs, l.scales];
+  batch.dispatch(shaders.feedBack, slots, params, tiles(rows, cols));
+}
+
 function tiles(rows: number, cols: number): number {
   return Math.ceil(rows / TILE) * Math.ceil(cols / TILE);
 }

@@ -41,7 +41,7 @@ const PROBLEMS_OF: Readonly<Record<GpuWork, readonly string[]>> = {
   "searching scales": ["searchScale"],
   rotating: ["rotate"],
   "rotating large groups": ["rotate in stages"],
-  merging: ["addLowRank"],
+  merging: ["addLowRank", "feedBack"],
   "rounding to tables": ["decode", "absmax", "scaleFromAbsmax", "roundToTable"],
   "rounding to steps": ["decode", "absmax", "scaleFromAbsmax", "roundToSteps"],
   moments: ["gemmF32"],

@@ -242,6 +242,19 @@ export const LINALG_PROBLEMS: Readonly<Record<GpuLinalgName, Problem<AnyLinalg>>
     await linalg.addLowRank(x, b, a, { rows, cols, rank });
     return [exact(x)];
   },
+  feedBack: async (linalg, random) => {
+    const [rows, cols, terms] = [68, 72, 33];
+    const short = (lines: number) => ({
+      pairs: Int32Array.from({ length: lines * Math.ceil(terms / 2) }, () => {
+        // Pairs of 11 bits with their signs, whose sums do not fit in f32.
+        return ((random() & 0xfff) - 2048 << 16) | ((random() & 0xfff) - 2048 & 0xffff);
+      }),
+      scales: normal(random, lines),
+    });
+    const c = normal(random, rows * cols);
+    await linalg.feedBack(matrix(c, rows, cols), short(rows), short(cols), terms, true);
+    return [exact(c)];
+  },
   ldlqBlock: async (linalg, random) => {
     const { args, results } = ldlqProblem(random, { rows: 19, width: 40 });
     await linalg.ldlqBlock(args);

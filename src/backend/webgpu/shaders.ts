@@ -9,6 +9,7 @@ import dequantizeCode from "../../../wgsl/dequantize.wgsl" with { type: "text" }
 import descendRowsCode from "../../../wgsl/descend_rows.wgsl" with { type: "text" };
 import descendSumsCode from "../../../wgsl/descend_sums.wgsl" with { type: "text" };
 import errorStatsCode from "../../../wgsl/error_stats.wgsl" with { type: "text" };
+import feedBackCode from "../../../wgsl/feed_back.wgsl" with { type: "text" };
 import gemmI8Code from "../../../wgsl/gemm_i8.wgsl" with { type: "text" };
 import histogramCode from "../../../wgsl/histogram.wgsl" with { type: "text" };
 import bestSet from "../../../wgsl/lib/best_set.wgsl" with { type: "text" };
@@ -197,6 +198,21 @@ export const addLowRank = shader("add_low_rank", {
   libraries,
   buffers: ["write", "read", "read"],
   params: { rows: "u32", cols: "u32", rank: "u32", xStart: "u32", zero: "u32" },
+});
+
+export const feedBack = shader("feed_back", {
+  code: feedBackCode,
+  libraries,
+  buffers: ["write", "read", "read", "read", "read"],
+  params: {
+    rows: "u32",
+    cols: "u32",
+    pairs: "u32",
+    cStart: "u32",
+    cRow: "u32",
+    add: "u32",
+    zero: "u32",
+  },
 });
 
 export const descendRows = shader("descend_rows", {

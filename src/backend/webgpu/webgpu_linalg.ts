@@ -9,6 +9,7 @@
 import {
   checkAddLowRank,
   checkDescendRows,
+  checkFeedBack,
   checkGemm,
   checkGemmI8,
   checkHadamard,
@@ -21,6 +22,7 @@ import type {
   LdlqBlock,
   LdlqLevels,
   LinalgKernels,
+  ShortMatrix,
 } from "../../linalg/linalg_kernels.ts";
 import { extentOf, type MatrixF32 } from "../../linalg/matrix.ts";
 import { Batch } from "./batch.ts";
@@ -40,13 +42,14 @@ import {
   recordHadamard,
   recordLdlqBlock,
 } from "./record_matrix.ts";
-import { recordAddLowRank, recordGemmI8 } from "./record_products.ts";
+import { recordAddLowRank, recordFeedBack, recordGemmI8 } from "./record_products.ts";
 
 /** The kernels that a GPU runs. */
 export type GpuLinalgName =
   | "gemmF32"
   | "gemmI8"
   | "addLowRank"
+  | "feedBack"
   | "ldlqBlock"
   | "ldlqLevels"
   | "descendRows"
@@ -191,6 +194,26 @@ export class WebGpuLinalg implements AsyncLinalg {
     const result = batch.input("x", x);
     recordAddLowRank(batch, result, { b: batch.input("b", b), a: batch.input("a", a), shape });
     batch.output(result, x);
+    await batch.run(this.#gpu);
+  }
+
+  async feedBack(
+    c: MatrixF32,
+    e: ShortMatrix,
+    l: ShortMatrix,
+    terms: number,
+    add: boolean,
+  ): Promise<void> {
+    checkFeedBack(c, e, l, terms);
+    const { rows, cols, rowStride } = c;
+    const batch = new Batch("feedBack"), result = batch.input("c", extentView(c));
+    const short = ({ pairs, scales }: ShortMatrix, name: string) => ({
+      pairs: batch.input(`pairs of ${name}`, pairs),
+      scales: batch.input(`scales of ${name}`, scales),
+    });
+    const operands = { e: short(e, "errors"), l: short(l, "factor") };
+    recordFeedBack(batch, result, { ...operands, shape: { rows, cols, terms }, rowStride, add });
+    batch.output(result, extentView(c));
     await batch.run(this.#gpu);
   }
 

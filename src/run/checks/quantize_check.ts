@@ -8,7 +8,10 @@
 
 import type { Grid, Kernels, LevelRounding } from "../../backend/backend.ts";
 import { DTYPE_BITS, type FloatDType } from "../../core/dtype.ts";
+import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";
 import { type LevelScheme, levelsOf, levelTables } from "../../quant/level_grid.ts";
+import { addShortRows } from "../chunks/merge_rect.ts";
+import type { AddedRows, ShortRows } from "../gpu_requests.ts";
 import type { Scratch } from "../scratch.ts";
 import {
   type CheckKernels,
@@ -24,16 +27,6 @@ const BANDS_PER_CHECK = 256;
 /** Bands that are checked of the first chunk of a kind. */
 const FIRST_BANDS = 32;
 
-/** `b · a`, added to some rows before they are rounded. */
-export interface AddedPair {
-  readonly firstRow: number;
-  readonly rank: number;
-  /** f32 `[rows, rank]`. */
-  readonly b: Float32Array;
-  /** f32 `[rank, cols]`. */
-  readonly a: Float32Array;
-}
-
 /** Levels of the answer. */
 export interface RoundedLevels {
   readonly rounding: LevelRounding;
@@ -46,7 +39,8 @@ export interface RoundedRect {
   readonly name: string;
   readonly raw: Uint8Array;
   readonly dtype: FloatDType;
-  readonly pairs: readonly AddedPair[];
+  /** Added to the values before they are rounded. */
+  readonly changes: readonly AddedRows[];
   readonly grid: Grid;
   readonly convrotGroupSize: number | null;
   readonly scaleSearch: boolean;
@@ -72,12 +66,12 @@ export function quantizeCheck(rect: RoundedRect): GpuCheck {
 }
 
 /** The bands that are checked: some of all, and one of those that each pair changes, be they ever so few. */
-function bandsOf({ grid, name, isFirst, pairs }: RoundedRect): Iterable<number> {
+function bandsOf({ grid, name, isFirst, changes }: RoundedRect): Iterable<number> {
   const bands = grid.rows / grid.groupRows, random = randomOf(name);
   const wanted = Math.max(isFirst ? FIRST_BANDS : 1, Math.ceil(bands / BANDS_PER_CHECK));
   const found = new Set(spread(bands, wanted, random));
-  for (const { firstRow, rank, b } of pairs) {
-    const row = firstRow + random() % Math.max(1, b.length / rank);
+  for (const change of changes) {
+    const row = change.firstRow + random() % Math.max(1, rowsOf(change));
     if (row < grid.rows) found.add(Math.floor(row / grid.groupRows));
   }
   return found;
@@ -88,22 +82,19 @@ function checkBand(cpu: CheckKernels, rect: RoundedRect, row: number): string | 
   const grid: Grid = { rows: groupRows, cols, groupRows, groupCols };
   const count = groupRows * cols, bytes = count * DTYPE_BITS[rect.dtype] / 8;
   const groups = cols / groupCols;
-  const pairs = rect.pairs.flatMap((pair) => pairWithin(pair, row, groupRows, cols));
+  const changes = rect.changes.flatMap((change) => changeWithin(change, row, groupRows) ?? []);
   const memory = cpu.memory(
     5 * count + bytes + 4 * groups + 4096 +
-      pairs.reduce((sum, { a, b }) => sum + 4 * (a.length + b.length) + 256, 0) +
+      changes.reduce((sum, change) => sum + changeBytes(change, cols), 0) +
       (rect.levels === null ? 0 : levelsBytes(rect.levels, count)),
   );
   const { kernels } = cpu; // of the memory just taken
   const raw = memory.u8(bytes), x = memory.f32(count);
   raw.set(rect.raw.subarray(row * cols * bytes / count, row * cols * bytes / count + bytes));
   kernels.decode(x, raw, rect.dtype);
-  for (const { from, rows, rank, a, b } of pairs) {
-    const left = memory.f32(b.length), right = memory.f32(a.length);
-    left.set(b);
-    right.set(a);
-    const part = x.subarray(from * cols, (from + rows) * cols);
-    cpu.linalg.addLowRank(part, left, right, { rows, cols, rank });
+  for (const change of changes) {
+    const own = x.subarray(change.firstRow * cols, (change.firstRow + rowsOf(change)) * cols);
+    addAgain(cpu.linalg, memory, own, change, cols);
   }
   // The one who asked reports them.
   if (kernels.countNonFinite(x).count > 0) return null;
@@ -156,18 +147,68 @@ function roundAgain(
   return firstDifference(choices.subarray(row * across, (row + grid.rows) * across), found);
 }
 
-function copied<T extends Int8Array | Uint8Array>(into: T, from: T): T {
+function copied<T extends Int8Array | Uint8Array | Int32Array | Float32Array>(into: T, from: T): T {
   into.set(from);
   return into;
 }
 
-/** The part of a pair that concerns `count` rows from `row` on; none or one. */
-function pairWithin({ firstRow, rank, a, b }: AddedPair, row: number, count: number, cols: number) {
-  const start = Math.max(row, firstRow);
-  const rows = Math.min(row + count, firstRow + b.length / rank) - start;
-  if (!(rows > 0) || cols === 0) return [];
-  const own = b.subarray((start - firstRow) * rank, (start - firstRow + rows) * rank);
-  return [{ from: start - row, rows, rank, a, b: own }];
+function rowsOf(change: AddedRows): number {
+  return "a" in change ? change.b.length / change.rank : change.rows;
+}
+
+/** The part of a change that concerns `count` rows from `row` on, its first row counted from there; null: none. */
+function changeWithin(change: AddedRows, row: number, count: number): AddedRows | null {
+  const start = Math.max(row, change.firstRow), skipped = start - change.firstRow;
+  const rows = Math.min(row + count, change.firstRow + rowsOf(change)) - start;
+  if (!(rows > 0)) return null;
+  const firstRow = start - row;
+  if ("a" in change) {
+    const { rank, a, b } = change;
+    return { firstRow, rank, a, b: b.subarray(skipped * rank, (skipped + rows) * rank) };
+  }
+  return { ...change, firstRow, rows, left: linesOf(change, skipped, rows) };
+}
+
+/** Some rows of the strips of four that a change has, in strips of four, the last filled with zeros. */
+function linesOf({ left, terms }: ShortRows, first: number, rows: number): ShortRows["left"] {
+  const pairs = Math.ceil(terms / 2), padded = 4 * Math.ceil(rows / 4);
+  const own = { pairs: new Int32Array(padded * pairs), scales: new Float32Array(padded) };
+  const place = (row: number, p: number) => (row - row % 4) * pairs + 4 * p + row % 4;
+  for (let r = 0; r < rows; r++) {
+    own.scales[r] = left.scales[first + r]!;
+    for (let p = 0; p < pairs; p++) own.pairs[place(r, p)] = left.pairs[place(first + r, p)]!;
+  }
+  return own;
+}
+
+/** Bytes that {@link addAgain} takes. */
+function changeBytes(change: AddedRows, cols: number): number {
+  if ("a" in change) return 4 * (change.a.length + change.b.length) + 256;
+  const { left, right } = change;
+  const numbers = left.pairs.length + left.scales.length + right.pairs.length + right.scales.length;
+  return 4 * (numbers + 4 * cols) + 512;
+}
+
+/** Adds a change to its rows once more. */
+function addAgain(
+  linalg: LinalgKernels,
+  memory: Scratch,
+  x: Float32Array,
+  change: AddedRows,
+  cols: number,
+): void {
+  if ("a" in change) {
+    const { rank } = change, rows = rowsOf(change);
+    const b = copied(memory.f32(change.b.length), change.b);
+    const a = copied(memory.f32(change.a.length), change.a);
+    return linalg.addLowRank(x, b, a, { rows, cols, rank });
+  }
+  const local = ({ pairs, scales }: ShortRows["left"]) => ({
+    pairs: copied(memory.i32(pairs.length), pairs),
+    scales: copied(memory.f32(scales.length), scales),
+  });
+  const own = { ...change, left: local(change.left), right: local(change.right) };
+  addShortRows(linalg, x, memory.f32(4 * cols), [own]);
 }
 
 /**

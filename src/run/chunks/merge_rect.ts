@@ -4,7 +4,7 @@
  * Sums of pairs are in f32, about 1e-7 of the change. Layers that become codes have them made of 16-bit integers
  * (`asm/linalg/feed_back_i16.ts`), in less than half the time, with a scale for every row of `b` and every column of
  * `a` in each run of 64 ranks: off by about 2^-14 of the change, where BF16 rounds their sum by 2^-9 of itself. Not
- * those that a GPU rounds, nor those whose columns are no multiple of 8.
+ * those whose columns are no multiple of 8. A GPU does the same, to the same bits.
  */
 
 import type { CountedMemory } from "../../core/counted_memory.ts";
@@ -15,6 +15,7 @@ import type { DeltaForm, LoraDelta } from "../../lora/lora_delta.ts";
 import { addLoraDelta } from "../../lora/merge.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
+import type { AddedRows, LowRankRows, ShortRows } from "../gpu_requests.ts";
 import type { ChunkContext, Scratch } from "./chunk_context.ts";
 
 /** Rows and columns that products of integers are made by. */
@@ -151,37 +152,71 @@ export function hasPairsOnly({ deltas = [] }: MatrixSource): boolean {
   return deltas.every(({ form, magnitude }) => form.kind === "lora" && magnitude === null);
 }
 
-/** `b · a`, added to the rows of a rectangle from `firstRow` on. */
-export interface Pair {
-  readonly firstRow: number;
-  readonly rank: number;
-  /** f32 `[rows, rank]` and `[rank, cols]`, where the kernels reach them. */
-  readonly b: Float32Array;
-  readonly a: Float32Array;
+/**
+ * Returns what the pairs of `source`, whose changes are all pairs, add to the rows of `rect`, in scratch that the
+ * caller gives back.
+ */
+export function addedRows(
+  context: Pick<ChunkContext, "scratch" | "linalg">,
+  source: MatrixSource,
+  rect: Rect,
+): AddedRows[] {
+  return (source.deltas ?? []).flatMap((delta): AddedRows[] => {
+    const { form } = delta, place = rowsOf(delta, rect);
+    if (form.kind !== "lora") {
+      throw new TypeError(`Cannot take a change of kind ${form.kind} apart`);
+    }
+    if (place === null) return [];
+    return mergesInIntegers(source) && context.linalg !== null
+      ? shortRows(context.scratch, context.linalg.kernels, delta, form, { ...place, rect })
+      : [lowRankRows(context.scratch, delta, form, { ...place, rect })];
+  });
 }
 
-/**
- * Returns what a pair adds to the rows of `rect`, in scratch that the caller gives back; null if it adds
- * nothing. The change is a pair.
- */
-export function pairOf(
-  { scratch }: Pick<ChunkContext, "scratch">,
+/** Rows of a rectangle that a change touches: the first one, of the weight, and how many. */
+interface TouchedRows {
+  readonly first: number;
+  readonly rows: number;
+  readonly rect: Rect;
+}
+
+function lowRankRows(
+  scratch: Scratch,
   delta: LoraDelta,
-  rect: Rect,
-): Pair | null {
-  const { form, cols } = delta;
-  if (form.kind !== "lora") throw new TypeError(`Cannot take a change of kind ${form.kind} apart`);
-  const place = rowsOf(delta, rect);
-  if (place === null) return null;
-  const { first, rows } = place, { rank } = form;
+  form: LoraForm,
+  { first, rows, rect }: TouchedRows,
+): LowRankRows {
+  const { rank } = form;
   let { a } = form;
   const b = scratch.f32(rows * rank);
   fillFactors(b, delta, form, first);
   if (a.buffer !== b.buffer) {
-    a = scratch.f32(rank * cols);
+    a = scratch.f32(rank * delta.cols);
     a.set(form.a);
   }
   return { firstRow: first - rect.row, rank, b, a };
+}
+
+function shortRows(
+  scratch: Scratch,
+  kernels: LinalgKernels,
+  delta: LoraDelta,
+  form: LocalForm,
+  { first, rows, rect }: TouchedRows,
+): ShortRows[] {
+  const { rank } = form;
+  let { packed } = form;
+  if (packed === undefined) {
+    packed = roomForPacked(scratch, form, delta.cols);
+    packPair(kernels, scratch, packed, form);
+  }
+  const b = scratch.f32(rows * rank), errors = roomForErrors(scratch, rows, rank);
+  fillFactors(b, delta, form, first);
+  return runsOf(rank).map(({ first: k, terms }, run) => {
+    const left = errors[run]!;
+    kernels.packErrors(left, block(matrix(b, rows, rank), 0, k, rows, terms));
+    return { firstRow: first - rect.row, rows, terms, left, right: packed[run]! };
+  });
 }
 
 /** The rows of `rect` that a change touches; null: none. */
@@ -209,13 +244,12 @@ function fillFactors(
 function addPair(context: ChunkContext, x: Float32Array, delta: LoraDelta, rect: Rect): boolean {
   const { linalg, scratch } = context, { form, magnitude, cols } = delta;
   if (linalg === null || form.kind !== "lora" || magnitude !== null) return false;
+  const place = rowsOf(delta, rect);
+  if (place === null) return true;
   const mark = scratch.mark();
-  const pair = pairOf(context, delta, rect);
-  if (pair !== null) {
-    const { firstRow, rank, b, a } = pair;
-    const rows = b.length / rank, at = firstRow * cols;
-    linalg.kernels.addLowRank(x.subarray(at, at + rows * cols), b, a, { rows, cols, rank });
-  }
+  const { firstRow, rank, b, a } = lowRankRows(scratch, delta, form, { ...place, rect });
+  const { rows } = place, at = firstRow * cols;
+  linalg.kernels.addLowRank(x.subarray(at, at + rows * cols), b, a, { rows, cols, rank });
   scratch.release(mark);
   return true;
 }
@@ -227,51 +261,44 @@ function addPairInIntegers(
   delta: LoraDelta,
   rect: Rect,
 ): boolean {
-  const { linalg, scratch } = context, { magnitude, cols } = delta, form: DeltaForm = delta.form;
+  const { linalg, scratch } = context, { form, magnitude, cols } = delta;
   if (linalg === null || form.kind !== "lora" || magnitude !== null) return false;
   const place = rowsOf(delta, rect);
   if (place === null) return true;
-  const { first, rows } = place, { kernels } = linalg, { rank } = form;
-  const mark = scratch.mark();
-  let { packed } = form as LocalForm;
-  if (packed === undefined) {
-    packed = roomForPacked(scratch, form, cols);
-    packPair(kernels, scratch, packed, form);
-  }
-  const { b, errors, rest } = roomForProduct(scratch, rows, { rank, cols });
-  fillFactors(b, delta, form, first);
-  const whole = rows - rows % TILE_ROWS, at = (first - rect.row) * cols;
-  rest.set(x.subarray(at + whole * cols, at + rows * cols));
-  runsOf(rank).forEach(({ first: k, terms }, run) => {
-    const left = errors[run]!, right = packed[run]!;
-    kernels.packErrors(left, block(matrix(b, rows, rank), 0, k, rows, terms));
-    if (whole > 0) {
-      const into = matrix(x.subarray(at, at + whole * cols), whole, cols);
-      kernels.feedBack(into, left, right, terms, true);
-    }
-    if (whole === rows) return;
-    const last = {
-      pairs: left.pairs.subarray(whole * Math.ceil(terms / 2)),
-      scales: left.scales.subarray(whole),
-    };
-    kernels.feedBack(matrix(rest, TILE_ROWS, cols), last, right, terms, true);
-  });
-  x.set(rest.subarray(0, (rows - whole) * cols), at + whole * cols);
+  const { rows } = place, { kernels } = linalg, mark = scratch.mark();
+  const runs = shortRows(scratch, kernels, delta, form, { ...place, rect });
+  const at = (place.first - rect.row) * cols;
+  addShortRows(kernels, x.subarray(at, at + rows * cols), scratch.f32(TILE_ROWS * cols), runs);
   scratch.release(mark);
   return true;
 }
 
-/** The scaled factors of rows, the same in integers, and rows that fill no tile. */
-function roomForProduct(
-  memory: Pick<Scratch, "f32" | "i32">,
-  rows: number,
-  { rank, cols }: { readonly rank: number; readonly cols: number },
-) {
-  return {
-    b: memory.f32(rows * rank),
-    errors: roomForErrors(memory, rows, rank),
-    rest: memory.f32(TILE_ROWS * cols),
-  };
+/**
+ * Adds what `runs` say to `x`, f32 `[rows, cols]`, their rows.
+ *
+ * @param rest f32 `[4, cols]`, where the kernels reach it: for rows that fill no tile.
+ */
+export function addShortRows(
+  kernels: Pick<LinalgKernels, "feedBack">,
+  x: Float32Array,
+  rest: Float32Array,
+  runs: readonly ShortRows[],
+): void {
+  for (const { rows, terms, left, right } of runs) {
+    const cols = x.length / rows, whole = rows - rows % TILE_ROWS;
+    if (whole > 0) {
+      const into = matrix(x.subarray(0, whole * cols), whole, cols);
+      kernels.feedBack(into, left, right, terms, true);
+    }
+    if (whole === rows) continue;
+    const last = {
+      pairs: left.pairs.subarray(whole * Math.ceil(terms / 2)),
+      scales: left.scales.subarray(whole),
+    };
+    rest.set(x.subarray(whole * cols));
+    kernels.feedBack(matrix(rest, TILE_ROWS, cols), last, right, terms, true);
+    x.set(rest.subarray(0, (rows - whole) * cols), whole * cols);
+  }
 }
 
 /** Whether a change is added as a product of factors. */
@@ -312,7 +339,9 @@ export function planMerge(
         roomForPacked(memory, form, cols);
         memory.within(() => roomForStrip(memory, rank, cols));
       }
-      roomForProduct(memory, most, { rank, cols });
+      memory.f32(most * rank);
+      roomForErrors(memory, most, rank);
+      memory.f32(TILE_ROWS * cols);
     } else {
       memory.f32(most * rank);
       if (!areLocal) memory.f32(rank * cols);

@@ -3,15 +3,15 @@
 import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { FloatDType } from "../../core/dtype.ts";
 import { groupCount } from "../../backend/backend.ts";
-import { type AddedPair, quantizeCheck, type RoundedLevels } from "../checks/quantize_check.ts";
-import { packArrays, placeOf, type RequestedRounding } from "../gpu_requests.ts";
+import { quantizeCheck, type RoundedLevels } from "../checks/quantize_check.ts";
+import { type AddedRows, packArrays, placeOf, type RequestedRounding } from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 import { decodeRect, isAsStored, planDecode } from "./load_rect.ts";
-import { hasPairsOnly, pairOf, planMerge } from "./merge_rect.ts";
+import { addedRows, hasPairsOnly, planMerge } from "./merge_rect.ts";
 
 /** Counts what {@link quantizeOnGpu} takes besides what it is given. */
 export function planOnGpu(
@@ -53,9 +53,9 @@ export function quantizeOnGpu(
   const grid = { rows: rect.rows, cols: rect.cols, groupRows, groupCols };
   if (scales.length !== groupCount(grid)) throw new RangeError("scales do not fit the grid");
   const mark = scratch.mark();
-  let stored = raw, dtype: FloatDType = "F32", pairs: readonly AddedPair[] = [];
+  let stored = raw, dtype: FloatDType = "F32", changes: readonly AddedRows[] = [];
   if (source.dtype !== "I8" && isPlain(source)) {
-    pairs = (source.deltas ?? []).flatMap((delta) => pairOf(context, delta, rect) ?? []);
+    changes = addedRows(context, source, rect);
     dtype = source.dtype;
   } else {
     const x = scratch.f32(count);
@@ -66,7 +66,7 @@ export function quantizeOnGpu(
     op: "quantize",
     raw: placeOf(stored),
     dtype,
-    changes: pairs.map(packArrays),
+    changes: changes.map(packArrays),
     grid,
     convrotGroupSize,
     scaleSearch,
@@ -77,7 +77,7 @@ export function quantizeOnGpu(
   const isFirst = onGpu.isFirst === true && rect.row === 0 && rect.col === 0;
   const subject = `${JSON.stringify(name)} from row ${rect.row} on`;
   const shape = { grid, convrotGroupSize, scaleSearch };
-  const given = { name: subject, raw: stored, dtype, pairs, isFirst };
+  const given = { name: subject, raw: stored, dtype, changes, isFirst };
   const isDone = gpu.run(request, quantizeCheck({ ...given, ...shape, codes, scales, levels }));
   scratch.release(mark);
   return isDone;

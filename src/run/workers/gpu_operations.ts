@@ -11,12 +11,12 @@ import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
 import { matrix } from "../../linalg/matrix.ts";
 import { type GptqFactor, unitLowerColumns } from "../../quant/gptq.ts";
 import {
+  type AddedRows,
   type DescentCall,
   type FactorRequest,
   type GpuRequest,
   type LdlqRequest,
   type LinalgRequest,
-  type LowRankRows,
   type MeasuredRows,
   type MemoryPlace,
   type MomentsRequest,
@@ -110,7 +110,7 @@ export class GpuOperations {
     await quantizeRect(this.#gpu, {
       ...request,
       raw: new Uint8Array(...at(buffer, request.raw)),
-      changes: request.changes.map((change) => unpackArrays<LowRankRows>(change, buffer)),
+      changes: request.changes.map((change) => unpackArrays<AddedRows>(change, buffer)),
       levels: request.levels === undefined ? undefined : roundingAt(request.levels, buffer),
       codes: new Int8Array(...at(buffer, request.codes)),
       scales: new Float32Array(...at(buffer, request.scales)),

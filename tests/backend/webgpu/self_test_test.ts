@@ -23,6 +23,7 @@ testGpuOnly("selfTest() passes for every kernel on a device that is right", asyn
       "gemmF32 of f16",
       "gemmI8",
       "addLowRank",
+      "feedBack",
       "ldlqBlock",
       "descendRows",
     ]

@@ -4,13 +4,15 @@ import type { ShortMatrix } from "../../../src/linalg/linalg_kernels.ts";
 import { matrix } from "../../../src/linalg/matrix.ts";
 import type { Subject } from "../subject.ts";
 import { flavors, seeds, values } from "../values.ts";
-import { assertSameOnAllLinalg, testEachLinalg } from "./linalg_subject.ts";
+import { referenceLinalg } from "../../../src/backend/reference/linalg/reference_linalg.ts";
+import { assertSameOnAllDevices, assertSameOnAllLinalg, testEachLinalg } from "./linalg_subject.ts";
 
 /** Room for `lines` packed lines of `terms`. */
-function short(subject: Subject, lines: number, terms: number): ShortMatrix {
+function short(subject: Subject | null, lines: number, terms: number): ShortMatrix {
+  const count = lines * Math.ceil(terms / 2);
   return {
-    pairs: subject.output(new Int32Array(), lines * Math.ceil(terms / 2)),
-    scales: subject.output(new Float32Array(), lines),
+    pairs: subject?.output(new Int32Array(), count) ?? new Int32Array(count),
+    scales: subject?.output(new Float32Array(), lines) ?? new Float32Array(lines),
   };
 }
 
@@ -43,6 +45,36 @@ Deno.test("packErrors(), packFactor(), feedBack() give the same on every backend
     }),
     { numRuns: 200 },
   );
+});
+
+Deno.test("feedBack() of packed matrices gives the same on every device, beyond its tiles too", async () => {
+  for (
+    const [rows, cols, terms, gap, add] of [
+      [4, 8, 1, 0, false],
+      [68, 72, 33, 3, true],
+      [132, 64, 128, 0, true],
+      [8, 200, 64, 1, false],
+      [4, 8, 0, 0, true],
+    ] as const
+  ) {
+    const e = short(null, rows, terms), l = short(null, cols, terms);
+    // Numbers of very different sizes, a row and a column of zeros.
+    const errors = values(terms, rows * terms, "plain").map((x, i) => x * 2 ** -(i % 9));
+    const factor = values(terms + 1, terms * cols, "outlier");
+    errors.fill(0, 0, terms);
+    referenceLinalg.packErrors(e, matrix(errors, rows, terms));
+    referenceLinalg.packFactor(l, matrix(factor, terms, cols));
+    const start = values(3, rows * (cols + gap), "plain");
+    await assertSameOnAllDevices(`${rows} x ${cols} x ${terms}`, async (linalg, subject) => {
+      const given = ({ pairs, scales }: ShortMatrix) => ({
+        pairs: subject.input(pairs),
+        scales: subject.input(scales),
+      });
+      const c = subject.inOut(start);
+      await linalg.feedBack(matrix(c, rows, cols, cols + gap), given(e), given(l), terms, add);
+      return [c];
+    });
+  }
 });
 
 testEachLinalg("feedBack() gives a product worked out by hand", (linalg, subject) => {

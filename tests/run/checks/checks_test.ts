@@ -58,7 +58,7 @@ Deno.test("quantizeCheck() finds a scale or a code that differs in a bit", () =>
   const pair = { firstRow: 2, rank: 3, b: normal(9, "b"), a: normal(192, "a") };
   const codes = new Int8Array(512), scales = new Float32Array(8);
   const rect = {
-    ...{ name: "w", raw, dtype: "F32" as const, pairs: [pair], grid, convrotGroupSize: 16 },
+    ...{ name: "w", raw, dtype: "F32" as const, changes: [pair], grid, convrotGroupSize: 16 },
     ...{ scaleSearch: true, codes, scales, levels: null, isFirst: true },
   };
   const work = () => {
@@ -79,6 +79,39 @@ Deno.test("quantizeCheck() finds a scale or a code that differs in a bit", () =>
   assert.match(wrong!, /codes of row 2 \(at 2 /);
   const scale = verdicts(quantizeCheck(rect), work, () => scales[5]! *= 1.0001);
   assert.match(scale[1]!, /scales of row 5/);
+});
+
+Deno.test("quantizeCheck() adds changes in integers again, to whichever rows it looks at", () => {
+  const grid = { rows: 16, cols: 64, groupRows: 1, groupCols: 64 }, rows = 11, terms = 5;
+  const x = normal(1024, "x"), raw = new Uint8Array(x.slice().buffer);
+  const short = (lines: number) => ({
+    pairs: new Int32Array(lines * 3),
+    scales: new Float32Array(lines),
+  });
+  const left = short(12), right = short(64);
+  referenceLinalg.packErrors(left, matrix(normal(rows * terms, "b"), rows, terms));
+  referenceLinalg.packFactor(right, matrix(normal(terms * 64, "a"), terms, 64));
+  const codes = new Int8Array(1024), scales = new Float32Array(16);
+  const changes = [{ firstRow: 3, rows, terms, left, right }];
+  const rect = {
+    ...{ name: "w", raw, dtype: "F32" as const, changes, grid, convrotGroupSize: null },
+    ...{ scaleSearch: false, codes, scales, levels: null, isFirst: true },
+  };
+  const work = () => {
+    const sum = new Float32Array(12 * 64);
+    sum.set(x.subarray(3 * 64, 14 * 64));
+    referenceLinalg.feedBack(matrix(sum, 12, 64), left, right, terms, true);
+    const all = x.slice();
+    all.set(sum.subarray(0, rows * 64), 3 * 64);
+    referenceKernels.absmax(scales, all, grid);
+    referenceKernels.scaleFromAbsmax(scales, scales);
+    referenceKernels.quantize(codes, all, scales, grid);
+  };
+  for (const row of [3, 7, 13]) {
+    const [right, wrong] = verdicts(quantizeCheck(rect), work, () => codes[row * 64 + 9]! ^= 1);
+    assert.equal(right, null);
+    assert.match(wrong!, new RegExp(`codes of row ${row} \\(at 9 `));
+  }
 });
 
 Deno.test("roundingBound() holds what rounding leaves, and nothing that is off by two codes", () => {

@@ -45,7 +45,7 @@ for (const bits of [4, 6] as const) {
     const x = normal(8 * 64, "x");
     const { grid, scales, codes, choices } = roundedRows(x, 64, tables);
     const check = quantizeCheck({
-      ...{ name: "w", raw: new Uint8Array(x.buffer), dtype: "F32", pairs: [], grid },
+      ...{ name: "w", raw: new Uint8Array(x.buffer), dtype: "F32", changes: [], grid },
       ...{ convrotGroupSize: null, scaleSearch: false, isFirst: true, scales, codes },
       levels: { rounding, choices },
     });
@@ -141,7 +141,7 @@ Deno.test("quantizeCheck() looks at rows that a pair changes, be they ever so fe
     referenceKernels.quantize(codes, from, scales, grid);
   };
   const check = quantizeCheck({
-    ...{ name: "w", raw: new Uint8Array(x.buffer), dtype: "F32", pairs: [pair], grid },
+    ...{ name: "w", raw: new Uint8Array(x.buffer), dtype: "F32", changes: [pair], grid },
     ...{ convrotGroupSize: null, scaleSearch: false, isFirst: false, scales, codes, levels: null },
   });
   const merged = x.slice(), own = merged.subarray(1234 * cols, 1235 * cols);
