@@ -32,6 +32,7 @@ import {
   FEED_BACK_RUN,
   LDLQ_BLOCK,
   type PackedFactor,
+  panelOf,
   roomForErrors,
   runOf,
 } from "./packed_factor.ts";
@@ -112,8 +113,8 @@ function roomFor(
 ) {
   return {
     fedBack: memory.f32(linesOf(rows) * LDLQ_BLOCK),
-    panelData: memory.f32((isPacked ? Math.min(n, LDLQ_BLOCK) : n) * LDLQ_BLOCK),
-    diagonalData: memory.f64(LDLQ_BLOCK),
+    panelData: memory.f32(isPacked ? 0 : n * LDLQ_BLOCK),
+    diagonalData: memory.f64(isPacked ? 0 : LDLQ_BLOCK),
     errors: isPacked ? roomForErrors(memory, rows, n) : [],
   };
 }
@@ -168,12 +169,9 @@ export function ldlq(
     for (let index = count - 1; index >= 0; index--) {
       const first = index * LDLQ_BLOCK;
       const width = Math.min(LDLQ_BLOCK, n - first), later = n - first - width;
-      const whole = factor.column(first, width);
-      const column = packed === null ? whole : block(whole, 0, 0, width, width);
-      const diagonal = diagonalData.subarray(0, width);
-      for (let j = 0; j < width; j++) diagonal[j] = column.data[j * column.rowStride + j]!;
-      const panel = matrix(panelData, column.rows, width, LDLQ_BLOCK);
-      kernels.unitLowerPanel(panel, column, diagonal);
+      const panel = packed !== null
+        ? panelOf(packed, index)
+        : unitColumns(kernels, factor.column(first, width), { panelData, diagonalData });
       const fed = block(feedback, 0, 0, rows, width);
       if (packed === null) {
         kernels.gemmF32(
@@ -200,6 +198,22 @@ export function ldlq(
       }
     }
   });
+}
+
+/** Returns a block column of L̃, from one of L. */
+function unitColumns(
+  kernels: LinalgKernels,
+  column: MatrixF64,
+  { panelData, diagonalData }: {
+    readonly panelData: Float32Array;
+    readonly diagonalData: Float64Array;
+  },
+): MatrixF32 {
+  const { rows, cols } = column, diagonal = diagonalData.subarray(0, cols);
+  for (let j = 0; j < cols; j++) diagonal[j] = column.data[j * column.rowStride + j]!;
+  const panel = matrix(panelData, rows, cols, LDLQ_BLOCK);
+  kernels.unitLowerPanel(panel, column, diagonal);
+  return panel;
 }
 
 /**

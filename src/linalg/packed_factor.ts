@@ -9,8 +9,8 @@
 
 import type { CountedMemory } from "../core/counted_memory.ts";
 import { type Allocator, type LinalgContext, withScratch } from "./context.ts";
-import type { ShortMatrix } from "./linalg_kernels.ts";
-import { block, matrix, type MatrixF64 } from "./matrix.ts";
+import type { LinalgKernels, ShortMatrix } from "./linalg_kernels.ts";
+import { block, matrix, type MatrixF32, type MatrixF64 } from "./matrix.ts";
 import { shareOf } from "./team.ts";
 
 /** Columns that are rounded between two products. A multiple of 8, as the kernels need. */
@@ -22,12 +22,24 @@ export const LDLQ_BLOCK = 128;
  */
 export const FEED_BACK_RUN = 64;
 
-/** The part of a factor that lies below its diagonal blocks. */
+/** A factor as it is multiplied with: what is below its diagonal blocks in integers, and those. */
 export interface PackedFactor {
   /** Order of the matrix. */
   readonly size: number;
   readonly pairs: Int32Array;
   readonly scales: Float32Array;
+  /** Places at which block columns begin in both. */
+  readonly starts: readonly Start[];
+  /** The diagonal of the factor itself, f64 `[n]`. */
+  readonly diagonal: Float64Array;
+  /** The diagonal blocks of L̃, f32 `[LDLQ_BLOCK, LDLQ_BLOCK]` each: see {@link panelOf}. */
+  readonly panels: Float32Array;
+}
+
+/** Places in the pairs, and in runs of scales. */
+interface Start {
+  readonly pairs: number;
+  readonly runs: number;
 }
 
 /** Rows below the diagonal block of block column `index` of a matrix of order `n`; below 0: none. */
@@ -35,23 +47,29 @@ function rowsBelow(n: number, index: number): number {
   return n - (index + 1) * LDLQ_BLOCK;
 }
 
-/**
- * Places at which the runs of block column `index` begin; for the number of block columns: where they end.
- */
-function startOf(n: number, index: number): { pairs: number; runs: number } {
-  let pairs = 0, runs = 0;
-  for (let i = 0; i < index; i++) {
-    const below = Math.max(0, rowsBelow(n, i));
-    pairs += Math.ceil(below / 2) * LDLQ_BLOCK;
-    runs += Math.ceil(below / FEED_BACK_RUN);
+/** Places at which the block columns of a matrix of order `n` begin, and after them where they end. */
+function startsOf(n: number): Start[] {
+  const starts = [{ pairs: 0, runs: 0 }];
+  for (let i = 0; i < Math.ceil(n / LDLQ_BLOCK); i++) {
+    const below = Math.max(0, rowsBelow(n, i)), { pairs, runs } = starts[i]!;
+    starts.push({
+      pairs: pairs + Math.ceil(below / 2) * LDLQ_BLOCK,
+      runs: runs + Math.ceil(below / FEED_BACK_RUN),
+    });
   }
-  return { pairs, runs };
+  return starts;
 }
 
 /** The integers of a factor of order `n`. */
-function roomForFactor(memory: Pick<Allocator, "i32" | "f32">, n: number) {
-  const end = startOf(n, Math.ceil(n / LDLQ_BLOCK));
-  return { pairs: memory.i32(end.pairs), scales: memory.f32(end.runs * LDLQ_BLOCK) };
+function roomForFactor(memory: Pick<Allocator, "i32" | "f32" | "f64">, n: number) {
+  const starts = startsOf(n), count = starts.length - 1, end = starts[count]!;
+  return {
+    starts,
+    pairs: memory.i32(end.pairs),
+    scales: memory.f32(end.runs * LDLQ_BLOCK),
+    diagonal: memory.f64(n),
+    panels: memory.f32(count * LDLQ_BLOCK ** 2),
+  };
 }
 
 function roomForPanel(memory: Pick<Allocator, "f32" | "f64">) {
@@ -92,11 +110,13 @@ export function packFactor(
   memory: Allocator,
 ): PackedFactor {
   const { kernels, team } = context;
-  const n = l.rows, count = Math.ceil(n / LDLQ_BLOCK), end = startOf(n, count);
+  const n = l.rows, count = Math.ceil(n / LDLQ_BLOCK);
   const packed: PackedFactor = { size: n, ...roomForFactor(memory, n) };
+  const blocks = shareOf(team, 0, count);
+  for (let index = blocks.start; index < blocks.end; index++) packPanel(kernels, packed, l, index);
   withScratch(context, () => {
     const { panel, diagonal } = roomForPanel(context.memory);
-    const own = shareOf(team, 0, end.runs);
+    const own = shareOf(team, 0, packed.starts[count]!.runs);
     for (let index = 0, job = 0; index < count; index++) {
       for (let run = 0; run < Math.ceil(rowsBelow(n, index) / FEED_BACK_RUN); run++, job++) {
         if (job < own.start || job >= own.end) continue;
@@ -112,6 +132,25 @@ export function packFactor(
   return packed;
 }
 
+/** Keeps diagonal block `index` of `l`. */
+function packPanel(
+  kernels: LinalgKernels,
+  packed: PackedFactor,
+  l: MatrixF64,
+  index: number,
+): void {
+  const panel = panelOf(packed, index), { rows: width } = panel, first = index * LDLQ_BLOCK;
+  const diagonal = packed.diagonal.subarray(first, first + width);
+  for (let j = 0; j < width; j++) diagonal[j] = l.data[(first + j) * (l.rowStride + 1)]!;
+  kernels.unitLowerPanel(panel, block(l, first, first, width, width), diagonal);
+}
+
+/** Returns diagonal block `index` of the unit lower factor. */
+export function panelOf({ size, panels }: PackedFactor, index: number): MatrixF32 {
+  const width = Math.min(LDLQ_BLOCK, size - index * LDLQ_BLOCK);
+  return matrix(panels.subarray(index * LDLQ_BLOCK ** 2), width, width, LDLQ_BLOCK);
+}
+
 /** out[i, j] = l[i, j] / diagonal[j] in f64, rounded to f32. */
 function divideColumns(out: Float32Array, l: MatrixF64, diagonal: Float64Array): void {
   for (let i = 0; i < l.rows; i++) {
@@ -122,11 +161,11 @@ function divideColumns(out: Float32Array, l: MatrixF64, diagonal: Float64Array):
 
 /** Returns rows `(index + 1) * LDLQ_BLOCK + run * FEED_BACK_RUN ..` of block column `index`. */
 export function runOf(
-  { size, pairs, scales }: PackedFactor,
+  { starts, pairs, scales }: PackedFactor,
   index: number,
   run: number,
 ): ShortMatrix {
-  const start = startOf(size, index);
+  const start = starts[index]!;
   return {
     pairs: pairs.subarray(start.pairs + run * FEED_BACK_RUN * LDLQ_BLOCK / 2),
     scales: scales.subarray((start.runs + run) * LDLQ_BLOCK),

@@ -17,6 +17,7 @@ import {
   FEED_BACK_RUN,
   LDLQ_BLOCK,
   type PackedFactor,
+  panelOf,
   roomForErrors,
   runOf,
 } from "../linalg/packed_factor.ts";
@@ -40,12 +41,8 @@ function roomForPanel(
   };
 }
 
-function roomForProducts(memory: Pick<LinalgContext["memory"], "f32" | "f64">, rows: number) {
-  return {
-    productData: memory.f32(4 * Math.ceil(rows / 4) * LDLQ_BLOCK),
-    panelData: memory.f32(LDLQ_BLOCK ** 2),
-    diagonalData: memory.f64(LDLQ_BLOCK),
-  };
+function roomForProducts(memory: Pick<LinalgContext["memory"], "f32">, rows: number): Float32Array {
+  return memory.f32(4 * Math.ceil(rows / 4) * LDLQ_BLOCK);
 }
 
 /** Counts what {@link rowObjectives} and {@link objectiveBounds} take for some rows. */
@@ -147,7 +144,7 @@ export function objectiveBounds(
     const moved = inOrderOf(factor, errors, memory);
     for (let top = 0; top < size; top += blockSize) {
       const part = block(moved, 0, top, rows, blockSize), index = top / blockSize;
-      addDamped(context, damped, part, { factor, packed: packed[index]!, index, mean });
+      addDamped(context, damped, part, { packed: packed[index]!, mean });
     }
   });
   for (let r = 0; r < rows; r++) {
@@ -166,36 +163,26 @@ function addDamped(
   context: LinalgContext,
   sums: Float64Array,
   e: MatrixF32,
-  { factor, packed, index, mean }: {
-    readonly factor: GptqFactor;
-    readonly packed: PackedFactor;
-    readonly index: number;
-    readonly mean: number;
-  },
+  { packed, mean }: { readonly packed: PackedFactor; readonly mean: number },
 ): void {
   const { kernels, memory } = context;
   const { rows, cols } = e, padded = 4 * Math.ceil(rows / 4);
-  const l = hessianBlock(factor, index);
   withScratch(context, () => {
     const runs = roomForErrors(memory, rows, cols);
     runs.forEach((room, run) => {
       const first = run * FEED_BACK_RUN, width = Math.min(FEED_BACK_RUN, cols - first);
       kernels.packErrors(room, block(e, 0, first, rows, width));
     });
-    const { productData, panelData, diagonalData } = roomForProducts(memory, rows);
-    const products = matrix(productData, padded, LDLQ_BLOCK);
+    const products = matrix(roomForProducts(memory, rows), padded, LDLQ_BLOCK);
     for (let first = 0, at = 0; first < cols; first += LDLQ_BLOCK, at++) {
       const width = Math.min(LDLQ_BLOCK, cols - first), next = first + width;
       for (let start = next, run = 0; start < cols; start += FEED_BACK_RUN, run++) {
         const terms = Math.min(FEED_BACK_RUN, cols - start), own = runOf(packed, at, run);
         kernels.feedBack(products, runs[start / FEED_BACK_RUN]!, own, terms, run > 0);
       }
-      const diagonal = diagonalData.subarray(0, width);
-      for (let j = 0; j < width; j++) diagonal[j] = l.data[(first + j) * (l.rowStride + 1)]!;
-      const panel = matrix(panelData, width, width);
-      kernels.unitLowerPanel(panel, block(l, first, first, width, width), diagonal);
-      const product = block(products, 0, 0, rows, width);
-      kernels.gemmF32(product, block(e, 0, first, rows, width), panel, next < cols ? "add" : "set");
+      const diagonal = packed.diagonal.subarray(first, next);
+      const product = block(products, 0, 0, rows, width), own = block(e, 0, first, rows, width);
+      kernels.gemmF32(product, own, panelOf(packed, at), next < cols ? "add" : "set");
       for (let r = 0; r < rows; r++) {
         let sum = 0;
         for (let j = 0; j < width; j++) {
