@@ -245,11 +245,18 @@ export function checkBf16Rows(
 ): { readonly cols: number } {
   const kernel = "quantizeBf16Rows", rows = scales.length;
   checkStats(kernel, stats);
-  requireLength(kernel, "source", source.length, 2 * codes.length);
-  if (codes.length % Math.max(1, rows) !== 0) {
-    fail(kernel, `${codes.length} codes are no ${rows} rows`);
-  }
-  return { cols: rows === 0 ? 0 : codes.length / rows };
+  return { cols: colsOfBf16(kernel, source, { what: "codes", count: codes.length, rows }) };
+}
+
+/** Returns the length of a row of BF16 values that become `count` of something. @throws RangeError */
+function colsOfBf16(
+  kernel: string,
+  source: Uint8Array,
+  { what, count, rows }: { what: string; count: number; rows: number },
+): number {
+  requireLength(kernel, "source", source.length, 2 * count);
+  if (count % Math.max(1, rows) !== 0) fail(kernel, `${count} ${what} are no ${rows} rows`);
+  return rows === 0 ? 0 : count / rows;
 }
 
 /** Checks rows of BF16 values that are rotated, and returns the length of a row. @throws RangeError */
@@ -262,9 +269,7 @@ export function checkRotatedRows(
   },
 ): { readonly cols: number } {
   const kernel = "rotateBf16Rows", rows = largest.length;
-  requireLength(kernel, "source", source.length, 2 * x.length);
-  if (x.length % Math.max(1, rows) !== 0) fail(kernel, `${x.length} values are no ${rows} rows`);
-  const cols = rows === 0 ? 0 : x.length / rows;
+  const cols = colsOfBf16(kernel, source, { what: "values", count: x.length, rows });
   checkRotate({ length: cols }, groupSize);
   return { cols };
 }

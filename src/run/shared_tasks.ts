@@ -44,21 +44,45 @@ const DECODER = new TextDecoder("utf-8", { ignoreBOM: true });
 /** Tasks that may share a pattern. */
 type PlainTask = QuantizeTask | CastTask | CopyTask;
 
+/** Finds the pattern of each task. */
+class Patterns {
+  readonly all: Task[] = [];
+  readonly #compared: { readonly pattern: PlainTask; readonly index: number }[] = [];
+
+  /** Returns the index of the pattern of `task`, and whether it is that of an earlier task. */
+  indexOf(task: Task): { readonly index: number; readonly isKnown: boolean } {
+    const found = this.#compared.find(({ pattern }) => isLike(task, pattern));
+    if (found !== undefined) return { index: found.index, isKnown: true };
+    const index = this.all.push(task) - 1;
+    if (this.#compared.length < MAX_COMPARED && isPlain(task)) {
+      this.#compared.push({ pattern: task, index });
+    }
+    return { index, isKnown: false };
+  }
+}
+
+/**
+ * Returns the first one of all tasks that differ in names and places only, which their memory and the way
+ * they are cut do not depend on.
+ */
+export function distinctTasks(tasks: readonly Task[]): readonly Task[] {
+  const patterns = new Patterns();
+  for (const task of tasks) patterns.indexOf(task);
+  return patterns.all;
+}
+
 /** Returns the tasks of a run for its workers. */
 export function shareTasks({ tasks, firstChunk, teamCount, aloneCount }: TaskList): SharedTasks {
-  const patterns: Task[] = [], compared: { pattern: PlainTask; index: number }[] = [];
+  const patterns = new Patterns();
   const patternOf = new Uint32Array(new SharedArrayBuffer(4 * tasks.length));
   const places = new Float64Array(new SharedArrayBuffer(8 * PLACES * tasks.length));
   const nameEnds = new Uint32Array(new SharedArrayBuffer(4 * tasks.length));
   const encoder = new TextEncoder(), pieces: Uint8Array[] = [];
   let end = 0;
   tasks.forEach((task, index) => {
-    const found = compared.find(({ pattern }) => isLike(task, pattern));
-    patternOf[index] = found?.index ?? patterns.push(task) - 1;
-    if (found === undefined && compared.length < MAX_COMPARED && isPlain(task)) {
-      compared.push({ pattern: task, index: patternOf[index]! });
-    }
-    if (found !== undefined) {
+    const pattern = patterns.indexOf(task);
+    patternOf[index] = pattern.index;
+    if (pattern.isKnown) {
       places.set(placesOf(task as PlainTask), PLACES * index);
       places[PLACES * index + HAS_PLACES] = 1;
       const name = encoder.encode(task.name);
@@ -75,7 +99,11 @@ export function shareTasks({ tasks, firstChunk, teamCount, aloneCount }: TaskLis
   }
   const first = new Uint32Array(new SharedArrayBuffer(4 * firstChunk.length));
   first.set(firstChunk);
-  return { patterns, patternOf, places, names, nameEnds, firstChunk: first, teamCount, aloneCount };
+  return {
+    patterns: patterns.all,
+    ...{ patternOf, places, names, nameEnds, teamCount, aloneCount },
+    firstChunk: first,
+  };
 }
 
 /** The tasks of a run in a worker. */

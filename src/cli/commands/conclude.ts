@@ -5,7 +5,6 @@ import { fallbackNotes, rowsNote } from "../../run/layer_notes.ts";
 import { errorsJson } from "../errors_json.ts";
 import type { EventWriter } from "../events.ts";
 import { compensatedCount, methodOf } from "../method_line.ts";
-import type { ConvertIo } from "../options.ts";
 import { overallOutput } from "../../convert/output_errors.ts";
 import { closingLines } from "../closing.ts";
 import { type PlainRows, plainRows } from "../../convert/plain_rows.ts";
@@ -14,30 +13,13 @@ import { overallErrors } from "../../run/layer_statistics.ts";
 import { qualityTable } from "../quality_table.ts";
 import { verdictJson, verdictOf } from "../verdict.ts";
 import { writeReport } from "../report/write_report.ts";
-import { checkSideFile, type SideFileRules } from "../../safetensors/side_file.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
 import { verifyOutput } from "../verify_output.ts";
 
 import type { Log } from "../log.ts";
 import { totalsJson } from "../plan_report.ts";
+import { reportRules } from "./check_report.ts";
 import type { ConversionRequest } from "./conversion_request.ts";
-
-/** Refuses a report that cannot be written, or would replace a file of this run: before the work. */
-export function checkReport(
-  io: ConvertIo,
-  { inputs, outputs }: Pick<SideFileRules, "inputs" | "outputs">,
-): void {
-  if (io.reportPath !== null) {
-    checkSideFile(io.reportPath, reportRules(io, { inputs, outputs }));
-  }
-}
-
-function reportRules(
-  { input, readPaths, force }: ConvertIo,
-  { inputs, outputs }: Pick<SideFileRules, "inputs" | "outputs">,
-): SideFileRules {
-  return { force, inputs: [input, ...readPaths, ...inputs], outputs };
-}
 
 /**
  * Returns what `measure` does. The output is complete by now: a source that cannot be read any more costs the

@@ -15,7 +15,7 @@ import { lorasJson, tensorJson, totalsJson } from "../plan_report.ts";
 import { checkReportLayers } from "../report/report_layers.ts";
 import { compensatedJson, noteJson } from "../report_json.ts";
 import { announce } from "./announce.ts";
-import { checkReport } from "./conclude.ts";
+import { checkReport } from "./check_report.ts";
 import type { ConversionRequest } from "./conversion_request.ts";
 
 /** Reports one conversion. */

@@ -30,7 +30,7 @@ import { versionLine } from "../version.ts";
 
 import type { ConversionOutcome, ConversionRequest } from "./conversion_request.ts";
 import { ConversionReporter } from "./conversion_reporter.ts";
-import { checkReport, conclude } from "./conclude.ts";
+import { checkReport } from "./check_report.ts";
 import { isFitted } from "../../quant/level_grid.ts";
 import { outputOf } from "../../formats/outputs.ts";
 
@@ -176,6 +176,8 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
     progress.stop();
   }
   const { outputs } = reporter, source = input.model;
+  // Loaded here: the first layer does not wait for what is said of the last.
+  const { conclude } = await import("./conclude.ts");
   return { code: await conclude(result, { ...request, source, outputs }, events), result };
 }
 

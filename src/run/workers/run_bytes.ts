@@ -2,6 +2,7 @@
 
 import { LINALG_WORKSPACE_BYTES } from "../../backend/cpu/wasm_linalg.ts";
 import { isDoneAlone, needsLinalg, scratchBytes, sharedBytes } from "../task_kinds.ts";
+import { distinctTasks } from "../shared_tasks.ts";
 import { TaskList } from "../task_list.ts";
 import type { Task } from "../tasks.ts";
 
@@ -10,13 +11,13 @@ const ARENA_UNIT = 1 << 16;
 
 /** Returns the bytes of memory that each worker's arena takes for `tasks`. */
 export function arenaBytesFor(tasks: readonly Task[]): number {
-  const list = new TaskList(tasks);
+  const list = new TaskList(distinctTasks(tasks));
   const most = list.tasks.reduce(
     (most, task, index) => Math.max(most, scratchBytes(task, list.grids[index]!)),
     0,
   );
-  const workspace = tasks.some(needsLinalg) ? LINALG_WORKSPACE_BYTES + ARENA_UNIT : 0;
-  return Math.ceil((most + workspace) / ARENA_UNIT) * ARENA_UNIT + aloneBytesFor(tasks);
+  const workspace = list.tasks.some(needsLinalg) ? LINALG_WORKSPACE_BYTES + ARENA_UNIT : 0;
+  return Math.ceil((most + workspace) / ARENA_UNIT) * ARENA_UNIT + aloneBytesFor(list.tasks);
 }
 
 /** Returns the bytes at the end of each worker's arena for layers that it does alone, besides their bands. */
@@ -30,6 +31,6 @@ export function teamBytesFor(tasks: readonly Task[]): number {
 }
 
 function mostShared(tasks: readonly Task[]): number {
-  const most = tasks.reduce((most, task) => Math.max(most, sharedBytes(task)), 0);
+  const most = distinctTasks(tasks).reduce((most, task) => Math.max(most, sharedBytes(task)), 0);
   return Math.ceil(most / ARENA_UNIT) * ARENA_UNIT;
 }

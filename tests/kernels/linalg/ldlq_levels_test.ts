@@ -5,11 +5,23 @@ import type { BlockSearch } from "../../../src/linalg/linalg_kernels.ts";
 import { matrix } from "../../../src/linalg/matrix.ts";
 import { groupedLevels, levelTables } from "../../../src/quant/level_grid.ts";
 import { asKept } from "../subnormals.ts";
+import type { Subject } from "../subject.ts";
 import { normal, uniform, values } from "../values.ts";
 import { assertSameOnAllDevices, testEachDevice } from "./linalg_subject.ts";
 
 const take = (count: number) => new Uint8Array(count);
 const INT4 = levelTables({ kind: "int4", bits: 4 }, take);
+
+/** One scale for each row, the first ones of a file. */
+function rowScales(s: Pick<Subject, "input">, scales: Float32Array, width: number) {
+  return {
+    scales: s.input(scales),
+    scaleCols: 1,
+    groupRows: 1,
+    firstRow: 0,
+    columnGroups: s.input(new Int32Array(width) as never),
+  };
+}
 
 testEachDevice("ldlqLevels() feeds back what levels leave of weights", async (linalg, subject) => {
   const codes = subject.output(new Int8Array(), 3);
@@ -53,11 +65,7 @@ testEachDevice(
       weights: matrix(s.inOut(w), rows, width),
       feedback: matrix(s.inOut(new Float32Array(rows * width)), rows, width),
       panel: matrix(s.input(identity), width, width),
-      scales: s.input(scales),
-      scaleCols: 1,
-      groupRows: 1,
-      firstRow: 0,
-      columnGroups: s.input(new Int32Array(width) as never),
+      ...rowScales(s, scales, width),
       levels: {
         choices: s.input(choices),
         across: 2,
@@ -166,11 +174,7 @@ for (const groupCols of [16, 32, 64, 128]) {
               width,
             ),
             panel: matrix(s.input(panel), width, width),
-            scales: s.input(scales),
-            scaleCols: 1,
-            groupRows: 1,
-            firstRow: 0,
-            columnGroups: s.input(new Int32Array(width) as never),
+            ...rowScales(s, scales, width),
             levels: {
               choices,
               across: groups,
