@@ -25,7 +25,7 @@ import { benchPatterns, benchSmall } from "./bench_many.ts";
 import { benchModes } from "./bench_modes.ts";
 import { benchQuality } from "./bench_quality.ts";
 import { benchReal, realTable } from "./bench_real.ts";
-import { benchFirstLayer, benchHeaders } from "./bench_start.ts";
+import { benchFirstLayer, benchHeaders, benchManyLayers } from "./bench_start.ts";
 import { Bench, prepare } from "./support/bench_run.ts";
 import { UnavailableError } from "./support/pypi.ts";
 import { hasGnuTime, NO_GNU_TIME } from "./support/measure.ts";
@@ -154,6 +154,7 @@ try {
   if (sections.includes("many")) {
     await benchFirstLayer(bench, folder);
     await benchHeaders(bench, folder);
+    await benchManyLayers(bench, folder);
   }
   if (sections.includes("learned")) await benchLearned(bench, folder);
   if (sections.includes("gptq")) await benchLargeGptq();

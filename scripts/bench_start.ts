@@ -4,11 +4,16 @@ import fs from "node:fs";
 import path from "node:path";
 import { writeSyntheticModel } from "../tests/support/synthetic_model.ts";
 import { weight } from "../tests/support/synthetic_shapes.ts";
-import { type Bench, quantsmith, seconds } from "./support/bench_run.ts";
+import { type Bench, convert, quantsmith, seconds } from "./support/bench_run.ts";
 import { median } from "./support/measure.ts";
 
 /** The targets. */
-const LIMITS = { firstLayerSeconds: 0.2, headerSeconds: 3, headerMegabytes: 300 };
+const LIMITS = {
+  firstLayerSeconds: 0.2,
+  headerSeconds: 3,
+  headerMegabytes: 300,
+  layersMegabytes: 400,
+};
 
 /** Time from the start of the process to the first layer of a model of 1,000. */
 export async function benchFirstLayer(bench: Bench, folder: string): Promise<void> {
@@ -57,6 +62,26 @@ export async function benchHeaders(bench: Bench, folder: string): Promise<void> 
       `${peak.toFixed(0)} MB`,
       `<= ${LIMITS.headerMegabytes} MB`,
       peak <= LIMITS.headerMegabytes,
+    );
+  } finally {
+    fs.rmSync(model, { force: true });
+  }
+}
+
+/** One conversion of a hundred thousand small layers: all that a run holds for each of them. */
+export async function benchManyLayers(bench: Bench, folder: string): Promise<void> {
+  const model = path.join(folder, "quantsmith-bench-many.safetensors");
+  const layers = Array.from({ length: 100_000 }, (_, i) => weight(`blocks.${i}.linear`, 16, 64));
+  writeSyntheticModel(model, layers);
+  try {
+    const { seconds, peakBytes } = await convert(model, ["--preset", "none"]);
+    bench.note("default mode of 10^5 layers of 16 x 64", `${seconds.toFixed(1)} s`);
+    const peak = peakBytes / 1e6, limit = LIMITS.layersMegabytes;
+    bench.judge(
+      "default mode of 10^5 layers: peak memory",
+      `${peak.toFixed(0)} MB`,
+      `<= ${limit} MB`,
+      peak <= limit,
     );
   } finally {
     fs.rmSync(model, { force: true });
