@@ -30,7 +30,7 @@ const LIMITS = {
   defaultPeakBytes: 150 * 2 ** 20,
 };
 
-/** Converts next to nothing, so that the runtime has all code in its cache: compiling it anew takes 30 MB more. */
+/** Converts next to nothing, so that the runtime has translated all code: a first run takes 50 MB more for it. */
 async function fillCodeCache(folder: string): Promise<void> {
   const file = path.join(folder, "quantsmith-bench-warm.safetensors");
   writeSyntheticModel(file, [weight("blocks.0.linear", 256, 256)]);
