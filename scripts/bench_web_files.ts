@@ -52,6 +52,22 @@ const WAYS = {
       }
     };
     await Promise.all([half(blob.slice(0, size / 2)), half(blob.slice(size / 2))]);`,
+  "read: streams of 4 MiB, four at a time, as a conversion does": `
+    let at = 0;
+    const next = async () => {
+      let view = new Uint8Array(1 << 20);
+      while (at < size) {
+        const from = at;
+        at += 4 << 20;
+        const reader = blob.slice(from, from + (4 << 20)).stream().getReader({ mode: "byob" });
+        for (;;) {
+          const { done, value } = await reader.read(view);
+          if (value !== undefined) view = new Uint8Array(value.buffer);
+          if (done) break;
+        }
+      }
+    };
+    await Promise.all([next(), next(), next(), next()]);`,
   "read: slices of 2 MiB, one after the other, FileReaderSync": `
     const reader = new FileReaderSync();
     for (let at = 0; at < size; at += 2 << 20) reader.readAsArrayBuffer(blob.slice(at, at + (2 << 20)));`,
