@@ -66,10 +66,16 @@ class Patterns {
  * they are cut do not depend on.
  */
 export function distinctTasks(tasks: readonly Task[]): readonly Task[] {
+  const known = DISTINCT.get(tasks);
+  if (known !== undefined) return known;
   const patterns = new Patterns();
   for (const task of tasks) patterns.indexOf(task);
+  DISTINCT.set(tasks, patterns.all);
   return patterns.all;
 }
+
+/** The distinct tasks of lists, which are asked for several times before a run. */
+const DISTINCT = new WeakMap<readonly Task[], readonly Task[]>();
 
 /** Returns the tasks of a run for its workers. */
 export function shareTasks({ tasks, firstChunk, teamCount, aloneCount }: TaskList): SharedTasks {
@@ -211,12 +217,12 @@ function isLike(task: Task, plain: PlainTask): boolean {
 }
 
 function hasSameFields(a: object, b: object): boolean {
-  const fields = b as Readonly<Record<string, unknown>>;
+  const [left, right] = [a, b] as [Record<string, unknown>, Record<string, unknown>];
   let count = 0;
-  for (const key in b) if (Object.hasOwn(b, key)) count++;
-  for (const [key, value] of Object.entries(a)) {
+  for (const _key in right) count++;
+  for (const key in left) {
     count--;
-    if (!Object.hasOwn(b, key) || (!OWN.has(key) && !Object.is(value, fields[key]))) return false;
+    if (!(key in right) || (!OWN.has(key) && !Object.is(left[key], right[key]))) return false;
   }
   return count === 0;
 }

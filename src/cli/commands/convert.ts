@@ -31,6 +31,7 @@ import { versionLine } from "../version.ts";
 import type { ConversionOutcome, ConversionRequest } from "./conversion_request.ts";
 import { ConversionReporter } from "./conversion_reporter.ts";
 import { checkReport } from "./check_report.ts";
+import type { conclude as Conclude } from "./conclude.ts";
 import { isFitted } from "../../quant/level_grid.ts";
 import { outputOf } from "../../formats/outputs.ts";
 
@@ -176,9 +177,13 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
     progress.stop();
   }
   const { outputs } = reporter, source = input.model;
-  // Loaded here: the first layer does not wait for what is said of the last.
-  const { conclude } = await import("./conclude.ts");
   return { code: await conclude(result, { ...request, source, outputs }, events), result };
+}
+
+/** Loads the end of a conversion once it is there, so that the first layer does not wait for it. */
+async function conclude(...given: Parameters<typeof Conclude>): Promise<0 | 1> {
+  const end = await import("./conclude.ts");
+  return await end.conclude(...given);
 }
 
 /** Says what there is to know of doing a part of a model. */
