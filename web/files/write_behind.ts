@@ -6,6 +6,9 @@ const BLOCK_BYTES = 4 << 20;
 /** Blocks that are held at once: workers write near one another, but not in order. */
 const MOST_BLOCKS = 6;
 
+/** Blocks that are being written at once, while others are filled. */
+const MOST_WRITES = 4;
+
 interface Block {
   readonly bytes: Uint8Array<ArrayBuffer>;
   /** Written ranges, sorted and apart: [from, to) within the block. */
@@ -16,13 +19,15 @@ interface Block {
 export class WriteBehind {
   readonly #write: (data: Uint8Array<ArrayBuffer>, position: number) => Promise<void>;
   readonly #blocks = new Map<number, Block>();
+  /** Writes that were begun, the oldest first. */
+  readonly #writes: Promise<void>[] = [];
 
-  /** @param write takes the bytes, which may change once its promise is settled. */
+  /** @param write takes the bytes; carries out what it is given in order, though it is not waited for. */
   constructor(write: (data: Uint8Array<ArrayBuffer>, position: number) => Promise<void>) {
     this.#write = write;
   }
 
-  /** Takes a copy of `view`. */
+  /** Takes a copy of `view`. @throws what a write has thrown, this one or one before. */
   async write(view: Uint8Array, position: number): Promise<void> {
     let done = 0;
     while (done < view.length) {
@@ -38,9 +43,10 @@ export class WriteBehind {
     }
   }
 
-  /** Hands on everything. */
+  /** Hands on everything; returns when all of it is written. */
   async flush(): Promise<void> {
     for (const number of [...this.#blocks.keys()]) await this.#close(number);
+    await Promise.all(this.#writes.splice(0));
   }
 
   async #open(number: number): Promise<Block> {
@@ -57,9 +63,15 @@ export class WriteBehind {
   async #close(number: number): Promise<void> {
     const { bytes, ranges } = this.#blocks.get(number)!;
     this.#blocks.delete(number);
-    for (const [from, to] of ranges) {
-      await this.#write(bytes.subarray(from, to), number * BLOCK_BYTES + from);
-    }
+    const written = Promise.all(
+      ranges.map(([from, to]) =>
+        this.#write(bytes.subarray(from, to), number * BLOCK_BYTES + from)
+      ),
+    ).then(() => {});
+    // Whoever waits for it learns of a failure; until then nobody does.
+    written.catch(() => {});
+    this.#writes.push(written);
+    while (this.#writes.length > MOST_WRITES) await this.#writes.shift();
   }
 }
 

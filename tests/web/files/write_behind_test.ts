@@ -46,3 +46,24 @@ Deno.test("WriteBehind writes no byte that it was not given", async () => {
   assert.ok(Buffer.from(file.buffer).equals(expected));
   assert.deepEqual(sizes, [10, 20]);
 });
+
+Deno.test("WriteBehind fills blocks while some are written, and reports a write that fails", async () => {
+  const begun: ((error: Error | null) => void)[] = [];
+  const behind = new WriteBehind((_data, _position) =>
+    new Promise((resolve, reject) =>
+      begun.push((error) => error === null ? resolve() : reject(error))
+    )
+  );
+  for (let block = 0; block < 4; block++) await behind.write(synthetic(4 * MB, 1), block * 4 * MB);
+  assert.equal(begun.length, 4);
+  let isTaken = false;
+  const fifth = behind.write(synthetic(4 * MB, 1), 16 * MB).then(() => isTaken = true);
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 0));
+  assert.ok(!isTaken, "no more than four are written at a time");
+  begun[0]!(null);
+  await fifth;
+  begun[1]!(new Error("no room"));
+  await assert.rejects(behind.write(synthetic(4 * MB, 1), 20 * MB), /no room/);
+  for (const settle of begun.slice(2)) settle(null);
+  await behind.flush();
+});
