@@ -9,7 +9,7 @@
 import { spawn } from "node:child_process";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { parseTestSummary, summaryLine } from "./support/test_summary.ts";
+import { parseTestSummary, summaryLine, verdictOfTests } from "./support/test_summary.ts";
 
 /** Test files that run at a time: two are nearly twice as fast as one, more crowd a small machine. */
 const JOBS = "2";
@@ -53,12 +53,10 @@ child.stdout.on("data", (chunk: Uint8Array) => {
   process.stdout.write(chunk);
   tail = (tail + decoder.decode(chunk, { stream: true })).slice(-TAIL_LENGTH);
 });
-child.on("close", (code) => {
+child.on("close", (code, signal) => {
   clearTimeout(hang);
-  const summary = parseTestSummary(tail);
-  if (summary === null) console.error("The tests did not come to their end");
-  // A run that broke off is a failure, and so is one that failed without naming a test.
-  const failed = Math.max(summary?.failed ?? 1, code === 0 ? 0 : 1);
-  console.log(summaryLine({ passed: 0, skipped: 0, ...summary, failed }));
-  process.exitCode = code ?? 1;
+  const verdict = verdictOfTests({ code, signal, summary: parseTestSummary(tail) });
+  if (verdict.remark !== null) console.error(verdict.remark);
+  console.log(summaryLine(verdict));
+  process.exitCode = verdict.failed === 0 ? 0 : code || 1;
 });

@@ -31,3 +31,35 @@ export function parseTestSummary(output: string): TestSummary | null {
 export function summaryLine({ passed, failed, skipped }: TestSummary): string {
   return `${passed} passed, ${failed} failed` + (skipped > 0 ? `, ${skipped} skipped` : "");
 }
+
+/** How the process of a test run ended. */
+export interface TestEnd {
+  readonly code: number | null;
+  readonly signal: string | null;
+  /** Of its output; null: the run never came to its end. */
+  readonly summary: TestSummary | null;
+}
+
+/** What is made of it. */
+export interface TestVerdict extends TestSummary {
+  /** For people; null: nothing. */
+  readonly remark: string | null;
+}
+
+/**
+ * Judges a test run. One that broke off is a failure, and so is one that failed without naming a test. But drivers of
+ * software GPUs sometimes crash when the process takes them down, after the last test: that is reported, and tests
+ * count as they ended.
+ */
+export function verdictOfTests({ code, signal, summary }: TestEnd): TestVerdict {
+  const none = { passed: 0, failed: 0, skipped: 0, ...summary };
+  if (summary === null) {
+    return { ...none, failed: 1, remark: "The tests did not come to their end" };
+  }
+  if (signal === "SIGSEGV" && summary.failed === 0) {
+    const remark = "After the last test the process crashed (SIGSEGV), as drivers of software " +
+      "GPUs do now and then when they are taken down";
+    return { ...none, remark };
+  }
+  return { ...none, failed: Math.max(summary.failed, code === 0 ? 0 : 1), remark: null };
+}
