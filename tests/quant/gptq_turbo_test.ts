@@ -136,7 +136,8 @@ Deno.test("planGptq() counts the memory that prepareGptq() takes for integers", 
       options,
     );
     const bytes = (packed ?? []).flat().reduce(
-      (sum, { pairs, scales }) => sum + pairs.byteLength + scales.byteLength,
+      (sum, { pairs, scales, diagonal, panels }) =>
+        [pairs, scales, diagonal, panels].reduce((bytes, part) => bytes + part.byteLength, sum),
       0,
     );
     const shared = new CountedMemory();
