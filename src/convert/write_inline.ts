@@ -29,7 +29,7 @@ export async function writeBeside<Result>(
     stop.abort();
   };
   const all = signal === undefined ? stop.signal : AbortSignal.any([signal, stop.signal]);
-  // The workers are told first: a large model has a marker for each of its layers.
+  // The workers start first: a large model has a marker for each of its layers.
   const running = run(all).then((result) => [result], (error) => fail(error));
   const writing = writeInTurns(output, inline, all).catch(fail);
   const [results] = await Promise.all([running, writing]);

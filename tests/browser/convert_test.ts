@@ -11,6 +11,7 @@ import {
   writeSync,
 } from "node:fs";
 import { basename, join } from "node:path";
+import type { Page } from "puppeteer-core";
 import { chooseFiles, findBrowser, openPage } from "../support/browser.ts";
 import { convertInPage, hashByProgram, type PageRun } from "../support/browser_runs.ts";
 import { writeCalibration, writeSmallModel } from "../support/method_model.ts";
@@ -60,6 +61,23 @@ const WAYS: readonly Way[] = [
   },
   { name: "a merged LoRA", model: [FLUX], loras: [LORA], flags: ["--merge-lora", LORA] },
 ];
+
+/** What conversions left in their folders in the storage of the browser. */
+async function leftInStorage(page: Page): Promise<string[]> {
+  return await page.evaluate(async () => {
+    const left: string[] = [];
+    const root = await navigator.storage.getDirectory();
+    for await (
+      const folder of (root as unknown as { values(): AsyncIterable<unknown> }).values()
+    ) {
+      if (!(folder instanceof FileSystemDirectoryHandle)) continue;
+      for await (
+        const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()
+      ) left.push(name);
+    }
+    return left;
+  });
+}
 
 function browserTest(name: string, body: () => Promise<void>): void {
   Deno.test({ name, ignore: !hasBrowser, fn: body });
@@ -241,7 +259,7 @@ browserTest(
         writeSyntheticModel(path, fluxLikeTensors(MODEL_SIZES.demo), { seed: 3 });
         await chooseFiles(open.page, [path]);
         change = () => changed(path);
-        const [message, left] = await open.page.evaluate(async () => {
+        const message = await open.page.evaluate(async () => {
           const { quantsmith, chosen, changeInput } = globalThis as unknown as {
             quantsmith: typeof import("../../web/convert.ts");
             chosen: File[];
@@ -252,22 +270,10 @@ browserTest(
               if (type === "start") changeInput();
             },
           }).then(() => "nothing", (error) => error.message);
-          const left: string[] = [];
-          const root = await navigator.storage.getDirectory();
-          for await (
-            const folder of (root as unknown as { values(): AsyncIterable<unknown> }).values()
-          ) {
-            if (!(folder instanceof FileSystemDirectoryHandle)) continue;
-            for await (
-              const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()
-            ) {
-              left.push(name);
-            }
-          }
-          return [message, left] as const;
+          return message;
         });
         assert.match(message, /changed, moved or removed|no such file/, name);
-        assert.deepEqual(left, [], name);
+        assert.deepEqual(await leftInStorage(open.page), [], name);
       }
     }
   },
@@ -306,7 +312,7 @@ browserTest(
     await using open = await openPage();
     await chooseFiles(open.page, [model]);
     for (const script of ["disk.js", "worker.js"]) {
-      const [message, left] = await open.page.evaluate(async (script) => {
+      const message = await open.page.evaluate(async (script) => {
         const { quantsmith, chosen } = globalThis as unknown as {
           quantsmith: typeof import("../../web/convert.ts");
           chosen: File[];
@@ -329,20 +335,10 @@ browserTest(
           },
         }).then(() => "nothing", (error) => error.message);
         globalThis.Worker = Own;
-        const left: string[] = [];
-        const root = await navigator.storage.getDirectory();
-        for await (
-          const folder of (root as unknown as { values(): AsyncIterable<unknown> }).values()
-        ) {
-          if (!(folder instanceof FileSystemDirectoryHandle)) continue;
-          for await (
-            const name of (folder as unknown as { keys(): AsyncIterable<string> }).keys()
-          ) left.push(name);
-        }
-        return [message, left] as const;
+        return message;
       }, script);
       assert.match(message, /a thread broke/, script);
-      assert.deepEqual(left, [], script);
+      assert.deepEqual(await leftInStorage(open.page), [], script);
     }
   },
 );

@@ -95,15 +95,13 @@ function exponentOf(x: Float32Array, search: boolean): number {
   const exponent = Math.max(1, (bits[0]! >>> 23) - 8 + above);
   if (!search || exponent === 1) return exponent;
   const scale = 2 ** (exponent - 127);
-  const error = squaredError(x, (value) => {
-    const t = fround(value / scale);
-    return fround(t - f8e4m3ToF32(e4m3Of(t)));
-  });
-  const errorBelow = squaredError(x, (value) => {
-    const t = fround(value / (scale / 2));
-    return fround(t - f8e4m3ToF32(e4m3Of(t)));
-  });
-  return errorBelow < 4 * error ? exponent - 1 : exponent;
+  // In units of the scale, whose squares are a quarter as large below.
+  const errorBy = (scale: number) =>
+    squaredError(x, (value) => {
+      const t = fround(value / scale);
+      return fround(t - f8e4m3ToF32(e4m3Of(t)));
+    });
+  return errorBy(scale / 2) < 4 * errorBy(scale) ? exponent - 1 : exponent;
 }
 
 /** The byte of the scale of a group of E2M1 that has least squared error of those tried. */

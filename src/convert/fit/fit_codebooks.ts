@@ -1,8 +1,9 @@
 /**
  * Tables of levels that are fitted to weights (`--codebook fit`): on the same sample of rows that formats are measured
  * on, in bounded memory, before the work. More rows gain little: on a real text encoder (`bench_real.ts`) the error of
- * weights is within 0.1 % of that of tables which are fitted to 1,024 rows, in groups of 16 and of 64. Everything comes from the input and the options, by exact kernels and
- * sums in one order, so that every machine and every part of a conversion finds the same tables.
+ * weights is within 0.1 % of that of tables which are fitted to 1,024 rows, in groups of 16 and of 64. Everything comes
+ * from the input and the options, by exact kernels and sums in one order, so that every machine and every part of a
+ * conversion finds the same tables.
  */
 
 import { isFitted } from "../../quant/level_grid.ts";
