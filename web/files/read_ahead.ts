@@ -15,7 +15,7 @@ export const SLOTS = 44;
 /** Shorter reads that find nothing in memory fetch their own slice: headers, scales, sampled rows. */
 const LEAST_BYTES = 64 << 10;
 
-/** Time after which a thread asks again, and after which it reads by itself. */
+/** Time after which a thread asks again, and without any block after which it reads by itself. */
 const ASK_MS = 200, GIVE_UP_MS = 5000;
 
 /** Cells beside the table: how often blocks were filled, and whether streams have failed. */
@@ -75,19 +75,19 @@ export class ReadAhead {
     let done = 0;
     while (done < view.length) {
       const at = position + done;
-      const count = this.#copy(file, view.subarray(done), at) ||
-        (canWait && this.#await(file, at) ? this.#copy(file, view.subarray(done), at) : 0);
+      const rest = view.subarray(done);
+      const count = this.#copy(file, rest, at) ?? (canWait ? this.#await(file, rest, at) : 0);
       if (count === 0) break;
       done += count;
     }
     return done;
   }
 
-  /** Copies what a block has of `position`; 0 if it is not in memory, or the file ends before. */
-  #copy(file: number, view: Uint8Array, position: number): number {
+  /** Copies what a block has of `position`, nothing if the file ends before; null: it is not in memory. */
+  #copy(file: number, view: Uint8Array, position: number): number | null {
     const block = Math.floor(position / BLOCK_BYTES);
     const pin = this.#table.pin({ file, block });
-    if (pin === null) return 0;
+    if (pin === null) return null;
     const within = position - block * BLOCK_BYTES;
     const count = Math.max(0, Math.min(view.length, pin.length - within));
     const from = pin.slot * BLOCK_BYTES + within;
@@ -97,18 +97,16 @@ export class ReadAhead {
     return count;
   }
 
-  /** Waits for the block at `position`; false: it does not come. */
-  #await(file: number, position: number): boolean {
+  /** Copies from the block at `position` as soon as it has come; 0: it does not come. */
+  #await(file: number, view: Uint8Array, position: number): number {
     const wanted = { file, block: Math.floor(position / BLOCK_BYTES) };
-    const begin = performance.now();
-    for (let asked = -Infinity; performance.now() - begin < GIVE_UP_MS;) {
+    let asked = -Infinity;
+    for (let filled = -1, since = 0; filled < 0 || performance.now() - since < GIVE_UP_MS;) {
       const seen = Atomics.load(this.#cells, CELL.filled);
-      if (Atomics.load(this.#cells, CELL.failed) !== 0) return false;
-      const pin = this.#table.pin(wanted);
-      if (pin !== null) {
-        this.#table.unpin(pin.slot, 0);
-        return true;
-      }
+      if (Atomics.load(this.#cells, CELL.failed) !== 0) return 0;
+      const count = this.#copy(file, view, position);
+      if (count !== null) return count;
+      if (seen !== filled) [filled, since] = [seen, performance.now()];
       if (performance.now() - asked >= ASK_MS) {
         asked = performance.now();
         this.#port.postMessage(this.#said = wanted);
@@ -117,7 +115,7 @@ export class ReadAhead {
     }
     // Once is enough: all threads read by themselves from now on.
     Atomics.store(this.#cells, CELL.failed, 1);
-    return false;
+    return 0;
   }
 
   /** The thread reads ahead of where others are. */

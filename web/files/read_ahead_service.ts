@@ -19,15 +19,20 @@ const AHEAD = Object.freeze({ first: 3, most: 16 });
 interface BlockRun {
   readonly file: number;
   readonly blob: Blob;
-  readonly readers: Set<StreamReader>;
-  /** Blocks that a stream is bringing. */
-  readonly coming: Set<number>;
+  readonly streams: Set<BlockStream>;
   /** The next stream begins here. */
   next: number;
   /** Blocks before this one are wanted. */
   goal: number;
   ahead: number;
   isClosed: boolean;
+}
+
+/** A stream of a run, and the blocks that it still brings: from `next` up to `end`, none once cancelled. */
+interface BlockStream {
+  readonly reader: StreamReader;
+  next: number;
+  end: number;
 }
 
 /** Answers requests until its thread ends. */
@@ -38,6 +43,10 @@ export class ReadAheadService {
   readonly #cells: Int32Array;
   /** The one that was asked last comes last. */
   #runs: BlockRun[] = [];
+  /** Runs that gave way to others, while streams of theirs bring blocks that threads wait for. */
+  readonly #closing = new Set<BlockRun>();
+  /** Blocks that threads wait for, by {@link keyOf}. */
+  readonly #awaited = new Set<string>();
   /** Slots in the order in which they were filled. */
   readonly #oldest = Array.from({ length: SLOTS }, (_, slot) => slot);
   /** Blocks that lie in slots, by slot. */
@@ -61,12 +70,14 @@ export class ReadAheadService {
     const isHeld = [...this.#held.values()].some((each) =>
       each.file === file && each.block === block
     );
+    if (!isHeld) this.#awaited.add(keyOf(file, block));
     const run = this.#runs.find((each) =>
       each.file === file && block <= each.goal &&
-      (isHeld || each.coming.has(block) || block >= each.next)
+      (isHeld || brings(each, block) || block >= each.next)
     );
     if (run === undefined) {
-      if (!isHeld) this.#begin(file, block);
+      const isComing = [...this.#closing].some((each) => each.file === file && brings(each, block));
+      if (!isHeld && !isComing) this.#begin(file, block);
       return;
     }
     this.#runs = [...this.#runs.filter((each) => each !== run), run];
@@ -84,8 +95,7 @@ export class ReadAheadService {
     const run: BlockRun = {
       file,
       blob,
-      readers: new Set(),
-      coming: new Set(),
+      streams: new Set(),
       next: block,
       goal: block + 1 + AHEAD.first,
       ahead: AHEAD.first,
@@ -111,35 +121,55 @@ export class ReadAheadService {
     }
   }
 
+  /**
+   * Ends a run. Blocks that threads wait for still come: else threads at more places than there are runs
+   * would take the runs from one another for ever, before a slow stream brings any of them a block.
+   */
   #close(run: BlockRun): void {
     if (run.isClosed) return;
     run.isClosed = true;
     this.#runs = this.#runs.filter((each) => each !== run);
-    for (const reader of run.readers) reader.cancel().catch(() => {});
+    this.#closing.add(run);
+    for (const stream of run.streams) {
+      if (this.#isWanted(run, stream)) continue;
+      stream.end = stream.next;
+      stream.reader.cancel().catch(() => {});
+    }
   }
 
-  /** Fills the blocks of one stream, until it ends or the run is closed. */
+  /** Whether a stream goes on. */
+  #isWanted(run: BlockRun, { next, end }: BlockStream): boolean {
+    if (!run.isClosed) return true;
+    for (let block = next; block < end; block++) {
+      if (this.#awaited.has(keyOf(run.file, block))) return true;
+    }
+    return false;
+  }
+
+  /** Fills the blocks of one stream, until it ends or nobody wants them. */
   async #read(run: BlockRun, first: number): Promise<void> {
-    const reader = readerOf(
-      run.blob.slice(first * BLOCK_BYTES, (first + STREAM_BLOCKS) * BLOCK_BYTES),
-    );
-    for (let block = first; block < first + STREAM_BLOCKS; block++) run.coming.add(block);
-    run.readers.add(reader);
-    let block = first, slot = -1, filled = 0;
+    const stream: BlockStream = {
+      reader: readerOf(
+        run.blob.slice(first * BLOCK_BYTES, (first + STREAM_BLOCKS) * BLOCK_BYTES),
+      ),
+      next: first,
+      end: first + STREAM_BLOCKS,
+    };
+    run.streams.add(stream);
+    let slot = -1, filled = 0;
     const publish = () => {
-      const name = { file: run.file, block: block++ };
+      const name = { file: run.file, block: stream.next++ };
       this.#table.open(slot, name, filled, 0);
       this.#oldest.push(slot);
       this.#held.set(slot, name);
-      run.coming.delete(name.block);
+      this.#awaited.delete(keyOf(name.file, name.block));
       [slot, filled] = [-1, 0];
       this.#notify();
     };
     try {
-      while (!run.isClosed) {
-        const bytes = await reader.read();
-        if (bytes === null) break;
-        for (let done = 0; done < bytes.length && !run.isClosed;) {
+      let bytes: Uint8Array | null = null;
+      while (this.#isWanted(run, stream) && (bytes = await stream.reader.read()) !== null) {
+        for (let done = 0; done < bytes.length && this.#isWanted(run, stream);) {
           if (slot < 0) slot = this.#takeSlot();
           const count = Math.min(bytes.length - done, BLOCK_BYTES - filled);
           const at = slot * BLOCK_BYTES + filled;
@@ -149,10 +179,14 @@ export class ReadAheadService {
           if (filled === BLOCK_BYTES) publish();
         }
       }
-      if (filled > 0 && !run.isClosed) publish();
+      // The file's last block, which is shorter.
+      if (filled > 0 && bytes === null && stream.next < stream.end) publish();
     } finally {
       if (slot >= 0) this.#oldest.unshift(slot);
-      run.readers.delete(reader);
+      run.streams.delete(stream);
+      if (run.streams.size === 0) this.#closing.delete(run);
+      // One that ended by itself has nothing left to cancel.
+      stream.reader.cancel().catch(() => {});
     }
   }
 
@@ -169,6 +203,15 @@ export class ReadAheadService {
     Atomics.add(this.#cells, CELL.filled, 1);
     Atomics.notify(this.#cells, CELL.filled);
   }
+}
+
+function keyOf(file: number, block: number): string {
+  return `${file} ${block}`;
+}
+
+/** Whether a stream of a run is on its way to a block. */
+function brings(run: BlockRun, block: number): boolean {
+  return [...run.streams].some(({ next, end }) => block >= next && block < end);
 }
 
 /** Reads a stream. */
@@ -194,12 +237,12 @@ function readerOf(blob: Blob): StreamReader {
   return {
     read: async () => {
       const { done, value } = await reader.read(new Uint8Array(buffer));
-      if (value !== undefined) buffer = value.buffer;
-      if (done) {
-        spare.push(buffer);
-        return null;
-      }
-      return value;
+      // The memory of a read that was cancelled is gone.
+      if (value === undefined) return null;
+      buffer = value.buffer;
+      if (!done) return value;
+      spare.push(buffer);
+      return null;
     },
     cancel: () => reader.cancel(),
   };

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { BlockTable } from "../../../src/core/block_table.ts";
 import {
   BLOCK_BYTES,
+  CELL,
   createReadAhead,
   type ReadAheadMemory,
 } from "../../../web/files/read_ahead.ts";
@@ -35,24 +37,48 @@ async function readBy(
 /** A Blob whose streams fail after so many bytes, and that counts what is taken from them. */
 class WatchedBlob extends Blob {
   taken = 0;
-  constructor(readonly data: Uint8Array<ArrayBuffer>, readonly most = Infinity) {
+  constructor(
+    readonly data: Uint8Array<ArrayBuffer>,
+    readonly most = Infinity,
+    /** Time that each piece of its streams takes. */
+    readonly delayMs = 0,
+    /** Whether its streams read into memory that is there, as those of browsers do. */
+    readonly isByob = false,
+  ) {
     super([data]);
   }
   override slice(from = 0, to = this.size): WatchedBlob {
     const count = (bytes: number) => this.taken += bytes;
-    const part = new WatchedBlob(this.data.subarray(from, to), this.most - from);
+    const part = new WatchedBlob(
+      this.data.subarray(from, to),
+      this.most - from,
+      this.delayMs,
+      this.isByob,
+    );
     part.stream = () => {
       let at = 0;
-      return new ReadableStream({
-        pull: (controller) => {
+      const source = {
+        pull: async (
+          controller: ReadableStreamDefaultController | ReadableByteStreamController,
+        ) => {
+          if (this.delayMs > 0) await new Promise((done) => setTimeout(done, this.delayMs));
           if (at >= part.most) return controller.error(new DOMException("", "NotReadableError"));
           const bytes = part.data.slice(at, at + 300_000);
-          if (bytes.length === 0) return controller.close();
+          if (bytes.length === 0) {
+            controller.close();
+            if ("byobRequest" in controller) controller.byobRequest?.respond(0);
+            return;
+          }
           at += bytes.length;
           count(bytes.length);
           controller.enqueue(bytes);
         },
-      }, { highWaterMark: 0 });
+      };
+      return this.isByob
+        ? new ReadableStream({ type: "bytes", ...source }) as ReadableStream<
+          Uint8Array<ArrayBuffer>
+        >
+        : new ReadableStream<Uint8Array<ArrayBuffer>>(source, { highWaterMark: 0 });
     };
     return part;
   }
@@ -107,6 +133,41 @@ Deno.test("ReadAhead leaves short reads of absent blocks, and what streams canno
   const [after] = await readBy(service, memory, [[[10 * BLOCK_BYTES, BLOCK_BYTES]]]);
   assert.deepEqual(after!.map(({ length }) => length), [0]);
 });
+
+Deno.test("ReadAhead brings slow blocks to more threads than it has runs, each at its own place", async () => {
+  const memory = createReadAhead();
+  const blob = new WatchedBlob(FILE, Infinity, 60);
+  const service = new ReadAheadService(new Map([[1, blob]]), memory);
+  const lists = [0, 5, 10, 15].map((block): Reads => [[block * BLOCK_BYTES, 5 * BLOCK_BYTES]]);
+  const said = await readBy(service, memory, lists);
+  for (const [i, reads] of lists.entries()) assertGives(said[i]!, reads);
+});
+
+for (const isByob of [false, true]) {
+  const kind = isByob ? "memory that is there" : "memory of its own";
+  Deno.test(`ReadAheadService shows no block of which only a part came into ${kind}, and brings it later`, async () => {
+    const memory = createReadAhead();
+    const blob = new WatchedBlob(FILE, Infinity, 20, isByob);
+    const service = new ReadAheadService(new Map([[1, blob]]), memory);
+    const table = new BlockTable(memory.table, () => {});
+    const waitUntil = async (isSo: () => boolean) => {
+      while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 5));
+    };
+    const lengthOf = (block: number) => table.pin({ file: 1, block })?.length;
+    service.request({ file: 1, block: 0 });
+    await waitUntil(() => blob.taken > BLOCK_BYTES + 300_000);
+    // The run gives way in the middle of block 1, for which nobody waits.
+    for (const block of [10, 15]) service.request({ file: 1, block });
+    await waitUntil(() => lengthOf(15) !== undefined);
+    assert.equal(lengthOf(0), BLOCK_BYTES);
+    assert.equal(lengthOf(1), undefined);
+    service.request({ file: 1, block: 1 });
+    const cells = new Int32Array(memory.cells);
+    await waitUntil(() => lengthOf(1) !== undefined || cells[CELL.failed] !== 0);
+    assert.equal(cells[CELL.failed], 0);
+    assert.equal(lengthOf(1), BLOCK_BYTES);
+  });
+}
 
 Deno.test("ReadAheadService reads a few blocks beyond what was asked for, and more while readers follow", async () => {
   const blob = new WatchedBlob(FILE);
