@@ -5,6 +5,7 @@
  */
 
 import type { Grid, LevelRounding } from "../backend/backend.ts";
+import type { OutputRows } from "../backend/webgpu/output_errors.ts";
 import type { FloatDType } from "../core/dtype.ts";
 import type { LinalgKernels, ShortMatrix } from "../linalg/linalg_kernels.ts";
 import type { MatrixF32 } from "../linalg/matrix.ts";
@@ -213,31 +214,7 @@ export type MomentsRequest =
 /** Errors of outputs. */
 export interface MeasureRequest {
   readonly op: "measure";
-  readonly rows: Packed<MeasuredRows>;
-}
-
-/** Some rows of a layer and some inputs; see `backend/webgpu/output_errors.ts`. */
-export interface MeasuredRows {
-  /** f32 `[n, k]`. */
-  readonly weights: Float32Array;
-  /** Weights less what is stored of them, f32 `[n, k]`. */
-  readonly difference: Float32Array;
-  /** f32 `[m, k]`. */
-  readonly inputs: Float32Array;
-  /** Columns, k. */
-  readonly cols: number;
-  /** The stored weight, if it is int8. */
-  readonly stored: {
-    /** i8 `[n, k]`. */
-    readonly codes: Int8Array;
-    readonly scales: Float32Array;
-    /** `[n, k]`. */
-    readonly grid: Grid;
-    /** Group in which inputs are rotated; null: they are not. */
-    readonly convrotGroupSize: number | null;
-  } | null;
-  /** Out, f64: sums of squares, by runs of outputs. */
-  readonly sums: Float64Array;
+  readonly rows: Packed<OutputRows>;
 }
 
 export type GpuRequest =

@@ -1,12 +1,12 @@
 /** Requests to the GPU that the compiler refuses: `deno task check` fails if it does not. */
 
 import assert from "node:assert/strict";
+import type { OutputRows } from "../../src/backend/webgpu/output_errors.ts";
 import { matrix } from "../../src/linalg/matrix.ts";
 import {
   type DescentCall,
   type GpuRequest,
   type LowRankRows,
-  type MeasuredRows,
   type OffloadedKernels,
   packArrays,
   type Packed,
@@ -36,7 +36,7 @@ Deno.test("requests of another shape than the device takes are errors of types",
 Deno.test("requests of the shape that the device takes cross as plain data", () => {
   const call = { kind: "measure", errors: f32, gradient: f32 } satisfies DescentCall;
   const args: OffloadedKernels["hadamardRows"] = [matrix(f32, 2, 2)];
-  const rows: MeasuredRows = {
+  const rows: OutputRows = {
     weights: f32,
     difference: f32,
     inputs: f32,
@@ -54,7 +54,7 @@ Deno.test("requests of the shape that the device takes cross as plain data", () 
   assert.deepEqual(unpackArrays<DescentCall>(descent.call, buffer), call);
   assert.ok(linalg.kernel === "hadamardRows");
   assert.deepEqual(unpackArrays<typeof args>(linalg.args, buffer), args);
-  assert.deepEqual(unpackArrays<MeasuredRows>(measure.rows, buffer), rows);
+  assert.deepEqual(unpackArrays<OutputRows>(measure.rows, buffer), rows);
 });
 
 Deno.test("unpackArrays() gives no array of another type than was packed", () => {

@@ -40,14 +40,14 @@ export function announce(start: ConvertStart, request: ConversionRequest): void 
     const count = plan.fallbacks.length;
     log.info(
       `${count} ${count === 1 ? "layer falls" : "layers fall"} back to plain row scaling ` +
-        "(--verbose VERBOSE lists them)",
+        "(--verbose VERBOSE names each)",
     );
   }
   for (const misfit of plan.misfits) log.verbose(`kept: ${misfit}`);
   if (plan.misfits.length > 0) {
     log.info(
       `${counted(plan.misfits.length, "layer")} kept by --heur: the mode does not fit ` +
-        "(--verbose VERBOSE lists them)",
+        "(--verbose VERBOSE names each)",
     );
   }
   for (const warning of targetWarnings(plan, options)) log.warn(warning);

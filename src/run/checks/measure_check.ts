@@ -6,7 +6,7 @@
  */
 
 import { ERROR_RUN_VALUES, type Grid } from "../../backend/backend.ts";
-import type { MeasuredRows } from "../gpu_requests.ts";
+import type { OutputRows } from "../../backend/webgpu/output_errors.ts";
 import { FLUSHED, sumTolerance } from "./product_check.ts";
 import { type CheckKernels, type GpuCheck, randomOf, spread } from "./gpu_check.ts";
 
@@ -17,7 +17,7 @@ const REQUESTS_PER_CHECK = 64;
 export const RUN_SUMS = 3;
 
 /** The request and the answer. Sums are f64 `[runs, RUN_SUMS]`. */
-export interface NamedRows extends MeasuredRows {
+export interface NamedRows extends OutputRows {
   /** The layer. */
   readonly name: string;
 }

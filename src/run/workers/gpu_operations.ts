@@ -5,7 +5,7 @@ import { FACTOR_BLOCK, GpuFactor } from "../../backend/webgpu/gpu_factor.ts";
 import { GpuGram } from "../../backend/webgpu/gpu_gram.ts";
 import type { Gpu } from "../../backend/webgpu/device.ts";
 import { type GpuRowLevels, ldlqRows } from "../../backend/webgpu/ldlq_rows.ts";
-import { outputErrors } from "../../backend/webgpu/output_errors.ts";
+import { outputErrors, type OutputRows } from "../../backend/webgpu/output_errors.ts";
 import { quantizeRect, type RectLevels } from "../../backend/webgpu/quantize_rect.ts";
 import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
 import { matrix } from "../../linalg/matrix.ts";
@@ -17,7 +17,6 @@ import {
   type GpuRequest,
   type LdlqRequest,
   type LinalgRequest,
-  type MeasuredRows,
   type MemoryPlace,
   type MomentsRequest,
   type OffloadedKernels,
@@ -98,7 +97,7 @@ export class GpuOperations {
       case "drop":
         return this.#drop(request.name);
       case "measure": {
-        const rows = unpackArrays<MeasuredRows>(request.rows, buffer);
+        const rows = unpackArrays<OutputRows>(request.rows, buffer);
         return await outputErrors(this.#gpu, rows);
       }
       case "descent":
