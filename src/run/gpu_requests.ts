@@ -5,7 +5,7 @@
  */
 
 import type { Grid, LevelRounding } from "../backend/backend.ts";
-import type { OutputRows } from "../backend/webgpu/output_errors.ts";
+import type { OutputRows } from "../backend/output_rows.ts";
 import type { FloatDType } from "../core/dtype.ts";
 import type { LinalgKernels, ShortMatrix } from "../linalg/linalg_kernels.ts";
 import type { MatrixF32 } from "../linalg/matrix.ts";

@@ -1,7 +1,7 @@
 /** Requests to the GPU that the compiler refuses: `deno task check` fails if it does not. */
 
 import assert from "node:assert/strict";
-import type { OutputRows } from "../../src/backend/webgpu/output_errors.ts";
+import type { OutputRows } from "../../src/backend/output_rows.ts";
 import { matrix } from "../../src/linalg/matrix.ts";
 import {
   type DescentCall,

@@ -8,39 +8,12 @@
  * does. The int8 outputs are those of the CPU, bit for bit.
  */
 
-import type { Grid } from "../backend.ts";
+import type { OutputRows } from "../output_rows.ts";
 import { Batch, type Slot } from "./batch.ts";
 import type { Gpu } from "./device.ts";
 import { recordInt8Linear } from "./record_int8_linear.ts";
 import { type GpuMatrix, gpuMatrix, recordGemm } from "./record_matrix.ts";
 import { ERROR_RUN, errorSumBytes, recordErrorStats } from "./webgpu_kernels.ts";
-
-/** Some rows of a layer and some of its inputs. Views may lie in shared memory. */
-export interface OutputRows {
-  /** f32 `[n, k]`. */
-  readonly weights: Float32Array;
-  /** Weights less what is stored of them, f32 `[n, k]`. */
-  readonly difference: Float32Array;
-  /** f32 `[m, k]`. */
-  readonly inputs: Float32Array;
-  /** Columns, k. */
-  readonly cols: number;
-  /** The stored weight, if it is int8. */
-  readonly stored: {
-    /** i8 `[n, k]`. */
-    readonly codes: Int8Array;
-    readonly scales: Float32Array;
-    /** `[n, k]`. */
-    readonly grid: Grid;
-    /** Group in which inputs are rotated; null: they are not. */
-    readonly convrotGroupSize: number | null;
-  } | null;
-  /**
-   * Out, f64 `[runs, 3]`, for runs of ERROR_RUN_VALUES outputs `[m, n]`: squares of outputs, of their errors, of
-   * those with int8 inputs.
-   */
-  readonly sums: Float64Array;
-}
 
 /** Fills `sums`. @throws DeviceError if the device fails: `sums` are what they were. */
 export async function outputErrors(gpu: Gpu, rows: OutputRows): Promise<void> {

@@ -6,7 +6,7 @@
  */
 
 import { ERROR_RUN_VALUES, type Grid } from "../../backend/backend.ts";
-import type { OutputRows } from "../../backend/webgpu/output_errors.ts";
+import type { OutputRows } from "../../backend/output_rows.ts";
 import { FLUSHED, sumTolerance } from "./product_check.ts";
 import { type CheckKernels, type GpuCheck, randomOf, spread } from "./gpu_check.ts";
 

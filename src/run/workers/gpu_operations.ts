@@ -3,9 +3,10 @@
 import { unitLowerPanel } from "../../backend/reference/linalg/unit_lower_panel.ts";
 import { FACTOR_BLOCK, GpuFactor } from "../../backend/webgpu/gpu_factor.ts";
 import { GpuGram } from "../../backend/webgpu/gpu_gram.ts";
+import type { OutputRows } from "../../backend/output_rows.ts";
 import type { Gpu } from "../../backend/webgpu/device.ts";
 import { type GpuRowLevels, ldlqRows } from "../../backend/webgpu/ldlq_rows.ts";
-import { outputErrors, type OutputRows } from "../../backend/webgpu/output_errors.ts";
+import { outputErrors } from "../../backend/webgpu/output_errors.ts";
 import { quantizeRect, type RectLevels } from "../../backend/webgpu/quantize_rect.ts";
 import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
 import { matrix } from "../../linalg/matrix.ts";
