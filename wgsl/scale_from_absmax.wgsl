@@ -1,10 +1,11 @@
-// scaleFromAbsmax: scale = absmax / 127, but at least 1e-30 (in f32), with a true division.
+// scaleFromAbsmax: scale = absmax / most, but at least 1e-30 (in f32), with a true division.
 //
 // Layout: f32 [count], in place. NaN gives 1e-30, infinity stays infinite. One invocation a scale.
 // Class: exact. (Everything whose quotient could be subnormal is below 1e-30.)
 
 struct Params {
   count: u32,
+  most: f32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -29,6 +30,6 @@ fn main(
     scales[i] = 1e-30;
     return;
   }
-  let scale = divide(scales[i], 127.0);
+  let scale = divide(scales[i], params.most);
   scales[i] = select(1e-30, scale, scale > 1e-30);
 }

@@ -106,6 +106,19 @@ export interface StepRounding {
   readonly first: Uint8Array;
 }
 
+/** Rows whose groups all have the same set of levels, as far above 0 as below. */
+export interface OneSet {
+  readonly kind: "one";
+  /** Columns under a choice, which is 0: a multiple of 16 that divides the columns. */
+  readonly groupCols: number;
+  /** i8 `[LEVEL_TABLE]`: see {@link LevelSets}. */
+  readonly nearest: Int8Array;
+  /** The largest level: it stands for the largest value of a row. */
+  readonly most: number;
+  /** What scales may shrink to: see `searchClip`. Null: they do not. */
+  readonly shares: Float32Array | null;
+}
+
 /** How values become floats of few bits. */
 export interface FloatRounding {
   /** E4M3 under one scale, or a power of 2 per 32 columns; E2M1 under an E4M3 scale per 16 columns. */
@@ -175,6 +188,9 @@ export type GpuWork =
   | "merging"
   | "rounding to tables"
   | "rounding to steps"
+  | "rounding to one set"
+  | "searching clips"
+  | "rounding to floats"
   | "moments"
   | "compensation"
   | "compensation in f16"
@@ -279,6 +295,25 @@ export interface Kernels {
    */
   packLevels(packed: Uint8Array, levels: Int8Array, packing: LevelPacking): void;
 
+  /**
+   * x, finite, as floats of few bits. codes u8: one a value, of E2M1 two in a byte, the even column in the high half;
+   * groupScales u8: the biased exponent or the E4M3 code of each group; values: what codes stand for. Scales that
+   * are searched have the least squared error of those tried (`asm/round_floats.ts`). Exact.
+   */
+  roundFloats(
+    codes: Uint8Array,
+    groupScales: Uint8Array,
+    values: Float32Array,
+    x: Float32Array,
+    rounding: FloatRounding,
+  ): void;
+
+  /**
+   * Rows of x `[rows, cols]`, cols a multiple of 4, on the integers from -7 to 7: shrinks the scale of each row to that of
+   * its `shares`, from 1/8 to 1, of least squared error, of several the first (`asm/search_clip.ts`). In place. Exact.
+   */
+  searchClip(scales: Float32Array, x: Float32Array, shares: Float32Array, cols: number): void;
+
   /** out = f32(code) * scale, one f32 multiplication. Exact. */
   dequantize(out: Float32Array, codes: Int8Array, scales: Float32Array, grid: Grid): void;
 
@@ -338,25 +373,6 @@ export interface CpuKernels extends Kernels {
     scales: Float32Array,
     grid: Grid,
   ): void;
-
-  /**
-   * x, finite, as floats of few bits. codes u8: one a value, of E2M1 two in a byte, the even column in the high half;
-   * groupScales u8: the biased exponent or the E4M3 code of each group; values: what codes stand for. Scales that
-   * are searched have the least squared error of those tried (`asm/round_floats.ts`). Exact.
-   */
-  roundFloats(
-    codes: Uint8Array,
-    groupScales: Uint8Array,
-    values: Float32Array,
-    x: Float32Array,
-    rounding: FloatRounding,
-  ): void;
-
-  /**
-   * Rows of x `[rows, cols]`, cols a multiple of 4, on the integers from -7 to 7: shrinks the scale of each row to that of
-   * its `shares`, from 1/8 to 1, of least squared error, of several the first (`asm/search_clip.ts`). In place. Exact.
-   */
-  searchClip(scales: Float32Array, x: Float32Array, shares: Float32Array, cols: number): void;
 
   /** The larger of `least`, not negative, and max |x| after `rotate`, NaN ignored; x is left undefined. */
   rotatedAbsmax(x: Float32Array, groupSize: number, least: number): number;

@@ -30,37 +30,25 @@ export function placementLines(rules: PlacementRules): string[] {
   });
 }
 
-/** An operation of a layer that stays on the CPU: it is too large for the GPU, or no kernel of a GPU does it. */
+/** An operation of a layer that is too large for the GPU. */
 export interface OperationOnCpu {
   /** The tensor. */
   readonly name: string;
-  readonly operation: OperationKind | "rounding";
+  readonly operation: OperationKind;
   readonly why: string;
 }
 
-/** Returns what of the work that `plan` has stays on the CPU. */
+/** Returns what of the work that `plan` has for a GPU is too large for it. */
 export function operationsOnCpu(
   rules: PlacementRules,
   plan: Pick<Plan, "tensors">,
 ): OperationOnCpu[] {
-  return plan.tensors.flatMap(({ source: { name, shape }, scheme }) => [
-    ...(hasKernels(scheme) ? [] : [{
-      name,
-      operation: "rounding" as const,
-      why: `GPUs have no kernels for ${scheme!.format}${scheme!.floats ? "" : " without data"}`,
-    }]),
-    ...operationsOf(shape, scheme).flatMap((operation): OperationOnCpu[] => {
+  return plan.tensors.flatMap(({ source, scheme }) =>
+    operationsOf(source.shape, scheme).flatMap((operation): OperationOnCpu[] => {
       const { device, why } = placeOperation(rules, operation);
-      return device === "gpu" ? [] : [{ name, operation: operation.kind, why }];
-    }),
-  ]);
-}
-
-/** Whether a GPU rounds weights of a layer: those of floats, and of one set of levels without data, none does. */
-function hasKernels(scheme: Scheme | null): boolean {
-  if (scheme === null) return true;
-  const { floats, levels, method } = scheme;
-  return floats === undefined && (levels?.kind !== "int4" || method !== "rtn");
+      return device === "gpu" ? [] : [{ name: source.name, operation: operation.kind, why }];
+    })
+  );
 }
 
 /** The operations of a layer that the rules are about. */
@@ -84,20 +72,11 @@ function operationsOf(shape: readonly number[], scheme: Scheme | null): Operatio
   ];
 }
 
-/** Returns what `--verbose VERBOSE` says of operations that stay on the CPU: once of a format. */
+/** Returns what `--verbose VERBOSE` says of operations that are too large. */
 export function operationLines(operations: readonly OperationOnCpu[]): string[] {
-  const layersOf = new Map<string, number>();
-  for (const { operation, why } of operations) {
-    if (operation === "rounding") layersOf.set(why, (layersOf.get(why) ?? 0) + 1);
-  }
-  return [
-    ...[...layersOf].map(([why, layers]) =>
-      `rounding of ${layers} ${layers === 1 ? "layer" : "layers"} on the CPU: ${why}`
-    ),
-    ...operations.flatMap(({ name, operation, why }) =>
-      operation === "rounding" ? [] : [`${visible(name)}: ${NAMES[operation]} on the CPU: ${why}`]
-    ),
-  ];
+  return operations.map(({ name, operation, why }) =>
+    `${visible(name)}: ${NAMES[operation]} on the CPU: ${why}`
+  );
 }
 
 function halfText({ settings, half }: PlacementRules): string {

@@ -4,7 +4,7 @@
  * data only.
  */
 
-import type { Grid, LevelRounding } from "../backend/backend.ts";
+import type { FloatRounding, Grid, LevelRounding } from "../backend/backend.ts";
 import type { OutputRows } from "../backend/output_rows.ts";
 import type { FloatDType } from "../core/dtype.ts";
 import type { LinalgKernels, ShortMatrix } from "../linalg/linalg_kernels.ts";
@@ -17,19 +17,23 @@ export interface MemoryPlace {
   readonly length: number;
 }
 
-/** A rectangle to be rounded to nearest; see `backend/webgpu/quantize_rect.ts`. */
-export interface QuantizeRequest {
-  readonly op: "quantize";
+/** The values of a rectangle. */
+interface StoredRequest {
   /** u8 */
   readonly raw: MemoryPlace;
   readonly dtype: FloatDType;
   /** LoRAs that are added. */
   readonly changes: readonly Packed<AddedRows>[];
+}
+
+/** A rectangle to be rounded to nearest; see `backend/webgpu/quantize_rect.ts`. */
+export interface QuantizeRequest extends StoredRequest {
+  readonly op: "quantize";
   readonly grid: Grid;
   readonly convrotGroupSize: number | null;
   readonly scaleSearch: boolean;
   /** The levels that codes may be; absent: all from -127 to 127. */
-  readonly levels?: RequestedRounding;
+  readonly levels?: RequestedRounding | RequestedSet;
   /** i8 */
   readonly codes: MemoryPlace;
   /** f32 */
@@ -46,6 +50,31 @@ export interface RequestedRounding {
   readonly first: MemoryPlace;
   /** u8 */
   readonly choices: MemoryPlace;
+}
+
+/** The same if there is one set: see `OneSet`. */
+export interface RequestedSet {
+  readonly kind: "one";
+  readonly groupCols: number;
+  readonly most: number;
+  /** i8 */
+  readonly nearest: MemoryPlace;
+  /** Few numbers, copied. */
+  readonly shares: readonly number[] | null;
+  /** u8 */
+  readonly choices: MemoryPlace;
+}
+
+/** A rectangle to become floats of few bits. */
+export interface FloatsRequest extends StoredRequest {
+  readonly op: "floats";
+  readonly rows: number;
+  readonly cols: number;
+  readonly rounding: FloatRounding;
+  /** u8 */
+  readonly codes: MemoryPlace;
+  /** u8 */
+  readonly groupScales: MemoryPlace;
 }
 
 /** `b · a`, added to some rows: a LoRA. */
@@ -220,6 +249,7 @@ export interface MeasureRequest {
 export type GpuRequest =
   | MomentsRequest
   | QuantizeRequest
+  | FloatsRequest
   | LinalgRequest
   | FactorRequest
   | LdlqRequest

@@ -108,12 +108,17 @@ function layerWork(task: QuantizeTask, { storage, sumsMoments }: OnGpu): GpuWork
   return [...moments, storage === "f32" ? compensation : `${compensation} in ${storage}`];
 }
 
-function roundingWork({ source, convrotGroupSize, scaleSearch, levels }: QuantizeTask): GpuWork[] {
+function roundingWork(task: QuantizeTask): GpuWork[] {
+  const { source, convrotGroupSize, scaleSearch, levels, floats } = task;
   const work: GpuWork[] = [];
   if (convrotGroupSize !== null && convrotGroupSize > 1) {
     work.push(convrotGroupSize > GPU_ROTATION_MAX ? "rotating large groups" : "rotating");
   }
   if (source.deltas !== undefined) work.push("merging");
+  if (floats !== undefined) return [...work, "rounding to floats"];
+  if (levels?.scheme.kind === "int4") {
+    return [...work, "rounding to one set", ...(scaleSearch ? ["searching clips"] as const : [])];
+  }
   if (levels !== undefined) {
     return [...work, levels.scheme.bits === 4 ? "rounding to tables" : "rounding to steps"];
   }
@@ -150,7 +155,7 @@ function kindOnGpu(task: QuantizeTask | MeasureTask): string {
   const { source, groupRows, groupCols, convrotGroupSize, scaleSearch, onGpu } = task;
   const { dtype, cols, deltas } = source;
   return JSON.stringify([
-    ...[task.levels?.scheme ?? null],
+    ...[task.levels?.scheme ?? null, task.floats?.scheme ?? null],
     ...[dtype, cols, deltas?.length ?? 0, groupRows, groupCols, convrotGroupSize, scaleSearch],
     ...[task.compensation?.statistic ?? null, task.compensation?.segments ?? null],
     ...[task.transform === undefined, task.learned?.optimizer ?? null],
@@ -166,12 +171,12 @@ function placed(tasks: readonly Task[], placement: GpuPlacement): Task[] {
       const there: MeasureTask = { ...task, onGpu: { chunkElements } };
       return isMeasuredThere(there, placement) ? there : task;
     }
-    if (task.kind !== "quantize" || task.floats !== undefined) return task;
+    if (task.kind !== "quantize") return task;
     const goes = task.learned !== undefined
       ? isDescended(task, placement)
       : isTeamTask(task)
       ? isCompensatedThere(task, placement)
-      : task.levels?.scheme.kind !== "int4" && maxElements > 0;
+      : maxElements > 0;
     if (!goes) return task;
     const { storage } = storageOf(task.transform ?? task.source, placement);
     const onGpu = { chunkElements, maxElements, storage };

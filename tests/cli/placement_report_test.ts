@@ -79,26 +79,3 @@ Deno.test("operationsOnCpu() names the layers and operations that are too large"
     "--stream-hadamard-threshold allows",
   ]);
 });
-
-Deno.test("operationsOnCpu() names layers of formats that no GPU rounds, operationLines() each format once", () => {
-  const rules = placementRules(DEFAULT_PLACEMENT, ADAPTER);
-  const floats = { format: "nvfp4", floats: { kind: "e2m1Groups" } } as const;
-  const int4 = { format: "convrot_w4a4", levels: { kind: "int4", bits: 4 } } as const;
-  const tensors = [
-    layer("a", [64, 64], floats),
-    layer("b", [64, 64], floats),
-    layer("c", [64, 64], int4),
-    layer("d", [64, 64], { ...int4, method: "gptq" }),
-    layer("e", [64, 64], {}),
-  ];
-  const found = operationsOnCpu(rules, { tensors });
-  assert.deepEqual(found.map(({ name, operation }) => [name, operation]), [
-    ["a", "rounding"],
-    ["b", "rounding"],
-    ["c", "rounding"],
-  ]);
-  assert.deepEqual(operationLines(found), [
-    "rounding of 2 layers on the CPU: GPUs have no kernels for nvfp4",
-    "rounding of 1 layer on the CPU: GPUs have no kernels for convrot_w4a4 without data",
-  ]);
-});

@@ -107,6 +107,12 @@ const MODES: Readonly<Record<string, Partial<ConvertOptions>>> = {
   "four bits": { output: "w4a8" },
   "four bits in groups of 64": { output: "w4a8", groupSize: 64 },
   "six bits": { output: "w6a8" },
+  "fifteen levels": { output: "w4a4" },
+  "fifteen levels without a search": { output: "w4a4", method: "simple", scaleSearch: "off" },
+  "fp8": { output: "fp8" },
+  "mxfp8": { output: "mxfp8" },
+  "nvfp4": { output: "nvfp4" },
+  "nvfp4 without a search": { output: "nvfp4", scaleSearch: "off" },
 };
 
 for (const [name, options] of Object.entries(MODES)) {

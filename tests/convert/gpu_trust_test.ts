@@ -37,6 +37,10 @@ const LONG: Scene = { ...PLAIN, rows: 64, cols: 4096, options: { convrot: 4096 }
 const LORA: Scene = { ...PLAIN, rank: 20 };
 const FOUR: Scene = { ...PLAIN, options: { output: "w4a8" } };
 const SIX: Scene = { ...PLAIN, options: { output: "w6a8" } };
+const FIFTEEN: Scene = { ...PLAIN, options: { output: "w4a4" } };
+const FP8: Scene = { ...PLAIN, options: { output: "fp8" } };
+const MXFP8: Scene = { ...PLAIN, options: { output: "mxfp8" } };
+const NVFP4: Scene = { ...PLAIN, options: { output: "nvfp4" } };
 const GPTQ: Scene = {
   rows: 1024,
   cols: 1024,
@@ -181,6 +185,9 @@ const SMALL: readonly (readonly [Scene, readonly string[]])[] = [
   [{ ...LORA, rows: 64, cols: 256 }, ["feed_back", "add_low_rank"]],
   [{ ...FOUR, rows: 64, cols: 256 }, ["round_to_table"]],
   [{ ...SIX, rows: 64, cols: 256 }, ["round_to_steps"]],
+  [{ ...FIFTEEN, rows: 64, cols: 256 }, ["search_clip", "quantize_levels"]],
+  [{ ...FP8, rows: 64, cols: 256 }, ["round_floats", "decode"]],
+  [{ ...NVFP4, rows: 64, cols: 256 }, ["round_floats"]],
   [{ ...GPTQ, rows: 64, cols: 256 }, [
     ...["gemm_f32", "ldlq_block", "gather_columns", "gather_codes"],
   ]],
@@ -221,6 +228,12 @@ const LARGE: readonly (readonly [Scene, string, number])[] = [
   [FOUR, "round_to_table", 64],
   [SIX, "round_to_steps", 64],
   [FOUR, "absmax", 64],
+  [FIFTEEN, "search_clip", 64],
+  [FIFTEEN, "quantize_levels", 64],
+  [FIFTEEN, "scale_from_absmax", 6],
+  [FP8, "round_floats", 64],
+  [MXFP8, "round_floats", 16],
+  [NVFP4, "round_floats", 16],
   [BLOCKS, "scale_from_absmax", 16],
   [LONG, "rotate", 64],
   [GPTQ, "gemm_f32", 64],
@@ -248,7 +261,7 @@ for (const [scene, name, first] of LARGE) {
 
 /** Those that no conversion runs: kernels of the interface for tests and `doctor`, and for devices that lack a feature. */
 const NOT_IN_RUNS = [
-  ...["count_non_finite", "quantize_levels", "search_levels", "pack_levels", "dequantize"],
+  ...["count_non_finite", "search_levels", "pack_levels", "dequantize"],
   ...["histogram", "cast_f16", "descend_sums", "gemm_i8_bits"],
 ];
 

@@ -43,16 +43,18 @@ Deno.test("gpuWorkOf() names what a layer needs that is rounded to nearest, and 
   ]);
 });
 
-Deno.test("placeOnGpu() gives a device levels that groups choose, and leaves the other formats", () => {
+Deno.test("placeOnGpu() gives a device layers of every format", () => {
   // Groups choose their sets in any case: `scaleSearch` asks for nothing more.
   const changes = { convrotGroupSize: 256, scaleSearch: true };
   assert.deepEqual(workOf(onLevels(FOUR, changes)), ["rotating", "rounding to tables"]);
   assert.deepEqual(workOf(onLevels(SIX, changes)), ["rotating", "rounding to steps"]);
-  assert.equal(workOf(onLevels({ kind: "int4", bits: 4 })), null);
-  const floats = {
-    scheme: { kind: "e4m3" },
-    paddedRows: 256,
-    wholeScaleOffsetBytes: null,
-  } as const;
-  assert.equal(workOf(layer({ floats })), null);
+  const int4 = { kind: "int4", bits: 4 } as const;
+  assert.deepEqual(workOf(onLevels(int4)), ["rounding to one set"]);
+  assert.deepEqual(workOf(onLevels(int4, changes)), [
+    ...["rotating", "rounding to one set", "searching clips"],
+  ]);
+  for (const kind of ["e4m3", "e4m3Groups", "e2m1Groups"] as const) {
+    const floats = { scheme: { kind }, paddedRows: 256, wholeScaleOffsetBytes: null };
+    assert.deepEqual(workOf(layer({ floats, scaleSearch: true })), ["rounding to floats"]);
+  }
 });

@@ -9,11 +9,17 @@
  */
 
 import type { FloatDType } from "../../core/dtype.ts";
-import { type Grid, groupCount } from "../backend.ts";
+import { type FloatRounding, type Grid, groupCount, type OneSet } from "../backend.ts";
 import type { ShortMatrix } from "../../linalg/linalg_kernels.ts";
 import { Batch, type BatchTimes, type Slot } from "./batch.ts";
 import type { Gpu } from "./device.ts";
-import { type GpuRounding, recordRoundToLevels } from "./record_levels.ts";
+import { recordRoundFloats } from "./record_floats.ts";
+import {
+  type GpuRounding,
+  recordQuantizeLevels,
+  recordRoundToLevels,
+  recordSearchClip,
+} from "./record_levels.ts";
 import { recordAddLowRank, recordFeedBack } from "./record_products.ts";
 import {
   recordAbsmax,
@@ -47,20 +53,24 @@ export interface ShortChange {
   readonly right: ShortMatrix;
 }
 
-/** Levels of groups that choose among sets of them. */
+/** Levels of groups that choose among sets of them, or have one. */
 export interface RectLevels {
-  readonly rounding: GpuRounding;
-  /** Out: u8 `[rows, cols / rounding.groupCols]`. */
+  readonly rounding: GpuRounding | OneSet;
+  /** Out: u8 `[rows, cols / rounding.groupCols]`; left alone if there is one set. */
   readonly choices: Uint8Array;
 }
 
-/** Input and output of rounding. Views may lie in shared memory. */
-export interface QuantizeRect {
-  /** The bytes of `grid.rows * grid.cols` elements of `dtype`, row-major. */
+/** Stored values of a rectangle. Views may lie in shared memory. */
+export interface StoredRect {
+  /** The bytes of all elements, of `dtype`, row-major. */
   readonly raw: Uint8Array;
   readonly dtype: FloatDType;
   /** Terms that are added to the values: LoRAs. Absent: nothing. */
   readonly changes?: readonly (LowRankChange | ShortChange)[];
+}
+
+/** Input and output of rounding. */
+export interface QuantizeRect extends StoredRect {
   readonly grid: Grid;
   /** Group that is rotated before rounding; null: none. */
   readonly convrotGroupSize: number | null;
@@ -79,25 +89,16 @@ export interface QuantizeRect {
  * @throws DeviceError if the device cannot.
  */
 export async function quantizeRect(gpu: Gpu, rect: QuantizeRect): Promise<BatchTimes> {
-  const { raw, dtype, grid, convrotGroupSize, codes, scales } = rect;
+  const { grid, convrotGroupSize, codes, scales } = rect;
   const count = grid.rows * grid.cols;
-  const batch = new Batch("quantize");
-  const source = batch.input("source", raw);
-  const x = batch.scratch("values", 4 * count);
-  // Inputs come before what is recorded.
-  const changes = (rect.changes ?? []).map((change) => recorderOf(batch, change, grid.cols));
-  recordDecode(batch, x, source, { count, dtype });
-  for (const record of changes) record(x);
+  const batch = new Batch("quantize"), x = recordStored(batch, rect, grid);
   if (convrotGroupSize !== null) recordRotate(batch, x, count, convrotGroupSize);
   const scaleSlot = batch.scratch("scales", 4 * groupCount(grid));
   recordAbsmax(batch, scaleSlot, x, grid);
-  recordScaleFromAbsmax(batch, scaleSlot, groupCount(grid));
   const codeSlot = batch.scratch("codes", count), { levels } = rect;
+  if (levels?.rounding.kind !== "one") recordScaleFromAbsmax(batch, scaleSlot, groupCount(grid));
   if (levels !== undefined) {
-    const { rounding, choices } = levels, sets = batch.scratch("sets", choices.byteLength);
-    const found = { codes: codeSlot, choices: sets };
-    recordRoundToLevels(batch, found, { x, scales: scaleSlot, grid, rounding });
-    batch.output(sets, choices);
+    recordLevels(batch, levels, { codes: codeSlot, x, scales: scaleSlot, grid });
   } else {
     if (rect.scaleSearch) recordSearchScale(batch, scaleSlot, x, grid);
     recordQuantize(batch, codeSlot, { x, scales: scaleSlot, grid });
@@ -105,6 +106,70 @@ export async function quantizeRect(gpu: Gpu, rect: QuantizeRect): Promise<BatchT
   batch.output(codeSlot, codes);
   batch.output(scaleSlot, scales);
   return await batch.run(gpu);
+}
+
+/** A rectangle that becomes floats of few bits. */
+export interface FloatsRect extends StoredRect {
+  readonly rows: number;
+  readonly cols: number;
+  readonly rounding: FloatRounding;
+  /** Out: u8, see `roundFloats`. */
+  readonly codes: Uint8Array;
+  /** Out: u8 `[groups]`. */
+  readonly groupScales: Uint8Array;
+}
+
+/** As {@link quantizeRect}, to floats under a scale that is given. */
+export async function floatsRect(gpu: Gpu, rect: FloatsRect): Promise<BatchTimes> {
+  const { rows, cols, rounding, codes, groupScales } = rect;
+  const batch = new Batch("round to floats"), x = recordStored(batch, rect, { rows, cols });
+  const found = {
+    codes: batch.scratch("codes", codes.byteLength),
+    groupScales: batch.scratch("group scales", groupScales.byteLength),
+  };
+  recordRoundFloats(batch, found, { x, count: rows * cols, rounding });
+  batch.output(found.codes, codes);
+  batch.output(found.groupScales, groupScales);
+  return await batch.run(gpu);
+}
+
+/** Records how stored values become f32. Returns where they are. */
+function recordStored(
+  batch: Batch,
+  { raw, dtype, changes = [] }: StoredRect,
+  { rows, cols }: Pick<Grid, "rows" | "cols">,
+): Slot {
+  const count = rows * cols, source = batch.input("source", raw);
+  const x = batch.scratch("values", 4 * count);
+  // Inputs come before what is recorded.
+  const recorders = changes.map((change) => recorderOf(batch, change, cols));
+  recordDecode(batch, x, source, { count, dtype });
+  for (const record of recorders) record(x);
+  return x;
+}
+
+/** Records how values become levels. `scales` are the largest magnitudes of rows if all groups have one set. */
+function recordLevels(
+  batch: Batch,
+  { rounding, choices }: RectLevels,
+  { codes, x, scales, grid }: {
+    readonly codes: Slot;
+    readonly x: Slot;
+    readonly scales: Slot;
+    readonly grid: Grid;
+  },
+): void {
+  if (rounding.kind !== "one") {
+    const sets = batch.scratch("sets", choices.byteLength);
+    recordRoundToLevels(batch, { codes, choices: sets }, { x, scales, grid, rounding });
+    return batch.output(sets, choices);
+  }
+  const { rows, cols } = grid, { shares, most, groupCols } = rounding;
+  recordScaleFromAbsmax(batch, scales, rows, most);
+  if (shares !== null) recordSearchClip(batch, scales, { x, rows, cols, shares });
+  const nearest = batch.input("levels", rounding.nearest);
+  const sets = batch.zeros("sets", choices.byteLength);
+  recordQuantizeLevels(batch, codes, { x, scales, choices: sets, grid, nearest, groupCols });
 }
 
 /** Takes what a change is made of; returns what records it. */

@@ -52,6 +52,22 @@ export function recordSearchLevels(
   batch.dispatch(shaders.searchLevels, slots, params, Math.ceil(params.groups / GROUPS));
 }
 
+/** Records `searchClip`, in place. */
+export function recordSearchClip(
+  batch: Batch,
+  scales: Slot,
+  { x, rows, cols, shares }: {
+    readonly x: Slot;
+    readonly rows: number;
+    readonly cols: number;
+    readonly shares: Float32Array;
+  },
+): void {
+  const params = { rows, cols, candidates: shares.length, zero: 0 };
+  const slots = [scales, x, batch.input("shares", shares)];
+  batch.dispatch(shaders.searchClip, slots, params, rows);
+}
+
 /** The tables of `LevelRounding` that a device reads: errors are not looked up there. */
 export type GpuRounding = Pick<LevelRounding, "kind" | "groupCols" | "steps" | "first">;
 

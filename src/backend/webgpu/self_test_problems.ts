@@ -8,6 +8,7 @@ import { fillNormal, type Random } from "../../core/rng.ts";
 import { type BlockLevels, LEVELS_TRIED, type LinalgKernels } from "../../linalg/linalg_kernels.ts";
 import { matrix } from "../../linalg/matrix.ts";
 import {
+  FLOAT_GROUP_COLS,
   type Grid,
   groupCount,
   type Kernels,
@@ -159,6 +160,27 @@ export const KERNEL_PROBLEMS: Readonly<Record<keyof AsyncKernels, Problem<AnyKer
           first,
         }),
     );
+  },
+  roundFloats: async (kernels, random) => {
+    const results: Result[] = [];
+    for (const kind of ["e4m3", "e4m3Groups", "e2m1Groups"] as const) {
+      // More than one workgroup of words of codes, or of scales of groups.
+      const size = FLOAT_GROUP_COLS[kind], count = size === null ? 1503 : 301 * size;
+      const x = normal(random, count),
+        codes = new Uint8Array(kind === "e2m1Groups" ? count / 2 : count);
+      const groupScales = new Uint8Array(size === null ? 0 : count / size);
+      const values = new Float32Array(count), scale = kind === "e4m3" ? 4 / 448 : 4 / 2688;
+      await kernels.roundFloats(codes, groupScales, values, x, { kind, scale, search: true });
+      results.push(exact(codes), exact(groupScales), exact(values));
+    }
+    return results;
+  },
+  searchClip: async (kernels, random) => {
+    // Two runs of a sum, and more shares than are tried at a time.
+    const rows = 5, cols = 1100, scales = new Float32Array(rows).fill(4 / 7);
+    const shares = Float32Array.from({ length: 20 }, (_, i) => 1 - i / 32);
+    await kernels.searchClip(scales, normal(random, rows * cols), shares, cols);
+    return [exact(scales)];
   },
   packLevels: async (kernels, random) => {
     const { rows, cols } = LEVEL_GRID, sets = 9, results: Result[] = [];

@@ -29,8 +29,10 @@ import rotateCode from "../../../wgsl/rotate.wgsl" with { type: "text" };
 import rotateGroupCode from "../../../wgsl/rotate_group.wgsl" with { type: "text" };
 import scaleFromAbsmaxCode from "../../../wgsl/scale_from_absmax.wgsl" with { type: "text" };
 import scaledProductCode from "../../../wgsl/scaled_product.wgsl" with { type: "text" };
+import roundFloatsCode from "../../../wgsl/round_floats.wgsl" with { type: "text" };
 import roundToStepsCode from "../../../wgsl/round_to_steps.wgsl" with { type: "text" };
 import roundToTableCode from "../../../wgsl/round_to_table.wgsl" with { type: "text" };
+import searchClipCode from "../../../wgsl/search_clip.wgsl" with { type: "text" };
 import searchLevelsCode from "../../../wgsl/search_levels.wgsl" with { type: "text" };
 import searchScaleCode from "../../../wgsl/search_scale.wgsl" with { type: "text" };
 import { shader } from "./shader.ts";
@@ -65,7 +67,7 @@ export const scaleFromAbsmax = shader("scale_from_absmax", {
   code: scaleFromAbsmaxCode,
   libraries,
   buffers: ["write"],
-  params: { count: "u32" },
+  params: { count: "u32", most: "f32" },
 });
 
 export const searchScale = shader("search_scale", {
@@ -116,6 +118,20 @@ export const roundToTable = shader("round_to_table", {
   libraries: [...libraries, levelsLibrary, bestSet, levelGroups, roundGroup],
   buffers: ["write", "write", "read", "read", "read", "read"],
   params: LEVEL_GROUPS,
+});
+
+export const roundFloats = shader("round_floats", {
+  code: roundFloatsCode,
+  libraries,
+  buffers: ["write", "write", "write"],
+  params: { count: "u32", kind: "u32", scale: "f32", search: "u32", zero: "u32" },
+});
+
+export const searchClip = shader("search_clip", {
+  code: searchClipCode,
+  libraries,
+  buffers: ["write", "read", "read"],
+  params: { rows: "u32", cols: "u32", candidates: "u32", zero: "u32" },
 });
 
 export const searchLevels = shader("search_levels", {

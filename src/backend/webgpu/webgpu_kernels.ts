@@ -7,6 +7,7 @@
 import { FLOAT_DTYPES, type FloatDType } from "../../core/dtype.ts";
 import {
   ERROR_RUN_VALUES,
+  type FloatRounding,
   GPU_ROTATION_MAX,
   type Grid,
   groupCount,
@@ -28,17 +29,21 @@ import {
   checkLevelSearch,
   checkPackLevels,
   checkRotate,
+  checkRoundFloats,
   checkSameLength,
+  checkSearchClip,
   checkStepRounding,
   checkTableRounding,
 } from "../kernel_checks.ts";
 import { searchRange } from "../search_range.ts";
 import { Batch, type Slot } from "./batch.ts";
 import type { Gpu } from "./device.ts";
+import { recordRoundFloats } from "./record_floats.ts";
 import {
   type GpuRounding,
   recordQuantizeLevels,
   recordRoundToLevels,
+  recordSearchClip,
   recordSearchLevels,
 } from "./record_levels.ts";
 import * as shaders from "./shaders.ts";
@@ -77,9 +82,14 @@ export function recordAbsmax(batch: Batch, result: Slot, x: Slot, grid: Grid): v
   batch.dispatch(shaders.absmax, [result, x], gridParams(grid), groupCount(grid));
 }
 
-/** Records `scaleFromAbsmax`, in place. */
-export function recordScaleFromAbsmax(batch: Batch, scales: Slot, count: number): void {
-  batch.dispatch(shaders.scaleFromAbsmax, [scales], { count }, Math.ceil(count / 64));
+/** Records `scaleFromAbsmax`, in place; also for another largest code than that of INT8. */
+export function recordScaleFromAbsmax(
+  batch: Batch,
+  scales: Slot,
+  count: number,
+  most = 127,
+): void {
+  batch.dispatch(shaders.scaleFromAbsmax, [scales], { count, most }, Math.ceil(count / 64));
 }
 
 /** Records `searchScale`, in place. */
@@ -291,6 +301,37 @@ export class WebGpuKernels implements AsyncKernels {
     checkGrid("roundToSteps", grid, { codes, x }, { scales });
     checkStepRounding(grid, choices, rounding);
     return this.#roundToLevels({ codes, choices, x, scales }, grid, { ...rounding, kind: "steps" });
+  }
+
+  async roundFloats(
+    codes: Uint8Array,
+    groupScales: Uint8Array,
+    values: Float32Array,
+    x: Float32Array,
+    rounding: FloatRounding,
+  ): Promise<void> {
+    checkRoundFloats(codes, groupScales, { values, x }, rounding);
+    const batch = new Batch("roundFloats"), result = batch.input("x", x);
+    const found = {
+      codes: batch.scratch("codes", codes.byteLength),
+      groupScales: batch.scratch("group scales", groupScales.byteLength),
+    };
+    recordRoundFloats(batch, found, { x: result, count: x.length, rounding });
+    batch.output(found.codes, codes);
+    batch.output(found.groupScales, groupScales);
+    await this.#finish(batch, result, values);
+  }
+
+  async searchClip(
+    scales: Float32Array,
+    x: Float32Array,
+    shares: Float32Array,
+    cols: number,
+  ): Promise<void> {
+    checkSearchClip(scales, x, cols);
+    const batch = new Batch("searchClip"), result = batch.input("scales", scales);
+    recordSearchClip(batch, result, { x: batch.input("x", x), rows: scales.length, cols, shares });
+    await this.#finish(batch, result, scales);
   }
 
   async packLevels(packed: Uint8Array, levels: Int8Array, packing: LevelPacking): Promise<void> {

@@ -16,7 +16,7 @@ import { type ChunkContext, type Scratch, takeNumbers } from "./chunk_context.ts
 import { loadTables, planTables, planWrite, writeLevels } from "./levels_on_file.ts";
 import { decodeRect, planDecode, rawBytes, rawRows, readRect } from "./load_rect.ts";
 import { planLocalPairs, withLocalPairs } from "./merge_rect.ts";
-import { planRoundToLevels, roundToLevels } from "./level_scales.ts";
+import { oneSet, planRoundToLevels, roundToLevels } from "./level_scales.ts";
 import { errorRotatedBack, holdToBound, reportNonFinite, tileRows } from "./quantize_chunk.ts";
 import { planOnGpu, quantizeOnGpu } from "./quantize_on_gpu.ts";
 
@@ -35,11 +35,12 @@ export function quantizeLevelsChunk(
   const { raw, codes, choices, scales, x, stats } = room;
 
   readRect(context, raw, source, rect);
-  const { rounding } = tables;
-  const isRounded = rounding !== null && quantizeOnGpu(context, { ...task, source }, {
+  const rounding = tables.rounding ?? oneSet(tables, task.scaleSearch);
+  const isRounded = quantizeOnGpu(context, { ...task, source }, {
     ...{ rect, raw, codes, scales },
     levels: { rounding, choices },
   });
+  if (isRounded && rounding.kind === "one") choices.fill(0);
   for (let row = 0; row < rect.rows; row += step) {
     const rows = Math.min(step, rect.rows - row), count = rows * cols;
     const tile = { ...rect, row: rect.row + row, rows };
@@ -67,7 +68,9 @@ export function quantizeLevelsChunk(
       decode();
       if (reportNonFinite(context, values, tile, source.cols)) return;
     }
-    if (isRounded) holdToBound(context, task, error, levelsBound(levels.scheme, own.scales, cols));
+    if (!isRounded) continue;
+    const most = levelsBound(levels.scheme, own.scales, cols, task.scaleSearch);
+    holdToBound(context, task, error, most);
   }
   context.slot.set(stats);
   writeLevels(context, { ...task, levels }, rect, { levels: codes, choices, tables });

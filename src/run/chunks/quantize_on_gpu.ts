@@ -4,7 +4,13 @@ import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { FloatDType } from "../../core/dtype.ts";
 import { groupCount } from "../../backend/backend.ts";
 import { quantizeCheck, type RoundedLevels } from "../checks/quantize_check.ts";
-import { type AddedRows, packArrays, placeOf, type RequestedRounding } from "../gpu_requests.ts";
+import {
+  type AddedRows,
+  packArrays,
+  placeOf,
+  type RequestedRounding,
+  type RequestedSet,
+} from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";
@@ -53,15 +59,7 @@ export function quantizeOnGpu(
   const grid = { rows: rect.rows, cols: rect.cols, groupRows, groupCols };
   if (scales.length !== groupCount(grid)) throw new RangeError("scales do not fit the grid");
   const mark = scratch.mark();
-  let stored = raw, dtype: FloatDType = "F32", changes: readonly AddedRows[] = [];
-  if (source.dtype !== "I8" && isPlain(source)) {
-    changes = addedRows(context, source, rect);
-    dtype = source.dtype;
-  } else {
-    const x = scratch.f32(count);
-    decodeRect(context, x, raw, source, rect);
-    stored = bytesOf(x);
-  }
+  const { stored, dtype, changes } = storedRect(context, source, raw, rect);
   const request = {
     op: "quantize",
     raw: placeOf(stored),
@@ -83,10 +81,38 @@ export function quantizeOnGpu(
   return isDone;
 }
 
-function requestedLevels({ rounding, choices }: RoundedLevels): RequestedRounding {
+function requestedLevels({ rounding, choices }: RoundedLevels): RequestedRounding | RequestedSet {
+  if (rounding.kind === "one") {
+    const { nearest, shares } = rounding;
+    const places = { nearest: placeOf(nearest), choices: placeOf(choices) };
+    return { ...rounding, ...places, shares: shares && [...shares] };
+  }
   const { kind, groupCols, steps, first } = rounding;
   const tables = { steps: placeOf(steps), first: placeOf(first) };
   return { kind, groupCols, ...tables, choices: placeOf(choices) };
+}
+
+/** What goes up of a rectangle. */
+export interface UploadedRect {
+  readonly stored: Uint8Array;
+  readonly dtype: FloatDType;
+  readonly changes: readonly AddedRows[];
+}
+
+/** Returns the stored bytes of `rect` as the device takes them, in scratch that the caller gives back. */
+export function storedRect(
+  context: ChunkContext,
+  source: MatrixSource,
+  raw: Uint8Array,
+  rect: Rect,
+): UploadedRect {
+  const { dtype } = source;
+  if (dtype !== "I8" && isPlain(source)) {
+    return { stored: raw, dtype, changes: addedRows(context, source, rect) };
+  }
+  const x = context.scratch.f32(rect.rows * rect.cols);
+  decodeRect(context, x, raw, source, rect);
+  return { stored: bytesOf(x), dtype: "F32", changes: [] };
 }
 
 /** Whether the values of `source` are its bytes, and at most pairs of factors go into them. */

@@ -7,7 +7,7 @@ import type { OutputRows } from "../../backend/output_rows.ts";
 import type { Gpu } from "../../backend/webgpu/device.ts";
 import { type GpuRowLevels, ldlqRows } from "../../backend/webgpu/ldlq_rows.ts";
 import { outputErrors } from "../../backend/webgpu/output_errors.ts";
-import { quantizeRect, type RectLevels } from "../../backend/webgpu/quantize_rect.ts";
+import { floatsRect, quantizeRect, type RectLevels } from "../../backend/webgpu/quantize_rect.ts";
 import { WebGpuLinalg } from "../../backend/webgpu/webgpu_linalg.ts";
 import { matrix } from "../../linalg/matrix.ts";
 import { type GptqFactor, unitLowerColumns } from "../../quant/gptq.ts";
@@ -15,6 +15,7 @@ import {
   type AddedRows,
   type DescentCall,
   type FactorRequest,
+  type FloatsRequest,
   type GpuRequest,
   type LdlqRequest,
   type LinalgRequest,
@@ -25,6 +26,7 @@ import {
   type QuantizeRequest,
   type RequestedLevels,
   type RequestedRounding,
+  type RequestedSet,
   unpackArrays,
 } from "../gpu_requests.ts";
 import { GpuDescents } from "./gpu_descents.ts";
@@ -46,10 +48,16 @@ function levelsAt(
   };
 }
 
-function roundingAt(
-  { kind, groupCols, steps, first, choices }: RequestedRounding,
-  buffer: ArrayBuffer,
-): RectLevels {
+function roundingAt(request: RequestedRounding | RequestedSet, buffer: ArrayBuffer): RectLevels {
+  if (request.kind === "one") {
+    const { kind, groupCols, most, nearest, shares, choices } = request;
+    const one = { kind, groupCols, most, nearest: new Int8Array(...at(buffer, nearest)) };
+    return {
+      rounding: { ...one, shares: shares && Float32Array.from(shares) },
+      choices: new Uint8Array(...at(buffer, choices)),
+    };
+  }
+  const { kind, groupCols, steps, first, choices } = request;
   const shared = { groupCols, first: new Uint8Array(...at(buffer, first)) };
   return {
     rounding: kind === "table"
@@ -87,6 +95,8 @@ export class GpuOperations {
     switch (request.op) {
       case "quantize":
         return await this.#quantize(request, buffer);
+      case "floats":
+        return await this.#floats(request, buffer);
       case "linalg":
         return await this.#kernel(request, buffer);
       case "factor":
@@ -114,6 +124,16 @@ export class GpuOperations {
       levels: request.levels === undefined ? undefined : roundingAt(request.levels, buffer),
       codes: new Int8Array(...at(buffer, request.codes)),
       scales: new Float32Array(...at(buffer, request.scales)),
+    });
+  }
+
+  async #floats(request: FloatsRequest, buffer: ArrayBuffer): Promise<void> {
+    await floatsRect(this.#gpu, {
+      ...request,
+      raw: new Uint8Array(...at(buffer, request.raw)),
+      changes: request.changes.map((change) => unpackArrays<AddedRows>(change, buffer)),
+      codes: new Uint8Array(...at(buffer, request.codes)),
+      groupScales: new Uint8Array(...at(buffer, request.groupScales)),
     });
   }
 

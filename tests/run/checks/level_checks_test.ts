@@ -67,7 +67,7 @@ for (const bits of [4, 6] as const) {
         const { scales, codes } = roundedRows(x, 512, ownTables);
         const errorOf = (code: (i: number) => number) =>
           x.reduce((sum, value, i) => sum + (value - code(i) * scales[0]!) ** 2, 0);
-        const bound = levelsBound(own, scales, 512);
+        const bound = levelsBound(own, scales, 512, true);
         assert(errorOf((i) => codes[i]!) <= bound);
         if (row % 2 === 1) {
           assert(errorOf(() => 0) > bound, "zeros");
