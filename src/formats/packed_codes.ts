@@ -20,7 +20,10 @@ export const E4M3_LEVELS: Float32Array = byCode(256, f8e4m3ToF32);
 const E5M2_LEVELS: Float32Array = byCode(256, f8e5m2ToF32);
 
 /** Powers of 2, by exponent; the last code is NaN. The first is the smallest that f32 holds as a product. */
-const E8M0_LEVELS: Float32Array = byCode(256, (code) => code === 255 ? NaN : 2 ** (code - 127));
+export const E8M0_LEVELS: Float32Array = byCode(
+  256,
+  (code) => code === 255 ? NaN : 2 ** (code - 127),
+);
 
 const ONE_BYTE_SCALES: Readonly<Partial<Record<ScaleDType, Float32Array>>> = {
   F8_E4M3: E4M3_LEVELS,

@@ -1,14 +1,18 @@
 /** Rows that are rounded to floats of few bits on the GPU, if the run has one and they fit. */
 
-import { FLOAT_GROUP_COLS, type FloatRounding } from "../../backend/backend.ts";
-import { f8e4m3ToF32 } from "../../core/dtype.ts";
-import { E2M1_LEVELS, E4M3_LEVELS } from "../../formats/packed_codes.ts";
+import type { FloatRounding } from "../../backend/backend.ts";
+import { byCode, E2M1_LEVELS, E4M3_LEVELS, E8M0_LEVELS } from "../../formats/packed_codes.ts";
 import type { Rect } from "../chunk_grid.ts";
 import { floatsCheck } from "../checks/floats_check.ts";
 import { packArrays, placeOf } from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { ChunkContext } from "./chunk_context.ts";
 import { storedRect } from "./quantize_on_gpu.ts";
+
+/** Values of a group. */
+const E4M3_GROUP = 32, E2M1_GROUP = 16;
+
+const { fround } = Math;
 
 /**
  * Rounds `rect`, whole rows, whose stored bytes `raw` holds, to `codes` and `groupScales`, and checks some of it; see
@@ -51,6 +55,10 @@ export function floatsOnGpu(
   return isDone;
 }
 
+/** The two values of a byte of E2M1, by byte. */
+const FIRST_OF_PAIR = byCode(256, (pair) => E2M1_LEVELS[pair >> 4]!);
+const SECOND_OF_PAIR = byCode(256, (pair) => E2M1_LEVELS[pair & 15]!);
+
 /**
  * Fills `values` with what codes stand for, to the bits of `roundFloats`. Returns the sum of the squares of the scales
  * of all values.
@@ -61,22 +69,42 @@ export function floatValues(
   groupScales: Uint8Array,
   { kind, scale }: FloatRounding,
 ): number {
-  const size = FLOAT_GROUP_COLS[kind] ?? values.length;
-  let squares = 0;
-  for (let at = 0, group = 0; at < values.length; at += size, group++) {
-    const by = kind === "e4m3" ? scale : groupScale(kind, groupScales[group]!, scale);
-    squares += size * by * by;
-    if (kind === "e2m1Groups") {
-      for (let i = at; i < at + size; i += 2) {
-        const pair = codes[i >> 1]!;
-        values[i] = E2M1_LEVELS[pair >> 4]! * by;
-        values[i + 1] = E2M1_LEVELS[pair & 15]! * by;
-      }
-    } else for (let i = at; i < at + size; i++) values[i] = E4M3_LEVELS[codes[i]!]! * by;
-  }
-  return squares;
+  if (kind === "e4m3") return wholeE4m3(values, codes, scale);
+  return kind === "e4m3Groups"
+    ? groupedE4m3(values, codes, groupScales)
+    : groupedE2m1(values, codes, groupScales, scale);
 }
 
-function groupScale(kind: "e4m3Groups" | "e2m1Groups", byte: number, scale: number): number {
-  return kind === "e4m3Groups" ? 2 ** (byte - 127) : Math.fround(f8e4m3ToF32(byte) * scale);
+function wholeE4m3(values: Float32Array, codes: Uint8Array, scale: number): number {
+  for (let i = 0; i < values.length; i++) values[i] = E4M3_LEVELS[codes[i]!]! * scale;
+  return values.length * scale * scale;
+}
+
+function groupedE4m3(values: Float32Array, codes: Uint8Array, groupScales: Uint8Array): number {
+  let squares = 0, i = 0;
+  for (let group = 0; group < groupScales.length; group++) {
+    const by = E8M0_LEVELS[groupScales[group]!]!;
+    squares += by * by;
+    for (const end = i + E4M3_GROUP; i < end; i++) values[i] = E4M3_LEVELS[codes[i]!]! * by;
+  }
+  return E4M3_GROUP * squares;
+}
+
+function groupedE2m1(
+  values: Float32Array,
+  codes: Uint8Array,
+  groupScales: Uint8Array,
+  scale: number,
+): number {
+  let squares = 0, i = 0;
+  for (let group = 0; group < groupScales.length; group++) {
+    const by = fround(E4M3_LEVELS[groupScales[group]!]! * scale);
+    squares += by * by;
+    for (const end = i + E2M1_GROUP; i < end; i += 2) {
+      const pair = codes[i >> 1]!;
+      values[i] = FIRST_OF_PAIR[pair]! * by;
+      values[i + 1] = SECOND_OF_PAIR[pair]! * by;
+    }
+  }
+  return E2M1_GROUP * squares;
 }
