@@ -6,9 +6,9 @@
  */
 
 import { parseArgs } from "node:util";
-import { Arena, createSharedMemory } from "../src/backend/cpu/arena.ts";
+import { Arena, createSharedMemory, LINALG_WORKSPACE_BYTES } from "../src/backend/cpu/arena.ts";
 import { compileLinalg } from "../src/backend/cpu/linalg_module.ts";
-import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../src/backend/cpu/wasm_linalg.ts";
+import { WasmLinalg } from "../src/backend/cpu/wasm_linalg.ts";
 import { DAMPING_DEFAULT } from "../src/linalg/damping.ts";
 import { LDLQ_BLOCK } from "../src/linalg/ldlq.ts";
 import { matrix, transpose } from "../src/linalg/matrix.ts";

@@ -72,7 +72,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 const EXCEPTIONS: readonly { readonly from: string; readonly to: string }[] = [
   { from: "src/run/workers/run_worker.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/worker_pool.ts", to: "src/backend/cpu/" },
-  { from: "src/run/workers/run_bytes.ts", to: "src/backend/cpu/wasm_linalg.ts" },
+  { from: "src/run/workers/run_bytes.ts", to: "src/backend/cpu/arena.ts" },
+  { from: "src/run/workers/worker_devices.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/check_kernels.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/own_kernels.ts", to: "src/backend/cpu/" },
   { from: "src/run/workers/gpu_owner.ts", to: "src/backend/webgpu/" },

@@ -45,8 +45,12 @@ export interface BatchPlanOptions {
  *
  * @throws UsageError if two models would be written to one file, or a request is wrong in itself.
  */
-export function planBatch(inputs: readonly string[], options: BatchPlanOptions): BatchItem[] {
-  const items = inputs.map((input) => planOne(input, options));
+export async function planBatch(
+  inputs: readonly string[],
+  options: BatchPlanOptions,
+): Promise<BatchItem[]> {
+  const items: BatchItem[] = [];
+  for (const input of inputs) items.push(await planOne(input, options));
   const outputs = new Map<string, string>();
   for (const item of items) {
     if (item.action !== "convert") continue;
@@ -74,14 +78,14 @@ export function planBatch(inputs: readonly string[], options: BatchPlanOptions):
   });
 }
 
-function planOne(
+async function planOne(
   input: string,
   { lorasOf, requestOf, outputDir, nameFacts }: BatchPlanOptions,
-): BatchItem {
+): Promise<BatchItem> {
   const loras = lorasOf(input);
   const request = requestOf(input);
   try {
-    const { plan } = prepareFitted(input, request.options);
+    const { plan } = await prepareFitted(input, request.options);
     const name = autoOutputName(input, request.options, nameFacts(plan));
     const path = outputDir === null ? name : join(outputDir, basename(name));
     const output = outputNames(path, plan.parts.length).main;

@@ -21,6 +21,7 @@ import { findEncoder } from "../presets/encoders/find_encoder.ts";
 import { nameOfInput } from "../remote/input_path.ts";
 import { expectedBytes, SHARED_MAX_BYTES, workersWithin } from "../run/budget.ts";
 import type { EncodeTask, RecordedInputs } from "../run/tasks.ts";
+import { loadMoreKinds } from "../run/loaded_kinds.ts";
 import { fetchBytesFor } from "../run/workers/remote_input.ts";
 import { type Progress, WorkerPool } from "../run/workers/worker_pool.ts";
 import { arenaBytesFor, teamBytesFor } from "../run/workers/run_bytes.ts";
@@ -96,6 +97,7 @@ export async function calibrateByTexts(
   const { prepared, graph, task: unplaced, origins } = planTexts(request);
   const { model } = prepared;
   const { layout, task, layers } = placed(request, { prepared, graph, task: unplaced, origins });
+  await loadMoreKinds();
   const workers = workersFor(request, model, task);
   const about: CalibrationWork = {
     family: graph.title,

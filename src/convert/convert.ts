@@ -36,7 +36,7 @@ import { finishLayers, rewrittenBiases } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
 import { deltaBytes } from "../plan/lora_merge.ts";
 import type { Work } from "../run/make_tasks.ts";
-import { provenGpu, tasksOf } from "./proven_gpu.ts";
+import { loadKindsOf, provenGpu, tasksOf } from "./proven_gpu.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { explainNonFinite, planAround } from "./non_finite.ts";
 import type { Plan } from "../plan/plan.ts";
@@ -94,6 +94,7 @@ async function convertOnce(
   const started = performance.now();
   const named = await prepareNamed(request, times), { prepared } = named;
   const watched = watchInputs(prepared.model, inputsOf(prepared, request.options));
+  await loadKindsOf(prepared);
   const opened = await request.openGpu?.() ?? null;
   const doneBefore = opened?.doneCount ?? 0;
   if (opened !== null) opened.onFailure = (message) => request.onGpuFailure?.(message);
@@ -165,7 +166,7 @@ async function prepareNamed(request: ConvertRequest, times: SessionTimes): Promi
     await recoverNames(request.output, times);
     if (request.options.shardBytes === null) checkNames(request.output, 1);
   }
-  const prepared = prepareFitted(request.input, request.options);
+  const prepared = await prepareFitted(request.input, request.options);
   const output = typeof request.output === "string"
     ? request.output
     : request.output(prepared.plan);

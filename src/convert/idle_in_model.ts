@@ -2,7 +2,7 @@
 
 import type { ConvertOptions } from "../plan/options.ts";
 import type { Plan } from "../plan/plan.ts";
-import { segmentSize } from "../run/chunks/load_hessian.ts";
+import { segmentSize } from "../run/chunks/segment_size.ts";
 
 /** Returns one sentence for each. */
 export function idleInModel(

@@ -1,9 +1,14 @@
 /** Kernels with memory of their own for one call, on the calling thread: what library functions work with. */
 
-import { Arena, createSharedMemory, STATICS_BYTES } from "../backend/cpu/arena.ts";
+import {
+  Arena,
+  createSharedMemory,
+  LINALG_WORKSPACE_BYTES,
+  STATICS_BYTES,
+} from "../backend/cpu/arena.ts";
 import { compileLinalg } from "../backend/cpu/linalg_module.ts";
 import { WasmKernels } from "../backend/cpu/wasm_kernels.ts";
-import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../backend/cpu/wasm_linalg.ts";
+import { WasmLinalg } from "../backend/cpu/wasm_linalg.ts";
 import { compileKernels } from "../backend/cpu/wasm_module.ts";
 
 /** Compiled once: modules are immutable, and compiling takes longer than a small product. */

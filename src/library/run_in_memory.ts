@@ -20,12 +20,17 @@ import type { ChunkContext, TeamContext } from "../run/chunks/chunk_context.ts";
 import { bytesTaken } from "../core/counted_memory.ts";
 import { KeptInputs } from "../run/chunks/kept_inputs.ts";
 import { decodeRect, planDecodedRect, readRect, roomForRect } from "../run/chunks/load_rect.ts";
+import { provideMoreKinds } from "../run/loaded_kinds.ts";
+import { MORE_KINDS } from "../run/more_kinds.ts";
 import { runChunk, runTogether, scratchBytes, sharedBytes } from "../run/task_kinds.ts";
 import { CHUNK_ELEMENTS, chunkCount, type ChunkGrid, chunkRect } from "../run/chunk_grid.ts";
 import { chunkGrid } from "../run/task_kinds.ts";
 import { isTeamTask, type QuantizeTask } from "../run/tasks.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import { type OwnMemory, withOwnMemory } from "./own_memory.ts";
+
+// Functions of the library return at once: they cannot wait for code.
+provideMoreKinds(MORE_KINDS);
 
 /** Result of a layer. */
 export interface InMemoryResult {

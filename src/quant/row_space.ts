@@ -30,9 +30,6 @@ import { actOrder, actOrderOfUnits, gatherColumns } from "../linalg/permute.ts";
 import { shareOf, triangleShareOf } from "../linalg/team.ts";
 import { type GptqRows, planInOrder, roundInOrder } from "./rows_in_order.ts";
 
-/** Most columns of a block: D has blocks of the rotation group, which must lie within one. */
-const BLOCK_COLS_MAX = 256;
-
 /** Rows of M per product. */
 const GRAM_ROWS = 128;
 
@@ -65,17 +62,6 @@ export interface RowSpaceFactor extends RowSpaceHessian {
   readonly panels: Float32Array;
   /** Column k of the factor is column `order[k]` of the layer. */
   readonly order: Int32Array;
-}
-
-/**
- * Returns B for K columns rotated in groups: the largest multiple of the group that divides K and is at most
- * {@link BLOCK_COLS_MAX}; null if the group itself is larger.
- */
-export function blockColsOf(cols: number, groupSize: number): number | null {
-  for (let size = BLOCK_COLS_MAX - BLOCK_COLS_MAX % groupSize; size > 0; size -= groupSize) {
-    if (cols % size === 0) return size;
-  }
-  return null;
 }
 
 /** How large a layer is: K, T and B. */

@@ -5,7 +5,15 @@ import type { FileRange } from "../remote/channel.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
 import type { ChunkContext, TeamContext } from "./chunks/chunk_context.ts";
 import type { ChunkGrid, Rect } from "./chunk_grid.ts";
-import { elementBytes, type Task } from "./tasks.ts";
+import {
+  type CorrectBiasTask,
+  elementBytes,
+  type EncodeTask,
+  type InputScaleTask,
+  type MeasureTask,
+  type QuantizeTask,
+  type Task,
+} from "./tasks.ts";
 
 /** One chunk of a task. */
 export interface Chunk {
@@ -34,6 +42,20 @@ export interface TaskKind<T extends Task> {
   runChunk(context: ChunkContext, task: T, chunk: Chunk): void;
   /** Carries out a whole task of a team; every worker of the run calls it. Absent: no task needs a team. */
   runTogether?(team: TeamContext, task: T): void;
+}
+
+/** Ways to quantize a layer beyond rounding 8-bit codes to nearest. */
+export type QuantizeMethods = Required<
+  Pick<TaskKind<QuantizeTask>, "planMemory" | "runChunk" | "runTogether">
+>;
+
+/** What is loaded when a run needs it. */
+export interface MoreKinds {
+  readonly methods: QuantizeMethods;
+  readonly inputScale: TaskKind<InputScaleTask>;
+  readonly measure: TaskKind<MeasureTask>;
+  readonly correctBias: TaskKind<CorrectBiasTask>;
+  readonly encode: TaskKind<EncodeTask>;
 }
 
 /** Needs of a task. */

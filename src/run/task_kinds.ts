@@ -1,25 +1,36 @@
-/** The kinds of tasks: one module each. A new kind is a module, its type in `tasks.ts`, and a line here. */
+/**
+ * The kinds of tasks: one module each. A new kind is a module, its type in `tasks.ts`, and a line here, or in
+ * `more_kinds.ts` if a run of the default mode has no such task.
+ */
 
 import { CountedMemory } from "../core/counted_memory.ts";
 import type { FileRange } from "../remote/channel.ts";
 import type { ChunkGrid } from "./chunk_grid.ts";
 import { chunkCount, chunkRect } from "./chunk_grid.ts";
-import { CORRECT_BIAS } from "./chunks/bias_chunk.ts";
 import { CAST } from "./chunks/cast_chunk.ts";
 import type { ChunkContext, TeamContext } from "./chunks/chunk_context.ts";
 import { COLUMN_MAX } from "./chunks/column_max_chunk.ts";
 import { COMPARE_BYTES } from "./chunks/compare_bytes_chunk.ts";
 import { COMPARE } from "./chunks/compare_chunk.ts";
 import { COPY } from "./chunks/copy_chunk.ts";
-import { INPUT_SCALE } from "./chunks/input_scale_chunk.ts";
-import { MEASURE_OUTPUTS } from "./chunks/measure_chunk.ts";
 import { QUANTIZE } from "./chunks/quantize_kind.ts";
 import { SCAN } from "./chunks/scan_chunk.ts";
-import { ENCODE } from "./encoder/encode_kind.ts";
-import { bytesAt, matrixBytes, type PlannedMemory, type TaskKind } from "./task_kind.ts";
+import { moreKinds } from "./loaded_kinds.ts";
+import {
+  bytesAt,
+  matrixBytes,
+  type MoreKinds,
+  type PlannedMemory,
+  type TaskKind,
+} from "./task_kind.ts";
 import { isTeamTask, type Task, type TeamTask } from "./tasks.ts";
 
-const KINDS: { readonly [K in Task["kind"]]: TaskKind<Extract<Task, { readonly kind: K }>> } = {
+/** Kinds that are always there; all others are in {@link MoreKinds}. */
+const KINDS: {
+  readonly [K in Exclude<Task["kind"], keyof MoreKinds>]: TaskKind<
+    Extract<Task, { readonly kind: K }>
+  >;
+} = {
   copy: COPY,
   quantize: QUANTIZE,
   cast: CAST,
@@ -27,14 +38,18 @@ const KINDS: { readonly [K in Task["kind"]]: TaskKind<Extract<Task, { readonly k
   scan: SCAN,
   compare: COMPARE,
   compareBytes: COMPARE_BYTES,
-  measure: MEASURE_OUTPUTS,
-  correctBias: CORRECT_BIAS,
-  inputScale: INPUT_SCALE,
-  encode: ENCODE,
 };
 
 function kindOf(task: Task): TaskKind<Task> {
-  return KINDS[task.kind];
+  switch (task.kind) {
+    case "inputScale":
+    case "measure":
+    case "correctBias":
+    case "encode":
+      return moreKinds()[task.kind];
+    default:
+      return KINDS[task.kind];
+  }
 }
 
 /** Returns the bytes that `task` reads, by the numbers of files in the run; without scales and calibration data. */

@@ -1,9 +1,8 @@
 import assert from "node:assert/strict";
 import type { Grid } from "../../src/backend/backend.ts";
 import { referenceKernels } from "../../src/backend/reference/reference_kernels.ts";
-import { createSharedMemory } from "../../src/backend/cpu/arena.ts";
+import { createSharedMemory, LINALG_WORKSPACE_BYTES } from "../../src/backend/cpu/arena.ts";
 import { compileLinalg } from "../../src/backend/cpu/linalg_module.ts";
-import { LINALG_WORKSPACE_BYTES } from "../../src/backend/cpu/wasm_linalg.ts";
 import type { LinalgContext } from "../../src/linalg/context.ts";
 import type { Hessian } from "../../src/linalg/hessian.ts";
 import { hessianFromChannels } from "../../src/linalg/hessian_sources.ts";

@@ -1,9 +1,9 @@
+import { blockColsOf } from "../../src/quant/row_space_blocks.ts";
 import assert from "node:assert/strict";
 import { referenceKernels } from "../../src/backend/reference/reference_kernels.ts";
 import type { LinalgContext } from "../../src/linalg/context.ts";
 import { matrix } from "../../src/linalg/matrix.ts";
 import {
-  blockColsOf,
   factorRowSpace,
   roundInRowSpace,
   type RowSpaceFactor,

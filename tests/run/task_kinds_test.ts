@@ -2,10 +2,14 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { TaskList } from "../../src/run/task_list.ts";
 import { CHUNK_ELEMENTS, chunkCount, chunkRect } from "../../src/run/chunk_grid.ts";
+import { provideMoreKinds } from "../../src/run/loaded_kinds.ts";
+import { MORE_KINDS } from "../../src/run/more_kinds.ts";
 import { chunkGrid, isDoneAlone } from "../../src/run/task_kinds.ts";
 import type { Compensation } from "../../src/calibration/compensation.ts";
 import type { QuantizeTask, Task } from "../../src/run/tasks.ts";
 import type { MatrixSource } from "../../src/formats/matrix_source.ts";
+
+provideMoreKinds(MORE_KINDS);
 
 function matrix(rows: number, cols: number): MatrixSource {
   return {

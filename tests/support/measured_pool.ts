@@ -4,10 +4,15 @@
  */
 
 import { closeSync, openSync } from "node:fs";
-import { Arena, createSharedMemory, STATICS_BYTES } from "../../src/backend/cpu/arena.ts";
+import {
+  Arena,
+  createSharedMemory,
+  LINALG_WORKSPACE_BYTES,
+  STATICS_BYTES,
+} from "../../src/backend/cpu/arena.ts";
 import { compileLinalg } from "../../src/backend/cpu/linalg_module.ts";
 import { WasmKernels } from "../../src/backend/cpu/wasm_kernels.ts";
-import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../src/backend/cpu/wasm_linalg.ts";
+import { WasmLinalg } from "../../src/backend/cpu/wasm_linalg.ts";
 import { compileKernels } from "../../src/backend/cpu/wasm_module.ts";
 import { soloContext } from "../../src/linalg/context.ts";
 import { chunkCount } from "../../src/run/chunk_grid.ts";
@@ -19,6 +24,8 @@ import {
   slotsIn,
   type TaskNumbers,
 } from "../../src/run/layer_statistics.ts";
+import { provideMoreKinds } from "../../src/run/loaded_kinds.ts";
+import { MORE_KINDS } from "../../src/run/more_kinds.ts";
 import type { Note } from "../../src/run/note.ts";
 import {
   chunkGrid,
@@ -37,6 +44,8 @@ import type { PoolRun, WorkerPool } from "../../src/run/workers/worker_pool.ts";
 import { InputFiles } from "../../src/safetensors/input_files.ts";
 import { writeExactly } from "../../src/safetensors/write_exactly.ts";
 import { placeOf } from "../../src/safetensors/output_place.ts";
+
+provideMoreKinds(MORE_KINDS);
 
 const KERNELS = compileKernels(), LINALG = compileLinalg();
 

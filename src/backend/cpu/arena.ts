@@ -9,6 +9,9 @@ import { MEMORY_MAX_BYTES, PAGE_BYTES } from "./instantiate.ts";
 /** The first bytes of a memory belong to the kernels' constants: arenas begin here or behind it. */
 export const STATICS_BYTES = 1 << 16;
 
+/** Bytes that every instance of the linear algebra takes from its arena for packed blocks: 2.2 MiB. */
+export const LINALG_WORKSPACE_BYTES = 128 + 768 * 256 + 1024 * 256 * 8;
+
 /**
  * Returns a shared WebAssembly memory of at least `bytes`, which never grows. Only address space is
  * taken at first; pages cost memory once touched.

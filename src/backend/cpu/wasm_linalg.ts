@@ -30,12 +30,9 @@ import type {
   ShortMatrix,
 } from "../../linalg/linalg_kernels.ts";
 import type { Matrix, MatrixF32, MatrixF64 } from "../../linalg/matrix.ts";
-import type { Arena } from "./arena.ts";
+import { type Arena, LINALG_WORKSPACE_BYTES } from "./arena.ts";
 import type { GemmExport, LinalgExports } from "./linalg_module.ts";
 import { instantiate } from "./instantiate.ts";
-
-/** Bytes that every instance takes from its arena for packed blocks: 2.2 MiB. */
-export const LINALG_WORKSPACE_BYTES = 128 + 768 * 256 + 1024 * 256 * 8;
 
 /** Rows per call of the kernels that go row by row: see CHUNK in wasm_kernels.ts. */
 const BAND_ROWS = 64;

@@ -33,7 +33,7 @@ export async function batchCommand(parsed: Parsed, context: CommandContext): Pro
     stderr: context.stderr,
     onWarning: (message) => events?.warning(message),
   });
-  const items = planOf(parsed, log);
+  const items = await planOf(parsed, log);
   const isDry = parsed.bool("dry-run-batch");
   if (events !== null) events.batch({ dry_run: isDry, files: items.map(itemJson) });
   else for (const line of items.map(itemLine)) (isDry ? context.stdout : log.info)(line);
@@ -57,7 +57,7 @@ export async function batchCommand(parsed: Parsed, context: CommandContext): Pro
 }
 
 /** Reads the command line and the headers; nothing is written. */
-function planOf(parsed: Parsed, log: Log): BatchItem[] {
+async function planOf(parsed: Parsed, log: Log): Promise<BatchItem[]> {
   const outputDir = parsed.string("output-dir");
   if (outputDir !== null && !statSync(outputDir, { throwIfNoEntry: false })?.isDirectory()) {
     throw new UsageError(
@@ -83,7 +83,7 @@ function planOf(parsed: Parsed, log: Log): BatchItem[] {
     for (const warning of request.warnings) log.warn(warning);
     return request;
   };
-  return planBatch(files, {
+  return await planBatch(files, {
     lorasOf: (input) => mergedOf(input) ?? check.options.merge?.paths ?? [],
     requestOf,
     outputDir,

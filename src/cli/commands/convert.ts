@@ -52,7 +52,7 @@ export async function convertCommand(parsed: Parsed, context: CommandContext): P
 
 async function analyze({ options, io, context, log }: ConversionRequest): Promise<number> {
   using input = await openFor(io.input, { context, log });
-  const { plan, notes, loras, fit } = prepareFitted(input.model, options, { dryRun: true });
+  const { plan, notes, loras, fit } = await prepareFitted(input.model, options, { dryRun: true });
   for (const note of notes) log.warn(note);
   if (io.json) {
     context.stdout(JSON.stringify({
@@ -69,7 +69,7 @@ async function analyze({ options, io, context, log }: ConversionRequest): Promis
 
 async function createTemplate({ options, io, context, log }: ConversionRequest): Promise<number> {
   using input = await openFor(io.input, { context, log });
-  const { plan, notes } = prepareFitted(input.model, options, { dryRun: true });
+  const { plan, notes } = await prepareFitted(input.model, options, { dryRun: true });
   for (const note of notes) log.warn(note);
   const name = localNameOf(io.input);
   const stem = basename(name).replace(/(\.safetensors)?(\.index\.json)?$/, "");

@@ -4,8 +4,8 @@ import type { ConvertOptions } from "../../plan/options.ts";
 import { openModel } from "../../safetensors/reader.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
 import { prepare, type Prepared } from "../prepare.ts";
-import { withFittedCodebooks } from "./fit_codebooks.ts";
-import { fitFormats, fitNotes, type FitResult } from "./fit_formats.ts";
+import { isFitted } from "../../quant/level_grid.ts";
+import type { FitResult } from "./fit_formats.ts";
 
 /** A model with its plan, and how its formats were chosen. */
 export interface FittedModel extends Prepared {
@@ -20,24 +20,28 @@ export interface FittedModel extends Prepared {
  * @param how as `prepare` takes it.
  * @throws what `prepare` and `fitFormats` throw.
  */
-export function prepareFitted(
+export async function prepareFitted(
   source: string | ModelSource,
   options: ConvertOptions,
   how: { readonly dryRun?: boolean } = {},
-): FittedModel {
-  const fitted = chosen(source, options, how);
+): Promise<FittedModel> {
+  const fitted = await chosen(source, options, how);
   // A dry run shows formats and sizes, which tables do not change.
-  return how.dryRun === true ? fitted : withFittedCodebooks(fitted);
+  const hasTables = fitted.plan.tensors.some(({ scheme }) => isFitted(scheme?.levels));
+  if (how.dryRun === true || !hasTables) return fitted;
+  const { withFittedCodebooks } = await import("./fit_codebooks.ts");
+  return withFittedCodebooks(fitted);
 }
 
-function chosen(
+async function chosen(
   source: string | ModelSource,
   options: ConvertOptions,
   how: { readonly dryRun?: boolean },
-): FittedModel {
+): Promise<FittedModel> {
   if (options.fit === null && options.maxError === null) {
     return { ...prepare(source, options, how), fit: null };
   }
+  const { fitFormats, fitNotes } = await import("./fit_formats.ts");
   const model = openModel(source);
   const again = (options: ConvertOptions) => prepare(model, options, how);
   const base = again({ ...options, fit: null, maxError: null });

@@ -14,8 +14,13 @@
 import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
 import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
 import { compileKernels } from "../../backend/cpu/wasm_module.ts";
-import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
-import { Arena, createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
+import { WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
+import {
+  Arena,
+  createSharedMemory,
+  LINALG_WORKSPACE_BYTES,
+  STATICS_BYTES,
+} from "../../backend/cpu/arena.ts";
 import { bf16ToF32, f32ToBf16, f8e4m3ToF32 } from "../../core/dtype.ts";
 import type { LayerInputs } from "../../calibration/layer_inputs.ts";
 import type { MatrixSource } from "../../formats/matrix_source.ts";

@@ -34,7 +34,7 @@ import { MomentsCheck } from "../checks/moments_check.ts";
 import { type MomentsRequest, placeOf } from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { Compensation } from "../../calibration/compensation.ts";
-import type { Segments } from "../../plan/options.ts";
+import { segmentSize } from "./segment_size.ts";
 import type { PlannedMemory } from "../task_kind.ts";
 import type { Scratch, TeamContext } from "./chunk_context.ts";
 import { loadInputRow, loadInputRows, planInputRow, planInputRows } from "./load_inputs.ts";
@@ -156,28 +156,6 @@ function roomForInputs(shared: Pick<Scratch, "f32">, cols: number, rows: number)
 
 function roomForChannels(scratch: Pick<Scratch, "f32" | "f64">, size: number) {
   return { row: scratch.f32(size), energies: scratch.f64(size) };
-}
-
-/**
- * Returns the columns of a segment: all of them, or for a large layer the largest part, no larger than
- * asked for, that divides them and is made of whole rotation groups.
- */
-export function segmentSize(
-  cols: number,
-  group: number | null,
-  segments: Segments | null,
-): number {
-  if (segments === null || cols < segments.threshold) return cols;
-  const unit = group ?? 1, most = cols / unit;
-  const isWhole = (count: number) => cols % count === 0 && (cols / count) % unit === 0;
-  for (let count = segments.count; count <= most; count++) {
-    if (isWhole(count)) return cols / count;
-  }
-  // More than there can be: as many as there can be.
-  for (let count = Math.min(segments.count, Math.floor(most)); count > 1; count--) {
-    if (isWhole(count)) return cols / count;
-  }
-  return cols;
 }
 
 /** Purpose and place of a Hessian. */

@@ -1,14 +1,10 @@
-/** Layers that are quantized: which of the methods does it, and what it takes. */
+/** Layers that are quantized: to nearest by code that is always there, else by a method that is loaded. */
 
+import { moreKinds, needsMoreKinds } from "../loaded_kinds.ts";
 import { quantizeGrid } from "../quantize_grid.ts";
 import type { TaskKind } from "../task_kind.ts";
 import { isTeamTask, type QuantizeTask } from "../tasks.ts";
-import { gptqLayer, planGptqLayer } from "./gptq_chunk.ts";
-import { learnedChunk, learnedLayer, planLearnedChunk, planLearnedLayer } from "./learned_chunk.ts";
 import { planChunk, quantizeChunk } from "./quantize_chunk.ts";
-import { planLevelsChunk, quantizeLevelsChunk } from "./quantize_levels_chunk.ts";
-import { planFloats, quantizeFloats } from "./quantize_floats.ts";
-import { planQuipLayer, quipLayer } from "./quip_chunk.ts";
 import { planStream, streamGroup } from "./stream_group.ts";
 
 /** A float matrix becomes codes and scales. */
@@ -18,30 +14,14 @@ export const QUANTIZE: TaskKind<QuantizeTask> = {
   needsLinalg: (task) => isTeamTask(task) || task.learned !== undefined,
   grid: quantizeGrid,
   planMemory(memory, task, grid) {
-    const { transform, compensation, learned, levels, floats } = task, { own } = memory;
-    if (floats !== undefined) planFloats(own, task, floats);
-    else if (transform !== undefined) planQuipLayer(memory, task, transform);
-    else if (learned !== undefined && compensation !== null) {
-      planLearnedLayer(memory, task, { compensation, learned });
-    } else if (learned !== undefined) planLearnedChunk(own, task, learned);
-    else if (compensation !== null) planGptqLayer(memory, task, compensation);
-    else if (levels !== undefined) planLevelsChunk(own, task, levels, grid);
-    else if (grid.streamed) planStream(own, task);
-    else planChunk(own, task, grid);
+    if (needsMoreKinds(task)) moreKinds().methods.planMemory(memory, task, grid);
+    else if (grid.streamed) planStream(memory.own, task);
+    else planChunk(memory.own, task, grid);
   },
-  runChunk(context, task, { rect, grid }) {
-    if (isTeamTask(task)) throw new TypeError(`Cannot do ${task.name} by one worker`);
-    if (task.floats !== undefined) quantizeFloats(context, task, task.floats);
-    else if (task.learned !== undefined) learnedChunk(context, task, task.learned);
-    else if (task.levels !== undefined) quantizeLevelsChunk(context, task, task.levels, rect);
-    else if (grid.streamed) streamGroup(context, task, rect);
-    else quantizeChunk(context, task, rect);
+  runChunk(context, task, chunk) {
+    if (needsMoreKinds(task)) moreKinds().methods.runChunk(context, task, chunk);
+    else if (chunk.grid.streamed) streamGroup(context, task, chunk.rect);
+    else quantizeChunk(context, task, chunk.rect);
   },
-  runTogether(team, task) {
-    const { transform, compensation, learned } = task;
-    if (transform !== undefined) quipLayer(team, task, transform);
-    else if (learned !== undefined && compensation !== null) {
-      learnedLayer(team, task, { compensation, learned });
-    } else if (compensation !== null) gptqLayer(team, task, compensation);
-  },
+  runTogether: (team, task) => moreKinds().methods.runTogether(team, task),
 };

@@ -4,7 +4,7 @@
  * alike, whatever its workers.
  */
 
-import { blockColsOf } from "../../quant/row_space.ts";
+import { blockColsOf } from "../../quant/row_space_blocks.ts";
 import type { QuantizeTask } from "../tasks.ts";
 
 /** Cost of a multiply-add beside one in f32: in f64, and if errors are fed back in 16-bit integers. */

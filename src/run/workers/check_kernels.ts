@@ -3,8 +3,13 @@
  * GPU computes, and measure samples.
  */
 
-import { Arena, createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
-import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
+import {
+  Arena,
+  createSharedMemory,
+  LINALG_WORKSPACE_BYTES,
+  STATICS_BYTES,
+} from "../../backend/cpu/arena.ts";
+import { WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
 import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
 import type { CpuKernels } from "../../backend/backend.ts";
 import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";

@@ -27,6 +27,8 @@ export interface RunMessage {
   readonly module: WebAssembly.Module;
   /** The linear algebra; null if no task compensates errors or merges LoRAs. */
   readonly linalgModule: WebAssembly.Module | null;
+  /** Whether tasks need code that a worker does not have from its start. */
+  readonly loadsMoreKinds: boolean;
   readonly memory: WebAssembly.Memory;
   /** This worker's region of the memory. */
   readonly arenaBase: number;

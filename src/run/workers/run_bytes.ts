@@ -1,6 +1,6 @@
 /** Memory of the workers for a run: what each has of its own, and what they share. */
 
-import { LINALG_WORKSPACE_BYTES } from "../../backend/cpu/wasm_linalg.ts";
+import { LINALG_WORKSPACE_BYTES } from "../../backend/cpu/arena.ts";
 import { isDoneAlone, needsLinalg, scratchBytes, sharedBytes } from "../task_kinds.ts";
 import { distinctTasks } from "../shared_tasks.ts";
 import { TaskList } from "../task_list.ts";

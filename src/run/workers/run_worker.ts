@@ -6,9 +6,7 @@
 import { closeSync, openSync } from "node:fs";
 import { plainError } from "../../core/plain_error.ts";
 import { Arena } from "../../backend/cpu/arena.ts";
-import { WasmLinalg } from "../../backend/cpu/wasm_linalg.ts";
-import { type LinalgContext, soloContext } from "../../linalg/context.ts";
-import type { LinalgKernels } from "../../linalg/linalg_kernels.ts";
+import type { LinalgContext } from "../../linalg/context.ts";
 import { AtomicsTeam, TeamAbortedError } from "../../linalg/team.ts";
 import { WasmKernels } from "../../backend/cpu/wasm_kernels.ts";
 import { writeExactly } from "../../safetensors/write_exactly.ts";
@@ -18,6 +16,7 @@ import { InputFiles } from "../../safetensors/input_files.ts";
 import { placeOf } from "../../safetensors/output_place.ts";
 import { WriteRecord } from "../../safetensors/written_bytes.ts";
 import type { ChunkContext, TeamContext } from "../chunks/chunk_context.ts";
+import { loadMoreKinds } from "../loaded_kinds.ts";
 import { nonFiniteOf, SLOT_LENGTH } from "../layer_statistics.ts";
 import { lastOfTheirLike } from "../chunks/inputs_key.ts";
 import { KeptInputs } from "../chunks/kept_inputs.ts";
@@ -26,15 +25,20 @@ import { refuseInfiniteScales, refuseInfiniteValues } from "../chunks/scale_guar
 import { runChunk, runTogether } from "../task_kinds.ts";
 import { WorkerTasks } from "../shared_tasks.ts";
 import { isTeamTask, type Task } from "../tasks.ts";
-import { GpuClient } from "./gpu_client.ts";
-import { offloadedLinalg } from "./offloaded_linalg.ts";
+import type { GpuClient } from "./gpu_client.ts";
 import { CONTROL, type RunMessage, type WorkerMessage } from "./protocol.ts";
+
+/** What is loaded for runs that compute with more than the kernels. */
+type Devices = typeof import("./worker_devices.ts");
 
 /** Sends to the main thread. */
 type Post = (message: WorkerMessage) => void;
 
-/** Does this worker's part of `run`. Failures are posted. */
-export function runAll(run: RunMessage, post: Post): void {
+/** Does this worker's part of `run`. Failures are posted, but for that of loading code. */
+export async function runAll(run: RunMessage, post: Post): Promise<void> {
+  if (run.loadsMoreKinds) await loadMoreKinds();
+  const isPlain = run.linalgModule === null && run.gpu === null;
+  const devices = isPlain ? null : await import("./worker_devices.ts");
   const control = new Int32Array(run.control);
   const team = new AtomicsTeam(new Int32Array(run.teamControl), run.index, run.workers);
   const chunks = new Chunks(run, {
@@ -42,6 +46,7 @@ export function runAll(run: RunMessage, post: Post): void {
     list: new WorkerTasks(run.tasks.get("value")!),
     team,
     post,
+    devices,
   });
   try {
     chunks.open();
@@ -94,11 +99,12 @@ class Chunks {
 
   constructor(
     run: RunMessage,
-    { control, list, team, post }: {
+    { control, list, team, post, devices }: {
       control: Int32Array;
       list: WorkerTasks;
       team: AtomicsTeam;
       post: Post;
+      devices: Devices | null;
     },
   ) {
     this.#post = post;
@@ -114,18 +120,8 @@ class Chunks {
     const ownBytes = run.arenaBytes - run.aloneBytes;
     this.#scratch = new Arena(run.memory, run.arenaBase, ownBytes);
     this.#alone = new Arena(run.memory, run.arenaBase + ownBytes, run.aloneBytes);
-    this.#gpu = run.gpu === null
-      ? null
-      : new GpuClient(run.gpu, { kernels: run.module, linalg: run.linalgModule });
-    this.#linalg = run.linalgModule === null
-      ? null
-      : soloContext(this.#linalgKernels(run.linalgModule), this.#scratch);
-  }
-
-  #linalgKernels(module: WebAssembly.Module): LinalgKernels {
-    const onCpu = new WasmLinalg(module, this.#scratch);
-    const { gpu } = this.#run;
-    return gpu === null ? onCpu : offloadedLinalg(onCpu, this.#gpu!, gpu.placement.linalg);
+    this.#gpu = devices?.gpuOf(run) ?? null;
+    this.#linalg = devices?.linalgOf(run, { scratch: this.#scratch, client: this.#gpu }) ?? null;
   }
 
   open(): void {

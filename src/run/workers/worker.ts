@@ -43,7 +43,7 @@ function report(message: WorkerMessage | GpuReport | FetchReport): void {
 /** Does this worker's part of a run. */
 async function takePart(run: RunMessage): Promise<void> {
   const { runAll } = await import("./run_worker.ts");
-  runAll(run, report);
+  await runAll(run, report);
 }
 
 /** From now on this worker fetches what others read from a server. */

@@ -11,6 +11,7 @@ import { kernelHash } from "../../backend/cpu/kernel_hash.ts";
 import { compileLinalg } from "../../backend/cpu/linalg_module.ts";
 import { InterruptedError } from "../../core/errors.ts";
 import type { InputPath } from "../../remote/input_path.ts";
+import { loadKindsFor, needsMoreKinds } from "../loaded_kinds.ts";
 import { needsLinalg } from "../task_kinds.ts";
 import type { OutputPlace } from "../../safetensors/output_place.ts";
 import type { TaskNumbers } from "../layer_statistics.ts";
@@ -64,7 +65,10 @@ export class NonFiniteError extends Error {
 /** Worker threads that are started once and serve several runs. Close it, or the process stays. */
 export class WorkerPool {
   readonly #module = compileKernels();
-  readonly #workers: Worker[];
+  readonly #workerUrl: URL;
+  /** Those that have been started. */
+  readonly #workers: Worker[] = [];
+  readonly size: number;
   /** Device of the parts that tasks have marked for it; null: the CPU does all. */
   readonly gpu: GpuService | null;
 
@@ -81,14 +85,15 @@ export class WorkerPool {
     early: EarlyWorker | null = null,
   ) {
     this.gpu = gpu;
-    this.#workers = Array.from(
-      { length: count },
-      () => early?.take() ?? startRunWorker(workerUrl),
-    );
+    this.#workerUrl = workerUrl;
+    this.size = count;
+    const first = early?.take() ?? null;
+    if (first !== null) this.#workers.push(first);
   }
 
-  get size(): number {
-    return this.#workers.length;
+  /** Returns a worker, started when it is first needed: this thread waits for a thread that begins. */
+  #worker(index: number): Worker {
+    return this.#workers[index] ??= startRunWorker(this.#workerUrl);
   }
 
   /** The device: the kernels, and the GPU if there is one. */
@@ -104,6 +109,7 @@ export class WorkerPool {
    * Error if reading or writing fails. All workers have left the run by then.
    */
   async run(run: PoolRun): Promise<TaskNumbers[]> {
+    await loadKindsFor(run.tasks);
     const list = new TaskList(run.tasks);
     if (list.chunkCount > 0x7fff0000) throw new RangeError("Cannot run: too many chunks");
     const sizes = { arenaBytes: arenaBytesFor(run.tasks), teamBytes: teamBytesFor(run.tasks) };
@@ -151,11 +157,13 @@ export class WorkerPool {
     },
   ): (index: number) => RunMessage {
     const linalgModule = run.tasks.some(needsLinalg) ? compileLinalg() : null;
+    const loadsMoreKinds = run.tasks.some(needsMoreKinds);
     const doneTasks = new Set(before.tasks), aloneBytes = aloneBytesFor(run.tasks);
     const tasks = unsearched(shareTasks(cells.list));
     return (index) => ({
       module: this.#module,
       linalgModule,
+      loadsMoreKinds,
       ...memory.partOf(index),
       aloneBytes,
       index,
@@ -177,40 +185,42 @@ export class WorkerPool {
     messageFor: (index: number) => RunMessage,
   ): Promise<void> {
     let failure: Error | undefined;
-    await Promise.all(this.#workers.map((worker, index) =>
-      new Promise<void>((resolve) => {
-        const message = messageFor(index);
-        worker.removeAllListeners("message").removeAllListeners("error");
-        worker.on("message", (report: WorkerMessage) => {
-          switch (report.kind) {
-            case "note":
-              onNote(report.task, report.note);
-              break;
-            case "written":
-              onWritten(report.chunk, report.written);
-              break;
-            case "taskDone":
-              onTaskDone(report.task);
-              break;
-            case "nonFinite":
-              failure ??= new NonFiniteError(report.task, list.tasks[report.task]!.name);
-              break;
-            case "failed":
-              stop();
-              failure ??= failureOf(report, list);
-              break;
-            case "finished":
-              resolve();
-          }
-        });
-        worker.on("error", (error) => {
-          stop();
-          failure ??= threadError("Cannot run a worker", error);
-          resolve();
-        });
-        send(worker, message, message.gpu === null ? [] : [message.gpu.port]);
-      })
-    ));
+    // The first one works while the second is started.
+    await Promise.all(
+      Array.from({ length: this.size }, (_, index) =>
+        new Promise<void>((resolve) => {
+          const worker = this.#worker(index), message = messageFor(index);
+          worker.removeAllListeners("message").removeAllListeners("error");
+          worker.on("message", (report: WorkerMessage) => {
+            switch (report.kind) {
+              case "note":
+                onNote(report.task, report.note);
+                break;
+              case "written":
+                onWritten(report.chunk, report.written);
+                break;
+              case "taskDone":
+                onTaskDone(report.task);
+                break;
+              case "nonFinite":
+                failure ??= new NonFiniteError(report.task, list.tasks[report.task]!.name);
+                break;
+              case "failed":
+                stop();
+                failure ??= failureOf(report, list);
+                break;
+              case "finished":
+                resolve();
+            }
+          });
+          worker.on("error", (error) => {
+            stop();
+            failure ??= threadError("Cannot run a worker", error);
+            resolve();
+          });
+          send(worker, message, message.gpu === null ? [] : [message.gpu.port]);
+        })),
+    );
     if (failure !== undefined) throw failure;
   }
 

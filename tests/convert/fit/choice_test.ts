@@ -22,7 +22,7 @@ function rowsInHeads(): Float32Array {
   return w;
 }
 
-Deno.test("prepareFitted() sees layers whose heads differ: a sample of few bands of rows does not", () => {
+Deno.test("prepareFitted() sees layers whose heads differ: a sample of few bands of rows does not", async () => {
   using folder = temporaryFolder();
   const path = join(folder.path, "in.safetensors"), normal = new Float32Array(ROWS * COLS);
   fillNormal(normal, randomFor(1, "normal"));
@@ -31,8 +31,8 @@ Deno.test("prepareFitted() sees layers whose heads differ: a sample of few bands
     tensorOf("blocks.0.plain.weight", "F32", [ROWS, COLS], normal),
   ]);
   const options = { ...DEFAULT_CONVERT_OPTIONS, preset: { kind: "none" } as const };
-  const { outputBytes } = prepareFitted(path, options, { dryRun: true }).plan.totals;
-  const { fit } = prepareFitted(path, {
+  const { outputBytes } = (await prepareFitted(path, options, { dryRun: true })).plan.totals;
+  const { fit } = await prepareFitted(path, {
     ...options,
     fit: { bytes: outputBytes + ROWS * COLS },
   }, { dryRun: true });
@@ -42,7 +42,7 @@ Deno.test("prepareFitted() sees layers whose heads differ: a sample of few bands
   ]);
 });
 
-Deno.test("prepareFitted() counts layers by their size", () => {
+Deno.test("prepareFitted() counts layers by their size", async () => {
   using folder = temporaryFolder();
   const path = join(folder.path, "in.safetensors"), next = randomFor(1, "sizes");
   const weight = (name: string, rows: number) => {
@@ -51,7 +51,7 @@ Deno.test("prepareFitted() counts layers by their size", () => {
     return tensorOf(`blocks.0.${name}.weight`, "F32", [rows, COLS], values);
   };
   writeModel(path, [weight("large", 2048), weight("small", 64)]);
-  const { fit } = prepareFitted(path, {
+  const { fit } = await prepareFitted(path, {
     ...DEFAULT_CONVERT_OPTIONS,
     preset: { kind: "none" },
     fitFormats: ["int8", "w4a8"],

@@ -4,9 +4,13 @@
  * adapter the tests of the GPU report as ignored.
  */
 
-import { Arena, createSharedMemory } from "../../../src/backend/cpu/arena.ts";
+import {
+  Arena,
+  createSharedMemory,
+  LINALG_WORKSPACE_BYTES,
+} from "../../../src/backend/cpu/arena.ts";
 import { compileLinalg } from "../../../src/backend/cpu/linalg_module.ts";
-import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../../src/backend/cpu/wasm_linalg.ts";
+import { WasmLinalg } from "../../../src/backend/cpu/wasm_linalg.ts";
 import { referenceKernels } from "../../../src/backend/reference/reference_kernels.ts";
 import { referenceLinalg } from "../../../src/backend/reference/linalg/reference_linalg.ts";
 import {

@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
-import { Arena, createSharedMemory } from "../../../src/backend/cpu/arena.ts";
+import {
+  Arena,
+  createSharedMemory,
+  LINALG_WORKSPACE_BYTES,
+} from "../../../src/backend/cpu/arena.ts";
 import { compileLinalg, type LinalgExports } from "../../../src/backend/cpu/linalg_module.ts";
-import { LINALG_WORKSPACE_BYTES, WasmLinalg } from "../../../src/backend/cpu/wasm_linalg.ts";
+import { WasmLinalg } from "../../../src/backend/cpu/wasm_linalg.ts";
 import { instantiate, MEMORY_MAX_BYTES } from "../../../src/backend/cpu/instantiate.ts";
 import { referenceLinalg } from "../../../src/backend/reference/linalg/reference_linalg.ts";
 import { matrix, transpose } from "../../../src/linalg/matrix.ts";
