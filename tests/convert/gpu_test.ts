@@ -233,20 +233,69 @@ testGpuOnly("convertModel() rounds on the CPU what a lost GPU had the factor of"
   });
 });
 
-testGpuOnly("convertModel() on a GPU names NaN as the CPU does, and leaves no output", async () => {
-  using folder = temporaryFolder();
-  const values = new Float32Array(300 * 256).fill(0.5);
-  values[257] = NaN;
-  values[9000] = Infinity;
-  const input = join(folder.path, "in.safetensors");
-  writeModel(input, [tensorOf("a.weight", "F32", [300, 256], values)]);
-  using gpu = await GpuService.start(WORKER);
-  await assert.rejects(
-    convert(folder.path, {}, { gpu }),
-    /"a.weight".*2 NaN or infinite values, the first at index 257/,
+for (const output of ["int8", "fp8", "mxfp8", "nvfp4", "w4a4"] as const) {
+  testGpuOnly(
+    `convertModel() on a GPU names NaN as the CPU does, and leaves no output: ${output}`,
+    async () => {
+      using folder = temporaryFolder();
+      const values = new Float32Array(300 * 256).fill(0.5);
+      values[257] = NaN;
+      values[9000] = Infinity;
+      const input = join(folder.path, "in.safetensors");
+      writeModel(input, [tensorOf("a.weight", "F32", [300, 256], values)]);
+      using gpu = await GpuService.start(WORKER);
+      await assert.rejects(
+        convert(folder.path, { output }, { gpu }),
+        /"a.weight".*2 NaN or infinite values, the first at index 257/,
+      );
+      assert(!existsSync(join(folder.path, "out.safetensors")));
+    },
   );
-  assert(!existsSync(join(folder.path, "out.safetensors")));
-});
+}
+
+/** Elements of a chunk: 3 tiles of 128 rows of 96 columns, less than one of 320 columns. */
+const FEW_ELEMENTS = 40_000;
+
+for (const output of ["fp8", "mxfp8", "nvfp4", "w4a4"] as const) {
+  testGpuOnly(
+    `convertModel() gives the bytes of the CPU in several chunks, with a LoRA: ${output}`,
+    async () => {
+      using folder = temporaryFolder();
+      const next = randomFor(3, "chunks"),
+        normal = (count: number) => {
+          const values = new Float32Array(count);
+          fillNormal(values, next);
+          return values;
+        };
+      // Some rows are far smaller than the others: their scales are among the smallest numbers.
+      const of = (rows: number, cols: number) =>
+        normal(rows * cols).map((value, i) => value * 2 ** -(Math.floor(i / cols) % 31));
+      writeModel(join(folder.path, "in.safetensors"), [
+        tensorOf("blocks.0.a.weight", "BF16", [400, 96], Uint16Array.from(of(400, 96), f32ToBf16)),
+        tensorOf("blocks.1.a.weight", "F32", [200, 320], of(200, 320)),
+      ]);
+      const lora = join(folder.path, "lora.safetensors");
+      writeModel(lora, [
+        tensorOf("blocks.0.a.lora_A.weight", "F32", [5, 96], normal(5 * 96)),
+        tensorOf("blocks.0.a.lora_B.weight", "F32", [400, 5], normal(400 * 5)),
+      ]);
+      const merge = { paths: [lora], scale: 1, dampen: false, strict: true };
+      using gpu = await GpuService.start(
+        WORKER,
+        () =>
+          placementWithin({ maxBufferSize: 1e9, maxStorageBufferBindingSize: 4 * FEW_ELEMENTS }),
+      );
+      const onCpu = await convert(folder.path, { output, merge }, { gpu: null });
+      const onGpu = await convert(folder.path, { output, merge }, { gpu });
+      assert.deepEqual(onGpu.bytes, onCpu.bytes);
+      const largest = ({ result }: Run) => result.layers.map(({ errors }) => errors.maxAbsError);
+      assert.deepEqual(largest(onGpu), largest(onCpu));
+      assert.equal(onGpu.result.gpu!.failure, null);
+      // Floats: 384 rows and 16; not 128 rows that are too large, but the 72 below them. Else: 400, 125 and 75 rows.
+      assert.equal(onGpu.result.gpu!.operations, 3);
+    },
+  );
+}
 
 Deno.test("placeOnGpu() marks what is rounded to nearest, in chunks that fit a buffer", () => {
   const source = {
