@@ -12,6 +12,7 @@ export {
   gemmF32, gemmF32F64, gemmF32ToF64, gemmF64, gemmF64ByF32, gemmWorkspaceBytes,
 } from "./gemm";
 export { gemmI8 } from "./gemm_i8";
+export { gramI16 } from "./gram_i16";
 export {
   hadamardColumnsF32, hadamardColumnsF64, hadamardRowsF32, hadamardRowsF64,
 } from "./hadamard";

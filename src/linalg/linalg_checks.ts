@@ -5,6 +5,8 @@ import {
   type DescendRows,
   FEED_BACK_TERMS_MAX,
   GEMM_I8_TERMS_MAX,
+  GRAM_RUN,
+  type GramI16,
   type LdlqBlock,
   type LdlqLevels,
   LEVELS_TRIED,
@@ -115,6 +117,28 @@ export function checkFeedBack(c: View, e: ShortMatrix, l: ShortMatrix, terms: nu
   }
   checkShort("feedBack", "e", e, c.rows, terms);
   checkShort("feedBack", "l", l, c.cols, terms);
+}
+
+/** Checks h [K, K], and that x has `terms` rows of K channels. @throws RangeError */
+export function checkGramI16(
+  h: View,
+  { pairs, scales }: ShortMatrix,
+  { terms, first, end }: GramI16,
+): void {
+  checkRows("gramI16", "h", h);
+  checkShape("gramI16", "h", h, h.rows, h.rows);
+  const sizes = [h.rows, first, end];
+  if (sizes.some((size) => !(size >= 0 && size % 8 === 0)) || end > h.rows) {
+    fail("gramI16", `rows ${first} to ${end} of ${h.rows}, needs multiples of 8`);
+  }
+  if (!(Number.isSafeInteger(terms) && terms >= 0)) fail("gramI16", `${terms} terms`);
+  const needPairs = Math.ceil(terms / 2) * h.cols, needScales = Math.ceil(terms / GRAM_RUN) * h.cols;
+  if (pairs.length < needPairs || scales.length < needScales) {
+    fail(
+      "gramI16",
+      `x has ${pairs.length} pairs and ${scales.length} scales, needs ${needPairs} and ${needScales}`,
+    );
+  }
 }
 
 function checkShort(

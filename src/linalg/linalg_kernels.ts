@@ -29,12 +29,31 @@ export const GEMM_I8_TERMS_MAX = 131071;
 export const FEED_BACK_TERMS_MAX = 128;
 
 /**
+ * Rows of inputs that `gramI16` takes at a time, packed with a scale for every channel. The fewer, the more bits the
+ * integers have.
+ */
+export const GRAM_RUN = 64;
+
+/**
  * A matrix of 16-bit integers with a scale for every row (errors) or column (factor), packed for
  * `feedBack`: pairs of terms, in the order that `asm/linalg/feed_back_i16.ts` describes.
  */
 export interface ShortMatrix {
   readonly pairs: Int32Array;
   readonly scales: Float32Array;
+}
+
+/** Operands of `gramI16` besides the matrices. */
+export interface GramI16 {
+  /** Rows of inputs. */
+  readonly terms: number;
+  /** Rows of the result that are made, multiples of 8. */
+  readonly first: number;
+  readonly end: number;
+  /** What moments are multiplied by. */
+  readonly factor: number;
+  /** Whether they are added to what is there. */
+  readonly add: boolean;
 }
 
 /** Operands of `ldlqBlock`: some rows of one block of neighbouring columns. */
@@ -194,6 +213,14 @@ export interface LinalgKernels {
    * of 8 columns. Off by about 2^-13 of a product's usual size with 128 terms, half of that with 32.
    */
   feedBack(c: MatrixF32, e: ShortMatrix, l: ShortMatrix, terms: number, add: boolean): void;
+
+  /**
+   * h[i, j] = factor * (xᵀ·x)[i, j] for rows `first .. end` and j <= i, and the same for h[j, i]; or both are
+   * increased by it. h is square, of a multiple of 8. x `[terms, K]` is packed by `packFactor` in runs of GRAM_RUN
+   * terms, one behind the other. The moments are those of inputs that are off by at most 2^-16 of the norm of their
+   * channel's run, summed up in f32 by runs.
+   */
+  gramI16(h: MatrixF64, x: ShortMatrix, args: GramI16): void;
 
   /** Rounds one block of columns from the last to the first, each corrected by the errors of those before. */
   ldlqBlock(args: LdlqBlock): void;

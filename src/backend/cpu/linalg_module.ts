@@ -104,6 +104,19 @@ export interface LinalgExports {
     workspace: number,
   ): void;
   gemmWorkspaceBytes(): number;
+  gramI16(
+    h: number,
+    x: number,
+    scales: number,
+    cols: number,
+    terms: number,
+    first: number,
+    end: number,
+    hRow: number,
+    factor: number,
+    add: number,
+    workspace: number,
+  ): void;
   ldlqBlock(...args: LdlqBlockArgs): void;
   ldlqChosenLevels(
     ...args: [

@@ -11,6 +11,7 @@ import {
   checkFeedBack,
   checkGemm,
   checkGemmI8,
+  checkGramI16,
   checkHadamard,
   checkLdlqBlock,
   checkLdlqLevels,
@@ -24,6 +25,7 @@ import {
 import type {
   DescendRows,
   GemmMode,
+  GramI16,
   LdlqBlock,
   LdlqLevels,
   LinalgKernels,
@@ -138,6 +140,20 @@ export class WasmLinalg implements LinalgKernels {
       c.rowStride,
       add ? 1 : 0,
     );
+  }
+
+  gramI16(h: MatrixF64, x: ShortMatrix, args: GramI16): void {
+    checkGramI16(h, x, args);
+    const name = "gramI16", to = this.#address(name, h.data);
+    const from = this.#address(name, x.pairs), scales = this.#address(name, x.scales);
+    const { terms, first, end, factor } = args, add = args.add ? 1 : 0;
+    forBands(end - first, (row, rows) => {
+      const own = [first + row, first + row + rows] as const;
+      this.#exports.gramI16(
+        ...[to, from, scales, h.cols, terms, ...own, h.rowStride, factor, add] as const,
+        this.#workspace,
+      );
+    });
   }
 
   /** What both kernels of LDLQ take of a block, for `rows` of its rows from `row` on. */

@@ -90,6 +90,7 @@ const METHODS = Object.keys(
     packErrors: true,
     packFactor: true,
     feedBack: true,
+    gramI16: true,
     ldlqBlock: true,
     ldlqLevels: true,
     descendRows: true,

@@ -7,6 +7,7 @@ import { descendRows } from "./descend_rows.ts";
 import { feedBack, packErrors, packFactor } from "./feed_back_i16.ts";
 import { gemmF32, gemmF32F64, gemmF32ToF64, gemmF64, gemmF64ByF32 } from "./gemm.ts";
 import { gemmI8 } from "./gemm_i8.ts";
+import { gramI16 } from "./gram_i16.ts";
 import { ldlqBlock } from "./ldlq_block.ts";
 import { ldlqLevels } from "./ldlq_levels.ts";
 import { hadamardColumns, hadamardRows } from "./hadamard.ts";
@@ -26,6 +27,7 @@ export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   gemmF32ToF64,
   gemmF64ByF32,
   gemmI8,
+  gramI16,
   ldlqBlock,
   ldlqLevels,
   packErrors,
