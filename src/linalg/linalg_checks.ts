@@ -132,7 +132,8 @@ export function checkGramI16(
     fail("gramI16", `rows ${first} to ${end} of ${h.rows}, needs multiples of 8`);
   }
   if (!(Number.isSafeInteger(terms) && terms >= 0)) fail("gramI16", `${terms} terms`);
-  const needPairs = Math.ceil(terms / 2) * h.cols, needScales = Math.ceil(terms / GRAM_RUN) * h.cols;
+  const needPairs = Math.ceil(terms / 2) * h.cols,
+    needScales = Math.ceil(terms / GRAM_RUN) * h.cols;
   if (pairs.length < needPairs || scales.length < needScales) {
     fail(
       "gramI16",

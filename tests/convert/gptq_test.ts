@@ -64,6 +64,29 @@ Deno.test("convertModel() with calibration gives the same bytes for any number o
   });
 });
 
+Deno.test("convertModel() of a layer that workers do together gives the same bytes for any number of them", async () => {
+  using folder = temporaryFolder();
+  const input = join(folder.path, "in.safetensors"), rows = 16, cols = 2048, tokens = 700;
+  const numbers = (count: number) =>
+    Float32Array.from({ length: count }, (_, i) => ((i * 40503) % 65521) / 65521 - 0.5);
+  writeModel(input, [tensorOf("a.lin.weight", "F32", [rows, cols], numbers(rows * cols))]);
+  const calibrationPath = join(folder.path, "calibration.safetensors");
+  const inputs = numbers(tokens * cols).map((x, i) => i % cols === 7 ? 0 : x * (1 + i % 5));
+  writeModel(calibrationPath, [tensorOf("a.lin.activations", "F32", [tokens, cols], inputs)]);
+  const options = {
+    ...DEFAULT_CONVERT_OPTIONS,
+    preset: { kind: "none" },
+    calibrationPath,
+  } as const;
+  const [one, three] = await Promise.all([1, 3].map(async (workers) => {
+    const output = join(folder.path, `${workers}.safetensors`);
+    const { layers } = await convertModel({ input, output, options, workerUrl: WORKER, workers });
+    assert.equal(layers[0]!.note?.kind, "compensated");
+    return bytesOfFile(output);
+  }));
+  assert.deepEqual(three, one);
+});
+
 Deno.test("convertModel() with a diagonal Hessian in original space equals round to nearest with scale search", async () => {
   await withModel(async (run, folder) => {
     const path = join(folder, "channels.json");

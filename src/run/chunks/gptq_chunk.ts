@@ -52,6 +52,7 @@ import { codeBlockSize, planRotatedHessian, rotatedHessian } from "./load_hessia
 import { addErrors, reportNonFinite, writeCodes } from "./quantize_chunk.ts";
 import { dropFactor, type PlacedRows, placeFactor, roundRows } from "./round_rows.ts";
 import type { FittedColumns, FittedInputs, FittedRows } from "./fitted_inputs.ts";
+import { integerHessian, planIntegerHessian, standsIntegers } from "./integer_moments.ts";
 import { planKeptInputs } from "./kept_inputs.ts";
 import { rowSpaceBlockCols } from "./row_space_choice.ts";
 import { planRowSpaceLayer, rowSpaceLayer } from "./row_space_layer.ts";
@@ -114,7 +115,9 @@ function fitColumns(
 ): FittedColumns {
   const { linalg } = team;
   const heldOut = loadHeldOut(team, task, compensation);
-  const hessian = rotatedHessian(team, task, compensation);
+  const hessian = standsIntegers(task, compensation)
+    ? integerHessian(team, task, compensation)
+    : rotatedHessian(team, task, compensation);
   if (compensation.pairs !== 1) shrinkPairs(linalg, hessian, compensation.pairs);
   const guard = compensation.guarded ? diagonalOf(hessian) : null;
   // If large weights are clipped, their columns should come early; rotation leaves few of them.
@@ -401,7 +404,8 @@ export function planGptqLayer(
     return;
   }
   const sizes = gptqSizes(task, compensation);
-  planRotatedHessian(memory, task, compensation);
+  if (standsIntegers(task, compensation)) planIntegerHessian(memory, task, compensation);
+  else planRotatedHessian(memory, task, compensation);
   const isWeighted = weighsScales(task, compensation, sizes.blockSize);
   if (isWeighted && ordersByImportance(task, compensation)) planImportance(memory, task);
   planGptq(own, memory.shared, sizes);

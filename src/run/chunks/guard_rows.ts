@@ -5,7 +5,7 @@
  *
  * Wide layers are looked at by samples: of every band some rows, spread evenly; if all of them gained
  * clearly, the others did too, if a look by the factor in integers says so already. Otherwise, and in
- * narrow layers, every row is looked at.
+ * narrow layers, every row is looked at: by the factor in integers first, exactly if that leaves a doubt.
  */
 
 import type { CountedMemory } from "../../core/counted_memory.ts";
@@ -84,10 +84,12 @@ export function guardRows(
   const { grid, scales, plain, share } = rounded;
   const { rows, cols } = grid;
   const unit = scales === plain ? 1 : grid.groupRows;
-  const losersOf = (stride: number, most: number, measure: Measure): number[] => {
-    const sample = Array.from({ length: Math.ceil(rows / stride) }, (_, i) => i * stride);
+  const rowsOf = (indices: readonly number[]): number[] =>
+    indices.flatMap((index) => Array.from({ length: unit }, (_, k) => index * unit + k));
+  /** Those of the groups of `sample` that have not gained, as far as `measure` shows; null: it shows nothing. */
+  const losersOf = (sample: readonly number[], most: number, measure: Measure): number[] | null => {
     const found = compareRows(context, measure, rounded, sample);
-    if (found === null) return [0];
+    if (found === null) return null;
     const fitted = new Float64Array(rows / unit), nearest = new Float64Array(rows / unit);
     sample.forEach((row, i) => {
       const index = Math.floor(row / unit);
@@ -96,17 +98,18 @@ export function guardRows(
     });
     return [...fitted.keys()].filter((index) => !(fitted[index]! <= most * nearest[index]!));
   };
-  const clear = Math.min(share, CLEAR_GAIN);
-  for (const measure of cols > NARROW_COLS && rows > 1 ? [quick, exact] : []) {
+  const isWide = cols > NARROW_COLS, clear = Math.min(share, CLEAR_GAIN);
+  for (const measure of isWide && rows > 1 ? [quick, exact] : []) {
     if (measure === null) continue;
-    if (losersOf(SAMPLE_STRIDE, clear, measure).length === 0) return [];
+    const stride = SAMPLE_STRIDE, count = Math.ceil(rows / stride);
+    const sample = Array.from({ length: count }, (_, i) => i * stride);
+    if (losersOf(sample, clear, measure)?.length === 0) return [];
   }
-  const lost = losersOf(1, share, exact);
-  return roundToNearest(
-    context,
-    rounded,
-    lost.flatMap((index) => Array.from({ length: unit }, (_, k) => index * unit + k)),
-  );
+  const all = Array.from({ length: rows }, (_, row) => row);
+  const doubtful = isWide || quick === null ? null : losersOf(all, share, quick);
+  const looked = doubtful === null ? all : rowsOf(doubtful);
+  const lost = looked.length === 0 ? [] : losersOf(looked, share, exact)!;
+  return roundToNearest(context, rounded, rowsOf(lost));
 }
 
 /** Rounds `losers`, all rows of the groups they are in, to nearest. Returns them. */

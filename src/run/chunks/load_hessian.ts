@@ -45,18 +45,24 @@ const BAD_DATA_HINT = "calibrate again, or take the layer out of the file";
 /** Calibration inputs that are in memory at once. A multiple of GEMM_DEPTH: the bits do not depend on it. */
 const ACTIVATION_ROWS = 1024;
 
-/** Returns the Hessian of `task`, in the space of its codes: rotated if they are. Shared memory. */
+/**
+ * Returns the Hessian of `task`, in the space of its codes: rotated if they are. Shared memory.
+ *
+ * @param rowsAtOnce inputs that are in memory at once, a multiple of GEMM_DEPTH.
+ */
 export function rotatedHessian(
   team: TeamContext,
   task: QuantizeTask,
   compensation: Compensation,
+  rowsAtOnce = ACTIVATION_ROWS,
 ): Hessian {
   const { cols } = task.source;
   const { shared, linalg } = team;
   const group = task.convrotGroupSize;
   const { values, spare } = roomForRotated(shared, cols, group, compensation);
   const onGpu = task.onGpu?.sumsMoments ?? false;
-  const hessian = hessianOf(team, compensation, { size: cols, group, values, onGpu });
+  const place = { size: cols, group, values, onGpu, rowsAtOnce };
+  const hessian = hessianOf(team, compensation, place);
   return group === null ? hessian : rotateHessian(linalg, fillDead(linalg, hessian), group, spare);
 }
 
@@ -117,9 +123,10 @@ export function planRotatedHessian(
   memory: PlannedMemory,
   { source: { cols }, convrotGroupSize: group }: QuantizeTask,
   compensation: Compensation,
+  rowsAtOnce = ACTIVATION_ROWS,
 ): void {
   roomForRotated(memory.shared, cols, group, compensation);
-  planHessian(memory, cols, compensation);
+  planHessian(memory, cols, compensation, rowsAtOnce);
 }
 
 /** f64 numbers of a Hessian of `cols` channels in original space, that is rotated in no groups. */
@@ -132,12 +139,14 @@ export function planHessian(
   { own, shared }: PlannedMemory,
   cols: number,
   compensation: Compensation,
+  rowsAtOnce = ACTIVATION_ROWS,
 ): void {
-  const { statistic, directions, rows } = compensation;
+  const { statistic, directions } = compensation;
+  const rows = Math.min(rowsAtOnce, compensation.rows);
   own.within(() => {
     if (statistic === "activations") {
       shared.within(() => roomForInputs(shared, cols, rows));
-      planInputRows(own, compensation, Math.min(ACTIVATION_ROWS, rows), cols);
+      planInputRows(own, compensation, rows, cols);
       own.within(() => own.f32(1));
     } else if (statistic === "hessian") own.f32(cols);
     else roomForChannels(own, cols);
@@ -151,7 +160,7 @@ export function planHessian(
 }
 
 function roomForInputs(shared: Pick<Scratch, "f32">, cols: number, rows: number): Float32Array {
-  return shared.f32(Math.min(ACTIVATION_ROWS, rows) * cols);
+  return shared.f32(rows * cols);
 }
 
 function roomForChannels(scratch: Pick<Scratch, "f32" | "f64">, size: number) {
@@ -169,6 +178,8 @@ export interface HessianPlace {
   readonly values: Float64Array;
   /** Whether moments are summed up on the GPU, while there is one. */
   readonly onGpu: boolean;
+  /** Inputs that are in memory at once. Default: ACTIVATION_ROWS. */
+  readonly rowsAtOnce?: number;
 }
 
 /** Fills `into.values` with the Hessian of the inputs, in original space. */
@@ -264,14 +275,14 @@ function plainHessian(
 function fromInputs(
   team: TeamContext,
   compensation: Compensation,
-  { size, group, values, onGpu }: HessianPlace,
+  { size, group, values, onGpu, rowsAtOnce = ACTIVATION_ROWS }: HessianPlace,
 ): Hessian {
   const { linalg } = team;
   const blockSize = segmentSize(size, group, compensation.segments);
   const hessian: Hessian = { size, blockSize, values, source: "activations" };
   const blocks = Array.from({ length: size / blockSize }, (_, k) => hessianBlock(hessian, k));
   const isThere = onGpu && blockSize === size && sumOnGpu(team, compensation, hessian);
-  if (!isThere) sumOnCpu(team, compensation, { size, blocks, values });
+  if (!isThere) sumOnCpu(team, compensation, { size, blocks, values, rowsAtOnce });
   for (const h of blocks) {
     finishGram(linalg, h, compensation.rows);
     shrinkToDiagonal(linalg, h, shrinkageOf(compensation.rows, size));
@@ -283,7 +294,8 @@ function fromInputs(
 function sumOnCpu(
   team: TeamContext,
   compensation: Compensation,
-  { size, blocks, values }: {
+  { size, blocks, values, rowsAtOnce }: {
+    readonly rowsAtOnce: number;
     readonly size: number;
     readonly blocks: readonly MatrixF64[];
     readonly values: Float64Array;
@@ -292,7 +304,7 @@ function sumOnCpu(
   const { linalg } = team, { damping } = compensation;
   const own = shareOf(linalg.team, 0, values.length);
   values.fill(0, own.start, own.end);
-  forInputs(team, compensation, size, (inputs) => {
+  forInputs(team, compensation, { size, rowsAtOnce }, (inputs) => {
     const largest = largestInput(team, inputs);
     const isOdd = blocks.some((h) => !standsSingle(largest, { size: h.rows, damping }));
     const single = linalg.team.max(isOdd ? 1 : 0) === 0;
@@ -334,10 +346,11 @@ function sumOnGpu(
     linalg.team.max(linalg.team.index === 0 && gpu.run(request, check) ? 1 : 0) === 1;
   const check = new MomentsCheck(compensation.data.path, size, values);
   if (!ask({ op: "moments", step: "begin", size })) return false;
-  const isSummed = forInputs(team, compensation, size, ({ data, rows }) => {
-    const part = data.subarray(0, rows * size);
-    const adding = { prepare: () => check.add(part), verify: () => null };
-    return ask({ op: "moments", step: "add", inputs: placeOf(part) }, adding);
+  const part = { size, rowsAtOnce: ACTIVATION_ROWS };
+  const isSummed = forInputs(team, compensation, part, ({ data, rows }) => {
+    const own = data.subarray(0, rows * size);
+    const adding = { prepare: () => check.add(own), verify: () => null };
+    return ask({ op: "moments", step: "add", inputs: placeOf(own) }, adding);
   });
   const end = { op: "moments", step: "end", into: placeOf(values) } as const;
   if (!isSummed || !ask(end, check)) return false;
@@ -354,15 +367,15 @@ function sumOnGpu(
 function forInputs(
   team: TeamContext,
   compensation: Compensation,
-  size: number,
+  { size, rowsAtOnce }: { readonly size: number; readonly rowsAtOnce: number },
   use: (inputs: MatrixF32) => boolean,
 ): boolean {
   const { linalg, shared } = team;
   const mark = shared.mark();
-  const x = roomForInputs(shared, size, compensation.rows);
+  const x = roomForInputs(shared, size, Math.min(rowsAtOnce, compensation.rows));
   let goesOn = true;
-  for (let first = 0; goesOn && first < compensation.rows; first += ACTIVATION_ROWS) {
-    const rows = Math.min(ACTIVATION_ROWS, compensation.rows - first);
+  for (let first = 0; goesOn && first < compensation.rows; first += rowsAtOnce) {
+    const rows = Math.min(rowsAtOnce, compensation.rows - first);
     const mine = shareOf(linalg.team, 0, rows);
     const own = matrix(x.subarray(mine.start * size, mine.end * size), mine.end - mine.start, size);
     loadInputRows(team, compensation, first + mine.start, own);

@@ -3,6 +3,7 @@ import type { Hessian } from "../../../src/linalg/hessian.ts";
 import { soloContext } from "../../../src/linalg/context.ts";
 import { denseMeasures, guardRows } from "../../../src/run/chunks/guard_rows.ts";
 import { withOwnMemory } from "../../../src/library/own_memory.ts";
+import type { MatrixF32 } from "../../../src/linalg/matrix.ts";
 import { gptqRows, prepareGptq } from "../../../src/quant/gptq.ts";
 import { syntheticLayer } from "../../support/synthetic_layer.ts";
 
@@ -51,11 +52,14 @@ function guarded(
     });
     const before = codes.slice();
     const rounded = { weights, codes, scales, plain: scales, grid, share: 1 };
-    const told = guardRows(
-      { kernels, scratch: memory },
-      denseMeasures({ kernels }, context, factor),
-      rounded,
-    );
+    const { exact, quick } = denseMeasures({ kernels }, context, factor);
+    let exactly = 0;
+    const counted = (errors: MatrixF32) => {
+      exactly += errors.rows / 2; // as they are, and rounded to nearest
+      return exact(errors);
+    };
+    const told = guardRows({ kernels, scratch: memory }, { exact: counted, quick }, rounded);
+    seen.exactly = exactly;
     const differs = (other: Int8Array) => (row: number) =>
       codes.subarray(row * cols, (row + 1) * cols).some((code, k) =>
         code !== other[row * cols + k]
@@ -69,6 +73,9 @@ function guarded(
   });
 }
 
+/** Of the last {@link guarded}: how many rows were looked at exactly. */
+const seen = { exactly: 0 };
+
 /** Worse than nearest by far. */
 const worse = (_: number, nearest: number) => nearest > 0 ? nearest - 2 : nearest + 2;
 
@@ -79,6 +86,18 @@ Deno.test("guardRows() rounds every row of a narrow layer to nearest that is wor
   assert.deepEqual(guarded(NARROW, () => {}), none);
   const found = guarded(NARROW, (spoil) => [5, 33].forEach((row) => spoil(row, worse)));
   assert.deepEqual(found, { told: [5, 33], changed: [5, 33], toNearest: [5, 33] });
+});
+
+Deno.test("guardRows() looks exactly at those rows of a narrow layer that integers leave in doubt", () => {
+  const found = guarded(NARROW, (spoil) => {
+    [5, 33].forEach((row) => spoil(row, worse));
+    spoil(20, (_, nearest) => nearest);
+  }, true);
+  // A row that is as good as without compensation is in doubt, and stays.
+  assert.deepEqual(found, { told: [5, 33], changed: [5, 33], toNearest: [5, 20, 33] });
+  assert.equal(seen.exactly, 3);
+  assert.deepEqual(guarded(NARROW, () => {}, true), { told: [], changed: [], toNearest: [] });
+  assert.equal(seen.exactly, 0);
 });
 
 for (const inIntegers of [false, true]) {

@@ -1,7 +1,7 @@
 /** gramI16: see `LinalgKernels.gramI16`, `asm/linalg/gram_i16.ts`. */
 
 import { checkGramI16 } from "../../../linalg/linalg_checks.ts";
-import { type GramI16, GRAM_RUN, type ShortMatrix } from "../../../linalg/linalg_kernels.ts";
+import { GRAM_RUN, type GramI16, type ShortMatrix } from "../../../linalg/linalg_kernels.ts";
 import type { MatrixF64 } from "../../../linalg/matrix.ts";
 
 const f32 = Math.fround;
