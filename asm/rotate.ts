@@ -16,7 +16,8 @@
  * NaN is ignored.
  *
  * rotateBf16Rows: `decode` of rows of BF16 values, `rotate`, and `absmax` of each row. In groups of 256 values go
- * from their stored form into the first stages, and the maximum is found as the last ones are stored.
+ * from their stored form into the first stages, and the maximum is found as the last ones are stored. With `add` each
+ * value is first increased by what x holds.
  *
  * Layout: n f32 in place, n a multiple of groupSize, a power of 4. Any alignment. No tail.
  * NaN and infinity spread over their run. Class: exact.
@@ -39,23 +40,39 @@ export function rotateBf16Rows(
   rows: usize,
   cols: usize,
   groupSize: usize,
+  add: i32,
 ): void {
   for (let r: usize = 0; r < rows; r++) {
     if (groupSize == 256) {
       let most = i64x2.splat(0);
       for (let at: usize = 0; at < cols; at += 256) {
-        twoStagesOfBf16(x + (at << 2), source + (at << 1));
+        if (add) twoStagesOfSum(x + (at << 2), source + (at << 1));
+        else twoStagesOfBf16(x + (at << 2), source + (at << 1));
         most = lastTwoStagesOf(x + (at << 2), 1024, most);
       }
       store<f32>(largest, maxLanesF32(most));
     } else {
-      decodeBf16(x, source, cols);
+      if (add) addBf16(x, source, cols);
+      else decodeBf16(x, source, cols);
       rotate(x, cols, groupSize);
       store<f32>(largest, absmaxSegment(x, cols));
     }
     x += cols << 2;
     source += cols << 1;
     largest += 4;
+  }
+}
+
+/** Increases n values by BF16 ones. */
+function addBf16(x: usize, source: usize, n: usize): void {
+  const whole = n & ~3;
+  for (let i: usize = 0; i < whole; i += 4) {
+    const p = x + (i << 2);
+    v128.store(p, fourOf(p, source + (i << 1), SUM));
+  }
+  for (let i = whole; i < n; i++) {
+    const p = x + (i << 2), value = reinterpret<f32>(<u32>load<u16>(source + (i << 1)) << 16);
+    store<f32>(p, value + load<f32>(p));
   }
 }
 
@@ -160,52 +177,64 @@ function oneStage(x: usize, stride: usize): void {
 /** The stages of strides 4 * stride and stride, in bytes, over sixteen rows of `stride` bytes. */
 function twoStages(x: usize, stride: usize): void {
   const half = keepF32(0.5);
-  for (let i: usize = 0; i < stride; i += 16) sixteen(x + i, stride, half, 0, false);
+  for (let i: usize = 0; i < stride; i += 16) sixteen(x + i, stride, half, 0, FLOAT);
 }
 
 /** The same for a stride of 64 bytes, known to the compiler: addresses become constant offsets. */
 function twoStages64(x: usize): void {
   const half = keepF32(0.5);
-  for (let i: usize = 0; i < 64; i += 16) sixteen(x + i, 64, half, 0, false);
+  for (let i: usize = 0; i < 64; i += 16) sixteen(x + i, 64, half, 0, FLOAT);
 }
 
 /** The same for values that are BF16 at `source`. */
 function twoStagesOfBf16(x: usize, source: usize): void {
   const half = keepF32(0.5);
-  for (let i: usize = 0; i < 64; i += 16) sixteen(x + i, 64, half, source + (i >> 1), true);
+  for (let i: usize = 0; i < 64; i += 16) sixteen(x + i, 64, half, source + (i >> 1), BF16);
 }
 
-/** Four values as f32: f32 at `p`, or BF16 at `source`. */
+/** The same for the sums of values at `x` and BF16 ones at `source`. */
+function twoStagesOfSum(x: usize, source: usize): void {
+  const half = keepF32(0.5);
+  for (let i: usize = 0; i < 64; i += 16) sixteen(x + i, 64, half, source + (i >> 1), SUM);
+}
+
+/** What is read: f32 at `p`, BF16 at `source`, or both, to be added. */
+const FLOAT: i32 = 0, BF16: i32 = 1, SUM: i32 = 2;
+
+/** Four values as f32. */
 // @ts-ignore: decorator
 @inline
-function fourOf(p: usize, source: usize, isBf16: bool): v128 {
-  if (!isBf16) return v128.load(p);
-  return v128.shuffle<u16>(i64x2.splat(0), v128.load64_zero(source), 0, 8, 1, 9, 2, 10, 3, 11);
+function fourOf(p: usize, source: usize, form: i32): v128 {
+  if (form == FLOAT) return v128.load(p);
+  const stored = v128.shuffle<u16>(
+    i64x2.splat(0), v128.load64_zero(source), 0, 8, 1, 9, 2, 10, 3, 11,
+  );
+  return form == BF16 ? stored : f32x4.add(stored, v128.load(p));
 }
 
 /**
  * Two stages on sixteen vectors, `s` bytes apart, in registers: half the memory traffic of one after
- * the other. They are read at `p`, or as BF16 at `source`.
+ * the other. They are read as `fourOf` reads them.
  */
 // @ts-ignore: decorator
 @inline
-function sixteen(p: usize, s: usize, half: v128, source: usize, isBf16: bool): void {
-  let v0 = fourOf(p, source, isBf16);
-  let v1 = fourOf(p + s, source + (s >> 1), isBf16);
-  let v2 = fourOf(p + 2 * s, source + 2 * (s >> 1), isBf16);
-  let v3 = fourOf(p + 3 * s, source + 3 * (s >> 1), isBf16);
-  let v4 = fourOf(p + 4 * s, source + 4 * (s >> 1), isBf16);
-  let v5 = fourOf(p + 5 * s, source + 5 * (s >> 1), isBf16);
-  let v6 = fourOf(p + 6 * s, source + 6 * (s >> 1), isBf16);
-  let v7 = fourOf(p + 7 * s, source + 7 * (s >> 1), isBf16);
-  let v8 = fourOf(p + 8 * s, source + 8 * (s >> 1), isBf16);
-  let v9 = fourOf(p + 9 * s, source + 9 * (s >> 1), isBf16);
-  let v10 = fourOf(p + 10 * s, source + 10 * (s >> 1), isBf16);
-  let v11 = fourOf(p + 11 * s, source + 11 * (s >> 1), isBf16);
-  let v12 = fourOf(p + 12 * s, source + 12 * (s >> 1), isBf16);
-  let v13 = fourOf(p + 13 * s, source + 13 * (s >> 1), isBf16);
-  let v14 = fourOf(p + 14 * s, source + 14 * (s >> 1), isBf16);
-  let v15 = fourOf(p + 15 * s, source + 15 * (s >> 1), isBf16);
+function sixteen(p: usize, s: usize, half: v128, source: usize, form: i32): void {
+  let v0 = fourOf(p, source, form);
+  let v1 = fourOf(p + s, source + (s >> 1), form);
+  let v2 = fourOf(p + 2 * s, source + 2 * (s >> 1), form);
+  let v3 = fourOf(p + 3 * s, source + 3 * (s >> 1), form);
+  let v4 = fourOf(p + 4 * s, source + 4 * (s >> 1), form);
+  let v5 = fourOf(p + 5 * s, source + 5 * (s >> 1), form);
+  let v6 = fourOf(p + 6 * s, source + 6 * (s >> 1), form);
+  let v7 = fourOf(p + 7 * s, source + 7 * (s >> 1), form);
+  let v8 = fourOf(p + 8 * s, source + 8 * (s >> 1), form);
+  let v9 = fourOf(p + 9 * s, source + 9 * (s >> 1), form);
+  let v10 = fourOf(p + 10 * s, source + 10 * (s >> 1), form);
+  let v11 = fourOf(p + 11 * s, source + 11 * (s >> 1), form);
+  let v12 = fourOf(p + 12 * s, source + 12 * (s >> 1), form);
+  let v13 = fourOf(p + 13 * s, source + 13 * (s >> 1), form);
+  let v14 = fourOf(p + 14 * s, source + 14 * (s >> 1), form);
+  let v15 = fourOf(p + 15 * s, source + 15 * (s >> 1), form);
   // Stride 4 s: rows j, j + 4, j + 8, j + 12.
   let h0 = sumHalf(v0, v4, v8, v12, half), t0 = v0, u0 = v4;
   v0 = f32x4.sub(h0, v12);

@@ -379,12 +379,15 @@ export interface CpuKernels extends Kernels {
 
   /**
    * Rows of BF16 values, `source`: x is what `decode` and `rotate` make of them, `largest` the `absmax` of each row.
+   *
+   * @param add whether the values are first increased by what x holds. Default: false.
    */
   rotateBf16Rows(
     x: Float32Array,
     largest: Float32Array,
     source: Uint8Array,
     groupSize: number,
+    add?: boolean,
   ): void;
 
   /**

@@ -134,14 +134,17 @@ Deno.test("rotateBf16Rows() gives what decode(), rotate() and absmax() give", as
     fc.asyncProperty(seeds, groups, rows, across, flavors, (seed, group, rows, across, flavor) => {
       const cols = group * across, source = bf16Of(values(seed, rows * cols, flavor));
       const context = `seed ${seed}, ${rows} x ${cols} in groups of ${group}, ${flavor}`;
-      const [want, got] = CPU_BACKENDS.map((kernels) => {
-        const room = new CpuRoom(kernels), x = room.f32(new Float32Array(rows * cols).fill(7));
-        const largest = room.f32(new Float32Array(rows).fill(7));
-        kernels.rotateBf16Rows(x, largest, room.u8(source), group);
-        return { x, largest };
-      });
-      assertSameBits(got!.x, want!.x, `${context}: values`);
-      assertSameBits(got!.largest, want!.largest, `${context}: largest`);
+      for (const add of [false, true]) {
+        const [want, got] = CPU_BACKENDS.map((kernels) => {
+          const room = new CpuRoom(kernels);
+          const x = room.f32(values(seed + 1, rows * cols, add ? flavor : "plain"));
+          const largest = room.f32(new Float32Array(rows).fill(7));
+          kernels.rotateBf16Rows(x, largest, room.u8(source), group, add);
+          return { x, largest };
+        });
+        assertSameBits(got!.x, want!.x, `${context}, ${add}: values`);
+        assertSameBits(got!.largest, want!.largest, `${context}, ${add}: largest`);
+      }
       return Promise.resolve();
     }),
     { numRuns: 300 },

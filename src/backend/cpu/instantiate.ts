@@ -136,6 +136,7 @@ export interface KernelExports {
     rows: number,
     cols: number,
     groupSize: number,
+    add: number,
   ): void;
   rotatedAbsmax(x: number, count: number, groupSize: number, least: number): number;
   scaleFromAbsmax(scales: number, absmax: number, count: number): void;

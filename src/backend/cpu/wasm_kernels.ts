@@ -304,6 +304,7 @@ export class WasmKernels implements CpuKernels {
     largest: Float32Array,
     source: Uint8Array,
     groupSize: number,
+    add = false,
   ): void {
     const name = "rotateBf16Rows";
     const { cols } = checkRotatedRows({ x, largest, source, groupSize });
@@ -316,7 +317,7 @@ export class WasmKernels implements CpuKernels {
     const grid = { rows: largest.length, cols, groupRows: 1, groupCols: cols };
     forBands(grid, (rows, at, row) => {
       const own = [to + at * 4, most + row * 4, from + at * 2] as const;
-      this.#exports.rotateBf16Rows(...own, rows, cols, groupSize);
+      this.#exports.rotateBf16Rows(...own, rows, cols, groupSize, add ? 1 : 0);
     });
   }
 

@@ -274,6 +274,32 @@ function addPairInIntegers(
 }
 
 /**
+ * Fills `x`, the whole rows of `rect`, with what the changes of `source` add to them, if that is one product of
+ * integers in whole tiles: added to the stored values, it gives the bits that {@link mergeRect} does. False, and
+ * nothing is done, if it is anything else.
+ */
+export function changeOfRect(
+  context: ChunkContext,
+  x: Float32Array,
+  source: MatrixSource,
+  rect: Rect,
+): boolean {
+  const { linalg, scratch } = context, [delta, ...others] = source.deltas ?? [];
+  if (linalg === null || delta === undefined || others.length > 0) return false;
+  const { form, magnitude } = delta;
+  if (form.kind !== "lora" || magnitude !== null || !mergesInIntegers(source)) return false;
+  const place = rowsOf(delta, rect), isWhole = place?.rows === rect.rows;
+  if (!isWhole || rect.rows % TILE_ROWS !== 0 || form.rank > FEED_BACK_RUN) return false;
+  const mark = scratch.mark();
+  for (const run of shortRows(scratch, linalg.kernels, delta, form, { ...place, rect })) {
+    const into = matrix(x, rect.rows, source.cols);
+    linalg.kernels.feedBack(into, run.left, run.right, run.terms, false);
+  }
+  scratch.release(mark);
+  return true;
+}
+
+/**
  * Adds what `runs` say to `x`, f32 `[rows, cols]`, their rows.
  *
  * @param rest f32 `[4, cols]`, where the kernels reach it: for rows that fill no tile.

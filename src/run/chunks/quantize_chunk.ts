@@ -16,7 +16,7 @@ import { bytesOf } from "../../core/bytes.ts";
 import { errorSums, setNonFinite } from "../layer_statistics.ts";
 import { type ChunkContext, type Scratch, takeNumbers } from "./chunk_context.ts";
 import { decodeRect, isAsStored, planDecode, rawBytes, rawRows, readRect } from "./load_rect.ts";
-import { planLocalPairs, withLocalPairs } from "./merge_rect.ts";
+import { changeOfRect, planLocalPairs, withLocalPairs } from "./merge_rect.ts";
 import { planOnGpu, quantizeOnGpu } from "./quantize_on_gpu.ts";
 
 /**
@@ -71,6 +71,7 @@ export function quantizeChunk(context: ChunkContext, task: QuantizeTask, rect: R
     const firstGroup = (row / groupRows) * across;
     const part: RoundedTile = {
       raw: tileRaw,
+      change: () => changeOfRect(context, values, source, tile),
       x: values,
       codes: codes.subarray(row * rect.cols, row * rect.cols + values.length),
       scales: scales.subarray(firstGroup, firstGroup + groupCount(grid)),
@@ -99,17 +100,20 @@ interface RoundedTile extends Omit<Tile, "xhat" | "restore"> {
   readonly raw: Uint8Array;
   /** Fills `x` with the values in original space. */
   decode(): void;
+  /** Fills `x` with what LoRAs add to the stored values; false if that cannot be had by itself. */
+  change(): boolean;
 }
 
 /** Rounds a tile and adds its errors, which are then in `x`. Returns the sum of their squares. */
 function quantizeTile(context: ChunkContext, task: QuantizeTask, tile: RoundedTile): number {
   const { kernels } = context;
   const { raw, x, codes, scales, grid } = tile;
-  if (hasBf16Rows(task, grid) && task.convrotGroupSize === null && !task.scaleSearch) {
+  const isMerged = task.source.deltas !== undefined, isBf16 = hasBf16Rows(task, grid);
+  if (isBf16 && !isMerged && task.convrotGroupSize === null && !task.scaleSearch) {
     return errorAdded(tile, (stats) => kernels.quantizeBf16Rows(codes, scales, stats, raw));
   }
-  if (hasBf16Rows(task, grid) && task.convrotGroupSize !== null) {
-    kernels.rotateBf16Rows(x, scales, raw, task.convrotGroupSize);
+  if (isBf16 && task.convrotGroupSize !== null && (!isMerged || tile.change())) {
+    kernels.rotateBf16Rows(x, scales, raw, task.convrotGroupSize, isMerged);
   } else {
     tile.decode();
     if (task.convrotGroupSize !== null) kernels.rotate(x, task.convrotGroupSize);
@@ -125,9 +129,9 @@ function quantizeTile(context: ChunkContext, task: QuantizeTask, tile: RoundedTi
   );
 }
 
-/** Whether rows are BF16 as they are stored, and have one scale each. */
+/** Whether rows are BF16 as they are stored, or LoRAs added to them, and have one scale each. */
 function hasBf16Rows({ source }: QuantizeTask, { groupRows, groupCols, cols }: Grid): boolean {
-  return source.dtype === "BF16" && isAsStored(source) && source.deltas === undefined &&
+  return source.dtype === "BF16" && isAsStored(source) &&
     groupRows === 1 && groupCols === cols;
 }
 

@@ -5,7 +5,12 @@ import { soloContext } from "../../../src/linalg/context.ts";
 import type { LoraDelta } from "../../../src/lora/lora_delta.ts";
 import { addLoraDelta } from "../../../src/lora/merge.ts";
 import type { ChunkContext } from "../../../src/run/chunks/chunk_context.ts";
-import { LocalPairs, mergeRect, withLocalPairs } from "../../../src/run/chunks/merge_rect.ts";
+import {
+  changeOfRect,
+  LocalPairs,
+  mergeRect,
+  withLocalPairs,
+} from "../../../src/run/chunks/merge_rect.ts";
 
 /** Deterministic numbers, some of them ten times as large as usual. */
 function deviates(count: number, seed: number): Float32Array {
@@ -100,6 +105,47 @@ Deno.test("mergeRect() adds the same to a row whatever others it is merged with"
         const part = merged(own, source, row, rows);
         assert.deepEqual(part, whole.subarray(row * 24, (row + rows) * 24), `${rows} from ${row}`);
       }
+    }
+  });
+});
+
+Deno.test("changeOfRect() gives what added to the stored values is what mergeRect() makes of them", () => {
+  withOwnMemory(1 << 20, (own) => {
+    for (const rank of [1, 16, 64]) {
+      const source = sourceWith({ rank, rows: 12, cols: 40 }), stored = deviates(8 * 40, 9);
+      const rect = { row: 4, col: 0, rows: 8, cols: 40 };
+      const want = own.memory.f32(stored.length), got = own.memory.f32(stored.length).fill(7);
+      want.set(stored);
+      mergeRect(contextOf(own), want, source, rect);
+      assert(changeOfRect(contextOf(own), got, source, rect));
+      assert.deepEqual(got.map((change, i) => change + stored[i]!), want.slice(), `rank ${rank}`);
+    }
+  });
+});
+
+Deno.test("changeOfRect() leaves alone what is not one product in whole tiles", () => {
+  withOwnMemory(1 << 20, (own) => {
+    const usual = { rank: 16, rows: 12, cols: 40 }, source = sourceWith(usual);
+    const rect = { row: 4, col: 0, rows: 8, cols: 40 };
+    const [delta] = source.deltas;
+    const odd = [
+      ["two pairs", { ...source, deltas: [delta!, delta!] }, rect],
+      ["no pair", { ...source, deltas: [] }, rect],
+      [
+        "another magnitude",
+        { ...source, deltas: [{ ...delta!, magnitude: new Float32Array(12) }] },
+        rect,
+      ],
+      ["two runs of ranks", sourceWith({ ...usual, rank: 65 }), rect],
+      ["rows that are not changed", sourceWith({ ...usual, rowStart: 5 }), rect],
+      ["no rows that are changed", sourceWith({ ...usual, rowStart: 2, rowCount: 2 }), rect],
+      ["rows that fill no tile", source, { ...rect, rows: 7 }],
+      ["f32", { ...source, mergesByIntegers: false }, rect],
+    ] as const;
+    for (const [what, of, where] of odd) {
+      const x = own.memory.f32(where.rows * 40).fill(7);
+      assert(!changeOfRect(contextOf(own), x, of as MatrixSource, where), what);
+      assert(x.every((value) => value === 7), what);
     }
   });
 });
