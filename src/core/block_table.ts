@@ -80,6 +80,11 @@ export class BlockTable {
     Atomics.store(this.#cells, slot * CELLS + CELL.wanted, 0);
   }
 
+  /** Whether all bytes of an open slot that were wanted have been read. */
+  isRead(slot: number): boolean {
+    return Atomics.load(this.#cells, slot * CELLS + CELL.wanted) <= 0;
+  }
+
   /** Closes an open slot unless it is pinned or wanted; returns whether it did. */
   close(slot: number): boolean {
     const at = slot * CELLS;

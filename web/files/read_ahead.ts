@@ -5,12 +5,13 @@
  */
 
 import { BlockTable } from "../../src/core/block_table.ts";
+import { copierBetween, type CopyBytes } from "./memory_copy.ts";
 
 /** Bytes of a block; the last one of a file is shorter. */
 export const BLOCK_BYTES = 1 << 20;
 
-/** Blocks in memory. Each of two runs is at most 16 ahead, and a worker holds one while it copies. */
-export const SLOTS = 44;
+/** Blocks in memory. Each of two runs is at most 32 ahead, and a worker holds one while it copies. */
+export const SLOTS = 76;
 
 /** Shorter reads that find nothing in memory fetch their own slice: headers, scales, sampled rows. */
 const LEAST_BYTES = 64 << 10;
@@ -23,7 +24,8 @@ export const CELL = Object.freeze({ filled: 0, failed: 1, count: 2 });
 
 /** Memory that the reading thread shares with all others. */
 export interface ReadAheadMemory {
-  readonly blocks: SharedArrayBuffer;
+  /** Shared. */
+  readonly blocks: WebAssembly.Memory;
   /** Cells of a {@link BlockTable}. */
   readonly table: SharedArrayBuffer;
   readonly cells: SharedArrayBuffer;
@@ -36,16 +38,25 @@ export interface ReadAheadLink {
   readonly port: MessagePort;
 }
 
-/** A thread is at this block of a file, or waits for it. */
-export interface BlockRequest {
+/** A block of a file. */
+export interface FileBlock {
   readonly file: number;
   readonly block: number;
 }
 
+/** A thread waits for a block, or has just read from it: by the time this comes it may be gone. */
+export interface BlockRequest extends FileBlock {
+  readonly isRead: boolean;
+}
+
+/** Bytes of a page of WebAssembly. */
+const PAGE_BYTES = 1 << 16;
+
 /** Returns memory for blocks, all empty. */
 export function createReadAhead(): ReadAheadMemory {
+  const pages = SLOTS * BLOCK_BYTES / PAGE_BYTES;
   return {
-    blocks: new SharedArrayBuffer(SLOTS * BLOCK_BYTES),
+    blocks: new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true }),
     table: BlockTable.create(SLOTS),
     cells: new SharedArrayBuffer(4 * CELL.count),
   };
@@ -53,17 +64,27 @@ export function createReadAhead(): ReadAheadMemory {
 
 /** The reading end; one per thread. */
 export class ReadAhead {
+  readonly #memory: WebAssembly.Memory;
   readonly #blocks: Uint8Array;
+  /** Faster ways to memories, by their bytes. */
+  readonly #copiers = new Map<ArrayBufferLike, CopyBytes>();
   readonly #table: BlockTable;
   readonly #cells: Int32Array;
   readonly #port: MessagePort;
-  #said: BlockRequest = { file: -1, block: -1 };
+  #said: FileBlock = { file: -1, block: -1 };
 
   constructor({ memory, port }: ReadAheadLink) {
-    this.#blocks = new Uint8Array(memory.blocks);
+    this.#memory = memory.blocks;
+    this.#blocks = new Uint8Array(memory.blocks.buffer);
     this.#table = new BlockTable(memory.table, () => {});
     this.#cells = new Int32Array(memory.cells);
     this.#port = port;
+  }
+
+  /** Views that are filled will lie in `memory`, which is shared. */
+  expect(memory: WebAssembly.Memory): void {
+    const copy = copierBetween(this.#memory, memory);
+    if (copy !== null) this.#copiers.set(memory.buffer, copy);
   }
 
   /**
@@ -91,8 +112,10 @@ export class ReadAhead {
     const within = position - block * BLOCK_BYTES;
     const count = Math.max(0, Math.min(view.length, pin.length - within));
     const from = pin.slot * BLOCK_BYTES + within;
-    view.set(this.#blocks.subarray(from, from + count));
-    this.#table.unpin(pin.slot, 0);
+    const copy = this.#copiers.get(view.buffer);
+    if (copy !== undefined) copy(view.byteOffset, from, count);
+    else view.set(this.#blocks.subarray(from, from + count));
+    this.#table.unpin(pin.slot, count);
     this.#say({ file, block });
     return count;
   }
@@ -109,7 +132,7 @@ export class ReadAhead {
       if (seen !== filled) [filled, since] = [seen, performance.now()];
       if (performance.now() - asked >= ASK_MS) {
         asked = performance.now();
-        this.#port.postMessage(this.#said = wanted);
+        this.#ask(wanted, false);
       }
       Atomics.wait(this.#cells, CELL.filled, seen, ASK_MS);
     }
@@ -119,9 +142,13 @@ export class ReadAhead {
   }
 
   /** The thread reads ahead of where others are. */
-  #say(request: BlockRequest): void {
+  #say(read: FileBlock): void {
     const { file, block } = this.#said;
-    if (file === request.file && block === request.block) return;
-    this.#port.postMessage(this.#said = request);
+    if (file !== read.file || block !== read.block) this.#ask(read, true);
+  }
+
+  #ask({ file, block }: FileBlock, isRead: boolean): void {
+    this.#said = { file, block };
+    this.#port.postMessage({ file, block, isRead } satisfies BlockRequest);
   }
 }

@@ -1,19 +1,33 @@
 /** Fills the blocks of `read_ahead.ts` from streams of given files. */
 
 import { BlockTable } from "../../src/core/block_table.ts";
-import { BLOCK_BYTES, type BlockRequest, CELL, type ReadAheadMemory, SLOTS } from "./read_ahead.ts";
+import {
+  BLOCK_BYTES,
+  type BlockRequest,
+  CELL,
+  type FileBlock,
+  type ReadAheadMemory,
+  SLOTS,
+} from "./read_ahead.ts";
 
 /** Runs at a time: one for the layer at hand, one for the next. */
 const MOST_RUNS = 2;
 
+/** Blocks that a run is ahead of its readers: at first, and at most. It doubles while they follow. */
+const AHEAD = Object.freeze({ first: 3, most: 32 });
+
 /**
  * Blocks of one stream. Several streams side by side bring more than twice what one brings, for the same
- * processor time: each waits for the browser's other processes. Shorter ones take more of that time.
+ * processor time: each waits for the browser's other processes. One of 8 MiB takes two thirds of the
+ * processor time of two of 4 MiB: the browser makes memory of its own for every stream.
  */
-const STREAM_BLOCKS = 4;
+const STREAM_BLOCKS = Object.freeze({ least: 4, most: 8 });
 
-/** Blocks that a run is ahead of its readers: at first, and at most. It doubles while they follow. */
-const AHEAD = Object.freeze({ first: 3, most: 16 });
+/** Blocks that stay for a while when they were read: several threads may read the same bytes. */
+const KEPT_BLOCKS = 8;
+
+/** Streams that the blocks ahead are divided into. */
+const STREAMS = 4;
 
 /** Blocks of a file that are read one after the other, by streams side by side. */
 interface BlockRun {
@@ -47,15 +61,15 @@ export class ReadAheadService {
   readonly #closing = new Set<BlockRun>();
   /** Blocks that threads wait for, by {@link keyOf}. */
   readonly #awaited = new Set<string>();
-  /** Slots in the order in which they were filled. */
-  readonly #oldest = Array.from({ length: SLOTS }, (_, slot) => slot);
-  /** Blocks that lie in slots, by slot. */
-  readonly #held = new Map<number, BlockRequest>();
+  /** Slots that hold no block. */
+  readonly #empty = Array.from({ length: SLOTS }, (_, i) => SLOTS - 1 - i);
+  /** Blocks that lie in slots, by slot, in the order in which they came. */
+  readonly #held = new Map<number, FileBlock>();
 
   /** @param files by the numbers that requests name. */
   constructor(files: ReadonlyMap<number, Blob>, { blocks, table, cells }: ReadAheadMemory) {
     this.#files = files;
-    this.#blocks = new Uint8Array(blocks);
+    this.#blocks = new Uint8Array(blocks.buffer);
     this.#table = new BlockTable(table, () => {});
     this.#cells = new Int32Array(cells);
   }
@@ -66,18 +80,16 @@ export class ReadAheadService {
   }
 
   /** Begins or continues the run that leads to a block. */
-  request({ file, block }: BlockRequest): void {
-    const isHeld = [...this.#held.values()].some((each) =>
-      each.file === file && each.block === block
-    );
-    if (!isHeld) this.#awaited.add(keyOf(file, block));
-    const run = this.#runs.find((each) =>
+  request({ file, block, isRead }: BlockRequest): void {
+    const isThere = isRead || this.#isHeld(file, block);
+    if (!isThere) this.#awaited.add(keyOf(file, block));
+    const run = this.#runs.findLast((each) =>
       each.file === file && block <= each.goal &&
-      (isHeld || brings(each, block) || block >= each.next)
+      (isThere || brings(each, block) || block >= each.next)
     );
     if (run === undefined) {
       const isComing = [...this.#closing].some((each) => each.file === file && brings(each, block));
-      if (!isHeld && !isComing) this.#begin(file, block);
+      if (!isThere && !isComing) this.#begin(file, block);
       return;
     }
     this.#runs = [...this.#runs.filter((each) => each !== run), run];
@@ -86,6 +98,10 @@ export class ReadAheadService {
       run.goal = block + 1 + run.ahead;
       this.#fill(run);
     }
+  }
+
+  #isHeld(file: number, block: number): boolean {
+    return [...this.#held.values()].some((each) => each.file === file && each.block === block);
   }
 
   #begin(file: number, block: number): void {
@@ -108,10 +124,12 @@ export class ReadAheadService {
   /** Starts the streams that lead to the goal of a run. */
   #fill(run: BlockRun): void {
     const end = Math.ceil(run.blob.size / BLOCK_BYTES);
-    while (run.next + STREAM_BLOCKS <= run.goal && run.next < end) {
+    const { least, most } = STREAM_BLOCKS;
+    const count = Math.max(least, Math.min(most, Math.floor(run.ahead / STREAMS)));
+    while (run.next + count <= run.goal && run.next < end) {
       const first = run.next;
-      run.next += STREAM_BLOCKS;
-      this.#read(run, first).catch(() => {
+      run.next += count;
+      this.#read(run, first, run.next).catch(() => {
         if (run.isClosed) return;
         // A thread that then reads by itself learns why.
         Atomics.store(this.#cells, CELL.failed, 1);
@@ -147,20 +165,17 @@ export class ReadAheadService {
   }
 
   /** Fills the blocks of one stream, until it ends or nobody wants them. */
-  async #read(run: BlockRun, first: number): Promise<void> {
+  async #read(run: BlockRun, first: number, end: number): Promise<void> {
     const stream: BlockStream = {
-      reader: readerOf(
-        run.blob.slice(first * BLOCK_BYTES, (first + STREAM_BLOCKS) * BLOCK_BYTES),
-      ),
+      reader: readerOf(run.blob.slice(first * BLOCK_BYTES, end * BLOCK_BYTES)),
       next: first,
-      end: first + STREAM_BLOCKS,
+      end,
     };
     run.streams.add(stream);
     let slot = -1, filled = 0;
     const publish = () => {
       const name = { file: run.file, block: stream.next++ };
-      this.#table.open(slot, name, filled, 0);
-      this.#oldest.push(slot);
+      this.#table.open(slot, name, filled, filled);
       this.#held.set(slot, name);
       this.#awaited.delete(keyOf(name.file, name.block));
       [slot, filled] = [-1, 0];
@@ -182,7 +197,7 @@ export class ReadAheadService {
       // The file's last block, which is shorter.
       if (filled > 0 && bytes === null && stream.next < stream.end) publish();
     } finally {
-      if (slot >= 0) this.#oldest.unshift(slot);
+      if (slot >= 0) this.#empty.push(slot);
       run.streams.delete(stream);
       if (run.streams.size === 0) this.#closing.delete(run);
       // One that ended by itself has nothing left to cancel.
@@ -190,13 +205,26 @@ export class ReadAheadService {
     }
   }
 
-  /** Takes the slot that was filled first and that nobody copies from. */
+  /**
+   * Takes a slot to be filled: one whose block was read some blocks ago, which a processor has in its cache still,
+   * an empty one, or the one that was filled first. One that a thread copies from is left.
+   */
   #takeSlot(): number {
-    const at = this.#oldest.findIndex((slot) => !this.#held.has(slot) || this.#table.close(slot));
-    if (at < 0) throw new RangeError("all blocks are in use");
-    const [slot] = this.#oldest.splice(at, 1);
-    this.#held.delete(slot!);
-    return slot!;
+    const held = [...this.#held.keys()], read = held.filter((slot) => this.#table.isRead(slot));
+    const taken = this.#takeFrom(read.slice(0, -KEPT_BLOCKS)) ?? this.#empty.pop() ??
+      this.#takeFrom([...read, ...held]);
+    if (taken === undefined) throw new RangeError("all blocks are in use");
+    return taken;
+  }
+
+  #takeFrom(slots: readonly number[]): number | undefined {
+    for (const slot of slots) {
+      this.#table.forget(slot);
+      if (!this.#table.close(slot)) continue;
+      this.#held.delete(slot);
+      return slot;
+    }
+    return undefined;
   }
 
   #notify(): void {

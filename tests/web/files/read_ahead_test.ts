@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
+import { createSharedMemory } from "../../../src/backend/cpu/arena.ts";
 import { BlockTable } from "../../../src/core/block_table.ts";
 import {
   BLOCK_BYTES,
   CELL,
   createReadAhead,
+  ReadAhead,
   type ReadAheadMemory,
 } from "../../../web/files/read_ahead.ts";
 import { ReadAheadService } from "../../../web/files/read_ahead_service.ts";
@@ -154,14 +156,14 @@ for (const isByob of [false, true]) {
       while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 5));
     };
     const lengthOf = (block: number) => table.pin({ file: 1, block })?.length;
-    service.request({ file: 1, block: 0 });
+    service.request({ file: 1, block: 0, isRead: false });
     await waitUntil(() => blob.taken > BLOCK_BYTES + 300_000);
     // The run gives way in the middle of block 1, for which nobody waits.
-    for (const block of [10, 15]) service.request({ file: 1, block });
+    for (const block of [10, 15]) service.request({ file: 1, block, isRead: false });
     await waitUntil(() => lengthOf(15) !== undefined);
     assert.equal(lengthOf(0), BLOCK_BYTES);
     assert.equal(lengthOf(1), undefined);
-    service.request({ file: 1, block: 1 });
+    service.request({ file: 1, block: 1, isRead: false });
     const cells = new Int32Array(memory.cells);
     await waitUntil(() => lengthOf(1) !== undefined || cells[CELL.failed] !== 0);
     assert.equal(cells[CELL.failed], 0);
@@ -169,10 +171,9 @@ for (const isByob of [false, true]) {
   });
 }
 
-Deno.test("ReadAheadService reads a few blocks beyond what was asked for, and more while readers follow", async () => {
-  const blob = new WatchedBlob(FILE);
-  const service = new ReadAheadService(new Map([[1, blob]]), createReadAhead());
-  const taken = async () => {
+/** Returns what waits until nothing more is taken from `blob`, and then says how many blocks were. */
+function takenFrom(blob: WatchedBlob): () => Promise<number> {
+  return async () => {
     let before = -1;
     while (before !== blob.taken) {
       before = blob.taken;
@@ -180,12 +181,84 @@ Deno.test("ReadAheadService reads a few blocks beyond what was asked for, and mo
     }
     return blob.taken / BLOCK_BYTES;
   };
-  service.request({ file: 1, block: 0 });
-  const first = await taken();
-  assert.equal(first, 4);
-  for (const block of [1, 2]) service.request({ file: 1, block });
+}
+
+Deno.test("ReadAheadService reads a few blocks beyond what was asked for, and more while readers follow", async () => {
+  const blob = new WatchedBlob(new Uint8Array(90 * BLOCK_BYTES));
+  const service = new ReadAheadService(new Map([[1, blob]]), createReadAhead());
+  const taken = takenFrom(blob);
+  const read = (block: number) => service.request({ file: 1, block, isRead: true });
+  service.request({ file: 1, block: 0, isRead: false });
+  assert.equal(await taken(), 4);
+  for (const block of [1, 2]) read(block);
   assert.equal(await taken(), 12);
   // They have not followed any further, and nothing is read twice.
-  for (const block of [2, 1, 5]) service.request({ file: 1, block });
-  assert.equal(await taken(), 20);
+  for (const block of [2, 1]) read(block);
+  assert.equal(await taken(), 12);
+  for (const block of [5, 8, 11]) read(block);
+  // Up to 32 blocks ahead, by three streams of 6 and one of 8; a fifth would go beyond.
+  assert.equal(await taken(), 38);
+});
+
+Deno.test("ReadAheadService reads nothing again because a thread says late that it has read a block", async () => {
+  const blob = new WatchedBlob(new Uint8Array(20 * BLOCK_BYTES));
+  const service = new ReadAheadService(new Map([[1, blob]]), createReadAhead());
+  const taken = takenFrom(blob);
+  service.request({ file: 1, block: 10, isRead: false });
+  assert.equal(await taken(), 4);
+  service.request({ file: 1, block: 2, isRead: true });
+  assert.equal(await taken(), 4);
+  service.request({ file: 1, block: 2, isRead: false });
+  assert.equal(await taken(), 8);
+});
+
+Deno.test("ReadAheadService fills blocks that were read again, and keeps those that were not", async () => {
+  const memory = createReadAhead();
+  const blob = new WatchedBlob(new Uint8Array(100 * BLOCK_BYTES));
+  const service = new ReadAheadService(new Map([[1, blob]]), memory);
+  const table = new BlockTable(memory.table, () => {});
+  const taken = takenFrom(blob);
+  const slots = new Set<number>();
+  service.request({ file: 1, block: 0, isRead: false });
+  await taken();
+  for (let block = 0; block < 90; block++) {
+    const pin = table.pin({ file: 1, block });
+    assert.ok(pin !== null, `block ${block}`);
+    slots.add(pin.slot);
+    // Nobody reads the third.
+    table.unpin(pin.slot, block === 2 ? 0 : pin.length);
+    service.request({ file: 1, block, isRead: true });
+    await taken();
+  }
+  assert.notEqual(table.pin({ file: 1, block: 2 }), null);
+  // 32 ahead, 8 that stay for a while, and two that are being filled or read.
+  assert.ok(slots.size <= 50, `${slots.size}`);
+});
+
+Deno.test("ReadAhead gives the same to memory that it expects and to other memory", async () => {
+  const memory = createReadAhead();
+  const blob = new Blob([FILE]);
+  const service = new ReadAheadService(new Map([[1, blob]]), memory);
+  service.request({ file: 1, block: 0, isRead: false });
+  const table = new BlockTable(memory.table, () => {});
+  while (table.pin({ file: 1, block: 1 }) === null) {
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  const { port1, port2 } = new MessageChannel();
+  const ahead = new ReadAhead({ memory, port: port1 });
+  const expected = createSharedMemory(4 << 20);
+  ahead.expect(expected);
+  const views = [
+    new Uint8Array(expected.buffer, 12345, 700_000),
+    new Uint8Array(700_000),
+    new Uint8Array(createSharedMemory(1 << 20).buffer, 8, 700_000),
+  ];
+  for (const view of views) {
+    assert.equal(ahead.read(1, view, 600_001), view.length);
+    assert.ok(Buffer.from(view.slice()).equals(FILE.subarray(600_001, 1_300_001)));
+  }
+  const around = new Uint8Array(expected.buffer);
+  assert.equal(around[12344], 0);
+  assert.equal(around[712345], 0);
+  for (const port of [port1, port2]) port.close();
 });
