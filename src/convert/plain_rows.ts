@@ -66,6 +66,9 @@ const SAMPLED_ELEMENTS = 2 ** 22;
  */
 const PLACES = 4;
 
+/** Most places of all layers together. */
+const MOST_PLACES = Infinity;
+
 /** Elements that are decoded at once. */
 const STEP_ELEMENTS = 2 ** 16;
 
@@ -80,14 +83,18 @@ const MAX_OUTPUTS = 16;
  * lies on a server, is quantized, or LoRAs or smoothing change its weights.
  *
  * @param sampling `sampledElements`: how many weights are looked at, of all layers together, at least four rows
- *   of each layer. Default: 2^22.
+ *   of each layer. Default: 2^22. `mostPlaces`: at how many places they are read at most, of all layers together,
+ *   at least one of each layer. Default: four of each.
  * @throws RangeError if a file ends early.
  */
 export function plainRows(
   model: ModelSource,
   layers: readonly Pick<LayerResult, "name" | "output">[],
   options: PlainRowsOptions,
-  { sampledElements = SAMPLED_ELEMENTS }: { readonly sampledElements?: number } = {},
+  { sampledElements = SAMPLED_ELEMENTS, mostPlaces = MOST_PLACES }: {
+    readonly sampledElements?: number;
+    readonly mostPlaces?: number;
+  } = {},
 ): PlainRows | null {
   if (layers.length === 0 || !keepsItsWeights(model, options)) return null;
   const tensors = new Map(model.tensors.map((tensor) => [tensor.name, tensor]));
@@ -98,7 +105,8 @@ export function plainRows(
   const kernels = ownKernels();
   let error = 0, signal = 0, sampledRows = 0, allRows = 0;
   const byLayer = new Map<string, PlainLayer>();
-  for (const layer of layers) {
+  const places = Math.max(1, Math.min(PLACES, Math.floor(mostPlaces / layers.length)));
+  for (const [index, layer] of layers.entries()) {
     const tensor = tensors.get(layer.name);
     if (tensor === undefined || !isFloatDType(tensor.dtype)) return null;
     const cols = tensor.shape.at(-1)!, rows = tensor.shape.slice(0, -1).reduce((a, b) => a * b, 1);
@@ -110,7 +118,7 @@ export function plainRows(
     const group = convrotGroupFor(cols, "auto");
     const rotatedInputs = inputs?.map((x) => rotatedInput(kernels, x, group)) ?? null;
     const sample = new RowSample(kernels, { files, tensor, dtype: tensor.dtype, rows, cols });
-    sample.addErrors(count);
+    sample.addErrors(count, { places, turn: index });
     error += sample.stats[STATS.squaredError]! * (rows / count);
     signal += sample.stats[STATS.squaredSignal]! * (rows / count);
     sampledRows += count;
@@ -257,13 +265,20 @@ class RowSample {
     this.stats = memory.f64(STATS_LENGTH).fill(0);
   }
 
-  /** Adds the errors of `count` rows. */
-  addErrors(count: number): void {
+  /** Adds the errors of `count` rows at `places` places. Those of fewer than {@link PLACES} differ by `turn`. */
+  addErrors(
+    count: number,
+    { places, turn }: { readonly places: number; readonly turn: number },
+  ): void {
     const { rows } = this.#layer;
-    for (let place = 0; place < PLACES; place++) {
-      const first = Math.floor((place * rows) / PLACES);
-      const from = Math.floor((place * count) / PLACES);
-      const end = first + Math.floor(((place + 1) * count) / PLACES) - from;
+    const span = Math.floor(rows / places), room = span - Math.ceil(count / places);
+    const shift = places === PLACES
+      ? 0
+      : Math.max(0, Math.min(room, Math.floor(((turn % PLACES) * span) / PLACES)));
+    for (let place = 0; place < places; place++) {
+      const first = Math.floor((place * rows) / places) + shift;
+      const from = Math.floor((place * count) / places);
+      const end = first + Math.floor(((place + 1) * count) / places) - from;
       for (let row = first; row < end; row += this.#step) {
         this.#read(row, Math.min(this.#step, end - row));
         this.#addErrorsOf(Math.min(this.#step, end - row));

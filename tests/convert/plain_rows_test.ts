@@ -82,3 +82,25 @@ Deno.test("plainRows() sees all parts of a fused layer in a sample, and equals a
   assert.equal(some.sampledRows, 40);
   assert.ok(Math.abs(some.relativeError / whole - 1) < 0.05, `${some.relativeError} for ${whole}`);
 });
+
+Deno.test("plainRows() looks at fewer places of many layers, at another one in each", () => {
+  using folder = temporaryFolder();
+  const rows = 400, cols = 256, path = join(folder.path, "many.safetensors");
+  const names = Array.from({ length: 8 }, (_, i) => `blocks.${i}.weight`);
+  const weights = randomValues(rows * cols, 5);
+  for (let row = 0; row < rows; row++) weights[row * cols] = 4 ** Math.floor((4 * row) / rows);
+  writeModel(path, names.map((name) => tensorOf(name, "F32", [rows, cols], weights)));
+  const layers = names.map((name) => ({ name, output: null }));
+  const found = (mostPlaces: number | undefined) =>
+    plainRows(openModel(path), layers, DEFAULT_CONVERT_OPTIONS, {
+      sampledElements: 8 * 40 * cols,
+      ...(mostPlaces === undefined ? {} : { mostPlaces }),
+    })!;
+  const many = found(undefined);
+  assert.deepEqual(found(32), many);
+  for (const places of [8, 17, 1]) {
+    const few = found(places);
+    assert.equal(few.sampledRows, 320);
+    assert.ok(Math.abs(few.relativeError / many.relativeError - 1) < 0.05, `${places}`);
+  }
+});

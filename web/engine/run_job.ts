@@ -1,6 +1,8 @@
 /** One conversion in a browser, from the files that were given to the output and its report. */
 
 import { chooseGpu } from "../../src/run/workers/choose_gpu.ts";
+import { PoolKeeper } from "../../src/run/workers/pool_keeper.ts";
+import { EarlyWorker } from "../../src/run/workers/start_worker.ts";
 import { convertModel, type ConvertResult } from "../../src/convert/convert.ts";
 import { qualityText } from "../../src/cli/closing.ts";
 import { nextStep } from "../../src/cli/next_step.ts";
@@ -24,8 +26,8 @@ import { OUTPUT_FOLDER } from "../files/file_table.ts";
 import { outputNameOf, planFacts } from "./plan_facts.ts";
 import type { ConvertEvent, ConvertJob, Summary, Verdict } from "./protocol.ts";
 
-/** Weights that plain rows are measured on: each row is a read, which takes a browser up to a millisecond. */
-const SAMPLED_ELEMENTS = 2 ** 21;
+/** Plain rows are measured on so many weights, at so many places: a read takes a browser one or two milliseconds. */
+const SAMPLED = { sampledElements: 2 ** 21, mostPlaces: 256 } as const;
 
 /** Surroundings of a job. */
 export interface JobContext {
@@ -45,6 +47,9 @@ export async function runJob(job: ConvertJob, context: JobContext): Promise<Summ
   if (options.shardBytes !== null) {
     throw new UsageError("Cannot write shards from a page: it writes one file; the program does");
   }
+  // Threads load their code while a GPU is looked for and the plan is made.
+  using early = new EarlyWorker(workerUrl);
+  using pools = new PoolKeeper(workerUrl, early);
   const gpu = await chooseGpu(job.device, {
     workerUrl,
     log: {
@@ -60,6 +65,7 @@ export async function runJob(job: ConvertJob, context: JobContext): Promise<Summ
     output: (plan) => `${OUTPUT_FOLDER}/${nameOf(plan)}`,
     options,
     workerUrl,
+    pools,
     openGpu: () => Promise.resolve(gpu),
     onGpuFailure: (reason) =>
       send({ type: "warning", message: `${reason}; the CPU does its work` }),
@@ -112,9 +118,7 @@ function summaryOf(
   const output = overallOutput(result.layers);
   const { totals } = result.plan;
   const verdict = verdictOf(result.layers);
-  const plain = plainRows(openModel(job.model), result.layers, options, {
-    sampledElements: SAMPLED_ELEMENTS,
-  });
+  const plain = plainRows(openModel(job.model), result.layers, options, SAMPLED);
   const report = job.report ? reportOf(result, { job, options, plain }) : null;
   return {
     output: result.output.slice(OUTPUT_FOLDER.length + 1),
