@@ -52,14 +52,14 @@ const WAYS = {
       }
     };
     await Promise.all([half(blob.slice(0, size / 2)), half(blob.slice(size / 2))]);`,
-  "read: streams of 4 MiB, four at a time, as a conversion does": `
+  "read: streams of 8 MiB, four at a time, as a conversion does": `
     let at = 0;
     const next = async () => {
       let view = new Uint8Array(1 << 20);
       while (at < size) {
         const from = at;
-        at += 4 << 20;
-        const reader = blob.slice(from, from + (4 << 20)).stream().getReader({ mode: "byob" });
+        at += 8 << 20;
+        const reader = blob.slice(from, from + (8 << 20)).stream().getReader({ mode: "byob" });
         for (;;) {
           const { done, value } = await reader.read(view);
           if (value !== undefined) view = new Uint8Array(value.buffer);
@@ -92,14 +92,18 @@ const WAYS = {
     handle.flush();
     handle.close();
     await root.removeEntry("written");`,
-  "write: a stream as for a picked file, 4 MiB at a time": `
-    const bytes = new Uint8Array(4 << 20).fill(1);
+  "write: a stream as for a picked file, 16 MiB at a time, two at once": `
     const root = await navigator.storage.getDirectory();
     const entry = await root.getFileHandle("written", { create: true });
     const stream = await entry.createWritable();
-    for (let at = 0; at < size / 2; at += bytes.length) {
-      await stream.write({ type: "write", position: at, data: bytes });
+    const blocks = [1, 2].map((value) => new Uint8Array(16 << 20).fill(value));
+    const writes = [];
+    for (let at = 0; at < size / 2; at += 16 << 20) {
+      if (writes.length === blocks.length) await writes.shift();
+      const data = blocks[at / (16 << 20) % 2];
+      writes.push(stream.write({ type: "write", position: at, data }));
     }
+    await Promise.all(writes);
     await stream.close();
     await root.removeEntry("written");`,
 } as const;

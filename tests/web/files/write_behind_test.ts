@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
-import { WriteBehind } from "../../../web/files/write_behind.ts";
+import { MOST_WRITES, WRITE_BLOCK_BYTES, WriteBehind } from "../../../web/files/write_behind.ts";
 import { synthetic } from "./synthetic.ts";
 
 const MB = 1 << 20;
@@ -35,10 +35,31 @@ Deno.test("WriteBehind writes what it was given, whatever the order and the size
 });
 
 Deno.test("WriteBehind makes few large writes of small ones that follow one another", async () => {
-  const pieces = Array.from({ length: 1024 }, (_, i): [number, number] => [i * 16_384, 16_384]);
-  const { file, expected, sizes } = await written(16 * MB, pieces);
+  const pieces = Array.from({ length: 1024 }, (_, i): [number, number] => [i * 65_536, 65_536]);
+  const { file, expected, sizes } = await written(64 * MB, pieces);
   assert.ok(Buffer.from(file.buffer).equals(expected));
-  assert.deepEqual(sizes, [4 * MB, 4 * MB, 4 * MB, 4 * MB]);
+  assert.deepEqual(sizes, Array(4).fill(WRITE_BLOCK_BYTES));
+});
+
+Deno.test("WriteBehind leaves a block as it is until it is written, then fills its memory again", async () => {
+  const begun: { data: Uint8Array; done: () => void }[] = [];
+  const behind = new WriteBehind((data) =>
+    new Promise((resolve) => begun.push({ data, done: () => resolve() }))
+  );
+  const memories = new Set<ArrayBufferLike>();
+  for (let i = 0; i < 5; i++) {
+    const next = behind.write(new Uint8Array(WRITE_BLOCK_BYTES).fill(i), i * WRITE_BLOCK_BYTES);
+    if (i >= MOST_WRITES) {
+      const { data, done } = begun[i - MOST_WRITES]!;
+      assert.ok(data.every((byte) => byte === i - MOST_WRITES));
+      done();
+    }
+    await next;
+    memories.add(begun[i]!.data.buffer);
+  }
+  assert.equal(memories.size, MOST_WRITES + 1);
+  for (const { done } of begun) done();
+  await behind.flush();
 });
 
 Deno.test("WriteBehind writes no byte that it was not given", async () => {
@@ -54,16 +75,17 @@ Deno.test("WriteBehind fills blocks while some are written, and reports a write 
       begun.push((error) => error === null ? resolve() : reject(error))
     )
   );
-  for (let block = 0; block < 4; block++) await behind.write(synthetic(4 * MB, 1), block * 4 * MB);
-  assert.equal(begun.length, 4);
+  const block = synthetic(WRITE_BLOCK_BYTES, 1);
+  for (let i = 0; i < MOST_WRITES; i++) await behind.write(block, i * block.length);
+  assert.equal(begun.length, MOST_WRITES);
   let isTaken = false;
-  const fifth = behind.write(synthetic(4 * MB, 1), 16 * MB).then(() => isTaken = true);
+  const next = behind.write(block, MOST_WRITES * block.length).then(() => isTaken = true);
   for (let i = 0; i < 20; i++) await new Promise((resolve) => setTimeout(resolve, 0));
-  assert.ok(!isTaken, "no more than four are written at a time");
+  assert.ok(!isTaken, "no more are written at a time");
   begun[0]!(null);
-  await fifth;
+  await next;
   begun[1]!(new Error("no room"));
-  await assert.rejects(behind.write(synthetic(4 * MB, 1), 20 * MB), /no room/);
+  await assert.rejects(behind.write(block, (MOST_WRITES + 1) * block.length), /no room/);
   for (const settle of begun.slice(2)) settle(null);
   await behind.flush();
 });
