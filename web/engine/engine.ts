@@ -100,9 +100,11 @@ async function startDisk({ files, place, freeBytes }: ConvertJob): Promise<JobDi
   const connect = (link: DiskLink) => {
     worker.postMessage({ kind: "connect", link } satisfies DiskWorkerMessage);
   };
-  const connection = { bell: createBell(), connect };
-  await ask({ kind: "open", place, bell: connection.bell });
-  const reader = STREAMS_FASTER ? await startReader(files) : null;
+  const connection = { bell: createBell(), output: IS_CHROMIUM ? place : null, connect };
+  const [reader] = await Promise.all([
+    IS_CHROMIUM ? startReader(files) : null,
+    ask({ kind: "open", place, bell: connection.bell }),
+  ]);
   mount(files, doorBehind(diskLink(connection)), reader === null ? null : readingLink(reader));
   setDisk({ connection, free: freeBytes });
   setReading(reader);
@@ -122,8 +124,11 @@ async function startDisk({ files, place, freeBytes }: ConvertJob): Promise<JobDi
   };
 }
 
-/** Chromium alone has this. Elsewhere slices are as fast as streams (Firefox), or streams were not tested. */
-const STREAMS_FASTER = "userAgentData" in navigator;
+/**
+ * Chromium and its like alone have this. Elsewhere slices are as fast as streams, and one thread alone may write a
+ * file (Firefox), or neither was tested.
+ */
+const IS_CHROMIUM = "userAgentData" in navigator;
 
 /** Starts the thread that reads files ahead. */
 async function startReader(

@@ -13,6 +13,8 @@ export type DiskRequest =
   | { readonly op: "open"; readonly path: string; readonly flags: string }
   | { readonly op: "stat"; readonly path: string }
   | { readonly op: "size"; readonly file: number }
+  /** Whether it is the output, not one of the small files: 1 or 0. */
+  | { readonly op: "isOutput"; readonly file: number }
   | {
     readonly op: "read";
     readonly file: number;
@@ -73,6 +75,8 @@ export class Disk {
         return this.#stat(request.path);
       case "size":
         return this.#of(request.file).content.size;
+      case "isOutput":
+        return Number(this.#of(request.file).content === this.#store);
       case "read":
         return this.#of(request.file).content.read(request.view, request.position);
       case "write":

@@ -6,6 +6,8 @@
 import { BlobFile } from "./blob_file.ts";
 import type { DiskDoor } from "./disk.ts";
 import { createLink, type DiskBell, type DiskLink, doorBehind } from "./disk_channel.ts";
+import type { SyncHandle } from "./output_store.ts";
+import { openForThread, type StorePlace } from "./store_place.ts";
 import { ReadAhead, type ReadAheadLink, type ReadAheadMemory } from "./read_ahead.ts";
 
 /** The folder of the output. */
@@ -24,6 +26,8 @@ export interface FileAccess {
   readonly given: readonly GivenFile[];
   /** The way to the disk; null: there is none, as nothing is written. */
   readonly disk: DiskLink | null;
+  /** The output, if threads may open it themselves; null: the disk reads and writes it for all. */
+  readonly output: StorePlace | null;
   /** The way to what is read ahead; null: each thread reads by itself. */
   readonly ahead: ReadAheadLink | null;
 }
@@ -38,10 +42,15 @@ let door: DiskDoor | null = null;
 let disk: DiskConnection | null = null;
 let freeBytes = Infinity;
 let reader: FileReading | null = null;
+let readAhead: ReadAhead | null = null;
+let outputPlace: StorePlace | null = null;
+let ownOutput: SyncHandle | null = null;
 
 /** The thread that owns the disk, for the one that started it. */
 export interface DiskConnection {
   readonly bell: DiskBell;
+  /** As {@link FileAccess} has it. */
+  readonly output: StorePlace | null;
   /** Takes the link of one more thread. */
   readonly connect: (link: DiskLink) => void;
 }
@@ -60,7 +69,7 @@ export function mount(
   link: ReadAheadLink | null = null,
 ): void {
   given.clear();
-  const ahead = link === null ? null : new ReadAhead(link);
+  const ahead = readAhead = link === null ? null : new ReadAhead(link);
   for (const [i, one] of files.entries()) {
     const number = fileNumber(i);
     const file = new BlobFile(
@@ -72,13 +81,32 @@ export function mount(
   door = disk;
 }
 
+/** Makes ready for a run whose bytes lie in `memory`, which is shared. */
+export async function prepareRun(memory: WebAssembly.Memory): Promise<void> {
+  readAhead?.expect(memory);
+  closeOwnOutput();
+  ownOutput = outputPlace === null ? null : await openForThread(outputPlace);
+}
+
+/** The output as this thread has opened it for the present run; null: the disk reads and writes it. */
+export function ownOutputHandle(): SyncHandle | null {
+  return ownOutput;
+}
+
+/** Ends what {@link prepareRun} has opened. */
+export function closeOwnOutput(): void {
+  ownOutput?.close();
+  ownOutput = null;
+}
+
 /** The number by which all threads know file `index` of those that were given. */
 export function fileNumber(index: number): number {
   return index + 1;
 }
 
 /** Makes the files known that another thread has passed on. */
-export function mountPassed({ given: files, disk, ahead }: FileAccess): void {
+export function mountPassed({ given: files, disk, output, ahead }: FileAccess): void {
+  outputPlace = output;
   mount(files, disk === null ? null : doorBehind(disk), ahead);
 }
 
@@ -117,7 +145,12 @@ export function accessForThread(): {
   const files = [...given.values()].map(({ path, blob, timeMs }) => ({ path, blob, timeMs }));
   const ahead = reader === null ? null : readingLink(reader);
   return {
-    access: { given: files, disk: disk === null ? null : diskLink(disk), ahead },
+    access: {
+      given: files,
+      disk: disk === null ? null : diskLink(disk),
+      output: disk?.output ?? null,
+      ahead,
+    },
     transfer: ahead === null ? [] : [ahead.port],
   };
 }

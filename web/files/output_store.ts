@@ -37,6 +37,40 @@ export interface SyncHandle {
   close(): void;
 }
 
+/**
+ * Opens a file of the browser's own storage. Chromium lets several threads have it open, others one only.
+ *
+ * @throws FileError ENOSYS if this browser cannot; DOMException if another thread has it.
+ */
+export async function openPrivate(file: FileSystemFileHandle): Promise<SyncHandle> {
+  const { createSyncAccessHandle } = file as unknown as {
+    createSyncAccessHandle?: (options: { mode: string }) => Promise<SyncHandle>;
+  };
+  if (createSyncAccessHandle === undefined) {
+    throw new FileError(
+      "ENOSYS",
+      "this browser has no storage that a page can write to by position",
+    );
+  }
+  return await createSyncAccessHandle.call(file, { mode: "readwrite-unsafe" });
+}
+
+/** Fills `view` as far as the file goes; returns how many bytes. @throws FileError. */
+export function readPart(handle: SyncHandle, view: Uint8Array, position: number): number {
+  return worded(() => handle.read(view, { at: position }));
+}
+
+/** Writes all of `view`. @throws FileError. */
+export function writeFully(handle: SyncHandle, view: Uint8Array, position: number): void {
+  let done = 0;
+  while (done < view.length) {
+    const count = worded(() => handle.write(view.subarray(done), { at: position + done }));
+    // A full disk takes nothing, and some browsers report no more than that.
+    if (count === 0) throw new FileError("ENOSPC");
+    done += count;
+  }
+}
+
 /** A file in the Origin Private File System, the browser's own storage: on the disk, not in memory. */
 export class PrivateStore implements OutputStore {
   readonly #folder: FileSystemDirectoryHandle;
@@ -57,17 +91,7 @@ export class PrivateStore implements OutputStore {
   /** Opens a new file in `folder`, which belongs to this conversion alone. */
   static async create(folder: FileSystemDirectoryHandle, name: string): Promise<PrivateStore> {
     const file = await folder.getFileHandle(name, { create: true });
-    const { createSyncAccessHandle } = file as unknown as {
-      createSyncAccessHandle?: () => Promise<SyncHandle>;
-    };
-    if (createSyncAccessHandle === undefined) {
-      throw new FileError(
-        "ENOSYS",
-        "this browser has no storage that a page can write to by position",
-      );
-    }
-    const handle = await createSyncAccessHandle.call(file);
-    return new PrivateStore(folder, file, handle);
+    return new PrivateStore(folder, file, await openPrivate(file));
   }
 
   get size(): number {
@@ -75,30 +99,21 @@ export class PrivateStore implements OutputStore {
   }
 
   read(view: Uint8Array, position: number): number {
-    return worded(() => this.#handle.read(view, { at: position }));
+    return readPart(this.#handle, view, position);
   }
 
   write(view: Uint8Array, position: number): void {
-    let done = 0;
-    while (done < view.length) {
-      const count = worded(() => this.#handle.write(view.subarray(done), { at: position + done }));
-      // A full disk takes nothing, and some browsers report no more than that.
-      if (count === 0) throw new FileError("ENOSPC");
-      done += count;
-    }
+    writeFully(this.#handle, view, position);
   }
 
   truncate(size: number): void {
     worded(() => this.#handle.truncate(size));
   }
 
-  flush(): void {
-    worded(() => this.#handle.flush());
-  }
+  /** Nothing: what lies here is of no use after a crash, and to wait for the disk takes a second for 2 GB. */
+  flush(): void {}
 
-  complete(): void {
-    this.flush();
-  }
+  complete(): void {}
 
   async discard(): Promise<void> {
     this.#close();

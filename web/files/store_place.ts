@@ -1,6 +1,13 @@
 /** Destination of an output, in a form that threads can send, and how it is opened. */
 
-import { MemoryStore, type OutputStore, PickedStore, PrivateStore } from "./output_store.ts";
+import {
+  MemoryStore,
+  openPrivate,
+  type OutputStore,
+  PickedStore,
+  PrivateStore,
+  type SyncHandle,
+} from "./output_store.ts";
 
 /** Plain data, and what browsers can send. */
 export type StorePlace =
@@ -24,11 +31,28 @@ export async function privateFolder(name: string): Promise<FileSystemDirectoryHa
   return await all.getDirectoryHandle(name, { create: true });
 }
 
+/** The name of the output in such a folder. */
+const PRIVATE_NAME = "output";
+
+/**
+ * Opens the output at `place` for one more thread, which then asks nobody to read and write it; null if
+ * this place, or this browser, has one thread do that for all.
+ */
+export async function openForThread(place: StorePlace): Promise<SyncHandle | null> {
+  if (place.kind !== "private") return null;
+  try {
+    const folder = await privateFolder(place.folder);
+    return await openPrivate(await folder.getFileHandle(PRIVATE_NAME));
+  } catch {
+    return null;
+  }
+}
+
 /** Opens a store at `place`. Throws Error if the browser refuses. */
 export async function openStore(place: StorePlace): Promise<OutputStore> {
   switch (place.kind) {
     case "private":
-      return await PrivateStore.create(await privateFolder(place.folder), "output");
+      return await PrivateStore.create(await privateFolder(place.folder), PRIVATE_NAME);
     case "picked":
       return await PickedStore.create(place.handle);
     case "memory":

@@ -6,12 +6,15 @@
 import { resolve } from "./path.ts";
 import type { DiskAnswer, DiskRequest, DiskStat } from "../files/disk.ts";
 import {
+  closeOwnOutput,
   diskDoor,
   freeOutputBytes,
   givenFile,
   givenPaths,
   OUTPUT_FOLDER,
+  ownOutputHandle,
 } from "../files/file_table.ts";
+import { readPart, type SyncHandle, writeFully } from "../files/output_store.ts";
 import { FileError } from "../files/random_access_file.ts";
 
 /** As `fs.constants`; rights make no difference here. */
@@ -21,6 +24,8 @@ interface Opened {
   readonly path: string;
   /** Number of a file of the disk; null: one that was given. */
   readonly file: number | null;
+  /** The output, which this thread has open itself; null: the disk is asked. */
+  readonly own: SyncHandle | null;
 }
 
 const opened = new Map<number, Opened>();
@@ -84,12 +89,16 @@ export function openSync(path: string, flags = "r"): number {
   const file = given !== undefined || isFolder(place)
     ? null
     : ask({ op: "open", path: place, flags }) as number;
-  opened.set(++lastFd, { path: place, file });
+  const handle = file === null ? null : ownOutputHandle();
+  const own = handle !== null && ask({ op: "isOutput", file: file! }) === 1 ? handle : null;
+  opened.set(++lastFd, { path: place, file, own });
   return lastFd;
 }
 
 export function closeSync(fd: number): void {
+  const own = opened.get(fd)?.own ?? null;
   opened.delete(fd);
+  if (own !== null && ![...opened.values()].some((each) => each.own !== null)) closeOwnOutput();
 }
 
 export function readSync(
@@ -99,8 +108,9 @@ export function readSync(
   length: number,
   position: number,
 ): number {
-  const { path, file } = openedAs(fd);
+  const { path, file, own } = openedAs(fd);
   const part = view.subarray(offset, offset + length);
+  if (own !== null) return readPart(own, part, position);
   if (file === null) return givenFile(path)!.file.read(part, position);
   return ask({ op: "read", file, view: part, position }) as number;
 }
@@ -112,9 +122,11 @@ export function writeSync(
   length: number,
   position: number,
 ): number {
-  const { file } = openedAs(fd);
+  const { file, own } = openedAs(fd);
   if (file === null) throw new FileError("EACCES");
-  ask({ op: "write", file, view: view.subarray(offset, offset + length), position });
+  const part = view.subarray(offset, offset + length);
+  if (own === null) ask({ op: "write", file, view: part, position });
+  else writeFully(own, part, position);
   return length;
 }
 

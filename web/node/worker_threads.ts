@@ -4,7 +4,12 @@
  * thread itself, and does its work when it gets the message.
  */
 
-import { accessForThread, mountPassed, type StartMessage } from "../files/file_table.ts";
+import {
+  accessForThread,
+  mountPassed,
+  prepareRun,
+  type StartMessage,
+} from "../files/file_table.ts";
 import { AskedThread } from "../threads/asked_thread.ts";
 import { throwOnLostMessages } from "../threads/lost_messages.ts";
 
@@ -101,15 +106,24 @@ const scope = globalThis as unknown as {
 /** The port of this thread to the one that started it. */
 class OwnPort extends Listeners {
   #waiting: unknown[] | null = [];
+  /** Messages come one after the other, also behind one that takes time. */
+  #taken: Promise<void> = Promise.resolve();
 
   constructor() {
     super();
     throwOnLostMessages();
     scope.addEventListener("message", ({ data }) => {
       if (data?.start !== undefined) mountPassed((data as StartMessage).start);
-      else if (this.#waiting === null) this.emit("message", data);
-      else this.#waiting.push(data);
+      else this.#taken = this.#taken.then(() => this.#take(data));
     });
+  }
+
+  async #take(data: unknown): Promise<void> {
+    // The memory of a run comes with its first message.
+    const { memory } = data as { readonly memory?: unknown };
+    if (memory instanceof WebAssembly.Memory) await prepareRun(memory);
+    if (this.#waiting === null) this.emit("message", data);
+    else this.#waiting.push(data);
   }
 
   override on(name: Name, listener: Listener): this {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { Disk, doorOf } from "../../../web/files/disk.ts";
+import { createBell, createLink, DiskService } from "../../../web/files/disk_channel.ts";
 import { mount, setDisk } from "../../../web/files/file_table.ts";
 import { MemoryStore } from "../../../web/files/output_store.ts";
 import * as fs from "../../../web/node/fs.ts";
@@ -98,3 +99,30 @@ Deno.test("fs writes the output folder, and knows what is free in it", () => {
   fs.rmSync("output/.lock", { force: true });
   assert.equal(codeOf(() => fs.rmSync("output/.lock")), "ENOENT");
 });
+
+for (const canOpen of [true, false]) {
+  const how = canOpen
+    ? "itself if the browser lets it"
+    : "by the disk if the browser does not let it";
+  Deno.test(`fs of a thread reads and writes the output ${how}, everything else by the disk`, async () => {
+    const store = new MemoryStore(1000), bell = createBell();
+    const service = new DiskService(new Disk(store), bell);
+    const link = createLink(bell);
+    service.connect(link);
+    const thread = new Worker(new URL("./fs_thread_worker.ts", import.meta.url), {
+      type: "module",
+    });
+    const said = new Promise((resolve) => thread.onmessage = ({ data }) => resolve(data));
+    thread.postMessage({ link, canOpen });
+    assert.deepEqual(await said, {
+      own: canOpen ? [0, 0, 7, 8, 0, 0] : [0, 0, 0, 0, 0, 0],
+      back: [7, 8],
+      lock: "me",
+      handles: canOpen ? { opened: 1, closed: 1 } : { opened: 0, closed: 0 },
+    });
+    assert.deepEqual([...store.bytes], canOpen ? [0, 0, 0, 0, 0, 0] : [0, 0, 7, 8, 0, 0]);
+    thread.terminate();
+    service.close();
+    await service.ended;
+  });
+}
