@@ -53,7 +53,8 @@ export function flagsOfOption(path: string): string[] {
 
 /** The command line's way to write an option: `--scaling_mode row`, `--no-comfy_quant`. */
 export const flagNames: OptionNames = (path, value) => {
-  const name = BY_OPTION.get(path);
+  // An entry of a list has the name of the list.
+  const name = BY_OPTION.get(path.replace(/\.\d+$/, ""));
   if (name === undefined) return LIBRARY_NAMES(path, value);
   if (value === undefined || value === true) return `--${name}`;
   if (value === false) {

@@ -151,12 +151,20 @@ Deno.test("quantsmith --fit refuses what cannot be reached, and what contradicts
   const { model } = writeFiles(folder.path);
   const output = join(folder.path, "out.safetensors");
   const cases: readonly (readonly [string[], number, RegExp])[] = [
-    [["--fit", "1kB"], 1, /the smallest that bf16, int8, w6a8, w4a8 give is \d+ bytes/],
+    [
+      ["--fit", "1kB"],
+      1,
+      /the smallest that bf16, int8, w6a8, w4a8 give is \d+ bytes \(0\.\d+ MB\)/,
+    ],
     [["--fit", "50%", "--format", "w4a8"], 2, /--format w4a8 with --fit: --fit-formats says/],
     [["--fit", "50%", "--max-error", "0.1"], 2, /one asks for a size, the other for an error/],
     [["--fit", "lots"], 2, /"lots" for --fit: it takes a size/],
     [["--fit", "50%", "--fit-formats", "int8"], 2, /two formats or more are needed/],
-    [["--fit", "50%", "--fit-formats", "int8,int9"], 2, /one of bf16, int8, w6a8, w4a8/],
+    [
+      ["--fit", "50%", "--fit-formats", "int8,int9"],
+      2,
+      /"int9" for --fit-formats: one of bf16, int8, w6a8, w4a8/,
+    ],
     [["--fit", "50%", "--fit-formats", "int8,int8"], 2, /a format is named twice/],
     [["--fit", "50%", "--target", "ctq"], 2, /only stock ComfyUI loads this format/],
     [["--max-error", "1e-9", "--fit-formats", "int8,w4a8"], 1, /the least that int8, w4a8 give is/],

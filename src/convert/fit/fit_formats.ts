@@ -238,8 +238,11 @@ function cannotReach(
   const formats = fitFormats.join(", ");
   if (limitBytes !== null) {
     const least = sizeOf(cheapest(sections, Infinity)!);
+    const inUnits = least < 1e9
+      ? `${(least / 1e6).toFixed(2)} MB`
+      : `${(least / 1e9).toFixed(2)} GB`;
     return `Cannot make the output ${limitBytes} bytes: the smallest that ${formats} give is ` +
-      `${least} bytes (${(least / 1e9).toFixed(2)} GB)`;
+      `${least} bytes (${inUnits})`;
   }
   const least = errorOf(frontierOf(sections).at(-1)!.loss);
   return `Cannot make the error ${maxError}: the least that ${formats} give is ` +
