@@ -11,30 +11,37 @@ import { MEASURE_NAMES, type Verdict, verdictOf } from "./verdict.ts";
 export function closingLines(result: ConvertResult, plain: PlainRows | null): string[] {
   const { totals } = result.plan;
   const verdict = verdictOf(result.layers);
+  const isInt8 = result.plan.tensors.every(({ scheme }) =>
+    scheme === null || (scheme.levels === undefined && scheme.floats === undefined)
+  );
   return [
     `done: ${visible(result.output)}`,
     `  size     ${sizeText(totals.inputBytes, totals.outputBytes)}`,
     `  time     ${timeText(result)}`,
     ...(result.fit === null ? [] : [`  formats  ${countsText(result.fit.layers)}`]),
     ...(verdict === null ? [] : [
-      `  quality  ${qualityText(verdict, plain)}`,
+      `  quality  ${qualityText(verdict, plain, isInt8)}`,
       `  worst    ${formatPercent(verdict.worst.error)}, ${visible(verdict.worst.name)}`,
     ]),
     `  next     ${nextText(result)}`,
   ];
 }
 
-/** Returns `near-lossless: weight error 0.82 % (41.7 dB), plain rows about 3.05 %`. */
-export function qualityText(verdict: Verdict, plain: PlainRows | null): string {
+/**
+ * Returns `near-lossless: weight error 0.82 % (41.7 dB), plain rows about 3.05 %`. What others would have given is that
+ * of INT8, which is said if layers have fewer bits.
+ */
+export function qualityText(verdict: Verdict, plain: PlainRows | null, isInt8: boolean): string {
   const { grade, measure, error, sqnrDb } = verdict;
   const decibels = measure === "weights"
     ? ` (${sqnrDb === null ? "exact" : `${sqnrDb.toFixed(1)} dB`})`
     : "";
   const baseline = plainError(verdict, plain);
   const byDefault = measure === "w8a8" ? plain?.defaultW8a8 ?? null : null;
+  const other = isInt8 ? "" : "INT8 ", rows = isInt8 ? "plain rows" : "INT8 in plain rows";
   return `${grade}: ${MEASURE_NAMES[measure]} ${formatPercent(error)}${decibels}` +
-    (byDefault === null ? "" : `, without data about ${formatPercent(byDefault)}`) +
-    (baseline === null ? "" : `, plain rows ${baseline}`);
+    (byDefault === null ? "" : `, ${other}without data about ${formatPercent(byDefault)}`) +
+    (baseline === null ? "" : `, ${rows} ${baseline}`);
 }
 
 /** Returns the error of plain rows by the measure of the verdict, as text; null if it is not known. */

@@ -81,7 +81,10 @@ export function verifiedLines(verified: Verified, options: { thresholdDb: number
   const measured = [...layers, ...changed];
   if (measured.length > 0) lines.push("", ...qualityTable(measured, options).map(visible));
   const judged = verdictOf(layers);
-  if (judged !== null && plain !== null) lines.push("", `quality  ${qualityText(judged, plain)}`);
+  if (judged !== null && plain !== null) {
+    const isInt8 = Object.keys(report.quantized).every((format) => format.startsWith("int8"));
+    lines.push("", `quality  ${qualityText(judged, plain, isInt8)}`);
+  }
   return lines;
 }
 

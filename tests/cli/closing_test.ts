@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { closingLines } from "../../src/cli/closing.ts";
+import { closingLines, qualityText } from "../../src/cli/closing.ts";
 import { formatPercent } from "../../src/cli/format.ts";
 import { nextStep, placeOf } from "../../src/cli/next_step.ts";
 import { versionsFor } from "../../src/formats/written_format.ts";
@@ -89,6 +89,19 @@ Deno.test("closingLines() names file, size, rate, verdict, plain rows and what t
   assert.ok(lines[3]!.endsWith(`plain rows ${formatPercent(plain!.relativeError)}`), lines[3]);
   assert.match(lines[4]!, /^ {2}worst {4}0\.\d+ %, double_blocks\.0\./);
   assert.match(lines[5]!, /^ {2}next {5}\S/);
+});
+
+Deno.test("closingLines() says that what others would have given is that of INT8, if layers have fewer bits", async () => {
+  using folder = temporaryFolder();
+  for (const output of ["w4a8", "fp8"] as const) {
+    const options = { ...DEFAULT_CONVERT_OPTIONS, output };
+    const { result, source } = await converted(folder.path, options);
+    const plain = { ...plainRows(source, result.layers, options)!, w8a8: 0.02, defaultW8a8: 0.01 };
+    assert.match(closingLines(result, plain)[3]!, /%.*, INT8 in plain rows (about )?\d/);
+    const verdict = { ...verdictOf(result.layers)!, measure: "w8a8" as const };
+    const text = qualityText(verdict, plain, false);
+    assert.match(text, /, INT8 without data about 1.00 %, INT8 in plain rows about 2.00 %$/);
+  }
 });
 
 Deno.test("verdictOf() goes by outputs if they were measured, and falls with the error", async () => {
