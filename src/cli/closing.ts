@@ -11,20 +11,24 @@ import { MEASURE_NAMES, type Verdict, verdictOf } from "./verdict.ts";
 export function closingLines(result: ConvertResult, plain: PlainRows | null): string[] {
   const { totals } = result.plan;
   const verdict = verdictOf(result.layers);
-  const isInt8 = result.plan.tensors.every(({ scheme }) =>
-    scheme === null || (scheme.levels === undefined && scheme.floats === undefined)
-  );
   return [
     `done: ${visible(result.output)}`,
     `  size     ${sizeText(totals.inputBytes, totals.outputBytes)}`,
     `  time     ${timeText(result)}`,
     ...(result.fit === null ? [] : [`  formats  ${countsText(result.fit.layers)}`]),
     ...(verdict === null ? [] : [
-      `  quality  ${qualityText(verdict, plain, isInt8)}`,
+      `  quality  ${qualityText(verdict, plain, isAllInt8(result))}`,
       `  worst    ${formatPercent(verdict.worst.error)}, ${visible(verdict.worst.name)}`,
     ]),
     `  next     ${nextText(result)}`,
   ];
+}
+
+/** Whether no layer has fewer bits than INT8, or floats. */
+export function isAllInt8({ plan }: Pick<ConvertResult, "plan">): boolean {
+  return plan.tensors.every(({ scheme }) =>
+    scheme === null || (scheme.levels === undefined && scheme.floats === undefined)
+  );
 }
 
 /**

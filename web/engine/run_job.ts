@@ -4,7 +4,7 @@ import { chooseGpu } from "../../src/run/workers/choose_gpu.ts";
 import { PoolKeeper } from "../../src/run/workers/pool_keeper.ts";
 import { EarlyWorker } from "../../src/run/workers/start_worker.ts";
 import { convertModel, type ConvertResult } from "../../src/convert/convert.ts";
-import { qualityText } from "../../src/cli/closing.ts";
+import { isAllInt8, qualityText } from "../../src/cli/closing.ts";
 import { nextStep } from "../../src/cli/next_step.ts";
 import { verdictOf } from "../../src/cli/verdict.ts";
 import { overallOutput } from "../../src/convert/output_errors.ts";
@@ -129,7 +129,7 @@ function summaryOf(
     sqnrDb: overall?.sqnrDb ?? null,
     relativeError: overall?.relativeError ?? null,
     outputError: output === null ? null : output.w8a8 ?? output.w8a16,
-    quality: verdict === null ? null : qualityText(verdict, plain),
+    quality: verdict === null ? null : qualityText(verdict, plain, isAllInt8(result)),
     next: nextStep(result.plan, result.output.slice(OUTPUT_FOLDER.length + 1)),
     verified,
     reportHtml: report === null ? null : pageOf(result, report),
