@@ -37,6 +37,7 @@ export class Stage implements Disposable {
     for (const name of SHIPPED) {
       fs.cpSync(path.join(ROOT, name), path.join(this.path, name), { recursive: true });
     }
+    nameAllImports(path.join(this.path, "src/cli"));
     const stampFile = path.join(this.path, "src/cli/build_stamp.ts");
     const source = fs.readFileSync(stampFile, "utf8");
     const stamped = source.replace(
@@ -74,6 +75,19 @@ export class Stage implements Disposable {
 
   [Symbol.dispose](): void {
     fs.rmSync(this.path, { recursive: true, force: true });
+  }
+}
+
+/** Puts literals into imports that wait, of all files below `folder`: `src/cli/later.ts` says why they have none. */
+function nameAllImports(folder: string): void {
+  for (const name of fs.readdirSync(folder, { recursive: true, encoding: "utf8" })) {
+    if (!name.endsWith(".ts")) continue;
+    const file = path.join(folder, name), source = fs.readFileSync(file, "utf8");
+    const named = source.replace(
+      /\bimport\(\s*later\(\s*("[^"]+")\s*,?\s*\),?\s*\)/g,
+      "import($1)",
+    );
+    if (named !== source) fs.writeFileSync(file, named);
   }
 }
 

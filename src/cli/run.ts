@@ -1,5 +1,6 @@
 /** One run of the program: arguments in, exit code out. Loads only what the command needs. */
 
+import { later } from "./later.ts";
 import process from "node:process";
 import { exitCodeOf, InterruptedError, splitHint } from "../core/errors.ts";
 import { EarlyWorker } from "../run/workers/start_worker.ts";
@@ -44,7 +45,9 @@ export async function run(args: readonly string[], env: RunEnvironment): Promise
   const isMachineRead = args.includes("--json") || args[0] === "completions";
   const terminal = openTerminal({ isMachineRead });
   if (process.platform !== "win32") return await runOn(terminal, args, env);
-  const { argsOfDrop, hasOwnWindow, processFacts, waitForKey } = await import("./own_window.ts");
+  const { argsOfDrop, hasOwnWindow, processFacts, waitForKey } = await import(
+    later("./own_window.ts")
+  ) as typeof import("./own_window.ts");
   if (!hasOwnWindow(processFacts(args))) return await runOn(terminal, args, env);
   const code = await runOn(terminal, argsOfDrop(args), env);
   if (args.length === 0) terminal.stderr("Drop a model on the program to convert it.");
@@ -98,7 +101,9 @@ async function dispatch(
     | keyof typeof HELP_PAGES
     | undefined;
   if (page !== undefined) {
-    const { commandHelp, helpPage } = await import("./help.ts");
+    const { commandHelp, helpPage } = await import(
+      later("./help.ts")
+    ) as typeof import("./help.ts");
     const command = COMMANDS.find((name) => name === args[0]);
     const lines = command === undefined || command === "convert" || HELP_PAGES[page] !== "standard"
       ? helpPage(HELP_PAGES[page], context)
@@ -111,19 +116,21 @@ async function dispatch(
     return 0;
   }
   if (args[0] === "help") {
-    const { helpOn } = await import("./help.ts");
+    const { helpOn } = await import(later("./help.ts")) as typeof import("./help.ts");
     for (const line of helpOn(args.slice(1), context)) context.styled(line);
     return 0;
   }
   if (args.length === 0) {
-    const { SHORT_USAGE } = await import("./help.ts");
+    const { SHORT_USAGE } = await import(later("./help.ts")) as typeof import("./help.ts");
     for (const line of SHORT_USAGE) context.stderr(line);
     return USAGE;
   }
-  const { parseArgs } = await import("./parse.ts");
+  const { parseArgs } = await import(later("./parse.ts")) as typeof import("./parse.ts");
   const parsed = parseArgs(args);
   if (parsed.string("device") === "gpu") {
-    const { needsDeno, runInDeno } = await import("./run_in_deno.ts");
+    const { needsDeno, runInDeno } = await import(
+      later("./run_in_deno.ts")
+    ) as typeof import("./run_in_deno.ts");
     if (await needsDeno(parsed)) return await runInDeno({ args, program, stderr: context.stderr });
   }
   return await runCommand(parsed, context);
@@ -133,20 +140,45 @@ type Command = (parsed: Parsed, context: CommandContext) => number | Promise<num
 
 /** How the code of each command is loaded, once it is asked for. */
 const LOADERS: Readonly<Record<Parsed["command"], () => Promise<Command>>> = {
-  convert: async () => (await import("./commands/convert.ts")).convertCommand,
-  inspect: async () => (await import("./commands/inspect.ts")).inspectCommand,
-  verify: async () => (await import("./commands/verify.ts")).verifyCommand,
-  compare: async () => (await import("./commands/compare.ts")).compareCommand,
-  join: async () => (await import("./commands/join.ts")).joinCommand,
-  dequantize: async () => (await import("./commands/dequantize.ts")).dequantizeCommand,
-  batch: async () => (await import("./commands/batch.ts")).batchCommand,
-  edit: async () => (await import("./commands/edit.ts")).editCommand,
-  migrate: async () => (await import("./commands/migrate.ts")).migrateCommand,
-  calibrate: async () => (await import("./commands/calibrate.ts")).calibrateCommand,
-  presets: async () => (await import("./commands/presets.ts")).presetsCommand,
-  doctor: async () => (await import("./commands/doctor.ts")).doctorCommand,
-  ui: async () => (await import("./commands/ui.ts")).uiCommand,
-  completions: async () => (await import("./completions.ts")).completionsCommand,
+  convert: async () =>
+    (await import(later("./commands/convert.ts")) as typeof import("./commands/convert.ts"))
+      .convertCommand,
+  inspect: async () =>
+    (await import(later("./commands/inspect.ts")) as typeof import("./commands/inspect.ts"))
+      .inspectCommand,
+  verify: async () =>
+    (await import(later("./commands/verify.ts")) as typeof import("./commands/verify.ts"))
+      .verifyCommand,
+  compare: async () =>
+    (await import(later("./commands/compare.ts")) as typeof import("./commands/compare.ts"))
+      .compareCommand,
+  join: async () =>
+    (await import(later("./commands/join.ts")) as typeof import("./commands/join.ts")).joinCommand,
+  dequantize: async () =>
+    (await import(later("./commands/dequantize.ts")) as typeof import("./commands/dequantize.ts"))
+      .dequantizeCommand,
+  batch: async () =>
+    (await import(later("./commands/batch.ts")) as typeof import("./commands/batch.ts"))
+      .batchCommand,
+  edit: async () =>
+    (await import(later("./commands/edit.ts")) as typeof import("./commands/edit.ts")).editCommand,
+  migrate: async () =>
+    (await import(later("./commands/migrate.ts")) as typeof import("./commands/migrate.ts"))
+      .migrateCommand,
+  calibrate: async () =>
+    (await import(later("./commands/calibrate.ts")) as typeof import("./commands/calibrate.ts"))
+      .calibrateCommand,
+  presets: async () =>
+    (await import(later("./commands/presets.ts")) as typeof import("./commands/presets.ts"))
+      .presetsCommand,
+  doctor: async () =>
+    (await import(later("./commands/doctor.ts")) as typeof import("./commands/doctor.ts"))
+      .doctorCommand,
+  ui: async () =>
+    (await import(later("./commands/ui.ts")) as typeof import("./commands/ui.ts")).uiCommand,
+  completions: async () =>
+    (await import(later("./completions.ts")) as typeof import("./completions.ts"))
+      .completionsCommand,
 };
 
 async function runCommand(parsed: Parsed, context: CommandContext): Promise<number> {
@@ -187,7 +219,7 @@ function report(
 
 /** Reports to a program that reads stdout why the run failed. */
 async function reportEvent(error: unknown, { stdout }: Terminal): Promise<void> {
-  const { EventWriter } = await import("./events.ts");
+  const { EventWriter } = await import(later("./events.ts")) as typeof import("./events.ts");
   const { name, message } = error instanceof Error ? error : new Error(String(error));
   new EventWriter(stdout).error({ name, message, exit_code: exitCodeOf(error) });
 }

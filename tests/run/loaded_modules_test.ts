@@ -18,8 +18,12 @@ interface DenoInfo {
   }[];
 }
 
-/** Returns the paths of all modules that `entry` imports at once, from the root, and of those that they do. */
-function loadedBy(entry: string): string[] {
+/**
+ * Returns the paths of all modules that `entry` imports, from the root, and of those that they do.
+ *
+ * @param deferred whether to count imports that wait, if a literal names them; default: false.
+ */
+function loadedBy(entry: string, { deferred = false } = {}): string[] {
   const args = ["info", "--json", "--config", "deno.dev.json", entry];
   const info: DenoInfo = JSON.parse(
     execFileSync(process.execPath, args, {
@@ -31,7 +35,7 @@ function loadedBy(entry: string): string[] {
   const importsOf = new Map(info.modules.map(({ specifier, dependencies = [] }) => [
     specifier,
     dependencies.flatMap(({ code, isDynamic }) =>
-      isDynamic === true || code?.specifier === undefined ? [] : [code.specifier]
+      (isDynamic === true && !deferred) || code?.specifier === undefined ? [] : [code.specifier]
     ),
   ]));
   const loaded = new Set([new URL(entry, ROOT).href]);
@@ -61,4 +65,10 @@ Deno.test("a worker loads no code of GPTQ, QuIP, learned rounding, measuring, th
 Deno.test("the main thread loads neither these methods nor the choice of formats to plan a conversion to nearest", () => {
   loadsNone("src/cli/commands/convert.ts", METHODS);
   loadsNone("src/cli/commands/convert.ts", /^src\/convert\/fit\/(?!prepare_fitted)|wasm_linalg/);
+});
+
+Deno.test("Deno reads no command before it is asked for, as no import of main.ts names one by a literal", () => {
+  const read = loadedBy("main.ts", { deferred: true });
+  assert.ok(read.includes("src/cli/run.ts"));
+  assert.deepEqual(read.filter((path) => /^src\/(cli\/commands|convert)\//.test(path)), []);
 });

@@ -1,5 +1,6 @@
 /** `quantsmith compare A B [--source SRC]`: which of two conversions is closer to the model. */
 
+import { later } from "../later.ts";
 import { UsageError } from "../../core/errors.ts";
 import { checkSideFile, writeSideFile } from "../../safetensors/side_file.ts";
 import { compareReports, comparisonJson, comparisonLines } from "../compare.ts";
@@ -37,7 +38,9 @@ export async function compareCommand(parsed: Parsed, context: CommandContext): P
   if (parsed.bool("json")) context.stdout(JSON.stringify(comparisonJson(comparison)));
   else for (const line of comparisonLines(comparison)) context.stdout(line);
   if (reportPath !== null) {
-    const { comparePage } = await import("../report/compare_page.ts");
+    const { comparePage } = await import(
+      later("../report/compare_page.ts")
+    ) as typeof import("../report/compare_page.ts");
     const text = isPage(reportPath)
       ? comparePage(comparison)
       : `${JSON.stringify(comparisonJson(comparison), null, 2)}\n`;

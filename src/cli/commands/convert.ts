@@ -1,5 +1,6 @@
 /** `quantsmith SRC [DST]`: the conversion, and the dry runs that only plan it. */
 
+import { later } from "../later.ts";
 import { layerName } from "../../core/layer_name.ts";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
@@ -182,7 +183,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
 
 /** Loads the end of a conversion once it is there, so that the first layer does not wait for it. */
 async function conclude(...given: Parameters<typeof Conclude>): Promise<0 | 1> {
-  const end = await import("./conclude.ts");
+  const end = await import(later("./conclude.ts")) as typeof import("./conclude.ts");
   return await end.conclude(...given);
 }
 

@@ -1,5 +1,6 @@
 /** `--report FILE`: writes the report in the form that the file's name asks for. */
 
+import { later } from "../later.ts";
 import { compileLayerPattern } from "../../config/layer_pattern.ts";
 import { layerName } from "../../core/layer_name.ts";
 import { UnsupportedError } from "../../core/errors.ts";
@@ -77,7 +78,9 @@ export async function writeReportFile(
     return;
   }
   // Charts are about 50 kB of script that no other run needs.
-  const { htmlReport, shownByDefault } = await import("./html.ts");
+  const { htmlReport, shownByDefault } = await import(
+    later("./html.ts")
+  ) as typeof import("./html.ts");
   const names = shown ?? shownByDefault(report);
   const model = openModel(report.output);
   const histograms = codeHistograms(model, names.slice(0, MOST_HISTOGRAMS));
