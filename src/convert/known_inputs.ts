@@ -170,8 +170,8 @@ function staticScalesOf(
     names.length === 0
       ? "the calibration data has no input_scale and no activations: --static-activations writes " +
         "nothing, activations stay quantized at run time"
-      : "input_scale is written; stock ComfyUI does not read it for INT8 and quantizes activations " +
-        "at run time",
+      : `input_scale is written${output === "int8" ? "" : " beside layers of INT8 only"}; stock ` +
+        "ComfyUI does not read it for INT8 and quantizes activations at run time",
   );
   return new Set(names);
 }

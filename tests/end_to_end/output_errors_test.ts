@@ -148,7 +148,9 @@ Deno.test("quantsmith --static-activations warns if there is nothing to write, a
   const all = [...given, "--force", "--static-activations", "--calibration-data", data, "--verify"];
   const done = await runCli(all);
   assert.equal(done.code, 0, done.stderr);
-  assert.match(done.stderr, /stock ComfyUI does not read it for INT8/);
+  assert.match(done.stderr, /input_scale is written; stock ComfyUI does not read it for INT8/);
+  const other = await runCli([...all, "--format", "w4a8"]);
+  assert.match(other.stderr, /input_scale is written beside layers of INT8 only;/);
   const verify = await runCli([
     "verify",
     join(folder.path, "o.safetensors"),
