@@ -34,10 +34,10 @@ export function nextStep(plan: Plan, output: string): string {
   if (plan.detection.layout === "lora") return "dequantize it before you load it in ComfyUI";
   if (plan.parts.length > 1) return "ComfyUI's own nodes load one file: without --shard-size";
   const place = placeOf(plan);
-  if (place === null) return "put it beside the original: the same node loads it";
-  const isThere = output.replaceAll("\\", "/").includes(`${place.folder}/`);
-  const move = isThere ? "" : `copy it to ComfyUI/${place.folder}, `;
   const versions = versionsFor(plan.tensors.flatMap(({ scheme }) => scheme ?? []));
   const needed = versions === null ? "" : ` (${versions})`;
+  if (place === null) return `put it beside the original: the same node loads it${needed}`;
+  const isThere = output.replaceAll("\\", "/").includes(`${place.folder}/`);
+  const move = isThere ? "" : `copy it to ComfyUI/${place.folder}, `;
   return `${move}load it with the node "${place.node}"${needed}`;
 }
