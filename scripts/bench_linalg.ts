@@ -10,6 +10,7 @@ import { Arena, createSharedMemory, LINALG_WORKSPACE_BYTES } from "../src/backen
 import { compileLinalg } from "../src/backend/cpu/linalg_module.ts";
 import { WasmLinalg } from "../src/backend/cpu/wasm_linalg.ts";
 import { DAMPING_DEFAULT } from "../src/linalg/damping.ts";
+import { GRAM_RUN } from "../src/linalg/linalg_kernels.ts";
 import { LDLQ_BLOCK } from "../src/linalg/ldlq.ts";
 import { matrix, transpose } from "../src/linalg/matrix.ts";
 import { createTeamControl } from "../src/linalg/team.ts";
@@ -52,7 +53,7 @@ function report(name: string, ms: number, operations: number): void {
 
 function benchGemm(): void {
   const n = 1024, count = n * n, operations = 2 * n ** 3;
-  const bytes = 52 * count + LINALG_WORKSPACE_BYTES;
+  const bytes = 56 * count + LINALG_WORKSPACE_BYTES;
   const arena = new Arena(createSharedMemory(bytes), 0, bytes);
   const linalg = new WasmLinalg(compileLinalg(), arena);
   const single = [arena.f32(count), arena.f32(count), arena.f32(count)] as const;
@@ -94,6 +95,22 @@ function benchGemm(): void {
     `feedBack ${n} x ${terms} x ${terms}`,
     best(() => linalg.feedBack(fed, errors, factor, terms, true)),
     2 * n * terms ** 2,
+  );
+  const runs = n / GRAM_RUN, inputs = { pairs: arena.i32(n * n / 2), scales: arena.f32(n * runs) };
+  for (let run = 0; run < runs; run++) {
+    const at = run * GRAM_RUN * n;
+    const into = {
+      pairs: inputs.pairs.subarray(at / 2),
+      scales: inputs.scales.subarray(run * n),
+    };
+    linalg.packFactor(into, matrix(single[0].subarray(at), GRAM_RUN, n));
+  }
+  report(
+    `gramI16 ${n}, XᵀX`,
+    best(() =>
+      linalg.gramI16(f, inputs, { terms: n, first: 0, end: n, factor: 1 / n, add: false })
+    ),
+    n ** 2 * n,
   );
   report(`gemmI8 ${n}`, best(() => linalg.gemmI8(sums, codes[0], codes[1], n, n, n)), operations);
 }

@@ -1,5 +1,6 @@
 /** The contents of a model as lines for people. */
 
+import { countText } from "../core/count_text.ts";
 import type { Inspection } from "../convert/inspect.ts";
 import { formatBytes, visible } from "./format.ts";
 
@@ -38,7 +39,7 @@ export function formatCount(count: number): string {
   for (const [size, word] of units) {
     if (count >= size) return `${Number((count / size).toPrecision(3))} ${word}`;
   }
-  return count.toLocaleString("en-US");
+  return countText(count);
 }
 
 function quantizedText({ quantized, convrotGroups }: Inspection): string {

@@ -4,6 +4,7 @@
  */
 
 import { describeReport } from "../quant/learned/report.ts";
+import { countText } from "../core/count_text.ts";
 import type { CompensatedNote, Note } from "./note.ts";
 import type { QuantizeTask } from "./tasks.ts";
 
@@ -120,7 +121,7 @@ export function rowsNote(
 }
 
 function rowsToNearest({ toNearest, all }: CompensatedRows): string {
-  const [some, of] = [toNearest, all].map((count) => count.toLocaleString("en-US"));
+  const [some, of] = [toNearest, all].map(countText);
   return `${some} of ${of} ${all === 1 ? "row" : "rows"} rounded to nearest`;
 }
 
