@@ -32,10 +32,12 @@ export async function benchSmall(bench: Bench, folder: string): Promise<void> {
   }));
   writeSyntheticModel(data, inputs);
   try {
-    const times: number[] = [];
+    const times: number[] = [], without: number[] = [];
     for (let round = 0; round < bench.rounds; round++) {
+      without.push((await convert(model, ["--preset", "none"])).seconds);
       times.push((await convert(model, ["--preset", "none", "--calibration-data", data])).seconds);
     }
+    bench.note("36 small layers without data: wall time", seconds(without));
     const limit = LIMITS.smallSeconds;
     bench.judge(
       "36 small layers with 1,024 rows of data: wall time",

@@ -15,12 +15,13 @@ const ROWS = 40;
 /**
  * A layer of `cols` columns that was compensated, all rows gaining clearly; `spoil` makes some worse.
  *
- * @param inIntegers errors are fed back in integers, by which samples are looked at, too.
+ * @param inIntegers errors are fed back in integers, by which samples are looked at, too. @param share of few inputs
+ * if it is below 0.95.
  */
 function guarded(
   cols: number,
   spoil: (code: (row: number, change: (code: number, nearest: number) => number) => void) => void,
-  inIntegers = false,
+  { inIntegers = false, share = 1 }: { inIntegers?: boolean; share?: number } = {},
 ): { told: number[]; changed: number[]; toNearest: number[] } {
   const grid = { rows: ROWS, cols, groupRows: 1, groupCols: cols };
   const count = ROWS * cols, block = inIntegers ? cols : BLOCK;
@@ -51,7 +52,7 @@ function guarded(
       for (let k = row * cols; k < (row + 1) * cols; k++) codes[k] = change(codes[k]!, nearest[k]!);
     });
     const before = codes.slice();
-    const rounded = { weights, codes, scales, plain: scales, grid, share: 1 };
+    const rounded = { weights, codes, scales, plain: scales, grid, share };
     const { exact, quick } = denseMeasures({ kernels }, context, factor);
     let exactly = 0;
     const counted = (errors: MatrixF32) => {
@@ -81,10 +82,13 @@ const worse = (_: number, nearest: number) => nearest > 0 ? nearest - 2 : neares
 
 const NARROW = 1024, WIDE = 1028;
 
-Deno.test("guardRows() rounds every row of a narrow layer to nearest that is worse, and no other", () => {
+/** Few inputs. */
+const FEW = { share: 0.9 };
+
+Deno.test("guardRows() rounds every row of a narrow layer of few inputs to nearest that is worse, and no other", () => {
   const none = { told: [], changed: [], toNearest: [] };
-  assert.deepEqual(guarded(NARROW, () => {}), none);
-  const found = guarded(NARROW, (spoil) => [5, 33].forEach((row) => spoil(row, worse)));
+  assert.deepEqual(guarded(NARROW, () => {}, FEW), none);
+  const found = guarded(NARROW, (spoil) => [5, 33].forEach((row) => spoil(row, worse)), FEW);
   assert.deepEqual(found, { told: [5, 33], changed: [5, 33], toNearest: [5, 33] });
 });
 
@@ -92,17 +96,28 @@ Deno.test("guardRows() looks exactly at those rows of a narrow layer that intege
   const found = guarded(NARROW, (spoil) => {
     [5, 33].forEach((row) => spoil(row, worse));
     spoil(20, (_, nearest) => nearest);
-  }, true);
-  // A row that is as good as without compensation is in doubt, and stays.
-  assert.deepEqual(found, { told: [5, 33], changed: [5, 33], toNearest: [5, 20, 33] });
+  }, { inIntegers: true, ...FEW });
+  // A row that is as good as without compensation is no gain either.
+  assert.deepEqual(found, { told: [5, 20, 33], changed: [5, 33], toNearest: [5, 20, 33] });
   assert.equal(seen.exactly, 3);
-  assert.deepEqual(guarded(NARROW, () => {}, true), { told: [], changed: [], toNearest: [] });
+  const clear = guarded(NARROW, () => {}, { inIntegers: true, ...FEW });
+  assert.deepEqual(clear, { told: [], changed: [], toNearest: [] });
   assert.equal(seen.exactly, 0);
+});
+
+Deno.test("guardRows() looks at a sample of the rows of a narrow layer of many inputs, and at all if it is in doubt", () => {
+  for (const inIntegers of [false, true]) {
+    const many = { inIntegers, share: 0.96 };
+    const spoiled = (rows: readonly number[]) =>
+      guarded(NARROW, (spoil) => rows.forEach((row) => spoil(row, worse)), many).told;
+    assert.deepEqual(spoiled([5, 33]), []);
+    assert.deepEqual(spoiled([5, 16, 33]), [5, 16, 33]);
+  }
 });
 
 for (const inIntegers of [false, true]) {
   const fedBack = inIntegers ? "in integers" : "in f32";
-  const wide = (spoil: Parameters<typeof guarded>[1]) => guarded(WIDE, spoil, inIntegers);
+  const wide = (spoil: Parameters<typeof guarded>[1]) => guarded(WIDE, spoil, { inIntegers });
 
   Deno.test(`guardRows() looks at every row of a wide layer if one of the sample has not gained clearly, ${fedBack}`, async (t) => {
     const all = [5, 33];
