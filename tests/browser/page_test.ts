@@ -186,6 +186,55 @@ browserTest("the page says what is wrong with a file, and goes on with the next"
   assert.equal(await page.$eval("#plan-error", (element) => (element as HTMLElement).hidden), true);
 });
 
+browserTest("the page offers formats and shows the plan of each", async () => {
+  await using open = await openPage();
+  const { page } = open;
+  await put(page, "choose", [MODEL]);
+  await shown(page, "options");
+  const ids = await page.$$eval("#formats input", (all) => all.map(({ id }) => id));
+  assert.deepEqual(
+    ids,
+    ["int8", "w6a8", "w4a8", "nvfp4", "fp8", "fp16"].map((id) => `format-${id}`),
+  );
+  for (const id of ids.toReversed()) {
+    await page.click(`label[for="${id}"]`);
+    const name = `flux_${id.replace("format-", "")}`;
+    await page.waitForFunction(
+      (name: string) => document.querySelector("#plan dd")!.textContent!.startsWith(name),
+      { timeout: 60_000 },
+      name,
+    );
+    assert.equal(await page.$eval("#plan-error", (error) => (error as HTMLElement).hidden), true);
+  }
+});
+
+browserTest("the page converts once if its button is clicked twice", async () => {
+  await using open = await openPage();
+  const { page } = open;
+  await put(page, "choose", [MODEL]);
+  await shown(page, "options");
+  await page.click("#convert");
+  assert.equal(await shown(page, "result", "failure"), "result");
+  // From now on there is a result to be removed first.
+  const engines = await page.evaluate(async () => {
+    const Started = Worker;
+    let engines = 0;
+    globalThis.Worker = class extends Started {
+      constructor(url: string | URL, options?: WorkerOptions) {
+        super(url, options);
+        if (String(url).endsWith("engine.js")) engines++;
+      }
+    };
+    const button = document.getElementById("convert")!;
+    for (const type of ["click", "click"]) button.dispatchEvent(new MouseEvent(type));
+    const work = document.getElementById("work")!;
+    while (work.hidden) await new Promise((resolve) => setTimeout(resolve, 5));
+    while (!work.hidden) await new Promise((resolve) => setTimeout(resolve, 5));
+    return engines;
+  });
+  assert.equal(engines, 1);
+});
+
 browserTest("the page cancels, keeps nothing, and lets a person start again", async () => {
   await using open = await openPage();
   const { page } = open;

@@ -33,6 +33,18 @@ export const FORMATS: readonly Choice[] = [
     options: { format: "w4a8" },
   },
   {
+    id: "nvfp4",
+    title: "4 bits for Blackwell (nvfp4)",
+    words: "The fastest on NVIDIA cards of the RTX 50 series; 4 bits (w4a8) with data loses less.",
+    options: { format: "nvfp4" },
+  },
+  {
+    id: "fp8",
+    title: "FP8",
+    words: "As large as INT8, and less exact. For NVIDIA cards from the RTX 40 series on.",
+    options: { format: "fp8" },
+  },
+  {
     id: "fp16",
     title: "FP16",
     words: "16 bits: no smaller than BF16, for cards that cannot compute in BF16.",

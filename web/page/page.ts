@@ -130,7 +130,7 @@ async function saveAs(): Promise<void> {
 
 async function run(saveTo: FileSystemFileHandle | undefined): Promise<void> {
   if (abort !== null || seen?.plan == null) return;
-  await forget();
+  // Before anything is awaited: a second click must find it.
   abort = new AbortController();
   const view = new WorkView();
   const controls = form.querySelectorAll<HTMLInputElement>("input, select, button");
@@ -139,6 +139,7 @@ async function run(saveTo: FileSystemFileHandle | undefined): Promise<void> {
   cancel.focus();
   let summary: Summary | null = null;
   try {
+    await forget();
     const made = await convert(files, {
       ...chosenOptions(),
       ...chosenRun(),
