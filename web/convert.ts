@@ -115,6 +115,10 @@ export async function convert(
 ): Promise<Blob | FileSystemFileHandle> {
   const { saveTo, workers, device, verify, report, signal, onEvent, ...rest } = options;
   signal?.throwIfAborted();
+  const given = await orRemoved(saveTo, () => {
+    refuseWrong(workers, device);
+    return jobOf(model, rest);
+  });
   await removeLeftFolders();
   const isShared = globalThis.crossOriginIsolated === true;
   // Direct writes need a thread that may wait, and cannot be read back, as a run with data does.
@@ -127,7 +131,7 @@ export async function convert(
     : { kind: "private", folder: folder.name };
   const most = Math.min(MOST_WORKERS, navigator.hardwareConcurrency ?? 1);
   const job: ConvertJob = {
-    ...jobOf(model, rest),
+    ...given,
     place,
     outputName: saveTo === undefined ? null : saveTo.name,
     freeBytes: isDirect ? Infinity : await freeBytes(),
@@ -147,9 +151,40 @@ export async function convert(
     return saveTo;
   } catch (error) {
     await folder?.remove();
-    if (saveTo !== undefined && await isEmpty(saveTo)) await removeFile(saveTo);
+    await removeEmpty(saveTo);
     throw error;
   }
+}
+
+/** Returns what `action` does; if it fails, a file that was only just picked goes. */
+async function orRemoved<T>(saveTo: FileSystemFileHandle | undefined, action: () => T): Promise<T> {
+  try {
+    return action();
+  } catch (error) {
+    await removeEmpty(saveTo);
+    throw error;
+  }
+}
+
+const DEVICES: readonly (DeviceChoice | undefined)[] = [undefined, "auto", "cpu", "gpu"];
+
+/** @throws ConvertError for what types would not let through. */
+function refuseWrong(workers: number | undefined, device: DeviceChoice | undefined): void {
+  if (workers !== undefined && !(Number.isInteger(workers) && workers > 0)) {
+    throw new ConvertError("UsageError", `Cannot use ${workers} for workers: 1 or more is needed`);
+  }
+  if (!DEVICES.includes(device)) {
+    throw new ConvertError(
+      "UsageError",
+      `Cannot use ${JSON.stringify(device)} for device: one of auto, cpu, gpu is needed`,
+    );
+  }
+}
+
+/** Returns `blobs`. @throws ConvertError if one of them is none. */
+function blobsOf(blobs: readonly Blob[], what: string): readonly Blob[] {
+  if (Array.isArray(blobs) && blobs.every((each) => each instanceof Blob)) return blobs;
+  throw new ConvertError("UsageError", `Cannot use ${what}: Files or Blobs are needed`);
 }
 
 const SINGLE =
@@ -227,11 +262,12 @@ async function freeBytes(): Promise<number> {
   return free < MOST_REPORTED_BYTES ? free : Infinity;
 }
 
-async function isEmpty(handle: FileSystemFileHandle): Promise<boolean> {
+/** A browser makes an empty file when one is picked. */
+async function removeEmpty(handle: FileSystemFileHandle | undefined): Promise<void> {
   try {
-    return (await handle.getFile()).size === 0;
+    if (handle !== undefined && (await handle.getFile()).size === 0) await removeFile(handle);
   } catch {
-    return false; // it is gone already
+    return; // it is gone already
   }
 }
 
@@ -247,12 +283,14 @@ async function copyTo(
 /** Puts the files into the folders that the program sees: the model at the top, everything else in folders. */
 function jobOf(model: ModelFiles, options: LookOptions): Job {
   const { format, loras = [], loraScale, calibration, ...rest } = options;
-  const models = model instanceof Blob ? [model] : model;
+  const models = blobsOf(model instanceof Blob ? [model] : model, "the model");
   const files = models.map((blob) => given("/", blob, "model.safetensors"));
-  const merged = loras.map((blob, i) => given(`/lora${i + 1}/`, blob, `lora${i + 1}.safetensors`));
-  const data = calibration === undefined
-    ? []
-    : [given("/calibration/", calibration, "calibration.safetensors")];
+  const merged = blobsOf(loras, "loras").map((blob, i) =>
+    given(`/lora${i + 1}/`, blob, `lora${i + 1}.safetensors`)
+  );
+  const data = blobsOf(calibration === undefined ? [] : [calibration], "calibration").map((blob) =>
+    given("/calibration/", blob, "calibration.safetensors")
+  );
   return {
     files: [...files, ...merged, ...data],
     model: modelAmong(files.map(({ path }) => path)).slice(1),

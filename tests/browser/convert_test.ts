@@ -279,6 +279,36 @@ browserTest(
   },
 );
 
+browserTest("convert() refuses wrong arguments before any work, and leaves nothing", async () => {
+  await using open = await openPage();
+  const wrong: readonly [options: Record<string, unknown>, message: RegExp][] = [
+    [{ workers: 0 }, /Cannot use 0 for workers: 1 or more/],
+    [{ workers: 1.5 }, /Cannot use 1.5 for workers/],
+    [{ device: "tpu" }, /Cannot use "tpu" for device: one of auto, cpu, gpu/],
+    [{ loras: "lora" }, /Cannot use loras: Files or Blobs/],
+    [{ calibration: {} }, /Cannot use calibration: Files or Blobs/],
+    [{ format: "int3" }, /"int3".*one of int8, w6a8/],
+    [{ nonsense: 1 }, /Unknown option "nonsense"/],
+  ];
+  for (const [options, message] of wrong) {
+    const { error, errorName, left } = await convertInPage(open.page, {
+      model: [FLUX],
+      options,
+      save: true,
+    });
+    assert.equal(errorName, "UsageError");
+    assert.match(error!, message);
+    assert.deepEqual(left, []);
+  }
+  const noModel = await open.page.evaluate(async () => {
+    const { quantsmith } = globalThis as unknown as {
+      quantsmith: { convert(model: unknown): Promise<unknown> };
+    };
+    return await quantsmith.convert("model.safetensors").catch((error) => error.message);
+  });
+  assert.match(String(noModel), /Cannot use the model: Files or Blobs/);
+});
+
 browserTest(
   "convert() refuses an output that does not fit before any work, and one that fills the disk",
   async () => {

@@ -15,6 +15,9 @@ const WORDS: readonly (readonly [flag: RegExp, field: string])[] = [
     'to use it, choose the model above and add the LoRA under "Files to add"',
   ],
   [/, or `--preset none` to convert it all the same/, ""],
+  [/leave out --calibration-data, or calibrate again/, "choose other data, or none"],
+  [/ of excludeLayers: /, ' of "Also keep layers" under "More options": '],
+  [/ for merge\.scale: /, ' for "Strength" under "Files to add": '],
   [
     /`--dry-run` gives the reason for each tensor, `--allow-copy` writes the copy/,
     'choose another format, or fewer layers to keep under "More options"',

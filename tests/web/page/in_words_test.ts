@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { convertModel } from "../../../src/convert/convert.ts";
+import type { GivenOptions } from "../../../src/plan/resolve_options.ts";
 import { resolveOptions } from "../../../src/plan/resolve_options.ts";
+import { matchCalibration } from "../../../src/calibration/calibration_match.ts";
+import { calibrationOf } from "../../../src/convert/known_inputs.ts";
 import { inWords } from "../../../web/page/in_words.ts";
 import { markerTensor, WORKER_URL } from "../../support/encode.ts";
 import { temporaryFolder, tensorOf, writeModel } from "../../support/model_files.ts";
@@ -59,4 +63,25 @@ Deno.test("inWords() names the fields of the page in every refusal that a field 
     assert.match(message, /`--/);
     assert.doesNotMatch(inWords(message), /--/, message);
   }
+});
+
+Deno.test("inWords() names the fields of the page whose contents are refused", () => {
+  const fields: readonly [given: GivenOptions, field: RegExp][] = [
+    [{ excludeLayers: "((" }, /"\(\(" of "Also keep layers" under "More options": missing/],
+    [{ merge: { paths: ["x"], scale: NaN } }, /NaN for "Strength" under "Files to add": a number/],
+  ];
+  for (const [given, field] of fields) {
+    assert.throws(
+      () => resolveOptions(given),
+      (error: Error) => field.test(inWords(error.message)),
+    );
+  }
+  using folder = temporaryFolder();
+  const data = join(folder.path, "data.json");
+  writeFileSync(data, "{}");
+  assert.throws(
+    () =>
+      matchCalibration(calibrationOf({ ...resolveOptions({}), calibrationPath: data }, [])!, []),
+    (error: Error) => /choose other data, or none/.test(inWords(error.message)),
+  );
 });
