@@ -121,7 +121,7 @@ export async function writeWithProgress(
   });
   for (const change of operationsJson(operations)) events?.change(change);
   using pool = new WorkerPool(context.workerUrl, poolSize(parsed, [source]));
-  const progress = await createProgress({
+  const progress = createProgress({
     enabled: parsed.bool("progress", true) && !json && verbosityOf(parsed) !== "MINIMAL",
     context,
   });

@@ -29,6 +29,16 @@ export interface ProgressFacts {
 
 const LINE_STEP_PERCENT = 5;
 
+const BAR_OPTIONS = {
+  format: "{bar} {percent}%  {done} of {all}  {rate}  ETA {left}  {current}",
+  hideCursor: true,
+  clearOnComplete: true,
+  linewrap: false,
+  fps: 10,
+  // A line written meanwhile takes the bar away: it is drawn again though nothing has changed.
+  forceRedraw: true,
+} as const;
+
 /** Width of the bar line without bar and layer: percent, two sizes, rate, ETA, and spaces. */
 const FACTS_COLUMNS = 53;
 const MAX_BAR_COLUMNS = 24;
@@ -58,11 +68,11 @@ export function barLayout(columns: number): { readonly bar: number; readonly nam
 }
 
 /** Returns the view for this process: none, a bar, or plain lines. */
-export async function createProgress(
+export function createProgress(
   { enabled, context }: { enabled: boolean; context: CommandContext },
-): Promise<ProgressView> {
+): ProgressView {
   if (!enabled) return { update: () => {}, stop: () => {} };
-  return context.canDraw ? await createBar(context) : createLines(context.stderr);
+  return context.canDraw ? createBar(context) : createLines(context.stderr);
 }
 
 function createLines(line: (text: string) => void): ProgressView {
@@ -83,39 +93,59 @@ function createLines(line: (text: string) => void): ProgressView {
   };
 }
 
-async function createBar({ columns }: CommandContext): Promise<ProgressView> {
-  const { default: cliProgress } = await import("cli-progress");
-  const layout = barLayout(columns);
-  const bar = new cliProgress.SingleBar({
-    format: "{bar} {percent}%  {done} of {all}  {rate}  ETA {left}  {current}",
-    barsize: layout.bar,
-    hideCursor: true,
-    clearOnComplete: true,
-    linewrap: false,
-    fps: 10,
-    // A line written meanwhile takes the bar away: it is drawn again though nothing has changed.
-    forceRedraw: true,
-  }, cliProgress.Presets.shades_classic);
-  const startedMs = performance.now();
-  let isStarted = false;
+/** What is used of the package that draws bars. */
+export interface Bars {
+  readonly SingleBar: new (options: object, preset: object) => {
+    start(total: number, value: number, payload: object): void;
+    update(value: number, payload: object): void;
+    stop(): void;
+  };
+  readonly Presets: { readonly shades_classic: object };
+}
+
+/**
+ * Returns a bar. The package that draws it is loaded once there is something to show: it takes longer than the
+ * plan of a model, and the first layer would wait for it.
+ *
+ * @param load loads the package.
+ */
+export function createBar(
+  { columns }: Pick<CommandContext, "columns">,
+  load: () => Promise<Bars> = async () => (await import("cli-progress")).default,
+): ProgressView {
+  const layout = barLayout(columns), startedMs = performance.now();
+  let state: "idle" | "loading" | "drawn" | "stopped" = "idle";
+  let bar: InstanceType<Bars["SingleBar"]> | null = null;
+  let latest: ProgressState | null = null;
+  const payloadOf = (progress: ProgressState) => {
+    const facts = progressFacts(progress, performance.now() - startedMs);
+    return {
+      percent: facts.percent,
+      done: facts.done,
+      all: facts.total,
+      rate: facts.rate,
+      left: facts.eta,
+      current: shortName(progress.current, layout.name),
+    };
+  };
+  const begin = ({ SingleBar, Presets }: Bars): void => {
+    if (state !== "loading" || latest === null) return;
+    bar = new SingleBar({ ...BAR_OPTIONS, barsize: layout.bar }, Presets.shades_classic);
+    bar.start(latest.totalBytes, latest.doneBytes, payloadOf(latest));
+    state = "drawn";
+  };
   return {
     update(progress) {
-      const facts = progressFacts(progress, performance.now() - startedMs);
-      const payload = {
-        percent: facts.percent,
-        done: facts.done,
-        all: facts.total,
-        rate: facts.rate,
-        left: facts.eta,
-        current: shortName(progress.current, layout.name),
-      };
-      if (isStarted) bar.update(progress.doneBytes, payload);
-      else bar.start(progress.totalBytes, progress.doneBytes, payload);
-      isStarted = true;
+      latest = progress;
+      if (bar !== null && state === "drawn") bar.update(progress.doneBytes, payloadOf(progress));
+      if (state !== "idle" || progress.doneBytes >= progress.totalBytes) return;
+      state = "loading";
+      // Without a bar the work goes on all the same.
+      load().then(begin, () => state = "stopped");
     },
     stop() {
-      if (isStarted) bar.stop();
-      isStarted = false;
+      if (state === "drawn") bar?.stop();
+      state = "stopped";
     },
   };
 }

@@ -5,7 +5,13 @@ import { EventWriter } from "../../src/cli/events.ts";
 import { formatBytes, formatEta, formatSeconds } from "../../src/cli/format.ts";
 import { createLog } from "../../src/cli/log.ts";
 import { shortName } from "../../src/cli/format.ts";
-import { barLayout, createProgress, progressFacts } from "../../src/cli/progress.ts";
+import {
+  barLayout,
+  type Bars,
+  createBar,
+  createProgress,
+  progressFacts,
+} from "../../src/cli/progress.ts";
 
 function contextTo(lines: string[]): CommandContext {
   return {
@@ -23,9 +29,9 @@ function contextTo(lines: string[]): CommandContext {
   };
 }
 
-Deno.test("createProgress() writes one plain line per 5 % if stderr is no terminal", async () => {
+Deno.test("createProgress() writes one plain line per 5 % if stderr is no terminal", () => {
   const lines: string[] = [];
-  const view = await createProgress({ enabled: true, context: contextTo(lines) });
+  const view = createProgress({ enabled: true, context: contextTo(lines) });
   for (let doneBytes = 0; doneBytes <= 1000; doneBytes++) {
     view.update({ doneBytes, totalBytes: 1000, current: "blocks.0.weight" });
   }
@@ -35,21 +41,68 @@ Deno.test("createProgress() writes one plain line per 5 % if stderr is no termin
   match(lines[19]!, /^100% /);
 });
 
-Deno.test("createProgress() skips lines that a jump leaves behind", async () => {
+Deno.test("createProgress() skips lines that a jump leaves behind", () => {
   const lines: string[] = [];
-  const view = await createProgress({ enabled: true, context: contextTo(lines) });
+  const view = createProgress({ enabled: true, context: contextTo(lines) });
   for (const doneBytes of [52, 54, 55, 100]) {
     view.update({ doneBytes, totalBytes: 100, current: "" });
   }
   deepStrictEqual(lines.map((line) => line.slice(0, 4)), [" 52%", " 55%", "100%"]);
 });
 
-Deno.test("createProgress() writes nothing if it is off", async () => {
+Deno.test("createProgress() writes nothing if it is off", () => {
   const lines: string[] = [];
-  const view = await createProgress({ enabled: false, context: contextTo(lines) });
+  const view = createProgress({ enabled: false, context: contextTo(lines) });
   view.update({ doneBytes: 1, totalBytes: 1, current: "" });
   view.stop();
   deepStrictEqual(lines, []);
+});
+
+/** A package of bars that takes down what is asked of it, and loads when `loaded` is called. */
+function fakeBars() {
+  const calls: string[] = [];
+  let loaded = () => {};
+  const load = () => {
+    calls.push("load");
+    return new Promise<Bars>((resolve) =>
+      loaded = () =>
+        resolve({
+          SingleBar: class {
+            start = (total: number, value: number) => calls.push(`start ${value} of ${total}`);
+            update = (value: number) => calls.push(`update ${value}`);
+            stop = () => calls.push("stop");
+          },
+          Presets: { shades_classic: {} },
+        })
+    );
+  };
+  return { calls, load, loaded: () => (loaded(), new Promise((resolve) => setTimeout(resolve))) };
+}
+
+const state = (doneBytes: number) => ({ doneBytes, totalBytes: 10, current: "" });
+
+Deno.test("createBar() loads what draws it at the first progress, and shows the latest once that is there", async () => {
+  const { calls, load, loaded } = fakeBars(), view = createBar({ columns: 80 }, load);
+  deepStrictEqual(calls, []);
+  view.update(state(1));
+  view.update(state(3));
+  deepStrictEqual(calls, ["load"]);
+  await loaded();
+  view.update(state(5));
+  view.stop();
+  deepStrictEqual(calls, ["load", "start 3 of 10", "update 5", "stop"]);
+});
+
+Deno.test("createBar() draws nothing for work that ends before, or is done at once", async () => {
+  const ended = fakeBars(), view = createBar({ columns: 80 }, ended.load);
+  view.update(state(1));
+  view.stop();
+  await ended.loaded();
+  deepStrictEqual(ended.calls, ["load"]);
+  const whole = fakeBars(), other = createBar({ columns: 80 }, whole.load);
+  other.update(state(10));
+  other.stop();
+  deepStrictEqual(whole.calls, []);
 });
 
 Deno.test("progressFacts() reports rate and time left", () => {

@@ -61,7 +61,7 @@ export async function calibrateTexts(
   },
 ): Promise<number> {
   const json = parsed.bool("json");
-  const progress = await createProgress({
+  const progress = createProgress({
     enabled: parsed.bool("progress", true) && !json && verbosityOf(parsed) !== "MINIMAL",
     context,
   });

@@ -134,7 +134,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
     output: io.output,
     keep: io.verify || readsTwice(options),
   });
-  const progress = await createProgress({
+  const progress = createProgress({
     enabled: io.progress && !io.json && io.verbosity !== "MINIMAL",
     context,
   });

@@ -29,7 +29,7 @@ export async function dequantizeCommand(parsed: Parsed, context: CommandContext)
   const sourcePath = parsed.string("source");
   using source = sourcePath === null ? null : await openFor(sourcePath, { context, log });
   using pool = new WorkerPool(context.workerUrl, poolSize(parsed, [model]));
-  const progress = await createProgress({
+  const progress = createProgress({
     enabled: parsed.bool("progress", true) && !json && verbosityOf(parsed) !== "MINIMAL",
     context,
   });

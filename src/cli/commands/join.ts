@@ -24,7 +24,7 @@ export async function joinCommand(parsed: Parsed, context: CommandContext): Prom
   checkOutputNames(output, 1, { force });
   const reportPath = reportPathOf(parsed), rules = { force, inputs: [], outputs: [output] };
   if (reportPath !== null) checkSideFile(reportPath, rules);
-  const progress = await createProgress({
+  const progress = createProgress({
     enabled: parsed.bool("progress", true) && !json && verbosityOf(parsed) !== "MINIMAL",
     context,
   });

@@ -69,7 +69,7 @@ async function verify(
     context.workerUrl,
     poolSize(parsed, source === null ? [stored] : [stored, source]),
   );
-  const progress = await createProgress({
+  const progress = createProgress({
     enabled: parsed.bool("progress", true) && !parsed.bool("json") &&
       verbosityOf(parsed) !== "MINIMAL",
     context,

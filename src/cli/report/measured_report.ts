@@ -43,7 +43,7 @@ export async function measuredReport(
     context.workerUrl,
     poolSize(parsed, [stored.model, source.model]),
   );
-  const progress = await createProgress({
+  const progress = createProgress({
     enabled: parsed.bool("progress", true) && !parsed.bool("json") &&
       verbosityOf(parsed) !== "MINIMAL",
     context,
