@@ -10,8 +10,8 @@ import { copierBetween, type CopyBytes } from "./memory_copy.ts";
 /** Bytes of a block; the last one of a file is shorter. */
 export const BLOCK_BYTES = 1 << 20;
 
-/** Blocks in memory. Each of two runs is at most 32 ahead, and a worker holds one while it copies. */
-export const SLOTS = 76;
+/** Blocks in memory. Each of two runs is at most 64 ahead, and a worker holds one while it copies. */
+export const SLOTS = 140;
 
 /** Shorter reads that find nothing in memory fetch their own slice: headers, scales, sampled rows. */
 const LEAST_BYTES = 64 << 10;
