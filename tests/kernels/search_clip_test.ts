@@ -1,8 +1,16 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { referenceKernels } from "../../src/backend/reference/reference_kernels.ts";
-import { assertSameOnAllBackends, BACKENDS, type Subject, withSubject } from "./subject.ts";
+import {
+  assertSameBits,
+  assertSameOnAllBackends,
+  BACKENDS,
+  type Subject,
+  testEachBackend,
+  withSubject,
+} from "./subject.ts";
 import { FLAVORS, seeds, uniform, values } from "./values.ts";
+import { type Packed, readVectors, unpack } from "./vectors.ts";
 
 const SHARES = Float32Array.of(1, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4);
 
@@ -32,6 +40,23 @@ function squaredError(row: Float32Array, scale: number): number {
     const code = Math.max(-7, Math.min(7, Math.round(value / scale)));
     return sum + (value - code * scale) ** 2;
   }, 0);
+}
+
+interface Case {
+  readonly cols: number;
+  readonly x: Packed<"f32">;
+  readonly shares: Packed<"f32">;
+  readonly start: Packed<"f32">;
+  readonly scales: Packed<"f32">;
+}
+
+for (const { name, cols, ...packed } of readVectors<Case>("search_clip")) {
+  testEachBackend(`searchClip() chooses the golden scales of ${name}`, async (subject) => {
+    const scales = subject.inOut(unpack(packed.start));
+    const x = subject.input(unpack(packed.x)), shares = subject.input(unpack(packed.shares));
+    await subject.kernels.searchClip(scales, x, shares, cols);
+    assertSameBits(scales, unpack(packed.scales), name);
+  });
 }
 
 Deno.test("searchClip() gives the same scales on every backend", async () => {
