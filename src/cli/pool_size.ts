@@ -2,7 +2,7 @@
 
 import { workersWithin } from "../run/budget.ts";
 import { defaultWorkers } from "../run/workers/default_workers.ts";
-import { fetchBytesFor } from "../run/workers/remote_input.ts";
+import { fetchBytesFor } from "../run/workers/fetch_bytes.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import type { Parsed } from "./parse.ts";
 

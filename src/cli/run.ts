@@ -181,11 +181,15 @@ const LOADERS: Readonly<Record<Parsed["command"], () => Promise<Command>>> = {
       .completionsCommand,
 };
 
+/** Flags that most often ask for more than rounding to nearest. */
+const METHOD_FLAGS = ["calibration-data", "optimizer", "format"] as const;
+
 async function runCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const isEdit = parsed.command === "convert" && parsed.bool("edit-quant");
   // Loading the command and planning the run take as long as a worker needs to begin.
   const willRun = parsed.command === "convert" && !isEdit && parsed.string("dry-run") === null;
-  using early = willRun ? new EarlyWorker(context.workerUrl) : null;
+  const loadsMoreKinds = METHOD_FLAGS.some((name) => parsed.has(name));
+  using early = willRun ? new EarlyWorker(context.workerUrl, { loadsMoreKinds }) : null;
   const command = await LOADERS[isEdit ? "edit" : parsed.command]();
   return await command(parsed, { ...context, early });
 }

@@ -22,7 +22,7 @@ import { nameOfInput } from "../remote/input_path.ts";
 import { expectedBytes, SHARED_MAX_BYTES, workersWithin } from "../run/budget.ts";
 import type { EncodeTask, RecordedInputs } from "../run/tasks.ts";
 import { loadMoreKinds } from "../run/loaded_kinds.ts";
-import { fetchBytesFor } from "../run/workers/remote_input.ts";
+import { fetchBytesFor } from "../run/workers/fetch_bytes.ts";
 import { type Progress, WorkerPool } from "../run/workers/worker_pool.ts";
 import { arenaBytesFor, teamBytesFor } from "../run/workers/run_bytes.ts";
 import { refuseChanged, watchInputs } from "../safetensors/input_watch.ts";

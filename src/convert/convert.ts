@@ -25,7 +25,7 @@ import { besideNote, refuseInputShards } from "../safetensors/replaced_shards.ts
 import { type OutputLayout, type OutputNames, outputNames } from "../safetensors/shard_layout.ts";
 import { finishedShare } from "../run/workers/checkpoints.ts";
 import type { Note } from "../run/note.ts";
-import { fetchBytesFor } from "../run/workers/remote_input.ts";
+import { fetchBytesFor } from "../run/workers/fetch_bytes.ts";
 import { WrongResultError } from "../run/checks/gpu_check.ts";
 import { workersWithin } from "../run/budget.ts";
 import type { ConvertRequest, ConvertResult } from "./conversion.ts";
@@ -48,7 +48,7 @@ import { planOfPart } from "./parts/split_plan.ts";
 import { type Fingerprint, fingerprintOf } from "./resume/fingerprint.ts";
 import { OutputSession, type SessionTimes } from "./resume/output_session.ts";
 import { writeBeside } from "./write_inline.ts";
-import { findSmoothing, smoothed, type Smoothing } from "./smoothing.ts";
+import type { Smoothing } from "./smoothing.ts";
 import { Stages } from "../run/staged_progress.ts";
 import { inputBytesOf } from "../run/task_kinds.ts";
 import type { Task } from "../run/tasks.ts";
@@ -249,7 +249,9 @@ async function finalPlan(setting: Setting, part: PartRun | null): Promise<FinalP
     ...smoothing?.notes ?? [],
     ...(beside === null ? [] : [beside]),
   ];
-  const final = smoothing === null ? prepared : smoothed(prepared, smoothing);
+  const final = smoothing === null
+    ? prepared
+    : (await import("./smoothing.ts")).smoothed(prepared, smoothing);
   const isAsFirst = plan === prepared.plan && final === prepared;
   const finalWork = isAsFirst ? work : tasksOf(gpu, final, plan);
   return { whole, plan, prepared: final, work: finalWork, names, notes };
@@ -313,6 +315,7 @@ async function smoothingOf(
   const { smoothAlpha: alpha, output } = request.options;
   if (alpha === null || output === "fp16") return null;
   const { signal } = request;
+  const { findSmoothing } = await import("./smoothing.ts");
   return await findSmoothing(prepared, plan, { alpha, pool, run: { signal } });
 }
 

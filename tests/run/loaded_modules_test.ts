@@ -65,6 +65,7 @@ Deno.test("a worker loads no code of GPTQ, QuIP, learned rounding, measuring, th
 Deno.test("the main thread loads neither these methods nor the choice of formats to plan a conversion to nearest", () => {
   loadsNone("src/cli/commands/convert.ts", METHODS);
   loadsNone("src/cli/commands/convert.ts", /^src\/convert\/fit\/(?!prepare_fitted)|wasm_linalg/);
+  loadsNone("src/cli/commands/convert.ts", /remote_input|gpu_service|convert\/smoothing/);
 });
 
 Deno.test("Deno reads no command before it is asked for, as no import of main.ts names one by a literal", () => {

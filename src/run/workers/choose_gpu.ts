@@ -5,7 +5,7 @@ import process from "node:process";
 import { DeviceError } from "../../core/errors.ts";
 import type { AdapterLimits } from "../gpu_placement.ts";
 import type { GpuPlacement } from "../gpu_tasks.ts";
-import { GpuService } from "./gpu_service.ts";
+import type { GpuService } from "./gpu_service.ts";
 
 /** The choices: `auto` takes a real GPU, `gpu` any adapter or none at all. */
 export type DeviceChoice = "auto" | "cpu" | "gpu";
@@ -50,6 +50,7 @@ export async function chooseGpu(
   }
   let gpu: GpuService;
   try {
+    const { GpuService } = await import("./gpu_service.ts");
     gpu = await GpuService.start(workerUrl, placementOf);
   } catch (error) {
     if (choice === "gpu" || !(error instanceof DeviceError)) throw error;

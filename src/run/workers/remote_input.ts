@@ -41,15 +41,6 @@ export interface InputOptions {
   readonly patience?: Patience | undefined;
 }
 
-/** Resident memory of a thread that fetches, with its blocks and what is on its way, in bytes (50 MB measured). */
-const FETCH_BYTES = storeBytes(DEFAULT_SIZES) + 28e6;
-
-/** Returns the resident bytes that fetching `paths` takes: one thread per model on a server. */
-export function fetchBytesFor(paths: readonly InputPath[]): number {
-  const channels = paths.flatMap((path) => typeof path === "string" ? [] : [path.channel.id]);
-  return FETCH_BYTES * new Set(channels).size;
-}
-
 /** A model that is open. Dispose it (`using`): a server's connections and thread stay until then. */
 export interface OpenInput extends Disposable {
   readonly model: ModelSource;

@@ -26,14 +26,14 @@ export function startWorker(url: URL): Worker {
 /** What a thread is told that will take part in runs: it loads their code while the run is planned. */
 export interface PrepareMessage {
   readonly kind: "prepare";
+  /** Whether they will probably need `run/more_kinds.ts`, too. */
+  readonly loadsMoreKinds: boolean;
 }
 
-const PREPARE: PrepareMessage = { kind: "prepare" };
-
 /** {@link startWorker} for a thread that will take part in runs. */
-export function startRunWorker(url: URL): Worker {
-  const worker = startWorker(url);
-  send(worker, PREPARE, []);
+export function startRunWorker(url: URL, { loadsMoreKinds = false } = {}): Worker {
+  const worker = startWorker(url), prepare: PrepareMessage = { kind: "prepare", loadsMoreKinds };
+  send(worker, prepare, []);
   return worker;
 }
 
@@ -44,9 +44,12 @@ export function startRunWorker(url: URL): Worker {
 export class EarlyWorker implements Disposable {
   #worker: Worker | null;
 
-  /** @param url URL of `src/run/workers/worker.ts`, built in the main module. */
-  constructor(url: URL) {
-    this.#worker = startRunWorker(url);
+  /**
+   * @param url URL of `src/run/workers/worker.ts`, built in the main module.
+   * @param what what it loads while the run is planned.
+   */
+  constructor(url: URL, what: { readonly loadsMoreKinds?: boolean } = {}) {
+    this.#worker = startRunWorker(url, what);
   }
 
   /** Hands the thread over, to the first who asks; null to all others. */

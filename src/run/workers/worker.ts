@@ -27,6 +27,9 @@ function begin(message: Told): void {
   } else if (message.kind === "prepare") {
     // What fails here fails again when the run needs it, and is reported then.
     import("./run_worker.ts").catch(() => {});
+    if (message.loadsMoreKinds) {
+      import("../loaded_kinds.ts").then(({ loadMoreKinds }) => loadMoreKinds()).catch(() => {});
+    }
   } else if (message.kind === "gpu") {
     becomeGpuOwner(message).catch((cause) =>
       report({ kind: "unavailable", error: plainError(cause) })
