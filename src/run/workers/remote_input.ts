@@ -11,9 +11,7 @@ import {
   type RemotePath,
 } from "../../remote/channel.ts";
 import type { KnownFile } from "../../remote/block_store.ts";
-import { DEFAULT_SIZES, storeBytes } from "../../remote/store_sizes.ts";
 import type { FetchMessage, FetchReport } from "../../remote/fetch_thread.ts";
-import type { InputPath } from "../../remote/input_path.ts";
 import { isRemote, type RemoteEnvironment } from "../../remote/location.ts";
 import type { Patience } from "../../remote/patience.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
