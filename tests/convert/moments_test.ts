@@ -78,7 +78,10 @@ Deno.test("convertModel() fits a layer to second moments of more inputs than it 
   assert.ok(many!.w8a16 < 0.95 * few!.w8a16, `${many!.w8a16} for ${few!.w8a16}`);
   assert.equal((byMoments.layer.note as { statistic?: string }).statistic, "hessian");
   for (const { task, memory, planned, used } of pool.measured) {
-    assert.ok(planned >= used && planned <= 1.1 * used, `${task.kind}, ${memory}: ${planned}`);
+    // There is room for an exact look at rows, which is not taken if integers leave no doubt.
+    const most = task.kind === "quantize" && memory === "scratch" ? 1.3 : 1.1;
+    const found = `${task.kind}, ${memory}: ${planned}, ${used} used`;
+    assert.ok(planned >= used && planned <= most * used, found);
   }
 });
 

@@ -28,6 +28,7 @@ const NARROW_COLS = 1024;
 /**
  * The {@link largestShare} from which on inputs are many: 800. Fewer leave it to chance which row gains: of
  * all-MiniLM-L6-v2 with 64 rows, 42 of 20,736 rows of weights have not gained where the sample has; with 1,024, none.
+ * A share of 1 says nothing of how many they are.
  */
 const MANY_INPUTS_SHARE = 0.95;
 
@@ -105,7 +106,8 @@ export function guardRows(
     return [...fitted.keys()].filter((index) => !(fitted[index]! <= most * nearest[index]!));
   };
   const isWide = cols > NARROW_COLS, clear = Math.min(share, CLEAR_GAIN);
-  const isSampled = (isWide || share >= MANY_INPUTS_SHARE) && rows > 1;
+  const areMany = share >= MANY_INPUTS_SHARE && share < 1;
+  const isSampled = (isWide || areMany) && rows > 1;
   for (const measure of isSampled ? [quick, exact] : []) {
     if (measure === null) continue;
     const stride = SAMPLE_STRIDE, count = Math.ceil(rows / stride);

@@ -112,6 +112,9 @@ Deno.test("guardRows() looks at a sample of the rows of a narrow layer of many i
       guarded(NARROW, (spoil) => rows.forEach((row) => spoil(row, worse)), many).told;
     assert.deepEqual(spoiled([5, 33]), []);
     assert.deepEqual(spoiled([5, 16, 33]), [5, 16, 33]);
+    // Of how many inputs a given Hessian is, nobody knows.
+    const given = guarded(NARROW, (spoil) => spoil(5, worse), { inIntegers });
+    assert.deepEqual(given.told, [5]);
   }
 });
 
