@@ -5,6 +5,7 @@
 
 import type { DeviceChoice } from "../src/run/workers/choose_gpu.ts";
 import type { GivenOptions } from "../src/plan/resolve_options.ts";
+import { OUTPUTS } from "../src/formats/outputs.ts";
 import { modelAmong } from "./engine/model_among.ts";
 import type {
   ConvertEvent,
@@ -283,6 +284,12 @@ async function copyTo(
 /** Puts the files into the folders that the program sees: the model at the top, everything else in folders. */
 function jobOf(model: ModelFiles, options: LookOptions): Job {
   const { format, loras = [], loraScale, calibration, ...rest } = options;
+  if (format !== undefined && !OUTPUTS.includes(format)) {
+    throw new ConvertError(
+      "UsageError",
+      `Cannot use ${JSON.stringify(format)} for format: one of ${OUTPUTS.join(", ")} is needed`,
+    );
+  }
   const models = blobsOf(model instanceof Blob ? [model] : model, "the model");
   const files = models.map((blob) => given("/", blob, "model.safetensors"));
   const merged = blobsOf(loras, "loras").map((blob, i) =>

@@ -64,7 +64,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   "web/files": ["web/threads", "core"],
   "web/node": ["web/files", "web/threads"],
   "web/engine": ["web/threads", "web/files", "web/node", "cli", ...ROOFS, ...FLOORS, ...GROUND],
-  "web/convert": ["web/engine", "web/files", "web/threads", "plan", "run"],
+  "web/convert": ["web/engine", "web/files", "web/threads", "formats", "plan", "run"],
   "web/page": ["web/convert", "web/engine", "cli", "core"],
 };
 

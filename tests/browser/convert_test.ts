@@ -285,6 +285,7 @@ browserTest("convert() refuses wrong arguments before any work, and leaves nothi
     [{ workers: 0 }, /Cannot use 0 for workers: 1 or more/],
     [{ workers: 1.5 }, /Cannot use 1.5 for workers/],
     [{ device: "tpu" }, /Cannot use "tpu" for device: one of auto, cpu, gpu/],
+    [{ format: "int9" }, /Cannot use "int9" for format: one of int8, w6a8, /],
     [{ loras: "lora" }, /Cannot use loras: Files or Blobs/],
     [{ calibration: {} }, /Cannot use calibration: Files or Blobs/],
     [{ format: "int3" }, /"int3".*one of int8, w6a8/],
