@@ -36,7 +36,7 @@ import { finishLayers, rewrittenBiases } from "./finish_layers.ts";
 import { finishingArenaBytes, finishingBytes } from "./finishing_needs.ts";
 import { deltaBytes } from "../plan/lora_merge.ts";
 import type { Work } from "../run/make_tasks.ts";
-import { loadKindsOf, provenGpu, tasksOf } from "./proven_gpu.ts";
+import { provenGpu, tasksOf } from "./proven_gpu.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { explainNonFinite, planAround } from "./non_finite.ts";
 import type { Plan } from "../plan/plan.ts";
@@ -94,18 +94,17 @@ async function convertOnce(
   const started = performance.now();
   const named = await prepareNamed(request, times), { prepared } = named;
   const watched = watchInputs(prepared.model, inputsOf(prepared, request.options));
-  await loadKindsOf(prepared);
   const opened = await request.openGpu?.() ?? null;
   const doneBefore = opened?.doneCount ?? 0;
   if (opened !== null) opened.onFailure = (message) => request.onGpuFailure?.(message);
   const gpu = await provenGpu(opened, request, prepared);
-  const work = tasksOf(gpu, prepared, prepared.plan);
+  const work = await tasksOf(gpu, prepared, prepared.plan);
   const workers = workersFor(request, prepared, work.tasks);
   using own = request.pools === undefined ? new PoolKeeper(request.workerUrl) : null;
   const pool = (request.pools ?? own!).take(workers, gpu);
   prepared.refuseOddScales();
   const setting: Setting = { ...named, request, times, gpu, work, workers, pool, started };
-  const part = partOf(setting), { force = false } = request;
+  const part = await partOf(setting), { force = false } = request;
   const finished = await part?.finished({ force }) ?? null;
   if (part !== null && finished !== null) return finishedPart(setting, part, finished);
   const final = await finalPlan(setting, part);
@@ -177,12 +176,14 @@ async function prepareNamed(request: ConvertRequest, times: SessionTimes): Promi
 }
 
 /** The part of the model that is asked for; null: all of it is. */
-function partOf({ request, prepared, output, pool }: Setting): PartRun | null {
+async function partOf(
+  { request, prepared, output, pool }: Setting,
+): Promise<PartRun | null> {
   if (request.part === undefined) return null;
   const made = {
     inputs: identitiesOf(request.options, prepared),
     plan: prepared.plan,
-    work: tasksOf(null, prepared, prepared.plan),
+    work: await tasksOf(null, prepared, prepared.plan),
     device: pool.device,
   };
   const part = new PartRun(output, request.part, fingerprintBy(request, made));
@@ -241,7 +242,7 @@ async function finalPlan(setting: Setting, part: PartRun | null): Promise<FinalP
   const smoothing = await smoothingOf(prepared, whole, { request, pool });
   const plan = request.part === undefined
     ? whole
-    : planOfPart(whole, tasksOf(null, prepared, whole).tasks, request.part);
+    : planOfPart(whole, (await tasksOf(null, prepared, whole)).tasks, request.part);
   const names = outputNames(part?.path ?? output, plan.parts.length);
   const beside = besideNote(names, inputsOf(prepared, options));
   const notes = [
@@ -253,7 +254,7 @@ async function finalPlan(setting: Setting, part: PartRun | null): Promise<FinalP
     ? prepared
     : (await import("./smoothing.ts")).smoothed(prepared, smoothing);
   const isAsFirst = plan === prepared.plan && final === prepared;
-  const finalWork = isAsFirst ? work : tasksOf(gpu, final, plan);
+  const finalWork = isAsFirst ? work : await tasksOf(gpu, final, plan);
   return { whole, plan, prepared: final, work: finalWork, names, notes };
 }
 

@@ -37,6 +37,8 @@ export interface Prepared {
   matrixOf(source: SourceTensor): MatrixSource;
   /** The statistic by which errors of a layer are compensated; null if there is none; null if there is nothing. */
   compensationOf: CompensationOf;
+  /** Names of the weights whose errors can be compensated. */
+  readonly calibrated: ReadonlySet<string>;
   /** Names of the banks whose experts have calibration data of their own. */
   readonly byExpert: ReadonlySet<string>;
   /** Known inputs of the layers; null: nothing was given. */
@@ -107,6 +109,7 @@ export function prepare(
     model,
     plan,
     matrixOf: matrixReader(read, merge),
+    calibrated: inputs.calibrated,
     byExpert: inputs.byExpert,
     compensationOf: inputs.compensationOf,
     calibration,

@@ -3,8 +3,8 @@
 import { gpuWorkOf, placeOnGpu } from "../run/gpu_tasks.ts";
 import { makeTasks, type Work } from "../run/make_tasks.ts";
 import type { GpuService } from "../run/workers/gpu_service.ts";
-import { loadMoreKinds } from "../run/loaded_kinds.ts";
-import type { Plan, PlannedOutput } from "../plan/plan.ts";
+import { loadKindsFor, loadMoreKinds } from "../run/loaded_kinds.ts";
+import type { Plan } from "../plan/plan.ts";
 import type { Prepared } from "./prepare.ts";
 
 /** Returns `gpu` if it works, and computes rightly what the run needs; else null. */
@@ -14,23 +14,19 @@ export async function provenGpu(
   prepared: Prepared,
 ): Promise<GpuService | null> {
   if (gpu === null) return null;
-  const needs = gpuWorkOf(tasksOf(gpu, prepared, prepared.plan).tasks);
+  const needs = gpuWorkOf((await tasksOf(gpu, prepared, prepared.plan)).tasks);
   if (measure && prepared.calibration !== null) needs.add("measuring");
   return await gpu.prove([...needs]) ? gpu : null;
 }
 
-/** Loads the code that the work of a plan needs besides rounding to nearest, so that it can be cut into tasks. */
-export async function loadKindsOf({ calibration, plan }: Prepared): Promise<void> {
-  const isNamed = ({ content }: PlannedOutput): boolean => {
-    if (content.kind !== "codes") return false;
-    const { transform, learned, levels, floats } = content.scheme;
-    return [transform, learned, levels, floats].some((method) => method !== undefined);
-  };
-  if (calibration !== null || plan.outputs.some(isNamed)) await loadMoreKinds();
-}
-
-/** The work of `plan`, with what suits `gpu` marked; null: there is none. */
-export function tasksOf(gpu: GpuService | null, prepared: Prepared, plan: Plan): Work {
+/** The work of `plan`, with what suits `gpu` marked; null: there is none. Its code is loaded. */
+export async function tasksOf(
+  gpu: GpuService | null,
+  prepared: Prepared,
+  plan: Plan,
+): Promise<Work> {
+  // Layers that are compensated are put in order by the memory that they take, which their code knows.
+  if (prepared.calibration !== null || prepared.calibrated.size > 0) await loadMoreKinds();
   const work = makeTasks(
     plan,
     prepared.matrixOf,
@@ -38,6 +34,7 @@ export function tasksOf(gpu: GpuService | null, prepared: Prepared, plan: Plan):
     prepared.replaced,
     prepared.byExpert,
   );
+  await loadKindsFor(work.tasks);
   if (gpu === null) return work;
   return { ...work, tasks: placeOnGpu(work.tasks, gpu.placement) };
 }
