@@ -2,7 +2,7 @@
 
 import { GPU_ROTATION_MAX, type GpuWork } from "../backend/backend.ts";
 import type { GpuStorage } from "./gpu_requests.ts";
-import { chunkGrid, needsLinalg } from "./task_kinds.ts";
+import { chunkGrid, isDoneAlone, needsLinalg } from "./task_kinds.ts";
 import {
   isTeamTask,
   MEASURED_AT_A_TIME,
@@ -83,7 +83,14 @@ export function placementWithin(
 
 /** Returns `tasks` with those that the GPU can round marked, and cut as suits it. */
 export function placeOnGpu(tasks: readonly Task[], placement: GpuPlacement): Task[] {
-  return withFirst(placed(tasks, placement));
+  return withFirst(teamsFirst(placed(tasks, placement)));
+}
+
+/** Tasks in the order of a run: a layer that one worker would do alone is the team's once it is on the GPU. */
+function teamsFirst(tasks: readonly Task[]): Task[] {
+  const rankOf = (task: Task) => isDoneAlone(task) ? 1 : isTeamTask(task) ? 0 : 2;
+  return tasks.map((task) => ({ task, rank: rankOf(task) }))
+    .toSorted((a, b) => a.rank - b.rank).map(({ task }) => task);
 }
 
 /** Returns what `tasks`, which are placed, need of a GPU. */

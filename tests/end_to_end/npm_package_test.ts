@@ -24,6 +24,8 @@ import { everyMethod, writeCalibration, writeSmallModel } from "../support/metho
 import { bytesOfFile, temporaryFolder } from "../support/model_files.ts";
 import { type Dawn, findDawn } from "../support/dawn.ts";
 import { runCli } from "../support/run_cli.ts";
+import { writeSyntheticModel } from "../support/synthetic_model.ts";
+import { weight } from "../support/synthetic_shapes.ts";
 
 const folder = temporaryFolder();
 globalThis.addEventListener("unload", () => folder[Symbol.dispose]());
@@ -98,9 +100,15 @@ const TERMINAL = "data:text/javascript," + encodeURIComponent(`
 `);
 
 Deno.test("the package and the program as one file draw their progress in a terminal", () => {
+  // What draws the bar is loaded at the first progress: there must be more after it.
+  const model = join(folder.path, "longer.safetensors");
+  writeSyntheticModel(
+    model,
+    Array.from({ length: 24 }, (_, i) => weight(`blocks.${i}.linear`, 1024, 2048)),
+  );
   for (const program of [bin, oneFile]) {
     const out = join(folder.path, "drawn.safetensors");
-    const args = ["--import", TERMINAL, program, input, out, "--force"];
+    const args = ["--import", TERMINAL, program, model, out, "--force"];
     const { code, stderr } = run("node", args, { TERM: "xterm" });
     assert.equal(code, 0, stderr);
     assert.match(stderr, /[\u2588\u2591]{5}/, program);

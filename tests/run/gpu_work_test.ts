@@ -1,7 +1,15 @@
 import assert from "node:assert/strict";
+import { compensationBy } from "../../src/calibration/compensation.ts";
+import { DEFAULT_CONVERT_OPTIONS } from "../../src/plan/options.ts";
 import { groupedLevels, type LevelScheme } from "../../src/quant/level_grid.ts";
 import { gpuWorkOf, placementWithin, placeOnGpu } from "../../src/run/gpu_tasks.ts";
+import { isDoneAlone } from "../../src/run/task_kinds.ts";
+import { TaskList } from "../../src/run/task_list.ts";
 import type { QuantizeTask } from "../../src/run/tasks.ts";
+import { provideMoreKinds } from "../../src/run/loaded_kinds.ts";
+import { MORE_KINDS } from "../../src/run/more_kinds.ts";
+
+provideMoreKinds(MORE_KINDS);
 
 const LIMITS = { maxStorageBufferBindingSize: 2 ** 27, maxBufferSize: 2 ** 28 };
 
@@ -41,6 +49,26 @@ Deno.test("gpuWorkOf() names what a layer needs that is rounded to nearest, and 
     "rotating large groups",
     "rounding",
   ]);
+});
+
+/** A layer of `size` x `size` that is compensated by as many rows of inputs as most runs have. */
+function compensated(name: string, size: number): QuantizeTask {
+  const compensation = compensationBy({
+    ...{ statistic: "activations", rows: 1024, cols: size },
+    data: { kind: "file", file: 1, offsetBytes: 0, dtype: "F32", path: "data.safetensors" },
+  }, DEFAULT_CONVERT_OPTIONS);
+  const source = { ...layer({}).source, name, rows: size, cols: size };
+  return layer({ name, source, groupCols: size, compensation });
+}
+
+Deno.test("placeOnGpu() puts layers that leave one worker for the GPU before those that stay with one", () => {
+  const tasks = [256, 1024, 320, 1024, 256].map((size, i) => compensated(`${i}.weight`, size));
+  tasks.push(layer({ name: "5.weight" }));
+  assert.deepEqual(tasks.map(isDoneAlone), [true, true, true, true, true, false]);
+  const placed = placeOnGpu(tasks, placementWithin(LIMITS));
+  const list = new TaskList(placed);
+  assert.deepEqual([list.teamCount, list.aloneCount], [2, 3]);
+  assert.deepEqual(placed.map(({ name }) => Number.parseInt(name)), [1, 3, 0, 2, 4, 5]);
 });
 
 Deno.test("placeOnGpu() gives a device layers of every format", () => {
