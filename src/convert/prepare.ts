@@ -24,7 +24,7 @@ import { floatMatrix } from "../formats/float_matrix.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { makePlan, type Plan, type PlanInput } from "../plan/plan.ts";
 import { storedMatrix } from "../formats/stored_matrix.ts";
-import { knownInputs } from "./known_inputs.ts";
+import { type KnownInputs, knownInputs } from "./known_inputs.ts";
 import { copyOf, fp8Notes, refusalFor, unusableNotes, widenedNotes } from "./plan_notes.ts";
 import { likeReference, type QuantizedSource, readQuantizedSource } from "./quantized_source.ts";
 import type { MatrixSource } from "../formats/matrix_source.ts";
@@ -103,8 +103,7 @@ export function prepare(
   const plan = makePlan(input);
   notes.push(...widenedNotes(plan, input.merged));
   refuse(copyOf(plan, options, unusableFile(logical, detection)));
-  notes.push(...idleInModel(plan, options), ...fp8Notes(plan), ...bankNotes(plan));
-  notes.push(...unusableNotes(model, logical, plan), ...inputs.notesOf(plan));
+  notes.push(...idleInModel(plan, options), ...planNotes(plan, { model, logical, inputs }));
   const prepared: Prepared = {
     model,
     plan,
@@ -127,6 +126,23 @@ export function prepare(
     notes,
   };
   return prepared;
+}
+
+/** What a user should know of the formats and the data of a plan, one sentence each. */
+function planNotes(
+  plan: Plan,
+  { model, logical, inputs }: {
+    readonly model: ModelSource;
+    readonly logical: readonly TensorInfo[];
+    readonly inputs: KnownInputs;
+  },
+): string[] {
+  return [
+    ...fp8Notes(plan),
+    ...bankNotes(plan),
+    ...unusableNotes(model, logical, plan),
+    ...inputs.notesOf(plan),
+  ];
 }
 
 /** The tensors of the model, quantized layers as the weights that they stand for. */
