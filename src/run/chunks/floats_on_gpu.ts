@@ -7,7 +7,7 @@ import { floatsCheck } from "../checks/floats_check.ts";
 import { packArrays, placeOf } from "../gpu_requests.ts";
 import type { QuantizeTask } from "../tasks.ts";
 import type { ChunkContext } from "./chunk_context.ts";
-import { storedRect } from "./quantize_on_gpu.ts";
+import { storedRect, storedRows } from "./quantize_on_gpu.ts";
 
 /** Values of a group. */
 const E4M3_GROUP = 32, E2M1_GROUP = 16;
@@ -20,7 +20,7 @@ const { fround } = Math;
  */
 export function floatsOnGpu(
   context: ChunkContext,
-  { name, source, onGpu }: QuantizeTask,
+  task: QuantizeTask,
   { rect, raw, codes, groupScales, rounding }: {
     readonly rect: Rect;
     readonly raw: Uint8Array;
@@ -29,10 +29,10 @@ export function floatsOnGpu(
     readonly rounding: FloatRounding;
   },
 ): boolean {
-  const { gpu, scratch } = context, { rows, cols } = rect;
+  const { gpu, scratch } = context, { rows, cols } = rect, { source, onGpu } = task;
   if (!gpu || onGpu === undefined || rows * cols > onGpu.maxElements) return false;
   const mark = scratch.mark();
-  const { stored, dtype, changes } = storedRect(context, source, raw, rect);
+  const sent = storedRect(context, source, raw, rect), { stored, dtype, changes } = sent;
   const request = {
     op: "floats",
     raw: placeOf(stored),
@@ -44,9 +44,7 @@ export function floatsOnGpu(
     codes: placeOf(codes),
     groupScales: placeOf(groupScales),
   } as const;
-  const isFirst = onGpu.isFirst === true && rect.row === 0;
-  const subject = `${JSON.stringify(name)} from row ${rect.row} on`;
-  const given = { name: subject, raw: stored, dtype, changes, isFirst };
+  const given = storedRows(task, rect, sent);
   const isDone = gpu.run(
     request,
     floatsCheck({ ...given, rows, cols, rounding, codes, groupScales }),

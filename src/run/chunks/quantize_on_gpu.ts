@@ -4,6 +4,7 @@ import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { FloatDType } from "../../core/dtype.ts";
 import { groupCount } from "../../backend/backend.ts";
 import { quantizeCheck, type RoundedLevels } from "../checks/quantize_check.ts";
+import type { StoredRows } from "../checks/stored_rows.ts";
 import {
   type AddedRows,
   packArrays,
@@ -53,13 +54,13 @@ export function quantizeOnGpu(
   },
 ): boolean {
   const { gpu, scratch } = context;
-  const { name, source, groupRows, groupCols, convrotGroupSize, scaleSearch, onGpu } = task;
+  const { source, groupRows, groupCols, convrotGroupSize, scaleSearch, onGpu } = task;
   const count = rect.rows * rect.cols;
   if (!gpu || onGpu === undefined || count > onGpu.maxElements) return false;
   const grid = { rows: rect.rows, cols: rect.cols, groupRows, groupCols };
   if (scales.length !== groupCount(grid)) throw new RangeError("scales do not fit the grid");
   const mark = scratch.mark();
-  const { stored, dtype, changes } = storedRect(context, source, raw, rect);
+  const sent = storedRect(context, source, raw, rect), { stored, dtype, changes } = sent;
   const request = {
     op: "quantize",
     raw: placeOf(stored),
@@ -72,13 +73,26 @@ export function quantizeOnGpu(
     codes: placeOf(codes),
     scales: placeOf(scales),
   } as const;
-  const isFirst = onGpu.isFirst === true && rect.row === 0 && rect.col === 0;
-  const subject = `${JSON.stringify(name)} from row ${rect.row} on`;
   const shape = { grid, convrotGroupSize, scaleSearch };
-  const given = { name: subject, raw: stored, dtype, changes, isFirst };
+  const given = storedRows(task, rect, sent);
   const isDone = gpu.run(request, quantizeCheck({ ...given, ...shape, codes, scales, levels }));
   scratch.release(mark);
   return isDone;
+}
+
+/** What the check of a result has to know of what went up for it. */
+export function storedRows(
+  { name, onGpu }: QuantizeTask,
+  { row, col }: Rect,
+  { stored, dtype, changes }: ReturnType<typeof storedRect>,
+): StoredRows {
+  return {
+    name: `${JSON.stringify(name)} from row ${row} on`,
+    raw: stored,
+    dtype,
+    changes,
+    isFirst: onGpu?.isFirst === true && row === 0 && col === 0,
+  };
 }
 
 function requestedLevels({ rounding, choices }: RoundedLevels): RequestedRounding | RequestedSet {
