@@ -41,10 +41,16 @@ export function refusalFor(
 /** Why the output would be the input once more; null if it is not, or was asked for. */
 export function copyOf(
   { totals }: Plan,
-  { merge, allowCopy }: ConvertOptions,
+  { merge, allowCopy, layers }: ConvertOptions,
   unusable: Unusable | null,
 ): string | null {
   if (totals.quantize > 0 || totals.cast > 0 || merge !== null || allowCopy) return null;
+  const chosen = layers?.chosen;
+  if (chosen !== undefined && chosen.size > 0) {
+    return `nothing in it would be quantized: what was asked for (\`--fit\`, \`--max-error\`) keeps ` +
+      `all ${chosen.size} layers as they are; ask for a smaller size or a larger error, or use the ` +
+      "file as it is (`--allow-copy` writes the copy)";
+  }
   if (unusable !== null) {
     return `nothing in it would be quantized: ${unusable.what}; use it as it is`;
   }

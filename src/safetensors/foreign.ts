@@ -8,6 +8,7 @@ export interface ForeignFormat {
 }
 
 const CONVERT = "save the model as .safetensors first";
+const NO_MODEL = "it holds no model: give the .safetensors file";
 const FAILED_DOWNLOAD = "the download saved an error or login page: download the file again";
 
 const MAGICS: readonly { readonly magic: string; readonly format: ForeignFormat }[] = [
@@ -33,6 +34,19 @@ const MAGICS: readonly { readonly magic: string; readonly format: ForeignFormat 
   { magic: "\x89HDF", format: { what: "an HDF5 file", hint: CONVERT } },
   { magic: "\x1f\x8b", format: { what: "a gzip archive", hint: "unpack it first" } },
   { magic: "7z\xbc\xaf", format: { what: "a 7z archive", hint: "unpack it first" } },
+  { magic: "Rar!\x1a\x07", format: { what: "a RAR archive", hint: "unpack it first" } },
+  { magic: "\xfd7zXZ\x00", format: { what: "an xz archive", hint: "unpack it first" } },
+  { magic: "\x28\xb5\x2f\xfd", format: { what: "a zstd archive", hint: "unpack it first" } },
+  { magic: "BZh9", format: { what: "a bzip2 archive", hint: "unpack it first" } },
+  // A picture that ComfyUI saved holds a workflow; a model page's preview has the model's name.
+  { magic: "\x89PNG", format: { what: "a PNG picture", hint: NO_MODEL } },
+  { magic: "\xff\xd8\xff", format: { what: "a JPEG picture", hint: NO_MODEL } },
+  { magic: "GIF8", format: { what: "a GIF picture", hint: NO_MODEL } },
+  { magic: "RIFF", format: { what: "a RIFF file (WebP, WAV, AVI)", hint: NO_MODEL } },
+  { magic: "%PDF", format: { what: "a PDF document", hint: NO_MODEL } },
+  { magic: "\x7fELF", format: { what: "a program (ELF)", hint: NO_MODEL } },
+  { magic: "MZ\x90\x00", format: { what: "a program (Windows)", hint: NO_MODEL } },
+  { magic: "SQLite format 3", format: { what: "an SQLite database", hint: NO_MODEL } },
   {
     magic: "version https://git-lfs",
     format: {
@@ -63,6 +77,7 @@ export function identifyForeign(start: Uint8Array): ForeignFormat | null {
       return format;
     }
   }
+  if (text.slice(4, 8) === "ftyp") return { what: "a video (MP4) or AVIF picture", hint: NO_MODEL };
   if (!/^[\t\n\r\x20-\x7e]{2,}$/.test(text)) return null;
   if (folded.startsWith("{")) {
     return {

@@ -168,6 +168,8 @@ Deno.test("quantsmith --fit refuses what cannot be reached, and what contradicts
     [["--fit", "50%", "--fit-formats", "int8,int8"], 2, /a format is named twice/],
     [["--fit", "50%", "--target", "ctq"], 2, /only stock ComfyUI loads this format/],
     [["--max-error", "1e-9", "--fit-formats", "int8,w4a8"], 1, /the least that int8, w4a8 give is/],
+    [["--max-error", "1e-9"], 1, /keeps all \d+ layers as they are; ask for .* a larger error/],
+    [["--fit", "9GB"], 1, /keeps all \d+ layers as they are; ask for a smaller size/],
   ];
   for (const [flags, want, message] of cases) {
     const { code, stderr } = await runCli([model, output, "--preset", "none", ...flags]);

@@ -119,6 +119,14 @@ Deno.test("headerEnd() names files of other kinds by how they begin", () => {
     ['{"weight_map":{"a":"b"}}', /JSON text/, /index\.json/],
     ["\x93NUMPY\x01\x00v\x00" + long, /NumPy/, /as .safetensors/],
     ["\x1f\x8b\x08\x00\x00\x00\x00\x00\x00" + long, /gzip/, /unpack/],
+    ["Rar!\x1a\x07\x01\x00" + long, /RAR/, /unpack/],
+    ["\x28\xb5\x2f\xfd\x04\x00\x00\x00" + long, /zstd/, /unpack/],
+    ["\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + long, /PNG picture/, /give the \.safetensors/],
+    ["\xff\xd8\xff\xe0\x00\x10JFIF\x00" + long, /JPEG picture/, /give the \.safetensors/],
+    ["RIFF\x24\x00\x00\x00WEBPVP8 " + long, /WebP/, /give the \.safetensors/],
+    ["\x00\x00\x00\x20ftypisom" + long, /video \(MP4\)/, /give the \.safetensors/],
+    ["%PDF-1.7\n%\xe2\xe3\xcf\xd3\n" + long, /PDF/, /give the \.safetensors/],
+    ["MZ\x90\x00\x03\x00\x00\x00\x04" + long, /program \(Windows\)/, /give the \.safetensors/],
   ];
   for (const [text, what, hint] of cases) {
     const error = refuses(bytes(text), { rule: what });

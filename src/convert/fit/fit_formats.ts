@@ -109,7 +109,6 @@ export function fitFormats(
   options: ConvertOptions,
   prepare: (options: ConvertOptions) => Prepared,
 ): Fitted {
-  const plain = { ...options, fit: null, maxError: null };
   const plans = plansOf(base, options, prepare);
   const limitBytes = limitOf(base, options);
   const candidates = candidatesOf(base, options, plans);
@@ -125,10 +124,10 @@ export function fitFormats(
       : chooseWithin(sections, limitBytes - fixed - slack);
     if (choice === null) {
       const bytesOf = (choice: Choice) =>
-        prepare(withChoice(plain, candidates, choice)).plan.totals.outputBytes;
+        prepare(withChoice(options, candidates, choice)).plan.totals.outputBytes;
       throw new UnsupportedError(cannotReach(sections, limitBytes, options, bytesOf));
     }
-    const chosen = withChoice(plain, candidates, choice);
+    const chosen = withChoice(options, candidates, choice);
     const { outputBytes: bytes } = prepare(chosen).plan.totals;
     if (limitBytes !== null && bytes > limitBytes) {
       slack += bytes - limitBytes;
@@ -400,13 +399,15 @@ function weigh(candidates: Candidate[]): void {
 
 /** The options with what was chosen for single layers. */
 function withChoice(
-  options: ConvertOptions,
+  asked: ConvertOptions,
   candidates: readonly Candidate[],
   { options: choice }: Choice,
 ): ConvertOptions {
+  const options = { ...asked, fit: null, maxError: null };
+  const goal = asked.fit === null ? "the error" : "the size";
   const chosen = new Map(candidates.map(({ tensor, formats }, item): [string, LayerOverride] => {
     const format = formats[choice[item]!]!;
-    const origin = `chosen for the size: ${format}`;
+    const origin = `chosen for ${goal}: ${format}`;
     return [
       layerName(tensor.source.name),
       format === "bf16"
