@@ -7,7 +7,8 @@ import process from "node:process";
 import { pathToFileURL } from "node:url";
 import { isMainThread } from "node:worker_threads";
 
-if (isMainThread) void main();
+// On Deno workers are those of the web, which are main threads to `node:worker_threads`.
+if (isMainThread && !("WorkerGlobalScope" in globalThis)) void main();
 else void import("../../src/run/workers/worker.ts");
 
 async function main(): Promise<void> {

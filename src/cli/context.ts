@@ -1,6 +1,6 @@
 /** The edges of the process that a command gets. */
 
-import type { EarlyWorker } from "../run/workers/start_worker.ts";
+import type { EarlyWorker } from "../run/workers/run_thread.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** The edges of the process. */

@@ -3,7 +3,7 @@
 import { later } from "./later.ts";
 import process from "node:process";
 import { exitCodeOf, InterruptedError, splitHint } from "../core/errors.ts";
-import { EarlyWorker } from "../run/workers/start_worker.ts";
+import { EarlyWorker } from "../run/workers/run_thread.ts";
 import type { CommandContext } from "./context.ts";
 import { COMMANDS } from "./flags/flag.ts";
 import { spelling } from "./flags/table.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { PoolKeeper } from "../../src/run/workers/pool_keeper.ts";
-import { EarlyWorker } from "../../src/run/workers/start_worker.ts";
+import { EarlyWorker } from "../../src/run/workers/run_thread.ts";
 import { WORKER_URL } from "../support/encode.ts";
 
 Deno.test("EarlyWorker.take() hands its thread to the first pool alone, and disposing it after that leaves the pool's threads", async () => {

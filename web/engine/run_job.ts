@@ -2,7 +2,7 @@
 
 import { chooseGpu } from "../../src/run/workers/choose_gpu.ts";
 import { PoolKeeper } from "../../src/run/workers/pool_keeper.ts";
-import { EarlyWorker } from "../../src/run/workers/start_worker.ts";
+import { EarlyWorker } from "../../src/run/workers/run_thread.ts";
 import { convertModel, type ConvertResult } from "../../src/convert/convert.ts";
 import { isAllInt8, qualityText } from "../../src/cli/closing.ts";
 import { nextStep } from "../../src/cli/next_step.ts";

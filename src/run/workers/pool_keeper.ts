@@ -1,7 +1,7 @@
 /** Keeps the workers of one conversion for the next: starting them costs more than a small file. */
 
 import type { GpuService } from "./gpu_service.ts";
-import type { EarlyWorker } from "./start_worker.ts";
+import type { EarlyWorker } from "./run_thread.ts";
 import { WorkerPool } from "./worker_pool.ts";
 
 /** Worker pools for several conversions, one after the other. Dispose it (`using`), or the process stays. */

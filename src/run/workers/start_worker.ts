@@ -23,48 +23,6 @@ export function startWorker(url: URL): Worker {
   });
 }
 
-/** What a thread is told that will take part in runs: it loads their code while the run is planned. */
-export interface PrepareMessage {
-  readonly kind: "prepare";
-  /** Whether they will probably need `run/more_kinds.ts`, too. */
-  readonly loadsMoreKinds: boolean;
-}
-
-/** {@link startWorker} for a thread that will take part in runs. */
-export function startRunWorker(url: URL, { loadsMoreKinds = false } = {}): Worker {
-  const worker = startWorker(url), prepare: PrepareMessage = { kind: "prepare", loadsMoreKinds };
-  send(worker, prepare, []);
-  return worker;
-}
-
-/**
- * A thread that is started before the run is planned, as every run needs at least one: it is ready when
- * the plan is. Dispose it: `using`.
- */
-export class EarlyWorker implements Disposable {
-  #worker: Worker | null;
-
-  /**
-   * @param url URL of `src/run/workers/worker.ts`, built in the main module.
-   * @param what what it loads while the run is planned.
-   */
-  constructor(url: URL, what: { readonly loadsMoreKinds?: boolean } = {}) {
-    this.#worker = startRunWorker(url, what);
-  }
-
-  /** Hands the thread over, to the first who asks; null to all others. */
-  take(): Worker | null {
-    const worker = this.#worker;
-    this.#worker = null;
-    return worker;
-  }
-
-  /** Ends the thread if nobody took it. */
-  [Symbol.dispose](): void {
-    this.take()?.terminate();
-  }
-}
-
 /** Deno's Worker of `node:worker_threads` takes no script of a server, but one that imports it. */
 function entryOf(url: URL): URL {
   const isOnServer = url.protocol === "http:" || url.protocol === "https:";

@@ -8,14 +8,39 @@ import { plainError } from "../../core/plain_error.ts";
 import type { FetchMessage, FetchReport } from "../../remote/fetch_thread.ts";
 import type { GpuMessage, GpuReport, GpuStartMessage } from "./gpu_protocol.ts";
 import type { RunMessage, WorkerMessage } from "./protocol.ts";
-import type { PrepareMessage } from "./start_worker.ts";
+import type { PrepareMessage } from "./run_thread.ts";
 
 type Told = PrepareMessage | RunMessage | GpuMessage | FetchMessage;
 
-if (parentPort === null) throw new Error("Cannot run as a program: this is the script of workers");
-const port = parentPort;
+const port = ownPort();
 let take = begin;
-port.on("message", (message: Told) => take(message));
+port.listen((message) => take(message));
+
+/** The way to the thread that started this one: it is a worker of the web on Deno, see `run_thread.ts`. */
+function ownPort(): {
+  listen(take: (message: Told) => void): void;
+  postMessage(message: object): void;
+} {
+  const port = parentPort;
+  if (port !== null) {
+    return {
+      listen: (take) => port.on("message", take),
+      postMessage: (message) => port.postMessage(message),
+    };
+  }
+  const scope = globalThis as unknown as {
+    onmessage: (event: { readonly data: Told }) => void;
+    readonly postMessage?: (message: object) => void;
+    readonly WorkerGlobalScope?: unknown;
+  };
+  if (scope.WorkerGlobalScope === undefined) {
+    throw new Error("Cannot run as a program: this is the script of workers");
+  }
+  return {
+    listen: (take) => scope.onmessage = ({ data }) => take(data),
+    postMessage: (message) => scope.postMessage!(message),
+  };
+}
 
 /** Takes what a worker is told as long as it is nothing else. */
 function begin(message: Told): void {

@@ -4,7 +4,6 @@
  */
 
 import { aloneBytesFor, arenaBytesFor, teamBytesFor } from "./run_bytes.ts";
-import type { Worker } from "node:worker_threads";
 import { createSharedMemory, STATICS_BYTES } from "../../backend/cpu/arena.ts";
 import { compileKernels } from "../../backend/cpu/wasm_module.ts";
 import { kernelHash } from "../../backend/cpu/kernel_hash.ts";
@@ -23,7 +22,8 @@ import type { GpuService } from "./gpu_service.ts";
 import { Checkpoints, type RunJournal, type RunState } from "./checkpoints.ts";
 import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Note } from "../note.ts";
-import { type EarlyWorker, send, startRunWorker, threadError } from "./start_worker.ts";
+import { type EarlyWorker, type RunThread, startRunThread } from "./run_thread.ts";
+import { threadError } from "./start_worker.ts";
 import { atTensor, reportedError } from "./error_classes.ts";
 import { type DoneBefore, type Progress, RunCells } from "./run_cells.ts";
 import { type RunMessage, unsearched, type WorkerMessage, type WorkFailure } from "./protocol.ts";
@@ -67,7 +67,7 @@ export class WorkerPool {
   readonly #module = compileKernels();
   readonly #workerUrl: URL;
   /** Those that have been started. */
-  readonly #workers: Worker[] = [];
+  readonly #workers: RunThread[] = [];
   readonly size: number;
   /** Device of the parts that tasks have marked for it; null: the CPU does all. */
   readonly gpu: GpuService | null;
@@ -92,8 +92,8 @@ export class WorkerPool {
   }
 
   /** Returns a worker, started when it is first needed: this thread waits for a thread that begins. */
-  #worker(index: number): Worker {
-    return this.#workers[index] ??= startRunWorker(this.#workerUrl);
+  #worker(index: number): RunThread {
+    return this.#workers[index] ??= startRunThread(this.#workerUrl);
   }
 
   /** The device: the kernels, and the GPU if there is one. */
@@ -190,8 +190,7 @@ export class WorkerPool {
       Array.from({ length: this.size }, (_, index) =>
         new Promise<void>((resolve) => {
           const worker = this.#worker(index), message = messageFor(index);
-          worker.removeAllListeners("message").removeAllListeners("error");
-          worker.on("message", (report: WorkerMessage) => {
+          const take = (report: WorkerMessage) => {
             switch (report.kind) {
               case "note":
                 onNote(report.task, report.note);
@@ -212,13 +211,13 @@ export class WorkerPool {
               case "finished":
                 resolve();
             }
-          });
-          worker.on("error", (error) => {
+          };
+          worker.listen(take, (error) => {
             stop();
             failure ??= threadError("Cannot run a worker", error);
             resolve();
           });
-          send(worker, message, message.gpu === null ? [] : [message.gpu.port]);
+          worker.send(message, message.gpu === null ? [] : [message.gpu.port]);
         })),
     );
     if (failure !== undefined) throw failure;

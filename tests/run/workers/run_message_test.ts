@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { Worker } from "node:worker_threads";
 import { f32ToBf16 } from "../../../src/core/dtype.ts";
 import { convertModel } from "../../../src/convert/convert.ts";
 import { DEFAULT_CONVERT_OPTIONS } from "../../../src/plan/options.ts";
@@ -37,9 +36,9 @@ Deno.test("WorkerPool sends tasks so that Deno searches neither them nor the LoR
     ]),
   );
   const sent: number[] = [], { postMessage } = Worker.prototype;
-  Worker.prototype.postMessage = function (this: Worker, ...args: Parameters<typeof postMessage>) {
-    sent.push(searched(args[0]));
-    return postMessage.apply(this, args);
+  Worker.prototype.postMessage = function (this: Worker, message: object, ports?: unknown) {
+    sent.push(searched(message));
+    return postMessage.call(this, message, ports as StructuredSerializeOptions);
   };
   try {
     await convertModel({
