@@ -15,13 +15,13 @@ import { type FloatDType, isFloatDType } from "../core/dtype.ts";
 import { elementBytes } from "../run/tasks.ts";
 import type { Calibration } from "../calibration/calibration.ts";
 import { matchCalibration } from "../calibration/calibration_match.ts";
-import { type LayerInputs, measuringInputs } from "../calibration/layer_inputs.ts";
+import { measuringInputs } from "../calibration/layer_inputs.ts";
 import type { SourceTensor } from "../core/tensor.ts";
-import { decodeFloats } from "../lora/decode_floats.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { InputFiles } from "../safetensors/input_files.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import type { LayerResult } from "./layer_result.ts";
+import { type OutputSums, outputSums, type RawRows } from "./plain_outputs.ts";
 
 /** Errors of plain rows, comparable with `overallErrors` and `overallOutput` of the same layers. */
 export interface PlainRows {
@@ -102,7 +102,8 @@ export function plainRows(
     ? calibrationFor(model, options)
     : null;
   using files = new InputFiles(model.paths);
-  const kernels = ownKernels();
+  using inputFiles = new InputFiles(calibration?.paths ?? []);
+  const kernels = ownKernels({ needsLinalg: calibration !== null });
   let error = 0, signal = 0, sampledRows = 0, allRows = 0;
   const byLayer = new Map<string, PlainLayer>();
   const places = Math.max(1, Math.min(PLACES, Math.floor(mostPlaces / layers.length)));
@@ -112,24 +113,30 @@ export function plainRows(
     const cols = tensor.shape.at(-1)!, rows = tensor.shape.slice(0, -1).reduce((a, b) => a * b, 1);
     const budget = Math.floor(sampledElements / (layers.length * cols));
     const count = Math.min(rows, Math.max(PLACES, budget));
-    const inputs = layer.output?.w8a8 == null || calibration === null
-      ? null
-      : inputsOf(calibration, layerName(layer.name), options);
-    const group = convrotGroupFor(cols, "auto");
-    const rotatedInputs = inputs?.map((x) => rotatedInput(kernels, x, group)) ?? null;
-    const sample = new RowSample(kernels, { files, tensor, dtype: tensor.dtype, rows, cols });
+    const sampled: SampledLayer = { files, tensor, dtype: tensor.dtype, rows, cols };
+    const sample = new RowSample(kernels, sampled);
     sample.addErrors(count, { places, turn: index });
+    const squares = sample.stats[STATS.squaredSignal]! * (rows / count);
     error += sample.stats[STATS.squaredError]! * (rows / count);
-    signal += sample.stats[STATS.squaredSignal]! * (rows / count);
+    signal += squares;
     sampledRows += count;
     allRows += rows;
+    const inputs = layer.output?.w8a8 == null || calibration === null
+      ? null
+      : inputsOf(calibration, layerName(layer.name), { files: inputFiles, options });
     if (inputs === null) continue;
+    const weights = someRows(sampled, Math.min(count, MAX_OUTPUTS));
     const { signal: outputs, rows: inputRows } = layer.output!;
-    const squares = sample.stats[STATS.squaredSignal]! * (rows / count);
-    const whole = { squares, signal: outputs / inputRows! };
-    const sums = new OutputSums(inputs), rotated = new OutputSums(rotatedInputs);
-    sample.addOutputs(count, { sums, rotated, group });
-    byLayer.set(layer.name, { w8a8: sums.error(whole), defaultW8a8: rotated.error(whole) });
+    const whole = { squares, signal: outputs / inputRows!, inputs: inputs.rows };
+    const errorOf = (group: number | null, isSearched: boolean) =>
+      relativeError(
+        outputSums(kernels, { weights, inputs, cols }, { group, isSearched }),
+        whole,
+      );
+    byLayer.set(layer.name, {
+      w8a8: errorOf(null, false),
+      defaultW8a8: errorOf(convrotGroupFor(cols, "auto"), true),
+    });
   }
   const measured = layers.filter(({ output }) => output?.w8a8 != null).length;
   return {
@@ -162,33 +169,20 @@ function keepsItsWeights(
 }
 
 /**
- * Output errors of one layer, inputs quantized per row to int8. Errors of a row of weights are as large as its
- * squares are, so that those of a few rows stand for all. Outputs are not: one row may make most of them.
+ * Returns the relative error of the outputs of a layer whose weights have these squares, and whose outputs have
+ * `signal` for each input. Errors of a row of weights are as large as its squares are, so that those of a few rows
+ * stand for all. Outputs are not: one row may make most of them.
  */
-class OutputSums {
-  readonly #inputs: readonly Float32Array[];
-  readonly #int8: readonly Float32Array[];
-  #error = 0;
-  #squares = 0;
-
-  constructor(inputs: readonly Float32Array[] | null) {
-    this.#inputs = inputs ?? [];
-    this.#int8 = this.#inputs.map(roundedRow);
-  }
-
-  /** Adds the errors of the outputs of one row of weights that is rounded. */
-  add(w: Float32Array, rounded: Float32Array): void {
-    this.#squares += dot(w, w);
-    this.#inputs.forEach((x, i) => {
-      this.#error += (dot(x, w) - dot(this.#int8[i]!, rounded)) ** 2;
-    });
-  }
-
-  /** The relative error of a layer whose weights have these squares, and whose outputs have `signal` for each input. */
-  error({ squares, signal }: { readonly squares: number; readonly signal: number }): number {
-    if (this.#squares === 0) return 0;
-    return Math.sqrt((this.#error / this.#inputs.length) * (squares / this.#squares) / signal);
-  }
+function relativeError(
+  sums: OutputSums,
+  { squares, signal, inputs }: {
+    readonly squares: number;
+    readonly signal: number;
+    readonly inputs: number;
+  },
+): number {
+  if (sums.squares === 0) return 0;
+  return Math.sqrt((sums.error / inputs) * (squares / sums.squares) / signal);
 }
 
 function calibrationFor(model: ModelSource, options: PlainRowsOptions): Calibration | null {
@@ -197,32 +191,46 @@ function calibrationFor(model: ModelSource, options: PlainRowsOptions): Calibrat
   return calibration;
 }
 
-/** Some of the inputs that the conversion measured the layer with, as rows. */
+/** Some of the inputs that the conversion measured the layer with. */
 function inputsOf(
   calibration: Calibration,
   layer: string,
-  { calibrationHoldout }: PlainRowsOptions,
-): Float32Array[] | null {
+  { files, options: { calibrationHoldout } }: {
+    readonly files: InputFiles;
+    readonly options: PlainRowsOptions;
+  },
+): RawRows | null {
   const measuring = measuringInputs(calibration, layer, {
     fileOffset: 0,
     holdout: calibrationHoldout,
   });
   if (measuring === null || measuring.inputs.statistic !== "activations") return null;
-  using files = new InputFiles(calibration.paths);
-  const { inputs } = measuring;
-  const count = Math.min(inputs.rows, MAX_INPUTS);
-  return Array.from({ length: count }, (_, i) => {
-    const at = inputs.firstRow + Math.floor((i * inputs.rows) / count) * inputs.rowStep;
-    return inputRow(files, inputs, at);
-  });
+  const { inputs } = measuring, rows = Math.min(inputs.rows, MAX_INPUTS);
+  const { data, cols, firstRow, rowStep } = inputs;
+  const dtype = data.kind === "inline" ? "F32" : data.dtype;
+  const rowBytes = cols * elementBytes(dtype), bytes = new Uint8Array(rows * rowBytes);
+  for (let i = 0; i < rows; i++) {
+    const row = firstRow + Math.floor((i * inputs.rows) / rows) * rowStep;
+    const to = bytes.subarray(i * rowBytes, (i + 1) * rowBytes);
+    if (data.kind === "inline") to.set(bytesOf(data.values.subarray(row * cols, (row + 1) * cols)));
+    else files.read(data.file, to, data.offsetBytes + row * rowBytes);
+  }
+  return { bytes, dtype, rows };
 }
 
-function inputRow(files: InputFiles, { data, cols }: LayerInputs, row: number): Float32Array {
-  if (data.kind === "inline") return data.values.subarray(row * cols, (row + 1) * cols);
-  const { file, offsetBytes, dtype } = data;
-  const bytes = new Uint8Array(cols * elementBytes(dtype));
-  files.read(file, bytes, offsetBytes + row * bytes.length);
-  return decodeFloats({ name: "", dtype, shape: [cols], data: bytes });
+function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
+  return new Uint8Array(buffer, byteOffset, byteLength);
+}
+
+/** `count` rows of a layer, spread over all. */
+function someRows({ files, tensor, dtype, rows, cols }: SampledLayer, count: number): RawRows {
+  const rowBytes = cols * elementBytes(dtype), bytes = new Uint8Array(count * rowBytes);
+  for (let i = 0; i < count; i++) {
+    const row = Math.floor((i * rows) / count);
+    const to = bytes.subarray(i * rowBytes, (i + 1) * rowBytes);
+    files.read(tensor.file, to, tensor.offsetBytes + row * rowBytes);
+  }
+  return { bytes, dtype, rows: count };
 }
 
 /** A layer of floats and the files that it lies in. */
@@ -242,7 +250,6 @@ class RowSample {
   readonly #step: number;
   readonly #raw: Uint8Array;
   readonly #x: Float32Array;
-  readonly #rounded: Float32Array;
   readonly #codes: Int8Array;
   readonly #scales: Float32Array;
   /** Sums over all rows, see STATS. */
@@ -253,13 +260,12 @@ class RowSample {
     const { dtype, cols } = layer;
     const step = Math.max(1, Math.floor(STEP_ELEMENTS / cols)), size = step * cols;
     const bytes = size * elementBytes(dtype);
-    const memory = own.memory(bytes + 5 * size + 4 * (cols + step) + 1024);
+    const memory = own.memory(bytes + 5 * size + 4 * step + 1024);
     this.#kernels = own.kernels;
     this.#layer = layer;
     this.#step = step;
     this.#raw = memory.u8(bytes);
     this.#x = memory.f32(size);
-    this.#rounded = memory.f32(cols);
     this.#codes = memory.i8(size);
     this.#scales = memory.f32(step);
     this.stats = memory.f64(STATS_LENGTH).fill(0);
@@ -286,23 +292,6 @@ class RowSample {
     }
   }
 
-  /** Adds the outputs of up to {@link MAX_OUTPUTS} of `count` rows, plain and rotated by `group`. */
-  addOutputs(
-    count: number,
-    { sums, rotated, group }: {
-      readonly sums: OutputSums;
-      readonly rotated: OutputSums;
-      readonly group: number | null;
-    },
-  ): void {
-    const outputs = Math.min(count, MAX_OUTPUTS);
-    for (let i = 0; i < outputs; i++) {
-      this.#read(Math.floor((i * this.#layer.rows) / outputs), 1);
-      sums.add(this.#values(null), this.#roundedRow({ isSearched: false }));
-      rotated.add(this.#values(group), this.#roundedRow({ isSearched: true }));
-    }
-  }
-
   #read(row: number, count: number): void {
     const { files, tensor, dtype, cols } = this.#layer;
     const rowBytes = cols * elementBytes(dtype), bytes = this.#raw.subarray(0, count * rowBytes);
@@ -318,74 +307,10 @@ class RowSample {
     this.#kernels.quantizeErrors(this.#codes.subarray(0, size), x, this.stats, scales, grid);
   }
 
-  /** The row that was read, rotated if there is a group. */
-  #values(group: number | null): Float32Array {
-    const { dtype, cols } = this.#layer, x = this.#x.subarray(0, cols);
-    this.#kernels.decode(x, this.#raw.subarray(0, cols * elementBytes(dtype)), dtype);
-    if (group !== null) this.#kernels.rotate(x, group);
-    return x;
-  }
-
-  /** What {@link #values} left is rounded to. */
-  #roundedRow({ isSearched }: { readonly isSearched: boolean }): Float32Array {
-    const { cols } = this.#layer, grid = { rows: 1, cols, groupRows: 1, groupCols: cols };
-    const x = this.#x.subarray(0, cols), codes = this.#codes.subarray(0, cols);
-    const scale = this.#scales.subarray(0, 1);
-    this.#findScales(x, scale, grid);
-    if (isSearched) this.#kernels.searchScale(scale, x, grid);
-    this.#kernels.quantize(codes, x, scale, grid);
-    this.#kernels.dequantize(this.#rounded, codes, scale, grid);
-    return this.#rounded;
-  }
-
   #findScales(x: Float32Array, scales: Float32Array, grid: Grid): void {
     this.#kernels.absmax(scales, x, grid);
     this.#kernels.scaleFromAbsmax(scales, scales);
   }
-}
-
-/** Returns what inputs are after rounding to nearest with the scale `absmax / 127`. */
-function roundedRow(row: Float32Array): Float32Array {
-  let absmax = 0;
-  for (let j = 0; j < row.length; j++) absmax = Math.max(absmax, Math.abs(row[j]!));
-  const scale = Math.fround(Math.max(Math.fround(absmax / 127), 1e-30));
-  const rounded = new Float32Array(row.length);
-  for (let j = 0; j < row.length; j++) rounded[j] = scale * nearest(Math.fround(row[j]! / scale));
-  return rounded;
-}
-
-/** Returns inputs in the space of rotated codes; as they are if no group divides them. */
-function rotatedInput(
-  own: OwnCheckKernels,
-  row: Float32Array,
-  groupSize: number | null,
-): Float32Array {
-  if (groupSize === null) return row;
-  const turned = own.memory(4 * row.length).f32(row.length);
-  turned.set(row);
-  own.kernels.rotate(turned, groupSize);
-  return turned.slice();
-}
-
-/** Adding and taking away 1.5 * 2^23 in f32 rounds half to even. */
-const ROUNDER = 12582912;
-
-function nearest(value: number): number {
-  return Math.fround(Math.fround(value + ROUNDER) - ROUNDER);
-}
-
-/** In four sums: one would wait for each of its additions. */
-function dot(a: Float32Array, b: Float32Array): number {
-  let s0 = 0, s1 = 0, s2 = 0, s3 = 0;
-  const whole = a.length - a.length % 4;
-  for (let i = 0; i < whole; i += 4) {
-    s0 += a[i]! * b[i]!;
-    s1 += a[i + 1]! * b[i + 1]!;
-    s2 += a[i + 2]! * b[i + 2]!;
-    s3 += a[i + 3]! * b[i + 3]!;
-  }
-  for (let i = whole; i < a.length; i++) s0 += a[i]! * b[i]!;
-  return s0 + s1 + (s2 + s3);
 }
 
 function geometricMean(values: readonly number[]): number {
