@@ -47,6 +47,11 @@ export interface ConvertRequest {
   /** Called with every layer whose output was measured, or whose bias was corrected. */
   readonly onMeasured?: (layer: LayerResult) => void;
   /**
+   * Called with the layers of the result once all values are written, while the system makes them durable: both
+   * take time. Must not throw. Not called if nothing was left to do.
+   */
+  readonly onWritten?: (layers: readonly LayerResult[]) => void;
+  /**
    * Continue an unfinished run of the same conversion, and leave progress that can be continued.
    * Default: false.
    */

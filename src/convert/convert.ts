@@ -286,7 +286,9 @@ async function carryOut(
     await prepared.model.secondLook?.();
     refuseChanged(watched);
     part?.begin();
-    return { layers, replaced: await session.commit(), resumed };
+    const committed = session.commit();
+    request.onWritten?.(layers);
+    return { layers, replaced: await committed, resumed };
   } catch (error) {
     throw leftBehind(session, explainedByChange(watched, error));
   }

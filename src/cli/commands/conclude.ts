@@ -38,11 +38,19 @@ export function baseline(
   }
 }
 
+/** Measures what plain rows would have given for `layers`; null if that cannot be said. */
+export function plainRowsOf(
+  layers: readonly LayerResult[],
+  { source, options, log }: Pick<Finished, "source" | "options" | "log">,
+): PlainRows | null {
+  return baseline(() => plainRows(source, layers, options), log);
+}
+
 /** Ends a conversion: its report, its quality in words, its verification. Returns the exit code. */
 export async function conclude(
   result: ConvertResult,
   request: Finished,
-  events: EventWriter | null,
+  { plain, events }: { readonly plain: PlainRows | null; readonly events: EventWriter | null },
 ): Promise<0 | 1> {
   const { io, log, options } = request;
   const fellBack = result.layers.filter(({ note }) => note?.kind === "fallback").length;
@@ -52,7 +60,6 @@ export async function conclude(
     log.info(`part ${index} of ${count} was finished before: nothing is done`);
   }
   const rules = reportRules(io, { inputs: request.source.paths, outputs: request.outputs });
-  const plain = baseline(() => plainRows(request.source, result.layers, options), log);
   await writeReport(result, { io, options, method, plain, rules });
   for (const note of fallbackNotes(result.layers)) log.warn(note);
   if (fellBack > 0 && fellBack === compensatedCount(result.plan) && io.output === null) {

@@ -1,6 +1,5 @@
 /** `quantsmith SRC [DST]`: the conversion, and the dry runs that only plan it. */
 
-import { later } from "../later.ts";
 import { layerName } from "../../core/layer_name.ts";
 import { basename, dirname, join } from "node:path";
 import process from "node:process";
@@ -32,7 +31,7 @@ import { versionLine } from "../version.ts";
 import type { ConversionOutcome, ConversionRequest } from "./conversion_request.ts";
 import { ConversionReporter } from "./conversion_reporter.ts";
 import { checkReport } from "./check_report.ts";
-import type { conclude as Conclude } from "./conclude.ts";
+import { Ending } from "./ending.ts";
 import { isFitted } from "../../quant/level_grid.ts";
 import { outputOf } from "../../formats/outputs.ts";
 
@@ -124,10 +123,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
   const { options, io, context, log } = request;
   const events = io.json ? new EventWriter(context.stdout) : null;
   announcePart(request);
-  if (io.output !== null && io.part === null) {
-    await checkOutput(io.output, { force: io.force });
-  }
-  checkReport(io, { inputs: [], outputs: io.output === null ? [] : [io.output] });
+  await checkNames(request);
   using input = await openFor(io.input, {
     context,
     log,
@@ -139,6 +135,7 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
     context,
   });
   const reporter = new ConversionReporter(request, input.model, events);
+  const source = input.model, ending = new Ending({ source, options, log });
   let result: ConvertResult;
   using ownPools = request.pools === undefined
     ? new PoolKeeper(context.workerUrl, context.early)
@@ -173,18 +170,22 @@ export async function runConversion(request: ConversionRequest): Promise<Convers
       onLayer: (layer) => reporter.onLayer(layer),
       onMeasured: (layer) => reporter.onMeasured(layer),
       onProgress: (now) => progress.update(now),
+      onWritten: (layers) => ending.begin(layers),
     });
   } finally {
     progress.stop();
   }
-  const { outputs } = reporter, source = input.model;
-  return { code: await conclude(result, { ...request, source, outputs }, events), result };
+  const { outputs } = reporter, { conclude, plain } = await ending.ready(result.layers);
+  const code = await conclude(result, { ...request, source, outputs }, { plain, events });
+  return { code, result };
 }
 
-/** Loads the end of a conversion once it is there, so that the first layer does not wait for it. */
-async function conclude(...given: Parameters<typeof Conclude>): Promise<0 | 1> {
-  const end = await import(later("./conclude.ts")) as typeof import("./conclude.ts");
-  return await end.conclude(...given);
+/** Refuses an output or a report that cannot be written: before the model is opened. */
+async function checkNames({ io }: ConversionRequest): Promise<void> {
+  if (io.output !== null && io.part === null) {
+    await checkOutput(io.output, { force: io.force });
+  }
+  checkReport(io, { inputs: [], outputs: io.output === null ? [] : [io.output] });
 }
 
 /** Says what there is to know of doing a part of a model. */
