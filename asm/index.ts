@@ -5,6 +5,7 @@
 
 export { absmax } from "./absmax";
 export { castF16 } from "./cast_f16";
+export { addColumns, addSquares } from "./column_sums";
 export { countNonFinite, firstNonFinite } from "./count_non_finite";
 export {
   decodeBf16,
@@ -25,8 +26,12 @@ export { rotate, rotateBf16Rows, rotatedAbsmax } from "./rotate";
 export { roundFloats } from "./round_floats";
 export { roundToSteps } from "./round_to_steps";
 export { roundToTable } from "./round_to_table";
+export { multiplyRows, weighDifferences } from "./row_sums";
+export { sameBytes } from "./same_bytes";
 export { opaqueZero } from "./lib/constants";
 export { scaleFromAbsmax } from "./scale_from_absmax";
 export { searchClip } from "./search_clip";
 export { searchLevels } from "./search_levels";
 export { searchScale } from "./search_scale";
+export { squaredError } from "./squared_error";
+export { subtract } from "./subtract";

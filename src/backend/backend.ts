@@ -351,7 +351,7 @@ export interface Kernels {
 }
 
 /**
- * {@link Kernels} and what only CPUs have: several of them in one pass over the values. Codes, scales, errors,
+ * {@link Kernels} and what only CPUs have: sums, and several of them in one pass over the values. Codes, scales, errors,
  * their maximum and count are those of the single kernels, bit for bit; the sums of `stats` are close, as those
  * of `errorStats` are.
  */
@@ -373,6 +373,35 @@ export interface CpuKernels extends Kernels {
     scales: Float32Array,
     grid: Grid,
   ): void;
+
+  /** sums[k] += the sum of column k of x `[rows, sums.length]`, in f64, from the first row to the last. Exact. */
+  addColumns(sums: Float64Array, x: Float32Array): void;
+
+  /** The same with squares. Exact. */
+  addSquares(squares: Float64Array, x: Float32Array): void;
+
+  /** out[r] = the sum of a * b over row r of `[out.length, cols]`, in f64, from left to right. Exact. */
+  multiplyRows(out: Float64Array, a: Float32Array, b: Float32Array): void;
+
+  /** out[r] = the sum of weights[k] * (a - b) over row r, in f64, from left to right. Exact. */
+  weighDifferences(
+    out: Float64Array,
+    weights: Float64Array,
+    a: Float32Array,
+    b: Float32Array,
+  ): void;
+
+  /**
+   * The sum of (a - b + bias)² over rows of `bias.length` columns, in f64, one after the other; b and bias are zero
+   * if null. Exact.
+   */
+  squaredError(a: Float32Array, b: Float32Array | null, bias: Float32Array | null): number;
+
+  /** out = a - b in f32; out may be one of them. Exact. */
+  subtract(out: Float32Array, a: Float32Array, b: Float32Array): void;
+
+  /** Whether two arrays hold the same bytes. */
+  haveSameBytes(a: Uint8Array, b: Uint8Array): boolean;
 
   /** The larger of `least`, not negative, and max |x| after `rotate`, NaN ignored; x is left undefined. */
   rotatedAbsmax(x: Float32Array, groupSize: number, least: number): number;

@@ -274,6 +274,56 @@ export function checkRotatedRows(
   return { cols };
 }
 
+/** Checks that x is rows of as many columns as there are sums, and returns how many. @throws RangeError */
+export function checkColumns(kernel: string, sums: Float64Array, x: Float32Array): number {
+  const cols = sums.length;
+  if (x.length % Math.max(1, cols) !== 0) fail(kernel, `${x.length} values are no rows of ${cols}`);
+  return cols === 0 ? requireNone(kernel, x) : x.length / cols;
+}
+
+function requireNone(kernel: string, x: Float32Array): number {
+  requireLength(kernel, "x", x.length, 0);
+  return 0;
+}
+
+/** Checks that a and b are as many rows as there are sums, and returns their columns. @throws RangeError */
+export function checkRowSums(
+  kernel: string,
+  sums: Float64Array,
+  { a, b }: { readonly a: Float32Array; readonly b: Float32Array },
+): number {
+  const rows = sums.length;
+  requireLength(kernel, "b", b.length, a.length);
+  if (rows === 0) return requireNone(kernel, a);
+  if (a.length % rows !== 0) fail(kernel, `${a.length} values are no ${rows} rows`);
+  return a.length / rows;
+}
+
+/** The same, and that there is a weight for every column. @throws RangeError */
+export function checkWeighed(
+  sums: Float64Array,
+  weights: Float64Array,
+  values: { readonly a: Float32Array; readonly b: Float32Array },
+): number {
+  const kernel = "weighDifferences", cols = checkRowSums(kernel, sums, values);
+  if (sums.length > 0) requireLength(kernel, "weights", weights.length, cols);
+  return cols;
+}
+
+/** Checks that arrays are as long, and that bias is that of whole rows. @throws RangeError */
+export function checkSquaredError(
+  a: Float32Array,
+  b: Float32Array | null,
+  bias: Float32Array | null,
+): void {
+  const kernel = "squaredError";
+  if (b !== null) requireLength(kernel, "b", b.length, a.length);
+  if (bias === null || a.length === 0) return;
+  if (bias.length === 0 || a.length % bias.length !== 0) {
+    fail(kernel, `${a.length} values are no rows of ${bias.length}`);
+  }
+}
+
 /** Whether `size` is 1, 4, 16, 64, ... (up to 4^15). */
 function isPowerOfFour(size: number): boolean {
   // A power of two has one bit; those of four have it at an even place.

@@ -28,6 +28,11 @@ export class CpuRoom {
     view.set(data);
     return view;
   }
+  f64(data: ArrayLike<number>): Float64Array {
+    const view = this.#arena?.f64(data.length + 1).subarray(1) ?? new Float64Array(data.length);
+    view.set(data);
+    return view;
+  }
   u8(data: Uint8Array): Uint8Array {
     const view = this.#arena?.u8(data.length + 2).subarray(2) ?? new Uint8Array(data.length);
     view.set(data);

@@ -46,6 +46,22 @@ export interface KernelExports {
     groupRows: number,
     groupCols: number,
   ): void;
+  addColumns(sums: number, x: number, rows: number, cols: number): void;
+  addSquares(squares: number, x: number, rows: number, cols: number): void;
+  multiplyRows(out: number, a: number, b: number, rows: number, cols: number): void;
+  weighDifferences(
+    out: number,
+    weights: number,
+    a: number,
+    b: number,
+    rows: number,
+    cols: number,
+  ): void;
+  /** `b` and `bias`: 0 if there is none. */
+  squaredError(a: number, b: number, bias: number, count: number, cols: number): number;
+  subtract(out: number, a: number, b: number, count: number): void;
+  /** 1 or 0. */
+  sameBytes(a: number, b: number, count: number): number;
   countNonFinite(x: number, count: number): number;
   firstNonFinite(x: number, count: number): number;
   decodeBf16(out: number, source: number, count: number): void;

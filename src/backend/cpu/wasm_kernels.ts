@@ -19,6 +19,7 @@ import {
 } from "../backend.ts";
 import {
   checkBf16Rows,
+  checkColumns,
   checkDecode,
   checkErrorStats,
   checkGrid,
@@ -29,40 +30,17 @@ import {
   checkRotate,
   checkRotatedRows,
   checkRoundFloats,
+  checkRowSums,
   checkSameLength,
   checkSearchClip,
+  checkSquaredError,
   checkStats,
   checkStepRounding,
   checkTableRounding,
+  checkWeighed,
 } from "../kernel_checks.ts";
+import { CHUNK, forBands, forChunks, forRows } from "./calls.ts";
 import { instantiate, type KernelExports, type RoundToLevels } from "./instantiate.ts";
-
-/**
- * Elements per call into the module (a power of 4, so that every smaller rotation divides it). The
- * engine first compiles a function without optimising it and replaces it between calls, never within
- * one: a long first call would run some five times slower to its end.
- */
-const CHUNK = 1 << 16;
-
-/** Calls `run` for runs of at most `size` elements of `total`. */
-function forChunks(total: number, size: number, run: (start: number, count: number) => void): void {
-  for (let start = 0; start < total; start += size) run(start, Math.min(size, total - start));
-}
-
-/**
- * Calls `run` for bands of whole groups, of about CHUNK elements: their number of rows, the index of
- * their first element, that of their first scale.
- */
-function forBands(
-  grid: Grid,
-  run: (rows: number, element: number, group: number) => void,
-): void {
-  const { rows, cols, groupRows, groupCols } = grid;
-  const bandGroups = Math.max(1, Math.floor(CHUNK / Math.max(1, cols * groupRows)));
-  forChunks(rows / groupRows, bandGroups, (start, count) => {
-    run(count * groupRows, start * groupRows * cols, start * (cols / groupCols));
-  });
-}
 
 /** Kinds of floats, in the order of their numbers in `asm/round_floats.ts`. */
 const FLOAT_KINDS: readonly FloatRounding["kind"][] = ["e4m3", "e4m3Groups", "e2m1Groups"];
@@ -410,6 +388,65 @@ export class WasmKernels implements CpuKernels {
     forBands(grid, (rows, at, row) => {
       this.#exports.quantizeBf16Rows(to + at, by + row * 4, sums, from + at * 2, rows, cols);
     });
+  }
+
+  addColumns(sums: Float64Array, x: Float32Array): void {
+    this.#addUp("addColumns", sums, x);
+  }
+
+  addSquares(squares: Float64Array, x: Float32Array): void {
+    this.#addUp("addSquares", squares, x);
+  }
+
+  multiplyRows(out: Float64Array, a: Float32Array, b: Float32Array): void {
+    const name = "multiplyRows", cols = checkRowSums(name, out, { a, b });
+    const to = this.#address(name, out), left = this.#address(name, a);
+    const right = this.#address(name, b);
+    forRows(out.length, cols, (row, rows, at) => {
+      this.#exports.multiplyRows(to + row * 8, left + at * 4, right + at * 4, rows, cols);
+    });
+  }
+
+  weighDifferences(
+    out: Float64Array,
+    weights: Float64Array,
+    a: Float32Array,
+    b: Float32Array,
+  ): void {
+    const name = "weighDifferences", cols = checkWeighed(out, weights, { a, b });
+    const to = this.#address(name, out), by = this.#address(name, weights);
+    const left = this.#address(name, a), right = this.#address(name, b);
+    forRows(out.length, cols, (row, rows, at) => {
+      const own = [to + row * 8, by, left + at * 4, right + at * 4] as const;
+      this.#exports.weighDifferences(...own, rows, cols);
+    });
+  }
+
+  squaredError(a: Float32Array, b: Float32Array | null, bias: Float32Array | null): number {
+    checkSquaredError(a, b, bias);
+    const name = "squaredError", from = this.#address(name, a);
+    const other = b === null ? 0 : this.#address(name, b);
+    const added = bias === null ? 0 : this.#address(name, bias);
+    return this.#exports.squaredError(from, other, added, a.length, bias?.length ?? 1);
+  }
+
+  subtract(out: Float32Array, a: Float32Array, b: Float32Array): void {
+    const name = "subtract";
+    checkSameLength(name, out, a);
+    checkSameLength(name, out, b);
+    const [to, left] = [this.#address(name, out), this.#address(name, a)];
+    this.#exports.subtract(to, left, this.#address(name, b), out.length);
+  }
+
+  haveSameBytes(a: Uint8Array, b: Uint8Array): boolean {
+    const left = this.#address("haveSameBytes", a), right = this.#address("haveSameBytes", b);
+    return a.length === b.length && this.#exports.sameBytes(left, right, a.length) === 1;
+  }
+
+  #addUp(name: "addColumns" | "addSquares", sums: Float64Array, x: Float32Array): void {
+    const rows = checkColumns(name, sums, x), cols = sums.length, run = this.#exports[name];
+    const to = this.#address(name, sums), from = this.#address(name, x);
+    forRows(rows, cols, (_, count, at) => run(to, from + at * 4, count, cols));
   }
 
   #roundToLevels(

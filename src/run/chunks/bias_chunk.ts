@@ -1,6 +1,7 @@
 /** Corrects some elements of a bias for what rounding did to the mean output: see `quant/bias_correction.ts`. */
 
 import type { CountedMemory } from "../../core/counted_memory.ts";
+import type { LayerInputs } from "../../calibration/layer_inputs.ts";
 import type { TaskKind } from "../task_kind.ts";
 import { f32ToBf16 } from "../../core/dtype.ts";
 import { meanShrinkage } from "../../quant/bias_correction.ts";
@@ -9,8 +10,17 @@ import { type CorrectBiasTask, elementBytes } from "../tasks.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import { SLOT } from "../layer_statistics.ts";
 import type { ChunkContext, Scratch } from "./chunk_context.ts";
-import { planInputRow } from "./load_inputs.ts";
-import { loadBoth, loadInputs, loadVector, planBoth, planVector } from "./measure_chunk.ts";
+import {
+  loadBoth,
+  loadInputs,
+  loadVector,
+  planBoth,
+  planInputs,
+  planVector,
+} from "./measure_chunk.ts";
+
+/** Inputs that are in memory at once. */
+const ROWS_AT_A_TIME = 32;
 
 /** A bias gets what rounding took from the mean output. */
 export const CORRECT_BIAS: TaskKind<CorrectBiasTask> = {
@@ -22,16 +32,16 @@ export const CORRECT_BIAS: TaskKind<CorrectBiasTask> = {
 
 /** Reads the rows of `rect` from source and file, and writes their elements of the bias. */
 function correctBiasChunk(context: ChunkContext, task: CorrectBiasTask, rect: Rect): void {
-  const { scratch, slot } = context;
+  const { scratch, slot, kernels } = context;
   const mark = scratch.mark();
-  const { cols } = task.reference;
   const { mean, factor } = meanOf(context, task);
   const { w, stored } = loadBoth(context, task, rect);
   const bias = loadVector(context, task.bias);
   const corrected = scratch.f32(rect.rows);
+  const shifts = scratch.f64(rect.rows);
+  kernels.weighDifferences(shifts, mean, w, stored);
   for (let r = 0; r < rect.rows; r++) {
-    let shift = 0;
-    for (let k = 0; k < cols; k++) shift += mean[k]! * (w[r * cols + k]! - stored[r * cols + k]!);
+    const shift = shifts[r]!;
     const before = bias[rect.row + r]!;
     corrected[r] = before + factor * shift;
     slot[SLOT.correctBias.change]! += (factor * shift) ** 2;
@@ -61,19 +71,17 @@ function meanOf(
   context: ChunkContext,
   { mean: { kind, inputs } }: CorrectBiasTask,
 ): { mean: Float64Array; factor: number } {
-  const { scratch } = context;
+  const { scratch, kernels } = context;
   const { rows, cols } = inputs;
   const sums = scratch.f64(cols).fill(0);
   const mark = scratch.mark();
-  const { squares, row } = roomForMean(scratch, cols);
+  const { squares, x } = roomForMean(scratch, inputs);
   squares.fill(0);
-  for (let i = 0; i < rows; i++) {
-    loadInputs(context, inputs, row, i);
-    for (let k = 0; k < cols; k++) {
-      const value = row[k]!;
-      sums[k]! += value;
-      squares[k]! += value * value;
-    }
+  for (let first = 0; first < rows; first += ROWS_AT_A_TIME) {
+    const part = x.subarray(0, Math.min(ROWS_AT_A_TIME, rows - first) * cols);
+    loadInputs(context, inputs, part, first);
+    kernels.addColumns(sums, part);
+    kernels.addSquares(squares, part);
   }
   // Without one negative number they are magnitudes, and say nothing of the mean.
   const factor = kind === "rows"
@@ -86,19 +94,20 @@ function meanOf(
   return { mean: sums, factor };
 }
 
-function roomForMean(scratch: Pick<Scratch, "f32" | "f64">, cols: number) {
-  return { squares: scratch.f64(cols), row: scratch.f32(cols) };
+function roomForMean(scratch: Pick<Scratch, "f32" | "f64">, { rows, cols }: LayerInputs) {
+  return { squares: scratch.f64(cols), x: scratch.f32(Math.min(ROWS_AT_A_TIME, rows) * cols) };
 }
 
 function planBias(memory: CountedMemory, task: CorrectBiasTask, grid: ChunkGrid): void {
   const { mean: { inputs }, bias, dtype } = task, rect = chunkRect(grid, 0);
   memory.f64(inputs.cols);
   memory.within(() => {
-    roomForMean(memory, inputs.cols);
-    planInputRow(memory, inputs, inputs.cols);
+    roomForMean(memory, inputs);
+    planInputs(memory, inputs, Math.min(ROWS_AT_A_TIME, inputs.rows));
   });
   planBoth(memory, task, rect);
   planVector(memory, bias);
   memory.f32(rect.rows);
+  memory.f64(rect.rows);
   if (dtype !== "F32") memory.u16(rect.rows);
 }

@@ -272,7 +272,7 @@ export function compareRows(
   const addErrors = (at: number, w: Float32Array, code: Int8Array, scale: Float32Array): void => {
     const e = errors.subarray(at * cols, at * cols + w.length);
     kernels.dequantize(e, code, scale, ownGrid(grid, w.length / cols));
-    for (let k = 0; k < e.length; k++) e[k] = w[k]! - e[k]!;
+    kernels.subtract(e, w, e);
   };
   for (let start = 0; start < rows.length; start += part) {
     const now = rows.slice(start, start + part);

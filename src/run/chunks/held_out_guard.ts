@@ -5,21 +5,21 @@
  * the fewer they are.
  *
  * Cost: 2 products of the errors of at most {@link SAMPLED_ROWS} rows of a band with at most 64 inputs. Shared
- * memory: the inputs, f32 `[K, inputs]`, in the space of the codes.
+ * memory: the inputs, in the space of the codes.
  */
 
 import type { Compensation, HeldOutRows } from "../../calibration/compensation.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
-import { matrix, type MatrixF32 } from "../../linalg/matrix.ts";
+import { matrix, type MatrixF32, transpose } from "../../linalg/matrix.ts";
 import { shareOf } from "../../linalg/team.ts";
 import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { Rect } from "../chunk_grid.ts";
 import type { PlannedMemory } from "../task_kind.ts";
 import type { QuantizeTask } from "../tasks.ts";
-import type { ChunkContext, TeamContext } from "./chunk_context.ts";
+import type { ChunkContext, Scratch, TeamContext } from "./chunk_context.ts";
 import { compareRows, type GuardedRows, planGuard, roundToNearest } from "./guard_rows.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
-import { loadInputRow, planInputRow } from "./load_inputs.ts";
+import { loadInputRow, loadInputRows, planInputRows } from "./load_inputs.ts";
 
 /** Rows of a band that are looked at, spread evenly. */
 const SAMPLED_ROWS = 64;
@@ -35,10 +35,7 @@ export function planHeldOut({ own, shared }: PlannedMemory, compensation: Compen
   const { cols, heldOut } = compensation;
   if (heldOut === null) return;
   shared.f32(cols * heldOut.rows);
-  own.within(() => {
-    own.f32(cols);
-    planInputRow(own, inputsOf(compensation, heldOut), cols);
-  });
+  own.within(() => planInputRows(own, inputsOf(compensation, heldOut), heldOut.rows, cols));
 }
 
 /** Place of the held-out rows. */
@@ -59,7 +56,11 @@ export function planHeldOutGuard(
 ): void {
   if (heldOut === null) return;
   const sample = { rows: sampleOf(rows).length, cols };
-  planGuard(memory, sample, (height) => memory.within(() => memory.f32(height * heldOut.rows)));
+  planGuard(
+    memory,
+    sample,
+    (height) => memory.within(() => roomForOutputs(memory, height, heldOut.rows)),
+  );
 }
 
 /** The rows of a band that are looked at. */
@@ -69,7 +70,7 @@ function sampleOf(rows: number): number[] {
 }
 
 /**
- * Reads the held-out inputs of a layer, f32 `[K, inputs]`, rotated as its codes are; null if there are none.
+ * Reads the held-out inputs of a layer, `[K, inputs]`, rotated as its codes are; null if there are none.
  * Every worker of the team calls it. Ends in a barrier.
  *
  * @throws FormatError if an input is NaN or infinite.
@@ -81,26 +82,19 @@ export function loadHeldOut(
 ): MatrixF32 | null {
   const { heldOut, cols } = compensation;
   if (heldOut === null) return null;
-  const { linalg, shared, scratch, kernels } = team;
+  const { linalg, shared, kernels } = team, { rowStep } = heldOut;
   const inputs = shared.f32(cols * heldOut.rows);
-  const mark = scratch.mark();
-  const row = scratch.f32(cols);
-  const own = shareOf(linalg.team, 0, heldOut.rows);
-  for (let t = own.start; t < own.end; t++) {
-    const index = rowOf(heldOut, t);
-    const from = inputsOf(compensation, heldOut);
-    loadInputRow(team, from, index, row);
-    refuseNonFinite({ ...from, what: "activations" }, row, index);
-    if (convrotGroupSize !== null) kernels.rotate(row, convrotGroupSize);
-    for (let k = 0; k < cols; k++) inputs[k * heldOut.rows + t] = row[k]!;
+  const { start, end } = shareOf(linalg.team, 0, heldOut.rows);
+  const own = matrix(inputs.subarray(start * cols, end * cols), end - start, cols);
+  const from = inputsOf(compensation, heldOut), firstRow = heldOut.firstRow + start * rowStep;
+  if (rowStep === 1) loadInputRows(team, from, firstRow, own);
+  for (let t = 0; rowStep !== 1 && t < own.rows; t++) {
+    loadInputRow(team, from, firstRow + t * rowStep, own.data.subarray(t * cols, (t + 1) * cols));
   }
-  scratch.release(mark);
+  refuseNonFinite(team, { ...from, what: "activations" }, own, { firstRow, rowStep });
+  if (convrotGroupSize !== null) kernels.rotate(own.data, convrotGroupSize);
   linalg.team.barrier();
-  return matrix(inputs, cols, heldOut.rows);
-}
-
-function rowOf({ firstRow, rowStep }: HeldOutRows, index: number): number {
-  return firstRow + index * rowStep;
+  return transpose(matrix(inputs, heldOut.rows, cols));
 }
 
 /**
@@ -125,20 +119,22 @@ export function guardByHeldOut(
   return roundToNearest(context, rounded, Array.from({ length: rows }, (_, row) => row));
 }
 
+function roomForOutputs(scratch: Pick<Scratch, "f32" | "f64">, rows: number, inputs: number) {
+  return { products: scratch.f32(rows * inputs), energies: scratch.f64(rows) };
+}
+
 /** Squared output errors of rows for all inputs. */
 function outputEnergies(
-  { scratch }: Pick<ChunkContext, "scratch">,
-  { kernels }: LinalgContext,
+  { scratch, kernels }: Pick<ChunkContext, "scratch" | "kernels">,
+  linalg: LinalgContext,
   errors: MatrixF32,
   inputs: MatrixF32,
 ): Float64Array {
   const mark = scratch.mark();
-  const products = matrix(scratch.f32(errors.rows * inputs.cols), errors.rows, inputs.cols);
-  kernels.gemmF32(products, errors, inputs, "set");
-  const energies = new Float64Array(errors.rows);
-  for (let i = 0; i < errors.rows; i++) {
-    for (let t = 0; t < inputs.cols; t++) energies[i]! += products.data[i * inputs.cols + t]! ** 2;
-  }
+  const { rows } = errors, { products, energies } = roomForOutputs(scratch, rows, inputs.cols);
+  linalg.kernels.gemmF32(matrix(products, rows, inputs.cols), errors, inputs, "set");
+  kernels.multiplyRows(energies, products, products);
+  const found = energies.slice();
   scratch.release(mark);
-  return energies;
+  return found;
 }

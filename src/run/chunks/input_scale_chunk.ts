@@ -10,9 +10,7 @@ import { FormatError } from "../../core/errors.ts";
 import type { InputScaleTask } from "../tasks.ts";
 import { bytesOf } from "../../core/bytes.ts";
 import type { ChunkContext, Scratch } from "./chunk_context.ts";
-import { planInputRow } from "./load_inputs.ts";
-import { loadInputs } from "./measure_chunk.ts";
-
+import { loadInputs, planInputs } from "./measure_chunk.ts";
 import type { LayerInputs } from "../../calibration/layer_inputs.ts";
 
 /** The scale of static activations of a layer. */
@@ -32,7 +30,7 @@ function inputScaleChunk(context: ChunkContext, task: InputScaleTask): void {
 
 function givenScale(context: ChunkContext, { inputs }: InputScaleTask): Float32Array {
   const scale = context.scratch.f32(1);
-  loadInputs(context, inputs, scale, 0);
+  loadInputs(context, { ...inputs, cols: 1 }, scale, 0);
   if (scale[0]! > 0) return scale;
   throw new FormatError(`input_scale is ${scale[0]}, needs a finite number above 0`, {
     path: inputs.data.path,
@@ -65,5 +63,5 @@ function roomForRow(scratch: Pick<Scratch, "f32">, { cols }: LayerInputs) {
 function planInputScale(memory: CountedMemory, { inputs, isGiven }: InputScaleTask): void {
   if (isGiven) memory.f32(1);
   else roomForRow(memory, inputs);
-  planInputRow(memory, inputs, isGiven ? 1 : inputs.cols);
+  planInputs(memory, isGiven ? { ...inputs, cols: 1 } : inputs, 1);
 }

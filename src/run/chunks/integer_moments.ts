@@ -177,32 +177,15 @@ function packInputs(
     const inputs = matrix(x.subarray(0, rows * cols), rows, cols);
     loadInputRows(team, compensation, first + from, inputs);
     const squares = room.squares.subarray(run * cols, (run + 1) * cols);
-    if (!sumSquares(squares, inputs.data)) {
-      for (let t = 0; t < rows; t++) {
-        const row = inputs.data.subarray(t * cols, (t + 1) * cols);
-        refuseNonFinite({ ...compensation, what: "activations" }, row, first + from + t);
-      }
-    }
+    squares.fill(0);
+    kernels.addSquares(squares, inputs.data);
+    const place = { ...compensation, what: "activations" };
+    refuseNonFinite(team, place, inputs, { firstRow: first + from });
     if (group !== null) kernels.rotate(inputs.data, group);
     const scales = room.scales.subarray(run * cols, (run + 1) * cols);
     linalg.kernels.packFactor({ pairs: room.pairs.subarray(from / 2 * cols), scales }, inputs);
   }
   scratch.release(mark);
-}
-
-/** The squares of every column of `x`, added up. Returns whether all are finite. */
-function sumSquares(squares: Float64Array, x: Float32Array): boolean {
-  const cols = squares.length;
-  squares.fill(0);
-  for (let at = 0; at < x.length; at += cols) {
-    for (let k = 0; k < cols; k++) {
-      const value = x[at + k]!;
-      squares[k] = squares[k]! + value * value;
-    }
-  }
-  let sum = 0;
-  for (let k = 0; k < cols; k++) sum += squares[k]!;
-  return Number.isFinite(sum);
 }
 
 function roomForGroup(scratch: Pick<Scratch, "f64">, group: number): Float64Array {

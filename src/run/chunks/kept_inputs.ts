@@ -64,8 +64,8 @@ export class KeptInputs implements Kept {
   }
 }
 
-function roomForBlocks(scratch: Pick<Scratch, "i32">) {
-  return [scratch.i32(BLOCK_BYTES / 4), scratch.i32(BLOCK_BYTES / 4)] as const;
+function roomForBlocks(scratch: Pick<Scratch, "u8">) {
+  return [scratch.u8(BLOCK_BYTES), scratch.u8(BLOCK_BYTES)] as const;
 }
 
 /** Counts what {@link KeptInputs.take} takes besides what is made. */
@@ -101,19 +101,18 @@ function isSame(
   if (one.kind !== "file" || other.kind !== "file" || one.dtype !== other.dtype) return false;
   if (!haveSameFactors(one.factors, other.factors)) return false;
   if (one.file === other.file && one.offsetBytes === other.offsetBytes) return true;
-  const { scratch, linalg } = team;
+  const { scratch, linalg, kernels } = team;
   const byteLength = count * elementBytes(one.dtype);
   const mark = scratch.mark();
   const [a, b] = roomForBlocks(scratch);
   const { start, end } = shareOf(linalg.team, 0, byteLength, BLOCK_BYTES);
   let areSame = true;
   for (let at = start; areSame && at < end; at += BLOCK_BYTES) {
-    const length = Math.min(BLOCK_BYTES, end - at), words = Math.ceil(length / 4);
-    a[words - 1] = b[words - 1] = 0; // the last word may be a part of one
-    for (const [block, { file, offsetBytes }] of [[a, one], [b, other]] as const) {
-      team.read(file, new Uint8Array(block.buffer, block.byteOffset, length), offsetBytes + at);
-    }
-    for (let i = 0; areSame && i < words; i++) areSame = a[i] === b[i];
+    const length = Math.min(BLOCK_BYTES, end - at);
+    const [own, others] = [a.subarray(0, length), b.subarray(0, length)];
+    team.read(one.file, own, one.offsetBytes + at);
+    team.read(other.file, others, other.offsetBytes + at);
+    areSame = kernels.haveSameBytes(own, others);
   }
   scratch.release(mark);
   return areSame;

@@ -379,10 +379,8 @@ function forInputs(
     const mine = shareOf(linalg.team, 0, rows);
     const own = matrix(x.subarray(mine.start * size, mine.end * size), mine.end - mine.start, size);
     loadInputRows(team, compensation, first + mine.start, own);
-    for (let i = mine.start; i < mine.end; i++) {
-      const row = x.subarray(i * size, (i + 1) * size);
-      refuseNonFinite({ ...compensation, what: "activations" }, row, first + i);
-    }
+    const from = { ...compensation, what: "activations" };
+    refuseNonFinite(team, from, own, { firstRow: first + mine.start });
     linalg.team.barrier();
     goesOn = use(matrix(x, rows, size));
   }
@@ -390,19 +388,24 @@ function forInputs(
   return goesOn;
 }
 
-/** Throws if row `index` of calibration data, `what` in messages, holds NaN or infinity. */
+/**
+ * Throws if rows of calibration data, `what` in messages, hold NaN or infinity.
+ *
+ * @param firstRow which row of the data the first of them is, the next being `rowStep` further.
+ */
 export function refuseNonFinite(
+  { kernels }: Pick<TeamContext, "kernels">,
   { data, what }: { readonly data: Compensation["data"]; readonly what: string },
-  row: Float32Array,
-  index: number,
+  { data: values, rows, cols }: MatrixF32,
+  { firstRow, rowStep = 1 }: { readonly firstRow: number; readonly rowStep?: number },
 ): void {
-  for (let k = 0; k < row.length; k++) {
-    if (Number.isFinite(row[k])) continue;
-    throw new FormatError(`${what}[${index}, ${k}] is ${row[k]}, needs a finite number`, {
-      ...placeIn(data),
-      hint: BAD_DATA_HINT,
-    });
-  }
+  const { count, first } = kernels.countNonFinite(values.subarray(0, rows * cols));
+  if (count === 0) return;
+  const row = firstRow + Math.floor(first / cols) * rowStep;
+  throw new FormatError(
+    `${what}[${row}, ${first % cols}] is ${values[first]}, needs a finite number`,
+    { ...placeIn(data), hint: BAD_DATA_HINT },
+  );
 }
 
 function placeIn({ path, tensor }: Compensation["data"]): FormatErrorPlace {

@@ -93,9 +93,11 @@ export function decodeRect(
   if (transform !== undefined) decodeTransformed(context, x, raw, { matrix, transform, rect });
   else if (packed !== undefined) decodePacked(context, x, raw, { matrix, packed, rect });
   else {
-    if (matrix.dtype === "I8") decodeCodes(x, raw);
-    else context.kernels.decode(x, raw, matrix.dtype);
-    if (matrix.scale !== null) applyScales(context, x, matrix, matrix.scale, rect);
+    if (matrix.dtype === "I8") decodeCodes(context, x, raw, matrix, rect);
+    else {
+      context.kernels.decode(x, raw, matrix.dtype);
+      if (matrix.scale !== null) applyScales(context, x, matrix, matrix.scale, rect);
+    }
   }
   if (matrix.convrotGroupSize !== null) context.kernels.rotate(x, matrix.convrotGroupSize);
   mergeRect(context, x, matrix, rect);
@@ -198,11 +200,7 @@ function decodeTransformed(
   const { rows, cols } = transform;
   const mark = scratch.mark();
   const padded = scratch.f32(rows * cols);
-  decodeCodes(padded, raw);
-  const rect = { row: 0, col: 0, rows, cols };
-  if (matrix.scale !== null) {
-    applyScales(context, padded, { ...matrix, rows, cols }, matrix.scale, rect);
-  }
+  decodeCodes(context, padded, raw, { scale: matrix.scale, cols }, { row: 0, col: 0, rows, cols });
   linalg.kernels.hadamardRows(matrixOf(padded, rows, cols));
   linalg.kernels.hadamardColumns(matrixOf(padded, rows, cols));
   const signs = (count: number, { file, offsetBytes }: FilePlace) => {
@@ -221,22 +219,50 @@ function decodeTransformed(
   scratch.release(mark);
 }
 
-function decodeCodes(x: Float32Array, raw: Uint8Array): void {
-  const codes = new Int8Array(raw.buffer, raw.byteOffset, raw.length);
-  for (let i = 0; i < codes.length; i++) x[i] = codes[i]!;
+/** The codes of `rect`, times their scales if there are. */
+function decodeCodes(
+  context: ChunkContext,
+  x: Float32Array,
+  raw: Uint8Array,
+  matrix: Pick<MatrixSource, "scale" | "cols">,
+  rect: Rect,
+): void {
+  const { scratch, kernels } = context, { scale } = matrix, { rows, cols } = rect;
+  const codes = new Int8Array(raw.buffer, raw.byteOffset, rows * cols);
+  if (scale === null || !hasWholeGroups(matrix, rect)) {
+    x.set(codes);
+    if (scale !== null) applyScales(context, x, matrix, scale, rect);
+    return;
+  }
+  const mark = scratch.mark();
+  const scales = readScales(context, matrix, rect);
+  const groupCols = Math.min(scale.groupCols, cols);
+  kernels.dequantize(x, codes, scales, { rows, cols, groupRows: 1, groupCols });
+  scratch.release(mark);
+}
+
+/** Whether rows of codes are those of the matrix, and made up of groups of one width. */
+function hasWholeGroups({ scale, cols }: Pick<MatrixSource, "scale" | "cols">, rect: Size) {
+  return scale !== null && rect.cols === cols && cols > 0 &&
+    cols % Math.min(scale.groupCols, cols) === 0;
+}
+
+/** The rows of groups that the rows of `rect` are in. */
+function bandsOf({ groupRows }: PackedScale, { row, rows }: Rect) {
+  const firstBand = Math.floor(row / groupRows);
+  return { firstBand, bands: Math.floor((row + rows - 1) / groupRows) - firstBand + 1 };
 }
 
 function applyScales(
   context: ChunkContext,
   x: Float32Array,
-  matrix: MatrixSource,
+  matrix: Pick<MatrixSource, "cols">,
   scale: PackedScale,
   rect: Rect,
 ): void {
   const { scratch } = context;
   const across = scalesAcross(scale, matrix.cols);
-  const firstBand = Math.floor(rect.row / scale.groupRows);
-  const bands = Math.floor((rect.row + rect.rows - 1) / scale.groupRows) - firstBand + 1;
+  const { firstBand, bands } = bandsOf(scale, rect);
   const mark = scratch.mark();
   const scales = scratch.f32(bands * across);
   loadScales(context, scales, scale, { firstBand, bands, across });
@@ -275,17 +301,23 @@ function loadScales(
 /** The scales of a rectangle of whole rows: f32 `[rect.rows, scales across]`, every row with its own. */
 export function readScales(
   context: Pick<ChunkContext, "scratch" | "kernels" | "read">,
-  matrix: MatrixSource,
+  matrix: Pick<MatrixSource, "scale" | "cols">,
   rect: Rect,
 ): Float32Array {
-  const scale = matrix.scale!;
+  const { scratch } = context, scale = matrix.scale!;
   const across = scalesAcross(scale, matrix.cols);
-  const out = context.scratch.f32(rect.rows * across);
-  for (let r = 0; r < rect.rows; r++) {
-    const firstBand = Math.floor((rect.row + r) / scale.groupRows);
-    const row = out.subarray(r * across, (r + 1) * across);
-    loadScales(context, row, scale, { firstBand, bands: 1, across });
+  const out = scratch.f32(rect.rows * across);
+  if (rect.rows === 0) return out;
+  const { firstBand, bands } = bandsOf(scale, rect);
+  const mark = scratch.mark();
+  const own = scratch.f32(bands * across);
+  loadScales(context, own, scale, { firstBand, bands, across });
+  if (scale.groupRows === 1) out.set(own);
+  for (let r = 0; scale.groupRows > 1 && r < rect.rows; r++) {
+    const band = Math.floor((rect.row + r) / scale.groupRows) - firstBand;
+    for (let g = 0; g < across; g++) out[r * across + g] = own[band * across + g]!;
   }
+  scratch.release(mark);
   return out;
 }
 
@@ -306,22 +338,35 @@ export function planDecode(
   const { transform, packed, scale, smoothFactors, cols } = matrix;
   if (transform !== undefined) planTransformed(memory, matrix, transform);
   else if (packed !== undefined) planPacked(memory, matrix, packed, size.rows);
-  else if (scale !== null) planScales(memory, scale, matrix, size.rows);
+  else if (scale !== null) planCodes(memory, matrix, size);
   planMerge(memory, matrix, size.rows, { areLocal });
   if (smoothFactors !== undefined) memory.within(() => memory.f32(cols));
 }
 
 function planTransformed(
   memory: CountedMemory,
-  { scale }: MatrixSource,
+  matrix: MatrixSource,
   { rows, cols }: SourceTransform,
 ): void {
+  const { scale } = matrix;
   memory.within(() => {
     memory.f32(rows * cols);
-    if (scale !== null) planScales(memory, scale, { rows, cols }, rows);
+    if (scale !== null) planCodes(memory, { ...matrix, rows, cols }, { rows, cols });
     memory.f32(rows);
     memory.f32(cols);
   });
+}
+
+/** Counts what the scales of numbers take that are multiplied by them. */
+function planCodes(
+  memory: CountedMemory,
+  matrix: Pick<MatrixSource, "dtype" | "scale" | "rows" | "cols">,
+  size: Size,
+): void {
+  const { scale, dtype } = matrix;
+  if (scale === null) return;
+  if (dtype !== "I8" || !hasWholeGroups(matrix, size)) planScales(memory, scale, matrix, size.rows);
+  else memory.within(() => planReadScales(memory, matrix, size.rows));
 }
 
 /** Counts what the scales of `rows` rows take, which may begin within a group. */
@@ -375,10 +420,14 @@ function planPacked(
 }
 
 /** Counts what {@link readScales} leaves for `rows` rows, and takes on its way. */
-export function planReadScales(memory: CountedMemory, matrix: MatrixSource, rows: number): void {
+export function planReadScales(
+  memory: CountedMemory,
+  matrix: Pick<MatrixSource, "scale" | "rows" | "cols">,
+  rows: number,
+): void {
   const scale = matrix.scale!, across = scalesAcross(scale, matrix.cols);
   memory.f32(rows * across);
-  planLoadScales(memory, scale, { bands: 1, across });
+  planScales(memory, scale, matrix, rows);
 }
 
 /** The bytes of a rectangle, and its values. */

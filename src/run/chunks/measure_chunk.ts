@@ -27,7 +27,7 @@ import { bytesOf } from "../../core/bytes.ts";
 import { SLOT } from "../layer_statistics.ts";
 import type { ChunkContext, Scratch } from "./chunk_context.ts";
 import { refuseNonFinite } from "./load_hessian.ts";
-import { loadInputRow, planInputRow } from "./load_inputs.ts";
+import { loadInputRow, loadInputRows, planInputRows } from "./load_inputs.ts";
 import {
   decodeRect,
   planDecode,
@@ -55,7 +55,7 @@ function measureChunk(context: ChunkContext, task: MeasureTask, rect: Rect): voi
   const mark = scratch.mark();
   const { w, stored, codes } = loadBoth(context, task, rect);
   const bias = biasChange(context, task, rect);
-  for (let i = 0; i < w.length; i++) stored[i] = w[i]! - stored[i]!;
+  context.kernels.subtract(stored, w, stored);
   if (task.inputs.statistic === "hessian") {
     measureByHessian(context, linalg, task, { w, difference: stored, rect });
   } else {
@@ -108,7 +108,7 @@ function weightOf(
   // Rows of a chunk may begin inside a group: every row gets the scales it has.
   const { groupCols } = stored.scale!;
   const grid = { rows, cols, groupRows: 1, groupCols: Math.min(groupCols, cols) };
-  const scales = readScales(context, { ...stored, rows, cols }, { ...rect, rows, cols });
+  const scales = readScales(context, { scale: stored.scale, cols }, { ...rect, rows, cols });
   return { codes, scales, grid, space: spaceOf(context, stored, convrotGroupSize) };
 }
 
@@ -235,23 +235,12 @@ function measureByInputs(
       );
     product(y, w);
     product(e, difference);
-    slot[SLOT.measure.signal]! += squares(y, null, null);
-    slot[SLOT.measure.errorA16]! += squares(e, null, bias);
+    slot[SLOT.measure.signal]! += kernels.squaredError(y, null, null);
+    slot[SLOT.measure.errorA16]! += kernels.squaredError(e, null, bias);
     if (weight === null) continue;
     int8Linear({ kernels, linalg: linalg.kernels, memory: scratch }, e, tile, weight);
-    slot[SLOT.measure.errorA8]! += squares(y, e, bias);
+    slot[SLOT.measure.errorA8]! += kernels.squaredError(y, e, bias);
   }
-}
-
-/** Sum of (a − b + bias)², b and bias zero if null; in f64, in order. */
-function squares(a: Float32Array, b: Float32Array | null, bias: Float32Array | null): number {
-  let sum = 0;
-  const n = bias?.length ?? 1;
-  for (let i = 0; i < a.length; i++) {
-    const value = a[i]! - (b === null ? 0 : b[i]!) + (bias === null ? 0 : bias[i % n]!);
-    sum += value * value;
-  }
-  return sum;
 }
 
 /** tr(W H Wᵀ) and tr(D H Dᵀ): what inputs of these second moments give, up to a factor. */
@@ -298,13 +287,21 @@ export function loadInputs(
   out: Float32Array,
   first: number,
 ): void {
-  const { cols, firstRow, rowStep } = inputs;
-  for (let i = 0; i * cols < out.length; i++) {
-    const row = firstRow + (first + i) * rowStep;
-    const values = out.subarray(i * cols, (i + 1) * cols);
-    loadInputRow(context, inputs, row, values);
-    refuseNonFinite({ data: inputs.data, what: inputs.statistic }, values, row);
+  const { cols, rowStep, statistic, data } = inputs;
+  const firstRow = inputs.firstRow + first * rowStep, rows = matrix(out, out.length / cols, cols);
+  // Second moments have factors of their own in each row.
+  const areNeighbours = rowStep === 1 && !(statistic === "hessian" && data.factors !== undefined);
+  if (areNeighbours) loadInputRows(context, inputs, firstRow, rows);
+  for (let i = 0; !areNeighbours && i < rows.rows; i++) {
+    const row = out.subarray(i * cols, (i + 1) * cols);
+    loadInputRow(context, inputs, firstRow + i * rowStep, row);
   }
+  refuseNonFinite(context, { data, what: statistic }, rows, { firstRow, rowStep });
+}
+
+/** Counts what {@link loadInputs} takes for `rows` rows. */
+export function planInputs(memory: CountedMemory, inputs: LayerInputs, rows: number): void {
+  planInputRows(memory, inputs, rows, inputs.cols);
 }
 
 function roomForBoth(
@@ -370,8 +367,9 @@ function planMeasure(memory: CountedMemory, task: MeasureTask, grid: ChunkGrid):
     });
   }
   if (inputs.statistic === "hessian") {
-    roomForMoments(memory, Math.min(MEASURED_AT_A_TIME, rect.cols), rect);
-    planInputRow(memory, inputs, inputs.cols);
+    const most = Math.min(MEASURED_AT_A_TIME, rect.cols);
+    roomForMoments(memory, most, rect);
+    planInputs(memory, inputs, most);
     return;
   }
   const most = Math.min(MEASURED_AT_A_TIME, inputs.rows), { transform } = stored;
@@ -384,11 +382,11 @@ function planMeasure(memory: CountedMemory, task: MeasureTask, grid: ChunkGrid):
   if (task.onGpu !== undefined) {
     memory.within(() => {
       roomForDevice(memory, most, rect);
-      planInputRow(memory, inputs, inputs.cols);
+      planInputs(memory, inputs, most);
     });
   }
   roomForProducts(memory, most, rect);
-  planInputRow(memory, inputs, inputs.cols);
+  planInputs(memory, inputs, most);
   if (!runsInInt8(stored)) return;
   const groupCols = Math.min(stored.scale?.groupCols ?? cols, cols);
   const weight = { rows, cols, groupRows: 1, groupCols };

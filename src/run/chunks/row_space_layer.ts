@@ -65,7 +65,8 @@ export function rowSpaceLayer(
   const mine = shareOf(linalg.team, 0, rows);
   for (let t = mine.start; t < mine.end; t++) {
     loadInputRow(team, compensation, t, row);
-    refuseNonFinite({ ...compensation, what: "activations" }, row, t);
+    const from = { ...compensation, what: "activations" };
+    refuseNonFinite(team, from, matrix(row, 1, cols), { firstRow: t });
     for (let k = 0; k < cols; k++) x[k * rows + t] = row[k]!;
   }
   linalg.team.barrier();

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { referenceKernels } from "../../../src/backend/reference/reference_kernels.ts";
 import type { Compensation } from "../../../src/calibration/compensation.ts";
 import { HEAP } from "../../../src/linalg/context.ts";
 import type { Scratch, TeamContext } from "../../../src/run/chunks/chunk_context.ts";
@@ -10,7 +11,7 @@ import { referenceContext } from "../../linalg/contexts.ts";
 
 const COLS = 256, ROWS = 300, BYTES = 4 * COLS * ROWS;
 const HELD_OUT = { firstRow: 260, rowStep: 2, rows: 20 };
-const shared = HEAP as unknown as Scratch;
+const shared = { ...HEAP, u8: (count: number) => new Uint8Array(count) } as unknown as Scratch;
 
 const DATA = {
   kind: "file",
@@ -58,6 +59,7 @@ function isFound(first: QuantizeTask, second: QuantizeTask, file = rowsWith([]))
   const kept = new KeptInputs(shared);
   const team = {
     linalg: referenceContext,
+    kernels: referenceKernels,
     scratch: shared,
     shared,
     read: (_: number, view: Uint8Array, at: number) =>

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { withOwnMemory } from "../../../src/library/own_memory.ts";
+import type { LayerInputs } from "../../../src/calibration/layer_inputs.ts";
 import { matrix } from "../../../src/linalg/matrix.ts";
 import { loadInputRow, loadInputRows } from "../../../src/run/chunks/load_inputs.ts";
+import { loadInputs } from "../../../src/run/chunks/measure_chunk.ts";
+import { readScales } from "../../../src/run/chunks/load_rect.ts";
 
 const VALUES = Float32Array.of(1, 2, 3, 4, 5, 6, 7, 8, 9);
 const FACTORS = Float32Array.of(2, 0.5, 4);
@@ -57,5 +60,67 @@ Deno.test("loadInputRows() fills all rows from the first one on, of more than ar
         `${rows} rows`,
       );
     });
+  }
+});
+
+/** What `loadInputs` gives of 100 rows of 3 columns, and how often it reads. */
+function loaded(
+  count: number,
+  first: number,
+  inputs: Pick<LayerInputs, "firstRow" | "rowStep">,
+  changed: Record<number, number> = {},
+) {
+  const all = Float32Array.from({ length: 300 }, (_, i) => changed[i] ?? i % 128);
+  const bytes = file(all);
+  let reads = 0;
+  const rows = withOwnMemory(1 << 16, ({ kernels, memory }) => {
+    const read = (_: number, view: Uint8Array, at: number) => {
+      reads++;
+      view.set(bytes.subarray(at, at + view.length));
+    };
+    const out = memory.f32(count * 3);
+    const data = { kind: "file", file: 0, dtype: "BF16", offsetBytes: 6, path: "f" } as const;
+    const given = { ...inputs, data, statistic: "activations", rows: 99, cols: 3 } as const;
+    loadInputs({ kernels, scratch: memory, read }, given, out, first);
+    return [...out];
+  });
+  return { rows, reads };
+}
+
+Deno.test("loadInputs() reads neighbouring rows many at a time, others one by one", () => {
+  const values = (row: number) => [3 * row, 3 * row + 1, 3 * row + 2];
+  const near = loaded(20, 3, { firstRow: 5, rowStep: 1 });
+  assert.deepEqual(near.rows, Array.from({ length: 20 }, (_, i) => values(8 + i)).flat());
+  assert.equal(near.reads, 1);
+  const far = loaded(3, 2, { firstRow: 5, rowStep: 4 });
+  assert.deepEqual(far.rows, [13, 17, 21].flatMap(values));
+});
+
+Deno.test("loadInputs() names the first value that is no number by its row in the data", () => {
+  const changed = { [3 * 17 + 2]: Infinity, [3 * 30]: NaN };
+  for (const rowStep of [1, 4]) {
+    const message = /activations\[17, 2\] is Infinity, needs a finite number/;
+    assert.throws(() => loaded(10, 1, { firstRow: 13, rowStep }, changed), message);
+  }
+});
+
+Deno.test("readScales() gives every row its own, in one read, also from within a group", () => {
+  const scales = Float32Array.from({ length: 12 }, (_, i) => i / 8);
+  for (const groupRows of [1, 2, 3]) {
+    let reads = 0;
+    const got = withOwnMemory(1 << 16, ({ kernels, memory }) => {
+      const read = (_: number, view: Uint8Array, at: number) => {
+        reads++;
+        view.set(new Uint8Array(scales.buffer).subarray(at - 40, at - 40 + view.length));
+      };
+      const place = { file: 0, offsetBytes: 40, dtype: "F32", groupRows, groupCols: 5 } as const;
+      const rect = { row: 2, col: 0, rows: 3, cols: 10 };
+      return [
+        ...readScales({ kernels, scratch: memory, read }, { scale: place, cols: 10 }, rect),
+      ];
+    });
+    const of = (row: number) => [0, 1].map((g) => scales[2 * Math.floor(row / groupRows) + g]!);
+    assert.deepEqual(got, [2, 3, 4].flatMap(of));
+    assert.equal(reads, 1);
   }
 });
