@@ -1,6 +1,6 @@
 /** The edges of the process that a command gets. */
 
-import type { EarlyWorker } from "../run/workers/run_thread.ts";
+import type { EarlyWorkers } from "../run/workers/run_thread.ts";
 import type { Terminal } from "./terminal.ts";
 
 /** The edges of the process. */
@@ -10,5 +10,5 @@ export interface CommandContext extends Terminal {
   /** URL of the worker script, built in `main.ts`. */
   readonly workerUrl: URL;
   /** A worker that was started before the command was loaded; null if it may need none. */
-  readonly early: EarlyWorker | null;
+  readonly early: EarlyWorkers | null;
 }

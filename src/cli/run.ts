@@ -3,8 +3,9 @@
 import { later } from "./later.ts";
 import process from "node:process";
 import { exitCodeOf, InterruptedError, splitHint } from "../core/errors.ts";
-import { EarlyWorker } from "../run/workers/run_thread.ts";
+import { EarlyWorkers } from "../run/workers/run_thread.ts";
 import type { CommandContext } from "./context.ts";
+import { earlyWorkers } from "./early_workers.ts";
 import { COMMANDS } from "./flags/flag.ts";
 import { spelling } from "./flags/table.ts";
 import type { Parsed } from "./parse.ts";
@@ -181,15 +182,11 @@ const LOADERS: Readonly<Record<Parsed["command"], () => Promise<Command>>> = {
       .completionsCommand,
 };
 
-/** Flags that most often ask for more than rounding to nearest. */
-const METHOD_FLAGS = ["calibration-data", "optimizer", "format"] as const;
-
 async function runCommand(parsed: Parsed, context: CommandContext): Promise<number> {
   const isEdit = parsed.command === "convert" && parsed.bool("edit-quant");
   // Loading the command and planning the run take as long as a worker needs to begin.
   const willRun = parsed.command === "convert" && !isEdit && parsed.string("dry-run") === null;
-  const loadsMoreKinds = METHOD_FLAGS.some((name) => parsed.has(name));
-  using early = willRun ? new EarlyWorker(context.workerUrl, { loadsMoreKinds }) : null;
+  using early = willRun ? new EarlyWorkers(context.workerUrl, earlyWorkers(parsed)) : null;
   const command = await LOADERS[isEdit ? "edit" : parsed.command]();
   return await command(parsed, { ...context, early });
 }

@@ -2,7 +2,7 @@
 
 import { chooseGpu } from "../../src/run/workers/choose_gpu.ts";
 import { PoolKeeper } from "../../src/run/workers/pool_keeper.ts";
-import { EarlyWorker } from "../../src/run/workers/run_thread.ts";
+import { EarlyWorkers } from "../../src/run/workers/run_thread.ts";
 import { convertModel, type ConvertResult } from "../../src/convert/convert.ts";
 import { isAllInt8, qualityText } from "../../src/cli/closing.ts";
 import { nextStep } from "../../src/cli/next_step.ts";
@@ -48,7 +48,7 @@ export async function runJob(job: ConvertJob, context: JobContext): Promise<Summ
     throw new UsageError("Cannot write shards from a page: it writes one file; the program does");
   }
   // Threads load their code while a GPU is looked for and the plan is made.
-  using early = new EarlyWorker(workerUrl);
+  using early = new EarlyWorkers(workerUrl);
   using pools = new PoolKeeper(workerUrl, early);
   const gpu = await chooseGpu(job.device, {
     workerUrl,

@@ -1,20 +1,20 @@
 /** Keeps the workers of one conversion for the next: starting them costs more than a small file. */
 
 import type { GpuService } from "./gpu_service.ts";
-import type { EarlyWorker } from "./run_thread.ts";
+import type { EarlyWorkers } from "./run_thread.ts";
 import { WorkerPool } from "./worker_pool.ts";
 
 /** Worker pools for several conversions, one after the other. Dispose it (`using`), or the process stays. */
 export class PoolKeeper implements Disposable {
   readonly #workerUrl: URL;
-  readonly #early: EarlyWorker | null;
+  readonly #early: EarlyWorkers | null;
   #pool: WorkerPool | null = null;
 
   /**
    * @param workerUrl URL of `src/run/workers/worker.ts`, built in the main module.
-   * @param early a thread that was started before; the first pool takes it.
+   * @param early threads that were started before; the first pools take them.
    */
-  constructor(workerUrl: URL, early: EarlyWorker | null = null) {
+  constructor(workerUrl: URL, early: EarlyWorkers | null = null) {
     this.#workerUrl = workerUrl;
     this.#early = early;
   }

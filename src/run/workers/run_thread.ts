@@ -99,29 +99,33 @@ class WebThread implements RunThread {
 }
 
 /**
- * A thread that is started before the run is planned, as every run needs at least one: it is ready when
- * the plan is. Dispose it: `using`.
+ * Threads that are started before the run is planned, as every run needs at least one: they are ready when the plan
+ * is. Dispose it: `using`.
  */
-export class EarlyWorker implements Disposable {
-  #thread: RunThread | null;
+export class EarlyWorkers implements Disposable {
+  readonly #threads: RunThread[];
 
   /**
    * @param url URL of `src/run/workers/worker.ts`, built in the main module.
-   * @param what what it loads while the run is planned.
+   * @param what how many, by default one, and what they load while the run is planned.
    */
-  constructor(url: URL, what: { readonly loadsMoreKinds?: boolean } = {}) {
-    this.#thread = startRunThread(url, what);
+  constructor(
+    url: URL,
+    { count = 1, loadsMoreKinds = false }: {
+      readonly count?: number;
+      readonly loadsMoreKinds?: boolean;
+    } = {},
+  ) {
+    this.#threads = Array.from({ length: count }, () => startRunThread(url, { loadsMoreKinds }));
   }
 
-  /** Hands the thread over, to the first who asks; null to all others. */
-  take(): RunThread | null {
-    const thread = this.#thread;
-    this.#thread = null;
-    return thread;
+  /** Hands up to `most` threads over that nobody has taken. */
+  take(most: number): RunThread[] {
+    return this.#threads.splice(0, most);
   }
 
-  /** Ends the thread if nobody took it. */
+  /** Ends the threads that nobody took. */
   [Symbol.dispose](): void {
-    this.take()?.terminate();
+    for (const thread of this.take(Infinity)) thread.terminate();
   }
 }

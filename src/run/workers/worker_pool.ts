@@ -22,7 +22,7 @@ import type { GpuService } from "./gpu_service.ts";
 import { Checkpoints, type RunJournal, type RunState } from "./checkpoints.ts";
 import type { WrittenBytes } from "../../safetensors/written_bytes.ts";
 import type { Note } from "../note.ts";
-import { type EarlyWorker, type RunThread, startRunThread } from "./run_thread.ts";
+import { type EarlyWorkers, type RunThread, startRunThread } from "./run_thread.ts";
 import { threadError } from "./start_worker.ts";
 import { atTensor, reportedError } from "./error_classes.ts";
 import { type DoneBefore, type Progress, RunCells } from "./run_cells.ts";
@@ -76,19 +76,18 @@ export class WorkerPool {
    * @param workerUrl URL of `src/run/workers/worker.ts`, built in the main module.
    * @param count how many workers, 1 or more.
    * @param gpu what does what tasks have marked for it; the caller closes it. Null: the CPU does all.
-   * @param early a thread that was started before; it becomes one of the workers.
+   * @param early threads that were started before; they become workers.
    */
   constructor(
     workerUrl: URL,
     count: number,
     gpu: GpuService | null = null,
-    early: EarlyWorker | null = null,
+    early: EarlyWorkers | null = null,
   ) {
     this.gpu = gpu;
     this.#workerUrl = workerUrl;
     this.size = count;
-    const first = early?.take() ?? null;
-    if (first !== null) this.#workers.push(first);
+    this.#workers.push(...early?.take(count) ?? []);
   }
 
   /** Returns a worker, started when it is first needed: this thread waits for a thread that begins. */
