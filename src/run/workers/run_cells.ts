@@ -66,6 +66,11 @@ export class RunCells implements Omit<RunState, "workers"> {
     abortTeam(this.#teamControl);
   };
 
+  /** Whether a chunk is left that nobody has taken. */
+  get hasWork(): boolean {
+    return Atomics.load(this.#control, CONTROL.nextChunk) < this.list.chunkCount;
+  }
+
   /** Takes in what a journal says was done before. */
   restore(journal: RunJournal | undefined): DoneBefore {
     if (!journal?.restored) return { tasks: [], notes: new Map() };

@@ -33,6 +33,9 @@ export type { Progress };
 /** How often progress is reported. */
 const PROGRESS_MS = 100;
 
+/** How long the start of more workers waits for the first layer. */
+const FIRST_LAYER_MS = 30;
+
 /** One run. */
 export interface PoolRun {
   readonly inputPaths: readonly InputPath[];
@@ -66,8 +69,8 @@ export class NonFiniteError extends Error {
 export class WorkerPool {
   readonly #module = compileKernels();
   readonly #workerUrl: URL;
-  /** Those that have been started. */
-  readonly #workers: RunThread[] = [];
+  /** Those that have been started, by their numbers. */
+  readonly #workers: (RunThread | undefined)[] = [];
   readonly size: number;
   /** Device of the parts that tasks have marked for it; null: the CPU does all. */
   readonly gpu: GpuService | null;
@@ -179,52 +182,73 @@ export class WorkerPool {
 
   /** Waits until every worker has left the run; then throws the first failure. */
   async #runWorkers(
-    { finish: onTaskDone, note: onNote, written: onWritten }: RunListeners,
-    { list, stop }: RunCells,
+    listeners: RunListeners,
+    cells: RunCells,
     messageFor: (index: number) => RunMessage,
   ): Promise<void> {
-    let failure: Error | undefined;
-    // The first one works while the second is started.
-    await Promise.all(
-      Array.from({ length: this.size }, (_, index) =>
-        new Promise<void>((resolve) => {
-          const worker = this.#worker(index), message = messageFor(index);
-          const take = (report: WorkerMessage) => {
-            switch (report.kind) {
-              case "note":
-                onNote(report.task, report.note);
-                break;
-              case "written":
-                onWritten(report.chunk, report.written);
-                break;
-              case "taskDone":
-                onTaskDone(report.task);
-                break;
-              case "nonFinite":
-                failure ??= new NonFiniteError(report.task, list.tasks[report.task]!.name);
-                break;
-              case "failed":
-                stop();
-                failure ??= failureOf(report, list);
-                break;
-              case "finished":
-                resolve();
-            }
-          };
-          worker.listen(take, (error) => {
-            stop();
-            failure ??= threadError("Cannot run a worker", error);
-            resolve();
-          });
-          worker.send(message, message.gpu === null ? [] : [message.gpu.port]);
-        })),
-    );
+    const { list, stop } = cells;
+    let failure: Error | undefined, begun = (): void => {};
+    // This thread stands still while another is started: not before the first layer is reported, if that is soon.
+    const hasBegun = new Promise<void>((resolve) => begun = resolve);
+    const timer = setTimeout(begun, FIRST_LAYER_MS);
+    const fail = (error: Error): void => {
+      stop();
+      failure ??= error;
+    };
+    const take = (report: WorkerMessage): void => {
+      // A chunk that was written may be the end of a layer, which the next report says.
+      if (report.kind !== "written") begun();
+      if (report.kind === "note") listeners.note(report.task, report.note);
+      else if (report.kind === "written") listeners.written(report.chunk, report.written);
+      else if (report.kind === "taskDone") listeners.finish(report.task);
+      else if (report.kind === "failed") fail(failureOf(report, list));
+      else if (report.kind === "nonFinite") {
+        failure ??= new NonFiniteError(report.task, list.tasks[report.task]!.name);
+      }
+    };
+    // Members of a team wait for one another.
+    const isTeam = list.teamCount > 0, isReady = this.#workers[0] !== undefined;
+    const runOne = async (index: number): Promise<void> => {
+      if (index > 0 && !isTeam && this.#workers[index] === undefined) {
+        if (index >= list.chunkCount) return;
+        if (isReady) await hasBegun;
+        if (failure !== undefined || !cells.hasWork) return;
+      }
+      await this.#runWorker(index, { message: messageFor(index), take, fail });
+    };
+    try {
+      await Promise.all(Array.from({ length: this.size }, (_, index) => runOne(index)));
+    } finally {
+      clearTimeout(timer);
+    }
     if (failure !== undefined) throw failure;
+  }
+
+  /** Waits until a worker has left the run. */
+  #runWorker(
+    index: number,
+    { message, take, fail }: {
+      readonly message: RunMessage;
+      readonly take: (report: WorkerMessage) => void;
+      readonly fail: (error: Error) => void;
+    },
+  ): Promise<void> {
+    const worker = this.#worker(index);
+    return new Promise((resolve) => {
+      worker.listen((report) => {
+        take(report);
+        if (report.kind === "finished") resolve();
+      }, (error) => {
+        fail(threadError("Cannot run a worker", error));
+        resolve();
+      });
+      worker.send(message, message.gpu === null ? [] : [message.gpu.port]);
+    });
   }
 
   /** Ends the workers. */
   close(): void {
-    for (const worker of this.#workers) worker.terminate();
+    for (const worker of this.#workers) worker?.terminate();
   }
 
   [Symbol.dispose](): void {
