@@ -96,6 +96,14 @@ function benchGemm(): void {
     best(() => linalg.feedBack(fed, errors, factor, terms, true)),
     2 * n * terms ** 2,
   );
+  const errorBytes = { quads: packed[0], scales }, factorBytes = { quads: packed[1], scales };
+  linalg.packErrorsI8(errorBytes, matrix(single[0], n, terms));
+  linalg.packFactorI8(factorBytes, matrix(single[1], terms, terms));
+  report(
+    `feedBackI8 ${n} x ${terms} x ${terms}`,
+    best(() => linalg.feedBackI8(fed, errorBytes, factorBytes, terms, true)),
+    2 * n * terms ** 2,
+  );
   const runs = n / GRAM_RUN, inputs = { pairs: arena.i32(n * n / 2), scales: arena.f32(n * runs) };
   for (let run = 0; run < runs; run++) {
     const at = run * GRAM_RUN * n;

@@ -17,10 +17,15 @@ import asc from "assemblyscript/asc";
 
 const ROOT = fileURLToPath(new URL("..", import.meta.url));
 
-/** A build: the entry file, and where the base64 of its module goes. Paths from the root. */
-const TARGETS = [
+/** A build: the entry file, where the base64 of its module goes (paths from the root), and further options. */
+const TARGETS: readonly { entry: string; out: string; more?: readonly string[] }[] = [
   { entry: "asm/index.ts", out: "src/backend/cpu/kernels.wasm.b64" },
   { entry: "asm/linalg/index.ts", out: "src/backend/cpu/linalg.wasm.b64" },
+  {
+    entry: "asm/linalg/feed_back_relaxed.ts",
+    out: "src/backend/cpu/feed_back_relaxed.wasm.b64",
+    more: ["--enable", "relaxed-simd"],
+  },
 ];
 
 /** 4 GiB, all that 32-bit addresses reach. A memory given to the module may be smaller, not larger. */
@@ -43,7 +48,7 @@ const OPTIONS = [
 ].flat();
 
 /** Returns the module compiled from `entry`. Throws with the compiler's messages if it fails. */
-async function compile(entry: string): Promise<Uint8Array> {
+async function compile(entry: string, more: readonly string[]): Promise<Uint8Array> {
   let wasm: Uint8Array | undefined;
   let messages = "";
   const sink = {
@@ -51,7 +56,7 @@ async function compile(entry: string): Promise<Uint8Array> {
       messages += typeof text === "string" ? text : new TextDecoder().decode(text);
     },
   };
-  const { error } = await asc.main([entry, "--outFile", "module.wasm", ...OPTIONS], {
+  const { error } = await asc.main([entry, "--outFile", "module.wasm", ...OPTIONS, ...more], {
     stdout: sink,
     stderr: sink,
     readFile(name: string): string | null {
@@ -107,9 +112,9 @@ function toWrappedBase64(bytes: Uint8Array): string {
 
 let stale = 0;
 const check = process.argv.includes("--check");
-for (const { entry, out } of TARGETS) {
+for (const { entry, out, more = [] } of TARGETS) {
   if (!fs.existsSync(path.join(ROOT, entry))) continue;
-  const wasm = new Uint8Array(await compile(entry));
+  const wasm = new Uint8Array(await compile(entry, more));
   requireShareable(entry, wasm);
   const text = toWrappedBase64(wasm);
   const file = path.join(ROOT, out);

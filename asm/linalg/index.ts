@@ -8,6 +8,7 @@ export { addLowRank } from "./add_low_rank";
 export { choleskyBlock } from "./cholesky_block";
 export { descendRows } from "./descend_rows";
 export { feedBack, packErrors, packFactor } from "./feed_back_i16";
+export { feedBackI8, packErrorsI8, packFactorI8 } from "./feed_back_i8";
 export {
   gemmF32, gemmF32F64, gemmF32ToF64, gemmF64, gemmF64ByF32, gemmWorkspaceBytes,
 } from "./gemm";

@@ -19,8 +19,8 @@
  *     rows * (4 n + n + 4 * LDLQ_BLOCK) + 4 n * LDLQ_BLOCK   bytes
  *
  * for weights that become errors, codes, feedback, and the block column of L̃. With a
- * {@link PackedFactor} products are made of 16-bit integers, and errors packed for them take the place of
- * the block column: some rows * 2 n bytes (`packedErrorsBytes`). Rows are independent: chunks and workers
+ * {@link PackedFactor} products are made of integers, and errors packed for them take the place of the block column:
+ * some rows * 2 n bytes. Rows are independent: chunks and workers
  * may split them as they like, with the same bits.
  */
 
@@ -29,12 +29,12 @@ import { type Allocator, type LinalgContext, withScratch } from "./context.ts";
 import type { BlockLevels, LdlqBlock, LinalgKernels } from "./linalg_kernels.ts";
 import { block, matrix, type MatrixF32, type MatrixF64 } from "./matrix.ts";
 import {
-  FEED_BACK_RUN,
+  feedBackInto,
   LDLQ_BLOCK,
+  packColumns,
   type PackedFactor,
   panelOf,
   roomForErrors,
-  runOf,
 } from "./packed_factor.ts";
 
 export { LDLQ_BLOCK };
@@ -115,7 +115,7 @@ function roomFor(
     fedBack: memory.f32(linesOf(rows) * LDLQ_BLOCK),
     panelData: memory.f32(isPacked ? 0 : n * LDLQ_BLOCK),
     diagonalData: memory.f64(isPacked ? 0 : LDLQ_BLOCK),
-    errors: isPacked ? roomForErrors(memory, rows, n) : [],
+    errors: isPacked ? roomForErrors(memory, rows, n) : null,
   };
 }
 
@@ -180,21 +180,16 @@ export function ldlq(
           block(panel, width, 0, later, width),
           "set",
         );
-      } else if (later === 0) feedback.data.fill(0);
-      for (let run = 0; packed !== null && run * FEED_BACK_RUN < later; run++) {
-        const terms = Math.min(FEED_BACK_RUN, later - run * FEED_BACK_RUN);
-        const part = runOf(packed, index, run), from = (first + width) / FEED_BACK_RUN;
-        kernels.feedBack(feedback, errors[from + run]!, part, terms, run > 0);
-      }
+      } else feedBackInto(kernels, packed, errors!, { c: feedback, index });
       roundColumns(kernels, layer, {
         first,
         width,
         feedback: fed,
         panel: block(panel, 0, 0, width, width),
       });
-      for (let at = 0; packed !== null && at < width; at += FEED_BACK_RUN) {
-        const own = block(weights, 0, first + at, rows, Math.min(FEED_BACK_RUN, width - at));
-        kernels.packErrors(errors[(first + at) / FEED_BACK_RUN]!, own);
+      if (packed !== null) {
+        const own = block(weights, 0, first, rows, width);
+        packColumns(kernels, packed, errors!, { first, e: own });
       }
     }
   });

@@ -2,6 +2,8 @@
 
 import {
   type BlockSearch,
+  BYTE_RUN,
+  type ByteMatrix,
   type DescendRows,
   FEED_BACK_TERMS_MAX,
   GEMM_I8_TERMS_MAX,
@@ -117,6 +119,47 @@ export function checkFeedBack(c: View, e: ShortMatrix, l: ShortMatrix, terms: nu
   }
   checkShort("feedBack", "e", e, c.rows, terms);
   checkShort("feedBack", "l", l, c.cols, terms);
+}
+
+/** Checks that `out` has room for e [rows, terms]. @throws RangeError */
+export function checkPackErrorsI8(out: ByteMatrix, e: View): void {
+  checkRows("packErrorsI8", "e", e);
+  checkBytes("packErrorsI8", "out", out, { lines: Math.ceil(e.rows / 4) * 4, terms: e.cols });
+  if (e.cols > BYTE_RUN) fail("packErrorsI8", `${e.cols} terms, at most ${BYTE_RUN} are a run`);
+}
+
+/** Checks that `out` has room for l [terms, cols]. @throws RangeError */
+export function checkPackFactorI8(out: ByteMatrix, l: View): void {
+  checkRows("packFactorI8", "l", l);
+  if (l.cols % 8 !== 0) fail("packFactorI8", `l has ${l.cols} columns, needs a multiple of 8`);
+  checkBytes("packFactorI8", "out", out, { lines: l.cols, terms: l.rows, starts: 1 });
+  if (l.rows > BYTE_RUN) fail("packFactorI8", `${l.rows} terms, at most ${BYTE_RUN} are a run`);
+}
+
+/** Checks c [rows, cols] and that the packed factors are as large. @throws RangeError */
+export function checkFeedBackI8(c: View, e: ByteMatrix, l: ByteMatrix, terms: number): void {
+  checkRows("feedBackI8", "c", c);
+  if (c.rows % 4 !== 0 || c.cols % 8 !== 0) {
+    fail("feedBackI8", `c is ${c.rows} x ${c.cols}, needs multiples of 4 and 8`);
+  }
+  checkBytes("feedBackI8", "e", e, { lines: c.rows, terms });
+  checkBytes("feedBackI8", "l", l, { lines: c.cols, terms, starts: 1 });
+}
+
+/** Checks that `lines` lines of `terms` have room, with `starts` more quads in every run. */
+function checkBytes(
+  kernel: string,
+  name: string,
+  { quads, scales }: ByteMatrix,
+  { lines, terms, starts = 0 }: { lines: number; terms: number; starts?: number },
+): void {
+  if (!(Number.isSafeInteger(terms) && terms >= 0)) fail(kernel, `${terms} terms`);
+  const runs = Math.max(1, Math.ceil(terms / BYTE_RUN));
+  const need = lines * (Math.ceil(terms / 4) + starts * runs);
+  if (quads.length < need) fail(kernel, `${name} has ${quads.length} quads, needs ${need}`);
+  if (scales.length < lines * runs) {
+    fail(kernel, `${name} has ${scales.length} scales, needs ${lines * runs}`);
+  }
 }
 
 /** Checks h [K, K], and that x has `terms` rows of K channels. @throws RangeError */

@@ -43,6 +43,18 @@ export interface ShortMatrix {
   readonly scales: Float32Array;
 }
 
+/** Terms of `feedBackI8` that share scales. */
+export const BYTE_RUN = 128;
+
+/**
+ * The same in bytes, packed for `feedBackI8`: quads of terms, in the order that `asm/linalg/feed_back_i8.ts`
+ * describes; those of a factor with one more for every column.
+ */
+export interface ByteMatrix {
+  readonly quads: Int32Array;
+  readonly scales: Float32Array;
+}
+
 /** Operands of `gramI16` besides the matrices. */
 export interface GramI16 {
   /** Rows of inputs. */
@@ -213,6 +225,24 @@ export interface LinalgKernels {
    * of 8 columns. Off by about 2^-13 of a product's usual size with 128 terms, half of that with 32.
    */
   feedBack(c: MatrixF32, e: ShortMatrix, l: ShortMatrix, terms: number, add: boolean): void;
+
+  /**
+   * Packs errors f32 `[rows, terms]`, terms at most BYTE_RUN, into integers within 63. `out` has room for rows up to a
+   * multiple of 4: so many scales, and times `ceil(terms / 4)` quads.
+   */
+  packErrorsI8(out: ByteMatrix, e: MatrixF32): void;
+
+  /**
+   * Packs a part of a factor, f32 `[terms, cols]`, terms at most BYTE_RUN, cols a multiple of 8, into integers within
+   * 127. `out` has room for so many scales, and times `ceil(terms / 4) + 1` quads.
+   */
+  packFactorI8(out: ByteMatrix, l: MatrixF32): void;
+
+  /**
+   * c = e·l, or c += e·l if `add`, of matrices of `terms` terms, packed in runs of BYTE_RUN that lie one behind the
+   * other; c has a multiple of 4 rows and of 8 columns. Off by about a hundredth of a product's usual size.
+   */
+  feedBackI8(c: MatrixF32, e: ByteMatrix, l: ByteMatrix, terms: number, add: boolean): void;
 
   /**
    * h[i, j] = factor * (xᵀ·x)[i, j] for rows `first .. end` and j <= i, and the same for h[j, i]; or both are

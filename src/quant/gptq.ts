@@ -25,6 +25,7 @@ import {
 import type { LinalgKernels } from "../linalg/linalg_kernels.ts";
 import { block, matrix, type MatrixF32 } from "../linalg/matrix.ts";
 import {
+  bitsFor,
   LDLQ_BLOCK,
   type PackedFactor,
   packFactor,
@@ -131,7 +132,8 @@ export function prepareGptq(
   }
   const report = { damping, dampingRaised: attempt > 0, deadChannels, fallback: null };
   const energies = diagonal.map((_, k) => diagonal[order === null ? k : order[k]!]! || mean);
-  const packed = packBlocks(context, hessian, options);
+  const trace = energies.reduce((sum, energy) => sum + energy + damping * mean, 0);
+  const packed = packBlocks(context, hessian, trace, options);
   return { size, blockSize, values, order, packed, diagonal: energies, report };
 }
 
@@ -185,17 +187,24 @@ export function planGptqRows(memory: CountedMemory, rows: number, sizes: GptqSiz
   });
 }
 
-/** The factors of all blocks in integers; null if that is not asked for, or no use. */
+/**
+ * The factors of all blocks in integers; null if that is not asked for, or no use.
+ *
+ * @param trace of the Hessian, damping included.
+ */
 function packBlocks(
   context: LinalgContext,
   hessian: Hessian,
+  trace: number,
   { turbo = null }: GptqOptions,
 ): PackedFactor[] | null {
   const { size, blockSize } = hessian;
   if (turbo === null || !isPackable(hessian)) return null;
+  const squares = diagonalOf(hessian).reduce((sum, pivot) => sum + pivot * pivot, 0);
+  const bits = bitsFor(trace, squares);
   return Array.from(
     { length: size / blockSize },
-    (_, index) => packFactor(context, hessianBlock(hessian, index), turbo),
+    (_, index) => packFactor(context, hessianBlock(hessian, index), turbo, bits),
   );
 }
 

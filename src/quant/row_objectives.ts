@@ -14,12 +14,13 @@ import { type LinalgContext, withScratch } from "../linalg/context.ts";
 import { hessianBlock } from "../linalg/hessian.ts";
 import { block, matrix, type MatrixF32 } from "../linalg/matrix.ts";
 import {
-  FEED_BACK_RUN,
+  type FeedBackBits,
+  feedBackInto,
   LDLQ_BLOCK,
+  packColumns,
   type PackedFactor,
   panelOf,
   roomForErrors,
-  runOf,
 } from "../linalg/packed_factor.ts";
 import { gatherColumns } from "../linalg/permute.ts";
 import { type GptqFactor, type GptqSizes, usesIntegers } from "./gptq.ts";
@@ -119,9 +120,11 @@ export interface ObjectiveBounds {
 /**
  * How far integers may be off, as a share of the error by the damped Hessian. What 16 bits lose adds 5e-9
  * of the row's own energy times the trace, which damping holds below 2e-4 of that error for 4,096 channels;
- * the rest is for what it does to sums of either sign, and for more channels.
+ * the rest is for what it does to sums of either sign, and for more channels. Bytes add 1e-3 at most (`bitsFor`), and
+ * sums of either sign of which each is within 0.06 of its part: that many in thousands of columns come to 1/16 times
+ * the root of their number, 1/200 for the fewest.
  */
-const BOUNDS_SHARE = 1 / 64;
+const BOUNDS_SHARES: Readonly<Record<FeedBackBits, number>> = { 8: 1 / 32, 16: 1 / 64 };
 
 /**
  * Returns bounds of what {@link rowObjectives} returns, from the factor in integers: with H + lambda·I =
@@ -139,7 +142,7 @@ export function objectiveBounds(
   const { memory } = context, { rows } = errors;
   if (packed === null || report.damping === null || report.dampingRaised) return null;
   const damped = new Float64Array(rows), least = new Float64Array(rows);
-  const mean = meanEnergy(factor);
+  const mean = meanEnergy(factor), share = BOUNDS_SHARES[packed[0]!.bits];
   withScratch(context, () => {
     const moved = inOrderOf(factor, errors, memory);
     for (let top = 0; top < size; top += blockSize) {
@@ -153,8 +156,8 @@ export function objectiveBounds(
     least[r] = damped[r]! - report.damping * energy;
   }
   return {
-    least: least.map((sum, r) => sum - BOUNDS_SHARE * damped[r]!),
-    most: least.map((sum, r) => sum + BOUNDS_SHARE * damped[r]!),
+    least: least.map((sum, r) => sum - share * damped[r]!),
+    most: least.map((sum, r) => sum + share * damped[r]!),
   };
 }
 
@@ -168,21 +171,18 @@ function addDamped(
   const { kernels, memory } = context;
   const { rows, cols } = e, padded = 4 * Math.ceil(rows / 4);
   withScratch(context, () => {
-    const runs = roomForErrors(memory, rows, cols);
-    runs.forEach((room, run) => {
-      const first = run * FEED_BACK_RUN, width = Math.min(FEED_BACK_RUN, cols - first);
-      kernels.packErrors(room, block(e, 0, first, rows, width));
-    });
+    const errors = roomForErrors(memory, rows, cols);
+    for (let first = 0; first < cols; first += LDLQ_BLOCK) {
+      const own = block(e, 0, first, rows, Math.min(LDLQ_BLOCK, cols - first));
+      packColumns(kernels, packed, errors, { first, e: own });
+    }
     const products = matrix(roomForProducts(memory, rows), padded, LDLQ_BLOCK);
-    for (let first = 0, at = 0; first < cols; first += LDLQ_BLOCK, at++) {
+    for (let first = 0, index = 0; first < cols; first += LDLQ_BLOCK, index++) {
       const width = Math.min(LDLQ_BLOCK, cols - first), next = first + width;
-      for (let start = next, run = 0; start < cols; start += FEED_BACK_RUN, run++) {
-        const terms = Math.min(FEED_BACK_RUN, cols - start), own = runOf(packed, at, run);
-        kernels.feedBack(products, runs[start / FEED_BACK_RUN]!, own, terms, run > 0);
-      }
+      feedBackInto(kernels, packed, errors, { c: products, index });
       const diagonal = packed.diagonal.subarray(first, next);
       const product = block(products, 0, 0, rows, width), own = block(e, 0, first, rows, width);
-      kernels.gemmF32(product, own, panelOf(packed, at), next < cols ? "add" : "set");
+      kernels.gemmF32(product, own, panelOf(packed, index), "add");
       for (let r = 0; r < rows; r++) {
         let sum = 0;
         for (let j = 0; j < width; j++) {

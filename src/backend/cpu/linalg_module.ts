@@ -1,7 +1,7 @@
 /** The compiled linear algebra module, and what it exports. */
 
 import linalgBase64 from "./linalg.wasm.b64" with { type: "text" };
-import { compileModule } from "./wasm_module.ts";
+import { compileModule } from "./compile_module.ts";
 
 /** Addresses, sizes and strides of a block of columns: `asm/linalg/ldlq_block.ts`. */
 type LdlqBlockArgs = [
@@ -61,34 +61,12 @@ export interface LinalgExports {
     scaleCols: number,
     penalty: number,
   ): void;
-  feedBack(
-    c: number,
-    e: number,
-    eScales: number,
-    l: number,
-    lScales: number,
-    rows: number,
-    cols: number,
-    terms: number,
-    cRow: number,
-    add: number,
-  ): void;
-  packErrors(
-    out: number,
-    scales: number,
-    e: number,
-    rows: number,
-    cols: number,
-    eRow: number,
-  ): void;
-  packFactor(
-    out: number,
-    scales: number,
-    l: number,
-    terms: number,
-    cols: number,
-    lRow: number,
-  ): void;
+  feedBack: FeedBackExport;
+  feedBackI8: FeedBackExport;
+  packErrors: PackExport;
+  packErrorsI8: PackExport;
+  packFactor: PackExport;
+  packFactorI8: PackExport;
   gemmF32: GemmExport;
   gemmF32F64: GemmExport;
   gemmF32ToF64: GemmExport;
@@ -154,6 +132,29 @@ export interface LinalgExports {
     lRow: number,
   ): void;
 }
+
+/** `add`: 0 to replace c, 1 to add to it. */
+export type FeedBackExport = (
+  c: number,
+  e: number,
+  eScales: number,
+  l: number,
+  lScales: number,
+  rows: number,
+  cols: number,
+  terms: number,
+  cRow: number,
+  add: number,
+) => void;
+
+type PackExport = (
+  out: number,
+  scales: number,
+  x: number,
+  rows: number,
+  cols: number,
+  xRow: number,
+) => void;
 
 /** `mode`: 0 set, 1 add, 2 subtract. */
 export type GemmExport = (

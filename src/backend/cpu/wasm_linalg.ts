@@ -9,6 +9,7 @@ import {
   checkAddLowRank,
   checkDescendRows,
   checkFeedBack,
+  checkFeedBackI8,
   checkGemm,
   checkGemmI8,
   checkGramI16,
@@ -16,13 +17,16 @@ import {
   checkLdlqBlock,
   checkLdlqLevels,
   checkPackErrors,
+  checkPackErrorsI8,
   checkPackFactor,
+  checkPackFactorI8,
   checkRotateF64,
   checkSolveBlock,
   checkSquare,
   checkUnitLowerPanel,
 } from "../../linalg/linalg_checks.ts";
 import type {
+  ByteMatrix,
   DescendRows,
   GemmMode,
   GramI16,
@@ -33,7 +37,8 @@ import type {
 } from "../../linalg/linalg_kernels.ts";
 import type { Matrix, MatrixF32, MatrixF64 } from "../../linalg/matrix.ts";
 import { type Arena, LINALG_WORKSPACE_BYTES } from "./arena.ts";
-import type { GemmExport, LinalgExports } from "./linalg_module.ts";
+import type { FeedBackExport, GemmExport, LinalgExports } from "./linalg_module.ts";
+import { relaxedFeedBack } from "./relaxed_module.ts";
 import { instantiate } from "./instantiate.ts";
 
 /** Rows per call of the kernels that go row by row: see CHUNK in wasm_kernels.ts. */
@@ -49,6 +54,7 @@ export class WasmLinalg implements LinalgKernels {
   readonly #buffer: ArrayBufferLike;
   readonly #exports: LinalgExports;
   readonly #workspace: number;
+  readonly #feedBackI8: FeedBackExport;
 
   /**
    * `module` is that of `compileLinalg()`; `arena` lies in a shared memory that does not grow, and gives
@@ -58,6 +64,8 @@ export class WasmLinalg implements LinalgKernels {
     this.#buffer = arena.memory.buffer;
     this.#exports = instantiate<LinalgExports>(module, arena.memory);
     this.#workspace = arena.u8(LINALG_WORKSPACE_BYTES).byteOffset;
+    const { feedBackI8 } = this.#exports;
+    this.#feedBackI8 = relaxedFeedBack(arena.memory, feedBackI8, this.#workspace) ?? feedBackI8;
   }
 
   gemmF32(c: MatrixF32, a: MatrixF32, b: MatrixF32, mode: GemmMode): void {
@@ -111,35 +119,49 @@ export class WasmLinalg implements LinalgKernels {
 
   packErrors(out: ShortMatrix, e: MatrixF32): void {
     checkPackErrors(out, e);
-    const [pairs, scales, from] = [out.pairs, out.scales, e.data]
-      .map((array) => this.#address("packErrors", array));
-    this.#exports.packErrors(pairs!, scales!, from!, e.rows, e.cols, e.rowStride);
+    this.#pack("packErrors", [out.pairs, out.scales], e);
   }
 
   packFactor(out: ShortMatrix, l: MatrixF32): void {
     checkPackFactor(out, l);
-    const [pairs, scales, from] = [out.pairs, out.scales, l.data]
-      .map((array) => this.#address("packFactor", array));
-    this.#exports.packFactor(pairs!, scales!, from!, l.rows, l.cols, l.rowStride);
+    this.#pack("packFactor", [out.pairs, out.scales], l);
+  }
+
+  packErrorsI8(out: ByteMatrix, e: MatrixF32): void {
+    checkPackErrorsI8(out, e);
+    this.#pack("packErrorsI8", [out.quads, out.scales], e);
+  }
+
+  packFactorI8(out: ByteMatrix, l: MatrixF32): void {
+    checkPackFactorI8(out, l);
+    this.#pack("packFactorI8", [out.quads, out.scales], l);
+  }
+
+  #pack(
+    name: "packErrors" | "packFactor" | "packErrorsI8" | "packFactorI8",
+    [numbers, scales]: readonly [Int32Array, Float32Array],
+    { data, rows, cols, rowStride }: MatrixF32,
+  ): void {
+    const to = this.#address(name, numbers), toScales = this.#address(name, scales);
+    this.#exports[name](to, toScales, this.#address(name, data), rows, cols, rowStride);
   }
 
   feedBack(c: MatrixF32, e: ShortMatrix, l: ShortMatrix, terms: number, add: boolean): void {
     checkFeedBack(c, e, l, terms);
     const name = "feedBack", to = this.#address(name, c.data);
-    const left = this.#address(name, e.pairs), leftScales = this.#address(name, e.scales);
-    const right = this.#address(name, l.pairs), rightScales = this.#address(name, l.scales);
-    this.#exports.feedBack(
-      to,
-      left,
-      leftScales,
-      right,
-      rightScales,
-      c.rows,
-      c.cols,
-      terms,
-      c.rowStride,
-      add ? 1 : 0,
-    );
+    const left = [this.#address(name, e.pairs), this.#address(name, e.scales)] as const;
+    const right = [this.#address(name, l.pairs), this.#address(name, l.scales)] as const;
+    const sizes = [c.rows, c.cols, terms, c.rowStride] as const;
+    this.#exports.feedBack(to, ...left, ...right, ...sizes, add ? 1 : 0);
+  }
+
+  feedBackI8(c: MatrixF32, e: ByteMatrix, l: ByteMatrix, terms: number, add: boolean): void {
+    checkFeedBackI8(c, e, l, terms);
+    const name = "feedBackI8", to = this.#address(name, c.data);
+    const left = [this.#address(name, e.quads), this.#address(name, e.scales)] as const;
+    const right = [this.#address(name, l.quads), this.#address(name, l.scales)] as const;
+    const sizes = [c.rows, c.cols, terms, c.rowStride] as const;
+    this.#feedBackI8(to, ...left, ...right, ...sizes, add ? 1 : 0);
   }
 
   gramI16(h: MatrixF64, x: ShortMatrix, args: GramI16): void {

@@ -1,21 +1,7 @@
-/** Turns the base64 text of a kernel module (`scripts/build_asm.ts` writes it) into a compiled one. */
+/** The compiled kernels. */
 
 import kernelsBase64 from "./kernels.wasm.b64" with { type: "text" };
-
-/** Returns the module whose bytes `base64` holds (white space is ignored). Costs some milliseconds. */
-export function compileModule(base64: string): WebAssembly.Module {
-  return new WebAssembly.Module(bytesOfBase64(base64));
-}
-
-/** Decodes base64. `Uint8Array.fromBase64` is faster, but Node has it from version 25 on only. */
-function bytesOfBase64(base64: string): Uint8Array<ArrayBuffer> {
-  const { fromBase64 } = Uint8Array as { fromBase64?: (text: string) => Uint8Array<ArrayBuffer> };
-  if (fromBase64 !== undefined) return fromBase64.call(Uint8Array, base64);
-  const text = atob(base64);
-  const bytes = new Uint8Array(text.length);
-  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
-  return bytes;
-}
+import { compileModule } from "./compile_module.ts";
 
 /**
  * Returns the compiled kernels. Compile once per process and post the module to the workers, which

@@ -6,7 +6,7 @@ export interface WasmFeatures {
   readonly simd: boolean;
   /** Memory that workers share: they need it too. */
   readonly sharedMemory: boolean;
-  /** Fused multiply-adds; not used, as results would differ between engines. */
+  /** Products of bytes in one instruction: errors are fed back by it, with the same bits as without. */
   readonly relaxedSimd: boolean;
 }
 

@@ -87,7 +87,9 @@ function machineRows(diagnosis: Diagnosis): [string, string][] {
       "wasm",
       missing.length > 0
         ? `no ${missing.join(", no ")}: this engine cannot run the kernels of the CPU`
-        : `SIMD; relaxed SIMD ${wasm.relaxedSimd ? "too, but not used" : "not, and not needed"}`,
+        : `SIMD; relaxed SIMD ${
+          wasm.relaxedSimd ? "too" : "not: only calibration data takes longer"
+        }`,
     ],
     ...(cpuChunkMs === null
       ? []

@@ -103,7 +103,7 @@ export const EXPERIMENTAL_FLAGS: readonly Flag[] = Object.freeze([
       name: "gptq-turbo",
       option: "turbo",
       type: BOOL,
-      help: "use 16-bit integer error feedback: faster, same quality, a few codes differ; " +
+      help: "feed errors back in integers: faster, same quality, a few codes differ; " +
         "also with --optimizer quip; no effect on a GPU",
     },
   ]),

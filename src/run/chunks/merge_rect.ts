@@ -10,7 +10,7 @@
 import type { CountedMemory } from "../../core/counted_memory.ts";
 import type { LinalgKernels, ShortMatrix } from "../../linalg/linalg_kernels.ts";
 import { block, matrix } from "../../linalg/matrix.ts";
-import { FEED_BACK_RUN, roomForErrors } from "../../linalg/packed_factor.ts";
+import { FEED_BACK_RUN, roomForErrors, shortRunOf } from "../../linalg/packed_factor.ts";
 import type { DeltaForm, LoraDelta } from "../../lora/lora_delta.ts";
 import { addLoraDelta } from "../../lora/merge.ts";
 import type { Rect } from "../chunk_grid.ts";
@@ -213,7 +213,7 @@ function shortRows(
   const b = scratch.f32(rows * rank), errors = roomForErrors(scratch, rows, rank);
   fillFactors(b, delta, form, first);
   return runsOf(rank).map(({ first: k, terms }, run) => {
-    const left = errors[run]!;
+    const left = shortRunOf(errors, run);
     kernels.packErrors(left, block(matrix(b, rows, rank), 0, k, rows, terms));
     return { firstRow: first - rect.row, rows, terms, left, right: packed[run]! };
   });

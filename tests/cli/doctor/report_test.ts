@@ -9,7 +9,7 @@ Deno.test("diagnosisLines() reports machine, adapters and flags", () => {
     "  runtime    Deno 2.9.6, linux x64",
     "  cpu        Some CPU, 2 cores",
     "  memory     16.0 GB, 8.00 GB free",
-    "  wasm       SIMD; relaxed SIMD too, but not used",
+    "  wasm       SIMD; relaxed SIMD too",
     "  speed      262 MB/s of BF16 per core in the default mode",
     "",
     "Software adapter: llvmpipe (LLVM 15)",
@@ -69,6 +69,12 @@ Deno.test("diagnosisLines() lets nothing through to a terminal that a driver sli
   const info = { ...SOFTWARE.info, name: "bad\u001b[31m" };
   const lines = diagnosisLines({ ...MACHINE, adapters: [{ ...SOFTWARE, info }] }, { columns: 80 });
   assert(lines.includes("Software adapter: bad?[31m"));
+});
+
+Deno.test("diagnosisLines() says what an engine without relaxed SIMD costs", () => {
+  const wasm = { simd: true, sharedMemory: true, relaxedSimd: false };
+  const lines = diagnosisLines({ ...MACHINE, wasm }, { columns: 80 });
+  assert(lines.includes("  wasm       SIMD; relaxed SIMD not: only calibration data takes longer"));
 });
 
 Deno.test("diagnosisLines() says what is not known", () => {

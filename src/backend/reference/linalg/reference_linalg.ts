@@ -5,6 +5,7 @@ import { addLowRank } from "./add_low_rank.ts";
 import { choleskyBlock } from "./cholesky_block.ts";
 import { descendRows } from "./descend_rows.ts";
 import { feedBack, packErrors, packFactor } from "./feed_back_i16.ts";
+import { feedBackI8, packErrorsI8, packFactorI8 } from "./feed_back_i8.ts";
 import { gemmF32, gemmF32F64, gemmF32ToF64, gemmF64, gemmF64ByF32 } from "./gemm.ts";
 import { gemmI8 } from "./gemm_i8.ts";
 import { gramI16 } from "./gram_i16.ts";
@@ -21,6 +22,7 @@ export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   choleskyBlock,
   descendRows,
   feedBack,
+  feedBackI8,
   gemmF32,
   gemmF32F64,
   gemmF64,
@@ -31,7 +33,9 @@ export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   ldlqBlock,
   ldlqLevels,
   packErrors,
+  packErrorsI8,
   packFactor,
+  packFactorI8,
   addLowRank,
   hadamardColumns,
   hadamardRows,
