@@ -22,7 +22,8 @@
  * Rows are independent, so any split over rows gives the same. Class: exact.
  *
  * Four rows go side by side, one in each lane, and four columns at a time: the squares where they meet are
- * transposed, and all columns to the left take the four errors in one pass, in the order above.
+ * transposed, and all columns to the left take the four errors in one pass, in the order above. Within a square every
+ * step waits for the one before, so two squares of other rows follow each other: the processor does both at a time.
  */
 export function ldlqBlock(
   codes: usize, x: usize, feedback: usize,
@@ -32,113 +33,129 @@ export function ldlqBlock(
   firstRow: usize, groupRows: usize, scaleCols: usize,
 ): void {
   let r: usize = 0;
-  const whole = width & ~3;
+  const whole = width & ~3, stride = scaleCols << 2;
+  const xBytes = xRow << 2, fedBytes = feedbackRow << 2, panelBytes = panelRow << 2;
   for (; r + 4 <= rows; r += 4) {
-    const row = firstRow + r, stride = scaleCols << 2;
-    const to = codes + r * codesRow, from = x + (r * xRow << 2);
-    const fed = feedback + (r * feedbackRow << 2);
-    for (let i: usize = 0; whole < width && i < 4; i++) {
+    const hasTwo = r + 8 <= rows;
+    const own: usize = hasTwo ? 8 : 4;
+    const to = codes + r * codesRow, from = x + r * xBytes, fed = feedback + r * fedBytes;
+    for (let i: usize = 0; whole < width && i < own; i++) {
       roundOneRow(
-        to + i * codesRow, from + (i * xRow << 2), fed + (i * feedbackRow << 2),
-        panel, columnGroups, whole, width, panelRow << 2, scales + ((row + i) / groupRows) * stride,
+        to + i * codesRow, from + i * xBytes, fed + i * fedBytes,
+        panel, columnGroups, whole, width, panelBytes,
+        scales + ((firstRow + r + i) / groupRows) * stride,
       );
     }
-    roundFourRows(
-      to, from, fed, panel, columnGroups, whole, codesRow, xRow << 2, feedbackRow << 2, panelRow << 2,
-      scales + (row / groupRows) * stride, scales + ((row + 1) / groupRows) * stride,
-      scales + ((row + 2) / groupRows) * stride, scales + ((row + 3) / groupRows) * stride,
-    );
+    for (let j = whole; j > 0;) {
+      j -= 4;
+      const at = j << 2, corner = panel + j * panelBytes, groups = columnGroups + at;
+      roundSquare(
+        to + j, from + at, fed + at, corner + at, groups, codesRow, xBytes, fedBytes, panelBytes,
+        scales, stride, firstRow + r, groupRows,
+      );
+      if (hasTwo) {
+        roundSquare(
+          to + 4 * codesRow + j, from + 4 * xBytes + at, fed + 4 * fedBytes + at, corner + at,
+          groups, codesRow, xBytes, fedBytes, panelBytes, scales, stride, firstRow + r + 4, groupRows,
+        );
+      }
+      for (let i: usize = 0; i < own; i += 2) {
+        addToTwo(fed + i * fedBytes, fedBytes, corner, panelBytes, at, from + i * xBytes + at, xBytes);
+      }
+    }
+    if (hasTwo) r += 4;
   }
   for (; r < rows; r++) {
     roundOneRow(
-      codes + r * codesRow, x + (r * xRow << 2), feedback + (r * feedbackRow << 2),
-      panel, columnGroups, 0, width, panelRow << 2,
-      scales + (((firstRow + r) / groupRows) * scaleCols << 2),
+      codes + r * codesRow, x + r * xBytes, feedback + r * fedBytes,
+      panel, columnGroups, 0, width, panelBytes, scales + ((firstRow + r) / groupRows) * stride,
     );
   }
 }
 
-/** Columns width - 1 down to 0 of four rows; width is a multiple of 4. Strides in bytes. */
-function roundFourRows(
-  codes: usize, x: usize, feedback: usize,
-  panel: usize, columnGroups: usize, width: usize,
+/**
+ * Four columns of four rows, from the last; all addresses are those of their corner, `panel` that of the square on its
+ * diagonal, strides in bytes. The first row is number `row` of the layer.
+ */
+function roundSquare(
+  codes: usize, x: usize, feedback: usize, panel: usize, columnGroups: usize,
   codesRow: usize, xRow: usize, feedbackRow: usize, panelRow: usize,
-  scales0: usize, scales1: usize, scales2: usize, scales3: usize,
+  scales: usize, stride: usize, row: usize, groupRows: usize,
 ): void {
   const x1 = x + xRow, x2 = x1 + xRow, x3 = x2 + xRow;
   const t1 = feedback + feedbackRow, t2 = t1 + feedbackRow, t3 = t2 + feedbackRow;
-  for (let j = width; j > 0;) {
-    j -= 4;
-    const at = j << 2, groups = columnGroups + at;
-    const p0 = panel + j * panelRow, p1 = p0 + panelRow, p2 = p1 + panelRow, p3 = p2 + panelRow;
-    // Errors to feed back, and the weights: a vector for each column, a lane for each row.
-    let a = v128.load(feedback + at), b = v128.load(t1 + at);
-    let c = v128.load(t2 + at), d = v128.load(t3 + at);
-    let ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5), cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);
-    let f0 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), f1 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
-    ab = v128.shuffle<f32>(a, b, 2, 6, 3, 7);
-    cd = v128.shuffle<f32>(c, d, 2, 6, 3, 7);
-    let f2 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5);
-    const f3 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
-    a = v128.load(x + at);
-    b = v128.load(x1 + at);
-    c = v128.load(x2 + at);
-    d = v128.load(x3 + at);
-    ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5);
-    cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);
-    let e0 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), e1 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
-    ab = v128.shuffle<f32>(a, b, 2, 6, 3, 7);
-    cd = v128.shuffle<f32>(c, d, 2, 6, 3, 7);
-    let e2 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), e3 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+  const scales0 = scales + (row / groupRows) * stride;
+  const scales1 = scales + ((row + 1) / groupRows) * stride;
+  const scales2 = scales + ((row + 2) / groupRows) * stride;
+  const scales3 = scales + ((row + 3) / groupRows) * stride;
+  // Errors to feed back, and the weights: a vector for each column, a lane for each row.
+  let a = v128.load(feedback), b = v128.load(t1), c = v128.load(t2), d = v128.load(t3);
+  let ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5), cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);
+  let f0 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), f1 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+  ab = v128.shuffle<f32>(a, b, 2, 6, 3, 7);
+  cd = v128.shuffle<f32>(c, d, 2, 6, 3, 7);
+  let f2 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5);
+  const f3 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+  a = v128.load(x);
+  b = v128.load(x1);
+  c = v128.load(x2);
+  d = v128.load(x3);
+  ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5);
+  cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);
+  let e0 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), e1 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+  ab = v128.shuffle<f32>(a, b, 2, 6, 3, 7);
+  cd = v128.shuffle<f32>(c, d, 2, 6, 3, 7);
+  let e2 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), e3 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
 
-    let s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(groups, 12) << 2);
-    const q3 = rounded(f32x4.div(f32x4.add(e3, f3), s));
-    e3 = f32x4.sub(e3, f32x4.mul(q3, s));
-    let p = v128.load(p3 + at);
-    f2 = f32x4.add(f2, f32x4.mul(e3, v128.shuffle<f32>(p, p, 2, 2, 2, 2)));
-    f1 = f32x4.add(f1, f32x4.mul(e3, v128.shuffle<f32>(p, p, 1, 1, 1, 1)));
-    f0 = f32x4.add(f0, f32x4.mul(e3, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
-    s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(groups, 8) << 2);
-    const q2 = rounded(f32x4.div(f32x4.add(e2, f2), s));
-    e2 = f32x4.sub(e2, f32x4.mul(q2, s));
-    p = v128.load(p2 + at);
-    f1 = f32x4.add(f1, f32x4.mul(e2, v128.shuffle<f32>(p, p, 1, 1, 1, 1)));
-    f0 = f32x4.add(f0, f32x4.mul(e2, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
-    s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(groups, 4) << 2);
-    const q1 = rounded(f32x4.div(f32x4.add(e1, f1), s));
-    e1 = f32x4.sub(e1, f32x4.mul(q1, s));
-    p = v128.load(p1 + at);
-    f0 = f32x4.add(f0, f32x4.mul(e1, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
-    s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(groups) << 2);
-    const q0 = rounded(f32x4.div(f32x4.add(e0, f0), s));
-    e0 = f32x4.sub(e0, f32x4.mul(q0, s));
+  let s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(columnGroups, 12) << 2);
+  const q3 = rounded(f32x4.div(f32x4.add(e3, f3), s));
+  e3 = f32x4.sub(e3, f32x4.mul(q3, s));
+  let p = v128.load(panel + 3 * panelRow);
+  f2 = f32x4.add(f2, f32x4.mul(e3, v128.shuffle<f32>(p, p, 2, 2, 2, 2)));
+  f1 = f32x4.add(f1, f32x4.mul(e3, v128.shuffle<f32>(p, p, 1, 1, 1, 1)));
+  f0 = f32x4.add(f0, f32x4.mul(e3, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
+  s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(columnGroups, 8) << 2);
+  const q2 = rounded(f32x4.div(f32x4.add(e2, f2), s));
+  e2 = f32x4.sub(e2, f32x4.mul(q2, s));
+  p = v128.load(panel + 2 * panelRow);
+  f1 = f32x4.add(f1, f32x4.mul(e2, v128.shuffle<f32>(p, p, 1, 1, 1, 1)));
+  f0 = f32x4.add(f0, f32x4.mul(e2, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
+  s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(columnGroups, 4) << 2);
+  const q1 = rounded(f32x4.div(f32x4.add(e1, f1), s));
+  e1 = f32x4.sub(e1, f32x4.mul(q1, s));
+  p = v128.load(panel + panelRow);
+  f0 = f32x4.add(f0, f32x4.mul(e1, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
+  s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(columnGroups) << 2);
+  const q0 = rounded(f32x4.div(f32x4.add(e0, f0), s));
+  e0 = f32x4.sub(e0, f32x4.mul(q0, s));
 
-    const bytes = i8x16.narrow_i16x8_s(
-      i16x8.narrow_i32x4_s(i32x4.trunc_sat_f32x4_s(q0), i32x4.trunc_sat_f32x4_s(q1)),
-      i16x8.narrow_i32x4_s(i32x4.trunc_sat_f32x4_s(q2), i32x4.trunc_sat_f32x4_s(q3)),
-    );
-    const byRow = v128.shuffle<i8>(
-      bytes, bytes, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15,
-    );
-    v128.store32_lane(codes + j, byRow, 0);
-    v128.store32_lane(codes + codesRow + j, byRow, 1);
-    v128.store32_lane(codes + 2 * codesRow + j, byRow, 2);
-    v128.store32_lane(codes + 3 * codesRow + j, byRow, 3);
-    ab = v128.shuffle<f32>(e0, e1, 0, 4, 1, 5);
-    cd = v128.shuffle<f32>(e2, e3, 0, 4, 1, 5);
-    a = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5);
-    b = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
-    ab = v128.shuffle<f32>(e0, e1, 2, 6, 3, 7);
-    cd = v128.shuffle<f32>(e2, e3, 2, 6, 3, 7);
-    c = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5);
-    d = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
-    v128.store(x + at, a);
-    v128.store(x1 + at, b);
-    v128.store(x2 + at, c);
-    v128.store(x3 + at, d);
-    addToTwo(feedback, t1, p0, panelRow, at, a, b);
-    addToTwo(t2, t3, p0, panelRow, at, c, d);
-  }
+  // A lane has the four codes of its row.
+  const bytes = v128.or(
+    v128.or(byteOf(q0), i32x4.shl(byteOf(q1), 8)),
+    v128.or(i32x4.shl(byteOf(q2), 16), i32x4.shl(byteOf(q3), 24)),
+  );
+  v128.store32_lane(codes, bytes, 0);
+  v128.store32_lane(codes + codesRow, bytes, 1);
+  v128.store32_lane(codes + 2 * codesRow, bytes, 2);
+  v128.store32_lane(codes + 3 * codesRow, bytes, 3);
+  ab = v128.shuffle<f32>(e0, e1, 0, 4, 1, 5);
+  cd = v128.shuffle<f32>(e2, e3, 0, 4, 1, 5);
+  v128.store(x, v128.shuffle<f32>(ab, cd, 0, 1, 4, 5));
+  v128.store(x1, v128.shuffle<f32>(ab, cd, 2, 3, 6, 7));
+  ab = v128.shuffle<f32>(e0, e1, 2, 6, 3, 7);
+  cd = v128.shuffle<f32>(e2, e3, 2, 6, 3, 7);
+  v128.store(x2, v128.shuffle<f32>(ab, cd, 0, 1, 4, 5));
+  v128.store(x3, v128.shuffle<f32>(ab, cd, 2, 3, 6, 7));
+}
+
+/** 1.5 * 2^23, next to which the last bits of a whole number in f32 are that number. */
+const WHOLE: f32 = 12582912;
+
+/** The last eight bits of whole numbers. */
+// @ts-ignore: decorator
+@inline
+function byteOf(q: v128): v128 {
+  return v128.and(f32x4.add(q, f32x4.splat(WHOLE)), i32x4.splat(0xff));
 }
 
 /** The scales of a column in four rows. */
@@ -152,12 +169,13 @@ function scalesOf(s0: usize, s1: usize, s2: usize, s3: usize, group: usize): v12
 }
 
 /**
- * t_r[i] += e_r[3] * panel[3, i], then lanes 2, 1 and 0, for `bytes` / 4 values, a multiple of 4, of two
- * rows r.
+ * t_r[i] += e_r[3] * panel[3, i], then e_r[2], 1 and 0, for `bytes` / 4 values, a multiple of 4, of two rows r.
+ * Strides in bytes.
  */
 function addToTwo(
-  t0: usize, t1: usize, panel: usize, panelRow: usize, bytes: usize, e0: v128, e1: v128,
+  t0: usize, tRow: usize, panel: usize, panelRow: usize, bytes: usize, e: usize, eRow: usize,
 ): void {
+  const t1 = t0 + tRow, e0 = v128.load(e), e1 = v128.load(e + eRow);
   const panel1 = panel + panelRow, panel2 = panel1 + panelRow, panel3 = panel2 + panelRow;
   const e00 = v128.shuffle<f32>(e0, e0, 0, 0, 0, 0), e01 = v128.shuffle<f32>(e0, e0, 1, 1, 1, 1);
   const e02 = v128.shuffle<f32>(e0, e0, 2, 2, 2, 2), e03 = v128.shuffle<f32>(e0, e0, 3, 3, 3, 3);
@@ -202,7 +220,7 @@ function roundOneRow(
 // @ts-ignore: decorator
 @inline
 function rounded(t: v128): v128 {
-  const clamped = f32x4.min(f32x4.splat(127), f32x4.max(f32x4.splat(-127), t));
+  const clamped = f32x4.pmin(f32x4.splat(127), f32x4.pmax(f32x4.splat(-127), t));
   return v128.and(f32x4.nearest(clamped), f32x4.eq(t, t));
 }
 
