@@ -5,7 +5,9 @@
  */
 
 export { addLowRank } from "./add_low_rank";
+export { addRotatedDiagonal } from "./add_rotated_diagonal";
 export { choleskyBlock } from "./cholesky_block";
+export { copyRowsF64 } from "./copy_rows";
 export { descendRows } from "./descend_rows";
 export { feedBack, packErrors, packFactor } from "./feed_back_i16";
 export { feedBackI8, packErrorsI8, packFactorI8 } from "./feed_back_i8";
@@ -19,6 +21,10 @@ export {
 } from "./hadamard";
 export { ldlqBlock } from "./ldlq_block";
 export { ldlqChosenLevels, ldlqLevels } from "./ldlq_levels";
+export {
+  gatherColumnsF32, gatherColumnsI8, permuteColumns, permuteRows, scatterColumnsF32, scatterColumnsI8,
+} from "./permute";
 export { rotateColumnsF64, rotateRowsF64 } from "./rotate_f64";
+export { scaleSums } from "./scale_sums";
 export { solveBlock } from "./solve_block";
 export { unitLowerPanel } from "./unit_lower_panel";

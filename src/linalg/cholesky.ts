@@ -143,17 +143,10 @@ function updateRows(
     const place = block(column, row, 0, rows, column.cols);
     const copy = matrix(spare, rows, column.cols);
     const from = block(done, row, 0, rows, done.cols);
-    copyRows(copy, place);
+    kernels.copyRows(copy, place);
     if (single) kernels.gemmF64ByF32(copy, from, factors, "subtract");
     else kernels.gemmF64(copy, from, factors, "subtract");
-    copyRows(place, copy);
-  }
-}
-
-function copyRows(to: MatrixF64, from: MatrixF64): void {
-  for (let i = 0; i < from.rows; i++) {
-    const start = i * from.rowStride;
-    to.data.set(from.data.subarray(start, start + from.cols), i * to.rowStride);
+    kernels.copyRows(place, copy);
   }
 }
 

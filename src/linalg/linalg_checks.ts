@@ -320,12 +320,71 @@ export function checkDescendRows(args: DescendRows): void {
   checkScales(name, args, rows, cols);
 }
 
+function requirePowerOfFour(kernel: string, size: number): void {
+  const isPowerOfFour = Number.isInteger(size) && size > 0 && size < 2 ** 31 &&
+    (size & (size - 1)) === 0 && (size & 0x55555555) !== 0;
+  if (!isPowerOfFour) fail(kernel, `group size ${size} is not a power of 4`);
+}
+
+/** Checks that rows are as many, of one kind, and that all of `order` is among their columns. @throws RangeError */
+export function checkColumnOrder(kernel: string, out: View, x: View, order: Int32Array): void {
+  checkRows(kernel, "out", out);
+  checkRows(kernel, "x", x);
+  checkShape(kernel, "x", x, out.rows, out.cols);
+  if (Object.getPrototypeOf(out.data) !== Object.getPrototypeOf(x.data)) {
+    fail(kernel, "out and x hold numbers of different kinds");
+  }
+  checkOrder(kernel, order, out.cols);
+}
+
+/** Checks that `order` has `count` places within as many. */
+function checkOrder(kernel: string, order: Int32Array, count: number): void {
+  if (order.length !== count) fail(kernel, `order has ${order.length} elements, needs ${count}`);
+  for (const place of order) {
+    if (!(place >= 0 && place < count)) fail(kernel, `order has ${place}, needs 0 to ${count - 1}`);
+  }
+}
+
+/** Checks h [n, n], and that `order` has every index once, as rows are moved along its cycles. @throws RangeError */
+export function checkPermute(h: View, order: Int32Array, spare: Float64Array): void {
+  const kernel = "permuteSymmetric";
+  checkSquare(kernel, "h", h);
+  checkOrder(kernel, order, h.rows);
+  if (new Set(order).size !== order.length) fail(kernel, "order has an index twice");
+  if (spare.length < h.rows) fail(kernel, `spare has ${spare.length} elements, needs ${h.rows}`);
+}
+
+/** Checks that both are as large. @throws RangeError */
+export function checkCopyRows(to: View, from: View): void {
+  checkRows("copyRows", "to", to);
+  checkRows("copyRows", "from", from);
+  checkShape("copyRows", "from", from, to.rows, to.cols);
+}
+
+/** Checks h [n, n] and row [n], n a power of 4. @throws RangeError */
+export function checkRotatedDiagonal(h: View, row: Float64Array): void {
+  const kernel = "addRotatedDiagonal";
+  checkSquare(kernel, "h", h);
+  requirePowerOfFour(kernel, h.rows);
+  if (row.length !== h.rows) fail(kernel, `row has ${row.length} elements, needs ${h.rows}`);
+}
+
+/** Checks that there is a scale for every row and column. @throws RangeError */
+export function checkScaleSums(
+  out: Float32Array,
+  sums: Int32Array,
+  { rowScales, colScales }: Record<"rowScales" | "colScales", Float32Array>,
+): void {
+  const need = rowScales.length * colScales.length;
+  for (const [name, { length }] of Object.entries({ out, sums })) {
+    if (length !== need) fail("scaleSums", `${name} has ${length} elements, needs ${need}`);
+  }
+}
+
 /** Checks that `groupSize`, a power of 4, divides `length`. @throws RangeError */
 export function checkRotateF64(kernel: string, x: View, groupSize: number, length: number): void {
   checkRows(kernel, "x", x);
-  const isPowerOfFour = Number.isInteger(groupSize) && groupSize > 0 && groupSize < 2 ** 31 &&
-    (groupSize & (groupSize - 1)) === 0 && (groupSize & 0x55555555) !== 0;
-  if (!isPowerOfFour) fail(kernel, `group size ${groupSize} is not a power of 4`);
+  requirePowerOfFour(kernel, groupSize);
   if (length % groupSize !== 0) fail(kernel, `group size ${groupSize} does not divide ${length}`);
 }
 

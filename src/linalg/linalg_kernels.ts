@@ -163,6 +163,9 @@ export interface DescendRows {
   readonly penalty: number;
 }
 
+/** Rows of floats or of codes; what comes out is of the kind that goes in. */
+export type ShortRows = Matrix<Float32Array> | Matrix<Int8Array>;
+
 /** The operations that differ between devices. Outputs first. */
 export interface LinalgKernels {
   readonly name: "reference" | "wasm";
@@ -260,6 +263,35 @@ export interface LinalgKernels {
 
   /** Moves codes to the other side of their weights, one after the other, if that lowers a loss. */
   descendRows(args: DescendRows): void;
+
+  /** out[i, k] = x[i, order[k]], row-major; `order` has every column once. */
+  gatherColumns(out: ShortRows, x: ShortRows, order: Int32Array): void;
+
+  /** out[i, order[k]] = x[i, k], row-major: undoes `gatherColumns`. */
+  scatterColumns(out: ShortRows, x: ShortRows, order: Int32Array): void;
+
+  /** h[i, j] = h[order[i], order[j]] in place; spare f64 `[n]`, used up. */
+  permuteSymmetric(h: MatrixF64, order: Int32Array, spare: Float64Array): void;
+
+  /** to = from, row-major. */
+  copyRows(to: MatrixF64, from: MatrixF64): void;
+
+  /**
+   * h += Rᵀ·D·R, R the normalised regular Hadamard matrix of h's size, a power of 4, and D the diagonal matrix for
+   * which the first row of that is `row`, f64.
+   */
+  addRotatedDiagonal(h: MatrixF64, row: Float64Array): void;
+
+  /**
+   * out[i, j] = sums[i, j] * rowScales[i] * colScales[j], or is increased by it: contiguous, in f32, from left to
+   * right, every step rounded.
+   */
+  scaleSums(
+    out: Float32Array,
+    sums: Int32Array,
+    scales: { readonly rowScales: Float32Array; readonly colScales: Float32Array },
+    add: boolean,
+  ): void;
 
   /** Every run of `groupSize` values along the rows times the normalised regular Hadamard matrix. */
   rotateRowsF64(x: MatrixF64, groupSize: number): void;

@@ -32,7 +32,7 @@ import {
   planPackedFactor,
   planPacking,
 } from "../linalg/packed_factor.ts";
-import { actOrderOfUnits, permuteSymmetric } from "../linalg/permute.ts";
+import { actOrderOfUnits } from "../linalg/permute.ts";
 import { shareOf, SOLO } from "../linalg/team.ts";
 import {
   countRows,
@@ -167,7 +167,7 @@ export function usesIntegers(sizes: GptqSizes): boolean {
 export function planGptq(memory: CountedMemory, shared: CountedMemory, sizes: GptqSizes): void {
   const { size, blockSize, actOrder } = sizes;
   if (blockSize === 1) return;
-  if (actOrder) memory.within(() => memory.f64(blockSize));
+  if (actOrder) memory.within(() => roomForOrdering(memory, blockSize));
   planDampedCholesky(memory, blockSize);
   if (!usesIntegers(sizes)) return;
   planPacking(memory);
@@ -223,16 +223,20 @@ function orderWithinBlocks(
   return order;
 }
 
+function roomForOrdering(memory: Pick<Allocator, "f64" | "i32">, blockSize: number) {
+  return { spareRow: memory.f64(blockSize), places: memory.i32(blockSize) };
+}
+
 function permuteBlocks(context: LinalgContext, hessian: Hessian, order: Int32Array): void {
   const { size, blockSize } = hessian;
   context.team.barrier(); // everyone has read the diagonal before anyone moves it
   withScratch(context, () => {
-    const spareRow = context.memory.f64(blockSize);
+    const { spareRow, places } = roomForOrdering(context.memory, blockSize);
     const blocks = shareOf(context.team, 0, size / blockSize);
     for (let index = blocks.start; index < blocks.end; index++) {
       const first = index * blockSize;
-      const local = order.slice(first, first + blockSize).map((column) => column - first);
-      permuteSymmetric(hessianBlock(hessian, index), local, spareRow);
+      for (let k = 0; k < blockSize; k++) places[k] = order[first + k]! - first;
+      context.kernels.permuteSymmetric(hessianBlock(hessian, index), places, spareRow);
     }
   });
   context.team.barrier();

@@ -19,7 +19,7 @@ export interface Int8Context {
     Kernels,
     "absmax" | "scaleFromAbsmax" | "quantize" | "dequantize" | "searchScale" | "rotate"
   >;
-  readonly linalg: Pick<LinalgKernels, "gemmI8" | "hadamardRows">;
+  readonly linalg: Pick<LinalgKernels, "gemmI8" | "hadamardRows" | "scaleSums">;
   readonly memory: Allocator;
 }
 
@@ -100,7 +100,7 @@ export function scaledProduct(
   const m = x.scales.length, across = k / groupCols;
   const { memory, linalg } = context;
   const mark = memory.mark();
-  const { sums, parts } = roomForSums(memory, m, grid);
+  const { sums, colScales, parts } = roomForSums(memory, m, grid);
   const { left, right } = parts ?? { left: x.codes, right: weight.codes };
   for (let group = 0; group < across; group++) {
     if (parts !== null) {
@@ -108,16 +108,8 @@ export function scaledProduct(
       gatherColumns(right, weight.codes, { rows: n, cols: k, first: group * groupCols, groupCols });
     }
     linalg.gemmI8(sums, left, right, m, n, groupCols);
-    for (let i = 0; i < m; i++) {
-      const scale = x.scales[i]!;
-      for (let j = 0; j < n; j++) {
-        const at = i * n + j;
-        const scaled = Math.fround(Math.fround(sums[at]!) * scale);
-        const ws = scales[Math.floor(j / groupRows) * across + group]!;
-        const value = Math.fround(scaled * ws);
-        out[at] = group === 0 ? value : out[at]! + value;
-      }
-    }
+    for (let j = 0; j < n; j++) colScales[j] = scales[Math.floor(j / groupRows) * across + group]!;
+    linalg.scaleSums(out, sums, { rowScales: x.scales, colScales }, group > 0);
   }
   if (bias !== null) {
     for (let i = 0; i < m; i++) for (let j = 0; j < n; j++) out[i * n + j]! += bias[j]!;
@@ -173,11 +165,12 @@ function roomForInputs(memory: Pick<Allocator, "f32" | "i8">, m: number, { cols 
   };
 }
 
-/** Sums of a product, and, of several groups of columns, the columns of one. */
-function roomForSums(memory: Pick<Allocator, "i32" | "i8">, m: number, grid: Grid) {
-  const { rows: n, cols, groupCols } = grid, sums = memory.i32(m * n);
-  if (groupCols === cols) return { sums, parts: null };
-  return { sums, parts: { left: memory.i8(m * groupCols), right: memory.i8(n * groupCols) } };
+/** Sums of a product, scales of its columns, and, of several groups of columns, the columns of one. */
+function roomForSums(memory: Pick<Allocator, "i32" | "f32" | "i8">, m: number, grid: Grid) {
+  const { rows: n, cols, groupCols } = grid;
+  const room = { sums: memory.i32(m * n), colScales: memory.f32(n) };
+  if (groupCols === cols) return { ...room, parts: null };
+  return { ...room, parts: { left: memory.i8(m * groupCols), right: memory.i8(n * groupCols) } };
 }
 
 /**

@@ -22,7 +22,6 @@ import {
   panelOf,
   roomForErrors,
 } from "../linalg/packed_factor.ts";
-import { gatherColumns } from "../linalg/permute.ts";
 import { type GptqFactor, type GptqSizes, usesIntegers } from "./gptq.ts";
 
 /** Columns of the Hessian that are multiplied at a time. */
@@ -42,6 +41,14 @@ function roomForPanel(
   };
 }
 
+function roomForMoved(
+  memory: Pick<LinalgContext["memory"], "f32" | "i32">,
+  rows: number,
+  size: number,
+) {
+  return { values: memory.f32(rows * size), places: memory.i32(size) };
+}
+
 function roomForProducts(memory: Pick<LinalgContext["memory"], "f32">, rows: number): Float32Array {
   return memory.f32(4 * Math.ceil(rows / 4) * LDLQ_BLOCK);
 }
@@ -50,7 +57,7 @@ function roomForProducts(memory: Pick<LinalgContext["memory"], "f32">, rows: num
 export function planRowObjectives(memory: CountedMemory, rows: number, sizes: GptqSizes): void {
   const { size, blockSize, actOrder } = sizes;
   memory.within(() => {
-    if (actOrder) memory.f32(rows * size);
+    if (actOrder) roomForMoved(memory, rows, size);
     memory.within(() => roomForPanel(memory, rows, blockSize));
     if (!usesIntegers(sizes)) return;
     roomForErrors(memory, rows, blockSize);
@@ -79,7 +86,7 @@ export function rowObjectives(
   const isPlain = mean >= PLAIN_MEANS.least && mean <= PLAIN_MEANS.most;
   const unit = isPlain ? 1 : mean;
   withScratch(context, () => {
-    const moved = inOrderOf(factor, errors, memory);
+    const moved = inOrderOf(factor, errors, context);
     const { panelData, productData } = roomForPanel(memory, rows, blockSize);
     for (let top = 0; top < size; top += blockSize) {
       const { data, rowStride } = hessianBlock(factor, top / blockSize);
@@ -139,12 +146,12 @@ export function objectiveBounds(
   errors: MatrixF32,
 ): ObjectiveBounds | null {
   const { size, blockSize, packed, report } = factor;
-  const { memory } = context, { rows } = errors;
+  const { rows } = errors;
   if (packed === null || report.damping === null || report.dampingRaised) return null;
   const damped = new Float64Array(rows), least = new Float64Array(rows);
   const mean = meanEnergy(factor), share = BOUNDS_SHARES[packed[0]!.bits];
   withScratch(context, () => {
-    const moved = inOrderOf(factor, errors, memory);
+    const moved = inOrderOf(factor, errors, context);
     for (let top = 0; top < size; top += blockSize) {
       const part = block(moved, 0, top, rows, blockSize), index = top / blockSize;
       addDamped(context, damped, part, { packed: packed[index]!, mean });
@@ -204,10 +211,12 @@ function meanEnergy({ diagonal, size }: GptqFactor): number {
 function inOrderOf(
   { order, size }: GptqFactor,
   errors: MatrixF32,
-  memory: LinalgContext["memory"],
+  { kernels, memory }: LinalgContext,
 ): MatrixF32 {
   if (order === null) return errors;
-  const moved = matrix(memory.f32(errors.rows * size), errors.rows, size);
-  gatherColumns(moved, errors, order);
+  const { values, places } = roomForMoved(memory, errors.rows, size);
+  const moved = matrix(values, errors.rows, size);
+  places.set(order);
+  kernels.gatherColumns(moved, errors, places);
   return moved;
 }

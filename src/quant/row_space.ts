@@ -26,7 +26,7 @@ import { cholesky, planCholesky, solveRows } from "../linalg/cholesky.ts";
 import { type Allocator, type LinalgContext, withScratch } from "../linalg/context.ts";
 import { LDLQ_BLOCK, type LdlqRows, roundColumns } from "../linalg/ldlq.ts";
 import { block, matrix, type MatrixF32, type MatrixF64, transpose } from "../linalg/matrix.ts";
-import { actOrder, actOrderOfUnits, gatherColumns } from "../linalg/permute.ts";
+import { actOrder, actOrderOfUnits } from "../linalg/permute.ts";
 import { shareOf, triangleShareOf } from "../linalg/team.ts";
 import { type GptqRows, planInOrder, roundInOrder } from "./rows_in_order.ts";
 
@@ -115,11 +115,15 @@ export function planRowSpaceRounding(
 }
 
 function roomForObjectives(
-  memory: Pick<Allocator, "f32">,
+  memory: Pick<Allocator, "f32" | "i32">,
   rows: number,
   { cols, terms }: Pick<RowSpaceSizes, "cols" | "terms">,
 ) {
-  return { movedData: memory.f32(rows * cols), productData: memory.f32(rows * terms) };
+  return {
+    movedData: memory.f32(rows * cols),
+    productData: memory.f32(rows * terms),
+    places: memory.i32(cols),
+  };
 }
 
 /** Counts what {@link rowSpaceObjectives} takes for `rows` rows. */
@@ -448,9 +452,10 @@ export function rowSpaceObjectives(
   const cols = inputs.rows, terms = inputs.cols, { rows } = errors;
   const found = new Float64Array(rows);
   withScratch(context, () => {
-    const { movedData, productData } = roomForObjectives(memory, rows, { cols, terms });
+    const { movedData, productData, places } = roomForObjectives(memory, rows, { cols, terms });
     const moved = matrix(movedData, rows, cols), products = matrix(productData, rows, terms);
-    gatherColumns(moved, errors, order);
+    places.set(order);
+    kernels.gatherColumns(moved, errors, places);
     kernels.gemmF32(products, moved, inputs, "set");
     for (let i = 0; i < rows; i++) {
       const from = i * errors.rowStride;

@@ -8,7 +8,6 @@ import type { Grid, LevelSearch, LevelSets } from "../backend/backend.ts";
 import { type Allocator, type LinalgContext, withScratch } from "../linalg/context.ts";
 import type { LdlqRows } from "../linalg/ldlq.ts";
 import { matrix } from "../linalg/matrix.ts";
-import { gatherColumns, scatterColumns } from "../linalg/permute.ts";
 
 /** The order of the columns of rows. */
 export interface ColumnOrder {
@@ -82,19 +81,20 @@ export function roundInOrder(
   const { weights, codes } = rows;
   const count = countRows(rows, size);
   withScratch(context, () => {
-    const { memory } = context;
+    const { memory, kernels } = context;
     const grid = gridInOrder(memory, rows, { size, order });
     const most = Math.min(count, chunkRows);
-    const { chunkWeights, chunkCodes } = roomForOrder(memory, most, size);
+    const { chunkWeights, chunkCodes, places } = roomForOrder(memory, most, size);
+    places.set(order);
     for (let start = 0; start < count; start += most) {
       const height = Math.min(most, count - start), at = start * size;
       const original = matrix(weights.subarray(at), height, size);
       const moved = matrix(chunkWeights, height, size);
-      gatherColumns(moved, original, order);
+      kernels.gatherColumns(moved, original, places);
       round({ ...grid, firstRow: rows.firstRow + start, weights: moved, codes: chunkCodes });
-      if (rows.errors ?? true) scatterColumns(original, moved, order);
+      if (rows.errors ?? true) kernels.scatterColumns(original, moved, places);
       const toCodes = matrix(codes.subarray(at), height, size);
-      scatterColumns(toCodes, matrix(chunkCodes, height, size), order);
+      kernels.scatterColumns(toCodes, matrix(chunkCodes, height, size), places);
     }
   });
 }
@@ -153,9 +153,17 @@ export function planOrder(
   if (hasLevels) memory.i32(size);
 }
 
-/** Room for rows in another order. */
-export function roomForOrder(memory: Pick<Allocator, "f32" | "i8">, rows: number, size: number) {
-  return { chunkWeights: memory.f32(rows * size), chunkCodes: memory.i8(rows * size) };
+/** Room for rows in another order, and for that. */
+export function roomForOrder(
+  memory: Pick<Allocator, "f32" | "i8" | "i32">,
+  rows: number,
+  size: number,
+) {
+  return {
+    chunkWeights: memory.f32(rows * size),
+    chunkCodes: memory.i8(rows * size),
+    places: memory.i32(size),
+  };
 }
 
 /** Counts what {@link roundInOrder} takes besides `round`, which is counted within. */

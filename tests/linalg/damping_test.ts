@@ -58,6 +58,7 @@ testEachContext("dampedCholesky() leaves the last word to f64", (context) => {
       context.kernels.choleskyBlock(...args),
     solveBlock: (...args: Parameters<LinalgKernels["solveBlock"]>) =>
       context.kernels.solveBlock(...args),
+    copyRows: (...args: Parameters<LinalgKernels["copyRows"]>) => context.kernels.copyRows(...args),
     gemmF64: (...args: Parameters<LinalgKernels["gemmF64"]>) => context.kernels.gemmF64(...args),
     gemmF64ByF32: (c: MatrixF64) => c.data.fill(NaN, 0, c.rows * c.rowStride),
   } as unknown as LinalgKernels;

@@ -115,6 +115,37 @@ export interface LinalgExports {
     rank: number,
     workspace: number,
   ): void;
+  addRotatedDiagonal(h: number, row: number, size: number, hRow: number): void;
+  copyRowsF64(
+    to: number,
+    from: number,
+    rows: number,
+    cols: number,
+    toRow: number,
+    fromRow: number,
+  ): void;
+  gatherColumnsF32: ReorderExport;
+  gatherColumnsI8: ReorderExport;
+  scatterColumnsF32: ReorderExport;
+  scatterColumnsI8: ReorderExport;
+  permuteColumns(
+    h: number,
+    order: number,
+    spare: number,
+    rows: number,
+    n: number,
+    hRow: number,
+  ): void;
+  permuteRows(h: number, order: number, spare: number, n: number, hRow: number): void;
+  scaleSums(
+    out: number,
+    sums: number,
+    rowScales: number,
+    colScales: number,
+    rows: number,
+    cols: number,
+    add: number,
+  ): void;
   hadamardColumnsF32(x: number, rows: number, cols: number, xRow: number, norm: number): void;
   hadamardColumnsF64(x: number, rows: number, cols: number, xRow: number, norm: number): void;
   hadamardRowsF32(x: number, rows: number, cols: number, xRow: number, norm: number): void;
@@ -153,6 +184,17 @@ type PackExport = (
   x: number,
   rows: number,
   cols: number,
+  xRow: number,
+) => void;
+
+/** Rows whose columns go in another order. */
+export type ReorderExport = (
+  out: number,
+  x: number,
+  order: number,
+  rows: number,
+  cols: number,
+  outRow: number,
   xRow: number,
 ) => void;
 

@@ -7,6 +7,8 @@
 import { LEVEL_TABLE } from "../backend.ts";
 import {
   checkAddLowRank,
+  checkColumnOrder,
+  checkCopyRows,
   checkDescendRows,
   checkFeedBack,
   checkFeedBackI8,
@@ -20,7 +22,10 @@ import {
   checkPackErrorsI8,
   checkPackFactor,
   checkPackFactorI8,
+  checkPermute,
+  checkRotatedDiagonal,
   checkRotateF64,
+  checkScaleSums,
   checkSolveBlock,
   checkSquare,
   checkUnitLowerPanel,
@@ -34,10 +39,11 @@ import type {
   LdlqLevels,
   LinalgKernels,
   ShortMatrix,
+  ShortRows,
 } from "../../linalg/linalg_kernels.ts";
 import type { Matrix, MatrixF32, MatrixF64 } from "../../linalg/matrix.ts";
 import { type Arena, LINALG_WORKSPACE_BYTES } from "./arena.ts";
-import type { FeedBackExport, GemmExport, LinalgExports } from "./linalg_module.ts";
+import type { FeedBackExport, GemmExport, LinalgExports, ReorderExport } from "./linalg_module.ts";
 import { relaxedFeedBack } from "./relaxed_module.ts";
 import { instantiate } from "./instantiate.ts";
 
@@ -302,6 +308,73 @@ export class WasmLinalg implements LinalgKernels {
     const at = this.#address("hadamardColumns", x.data), norm = 1 / Math.sqrt(x.rows);
     forBands(x.cols, (col, cols) => {
       kernel(at + col * x.data.BYTES_PER_ELEMENT, x.rows, cols, x.rowStride, norm);
+    });
+  }
+
+  gatherColumns(out: ShortRows, x: ShortRows, order: Int32Array): void {
+    const { gatherColumnsF32, gatherColumnsI8 } = this.#exports;
+    const kernel = out.data instanceof Float32Array ? gatherColumnsF32 : gatherColumnsI8;
+    this.#reorder("gatherColumns", kernel, out, x, order);
+  }
+
+  scatterColumns(out: ShortRows, x: ShortRows, order: Int32Array): void {
+    const { scatterColumnsF32, scatterColumnsI8 } = this.#exports;
+    const kernel = out.data instanceof Float32Array ? scatterColumnsF32 : scatterColumnsI8;
+    this.#reorder("scatterColumns", kernel, out, x, order);
+  }
+
+  #reorder(
+    name: string,
+    kernel: ReorderExport,
+    out: ShortRows,
+    x: ShortRows,
+    order: Int32Array,
+  ): void {
+    checkColumnOrder(name, out, x, order);
+    const to = this.#address(name, out.data), from = this.#address(name, x.data);
+    const places = this.#address(name, order), size = out.data.BYTES_PER_ELEMENT;
+    forBands(out.rows, (row, rows) => {
+      const own = [to + row * out.rowStride * size, from + row * x.rowStride * size] as const;
+      kernel(...own, places, rows, out.cols, out.rowStride, x.rowStride);
+    });
+  }
+
+  permuteSymmetric(h: MatrixF64, order: Int32Array, spare: Float64Array): void {
+    checkPermute(h, order, spare);
+    const name = "permuteSymmetric", { rows: n, rowStride } = h;
+    const at = this.#address(name, h.data), places = this.#address(name, order);
+    const room = this.#address(name, spare);
+    this.#exports.permuteRows(at, places, room, n, rowStride);
+    forBands(n, (row, rows) => {
+      this.#exports.permuteColumns(at + row * rowStride * 8, places, room, rows, n, rowStride);
+    });
+  }
+
+  copyRows(to: MatrixF64, from: MatrixF64): void {
+    checkCopyRows(to, from);
+    const out = this.#address("copyRows", to.data), x = this.#address("copyRows", from.data);
+    this.#exports.copyRowsF64(out, x, to.rows, to.cols, to.rowStride, from.rowStride);
+  }
+
+  addRotatedDiagonal(h: MatrixF64, row: Float64Array): void {
+    checkRotatedDiagonal(h, row);
+    const name = "addRotatedDiagonal", at = this.#address(name, h.data);
+    this.#exports.addRotatedDiagonal(at, this.#address(name, row), h.rows, h.rowStride);
+  }
+
+  scaleSums(
+    out: Float32Array,
+    sums: Int32Array,
+    scales: { readonly rowScales: Float32Array; readonly colScales: Float32Array },
+    add: boolean,
+  ): void {
+    checkScaleSums(out, sums, scales);
+    const name = "scaleSums", to = this.#address(name, out), from = this.#address(name, sums);
+    const left = this.#address(name, scales.rowScales);
+    const right = this.#address(name, scales.colScales), cols = scales.colScales.length;
+    forBands(scales.rowScales.length, (row, rows) => {
+      const own = [to + row * cols * 4, from + row * cols * 4, left + row * 4, right] as const;
+      this.#exports.scaleSums(...own, rows, cols, add ? 1 : 0);
     });
   }
 

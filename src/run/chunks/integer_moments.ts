@@ -23,7 +23,7 @@
 import type { Compensation } from "../../calibration/compensation.ts";
 import { type Hessian, shrinkageOf } from "../../linalg/hessian.ts";
 import { GRAM_RUN } from "../../linalg/linalg_kernels.ts";
-import { matrix } from "../../linalg/matrix.ts";
+import { block, matrix } from "../../linalg/matrix.ts";
 import { shareOf, triangleShareOf } from "../../linalg/team.ts";
 import type { PlannedMemory } from "../task_kind.ts";
 import type { QuantizeTask } from "../tasks.ts";
@@ -192,13 +192,7 @@ function roomForGroup(scratch: Pick<Scratch, "f64">, group: number): Float64Arra
   return scratch.f64(group);
 }
 
-/**
- * Adds a diagonal matrix, rotated in groups, to K x K `values`. By the whole team; ends in a barrier.
- *
- * Elements (i, j) of a rotated group are those of its first row at i xor j, or their negatives: the matrix of 4 has
- * elements f(i xor j) / 2, f = 1, 1, 1, -1, and for d = i xor j not 0, f(k xor i) f(k xor j) changes its sign with
- * bit 1 of k and i if d = 1, with bit 0 if d = 2, with their sum if d = 3. Larger ones are its products.
- */
+/** Adds a diagonal matrix, rotated in groups, to K x K `values`. By the whole team; ends in a barrier. */
 function addDiagonal(
   { linalg, scratch }: TeamContext,
   values: Float64Array,
@@ -206,17 +200,17 @@ function addDiagonal(
   { diagonal }: { readonly diagonal: Float64Array },
 ): void {
   const cols = diagonal.length, size = group ?? 1;
-  const mark = scratch.mark(), row = roomForGroup(scratch, size);
   const own = shareOf(linalg.team, 0, cols, size);
+  if (size === 1) {
+    for (let k = own.start; k < own.end; k++) values[k * (cols + 1)]! += diagonal[k]!;
+    linalg.team.barrier();
+    return;
+  }
+  const mark = scratch.mark(), row = roomForGroup(scratch, size);
   for (let top = own.start; top < own.end; top += size) {
     firstRow(linalg.kernels, row, diagonal.subarray(top, top + size));
-    for (let i = 0; i < size; i++) {
-      const at = (top + i) * cols + top, swapped = swapBits(i);
-      for (let j = 0; j < size; j++) {
-        const value = row[i ^ j]!;
-        values[at + j] = values[at + j]! + (isOdd(swapped & (i ^ j)) ? -value : value);
-      }
-    }
+    const place = block(matrix(values, cols, cols), top, top, size, size);
+    linalg.kernels.addRotatedDiagonal(place, row);
   }
   scratch.release(mark);
   linalg.team.barrier();
@@ -231,19 +225,7 @@ function firstRow(
   const size = row.length;
   row.fill(0);
   row[0] = 1;
-  if (size > 1) kernels.rotateRowsF64(matrix(row, 1, size), size);
+  kernels.rotateRowsF64(matrix(row, 1, size), size);
   for (let k = 0; k < size; k++) row[k] = row[k]! * diagonal[k]!;
-  if (size > 1) kernels.rotateRowsF64(matrix(row, 1, size), size);
-}
-
-/** `bits` with those of every pair exchanged. */
-function swapBits(bits: number): number {
-  return (bits & 0x55555555) << 1 | (bits >>> 1) & 0x55555555;
-}
-
-/** Whether an odd number of `bits` is set. */
-function isOdd(bits: number): boolean {
-  let folded = bits ^ bits >>> 8;
-  folded ^= folded >>> 4;
-  return (0x6996 >>> (folded & 15) & 1) === 1;
+  kernels.rotateRowsF64(matrix(row, 1, size), size);
 }

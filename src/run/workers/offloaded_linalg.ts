@@ -102,6 +102,12 @@ const METHODS = Object.keys(
     hadamardRows: true,
     hadamardColumns: true,
     addLowRank: true,
+    gatherColumns: true,
+    scatterColumns: true,
+    permuteSymmetric: true,
+    copyRows: true,
+    addRotatedDiagonal: true,
+    scaleSums: true,
   } satisfies Record<Exclude<keyof LinalgKernels, "name">, true>,
 ) as Exclude<
   keyof LinalgKernels,

@@ -2,7 +2,9 @@
 
 import type { LinalgKernels } from "../../../linalg/linalg_kernels.ts";
 import { addLowRank } from "./add_low_rank.ts";
+import { addRotatedDiagonal } from "./add_rotated_diagonal.ts";
 import { choleskyBlock } from "./cholesky_block.ts";
+import { copyRows } from "./copy_rows.ts";
 import { descendRows } from "./descend_rows.ts";
 import { feedBack, packErrors, packFactor } from "./feed_back_i16.ts";
 import { feedBackI8, packErrorsI8, packFactorI8 } from "./feed_back_i8.ts";
@@ -12,7 +14,9 @@ import { gramI16 } from "./gram_i16.ts";
 import { ldlqBlock } from "./ldlq_block.ts";
 import { ldlqLevels } from "./ldlq_levels.ts";
 import { hadamardColumns, hadamardRows } from "./hadamard.ts";
+import { gatherColumns, permuteSymmetric, scatterColumns } from "./permute.ts";
 import { rotateColumnsF64, rotateRowsF64 } from "./rotate_f64.ts";
+import { scaleSums } from "./scale_sums.ts";
 import { solveBlock } from "./solve_block.ts";
 import { unitLowerPanel } from "./unit_lower_panel.ts";
 
@@ -37,10 +41,16 @@ export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   packFactor,
   packFactorI8,
   addLowRank,
+  addRotatedDiagonal,
+  copyRows,
+  gatherColumns,
   hadamardColumns,
   hadamardRows,
+  permuteSymmetric,
   rotateColumnsF64,
   rotateRowsF64,
+  scaleSums,
+  scatterColumns,
   solveBlock,
   unitLowerPanel,
 });
