@@ -37,7 +37,7 @@ export class Stage implements Disposable {
     for (const name of SHIPPED) {
       fs.cpSync(path.join(ROOT, name), path.join(this.path, name), { recursive: true });
     }
-    nameAllImports(path.join(this.path, "src/cli"));
+    nameAllImports(path.join(this.path, "src"));
     const stampFile = path.join(this.path, "src/cli/build_stamp.ts");
     const source = fs.readFileSync(stampFile, "utf8");
     const stamped = source.replace(
@@ -78,7 +78,7 @@ export class Stage implements Disposable {
   }
 }
 
-/** Puts literals into imports that wait, of all files below `folder`: `src/cli/later.ts` says why they have none. */
+/** Puts literals into imports that wait, of all files below `folder`: `src/core/later.ts` says why they have none. */
 function nameAllImports(folder: string): void {
   for (const name of fs.readdirSync(folder, { recursive: true, encoding: "utf8" })) {
     if (!name.endsWith(".ts")) continue;

@@ -1,6 +1,7 @@
 /** Opens the model that a command reads: a path, an URL, or a repository of the Hugging Face Hub. */
 
 import { dirname } from "node:path";
+import { later } from "../core/later.ts";
 import type { OpenInput } from "../run/workers/remote_input.ts";
 import { isRemote } from "../remote/location.ts";
 import { openModel } from "../safetensors/reader.ts";
@@ -34,7 +35,9 @@ export async function openFor(word: string, options: OpenFor): Promise<OpenInput
   const { context, log, output = null, keep } = options;
   let retries = 0;
   // Loaded here: local files need nothing of it.
-  const { openInput } = await import("../run/workers/remote_input.ts");
+  const { openInput } = await import(
+    later("../run/workers/remote_input.ts")
+  ) as typeof import("../run/workers/remote_input.ts");
   return await openInput(word, {
     workerUrl: context.workerUrl,
     env: Object.fromEntries(

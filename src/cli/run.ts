@@ -1,6 +1,6 @@
 /** One run of the program: arguments in, exit code out. Loads only what the command needs. */
 
-import { later } from "./later.ts";
+import { later } from "../core/later.ts";
 import process from "node:process";
 import { exitCodeOf, InterruptedError, splitHint } from "../core/errors.ts";
 import { EarlyWorkers } from "../run/workers/run_thread.ts";

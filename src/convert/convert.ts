@@ -3,6 +3,7 @@
  * synced; whatever fails before leaves no trace of it, unless it is to be resumed.
  */
 
+import { waitingSteps } from "./waiting_steps.ts";
 import { NonFiniteError, type WorkerPool } from "../run/workers/worker_pool.ts";
 import { arenaBytesFor, teamBytesFor } from "../run/workers/run_bytes.ts";
 import { PoolKeeper } from "../run/workers/pool_keeper.ts";
@@ -252,7 +253,7 @@ async function finalPlan(setting: Setting, part: PartRun | null): Promise<FinalP
   ];
   const final = smoothing === null
     ? prepared
-    : (await import("./smoothing.ts")).smoothed(prepared, smoothing);
+    : (await waitingSteps().smoothing()).smoothed(prepared, smoothing);
   const isAsFirst = plan === prepared.plan && final === prepared;
   const finalWork = isAsFirst ? work : await tasksOf(gpu, final, plan);
   return { whole, plan, prepared: final, work: finalWork, names, notes };
@@ -318,7 +319,7 @@ async function smoothingOf(
   const { smoothAlpha: alpha, output } = request.options;
   if (alpha === null || output === "fp16") return null;
   const { signal } = request;
-  const { findSmoothing } = await import("./smoothing.ts");
+  const { findSmoothing } = await waitingSteps().smoothing();
   return await findSmoothing(prepared, plan, { alpha, pool, run: { signal } });
 }
 

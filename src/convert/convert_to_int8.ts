@@ -34,6 +34,13 @@ import {
 } from "../plan/option_schema.ts";
 import type { ConvertOptions } from "../plan/options.ts";
 import { type GivenOptions, resolveOptions } from "../plan/resolve_options.ts";
+import { loadStepsBy } from "./waiting_steps.ts";
+
+loadStepsBy({
+  fitFormats: () => import("./fit/fit_formats.ts"),
+  fitCodebooks: () => import("./fit/fit_codebooks.ts"),
+  smoothing: () => import("./smoothing.ts"),
+});
 
 /** Options of {@link convertToInt8}: files, machine, and any of {@link GivenOptions}. */
 export interface ConvertToInt8Options extends GivenOptions {

@@ -3,6 +3,7 @@
  * a run does, on the main thread and in the workers alike.
  */
 
+import { later } from "../core/later.ts";
 import type { MoreKinds } from "./task_kind.ts";
 import type { Task } from "./tasks.ts";
 
@@ -31,7 +32,11 @@ export async function loadKindsFor(tasks: readonly Task[]): Promise<void> {
 
 /** Loads all of it. */
 export async function loadMoreKinds(): Promise<void> {
-  if (loaded === null) provideMoreKinds((await import("./more_kinds.ts")).MORE_KINDS);
+  if (loaded !== null) return;
+  const { MORE_KINDS } = await import(
+    later("./more_kinds.ts")
+  ) as typeof import("./more_kinds.ts");
+  provideMoreKinds(MORE_KINDS);
 }
 
 /** Provides it at once: for programs that cannot wait. */

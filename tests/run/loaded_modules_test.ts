@@ -73,3 +73,25 @@ Deno.test("Deno reads no command before it is asked for, as no import of main.ts
   assert.ok(read.includes("src/cli/run.ts"));
   assert.deepEqual(read.filter((path) => /^src\/(cli\/commands|convert)\//.test(path)), []);
 });
+
+Deno.test("Deno reads no code of other methods, of smoothing or of the choice of formats for a conversion to nearest", () => {
+  const read = loadedBy("src/cli/commands/convert.ts", { deferred: true });
+  assert.ok(read.includes("src/convert/convert.ts"));
+  const rare = /^src\/(run\/more_kinds|remote\/fetch_thread|convert\/(smoothing|fit\/fit_))/;
+  assert.deepEqual(read.filter((path) => METHODS.test(path) || rare.test(path)), []);
+});
+
+Deno.test("a worker reads its part alone, as no import of worker.ts and of what it loads names another by a literal", () => {
+  const begun = loadedBy("src/run/workers/worker.ts", { deferred: true });
+  assert.ok(begun.length < 10, begun.join("\n"));
+  const read = loadedBy("src/run/workers/run_worker.ts", { deferred: true });
+  const other = /gpu_owner|webgpu|fetch_thread|worker_devices|more_kinds/;
+  assert.deepEqual(read.filter((path) => METHODS.test(path) || other.test(path)), []);
+});
+
+Deno.test("the library names all modules by literals or has them at once, so that its users can bundle it", () => {
+  const read = loadedBy("mod.ts", { deferred: true });
+  for (const name of ["run/more_kinds", "convert/smoothing", "convert/fit/fit_formats"]) {
+    assert.ok(read.includes(`src/${name}.ts`), name);
+  }
+});

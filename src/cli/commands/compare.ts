@@ -1,6 +1,6 @@
 /** `quantsmith compare A B [--source SRC]`: which of two conversions is closer to the model. */
 
-import { later } from "../later.ts";
+import { later } from "../../core/later.ts";
 import { UsageError } from "../../core/errors.ts";
 import { checkSideFile, writeSideFile } from "../../safetensors/side_file.ts";
 import { compareReports, comparisonJson, comparisonLines } from "../compare.ts";

@@ -1,6 +1,6 @@
 /** What the end of a conversion needs: loaded and measured while the system makes the output durable. */
 
-import { later } from "../later.ts";
+import { later } from "../../core/later.ts";
 import type { LayerResult } from "../../convert/convert.ts";
 import type { PlainRows } from "../../convert/plain_rows.ts";
 import type { conclude, plainRowsOf } from "./conclude.ts";

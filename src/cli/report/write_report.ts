@@ -1,6 +1,6 @@
 /** `--report FILE`: writes the report in the form that the file's name asks for. */
 
-import { later } from "../later.ts";
+import { later } from "../../core/later.ts";
 import { compileLayerPattern } from "../../config/layer_pattern.ts";
 import { layerName } from "../../core/layer_name.ts";
 import { UnsupportedError } from "../../core/errors.ts";

@@ -1,5 +1,6 @@
 /** Plans a conversion, with formats chosen for a size or an error if that is asked for. */
 
+import { waitingSteps } from "../waiting_steps.ts";
 import type { ConvertOptions } from "../../plan/options.ts";
 import { openModel } from "../../safetensors/reader.ts";
 import type { ModelSource } from "../../safetensors/model_source.ts";
@@ -29,7 +30,7 @@ export async function prepareFitted(
   // A dry run shows formats and sizes, which tables do not change.
   const hasTables = fitted.plan.tensors.some(({ scheme }) => isFitted(scheme?.levels));
   if (how.dryRun === true || !hasTables) return fitted;
-  const { withFittedCodebooks } = await import("./fit_codebooks.ts");
+  const { withFittedCodebooks } = await waitingSteps().fitCodebooks();
   return withFittedCodebooks(fitted);
 }
 
@@ -41,7 +42,7 @@ async function chosen(
   if (options.fit === null && options.maxError === null) {
     return { ...prepare(source, options, how), fit: null };
   }
-  const { fitFormats, fitNotes } = await import("./fit_formats.ts");
+  const { fitFormats, fitNotes } = await waitingSteps().fitFormats();
   const model = openModel(source);
   const again = (options: ConvertOptions) => prepare(model, options, how);
   const base = again({ ...options, fit: null, maxError: null });

@@ -4,6 +4,7 @@
  */
 
 import { closeSync, openSync } from "node:fs";
+import { later } from "../../core/later.ts";
 import { plainError } from "../../core/plain_error.ts";
 import { Arena } from "../../backend/cpu/arena.ts";
 import type { LinalgContext } from "../../linalg/context.ts";
@@ -34,11 +35,13 @@ type Devices = typeof import("./worker_devices.ts");
 /** Sends to the main thread. */
 type Post = (message: WorkerMessage) => void;
 
+export { loadMoreKinds } from "../loaded_kinds.ts";
+
 /** Does this worker's part of `run`. Failures are posted, but for that of loading code. */
 export async function runAll(run: RunMessage, post: Post): Promise<void> {
   if (run.loadsMoreKinds) await loadMoreKinds();
   const isPlain = run.linalgModule === null && run.gpu === null;
-  const devices = isPlain ? null : await import("./worker_devices.ts");
+  const devices = isPlain ? null : await import(later("./worker_devices.ts")) as Devices;
   const control = new Int32Array(run.control);
   const team = new AtomicsTeam(new Int32Array(run.teamControl), run.index, run.workers);
   const chunks = new Chunks(run, {

@@ -4,6 +4,7 @@
  */
 
 import { parentPort } from "node:worker_threads";
+import { later } from "../../core/later.ts";
 import { plainError } from "../../core/plain_error.ts";
 import type { FetchMessage, FetchReport } from "../../remote/fetch_thread.ts";
 import type { GpuMessage, GpuReport, GpuStartMessage } from "./gpu_protocol.ts";
@@ -51,10 +52,7 @@ function begin(message: Told): void {
     });
   } else if (message.kind === "prepare") {
     // What fails here fails again when the run needs it, and is reported then.
-    import("./run_worker.ts").catch(() => {});
-    if (message.loadsMoreKinds) {
-      import("../loaded_kinds.ts").then(({ loadMoreKinds }) => loadMoreKinds()).catch(() => {});
-    }
+    prepare(message).catch(() => {});
   } else if (message.kind === "gpu") {
     becomeGpuOwner(message).catch((cause) =>
       report({ kind: "unavailable", error: plainError(cause) })
@@ -68,21 +66,31 @@ function report(message: WorkerMessage | GpuReport | FetchReport): void {
   port.postMessage(message);
 }
 
+/** Loads what runs need. */
+async function prepare({ loadsMoreKinds }: PrepareMessage): Promise<void> {
+  const { loadMoreKinds } = await import(
+    later("./run_worker.ts")
+  ) as typeof import("./run_worker.ts");
+  if (loadsMoreKinds) await loadMoreKinds();
+}
+
 /** Does this worker's part of a run. */
 async function takePart(run: RunMessage): Promise<void> {
-  const { runAll } = await import("./run_worker.ts");
+  const { runAll } = await import(later("./run_worker.ts")) as typeof import("./run_worker.ts");
   await runAll(run, report);
 }
 
 /** From now on this worker fetches what others read from a server. */
 async function fetchFiles(message: FetchMessage): Promise<void> {
-  const { fetchThread } = await import("../../remote/fetch_thread.ts");
+  const { fetchThread } = await import(
+    later("../../remote/fetch_thread.ts")
+  ) as typeof import("../../remote/fetch_thread.ts");
   await fetchThread(message, report);
 }
 
 /** From now on this worker does what others ask of the GPU. */
 async function becomeGpuOwner(start: GpuStartMessage): Promise<void> {
-  const { ownGpu } = await import("./gpu_owner.ts");
+  const { ownGpu } = await import(later("./gpu_owner.ts")) as typeof import("./gpu_owner.ts");
   const answer = await ownGpu(start, report);
   take = (message) => {
     if (!("kind" in message)) return;
