@@ -23,7 +23,19 @@ import { renderTable } from "./support/table.ts";
 const { values } = parseArgs({ options: { rounds: { type: "string", default: "5" } } });
 const rounds = Math.max(1, Math.ceil(Number(values.rounds)));
 
-/** A program that starts `count` threads, as the program does, and ends when all have begun. */
+/** A program for Deno that starts `count` threads, as the program does there, and ends when all have begun. */
+function idleWebThreads(count: number): string {
+  return `import process from "node:process";
+if (!("WorkerGlobalScope" in globalThis)) {
+  const workers = Array.from({ length: ${count} }, () =>
+    new Worker(new URL(import.meta.url), { type: "module" }));
+  await Promise.all(workers.map((worker) => new Promise((begun) => worker.onmessage = begun)));
+  process.exit(0);
+} else postMessage("begun");
+`;
+}
+
+/** The same for Node. */
 function idleThreads(count: number): string {
   return `import { isMainThread, parentPort, Worker } from "node:worker_threads";
 if (isMainThread) {
@@ -40,7 +52,8 @@ try {
   if (!hasGnuTime()) console.error(NO_GNU_TIME);
   const place = (name: string) => path.join(folder, name);
   fs.writeFileSync(place("empty.mjs"), "");
-  for (const count of [1, 2]) fs.writeFileSync(place(`idle${count}.mjs`), idleThreads(count));
+  for (const count of [1, 2]) fs.writeFileSync(place(`idle${count}.mjs`), idleWebThreads(count));
+  fs.writeFileSync(place("idle_node.mjs"), idleThreads(2));
   const model = place("model.safetensors");
   writeSyntheticModel(
     model,
@@ -67,7 +80,7 @@ try {
         path.join(packaged, "bin/quantsmith.js"),
         ...rows,
       ]],
-      ["Node and two threads that do nothing", ["node", place("idle2.mjs")]],
+      ["Node and two threads that do nothing", ["node", place("idle_node.mjs")]],
     );
   }
   const isFirst = (line: string) => line.startsWith('{"event":"tensor"');
