@@ -10,6 +10,7 @@ import {
   type Bench,
   convert,
   copyAndSync,
+  PACKAGE,
   prepare,
   quantsmith,
   seconds,
@@ -48,6 +49,7 @@ export async function benchSpeed(bench: Bench, model: string): Promise<void> {
   const copies: number[] = [];
   const rtn: Measurement[] = [];
   const byDefault: Measurement[] = [];
+  const packaged: Measurement[] = [];
   for (let round = 1; round <= bench.rounds; round++) {
     settlePageCache(model);
     copies.push(await copyAndSync(model));
@@ -55,6 +57,10 @@ export async function benchSpeed(bench: Bench, model: string): Promise<void> {
     rtn.push(await convert(model, RTN));
     settlePageCache(model);
     byDefault.push(await convert(model, []));
+    if (fs.existsSync(PACKAGE)) {
+      settlePageCache(model);
+      packaged.push(await convert(model, RTN, { onNode: true }));
+    }
     console.error(
       `Round ${round} of ${bench.rounds}: cp+sync ${copies.at(-1)!.toFixed(2)} s, ` +
         `RTN ${rtn.at(-1)!.seconds.toFixed(2)} s, default ${
@@ -77,6 +83,10 @@ export async function benchSpeed(bench: Bench, model: string): Promise<void> {
     bench.judge(`${what}: wall / cp+sync`, ratio.toFixed(2), `<= ${limit}`, ratio <= limit);
     bench.judgePeak(`${what}: peak memory`, runs, peak);
   }
+  if (packaged.length === 0) return;
+  const what = "RTN per row, the package on Node";
+  bench.note(`${what}: wall time`, seconds(packaged.map((run) => run.seconds)));
+  bench.judgePeak(`${what}: peak memory`, packaged, LIMITS.rtnPeakBytes);
 }
 
 /** The default mode from a server on loopback beside the same from the file. */

@@ -9,6 +9,7 @@ import path from "node:path";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { type SyntheticTensor, writeSyntheticModel } from "../../tests/support/synthetic_model.ts";
+import { DIST } from "./binaries.ts";
 import { measure, type Measurement, median } from "./measure.ts";
 
 const MAIN = fileURLToPath(new URL("../../main.ts", import.meta.url));
@@ -27,14 +28,26 @@ export function quantsmith(args: readonly string[], options?: Parameters<typeof 
   return measure(process.execPath, ["run", "-A", MAIN, ...args], options);
 }
 
-/** Converts `source`, deletes the output and leaves nothing for the disk to do. */
-export async function convert(source: string, args: readonly string[]): Promise<Measurement> {
+/** The package that `npx` runs on Node, if `deno task build:npm` has made it. */
+export const PACKAGE = path.join(DIST, "npm/bin/quantsmith.js");
+
+/**
+ * Converts `source`, deletes the output and leaves nothing for the disk to do.
+ *
+ * @param onNode by the package, on Node.
+ */
+export async function convert(
+  source: string,
+  args: readonly string[],
+  { onNode = false } = {},
+): Promise<Measurement> {
   const out = `${source}.out.safetensors`;
+  const all = [source, out, "--no-progress", "--workers", "2", ...args];
   execFileSync("sync");
   try {
-    return await quantsmith([source, out, "--no-progress", "--workers", "2", ...args], {
-      memory: true,
-    });
+    return await (onNode
+      ? measure("node", [PACKAGE, ...all], { memory: true })
+      : quantsmith(all, { memory: true }));
   } finally {
     fs.rmSync(out, { force: true });
   }

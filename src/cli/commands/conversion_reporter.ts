@@ -16,6 +16,7 @@ import { checkReportLayers } from "../report/report_layers.ts";
 import { compensatedJson, noteJson } from "../report_json.ts";
 import { announce } from "./announce.ts";
 import { checkReport } from "./check_report.ts";
+import { keepHeapSmall } from "../small_heap.ts";
 import type { ConversionRequest } from "./conversion_request.ts";
 
 /** Reports one conversion. */
@@ -44,7 +45,11 @@ export class ConversionReporter {
 
   /** The plan is made. Refuses a report that cannot be written: before the work. */
   onPlan(start: ConvertStart): void {
-    const { io, log } = this.#request, rules = this.#rules;
+    const { io, log, options } = this.#request, rules = this.#rules;
+    keepHeapSmall({
+      tensors: start.plan.tensors.length,
+      hasData: options.calibrationPath !== null,
+    });
     const { files, index } = outputNames(start.output, start.plan.parts.length);
     this.outputs = index === null ? files : [index, ...files];
     checkReport(io, { inputs: this.#model.paths, outputs: this.outputs });
