@@ -14,8 +14,7 @@ import type { Detection, LayerDecision, LayerRule } from "../presets/preset.ts";
 import { isFitted, withTable } from "../quant/level_grid.ts";
 import { randomSigns } from "../quant/incoherence.ts";
 import type { Scheme, Transform } from "../quant/scheme.ts";
-import type { PlacedTensor } from "../safetensors/layout.ts";
-import { layoutOutput, type OutputPart, type ShardOptions } from "../safetensors/shard_layout.ts";
+import type { OutputPart } from "../safetensors/shard_layout.ts";
 import type { ModelSource } from "../safetensors/model_source.ts";
 import { QUANTIZATION_METADATA_KEY } from "../formats/marker_reader.ts";
 import { type Marker, markerBytes, markerOf, quantizationMetadata } from "../formats/marker.ts";
@@ -24,7 +23,15 @@ import { type DecidedLayer, type LayerControl, layerControl } from "./layer_cont
 import { bankMode, layoutOfGrid, scaleShape, schemeFor } from "./scheme_choice.ts";
 import type { ConvertOptions } from "./options.ts";
 import { SMOOTH_FACTORS } from "../formats/int8_layer.ts";
+import {
+  type Content,
+  layoutOutputs,
+  type PlannedOutput,
+  type PlannedOutputs,
+} from "./planned_outputs.ts";
 import { SEGMENT_ELEMENTS } from "./segment_elements.ts";
+
+export type { Content, PlannedOutput } from "./planned_outputs.ts";
 
 /** Action on an input tensor. */
 export type Action = "quantize" | "keep" | "cast" | "remove";
@@ -41,24 +48,6 @@ export interface PlannedTensor {
   readonly scheme: Scheme | null;
   /** Integers that the runtime multiplies in, if the format leaves it open. */
   readonly linearDtype?: ConvertOptions["linearDtype"];
-}
-
-/** Content of an output tensor. */
-export type Content =
-  | { readonly kind: "copy"; readonly source: SourceTensor }
-  | { readonly kind: "cast"; readonly source: SourceTensor; readonly dtype: "F16" | "BF16" | "F32" }
-  | { readonly kind: "codes"; readonly source: SourceTensor; readonly scheme: Scheme }
-  | { readonly kind: "scales"; readonly source: SourceTensor }
-  /** Which set of levels each group of a weight has: a byte each. */
-  | { readonly kind: "choices"; readonly source: SourceTensor }
-  /** The scale of a whole weight that stands beside those of its groups. */
-  | { readonly kind: "wholeScale"; readonly source: SourceTensor }
-  | { readonly kind: "inline"; readonly bytes: Uint8Array };
-
-/** An output tensor in its place; `offsetBytes` is an address that counts through all files. */
-export interface PlannedOutput extends PlacedTensor {
-  /** Origin of its bytes. */
-  readonly content: Content;
 }
 
 /** Counts and sizes of a plan. */
@@ -296,8 +285,6 @@ function refuseLongRows(tensor: SourceTensor): void {
 }
 
 /** Tensors of the output, in the order they were planned. */
-type PlannedOutputs = { info: TensorInfo; content: Content }[];
-
 function planKeep(wanted: PlannedOutputs, source: SourceTensor, reason: string): PlannedTensor {
   wanted.push({ info: source, content: { kind: "copy", source } });
   return { source, action: "keep", reason, scheme: null };
@@ -473,27 +460,4 @@ function metadataOf(
     metadata[QUANTIZATION_METADATA_KEY] = quantizationMetadata(markers);
   }
   return model.metadata === null && Object.keys(metadata).length === 0 ? null : metadata;
-}
-
-function layoutOutputs(
-  wanted: PlannedOutputs,
-  metadata: Record<string, string> | null,
-  { path, shardBytes }: { path: string } & ShardOptions,
-): { outputs: PlannedOutput[]; parts: readonly OutputPart[]; totalBytes: number } {
-  const contents = new Map<string, Content>();
-  for (const { info, content } of wanted) {
-    if (contents.has(info.name)) {
-      throw new UnsupportedError(
-        `Cannot plan ${JSON.stringify(path)}: the output would hold ` +
-          `${JSON.stringify(info.name)} twice; the source has a tensor of that name already`,
-      );
-    }
-    contents.set(info.name, content);
-  }
-  const layout = layoutOutput(wanted.map(({ info }) => info), metadata, { shardBytes });
-  return {
-    parts: layout.parts,
-    totalBytes: layout.totalBytes,
-    outputs: layout.entries.map((entry) => ({ ...entry, content: contents.get(entry.name)! })),
-  };
 }
