@@ -50,16 +50,26 @@ export function packErrors(
 /** Returns the scale. */
 function packRow(out: usize, e: usize, cols: usize): f32 {
   const whole = cols & ~3;
-  let most = f32x4.splat(0);
-  for (let k: usize = 0; k < whole; k += 4) most = f32x4.max(most, f32x4.abs(v128.load(e + (k << 2))));
-  let largest = max(
-    max(f32x4.extract_lane(most, 0), f32x4.extract_lane(most, 1)),
-    max(f32x4.extract_lane(most, 2), f32x4.extract_lane(most, 3)),
-  );
+  let most = i32x4.splat(0);
+  for (let k: usize = 0; k < whole; k += 4) most = larger(most, v128.load(e + (k << 2)));
+  most = i32x4.max_s(most, v128.shuffle<i32>(most, most, 2, 3, 0, 1));
+  most = i32x4.max_s(most, v128.shuffle<i32>(most, most, 1, 0, 3, 2));
+  let largest = f32x4.extract_lane(most, 0);
   for (let k = whole; k < cols; k++) largest = max(largest, abs(load<f32>(e + (k << 2))));
   const scale: f32 = largest == 0 ? 0 : scaleOfLine(largest, squaresOfRow(e, cols, largest));
   const divisor = f32x4.splat(scale);
-  for (let k: usize = 0; k < whole; k += 4) {
+  const whole8 = cols & ~7;
+  for (let k: usize = 0; k < whole8; k += 8) {
+    const at = e + (k << 2), to = out + (k << 3);
+    const codes = i16x8.narrow_i32x4_s(
+      integers(f32x4.div(v128.load(at), divisor)), integers(f32x4.div(v128.load(at, 16), divisor)),
+    );
+    v128.store32_lane(to, codes, 0);
+    v128.store32_lane(to, codes, 1, 16);
+    v128.store32_lane(to, codes, 2, 32);
+    v128.store32_lane(to, codes, 3, 48);
+  }
+  for (let k = whole8; k < whole; k += 4) {
     const q = integers(f32x4.div(v128.load(e + (k << 2)), divisor));
     const codes = i16x8.narrow_i32x4_s(q, q);
     v128.store32_lane(out + (k << 3), codes, 0);
@@ -99,12 +109,23 @@ function squaresOfRow(e: usize, cols: usize, largest: f32): f32 {
   return sum;
 }
 
+/** The larger magnitudes; as integers, so that NaN is the largest. */
+// @ts-ignore: decorator
+@inline
+function larger(most: v128, x: v128): v128 {
+  return i32x4.max_s(most, v128.and(x, i32x4.splat(0x7fffffff)));
+}
+
+/** 1.5 * 2^23, next to which numbers in f32 are whole, and their last bits are integers. */
+const WHOLE: f32 = 12582912;
+
 /** The nearest integers, ties to even, within +-32767; 0 for NaN. */
 // @ts-ignore: decorator
 @inline
 function integers(x: v128): v128 {
-  const clamped = f32x4.min(f32x4.splat(INTEGER_MAX), f32x4.max(f32x4.splat(-INTEGER_MAX), x));
-  return i32x4.trunc_sat_f32x4_s(f32x4.nearest(clamped));
+  const clamped = f32x4.pmin(f32x4.splat(INTEGER_MAX), f32x4.pmax(f32x4.splat(-INTEGER_MAX), x));
+  const whole = i32x4.sub(f32x4.add(clamped, f32x4.splat(WHOLE)), f32x4.splat(WHOLE));
+  return v128.and(whole, f32x4.eq(x, x));
 }
 
 /**
@@ -137,10 +158,8 @@ export function packFactor(
 
 /** Of four columns. */
 function scaleOfColumns(l: usize, terms: usize, rowBytes: usize): v128 {
-  let most = f32x4.splat(0), sum = f32x4.splat(0);
-  for (let k: usize = 0; k < terms; k++) {
-    most = f32x4.max(most, f32x4.abs(v128.load(l + k * rowBytes)));
-  }
+  let most = i32x4.splat(0), sum = f32x4.splat(0);
+  for (let k: usize = 0; k < terms; k++) most = larger(most, v128.load(l + k * rowBytes));
   for (let k: usize = 0; k < terms; k++) {
     const x = f32x4.div(v128.load(l + k * rowBytes), most);
     sum = f32x4.add(sum, f32x4.mul(x, x));
