@@ -23,7 +23,7 @@
  *
  * Four rows go side by side, one in each lane, and four columns at a time: the squares where they meet are
  * transposed, and all columns to the left take the four errors in one pass, in the order above. Within a square every
- * step waits for the one before, so two squares of other rows follow each other: the processor does both at a time.
+ * step waits for the one before, so two squares, of other rows, take turns: the processor does both at a time.
  */
 export function ldlqBlock(
   codes: usize, x: usize, feedback: usize,
@@ -35,35 +35,29 @@ export function ldlqBlock(
   let r: usize = 0;
   const whole = width & ~3, stride = scaleCols << 2;
   const xBytes = xRow << 2, fedBytes = feedbackRow << 2, panelBytes = panelRow << 2;
-  for (; r + 4 <= rows; r += 4) {
-    const hasTwo = r + 8 <= rows;
-    const own: usize = hasTwo ? 8 : 4;
+  for (; r + ROWS <= rows; r += ROWS) {
     const to = codes + r * codesRow, from = x + r * xBytes, fed = feedback + r * fedBytes;
-    for (let i: usize = 0; whole < width && i < own; i++) {
+    for (let i: usize = 0; whole < width && i < ROWS; i++) {
       roundOneRow(
         to + i * codesRow, from + i * xBytes, fed + i * fedBytes,
         panel, columnGroups, whole, width, panelBytes,
         scales + ((firstRow + r + i) / groupRows) * stride,
       );
     }
+    // Offsets of the scales of the rows, a lane for each.
+    const rowsA = offsetsOf(firstRow + r, groupRows, stride);
+    const rowsB = offsetsOf(firstRow + r + 4, groupRows, stride);
     for (let j = whole; j > 0;) {
       j -= 4;
-      const at = j << 2, corner = panel + j * panelBytes, groups = columnGroups + at;
-      roundSquare(
-        to + j, from + at, fed + at, corner + at, groups, codesRow, xBytes, fedBytes, panelBytes,
-        scales, stride, firstRow + r, groupRows,
+      const at = j << 2, corner = panel + j * panelBytes;
+      roundSquares(
+        to + j, from + at, fed + at, corner + at, columnGroups + at,
+        codesRow, xBytes, fedBytes, panelBytes, scales, rowsA, rowsB,
       );
-      if (hasTwo) {
-        roundSquare(
-          to + 4 * codesRow + j, from + 4 * xBytes + at, fed + 4 * fedBytes + at, corner + at,
-          groups, codesRow, xBytes, fedBytes, panelBytes, scales, stride, firstRow + r + 4, groupRows,
-        );
-      }
-      for (let i: usize = 0; i < own; i += 2) {
+      for (let i: usize = 0; i < ROWS; i += 2) {
         addToTwo(fed + i * fedBytes, fedBytes, corner, panelBytes, at, from + i * xBytes + at, xBytes);
       }
     }
-    if (hasTwo) r += 4;
   }
   for (; r < rows; r++) {
     roundOneRow(
@@ -73,62 +67,127 @@ export function ldlqBlock(
   }
 }
 
+/** Rows that go side by side: two squares. */
+const ROWS: usize = 8;
+
+/** (row / groupRows) * stride for four rows. */
+// @ts-ignore: decorator
+@inline
+function offsetsOf(row: usize, groupRows: usize, stride: usize): v128 {
+  let offsets = i32x4.splat(<i32>((row / groupRows) * stride));
+  offsets = i32x4.replace_lane(offsets, 1, <i32>(((row + 1) / groupRows) * stride));
+  offsets = i32x4.replace_lane(offsets, 2, <i32>(((row + 2) / groupRows) * stride));
+  return i32x4.replace_lane(offsets, 3, <i32>(((row + 3) / groupRows) * stride));
+}
+
 /**
- * Four columns of four rows, from the last; all addresses are those of their corner, `panel` that of the square on its
- * diagonal, strides in bytes. The first row is number `row` of the layer.
+ * Four columns of twice four rows, from the last; all addresses are those of their corner, `panel` that of the square
+ * on its diagonal, strides in bytes; `rowsA` and `rowsB` from offsetsOf.
  */
-function roundSquare(
+function roundSquares(
   codes: usize, x: usize, feedback: usize, panel: usize, columnGroups: usize,
   codesRow: usize, xRow: usize, feedbackRow: usize, panelRow: usize,
-  scales: usize, stride: usize, row: usize, groupRows: usize,
+  scales: usize, rowsA: v128, rowsB: v128,
 ): void {
-  const x1 = x + xRow, x2 = x1 + xRow, x3 = x2 + xRow;
-  const t1 = feedback + feedbackRow, t2 = t1 + feedbackRow, t3 = t2 + feedbackRow;
-  const scales0 = scales + (row / groupRows) * stride;
-  const scales1 = scales + ((row + 1) / groupRows) * stride;
-  const scales2 = scales + ((row + 2) / groupRows) * stride;
-  const scales3 = scales + ((row + 3) / groupRows) * stride;
+  const xA = x, xB = x + 4 * xRow, tA = feedback, tB = feedback + 4 * feedbackRow;
   // Errors to feed back, and the weights: a vector for each column, a lane for each row.
-  let a = v128.load(feedback), b = v128.load(t1), c = v128.load(t2), d = v128.load(t3);
-  let ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5), cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);
-  let f0 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), f1 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
-  ab = v128.shuffle<f32>(a, b, 2, 6, 3, 7);
-  cd = v128.shuffle<f32>(c, d, 2, 6, 3, 7);
-  let f2 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5);
-  const f3 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
-  a = v128.load(x);
-  b = v128.load(x1);
-  c = v128.load(x2);
-  d = v128.load(x3);
+  let a = v128.splat<i32>(0), b = a, c = a, d = a, ab = a, cd = a, p = a, group: usize = 0;
+  a = v128.load(tA);
+  b = v128.load(tA + feedbackRow);
+  c = v128.load(tA + 2 * feedbackRow);
+  d = v128.load(tA + 3 * feedbackRow);
   ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5);
   cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);
-  let e0 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), e1 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+  let f0A = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), f1A = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
   ab = v128.shuffle<f32>(a, b, 2, 6, 3, 7);
   cd = v128.shuffle<f32>(c, d, 2, 6, 3, 7);
-  let e2 = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), e3 = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+  let f2A = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5);
+  const f3A = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+  a = v128.load(tB);
+  b = v128.load(tB + feedbackRow);
+  c = v128.load(tB + 2 * feedbackRow);
+  d = v128.load(tB + 3 * feedbackRow);
+  ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5);
+  cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);
+  let f0B = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), f1B = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+  ab = v128.shuffle<f32>(a, b, 2, 6, 3, 7);
+  cd = v128.shuffle<f32>(c, d, 2, 6, 3, 7);
+  let f2B = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5);
+  const f3B = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+  a = v128.load(xA);
+  b = v128.load(xA + xRow);
+  c = v128.load(xA + 2 * xRow);
+  d = v128.load(xA + 3 * xRow);
+  ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5);
+  cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);
+  let e0A = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), e1A = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+  ab = v128.shuffle<f32>(a, b, 2, 6, 3, 7);
+  cd = v128.shuffle<f32>(c, d, 2, 6, 3, 7);
+  let e2A = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), e3A = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+  a = v128.load(xB);
+  b = v128.load(xB + xRow);
+  c = v128.load(xB + 2 * xRow);
+  d = v128.load(xB + 3 * xRow);
+  ab = v128.shuffle<f32>(a, b, 0, 4, 1, 5);
+  cd = v128.shuffle<f32>(c, d, 0, 4, 1, 5);
+  let e0B = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), e1B = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
+  ab = v128.shuffle<f32>(a, b, 2, 6, 3, 7);
+  cd = v128.shuffle<f32>(c, d, 2, 6, 3, 7);
+  let e2B = v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), e3B = v128.shuffle<f32>(ab, cd, 2, 3, 6, 7);
 
-  let s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(columnGroups, 12) << 2);
-  const q3 = rounded(f32x4.div(f32x4.add(e3, f3), s));
-  e3 = f32x4.sub(e3, f32x4.mul(q3, s));
-  let p = v128.load(panel + 3 * panelRow);
-  f2 = f32x4.add(f2, f32x4.mul(e3, v128.shuffle<f32>(p, p, 2, 2, 2, 2)));
-  f1 = f32x4.add(f1, f32x4.mul(e3, v128.shuffle<f32>(p, p, 1, 1, 1, 1)));
-  f0 = f32x4.add(f0, f32x4.mul(e3, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
-  s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(columnGroups, 8) << 2);
-  const q2 = rounded(f32x4.div(f32x4.add(e2, f2), s));
-  e2 = f32x4.sub(e2, f32x4.mul(q2, s));
+  group = <usize>load<i32>(columnGroups, 12) << 2;
+  let sA = scalesOf(scales, rowsA, group);
+  let sB = scalesOf(scales, rowsB, group);
+  const q3A = rounded(f32x4.div(f32x4.add(e3A, f3A), sA));
+  const q3B = rounded(f32x4.div(f32x4.add(e3B, f3B), sB));
+  e3A = f32x4.sub(e3A, f32x4.mul(q3A, sA));
+  e3B = f32x4.sub(e3B, f32x4.mul(q3B, sB));
+  p = v128.load(panel + 3 * panelRow);
+  f2A = f32x4.add(f2A, f32x4.mul(e3A, v128.shuffle<f32>(p, p, 2, 2, 2, 2)));
+  f2B = f32x4.add(f2B, f32x4.mul(e3B, v128.shuffle<f32>(p, p, 2, 2, 2, 2)));
+  f1A = f32x4.add(f1A, f32x4.mul(e3A, v128.shuffle<f32>(p, p, 1, 1, 1, 1)));
+  f1B = f32x4.add(f1B, f32x4.mul(e3B, v128.shuffle<f32>(p, p, 1, 1, 1, 1)));
+  f0A = f32x4.add(f0A, f32x4.mul(e3A, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
+  f0B = f32x4.add(f0B, f32x4.mul(e3B, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
+  group = <usize>load<i32>(columnGroups, 8) << 2;
+  sA = scalesOf(scales, rowsA, group);
+  sB = scalesOf(scales, rowsB, group);
+  const q2A = rounded(f32x4.div(f32x4.add(e2A, f2A), sA));
+  const q2B = rounded(f32x4.div(f32x4.add(e2B, f2B), sB));
+  e2A = f32x4.sub(e2A, f32x4.mul(q2A, sA));
+  e2B = f32x4.sub(e2B, f32x4.mul(q2B, sB));
   p = v128.load(panel + 2 * panelRow);
-  f1 = f32x4.add(f1, f32x4.mul(e2, v128.shuffle<f32>(p, p, 1, 1, 1, 1)));
-  f0 = f32x4.add(f0, f32x4.mul(e2, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
-  s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(columnGroups, 4) << 2);
-  const q1 = rounded(f32x4.div(f32x4.add(e1, f1), s));
-  e1 = f32x4.sub(e1, f32x4.mul(q1, s));
+  f1A = f32x4.add(f1A, f32x4.mul(e2A, v128.shuffle<f32>(p, p, 1, 1, 1, 1)));
+  f1B = f32x4.add(f1B, f32x4.mul(e2B, v128.shuffle<f32>(p, p, 1, 1, 1, 1)));
+  f0A = f32x4.add(f0A, f32x4.mul(e2A, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
+  f0B = f32x4.add(f0B, f32x4.mul(e2B, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
+  group = <usize>load<i32>(columnGroups, 4) << 2;
+  sA = scalesOf(scales, rowsA, group);
+  sB = scalesOf(scales, rowsB, group);
+  const q1A = rounded(f32x4.div(f32x4.add(e1A, f1A), sA));
+  const q1B = rounded(f32x4.div(f32x4.add(e1B, f1B), sB));
+  e1A = f32x4.sub(e1A, f32x4.mul(q1A, sA));
+  e1B = f32x4.sub(e1B, f32x4.mul(q1B, sB));
   p = v128.load(panel + panelRow);
-  f0 = f32x4.add(f0, f32x4.mul(e1, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
-  s = scalesOf(scales0, scales1, scales2, scales3, <usize>load<i32>(columnGroups) << 2);
-  const q0 = rounded(f32x4.div(f32x4.add(e0, f0), s));
-  e0 = f32x4.sub(e0, f32x4.mul(q0, s));
+  f0A = f32x4.add(f0A, f32x4.mul(e1A, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
+  f0B = f32x4.add(f0B, f32x4.mul(e1B, v128.shuffle<f32>(p, p, 0, 0, 0, 0)));
+  group = <usize>load<i32>(columnGroups) << 2;
+  sA = scalesOf(scales, rowsA, group);
+  sB = scalesOf(scales, rowsB, group);
+  const q0A = rounded(f32x4.div(f32x4.add(e0A, f0A), sA));
+  const q0B = rounded(f32x4.div(f32x4.add(e0B, f0B), sB));
+  e0A = f32x4.sub(e0A, f32x4.mul(q0A, sA));
+  e0B = f32x4.sub(e0B, f32x4.mul(q0B, sB));
 
+  storeCodes(codes, codesRow, q0A, q1A, q2A, q3A);
+  storeErrors(xA, xRow, e0A, e1A, e2A, e3A);
+  storeCodes(codes + 4 * codesRow, codesRow, q0B, q1B, q2B, q3B);
+  storeErrors(xB, xRow, e0B, e1B, e2B, e3B);
+}
+
+// @ts-ignore: decorator
+@inline
+function storeCodes(codes: usize, codesRow: usize, q0: v128, q1: v128, q2: v128, q3: v128): void {
   // A lane has the four codes of its row.
   const bytes = v128.or(
     v128.or(byteOf(q0), i32x4.shl(byteOf(q1), 8)),
@@ -138,14 +197,18 @@ function roundSquare(
   v128.store32_lane(codes + codesRow, bytes, 1);
   v128.store32_lane(codes + 2 * codesRow, bytes, 2);
   v128.store32_lane(codes + 3 * codesRow, bytes, 3);
-  ab = v128.shuffle<f32>(e0, e1, 0, 4, 1, 5);
-  cd = v128.shuffle<f32>(e2, e3, 0, 4, 1, 5);
-  v128.store(x, v128.shuffle<f32>(ab, cd, 0, 1, 4, 5));
-  v128.store(x1, v128.shuffle<f32>(ab, cd, 2, 3, 6, 7));
-  ab = v128.shuffle<f32>(e0, e1, 2, 6, 3, 7);
-  cd = v128.shuffle<f32>(e2, e3, 2, 6, 3, 7);
-  v128.store(x2, v128.shuffle<f32>(ab, cd, 0, 1, 4, 5));
-  v128.store(x3, v128.shuffle<f32>(ab, cd, 2, 3, 6, 7));
+}
+
+// @ts-ignore: decorator
+@inline
+function storeErrors(x: usize, xRow: usize, e0: v128, e1: v128, e2: v128, e3: v128): void {
+  let low = v128.shuffle<f32>(e0, e1, 0, 4, 1, 5), high = v128.shuffle<f32>(e2, e3, 0, 4, 1, 5);
+  v128.store(x, v128.shuffle<f32>(low, high, 0, 1, 4, 5));
+  v128.store(x + xRow, v128.shuffle<f32>(low, high, 2, 3, 6, 7));
+  low = v128.shuffle<f32>(e0, e1, 2, 6, 3, 7);
+  high = v128.shuffle<f32>(e2, e3, 2, 6, 3, 7);
+  v128.store(x + 2 * xRow, v128.shuffle<f32>(low, high, 0, 1, 4, 5));
+  v128.store(x + 3 * xRow, v128.shuffle<f32>(low, high, 2, 3, 6, 7));
 }
 
 /** 1.5 * 2^23, next to which the last bits of a whole number in f32 are that number. */
@@ -161,11 +224,12 @@ function byteOf(q: v128): v128 {
 /** The scales of a column in four rows. */
 // @ts-ignore: decorator
 @inline
-function scalesOf(s0: usize, s1: usize, s2: usize, s3: usize, group: usize): v128 {
-  let s = v128.load32_zero(s0 + group);
-  s = v128.load32_lane(s1 + group, s, 1);
-  s = v128.load32_lane(s2 + group, s, 2);
-  return v128.load32_lane(s3 + group, s, 3);
+function scalesOf(scales: usize, rows: v128, group: usize): v128 {
+  const from = scales + group;
+  let s = v128.load32_zero(from + <usize>i32x4.extract_lane(rows, 0));
+  s = v128.load32_lane(from + <usize>i32x4.extract_lane(rows, 1), s, 1);
+  s = v128.load32_lane(from + <usize>i32x4.extract_lane(rows, 2), s, 2);
+  return v128.load32_lane(from + <usize>i32x4.extract_lane(rows, 3), s, 3);
 }
 
 /**
