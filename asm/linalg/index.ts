@@ -27,4 +27,5 @@ export {
 export { rotateColumnsF64, rotateRowsF64 } from "./rotate_f64";
 export { scaleSums } from "./scale_sums";
 export { solveBlock } from "./solve_block";
-export { unitLowerPanel } from "./unit_lower_panel";
+export { divideColumns, unitLowerPanel } from "./unit_lower_panel";
+export { weighSquares } from "./weigh_squares";

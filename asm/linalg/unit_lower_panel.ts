@@ -1,5 +1,5 @@
 /**
- * unitLowerPanel: columns of the unit lower factor, in f32.
+ * unitLowerPanel: columns of the unit lower factor, in f32; divideColumns: some of their rows below the diagonal block.
  *
  *     out[i,j] = f32(l[i,j] / diagonal[j])  for i > j;   1 for i = j;   0 for i < j
  *
@@ -7,6 +7,7 @@
  * from row to row; diagonal f64 [cols] holds its l[j,j]; out f32 [rows, cols], outRow elements from row to
  * row. Any alignment. Tail: the last odd column goes alone. Values above the diagonal in l are not used.
  * A true division in f64, rounded once to f32; NaN and infinity stay. Class: exact.
+ * divideColumns: out[i,j] = f32(l[i,j] / diagonal[j]) for all elements, of any rows; the rest is the same.
  */
 export function unitLowerPanel(
   out: usize, l: usize, diagonal: usize, rows: usize, cols: usize, outRow: usize, lRow: usize,
@@ -18,6 +19,14 @@ export function unitLowerPanel(
       store<f32>(to + (i << 2), 1);
       memory.fill(to + ((i + 1) << 2), 0, (cols - i - 1) << 2);
     }
+  }
+}
+
+export function divideColumns(
+  out: usize, l: usize, diagonal: usize, rows: usize, cols: usize, outRow: usize, lRow: usize,
+): void {
+  for (let i: usize = 0; i < rows; i++) {
+    divideRow(out + (i * outRow << 2), l + (i * lRow << 3), diagonal, cols);
   }
 }
 

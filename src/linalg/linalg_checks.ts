@@ -200,6 +200,31 @@ function checkShort(
   if (scales.length < lines) fail(kernel, `${name} has ${scales.length} scales, needs ${lines}`);
 }
 
+/** Checks out and l [rows, cols], diagonal [cols]. @throws RangeError */
+export function checkDivideColumns(out: View, l: View, diagonal: Float64Array): void {
+  const kernel = "divideColumns";
+  checkRows(kernel, "out", out);
+  checkRows(kernel, "l", l);
+  checkShape(kernel, "out", out, l.rows, l.cols);
+  if (diagonal.length !== l.cols) {
+    fail(kernel, `diagonal has ${diagonal.length} elements, needs ${l.cols}`);
+  }
+}
+
+/** Checks out [rows], x [rows, cols], weights [cols]. @throws RangeError */
+export function checkWeighSquares(
+  out: Float64Array,
+  x: View,
+  weights: Float64Array | null,
+): void {
+  const kernel = "weighSquares";
+  checkRows(kernel, "x", x);
+  if (out.length !== x.rows) fail(kernel, `out has ${out.length} elements, needs ${x.rows}`);
+  if (weights !== null && weights.length !== x.cols) {
+    fail(kernel, `weights has ${weights.length} elements, needs ${x.cols}`);
+  }
+}
+
 /** Checks everything that `ldlqBlock` reads and writes, the scale of every element too. @throws RangeError */
 export function checkLdlqBlock(args: LdlqBlock, name = "ldlqBlock"): void {
   const { codes, codesRowStride, weights, feedback, panel } = args;

@@ -211,6 +211,15 @@ export interface LinalgKernels {
    */
   unitLowerPanel(out: MatrixF32, l: MatrixF64, diagonal: Float64Array): void;
 
+  /** out = the columns of `l`, row-major, divided by `diagonal`, f64 `[cols]`, and rounded to f32. */
+  divideColumns(out: MatrixF32, l: MatrixF64, diagonal: Float64Array): void;
+
+  /**
+   * out[i] = the sum of (x[i, j] * weights[j])² over row i, in f64, from left to right; weights f64 `[cols]`, all 1 if
+   * null.
+   */
+  weighSquares(out: Float64Array, x: MatrixF32, weights: Float64Array | null): void;
+
   /**
    * Packs errors f32 `[rows, terms]`, with as many bits as sums of products allow. `out` has room for
    * rows up to a multiple of 4: so many scales, and times `ceil(terms / 2)` pairs.

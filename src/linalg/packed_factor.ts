@@ -227,9 +227,9 @@ export function packFactor(
         const first = index * LDLQ_BLOCK, row = first + LDLQ_BLOCK + run * step;
         const rows = Math.min(step, n - row);
         for (let j = 0; j < LDLQ_BLOCK; j++) diagonal[j] = l.data[(first + j) * (l.rowStride + 1)]!;
-        divideColumns(panel, block(l, row, first, rows, LDLQ_BLOCK), diagonal);
-        const { numbers, scales } = runOf(packed, index, run),
-          part = matrix(panel, rows, LDLQ_BLOCK);
+        const part = matrix(panel, rows, LDLQ_BLOCK);
+        kernels.divideColumns(part, block(l, row, first, rows, LDLQ_BLOCK), diagonal);
+        const { numbers, scales } = runOf(packed, index, run);
         if (bits === 8) kernels.packFactorI8({ quads: numbers, scales }, part);
         else kernels.packFactor({ pairs: numbers, scales }, part);
       }
@@ -256,14 +256,6 @@ function packPanel(
 export function panelOf({ size, panels }: PackedFactor, index: number): MatrixF32 {
   const width = Math.min(LDLQ_BLOCK, size - index * LDLQ_BLOCK);
   return matrix(panels.subarray(index * LDLQ_BLOCK ** 2), width, width, LDLQ_BLOCK);
-}
-
-/** out[i, j] = l[i, j] / diagonal[j] in f64, rounded to f32. */
-function divideColumns(out: Float32Array, l: MatrixF64, diagonal: Float64Array): void {
-  for (let i = 0; i < l.rows; i++) {
-    const from = i * l.rowStride, to = i * l.cols;
-    for (let j = 0; j < l.cols; j++) out[to + j] = l.data[from + j]! / diagonal[j]!;
-  }
 }
 
 /** Run `run` of block column `index`, and those behind it. */

@@ -49,8 +49,11 @@ function roomForMoved(
   return { values: memory.f32(rows * size), places: memory.i32(size) };
 }
 
-function roomForProducts(memory: Pick<LinalgContext["memory"], "f32">, rows: number): Float32Array {
-  return memory.f32(4 * Math.ceil(rows / 4) * LDLQ_BLOCK);
+function roomForProducts(memory: Pick<LinalgContext["memory"], "f32" | "f64">, rows: number) {
+  return {
+    products: memory.f32(4 * Math.ceil(rows / 4) * LDLQ_BLOCK),
+    squares: memory.f64(rows),
+  };
 }
 
 /** Counts what {@link rowObjectives} and {@link objectiveBounds} take for some rows. */
@@ -147,7 +150,8 @@ export function objectiveBounds(
 ): ObjectiveBounds | null {
   const { size, blockSize, packed, report } = factor;
   const { rows } = errors;
-  if (packed === null || report.damping === null || report.dampingRaised) return null;
+  const { damping } = report;
+  if (packed === null || damping === null || report.dampingRaised) return null;
   const damped = new Float64Array(rows), least = new Float64Array(rows);
   const mean = meanEnergy(factor), share = BOUNDS_SHARES[packed[0]!.bits];
   withScratch(context, () => {
@@ -157,11 +161,11 @@ export function objectiveBounds(
       addDamped(context, damped, part, { packed: packed[index]!, mean });
     }
   });
-  for (let r = 0; r < rows; r++) {
-    let energy = 0;
-    for (let k = 0; k < size; k++) energy += errors.data[r * errors.rowStride + k]! ** 2;
-    least[r] = damped[r]! - report.damping * energy;
-  }
+  withScratch(context, () => {
+    const energies = context.memory.f64(rows);
+    context.kernels.weighSquares(energies, errors, null);
+    for (let r = 0; r < rows; r++) least[r] = damped[r]! - damping * energies[r]!;
+  });
   return {
     least: least.map((sum, r) => sum - share * damped[r]!),
     most: least.map((sum, r) => sum + share * damped[r]!),
@@ -183,21 +187,16 @@ function addDamped(
       const own = block(e, 0, first, rows, Math.min(LDLQ_BLOCK, cols - first));
       packColumns(kernels, packed, errors, { first, e: own });
     }
-    const products = matrix(roomForProducts(memory, rows), padded, LDLQ_BLOCK);
+    const room = roomForProducts(memory, rows), { squares } = room;
+    const products = matrix(room.products, padded, LDLQ_BLOCK);
     for (let first = 0, index = 0; first < cols; first += LDLQ_BLOCK, index++) {
       const width = Math.min(LDLQ_BLOCK, cols - first), next = first + width;
       feedBackInto(kernels, packed, errors, { c: products, index });
       const diagonal = packed.diagonal.subarray(first, next);
       const product = block(products, 0, 0, rows, width), own = block(e, 0, first, rows, width);
       kernels.gemmF32(product, own, panelOf(packed, index), "add");
-      for (let r = 0; r < rows; r++) {
-        let sum = 0;
-        for (let j = 0; j < width; j++) {
-          const u = products.data[r * LDLQ_BLOCK + j]! * diagonal[j]!;
-          sum += u * u;
-        }
-        sums[r] = sums[r]! + sum / mean;
-      }
+      kernels.weighSquares(squares, product, diagonal);
+      for (let r = 0; r < rows; r++) sums[r] = sums[r]! + squares[r]! / mean;
     }
   });
 }

@@ -162,6 +162,24 @@ export interface LinalgExports {
     outRow: number,
     lRow: number,
   ): void;
+  divideColumns(
+    out: number,
+    l: number,
+    diagonal: number,
+    rows: number,
+    cols: number,
+    outRow: number,
+    lRow: number,
+  ): void;
+  /** `weights`: 0 if there are none. */
+  weighSquares(
+    out: number,
+    x: number,
+    weights: number,
+    rows: number,
+    cols: number,
+    xRow: number,
+  ): void;
 }
 
 /** `add`: 0 to replace c, 1 to add to it. */

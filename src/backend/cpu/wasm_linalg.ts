@@ -10,6 +10,7 @@ import {
   checkColumnOrder,
   checkCopyRows,
   checkDescendRows,
+  checkDivideColumns,
   checkFeedBack,
   checkFeedBackI8,
   checkGemm,
@@ -29,6 +30,7 @@ import {
   checkSolveBlock,
   checkSquare,
   checkUnitLowerPanel,
+  checkWeighSquares,
 } from "../../linalg/linalg_checks.ts";
 import type {
   ByteMatrix,
@@ -121,6 +123,26 @@ export class WasmLinalg implements LinalgKernels {
     const from = this.#address(name, l.data), divisors = this.#address(name, diagonal);
     const { rows, cols, rowStride } = l;
     this.#exports.unitLowerPanel(to, from, divisors, rows, cols, out.rowStride, rowStride);
+  }
+
+  divideColumns(out: MatrixF32, l: MatrixF64, diagonal: Float64Array): void {
+    checkDivideColumns(out, l, diagonal);
+    const name = "divideColumns", to = this.#address(name, out.data);
+    const from = this.#address(name, l.data), divisors = this.#address(name, diagonal);
+    forBands(l.rows, (row, rows) => {
+      const own = [to + row * out.rowStride * 4, from + row * l.rowStride * 8, divisors] as const;
+      this.#exports.divideColumns(...own, rows, l.cols, out.rowStride, l.rowStride);
+    });
+  }
+
+  weighSquares(out: Float64Array, x: MatrixF32, weights: Float64Array | null): void {
+    checkWeighSquares(out, x, weights);
+    const name = "weighSquares", to = this.#address(name, out), from = this.#address(name, x.data);
+    const by = weights === null ? 0 : this.#address(name, weights);
+    forBands(x.rows, (row, rows) => {
+      const at = from + row * x.rowStride * 4;
+      this.#exports.weighSquares(to + row * 8, at, by, rows, x.cols, x.rowStride);
+    });
   }
 
   packErrors(out: ShortMatrix, e: MatrixF32): void {

@@ -136,9 +136,8 @@ export function integerMoments(
     const terms = Math.min(PART_ROWS, rows - first);
     packInputs(team, task, compensation, { first, terms, room });
     linalg.team.barrier();
-    for (let at = 0; at < Math.ceil(terms / GRAM_RUN) * cols; at += cols) {
-      for (let k = 0; k < cols; k++) energies[k] = energies[k]! + room.squares[at + k]!;
-    }
+    const runs = Math.ceil(terms / GRAM_RUN);
+    for (let run = 0; run < runs; run++) addRow(energies, room.squares, run * cols);
     const args = { terms, first: own.start, end: own.end, factor: weight / rows, add: first > 0 };
     linalg.kernels.gramI16(h, room, args);
     linalg.team.barrier();
@@ -156,6 +155,11 @@ export function integerMoments(
   });
   const hessian = { size: cols, blockSize: cols, values, source: "activations" } as const;
   return dead === 0 || group === null ? hessian : { ...hessian, deadChannels: dead };
+}
+
+/** A function of its own, as it is compiled while it runs. */
+function addRow(sums: Float64Array, rows: Float64Array, at: number): void {
+  for (let k = 0; k < sums.length; k++) sums[k] = sums[k]! + rows[at + k]!;
 }
 
 /** Packs this member's runs of `terms` rows from `first` on, and sums up their squares before they are rotated. */

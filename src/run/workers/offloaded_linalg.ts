@@ -87,6 +87,8 @@ const METHODS = Object.keys(
     choleskyBlock: true,
     solveBlock: true,
     unitLowerPanel: true,
+    divideColumns: true,
+    weighSquares: true,
     packErrors: true,
     packFactor: true,
     feedBack: true,

@@ -33,3 +33,33 @@ Deno.test("unitLowerPanel() gives the same on every backend for any values", () 
     });
   }));
 });
+
+testEachLinalg("divideColumns() divides columns by numbers of their own", (linalg, subject) => {
+  const l = subject.input(Float64Array.of(2, 9, 3, 7, 4, 8)),
+    out = subject.inOut(new Float32Array(4));
+  const divisors = subject.input(Float64Array.of(2, 4));
+  linalg.divideColumns(matrix(out, 2, 2), matrix(l, 2, 2, 3), divisors);
+  assert.deepEqual([...out], [1, 2.25, 3.5, 1]);
+  assert.throws(
+    () => linalg.divideColumns(matrix(out, 2, 2), matrix(l, 2, 2), divisors.subarray(1)),
+    /Cannot run divideColumns: diagonal has 1 elements, needs 2/,
+  );
+});
+
+Deno.test("divideColumns() gives the same on every backend for any values", () => {
+  const shape = fc.record({ rows: fc.nat(70), cols: fc.nat(9), gap: fc.nat(3), gapOut: fc.nat(3) });
+  fc.assert(fc.property(seeds, shape, flavors, (seed, { rows, cols, gap, gapOut }, flavor) => {
+    const l = Float64Array.from(values(seed, rows * (cols + gap), flavor), (x) => x * 1.000001);
+    const diagonal = Float64Array.from(values(seed + 1, cols, flavor));
+    const before = values(seed + 2, rows * (cols + gapOut), "plain");
+    assertSameOnAllLinalg(`seed ${seed}, ${rows} x ${cols}`, (linalg, subject) => {
+      const out = subject.inOut(before);
+      linalg.divideColumns(
+        matrix(out, rows, cols, cols + gapOut),
+        matrix(subject.input(l), rows, cols, cols + gap),
+        subject.input(diagonal),
+      );
+      return [out];
+    });
+  }));
+});

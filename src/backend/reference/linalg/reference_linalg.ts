@@ -18,13 +18,15 @@ import { gatherColumns, permuteSymmetric, scatterColumns } from "./permute.ts";
 import { rotateColumnsF64, rotateRowsF64 } from "./rotate_f64.ts";
 import { scaleSums } from "./scale_sums.ts";
 import { solveBlock } from "./solve_block.ts";
-import { unitLowerPanel } from "./unit_lower_panel.ts";
+import { divideColumns, unitLowerPanel } from "./unit_lower_panel.ts";
+import { weighSquares } from "./weigh_squares.ts";
 
 /** {@link LinalgKernels} on any typed arrays. */
 export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   name: "reference",
   choleskyBlock,
   descendRows,
+  divideColumns,
   feedBack,
   feedBackI8,
   gemmF32,
@@ -53,4 +55,5 @@ export const referenceLinalg: LinalgKernels = Object.freeze<LinalgKernels>({
   scatterColumns,
   solveBlock,
   unitLowerPanel,
+  weighSquares,
 });
