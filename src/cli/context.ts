@@ -9,6 +9,6 @@ export interface CommandContext extends Terminal {
   readonly signal: AbortSignal;
   /** URL of the worker script, built in `main.ts`. */
   readonly workerUrl: URL;
-  /** A worker that was started before the command was loaded; null if it may need none. */
+  /** Workers that were started before the command was loaded; null if it may need none. */
   readonly early: EarlyWorkers | null;
 }

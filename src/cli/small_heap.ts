@@ -21,8 +21,8 @@ export interface Runtime {
 /**
  * Lets V8 of Node give memory back after every collection, from now on, in all threads. The main thread makes few
  * objects after its plan, but V8 keeps what planning took: 8 to 10 of 115 MB in plain rows of 4 GB, which get no
- * slower. With calibration data the JavaScript of workers would be 4 % slower, and a run of 10^5 layers half as
- * fast, so both are left as they are. Deno takes no flags of V8 at run time, Bun has no V8; Node below 20.16 cannot
+ * slower. With calibration data the run would take 4 % more, and one of 10^5 layers 1.6 times as long, so both are left
+ * as they are. Deno takes no flags of V8 at run time, Bun has no V8; Node below 20.16 cannot
  * be asked like this.
  */
 export function keepHeapSmall(

@@ -8,6 +8,7 @@
  * directions that the LoRA reads, as much energy in all as the rest.
  */
 
+import { bytesOf } from "../core/bytes.ts";
 import { layerName } from "../core/layer_name.ts";
 import { fillNormal, randomFor } from "../core/rng.ts";
 import { InterruptedError } from "../core/errors.ts";
@@ -168,8 +169,7 @@ async function writeSafetensors(
   const { header, entries, totalBytes } = layoutTensors(infos, metadata);
   using file = await LockedOutput.create(path, { header, totalBytes }, { force });
   for (const { name, offsetBytes } of entries) {
-    const { buffer, byteOffset, byteLength } = values.get(name)!;
-    file.set.write(new Uint8Array(buffer, byteOffset, byteLength), offsetBytes);
+    file.set.write(bytesOf(values.get(name)!), offsetBytes);
   }
   await file.commit();
 }

@@ -5,6 +5,7 @@
  * conversion would be needed to measure all of them.
  */
 
+import { bytesOf } from "../core/bytes.ts";
 import { type CpuKernels, type Grid, STATS, STATS_LENGTH } from "../backend/backend.ts";
 import type { OwnCheckKernels } from "../run/workers/check_kernels.ts";
 import { ownKernels } from "../run/workers/own_kernels.ts";
@@ -205,30 +206,32 @@ function inputsOf(
     holdout: calibrationHoldout,
   });
   if (measuring === null || measuring.inputs.statistic !== "activations") return null;
-  const { inputs } = measuring, rows = Math.min(inputs.rows, MAX_INPUTS);
-  const { data, cols, firstRow, rowStep } = inputs;
-  const dtype = data.kind === "inline" ? "F32" : data.dtype;
-  const rowBytes = cols * elementBytes(dtype), bytes = new Uint8Array(rows * rowBytes);
-  for (let i = 0; i < rows; i++) {
-    const row = firstRow + Math.floor((i * inputs.rows) / rows) * rowStep;
-    const to = bytes.subarray(i * rowBytes, (i + 1) * rowBytes);
-    if (data.kind === "inline") to.set(bytesOf(data.values.subarray(row * cols, (row + 1) * cols)));
-    else files.read(data.file, to, data.offsetBytes + row * rowBytes);
-  }
-  return { bytes, dtype, rows };
+  const { inputs } = measuring, { data, rows, cols, firstRow, rowStep } = inputs;
+  const dtype = data.kind === "inline" ? "F32" : data.dtype, rowBytes = cols * elementBytes(dtype);
+  return spreadRows({ dtype, cols, rows }, Math.min(rows, MAX_INPUTS), (to, index) => {
+    const at = (firstRow + index * rowStep) * rowBytes;
+    if (data.kind === "inline") to.set(bytesOf(data.values).subarray(at, at + rowBytes));
+    else files.read(data.file, to, data.offsetBytes + at);
+  });
 }
 
-function bytesOf({ buffer, byteOffset, byteLength }: Float32Array): Uint8Array {
-  return new Uint8Array(buffer, byteOffset, byteLength);
+/** `count` rows of a layer. */
+function someRows(layer: SampledLayer, count: number): RawRows {
+  const { files, tensor } = layer;
+  return spreadRows(layer, count, (to, row) => {
+    files.read(tensor.file, to, tensor.offsetBytes + row * to.length);
+  });
 }
 
-/** `count` rows of a layer, spread over all. */
-function someRows({ files, tensor, dtype, rows, cols }: SampledLayer, count: number): RawRows {
+/** `count` of some rows, spread over all; `read` puts one into `to`. */
+function spreadRows(
+  { dtype, rows, cols }: Pick<SampledLayer, "dtype" | "rows" | "cols">,
+  count: number,
+  read: (to: Uint8Array, row: number) => void,
+): RawRows {
   const rowBytes = cols * elementBytes(dtype), bytes = new Uint8Array(count * rowBytes);
   for (let i = 0; i < count; i++) {
-    const row = Math.floor((i * rows) / count);
-    const to = bytes.subarray(i * rowBytes, (i + 1) * rowBytes);
-    files.read(tensor.file, to, tensor.offsetBytes + row * rowBytes);
+    read(bytes.subarray(i * rowBytes, (i + 1) * rowBytes), Math.floor((i * rows) / count));
   }
   return { bytes, dtype, rows: count };
 }

@@ -7,6 +7,7 @@
  * One more reading of the weights concerned, for the magnitudes of their columns.
  */
 
+import { bytesOf } from "../core/bytes.ts";
 import { bf16ToF32, type DType, f16ToF32, f32ToBf16, f32ToF16 } from "../core/dtype.ts";
 import type { SourceTensor } from "../core/tensor.ts";
 import { type FoldGroup, foldGroups } from "../presets/fold_graph.ts";
@@ -184,7 +185,7 @@ export function dividedNorm(
       real[k] = 1;
     }
   });
-  return { bytes: new Uint8Array(out.buffer, out.byteOffset, out.byteLength), factors: real };
+  return { bytes: bytesOf(out), factors: real };
 }
 
 /** A copy that all workers see. */

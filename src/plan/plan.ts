@@ -368,7 +368,7 @@ function planTransform(
   const inline = (part: string, dtype: DType, shape: number[], values: ArrayBufferView) =>
     add({ name: `${base}${part}`, dtype, shape }, {
       kind: "inline",
-      bytes: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+      bytes: bytesOf(values),
     });
   inline("hadamard_quip", "I8", [], Int8Array.of(1));
   inline("hadamard_size_out", "I32", [], Int32Array.of(rows));

@@ -153,24 +153,8 @@ export interface LinalgExports {
   rotateColumnsF64(x: number, rows: number, cols: number, xRow: number, groupSize: number): void;
   rotateRowsF64(x: number, rows: number, cols: number, xRow: number, groupSize: number): void;
   solveBlock(x: number, l: number, rows: number, n: number, xRow: number, lRow: number): void;
-  unitLowerPanel(
-    out: number,
-    l: number,
-    diagonal: number,
-    rows: number,
-    cols: number,
-    outRow: number,
-    lRow: number,
-  ): void;
-  divideColumns(
-    out: number,
-    l: number,
-    diagonal: number,
-    rows: number,
-    cols: number,
-    outRow: number,
-    lRow: number,
-  ): void;
+  unitLowerPanel: DivideExport;
+  divideColumns: DivideExport;
   /** `weights`: 0 if there are none. */
   weighSquares(
     out: number,
@@ -194,6 +178,16 @@ export type FeedBackExport = (
   terms: number,
   cRow: number,
   add: number,
+) => void;
+
+type DivideExport = (
+  out: number,
+  l: number,
+  diagonal: number,
+  rows: number,
+  cols: number,
+  outRow: number,
+  lRow: number,
 ) => void;
 
 type PackExport = (

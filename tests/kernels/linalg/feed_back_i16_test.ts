@@ -6,6 +6,7 @@ import type { Subject } from "../subject.ts";
 import { flavors, seeds, values } from "../values.ts";
 import { referenceLinalg } from "../../../src/backend/reference/linalg/reference_linalg.ts";
 import { assertSameOnAllDevices, assertSameOnAllLinalg, testEachLinalg } from "./linalg_subject.ts";
+import { relativeError } from "./relative_error.ts";
 
 /** Room for `lines` packed lines of `terms`. */
 function short(subject: Subject | null, lines: number, terms: number): ShortMatrix {
@@ -128,16 +129,7 @@ testEachLinalg("feedBack() is within 2^-13 of a usual product of 64 terms", (lin
   linalg.packFactor(l, matrix(subject.input(factor), terms, cols));
   const c = subject.output(errors, rows * cols);
   linalg.feedBack(matrix(c, rows, cols), e, l, terms, false);
-  let error = 0, energy = 0;
-  for (let r = 0; r < rows; r++) {
-    for (let j = 0; j < cols; j++) {
-      let want = 0;
-      for (let k = 0; k < terms; k++) want += errors[r * terms + k]! * factor[k * cols + j]!;
-      error += (c[r * cols + j]! - want) ** 2;
-      energy += want ** 2;
-    }
-  }
-  const relative = Math.sqrt(error / energy);
+  const relative = relativeError(c, errors, factor, { rows, terms, cols });
   assert(relative < 2 ** -13, `${relative}`);
   assert(relative > 2 ** -18, "these are not 16-bit integers");
 });

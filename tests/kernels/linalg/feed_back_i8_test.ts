@@ -10,6 +10,7 @@ import type { LinalgKernels } from "../../../src/linalg/linalg_kernels.ts";
 import { assertSameBits, type Subject } from "../subject.ts";
 import { flavors, seeds, values } from "../values.ts";
 import { assertSameOnAllLinalg, testEachLinalg } from "./linalg_subject.ts";
+import { relativeError } from "./relative_error.ts";
 
 /** Room for `lines` packed lines of `terms`, with `starts` more quads in every run. */
 function bytes(subject: Subject | null, lines: number, terms: number, starts = 0): ByteMatrix {
@@ -146,16 +147,7 @@ testEachLinalg("feedBackI8() is off by about a hundredth of a usual product", (l
   const { e, l } = pack(linalg, subject, { rows, cols, terms, gap: 0, errors, factor });
   const c = subject.output(errors, rows * cols);
   linalg.feedBackI8(matrix(c, rows, cols), e, l, terms, false);
-  let error = 0, energy = 0;
-  for (let r = 0; r < rows; r++) {
-    for (let j = 0; j < cols; j++) {
-      let want = 0;
-      for (let k = 0; k < terms; k++) want += errors[r * terms + k]! * factor[k * cols + j]!;
-      error += (c[r * cols + j]! - want) ** 2;
-      energy += want ** 2;
-    }
-  }
-  const relative = Math.sqrt(error / energy);
+  const relative = relativeError(c, errors, factor, { rows, terms, cols });
   assert(relative < 0.013, `${relative}`);
   assert(relative > 0.003, "these are not bytes");
 });
