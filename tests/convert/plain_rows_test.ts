@@ -52,6 +52,38 @@ Deno.test("plainRows() estimates the output errors of plain rows and of the defa
   near(found.defaultW8a8, await measured({ scaleSearch: "mse" }));
 });
 
+Deno.test("plainRows() takes outputs from all of a layer and from all of its inputs", async () => {
+  using folder = temporaryFolder();
+  const at = (name: string) => join(folder.path, name);
+  const weights = randomValues(ROWS * COLS, 1), inputs = randomValues(TOKENS * COLS, 2);
+  // Rounding is off by far more where a row has one large value: in all but the first rows of both.
+  for (let row = ROWS / 4; row < ROWS; row++) weights[row * COLS] = 24;
+  for (let token = TOKENS / 2; token < TOKENS; token++) inputs[token * COLS + 1] = 96;
+  writeModel(at("m.safetensors"), [tensorOf("a.weight", "F32", [ROWS, COLS], weights)]);
+  writeModel(at("d.safetensors"), [tensorOf("a.activations", "F32", [TOKENS, COLS], inputs)]);
+  const options: ConvertOptions = {
+    ...DEFAULT_CONVERT_OPTIONS,
+    preset: { kind: "none" },
+    calibrationPath: at("d.safetensors"),
+    calibrationHoldout: 0,
+    method: "simple",
+    scaling: "row",
+    convrot: "off",
+    scaleSearch: "off",
+  };
+  const { layers } = await convertModel({
+    input: at("m.safetensors"),
+    output: at("out.safetensors"),
+    options,
+    workerUrl: WORKER_URL,
+    workers: 1,
+    measure: true,
+  });
+  const got = plainRows(openModel(at("m.safetensors")), layers, options)!.w8a8!;
+  const want = overallOutput(layers)!.w8a8!;
+  assert.ok(Math.abs(got / want - 1) < 0.12, `${got} for ${want}`);
+});
+
 Deno.test("plainRows() sees all parts of a fused layer in a sample, and equals a conversion if it reads all rows", async () => {
   using folder = temporaryFolder();
   const rows = 400, cols = 256, path = join(folder.path, "fused.safetensors");
