@@ -99,6 +99,24 @@ const TERMINAL = "data:text/javascript," + encodeURIComponent(`
   Object.assign(process.stderr, { isTTY: true, columns: 80, cursorTo: ignored, clearLine: ignored });
 `);
 
+Deno.test({
+  name: "a conversion on Node asks V8 to keep the heap small, one with calibration data does not",
+  // Node below 20.16 cannot be asked.
+  ignore: run("node", ["-p", "typeof process.getBuiltinModule"]).stdout.trim() !== "function",
+  fn() {
+    // Says what flags are set, and sets them.
+    const spy = 'import v8 from "node:v8"; const set = v8.setFlagsFromString; ' +
+      "v8.setFlagsFromString = (flags) => { console.log(`flags ${flags}`); set(flags); };";
+    const convert = (...more: string[]) =>
+      mustRun("node", [
+        ...["--import", `data:text/javascript,${encodeURIComponent(spy)}`, bin],
+        ...[input, join(folder.path, "small_heap.safetensors"), "--force", ...more],
+      ]);
+    assert.match(convert(), /^flags --optimize-for-size$/m);
+    assert.doesNotMatch(convert("--calibration-data", data), /^flags /m);
+  },
+});
+
 Deno.test("the package and the program as one file draw their progress in a terminal", () => {
   // What draws the bar is loaded at the first progress: there must be more after it.
   const model = join(folder.path, "longer.safetensors");
